@@ -1,0 +1,137 @@
+"""The Jacobian of a trained network: see it, trust it, use it.
+
+A trained feedforward network is a composition of maps, and its derivative at a point is a product
+of matrices, ``dH/dx = D^L W^L ... D^1 W^1`` with ``D^l = diag(sigma'(z^l))``::
+
+    network --(x)--> trace --> linearization = product of structured maps
+                       |
+                       +--> explicit | backprop | engine | rounding --> certificate
+
+The house, from the ground up:
+
+===================== ==============================================================================
+vectorization         vec, unvec, vech: the only place that knows the stacking order
+maps                  structured linear maps: Kronecker, Diagonal, Product, Blocks, ...
+activations, layers   sigma with its derivatives; Dense, Scale, Elementwise
+losses                value and cotangent at the output
+network               Network, an immutable sequence of layers
+tracing               what is seen on the way at a point
+linearization         the trace as a chain of maps: factors, jvp, vjp, parameter Jacobians
+explicit              the formulas of the notes, literally, with np.diag and np.kron
+backprop              one reverse sweep, elementwise
+planning, engine      the batched Jacobian: a cheap order, in pieces within a byte budget
+rounding              the proved bound on the difference of any two of these
+certificate           every identity at a point: difference, bound, verdict
+witness               evidence from callables only: differences, complex step, dot test
+sensitivities         what the Jacobians of a data set say about inputs and outputs
+strategies            Hypothesis strategies for your own property tests (an extra)
+files, data, cli      npz in and out; two trained networks with real inputs; the command line
+===================== ==============================================================================
+
+>>> import numpy as np, jacobians as jb
+>>> net = jb.Network.random([4, 16, 2], seed=0)
+>>> jb.jacobian(net, np.zeros((100, 4))).shape
+(100, 2, 4)
+>>> jb.certify(net, np.ones(4)).holds
+True
+"""
+
+from jacobians import backprop, explicit, witness
+from jacobians._checks import (
+    DomainError,
+    ModelFormatError,
+    NotFiniteError,
+    ShapeError,
+    TooLargeError,
+    dense_limit,
+)
+from jacobians.activations import Activation, VectorActivation, activation
+from jacobians.certificate import Certificate, certify
+from jacobians.engine import jacobian, value_and_jacobian
+from jacobians.files import load, save
+from jacobians.gradients import Gradients
+from jacobians.layers import Dense, Elementwise, Layer, Scale
+from jacobians.linearization import Linearization, linearize
+from jacobians.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
+from jacobians.maps import (
+    Blocks,
+    Commutation,
+    Diagonal,
+    DiagonalPlusLowRank,
+    Duplication,
+    Elimination,
+    Identity,
+    Kronecker,
+    LinearMap,
+    Matrix,
+    Product,
+)
+from jacobians.network import Network
+from jacobians.planning import Plan, plan
+from jacobians.rounding import jacobian_with_bound
+from jacobians.sensitivities import Sensitivity, sensitivity
+from jacobians.tracing import Trace, trace
+from jacobians.vectorization import unvec, vec, vech
+
+__version__ = "0.1.0"
+
+__all__ = [
+    # networks
+    "Activation",
+    "Dense",
+    "Elementwise",
+    "Layer",
+    "Network",
+    "Scale",
+    "VectorActivation",
+    "activation",
+    "load",
+    "save",
+    # losses
+    "BinaryCrossEntropy",
+    "CrossEntropy",
+    "Loss",
+    "SquaredError",
+    # derivatives
+    "Gradients",
+    "Linearization",
+    "Plan",
+    "Trace",
+    "backprop",
+    "explicit",
+    "jacobian",
+    "linearize",
+    "plan",
+    "trace",
+    "value_and_jacobian",
+    # matrix calculus
+    "Blocks",
+    "Commutation",
+    "Diagonal",
+    "DiagonalPlusLowRank",
+    "Duplication",
+    "Elimination",
+    "Identity",
+    "Kronecker",
+    "LinearMap",
+    "Matrix",
+    "Product",
+    "dense_limit",
+    "unvec",
+    "vec",
+    "vech",
+    # evidence
+    "Certificate",
+    "certify",
+    "jacobian_with_bound",
+    "witness",
+    # data sets
+    "Sensitivity",
+    "sensitivity",
+    # errors
+    "DomainError",
+    "ModelFormatError",
+    "NotFiniteError",
+    "ShapeError",
+    "TooLargeError",
+]

@@ -1,0 +1,75 @@
+"""The vector-valued activations, in which every entry of z enters every entry of a.
+
+The Jacobian of softmax is ``diag(p) - p pᵀ``, and its largest diagonal entry ``p (1 - p)`` cancels
+when p is close to 1.  Let k be the place of the largest entry and q = p without it: since the p add
+up to 1, with s = sum of q,
+
+    diag(p) - p pᵀ  =  diag(q + p_k s e_k) - q pᵀ - p_k e_k qᵀ,
+
+in which nothing cancels: a diagonal plus a matrix of rank two.  The same for log_softmax, whose
+Jacobian is ``I - 1 pᵀ``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jacobians._checks import Array
+
+
+def softmax(z: Array) -> Array:
+    e: Array = np.exp(z - z.max(axis=-1, keepdims=True))
+    p: Array = e / e.sum(axis=-1, keepdims=True)
+    return p
+
+
+def softmax_parts(z: Array) -> tuple[Array, Array, Array]:
+    p, q, top, s = _leave_out_top(z)
+    p_top = (p * top).sum(axis=-1, keepdims=True)
+    return q + p_top * s * top, np.stack([-q, top], axis=-1), np.stack([p, -p_top * q], axis=-1)
+
+
+def softmax_second(z: Array) -> Array:
+    # d J_ij / d z_k with J = diag(p) - p pᵀ and dp = J dz
+    p = softmax(z)
+    J = _dense_softmax(p)
+    eye = np.eye(z.shape[-1], dtype=z.dtype)
+    return (
+        eye[:, :, None] * J[..., :, None, :]
+        - J[..., :, None, :] * p[..., None, :, None]
+        - p[..., :, None, None] * J[..., None, :, :]
+    )
+
+
+def log_softmax(z: Array) -> Array:
+    p, _, top, s = _leave_out_top(z)
+    shifted = z - z.max(axis=-1, keepdims=True)
+    # log(sum of e) with the largest term 1 left out of the sum: exact near 0
+    p_top = (p * top).sum(axis=-1, keepdims=True)
+    result: Array = shifted - np.log1p(s / p_top)
+    return result
+
+
+def log_softmax_parts(z: Array) -> tuple[Array, Array, Array]:
+    p, q, top, s = _leave_out_top(z)
+    rest = 1 - top
+    return rest + s * top, np.stack([-rest, -top], axis=-1), np.stack([p, q], axis=-1)
+
+
+def log_softmax_second(z: Array) -> Array:
+    J = _dense_softmax(softmax(z))
+    return np.broadcast_to(-J[..., None, :, :], (*z.shape, *z.shape[-1:] * 2)).copy()
+
+
+def _dense_softmax(p: Array) -> Array:
+    eye = np.eye(p.shape[-1], dtype=p.dtype)
+    return eye * p[..., :, None] - p[..., :, None] * p[..., None, :]
+
+
+def _leave_out_top(z: Array) -> tuple[Array, Array, Array, Array]:
+    """Return p, p without its largest entry, that entry's indicator, and the sum of the rest."""
+    p = softmax(z)
+    top = np.zeros_like(z)
+    np.put_along_axis(top, z.argmax(axis=-1)[..., None], 1, axis=-1)
+    q = p * (1 - top)
+    return p, q, top, q.sum(axis=-1, keepdims=True)

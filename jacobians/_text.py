@@ -1,0 +1,55 @@
+"""Plain text for everything that is printed: aligned columns, and small pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jacobians._checks import Array
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Align columns: the first ``left`` to the left, the others (numbers) to the right.
+
+    >>> print(table(["order", "flops"], [["reverse", "8,400"], ["forward", "76,800"]]))
+    order     flops
+    -------  ------
+    reverse   8,400
+    forward  76,800
+    """
+    widths = [max(len(row[j]) for row in [header, *rows]) for j in range(len(header))]
+    rule = ["-" * width for width in widths]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if j < left else cell.rjust(width)
+            for j, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in [header, rule, *rows]
+    )
+
+
+_SHADES = " ░▒▓█"
+
+
+def picture(image: Array, largest: float) -> list[str]:
+    """Draw a matrix of sizes in five shades, two characters to an entry.
+
+    >>> picture(np.array([[0.0, 0.5], [0.7, 1.0]]), largest=1.0)
+    ['  ▒▒', '▓▓██']
+    """
+    shade = np.clip(np.rint(image * (len(_SHADES) - 1) / (largest or 1.0)), 0, len(_SHADES) - 1)
+    return ["".join(2 * _SHADES[int(level)] for level in row) for row in shade]
+
+
+def side_by_side(titles: Sequence[str], pictures: Sequence[Sequence[str]], across: int = 5) -> str:
+    """Lay pictures out in rows, each under its title."""
+    lines: list[str] = []
+    for start in range(0, len(pictures), across):
+        row = list(zip(titles, pictures, strict=True))[start : start + across]
+        width = max(len(line) for _, drawn in row for line in drawn)
+        lines.append("   ".join(title.center(width) for title, _ in row).rstrip())
+        for parts in zip(*(drawn for _, drawn in row), strict=True):
+            lines.append("   ".join(part.ljust(width) for part in parts).rstrip())
+        lines.append("")
+    return "\n".join(lines[:-1])

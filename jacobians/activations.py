@@ -1,0 +1,329 @@
+"""Activations: sigma with its first and second derivative, and the places where it has a kink.
+
+An activation acts on the preactivation, ``a = sigma(z)``, and its derivative is a function of the
+preactivation too: near saturation ``a`` no longer knows the slope.  Most act entry by entry, so
+that ``da/dz = diag(sigma'(z))``; softmax and log_softmax are vector-valued, and their Jacobian is
+a diagonal plus a matrix of low rank.
+
+At a kink the derivative is a choice, made here once: **the slope on the left**, which for relu and
+for every function that saturates is 0 there; ``Trace.kinks()`` tells which units sit on one.
+
+``activation(name)`` looks one up by name; ``Activation(name, sigma, sigma_prime)`` makes your own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from jacobians import _gated as g
+from jacobians import _sigma as f
+from jacobians import _softmax as v
+from jacobians._checks import FLOATS, Array, as_floats
+
+Formula: TypeAlias = Callable[..., Array]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A function applied to every entry, with its derivatives.
+
+    Parameters
+    ----------
+    name : str
+    sigma, sigma_prime : callable
+        From an array of preactivations to an array of the same shape.
+    sigma_second : callable, optional
+        The second derivative, for curvature.
+    kinks : tuple of float
+        Where ``sigma_prime`` jumps.
+    parameters : tuple of (str, float)
+        Passed to the callables as keywords.
+    check : bool
+        Compare the derivatives with a complex step (or with differences, if sigma does not take
+        complex numbers) at 41 points from -4 to 4 away from kinks, now.
+
+    Raises
+    ------
+    ValueError
+        With ``check=True``, if a derivative is wrong; the message names the point.
+
+    >>> cube = Activation("cube", lambda z: z**3, lambda z: 3 * z**2, check=True)
+    >>> cube.derivative(np.array([2.0]))
+    array([12.])
+    """
+
+    name: str
+    sigma: Formula
+    sigma_prime: Formula
+    sigma_second: Formula | None = None
+    kinks: tuple[float, ...] = ()
+    parameters: tuple[tuple[str, float], ...] = ()
+    check: bool = False
+
+    def __post_init__(self) -> None:
+        for role in ("sigma", "sigma_prime"):
+            if not callable(getattr(self, role)):
+                raise TypeError(f"Activation {self.name!r}: {role} must be callable.")
+        if self.check:
+            _require_derivative(self, self.sigma, self.sigma_prime, "sigma_prime")
+            if self.sigma_second is not None:
+                _require_derivative(self, self.sigma_prime, self.sigma_second, "sigma_second")
+
+    def __call__(self, z: Any) -> Array:
+        """Return ``sigma(z)``, in the dtype of ``z``."""
+        return self._evaluate(self.sigma, z)
+
+    def derivative(self, z: Any) -> Array:
+        """Return ``sigma'(z)``; at a kink, the slope on the left."""
+        return self._evaluate(self.sigma_prime, z)
+
+    def second_derivative(self, z: Any) -> Array:
+        """Return ``sigma''(z)``.
+
+        Raises
+        ------
+        NotImplementedError
+            If the activation was made without one.
+        """
+        if self.sigma_second is None:
+            raise NotImplementedError(f"Activation {self.name!r} was made without sigma_second.")
+        return self._evaluate(self.sigma_second, z)
+
+    def _evaluate(self, formula: Formula, z: Any) -> Array:
+        z = _as_preactivation(z, self.name)
+        # Underflow to 0 is the right answer, and overflow is reported by whoever asked.
+        with np.errstate(under="ignore", over="ignore"):
+            result = np.asarray(formula(z, **dict(self.parameters)), dtype=z.dtype)
+        if result.shape != z.shape:
+            raise ValueError(
+                f"Activation {self.name!r}: gave shape {result.shape} for shape {z.shape}."
+            )
+        return result
+
+    def __str__(self) -> str:
+        given = ", ".join(f"{key}={value:g}" for key, value in self.parameters)
+        return f"{self.name}({given})" if given else self.name
+
+
+@dataclass(frozen=True)
+class VectorActivation:
+    """A function in which every entry of ``z`` enters every entry of ``a``, such as softmax.
+
+    Parameters
+    ----------
+    name : str
+    sigma : callable
+        From ``z`` of shape (..., n) to ``a`` of the same shape.
+    parts_of : callable
+        From ``z`` to ``(d, U, V)`` of shapes (..., n), (..., n, r), (..., n, r) with
+        ``da/dz = diag(d) + U Vᵀ``.
+    sigma_second : callable, optional
+        From ``z`` to the array (..., n, n, n) of ``d² a_i / dz_j dz_k``.
+
+    >>> d, U, V = activation("softmax").parts(np.log([0.5, 0.25, 0.25]))
+    >>> np.diag(d) + U @ V.T
+    array([[ 0.25  , -0.125 , -0.125 ],
+           [-0.125 ,  0.1875, -0.0625],
+           [-0.125 , -0.0625,  0.1875]])
+    """
+
+    name: str
+    sigma: Formula
+    parts_of: Callable[[Array], tuple[Array, Array, Array]]
+    sigma_second: Formula | None = None
+
+    kinks = ()
+    parameters = ()
+
+    def __call__(self, z: Any) -> Array:
+        """Return ``sigma(z)``, in the dtype of ``z``."""
+        with np.errstate(under="ignore"):
+            return self.sigma(_as_preactivation(z, self.name))
+
+    def parts(self, z: Any) -> tuple[Array, Array, Array]:
+        """Return ``(d, U, V)`` with ``da/dz = diag(d) + U Vᵀ``."""
+        with np.errstate(under="ignore"):
+            return self.parts_of(_as_preactivation(z, self.name))
+
+    def second_derivative(self, z: Any) -> Array:
+        """Return ``d² a_i / dz_j dz_k``, shape (..., n, n, n)."""
+        if self.sigma_second is None:
+            raise NotImplementedError(f"Activation {self.name!r} was made without sigma_second.")
+        with np.errstate(under="ignore"):
+            return self.sigma_second(_as_preactivation(z, self.name))
+
+    def __str__(self) -> str:
+        return self.name
+
+
+AnyActivation: TypeAlias = Activation | VectorActivation
+
+
+def _as_preactivation(z: Any, name: str) -> Array:
+    if isinstance(z, np.ndarray) and z.dtype in FLOATS:
+        return z  # overflow on the way here is the business of whoever computed z
+    return as_floats(z, f"{name}: z")
+
+
+# --- the known ones -------------------------------------------------------------------------------
+
+
+def _leaky_relu(slope: float = 0.01) -> Activation:
+    kinks = () if slope == 1 else (0.0,)
+    parameters = (("slope", slope),)
+    return Activation("leaky_relu", f.leaky_relu, f.leaky_relu_prime, f.zero, kinks, parameters)
+
+
+def _elu(alpha: float = 1.0) -> Activation:
+    kinks = () if alpha == 1 else (0.0,)
+    return Activation("elu", f.elu, f.elu_prime, f.elu_second, kinks, (("alpha", alpha),))
+
+
+def _celu(alpha: float = 1.0) -> Activation:
+    if not alpha > 0:
+        raise ValueError(f"celu: expected alpha > 0, but got {alpha}.")
+    return Activation("celu", f.celu, f.celu_prime, f.celu_second, (), (("alpha", alpha),))
+
+
+def _hard_sigmoid(low: float = -3.0, high: float = 3.0) -> Activation:
+    _require_order("hard_sigmoid", low, high)
+    ends = (("low", low), ("high", high))
+    return Activation("hard_sigmoid", f.ramp, f.ramp_prime, f.zero, (low, high), ends)
+
+
+def _hard_tanh(low: float = -1.0, high: float = 1.0) -> Activation:
+    _require_order("hard_tanh", low, high)
+    ends = (("low", low), ("high", high))
+    return Activation("hard_tanh", f.clip, f.clip_prime, f.zero, (low, high), ends)
+
+
+def _require_order(name: str, low: float, high: float) -> None:
+    if not low < high:
+        raise ValueError(f"{name}: expected low < high, but got {low} and {high}.")
+
+
+FAMILIES: dict[str, Callable[..., AnyActivation]] = {
+    "leaky_relu": _leaky_relu,
+    "elu": _elu,
+    "celu": _celu,
+    "hard_sigmoid": _hard_sigmoid,
+    "hard_tanh": _hard_tanh,
+}
+
+IDENTITY = Activation("identity", f.identity, f.one, f.zero)
+SIGMOID = Activation("sigmoid", f.sigmoid, f.sigmoid_prime, f.sigmoid_second)
+SOFTMAX = VectorActivation("softmax", v.softmax, v.softmax_parts, v.softmax_second)
+LOG_SOFTMAX = VectorActivation(
+    "log_softmax", v.log_softmax, v.log_softmax_parts, v.log_softmax_second
+)
+
+FIXED: dict[str, AnyActivation] = {
+    one.name: one
+    for one in (
+        IDENTITY,
+        Activation("relu", f.relu, f.relu_prime, f.zero, kinks=(0.0,)),
+        Activation("relu6", f.relu6, f.relu6_prime, f.zero, kinks=(0.0, 6.0)),
+        Activation("selu", f.selu, f.selu_prime, f.selu_second, kinks=(0.0,)),
+        SIGMOID,
+        Activation("tanh", f.tanh, f.tanh_prime, f.tanh_second),
+        Activation("softplus", f.softplus, f.sigmoid, f.sigmoid_prime),
+        Activation("softsign", f.softsign, f.softsign_prime, f.softsign_second),
+        Activation("gelu", g.gelu, g.gelu_prime, g.gelu_second),
+        Activation("gelu_tanh", g.gelu_tanh, g.gelu_tanh_prime, g.gelu_tanh_second),
+        Activation("silu", g.silu, g.silu_prime, g.silu_second),
+        Activation("mish", g.mish, g.mish_prime, g.mish_second),
+        Activation("exp", f.exp, f.exp, f.exp),
+        Activation("sin", f.sin, f.cos, f.minus_sin),
+        Activation("gaussian", f.gaussian, f.gaussian_prime, f.gaussian_second),
+        Activation("square", f.square, f.square_prime, f.square_second),
+        SOFTMAX,
+        LOG_SOFTMAX,
+    )
+}
+
+NAMES: tuple[str, ...] = (*FIXED, *FAMILIES)
+
+
+def activation(name: str | AnyActivation, **parameters: float) -> AnyActivation:
+    """Look an activation up by name; an activation object comes back as it is.
+
+    Parameters
+    ----------
+    name : str or Activation
+        One of identity, relu, leaky_relu(slope), relu6, elu(alpha), celu(alpha), selu,
+        sigmoid, hard_sigmoid(low, high), tanh, hard_tanh(low, high), softplus, softsign,
+        gelu (with the error function), gelu_tanh, silu, mish, exp, sin, gaussian, square,
+        softmax, log_softmax.
+    **parameters : float
+        For the families with parameters.
+
+    Returns
+    -------
+    Activation or VectorActivation
+
+    Raises
+    ------
+    ValueError
+        If nothing has that name, or a parameter is out of range.
+    TypeError
+        If the activation has no such parameter.
+
+    >>> activation("tanh").derivative(20.0)  # 1 - tanh(20)² would be 0
+    array(1.69934...e-17)
+    >>> activation("leaky_relu", slope=0.25).derivative([-1.0, 0.0, 2.0])
+    array([0.25, 0.25, 1.  ])
+    """
+    if isinstance(name, (Activation, VectorActivation)):
+        if parameters:
+            raise TypeError(f"activation: {name} is made already and takes no parameters.")
+        return name
+    if name in FIXED and not parameters:
+        return FIXED[name]
+    if name in FAMILIES:
+        known = FAMILIES[name].__annotations__.keys() - {"return"}
+        for key, value in parameters.items():
+            if key not in known:
+                raise TypeError(f"activation: {name} has {', '.join(known)}, but not {key!r}.")
+            parameters[key] = float(as_floats(value, f"activation: {name}: {key}"))
+        return FAMILIES[name](**parameters)
+    if isinstance(name, str) and name in FIXED:
+        raise TypeError(f"activation: {name} has no parameters, but got {', '.join(parameters)}.")
+    raise ValueError(f"activation: {name!r} is not known; there are {', '.join(sorted(NAMES))}.")
+
+
+# --- checking a user's own ------------------------------------------------------------------------
+
+
+def _require_derivative(act: Activation, function: Formula, claimed: Formula, role: str) -> None:
+    """Refuse a derivative that neither a complex step nor differences confirm."""
+    z = np.linspace(-4.0, 4.0, 41)
+    z = z[[all(abs(point - kink) > 0.05 for kink in act.kinks) for point in z]]
+    parameters = dict(act.parameters)
+    slope = np.asarray(claimed(z, **parameters), dtype=float)
+    witnesses = [_difference(lambda x: function(x, **parameters), z)]
+    with np.errstate(all="ignore"), suppress(TypeError):
+        # where sigma is not written for complex numbers, the differences decide alone
+        witnesses.append(np.imag(function(z + 1e-30j, **parameters)) / 1e-30)
+    # The differences are good to about 1e-9 of the function's size, and a wrong formula is not
+    # wrong in the ninth digit; one confirmation is enough, since abs() defeats the complex step.
+    allowed = 1e-6 * (1 + np.abs(slope) + np.abs(function(z, **parameters)))
+    gap = np.min([np.abs(slope - witness) for witness in witnesses], axis=0)
+    if not (gap <= allowed).all():
+        worst = int(np.argmax(np.where(np.isnan(gap), np.inf, gap / allowed)))
+        raise ValueError(
+            f"Activation {act.name!r}: {role} is {slope[worst]:g} at z = {z[worst]:g}, but "
+            f"differences give {witnesses[0][worst]:g}. Correct it, or name the kinks."
+        )
+
+
+def _difference(function: Formula, z: Array, h: float = 1e-3) -> Array:
+    """Differentiate by central differences of fourth order."""
+    near = np.asarray(function(z + h)) - function(z - h)
+    far = np.asarray(function(z + 2 * h)) - function(z - 2 * h)
+    result: Array = (8 * near - far) / (12 * h)
+    return result

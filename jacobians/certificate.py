@@ -1,0 +1,339 @@
+"""The certificate: every identity of the notes, checked at one point of one network.
+
+All accounts read the same trace, so they differ by the rounding of their products alone, and the
+theorem in ``rounding`` says by how much they may.  What must hold bit for bit has bound 0.  The
+last line is outside evidence: differences of the network's values, which know no derivative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from jacobians import backprop, explicit, witness
+from jacobians._checks import Array, ShapeError, TooLargeError, dense_limit
+from jacobians._text import table
+from jacobians.activations import Activation
+from jacobians.engine import jacobian_at
+from jacobians.layers import Dense
+from jacobians.linearization import Linearization, linearize
+from jacobians.losses import SquaredError
+from jacobians.maps import LinearMap, Matrix, multiply_out
+from jacobians.maps.association import forward_order, reverse_order
+from jacobians.network import Network
+from jacobians.planning import plan
+from jacobians.rounding import Bound, chain_bound
+from jacobians.vectorization import vec
+
+EXPLICIT_BYTES = 64 * 2**20  # larger explicit matrices are not written out for a certificate
+
+
+@dataclass(frozen=True)
+class Check:
+    """One identity: the largest difference between its two sides, and what was allowed.
+
+    Attributes
+    ----------
+    identity : str
+    notes : str
+        Where it stands in ``paper_notes/identities.md``.
+    difference, bound : float
+        Largest over all entries.
+    ratio : float
+        The largest ratio of an entry's difference to its own bound; NaN counts as a violation.
+    """
+
+    identity: str
+    notes: str
+    difference: float
+    bound: float
+    ratio: float
+
+    @property
+    def exact(self) -> bool:
+        """Whether both sides are equal bit for bit."""
+        return self.difference == 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether every entry is within its bound."""
+        return self.ratio <= 1
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in a word."""
+        return "exact" if self.exact else "holds" if self.holds else "FAILS"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The identities at a point, each with difference, bound and verdict; ``print`` shows them.
+
+    Attributes
+    ----------
+    network : str
+    checks : tuple of Check
+    left_out : tuple of (str, str)
+        Identities that were not checked here, and why.
+    """
+
+    network: str
+    checks: tuple[Check, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether every identity that was checked holds."""
+        return all(check.holds for check in self.checks)
+
+    def __bool__(self) -> bool:
+        return self.holds
+
+    def __iter__(self) -> Iterator[Check]:
+        return iter(self.checks)
+
+    def __len__(self) -> int:
+        return len(self.checks)
+
+    def __str__(self) -> str:
+        header = ["identity", "notes", "difference", "bound", "ratio", "verdict"]
+        rows = [
+            (
+                c.identity,
+                c.notes,
+                f"{c.difference:.1e}",
+                f"{c.bound:.1e}",
+                f"{c.ratio:.3f}",
+                c.verdict,
+            )
+            for c in self.checks
+        ]
+        held = sum(c.holds for c in self.checks)
+        exact = sum(c.exact for c in self.checks)
+        lines = [self.network, "", table(header, rows, left=2), ""]
+        lines += [f"not checked: {identity} ({reason})" for identity, reason in self.left_out]
+        lines += [f"{held} of {len(self.checks)} identities hold, {exact} of them bit for bit."]
+        return "\n".join(lines)
+
+
+def certify(net: Network, x: Any) -> Certificate:
+    """Check every identity of the notes at one point.
+
+    Parameters
+    ----------
+    net : Network
+    x : array, shape (n_0,)
+
+    Returns
+    -------
+    Certificate
+        ``certificate.holds``; printed, an aligned table.
+
+    Raises
+    ------
+    ShapeError, TypeError, NotFiniteError
+        If ``x`` is not a point of the network.
+
+    >>> certificate = certify(Network.random([4, 6, 3], seed=0), [0.1, -0.2, 0.3, 0.4])
+    >>> certificate.holds, len(certificate)
+    (True, 15)
+    """
+    lin = linearize(net, x)
+    if lin.trace.batch:
+        raise ShapeError(f"certify: x: expected one point, but got {lin.trace.batch[0]} of them.")
+    checks: list[Check] = []
+    left_out: list[tuple[str, str]] = []
+    with dense_limit(EXPLICIT_BYTES):
+        for identity, notes, check in _IDENTITIES:
+            try:
+                pairs = check(lin)
+            except TooLargeError:
+                left_out.append((identity, "its explicit matrices are too large to write out"))
+                continue
+            if pairs:
+                checks.append(_compare(identity, notes, pairs))
+    return Certificate(str(net), tuple(checks), tuple(left_out))
+
+
+Sides: TypeAlias = tuple[Any, Any, Any]  # left side, right side, bound on their difference
+
+
+def _compare(identity: str, notes: str, pairs: list[Sides]) -> Check:
+    """Compare the two sides of every pair, entry by entry."""
+    differences, bounds, ratios = [], [], []
+    for left, right, bound in pairs:
+        difference = np.abs(left.astype(np.float64) - right)
+        bound = np.broadcast_to(bound, difference.shape)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(difference == 0, 0.0, difference / bound)
+        differences.append(difference.max(initial=0.0))
+        bounds.append(bound.max(initial=0.0))
+        ratios.append(ratio.max(initial=0.0))
+    return Check(
+        identity, notes, float(np.max(differences)), float(np.max(bounds)), float(np.max(ratios))
+    )
+
+
+# --- the identities: each gives its two sides and the bound between them --------------------------
+
+
+def _dense_layers(lin: Linearization) -> list[tuple[int, Dense]]:
+    layers = enumerate(lin.trace.network.layers, start=1)
+    return [(l, layer) for l, layer in layers if isinstance(layer, Dense)]
+
+
+def _bound(lin: Linearization, factors: list[LinearMap]) -> Bound:
+    return chain_bound(factors, lin.trace.network.dtype)
+
+
+def _chain(lin: Linearization) -> Bound:
+    return _bound(lin, list(lin.factors))
+
+
+def _diagonal_scaling(lin: Linearization) -> list[Sides]:
+    pairs: list[Sides] = []
+    for l, layer in _dense_layers(lin):
+        if isinstance(layer.activation, Activation):
+            slopes = layer.activation.derivative(lin.trace.preactivation(l))
+            D = explicit.activation_jacobian(lin.trace, l)
+            pairs.append((D @ layer.W, slopes[:, None] * layer.W, 0.0))
+    return pairs
+
+
+def _weight_derivative(lin: Linearization) -> list[Sides]:
+    pairs: list[Sides] = []
+    for l, layer in _dense_layers(lin):
+        a = lin.trace.activation(l - 1)
+        through_vec = explicit.preactivation_weight_jacobian(lin.trace, l) @ vec(layer.W)
+        bound = _bound(lin, [Matrix(layer.W), Matrix(a[:, None])]).pair()[:, 0]
+        pairs.append((through_vec, layer.W @ a, bound))
+    return pairs
+
+
+def _mixed_product(lin: Linearization) -> list[Sides]:
+    pairs: list[Sides] = []
+    for l, _ in _dense_layers(lin):
+        a, D = lin.trace.activation(l - 1), explicit.activation_jacobian(lin.trace, l)
+        left = D @ explicit.preactivation_weight_jacobian(lin.trace, l)
+        pairs.append((left, np.kron(a[None, :], D), 0.0))
+    return pairs
+
+
+def _weight_jacobian(lin: Linearization) -> list[Sides]:
+    pairs: list[Sides] = []
+    depth = lin.trace.network.depth
+    for l, _ in _dense_layers(lin):
+        a = np.abs(lin.trace.activation(l - 1)).astype(np.float64)
+        D = lin.between(l, l - 1)[0]
+        bound = _bound(lin, [*lin.between(depth, l), D]).pair(extra=1)
+        left, right = explicit.weight_jacobian(lin.trace, l), lin.weight_jacobian(l).to_dense()
+        pairs.append((left, right, np.kron(a[None, :], bound)))
+    return pairs
+
+
+def _against_explicit(account: Callable[[Linearization], Array]) -> Callable[..., list[Sides]]:
+    """Make the identity ``account == D^L W^L ... D^1 W^1``, the right side from ``explicit``."""
+
+    def sides(lin: Linearization) -> list[Sides]:
+        return [(account(lin), explicit.input_jacobian(lin.trace), _chain(lin).pair())]
+
+    return sides
+
+
+def _reverse(lin: Linearization) -> Array:
+    return multiply_out(lin.factors, reverse_order(len(lin.factors)))
+
+
+def _forward(lin: Linearization) -> Array:
+    return multiply_out(lin.factors, forward_order(len(lin.factors)))
+
+
+def _halves(lin: Linearization) -> Array:
+    def order(i: int, j: int) -> Any:
+        return i if j - i == 1 else (order(i, (i + j) // 2), order((i + j) // 2, j))
+
+    return multiply_out(lin.factors, order(0, len(lin.factors)))
+
+
+def _cheapest(lin: Linearization) -> Array:
+    return jacobian_at(lin.trace, plan(lin.trace.network))
+
+
+def _jvp_columns(lin: Linearization) -> Array:
+    n = lin.trace.network.widths[0]
+    return np.stack([lin.jvp(e) for e in np.eye(n, dtype=lin.trace.network.dtype)], axis=1)
+
+
+def _vjp_rows(lin: Linearization) -> Array:
+    m = lin.trace.network.widths[-1]
+    return np.stack([lin.vjp(e) for e in np.eye(m, dtype=lin.trace.network.dtype)])
+
+
+def _backprop_rows(lin: Linearization) -> Array:
+    return backprop.jacobian(lin.trace)
+
+
+def _gradients(lin: Linearization) -> list[Sides]:
+    """Compare the gradients of half the squared distance to 0, with a penalty."""
+    net, x, l2 = lin.trace.network, lin.trace.activation(0), 0.5
+    y = np.zeros(net.widths[-1], net.dtype)
+    by_matrices = explicit.gradients(net, x, y, SquaredError(), l2)
+    by_sweep = backprop.gradients(net, x, y, SquaredError(), l2)
+    seed = Matrix(SquaredError().cotangent(lin.trace.output, y)[None, :])
+    pairs: list[Sides] = []
+    for l, layer in _dense_layers(lin):
+        D = lin.between(l, l - 1)[0]
+        bound = _bound(lin, [seed, *lin.between(net.depth, l), D])
+        delta = bound.pair()[0]
+        pairs.append((by_matrices.deltas[l - 1], by_sweep.deltas[l - 1], delta))
+        # the outer product rounds once, the penalty and its addition once each
+        a = np.abs(lin.trace.activation(l - 1)).astype(np.float64)
+        extra = 2 * np.expm1(3 * bound.unit) * l2 * np.abs(layer.W)
+        weights = np.outer(bound.pair(extra=3)[0], a) + extra
+        pairs.append((by_matrices.weights[l - 1], by_sweep.weights[l - 1], weights))
+    inputs = _bound(lin, [seed, *lin.factors]).pair()[0]
+    return [*pairs, (by_matrices.inputs, by_sweep.inputs, inputs)]
+
+
+def _dot_test(lin: Linearization) -> list[Sides]:
+    """Compare ``<u, J v>`` with ``<Jᵀ u, v>`` for a fixed pair of random vectors."""
+    rng = np.random.default_rng(0)
+    m, n, dtype = lin.value.size, lin.trace.network.widths[0], lin.trace.network.dtype
+    u, v = rng.standard_normal(m).astype(dtype), rng.standard_normal(n).astype(dtype)
+    bound = _bound(lin, [Matrix(u[None, :]), *lin.factors, Matrix(v[:, None])]).pair()[0]
+    return [(np.atleast_1d(u @ lin.jvp(v)), np.atleast_1d(lin.vjp(u) @ v), bound)]
+
+
+def _differences(lin: Linearization) -> list[Sides]:
+    """Compare with differences of the network's values, in float64 and away from kinks."""
+    net = lin.trace.network.astype(np.float64)
+    x = lin.trace.activation(0).astype(np.float64)
+    found = witness.finite_difference(net, x)
+    exact = linearize(net, x)
+    low, high = np.minimum(found.left, found.right), np.maximum(found.left, found.right)
+    J = exact.jacobian()
+    # the differences estimate their own error; ten times that is what check_jacobian allows too
+    bound = 10 * found.error + _chain(exact).single()
+    return [(J, np.clip(J, low, high), bound)]
+
+
+_IDENTITIES: tuple[tuple[str, str, Callable[[Linearization], list[Sides]]], ...] = (
+    ("diag(d) W = d * W", "1", _diagonal_scaling),
+    ("(aᵀ ⊗ I) vec(W) = W a", "2", _weight_derivative),
+    ("D (aᵀ ⊗ I) = aᵀ ⊗ D", "3", _mixed_product),
+    ("dH/dvec(W) = aᵀ ⊗ dH/dz", "4", _weight_jacobian),
+    ("chain, outputs first", "5", _against_explicit(_reverse)),
+    ("chain, inputs first", "5", _against_explicit(_forward)),
+    ("chain, from the middle", "5", _against_explicit(_halves)),
+    ("chain, cheapest order", "5", _against_explicit(_cheapest)),
+    ("structured maps", "5", _against_explicit(lambda lin: lin.jacobian())),
+    ("columns are JVPs", "6", _against_explicit(_jvp_columns)),
+    ("rows are VJPs", "6", _against_explicit(_vjp_rows)),
+    ("rows are backprop sweeps", "7", _against_explicit(_backprop_rows)),
+    ("backprop = explicit gradients", "8", _gradients),
+    ("<u, J v> = <Jᵀ u, v>", "9", _dot_test),
+    ("differences of the values", "10", _differences),
+)

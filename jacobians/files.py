@@ -1,0 +1,313 @@
+"""Save and load: networks as npz files, points as npy, npz or csv files.
+
+A network file is an ordinary npz archive: one member ``header`` with a JSON description as bytes,
+and the arrays ``1.W``, ``1.b``, ``2.scale`` and so on.  Nothing in a file is ever executed, and
+every size is compared with the bytes that are really there before anything is allocated.  Saving
+writes beside the old file and then replaces it, so that a crash leaves one or the other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from jacobians._checks import Array, ModelFormatError, Numbers, ShapeError, as_floats
+from jacobians.activations import AnyActivation, activation
+from jacobians.layers import Dense, Elementwise, Layer, Scale
+from jacobians.network import Network
+
+if TYPE_CHECKING:  # json and zipfile are loaded where they are used, to import fast
+    from zipfile import ZipFile, ZipInfo
+
+_FORMAT, _VERSION = "jacobians network", 1
+
+
+# --- networks -------------------------------------------------------------------------------------
+
+
+def save(net: Network, path: str | os.PathLike[str]) -> None:
+    """Write a network to an npz file, replacing an old one in one step.
+
+    Parameters
+    ----------
+    net : Network
+        Of the layers and activations of this library; a file holds numbers and names, no code.
+    path : str or path
+        Ending in ``.npz``.
+
+    Raises
+    ------
+    TypeError
+        If a layer or an activation is not one of the library's, naming it.
+    ValueError
+        If the path does not end in ``.npz``.
+
+    >>> import tempfile
+    >>> net = Network.random([2, 3, 1], seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(net, f"{folder}/net.npz")
+    ...     load(f"{folder}/net.npz")
+    Network 2-3-1 float64, 13 parameters: tanh, identity
+    """
+    import json
+
+    path, name, suffix = _parts(path)
+    if suffix != ".npz":
+        raise ValueError(f"save: path: expected a name ending in .npz, but got {name!r}.")
+    described, arrays = [], {}
+    for l, layer in enumerate(net.layers, start=1):
+        description, parts = _describe(layer, l)
+        described.append(description)
+        arrays.update({f"{l}.{name}": array for name, array in parts.items()})
+    header = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "dtype": str(net.dtype),
+        "inputs": net.widths[0],
+        "input_names": net.input_names,
+        "output_names": net.output_names,
+        "layers": described,
+    }
+    write_npz(path, {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays})
+
+
+def load(path: str | os.PathLike[str]) -> Network:
+    """Read a network from an npz file made by ``save``.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    Network
+
+    Raises
+    ------
+    ModelFormatError
+        If the file is anything else, is damaged, or claims more than it holds; the message says
+        what is wrong.
+    OSError
+        If it cannot be opened.
+    """
+    import json
+
+    path, name, suffix = _parts(path)
+    if suffix != ".npz":
+        raise ModelFormatError(f"{name}: networks are read from .npz files made by save.")
+    arrays = read_npz(path)
+    try:
+        header = json.loads(bytes(arrays.pop("header").astype(np.uint8)).decode())
+        if header["format"] != _FORMAT or header["version"] != _VERSION:
+            raise ModelFormatError(
+                f"{name}: format {header['format']!r}, version {header['version']!r} "
+                f"is not {_FORMAT!r}, version {_VERSION}."
+            )
+        layers = [_rebuild(d, l, arrays) for l, d in enumerate(header["layers"], start=1)]
+        if arrays:
+            raise ModelFormatError(f"{name}: no layer uses {', '.join(sorted(arrays))}.")
+        return Network(
+            layers,
+            inputs=header["inputs"],
+            input_names=header["input_names"],
+            output_names=header["output_names"],
+        ).astype(header["dtype"])
+    except ModelFormatError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as err:
+        raise ModelFormatError(f"{name}: not a network file: {err!s:.200}") from err
+
+
+def _parts(path: str | os.PathLike[str]) -> tuple[str, str, str]:
+    """Return path, name and suffix as text (pathlib would double the time to import this room)."""
+    path = os.fspath(path)
+    name = os.path.basename(path)
+    return path, name, os.path.splitext(name)[1]
+
+
+def _describe(layer: Layer, l: int) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return a layer as JSON and arrays; exact types only, since a subclass may mean more."""
+    if type(layer) is Dense:
+        sigma = _describe_activation(layer.activation, l)
+        return {"kind": "dense", "activation": sigma}, {"W": layer.W, "b": layer.b}
+    if type(layer) is Scale:
+        return {"kind": "scale"}, {"scale": layer.scale, "shift": layer.shift}
+    if type(layer) is Elementwise:
+        sigma = _describe_activation(layer.activation, l)
+        return {"kind": "elementwise", "activation": sigma}, {}
+    raise TypeError(f"save: layer {l} ({layer}): only Dense, Scale and Elementwise can be saved.")
+
+
+def _describe_activation(sigma: AnyActivation, l: int) -> dict[str, Any]:
+    parameters = dict(sigma.parameters)
+    try:
+        known = activation(sigma.name, **parameters) == sigma
+    except (TypeError, ValueError):
+        known = False
+    if not known:
+        raise TypeError(
+            f"save: layer {l}: activation {sigma.name!r} is your own, and a file holds no code."
+        )
+    return {"name": sigma.name, "parameters": parameters}
+
+
+def _rebuild(description: Mapping[str, Any], l: int, arrays: dict[str, Array]) -> Layer:
+    """Make a layer from its description, taking its arrays out of ``arrays``."""
+    kind = description["kind"]
+    if kind == "scale":
+        return Scale(arrays.pop(f"{l}.scale"), arrays.pop(f"{l}.shift"))
+    given = description["activation"]
+    sigma = activation(given["name"], **given["parameters"])
+    if kind == "elementwise":
+        return Elementwise(sigma)
+    if kind == "dense":
+        return Dense(arrays.pop(f"{l}.W"), arrays.pop(f"{l}.b"), sigma)
+    raise ModelFormatError(f"layer {l}: kind {kind!r} is not known.")
+
+
+# --- npz, carefully -------------------------------------------------------------------------------
+
+
+def write_npz(path: str, arrays: Mapping[str, Numbers]) -> None:
+    """Write arrays to an uncompressed npz file, replacing an old one in one step."""
+    temporary = f"{path}.{os.urandom(4).hex()}.part"
+    try:
+        with open(temporary, "xb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+def read_npz(path: str) -> dict[str, Numbers]:
+    """Read all arrays of an npz file, never allocating more than the file holds.
+
+    Raises
+    ------
+    ModelFormatError
+        If it is not an uncompressed npz archive of plain arrays.
+    """
+    import zipfile
+
+    name = os.path.basename(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            names = [member.filename for member in members]
+            if len(set(names)) < len(names):
+                raise ModelFormatError(f"{name}: two members have the same name.")
+            return {m.filename.removesuffix(".npy"): _read_member(archive, m) for m in members}
+    except ModelFormatError as err:
+        raise ModelFormatError(f"{name}: {err}") from None
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError) as err:
+        raise ModelFormatError(f"{name}: not a readable npz archive: {err!s:.200}") from err
+
+
+def _read_member(archive: ZipFile, member: ZipInfo) -> Numbers:
+    name = member.filename
+    if member.compress_type != 0 or member.file_size != member.compress_size:
+        raise ModelFormatError(f"{name} is compressed; write it with save or numpy.savez.")
+    with archive.open(member) as file:
+        return _read_array(file, name, member.file_size)
+
+
+def _read_array(file: Any, name: str, size: int) -> Numbers:
+    """Read one npy stream whose header must account for every byte."""
+    version = npy.read_magic(file)
+    if version != (1, 0):
+        raise ModelFormatError(f"{name} has npy format version {version}, expected (1, 0).")
+    shape, fortran, dtype = npy.read_array_header_1_0(file)
+    if dtype.hasobject or dtype.kind not in "fiuU":
+        raise ModelFormatError(f"{name} has dtype {dtype}, expected plain numbers or text.")
+    count = 1
+    for axis in shape:
+        count *= axis
+    if min(shape, default=0) < 0 or count * dtype.itemsize != size - file.tell():
+        raise ModelFormatError(f"{name} claims shape {shape}, which is not what the file holds.")
+    flat = np.frombuffer(file.read(count * dtype.itemsize), dtype)
+    return flat.reshape(shape, order="F" if fortran else "C").copy()
+
+
+# --- points ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Inputs from a file: an array (B, n) and, where the file says, the names of the columns."""
+
+    X: Array
+    names: tuple[str, ...] | None = None
+
+
+def load_points(path: str | os.PathLike[str]) -> Points:
+    """Read input points from a npy, npz or csv file.
+
+    Parameters
+    ----------
+    path : str or path
+        ``.npy``: an array (n,) or (B, n).  ``.npz``: its member ``inputs``, or its only member.
+        ``.csv``: numbers, one point per line, with or without a line of names.
+
+    Returns
+    -------
+    Points
+
+    Raises
+    ------
+    ModelFormatError
+        If the file cannot be read as one of these.
+    """
+    path, name, suffix = _parts(path)
+    if suffix == ".csv":
+        points = _read_csv(path, name)
+    elif suffix == ".npy":
+        with open(path, "rb") as file:
+            points = Points(_read_npy(file, name, os.path.getsize(path)))
+    elif suffix == ".npz":
+        arrays = read_npz(path)
+        if len(arrays) > 1 and "inputs" not in arrays:
+            raise ModelFormatError(f"{name}: has no member 'inputs' among {sorted(arrays)}.")
+        points = Points(arrays["inputs"] if "inputs" in arrays else next(iter(arrays.values())))
+    else:
+        raise ModelFormatError(f"{name}: points are read from .npy, .npz and .csv files.")
+    X = as_floats(points.X, name)
+    if X.ndim not in (1, 2):
+        raise ShapeError(f"{name}: expected points (B, n), but got shape {X.shape}.")
+    return Points(np.atleast_2d(X), points.names)
+
+
+def _read_npy(file: BinaryIO, name: str, size: int) -> Numbers:
+    try:
+        return _read_array(file, name, size)
+    except ModelFormatError:
+        raise
+    except (ValueError, EOFError) as err:
+        raise ModelFormatError(f"{name}: not a readable npy file: {err!s:.200}") from err
+
+
+def _read_csv(path: str, name: str) -> Points:
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            first = [cell.strip() for cell in file.readline().split(",")]
+        named = not all(_is_number(cell) for cell in first)
+        X = np.loadtxt(path, delimiter=",", skiprows=int(named), ndmin=2, encoding="utf-8-sig")
+    except (ValueError, UnicodeDecodeError) as err:
+        raise ModelFormatError(f"{name}: {err!s:.200}") from err
+    return Points(X, tuple(first) if named else None)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

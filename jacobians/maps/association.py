@@ -1,0 +1,249 @@
+"""The order in which a product is best multiplied out.
+
+A matrix product is associative, its cost is not: for ``D³W³ D²W² D¹W¹`` with few outputs it pays
+to start at the left (reverse mode), with few inputs at the right (forward mode), and past a
+bottleneck to start in the middle.  The best order of all is found by dynamic programming over the
+chain: the cheapest way to multiply factors ``i..j`` splits somewhere into two cheapest ways.
+
+An order is a nested pair of factor numbers, counted from the left: ``((0, 1), 2)`` means
+``(A_0 A_1) A_2``.  A diagonal costs one multiplication per entry it scales, so the search places it
+on the smaller neighbour; factors shared by the batch are multiplied once, not once per point.
+
+Source: T. H. Cormen et al., *Introduction to Algorithms*, section on matrix-chain multiplication;
+A. Griewank and A. Walther, *Evaluating Derivatives*, chapter 10 (Jacobian accumulation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from jacobians._checks import Array
+from jacobians.maps.base import LinearMap
+from jacobians.maps.elementary import Diagonal, DiagonalPlusLowRank, Identity, Matrix
+
+Order: TypeAlias = Any  # int | tuple[Order, Order]; mypy has no recursive aliases under this form
+
+
+@dataclass(frozen=True)
+class Operand:
+    """What the cost model knows of a factor."""
+
+    rows: int
+    columns: int
+    kind: Literal["dense", "diagonal", "low rank", "identity"] = "dense"
+    rank: int = 0
+    stacked: bool = True  # one per point of the batch, not one for all
+
+
+@singledispatch
+def operand(A: LinearMap) -> Operand:
+    """Describe a map to the cost model; kinds without a rule count as dense."""
+    return Operand(*A.shape, stacked=bool(A.batch))
+
+
+@operand.register(Diagonal)
+def _(A: Diagonal) -> Operand:
+    return Operand(*A.shape, kind="diagonal", stacked=bool(A.batch))
+
+
+@operand.register(DiagonalPlusLowRank)
+def _(A: DiagonalPlusLowRank) -> Operand:
+    return Operand(*A.shape, kind="low rank", rank=A.rank, stacked=bool(A.batch))
+
+
+@operand.register(Identity)
+def _(A: Identity) -> Operand:
+    return Operand(*A.shape, kind="identity", stacked=False)
+
+
+def join(left: Operand, right: Operand, batch: int = 1) -> tuple[Operand, float]:
+    """Describe ``left @ right`` and count its floating-point operations per point.
+
+    >>> join(Operand(2, 3), Operand(3, 4))[1], join(Operand(3, 3, "diagonal"), Operand(3, 4))[1]
+    (48.0, 12.0)
+    """
+    if left.kind == "identity":
+        return right, 0.0
+    if right.kind == "identity":
+        return left, 0.0
+    rows, inner, columns = left.rows, left.columns, right.columns
+    stacked = left.stacked or right.stacked
+    share = 1.0 if stacked else 1.0 / batch
+    if left.kind == right.kind == "diagonal":
+        return Operand(rows, columns, "diagonal", stacked=stacked), share * rows
+    flops = 2 * rows * inner * columns
+    for structured, size in ((left, inner * columns), (right, rows * inner)):
+        if structured.kind == "diagonal":
+            flops = min(flops, size)
+        elif structured.kind == "low rank":
+            flops = min(flops, (4 * structured.rank + 2) * size)
+    return Operand(rows, columns, stacked=stacked), share * flops
+
+
+def flops(operands: Sequence[Operand], order: Order, batch: int = 1) -> float:
+    """Count the operations per point of one order.
+
+    >>> chain = [Operand(2, 30), Operand(30, 30), Operand(30, 40)]
+    >>> flops(chain, ((0, 1), 2)), flops(chain, (0, (1, 2)))
+    (8400.0, 76800.0)
+    """
+
+    def cost(node: Order) -> tuple[Operand, float]:
+        if isinstance(node, int):
+            return operands[node], 0.0
+        (left, left_cost), (right, right_cost) = cost(node[0]), cost(node[1])
+        result, joint = join(left, right, batch)
+        return result, left_cost + right_cost + joint
+
+    return cost(order)[1]
+
+
+def reverse_order(count: int) -> Order:
+    """From the outputs inwards, as backprop does.
+
+    >>> reverse_order(3)
+    ((0, 1), 2)
+    """
+    order: Order = 0
+    for k in range(1, count):
+        order = (order, k)
+    return order
+
+
+def forward_order(count: int) -> Order:
+    """From the inputs outwards, as forward mode does.
+
+    >>> forward_order(3)
+    (0, (1, 2))
+    """
+    order: Order = count - 1
+    for k in range(count - 2, -1, -1):
+        order = (k, order)
+    return order
+
+
+@dataclass(frozen=True)
+class Association:
+    """A chosen order and what it costs beside the two ordinary ones (operations per point)."""
+
+    order: Order
+    flops: float
+    forward: float
+    reverse: float
+
+
+def associate(operands: Sequence[Operand], batch: int = 1) -> Association:
+    """Find the cheapest order for a chain of factors.
+
+    Parameters
+    ----------
+    operands : sequence of Operand
+        Left to right, at least one.
+    batch : int
+        Number of points over which the cost of a shared product is spread.
+
+    Returns
+    -------
+    Association
+
+    A bottleneck in the middle is multiplied out from the middle:
+
+    >>> found = associate([Operand(50, 50), Operand(50, 3), Operand(3, 50), Operand(50, 50)])
+    >>> found.order, found.flops < min(found.forward, found.reverse)
+    (((0, 1), (2, 3)), True)
+    """
+    count = len(operands)
+    forward, reverse = forward_order(count), reverse_order(count)
+    costs = {order: flops(operands, order, batch) for order in (forward, reverse)}
+    best = _search(operands, batch)
+    costs[best] = flops(operands, best, batch)
+    # The ordinary orders are in the comparison, so a tie goes to the one people know.
+    order = min((reverse, forward, best), key=lambda o: costs[o])
+    return Association(order, costs[order], costs[forward], costs[reverse])
+
+
+def _search(operands: Sequence[Operand], batch: int) -> Order:
+    """Dynamic programming: the cheapest way to multiply ``i..j`` splits at some ``s``."""
+    count = len(operands)
+    columns = np.array([A.columns for A in operands], dtype=float)
+    stacked_before = np.concatenate([[0], np.cumsum([A.stacked for A in operands])])
+    cost = np.zeros((count, count))
+    split = np.zeros((count, count), dtype=int)
+    for length in range(1, count):
+        for i in range(count - length):
+            j = i + length
+            joint = 2.0 * operands[i].rows * columns[i:j] * columns[j]
+            if stacked_before[j + 1] == stacked_before[i]:
+                joint /= batch
+            # A run of two or more factors counts as dense; a single one, at either end, is itself.
+            joint[0] = join(operands[i], _run(operands, i + 1, j), batch)[1]
+            joint[-1] = join(_run(operands, i, j - 1), operands[j], batch)[1]
+            total = cost[i, i:j] + cost[i + 1 : j + 1, j] + joint
+            best = int(np.argmin(total))
+            split[i, j], cost[i, j] = i + best, total[best]
+
+    def bracket(i: int, j: int) -> Order:
+        s = int(split[i, j])
+        return i if i == j else (bracket(i, s), bracket(s + 1, j))
+
+    return bracket(0, count - 1)
+
+
+def _run(operands: Sequence[Operand], i: int, j: int) -> Operand:
+    if i == j:
+        return operands[i]
+    stacked = any(A.stacked for A in operands[i : j + 1])
+    return Operand(operands[i].rows, operands[j].columns, stacked=stacked)
+
+
+def multiply_out(factors: Sequence[LinearMap], order: Order | None = None) -> Array:
+    """Multiply a chain out to a dense matrix in the given order (by default the cheapest).
+
+    Parameters
+    ----------
+    factors : sequence of maps
+        Left to right; Identities are free.
+    order : nested pairs of int, optional
+
+    Returns
+    -------
+    array, shape (m, n) or (B, m, n)
+
+    >>> from jacobians.maps import Matrix
+    >>> multiply_out([Diagonal([2.0, 3.0]), Matrix([[1.0], [1.0]])])
+    array([[2.],
+           [3.]])
+    """
+    if order is None:
+        batch = next((A.batch[0] for A in factors if A.batch), 1)
+        order = associate([operand(A) for A in factors], max(batch, 1)).order
+
+    def value(node: Order) -> LinearMap | Array:
+        return factors[node] if isinstance(node, int) else _times(value(node[0]), value(node[1]))
+
+    result = value(order)
+    return result.to_dense() if isinstance(result, LinearMap) else result
+
+
+def _times(left: LinearMap | Array, right: LinearMap | Array) -> LinearMap | Array:
+    """Multiply two factors or partial results, scaling where one of them is diagonal."""
+    if isinstance(left, Identity):
+        return right
+    if isinstance(right, Identity):
+        return left
+    if isinstance(left, Diagonal) and isinstance(right, Diagonal):
+        return Diagonal(left.diagonal * right.diagonal)
+    if isinstance(right, Matrix):
+        right = right.array
+    if isinstance(left, Matrix):
+        left = left.array
+    if isinstance(right, LinearMap):
+        if isinstance(left, LinearMap):
+            return left.apply(right.to_dense())
+        return np.swapaxes(right.T.apply(np.swapaxes(left, -2, -1)), -2, -1)
+    return left.apply(right) if isinstance(left, LinearMap) else left @ right

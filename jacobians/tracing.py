@@ -1,0 +1,136 @@
+"""A trace: what is seen on the way through the network at one point, or at a batch of points.
+
+``a^0 = x``, then ``z^l`` and ``a^l`` for every layer.  Every account of the Jacobian starts from a
+trace, so two accounts of the same trace differ by the rounding of their products alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jacobians._checks import Array, NotFiniteError, as_layer, as_points, freeze
+from jacobians.network import Network
+
+
+@dataclass(frozen=True)
+class Kink:
+    """A unit that sits on a kink of its activation, where the derivative is a choice."""
+
+    layer: int
+    unit: int
+    at: float
+    preactivation: float
+    point: int | None = None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Trace:
+    """Preactivations and activations of every layer, read-only; made by ``trace``."""
+
+    network: Network
+    preactivations: tuple[Array, ...]
+    activations: tuple[Array, ...]
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """``()`` at one point, ``(B,)`` at a batch."""
+        return self.activations[0].shape[:-1]
+
+    @property
+    def output(self) -> Array:
+        """``H(x) = a^L``."""
+        return self.activations[-1]
+
+    def preactivation(self, l: int) -> Array:
+        """Return ``z^l``, for ``l`` from 1 to L."""
+        return self.preactivations[self._layer(l, "preactivation", 1) - 1]
+
+    def activation(self, l: int) -> Array:
+        """Return ``a^l``, for ``l`` from 0 (the input) to L (the output)."""
+        return self.activations[self._layer(l, "activation", 0)]
+
+    def point(self, i: int) -> Trace:
+        """Return the trace of one point of a batch, the same numbers to the last bit."""
+        if not self.batch:
+            raise ValueError("Trace.point: this is the trace of one point already.")
+        z = tuple(z[i] for z in self.preactivations)
+        return Trace(self.network, z, tuple(a[i] for a in self.activations))
+
+    def kinks(self, within: float = 0.0) -> tuple[Kink, ...]:
+        """Return the units whose preactivation is at a kink, or ``within`` a distance of one.
+
+        >>> from jacobians.layers import Dense
+        >>> net = Network([Dense([[1, -1], [2, 1]], activation="relu")])
+        >>> trace(net, [1.0, 1.0]).kinks()
+        (Kink(layer=1, unit=0, at=0.0, preactivation=0.0, point=None),)
+        """
+        found = []
+        for l, (layer, z) in enumerate(
+            zip(self.network.layers, self.preactivations, strict=True), start=1
+        ):
+            for at in layer.activation.kinks:
+                for *point, unit in np.argwhere(np.abs(z - at) <= within):
+                    value = float(z[(*point, unit)])
+                    found.append(Kink(l, int(unit), at, value, int(point[0]) if point else None))
+        return tuple(found)
+
+    def _layer(self, l: int, verb: str, low: int) -> int:
+        return as_layer(l, f"Trace.{verb}: l", low, self.network.depth)
+
+    def __repr__(self) -> str:
+        where = f"{self.batch[0]} points" if self.batch else "one point"
+        return f"Trace at {where} of {self.network}"
+
+
+def trace(net: Network, X: Any) -> Trace:
+    """Run the network and keep what is seen on the way.
+
+    Parameters
+    ----------
+    net : Network
+    X : array, shape (n_0,) or (B, n_0)
+        One point, or a batch of points.
+
+    Returns
+    -------
+    Trace
+
+    Raises
+    ------
+    ShapeError, TypeError
+        If ``X`` does not fit the network.
+    NotFiniteError
+        If ``X`` holds NaN or infinity, or a value on the way leaves the range of the dtype; the
+        message names the layer.
+
+    >>> from jacobians.layers import Dense
+    >>> net = Network([Dense([[1, 2], [3, 4], [5, 6]], activation="relu"), Dense([[1, 0, -1]])])
+    >>> seen = trace(net, [1.0, -1.0])
+    >>> seen.preactivation(1), seen.activation(1), seen.output
+    (array([-1., -1., -1.]), array([0., 0., 0.]), array([0.]))
+    """
+    a = freeze(as_points(X, net.widths[0], "trace: X", net.dtype))
+    preactivations, activations = [], [a]
+    for l, layer in enumerate(net.layers, start=1):
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            z = layer.preactivation(a)
+            a = layer.activation(z)
+        _require_in_range(z, f"z^{l}", layer)
+        _require_in_range(a, f"a^{l}", layer)
+        z.flags.writeable = a.flags.writeable = False
+        preactivations.append(z)
+        activations.append(a)
+    return Trace(net, tuple(preactivations), tuple(activations))
+
+
+def _require_in_range(values: Array, name: str, layer: object) -> None:
+    finite = np.isfinite(values)
+    if not finite.all():
+        *_, unit = np.argwhere(~finite)[0]
+        raise NotFiniteError(
+            f"trace: {name} of {layer} leaves the range of {values.dtype} at unit {unit}. "
+            "Rescale the inputs or weights, or use astype(np.float64) on the network."
+        )

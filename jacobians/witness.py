@@ -1,0 +1,380 @@
+"""Outside evidence about a derivative, from callables only.
+
+A witness must not know the accused: nothing here knows networks, layers or maps.  ``f`` is any
+function from a point (n,) to a value (m,); the Jacobian ``J`` has shape (m, n).
+
+======================== =========================================================================
+``finite_difference``    central differences, the step chosen per entry, with an error estimate
+``complex_step``         no subtraction, so no step to choose; ``f`` must take complex numbers
+``taylor_slope``         the remainder of ``f(x) + h J v`` shrinks like ``h²`` if J is right
+``dot_test``             ``<u, A v> = <Aᵀ u, v>`` for a pair of callables
+``check_jacobian``       a verdict on J that names the worst entry and knows about kinks
+======================== =========================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from jacobians._checks import Array, ShapeError, as_count, as_floats
+
+Function: TypeAlias = Callable[[Array], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Differences:
+    """What differences say about a Jacobian.
+
+    Attributes
+    ----------
+    jacobian : array, shape (m, n)
+        Central differences, extrapolated.
+    error : array, shape (m, n)
+        Estimated error of each entry.
+    left, right : array, shape (m, n)
+        One-sided derivatives; equal to ``jacobian`` except at a kink.
+    kinks : array of bool, shape (m, n)
+        Where the one-sided derivatives differ.
+    """
+
+    jacobian: Array
+    error: Array
+    left: Array
+    right: Array
+    kinks: Any
+
+
+def finite_difference(f: Function, x: Any) -> Differences:
+    """Differentiate by central differences, with steps chosen entry by entry.
+
+    The step goes down by factors of 4 from 1/8 of the size of ``x_j``; Richardson extrapolation
+    removes the truncation error, and each entry takes the stage whose estimated error (the change
+    from stage to stage, plus the rounding of ``f`` over the step) is least.  So a smooth function
+    is differentiated with large steps, and a piecewise linear one inside its piece.
+
+    Parameters
+    ----------
+    f : callable
+        From (n,) to (m,).
+    x : array, shape (n,)
+
+    Returns
+    -------
+    Differences
+
+    >>> found = finite_difference(lambda x: np.array([x[0] * np.sin(x[1])]), [2.0, 0.5])
+    >>> bool(np.abs(found.jacobian - [[np.sin(0.5), 2 * np.cos(0.5)]]).max() < 1e-11)
+    True
+    """
+    x = _point(x, "finite_difference")
+    center = _value(f, x, "finite_difference")
+    columns = [_differentiate_along(f, x, center, j) for j in range(len(x))]
+    J, error, left, right, kinks = (
+        np.stack(parts, axis=-1) for parts in zip(*columns, strict=True)
+    )
+    return Differences(J, error, left, right, kinks != 0)
+
+
+_RATIO = 4.0
+_STAGES = 12  # the smallest step is 2^-25 of the size of x_j
+
+
+def _differentiate_along(f: Function, x: Array, center: Array, j: int) -> tuple[Array, ...]:
+    eps = float(np.finfo(center.dtype).eps)
+    stages = _STAGES if center.dtype == np.float64 else 6
+    size = 2.0 ** np.round(np.log2(max(1.0, abs(float(x[j])))))
+    table: list[list[Array]] = []
+    best: Array = np.zeros_like(center)
+    error: Array = np.full(center.shape, np.inf)
+    bends, noises, sides = [], [], []
+    h = size / 8
+    for k in range(stages):
+        above, below = x.copy(), x.copy()
+        above[j] += h
+        below[j] -= h
+        width = float(above[j] - below[j])  # what the step really is, after rounding
+        up, down = _value(f, above, "f"), _value(f, below, "f")
+        noise = 4 * eps * np.maximum(np.abs(up), np.abs(down)) / h
+        right = (up - center) / float(above[j] - x[j])
+        left = (center - down) / float(x[j] - below[j])
+        row: list[Array] = [(up - down) / width]
+        for q in range(k):
+            factor = _RATIO ** (2 * (q + 1))
+            row.append(row[q] + (row[q] - table[-1][q]) / (factor - 1))
+        if k:
+            change = np.maximum(np.abs(row[-1] - row[-2]), np.abs(row[-1] - table[-1][-1]))
+            plain = np.abs(row[0] - table[-1][0])  # without extrapolation: for straight pieces
+            for estimate, spread in ((row[-1], change), (row[0], plain)):
+                better = spread + noise < error
+                best = np.where(better, estimate, best)
+                error = np.where(better, spread + noise, error)
+        table.append(row)
+        bends.append(np.abs(right - left))
+        noises.append(noise)
+        sides.append((left, right))
+        h /= _RATIO
+    # A smooth function bends like h: four times smaller steps, four times less.  At a kink the
+    # one-sided slopes keep their distance however small the step.
+    k = stages - 4
+    persistent = bends[k] > 0.5 * bends[k - 2]
+    kink = persistent & (bends[k] > 16 * noises[k])
+    left = np.where(kink, sides[k][0], best)
+    right = np.where(kink, sides[k][1], best)
+    return best, np.where(kink, noises[k], error), left, right, kink.astype(float)
+
+
+def complex_step(f: Function, x: Any, step: float = 1e-30) -> Array:
+    """Differentiate with ``Im f(x + i h e_j) / h``, exact up to rounding.
+
+    Parameters
+    ----------
+    f : callable
+        From complex (n,) to complex (m,); analytic, so no ``abs``, ``max`` or comparison.
+    x : array, shape (n,)
+    step : float
+
+    Returns
+    -------
+    array, shape (m, n)
+
+    Raises
+    ------
+    TypeError
+        If ``f`` does not take or does not return complex numbers.
+
+    Source: W. Squire and G. Trapp, SIAM Review 40 (1998).
+
+    >>> complex_step(lambda x: np.array([np.exp(x[0]) * x[1]]), [0.0, 3.0])
+    array([[3., 1.]])
+    """
+    x = _point(x, "complex_step")
+    columns = []
+    for j in range(len(x)):
+        z = x.astype(complex)
+        z[j] += 1j * step
+        try:
+            value = np.asarray(f(z))
+        except TypeError as err:
+            raise TypeError(f"complex_step: f does not take complex numbers ({err}).") from err
+        if value.dtype.kind != "c":
+            raise TypeError("complex_step: f returned real numbers, so the imaginary step is lost.")
+        columns.append(value.imag / step)
+    return np.stack(columns, axis=-1)
+
+
+def taylor_slope(f: Function, J: Any, x: Any, direction: Any = None, seed: int = 0) -> float:
+    """Return the order at which ``|f(x + h v) - f(x) - h J v|`` shrinks as h does.
+
+    2 if J is right, 1 if it is wrong, infinity if the remainder is nothing but rounding (f is
+    linear along v).
+
+    Parameters
+    ----------
+    f : callable
+        From (n,) to (m,).
+    J : array, shape (m, n)
+    x : array, shape (n,)
+    direction : array, shape (n,), optional
+        Random unless given.
+    seed : int
+
+    >>> f = lambda x: np.array([x[0] ** 2 + x[1]])
+    >>> round(taylor_slope(f, [[2.0, 1.0]], [1.0, 1.0]))
+    2
+    >>> round(taylor_slope(f, [[2.1, 1.0]], [1.0, 1.0]))
+    1
+    """
+    x = _point(x, "taylor_slope")
+    center = _value(f, x, "taylor_slope")
+    J = _jacobian(J, center, x, "taylor_slope")
+    if direction is None:
+        direction = np.random.default_rng(seed).standard_normal(len(x))
+    v = as_floats(direction, "taylor_slope: direction")
+    if v.shape != x.shape:
+        raise ShapeError(f"taylor_slope: direction: expected {x.shape}, but got {v.shape}.")
+    Jv = J @ v
+    floor = 64 * np.finfo(center.dtype).eps * (np.abs(center).max() + np.abs(Jv).max())
+    steps = 2.0 ** -np.arange(4, 20)
+    remainders = [np.abs(_value(f, x + h * v, "f") - center - h * Jv).max() for h in steps]
+    # the tail of the list is rounding; the slope is read just before it
+    usable = [k for k, remainder in enumerate(remainders) if remainder > floor]
+    last = next((k for k in range(len(steps)) if k not in usable), len(steps)) - 1
+    if last < 1:
+        return float("inf")
+    first = max(0, last - 2)
+    fall = np.log2(remainders[first] / remainders[last])
+    return float(fall / (last - first))
+
+
+@dataclass(frozen=True)
+class DotTest:
+    """The verdict of ``dot_test``."""
+
+    holds: bool
+    difference: float
+    bound: float
+
+    def __bool__(self) -> bool:
+        return self.holds
+
+
+def dot_test(
+    forward: Function, adjoint: Function, shape: tuple[int, int], trials: int = 5, seed: int = 0
+) -> DotTest:
+    """Test that ``adjoint`` is the transpose of ``forward``: ``<u, A v> = <Aᵀ u, v>``.
+
+    Parameters
+    ----------
+    forward, adjoint : callable
+        ``v -> A v`` from (n,) to (m,), and ``u -> Aᵀ u`` back.
+    shape : (m, n)
+    trials, seed : int
+        Number of random pairs (u, v).
+
+    Returns
+    -------
+    DotTest
+        True or false as a condition; ``difference`` and ``bound`` are those of the worst pair.
+
+    >>> A = np.arange(6.0).reshape(2, 3)
+    >>> bool(dot_test(lambda v: A @ v, lambda u: A.T @ u, (2, 3)))
+    True
+    >>> bool(dot_test(lambda v: A @ v, lambda u: -A.T @ u, (2, 3)))
+    False
+    """
+    m, n = (as_count(size, "dot_test: shape") for size in shape)
+    rng = np.random.default_rng(seed)
+    worst = DotTest(True, 0.0, 0.0)
+    for _ in range(as_count(trials, "dot_test: trials")):
+        u, v = rng.standard_normal(m), rng.standard_normal(n)
+        Av, Atu = _value(forward, v, "dot_test: forward"), _value(adjoint, u, "dot_test: adjoint")
+        if Av.shape != (m,) or Atu.shape != (n,):
+            raise ShapeError(
+                f"dot_test: expected results ({m},) and ({n},), got {Av.shape} and {Atu.shape}."
+            )
+        eps = max(np.finfo(Av.dtype).eps, np.finfo(Atu.dtype).eps)
+        difference = abs(float(u @ Av) - float(Atu @ v))
+        # What cancels inside A is unknown here, so its size is judged by |A v| and |Aᵀ u|, and
+        # the two sums of n + m products are given a hundredfold margin.
+        bound = float(100 * eps * (m + n) * (np.abs(u) @ np.abs(Av) + np.abs(Atu) @ np.abs(v)))
+        holds = difference <= bound
+        if not holds or difference * worst.bound >= worst.difference * bound:
+            worst = DotTest(holds and worst.holds, difference, bound)
+    return worst
+
+
+@dataclass(frozen=True)
+class JacobianCheck:
+    """The verdict of ``check_jacobian``; true or false as a condition, printable as a sentence."""
+
+    holds: bool
+    worst: tuple[int, int]
+    claimed: float
+    witnessed: float
+    difference: float
+    allowed: float
+    kinks: int
+
+    def __bool__(self) -> bool:
+        return self.holds
+
+    def __str__(self) -> str:
+        i, j = self.worst
+        verdict = "holds" if self.holds else "FAILS"
+        kinks = f"; {self.kinks} entries at a kink" if self.kinks else ""
+        return (
+            f"Jacobian {verdict}: worst entry [{i}, {j}] is {self.claimed:.10g}, differences give "
+            f"{self.witnessed:.10g} (off by {self.difference:.2g}, "
+            f"allowed {self.allowed:.2g}){kinks}"
+        )
+
+
+def check_jacobian(f: Function, J: Any, x: Any) -> JacobianCheck:
+    """Check a Jacobian against differences, entry by entry.
+
+    An entry passes if it is within ten times the estimated error of the differences.  At a kink it
+    passes if it lies between the one-sided derivatives.  Where the differences do not settle to
+    one part in a hundred, nothing passes: an undecided check is not a confirmation.
+
+    Parameters
+    ----------
+    f : callable
+        From (n,) to (m,).
+    J : array, shape (m, n)
+        The claim.
+    x : array, shape (n,)
+
+    Returns
+    -------
+    JacobianCheck
+
+    Raises
+    ------
+    ShapeError
+        If ``J`` does not have shape (m, n).
+
+    >>> f = lambda x: np.array([x[0] * x[1], np.abs(x[0])])
+    >>> bool(check_jacobian(f, [[3.0, 2.0], [1.0, 0.0]], [2.0, 3.0]))
+    True
+    >>> print(check_jacobian(f, [[3.0, 2.0], [1.0, 0.1]], [2.0, 3.0]))
+    Jacobian FAILS: worst entry [1, 1] is 0.1, differences give 0 (off by 0.1, allowed ...)
+    """
+    x = _point(x, "check_jacobian")
+    center = _value(f, x, "check_jacobian")
+    claim = _jacobian(J, center, x, "check_jacobian")
+    found = finite_difference(f, x)
+    low, high = np.minimum(found.left, found.right), np.maximum(found.left, found.right)
+    # The size of a derivative, also where all of them are 0: f per unit of x.
+    size = float(np.abs(center).max() / max(1.0, np.abs(x).max()))
+    size = max(size, float(np.abs(found.jacobian).max()))
+    eps = max(float(np.finfo(center.dtype).eps), float(np.finfo(claim.dtype).eps))
+    # The claim was rounded too: on its way it met numbers as large as the largest entry.
+    allowed = 10 * found.error + 100 * eps * size
+    settled = allowed <= 0.01 * np.maximum(size, np.abs(claim))
+    difference = np.maximum(np.maximum(low - claim, claim - high), 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(difference == 0, 0.0, difference / allowed)
+    ratio = np.where(settled & np.isfinite(claim), ratio, np.inf)
+    i, j = (int(k) for k in np.unravel_index(int(np.argmax(ratio)), ratio.shape))
+    return JacobianCheck(
+        holds=bool((ratio <= 1).all()),
+        worst=(i, j),
+        claimed=float(claim[i, j]),
+        witnessed=float(found.jacobian[i, j]),
+        difference=float(difference[i, j]),
+        allowed=float(allowed[i, j]),
+        kinks=int(found.kinks.sum()),
+    )
+
+
+# --- the doors ------------------------------------------------------------------------------------
+
+
+def _point(x: Any, where: str) -> Array:
+    x = as_floats(x, f"{where}: x")
+    if x.ndim != 1 or not len(x):
+        raise ShapeError(f"{where}: x: expected a point of shape (n,), but got {x.shape}.")
+    point: Array = x.copy()
+    return point
+
+
+def _value(f: Function, x: Array, where: str) -> Array:
+    value = as_floats(f(x), f"{where}: f(x)")
+    if value.ndim != 1:
+        raise ShapeError(f"{where}: f(x): expected shape (m,), but got {value.shape}.")
+    return value
+
+
+def _jacobian(J: Any, value: Array, x: Array, where: str) -> Array:
+    J = np.asarray(J)
+    if J.dtype.kind not in "iuf":
+        raise TypeError(f"{where}: J: expected real numbers, but got dtype {J.dtype}.")
+    J = J.astype(np.result_type(J.dtype, np.float32), copy=False)
+    if J.shape != (len(value), len(x)):
+        raise ShapeError(f"{where}: J: expected shape {(len(value), len(x))}, but got {J.shape}.")
+    claim: Array = J
+    return claim
