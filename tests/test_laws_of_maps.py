@@ -1,0 +1,265 @@
+"""Laws 1 and 2: every structured map is its dense matrix; the identities of vec and Kronecker."""
+
+import numpy as np
+import pytest
+from claims import assert_equal
+from hypothesis import given
+from hypothesis import strategies as st
+from zoo import MAPS, whole
+
+import jacobians as jb
+from jacobians import strategies as jst
+
+every_map = pytest.mark.parametrize(("A", "dense"), [m[1:] for m in MAPS], ids=[m[0] for m in MAPS])
+
+
+def columns_for(A, *shape):
+    """Whole numbers of a shape that A takes."""
+    return whole(*A.batch, *shape)
+
+
+# --- law 1, on the zoo: whole numbers, so every law is an equality ---------------------------------
+
+
+@every_map
+def test_dense_form_is_the_definition(A, dense):
+    assert_equal(A.to_dense(), dense)
+
+
+@every_map
+def test_shape_dtype_and_batch_are_those_of_the_dense_form(A, dense):
+    assert A.batch + A.shape == dense.shape
+    assert A.dtype == A.to_dense().dtype
+
+
+@every_map
+def test_product_with_a_vector_is_the_dense_product(A, dense):
+    """A x = dense x."""
+    x = columns_for(A, A.shape[1])
+    assert_equal(A @ x, (dense @ x[..., None])[..., 0])
+
+
+@every_map
+def test_product_with_a_matrix_is_the_dense_product(A, dense):
+    """A X = dense X."""
+    X = columns_for(A, A.shape[1], 3)
+    assert_equal(A @ X, dense @ X)
+
+
+@every_map
+def test_product_from_the_left_is_the_dense_product(A, dense):
+    """x A = x dense."""
+    x = columns_for(A, A.shape[0])
+    assert_equal(x @ A, (x[..., None, :] @ dense)[..., 0, :])
+
+
+@every_map
+def test_one_vector_serves_all_matrices_of_a_stack(A, dense):
+    x = whole(A.shape[1])
+    assert_equal(A @ x, dense @ x)
+
+
+@every_map
+def test_transpose_is_the_dense_transpose(A, dense):
+    """(Aᵀ) dense = (dense A)ᵀ, by definition and by application."""
+    assert_equal(A.T.to_dense(), np.swapaxes(dense, -2, -1))
+    X = columns_for(A, A.shape[0], 2)
+    assert_equal(A.T @ X, np.swapaxes(dense, -2, -1) @ X)
+    assert_equal(A.T.T.to_dense(), dense)
+
+
+@every_map
+def test_transpose_is_the_adjoint(A, dense):
+    """<u, A v> = <Aᵀ u, v>."""
+    u, v = columns_for(A, A.shape[0]), columns_for(A, A.shape[1])
+    assert_equal((u * (A @ v)).sum(axis=-1), ((A.T @ u) * v).sum(axis=-1))
+
+
+@every_map
+def test_composition_is_the_dense_product(A, dense):
+    """(A B) dense = dense A dense B, and the product of maps is a Product."""
+    B = whole(A.shape[1], 2)
+    both = A @ jb.Matrix(B)
+    assert isinstance(both, jb.Product)
+    assert_equal(both.to_dense(), dense @ B)
+
+
+@every_map
+def test_scipy_operator_multiplies_like_the_map(A, dense):
+    if A.batch:
+        with pytest.raises(TypeError, match="takes one matrix, not a stack"):
+            A.to_scipy()
+        return
+    operator = A.to_scipy()
+    x, y, X = whole(A.shape[1]), whole(A.shape[0]), whole(A.shape[1], 2)
+    assert operator.shape == A.shape
+    assert operator.dtype == A.dtype
+    assert_equal(operator @ x, dense @ x)
+    assert_equal(operator.T @ y, dense.T @ y)
+    assert_equal(operator @ X, dense @ X)
+
+
+@every_map
+def test_sparse_form_is_the_dense_form_or_a_refusal(A, dense):
+    if A.batch or any("low rank" in name for name, B, _ in MAPS if B is A):
+        with pytest.raises(TypeError, match=r"to_scipy|not a stack"):
+            A.to_sparse()
+    else:
+        assert_equal(A.to_sparse().toarray(), dense)
+
+
+@every_map
+def test_repr_is_one_line_with_kind_and_shape(A, dense):
+    assert "\n" not in repr(A)
+    assert f"{A.shape[0]}x{A.shape[1]}" in repr(A)
+    assert type(A).__name__ in repr(A)
+
+
+@every_map
+def test_maps_are_immutable(A, dense):
+    field = next(iter(A.__dataclass_fields__))
+    with pytest.raises(AttributeError):
+        setattr(A, field, None)
+    for value in vars(A).values():
+        assert not (isinstance(value, np.ndarray) and value.flags.writeable)
+
+
+# --- law 1, on drawn maps: nested, stacked, whole -------------------------------------------------
+
+
+@given(st.data(), st.sampled_from([None, 3]))
+def test_drawn_maps_obey_their_dense_form(data, batch):
+    A = data.draw(jst.linear_maps(batch=batch, whole=True))
+    dense = A.to_dense()
+    x, u = columns_for(A, A.shape[1]), columns_for(A, A.shape[0])
+    assert dense.shape == A.batch + A.shape
+    assert_equal(A @ x, (dense @ x[..., None])[..., 0])
+    assert_equal(A.T.to_dense(), np.swapaxes(dense, -2, -1))
+    assert_equal((u * (A @ x)).sum(axis=-1), ((A.T @ u) * x).sum(axis=-1))
+
+
+@given(st.data())
+def test_drawn_products_associate(data):
+    """(A B) C = A (B C)."""
+    k, l, m, n = data.draw(st.lists(st.integers(1, 5), min_size=4, max_size=4))
+    maps = jst.linear_maps
+    A, B, C = (data.draw(maps(i, j, depth=1, whole=True)) for i, j in ((k, l), (l, m), (m, n)))
+    assert_equal(((A @ B) @ C).to_dense(), (A @ (B @ C)).to_dense())
+    assert ((A @ B) @ C).factors == (A @ (B @ C)).factors
+
+
+# --- law 2: vec and Kronecker, on whole numbers of pairwise different dimensions ------------------
+
+
+def whole_matrices(count):
+    """Draw matrices of chained shapes (n0, n1), (n1, n2), ... with pairwise different sizes."""
+    sizes = st.lists(st.integers(1, 5), min_size=count + 1, max_size=count + 1, unique=True)
+    return sizes.map(lambda n: [whole(i, j) for i, j in zip(n, n[1:], strict=False)])
+
+
+@given(whole_matrices(3))
+def test_vec_of_a_triple_product(matrices):
+    """vec(A X B) = (Bᵀ ⊗ A) vec(X)."""
+    A, X, B = matrices
+    assert_equal(jb.Kronecker(B.T, A) @ jb.vec(X), jb.vec(A @ X @ B))
+
+
+@given(whole_matrices(2), whole_matrices(2))
+def test_mixed_product_of_kroneckers(first, second):
+    """(A ⊗ B)(C ⊗ D) = AC ⊗ BD."""
+    (A, C), (B, D) = first, second
+    left = jb.Kronecker(A, B) @ jb.Kronecker(C, D)
+    assert_equal(left.to_dense(), np.kron(A @ C, B @ D))
+
+
+@given(st.integers(1, 6), st.integers(1, 6))
+def test_unvec_undoes_vec(m, n):
+    M = whole(m, n)
+    assert_equal(jb.unvec(jb.vec(M), (m, n)), M)
+    assert_equal(jb.vec(jb.unvec(jb.vec(M), (m, n))), jb.vec(M))
+
+
+@given(st.integers(1, 6), st.integers(1, 6))
+def test_vec_stacks_columns(m, n):
+    """vec(M)[j m + i] = M[i, j]."""
+    M = whole(m, n)
+    for i in range(m):
+        for j in range(n):
+            assert jb.vec(M)[j * m + i] == M[i, j]
+
+
+@given(st.integers(1, 5), st.integers(1, 5))
+def test_commutation_transposes(m, n):
+    """K_mn vec(M) = vec(Mᵀ), and K_nm = K_mnᵀ = K_mn⁻¹."""
+    M, K = whole(m, n), jb.Commutation(m, n)
+    assert_equal(K @ jb.vec(M), jb.vec(M.T))
+    assert_equal(K.T @ (K @ jb.vec(M)), jb.vec(M))
+    assert_equal(K.T.to_dense(), jb.Commutation(n, m).to_dense())
+
+
+@given(st.lists(st.integers(1, 4), min_size=4, max_size=4))
+def test_commutation_swaps_the_factors_of_a_kronecker_product(sizes):
+    """K_pm (A ⊗ B) K_nq = B ⊗ A for A (m x n) and B (p x q)."""
+    m, n, p, q = sizes
+    A, B = whole(m, n), whole(p, q)
+    swapped = jb.Product([jb.Commutation(p, m), jb.Kronecker(A, B), jb.Commutation(n, q)])
+    assert_equal(swapped.to_dense(), np.kron(B, A))
+
+
+@given(st.integers(1, 6))
+def test_duplication_restores_a_symmetric_matrix(n):
+    """D_n vech(S) = vec(S), L_n vec(S) = vech(S), L_n D_n = I."""
+    M = whole(n, n)
+    S, D, L = M + M.T, jb.Duplication(n), jb.Elimination(n)
+    assert_equal(D @ jb.vech(S), jb.vec(S))
+    assert_equal(L @ jb.vec(M), jb.vech(M))
+    assert_equal((L @ D).to_dense(), np.eye(n * (n + 1) // 2))
+
+
+@given(st.integers(1, 6))
+def test_duplication_and_commutation_agree_on_symmetry(n):
+    """K_nn D_n = D_n: what is duplicated is symmetric."""
+    D = jb.Duplication(n)
+    assert_equal((jb.Commutation(n, n) @ D).to_dense(), D.to_dense())
+
+
+# --- what the structure is for ---------------------------------------------------------------------
+
+
+def test_weight_derivative_of_width_4096_is_kilobytes_and_its_dense_form_is_refused():
+    """dz/dvec(W) = aᵀ ⊗ I at width 4096: 512 GiB dense, applied without forming it."""
+    n = 4096
+    a = np.ones((1, n))
+    A = jb.Kronecker(a, jb.Identity(n))
+    assert A.shape == (n, n * n)
+    with pytest.raises(jb.TooLargeError, match="512 GiB, over the limit of 1 GiB"):
+        A.to_dense()
+    W = np.zeros((n, n))
+    W[5, 7] = 3.0
+    assert_equal(np.flatnonzero(A @ jb.vec(W)), [5])
+
+
+def test_dense_limit_is_a_setting_of_the_block_around():
+    A = jb.Identity(100)
+    with jb.dense_limit(1000), pytest.raises(jb.TooLargeError, match="78.1 KiB, over the limit"):
+        A.to_dense()
+    assert A.to_dense().shape == (100, 100)
+
+
+def test_singular_values_and_least_squares_take_a_map():
+    """svds, lsmr and eigsh accept to_scipy(), and find what dense linear algebra finds."""
+    from scipy.sparse.linalg import eigsh, lsmr, svds
+
+    rng = np.random.default_rng(3)
+    A = jb.Product([rng.normal(size=(9, 6)), jb.Diagonal(rng.uniform(1, 2, 6))])
+    dense = A.to_dense()
+    reference = np.linalg.svd(dense, compute_uv=False)
+    # Iterative solvers stop at a residual of about 1e-10 of the norm; 1e-6 leaves room for them.
+    largest = svds(A.to_scipy(), k=2, return_singular_vectors=False)
+    assert np.abs(np.sort(largest)[::-1] - reference[:2]).max() < 1e-6 * reference[0]
+    b = rng.normal(size=9)
+    solution = lsmr(A.to_scipy(), b, atol=1e-12, btol=1e-12)[0]
+    assert np.abs(solution - np.linalg.lstsq(dense, b)[0]).max() < 1e-6
+    gram = (A.T @ A).to_scipy()
+    top = eigsh(gram, k=1, return_eigenvectors=False)[0]
+    assert abs(top - reference[0] ** 2) < 1e-6 * reference[0] ** 2
