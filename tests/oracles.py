@@ -23,9 +23,7 @@ class Dual:
 
     def __mul__(self, other):
         other = dual(other)
-        return Dual(
-            self.value * other.value, self.value * other.slope + self.slope * other.value
-        )
+        return Dual(self.value * other.value, self.value * other.slope + self.slope * other.value)
 
     def __neg__(self):
         return Dual(-self.value, -self.slope)
@@ -60,9 +58,7 @@ def exact_forward(layers, x):
     """Run dense layers ``(W, b, name, parameters)`` on dual numbers, with loops over indices."""
     a = [dual(entry) for entry in x]
     for W, b, name, parameters in layers:
-        z = [
-            sum((W[i][j] * a[j] for j in range(len(a))), start=dual(b[i])) for i in range(len(b))
-        ]
+        z = [sum((W[i][j] * a[j] for j in range(len(a))), start=dual(b[i])) for i in range(len(b))]
         a = [EXACT_ACTIVATIONS[name](entry, **parameters) for entry in z]
     return a
 
@@ -116,9 +112,7 @@ TEXTBOOK = {
     "tanh": np.tanh,
     "softplus": lambda z: np.log(1 + np.exp(z)),
     "gelu": lambda z: z * (1 + _erf(z / np.sqrt(2))) / 2,
-    "gelu_tanh": lambda z: z
-    * (1 + np.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3)))
-    / 2,
+    "gelu_tanh": lambda z: z * (1 + np.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3))) / 2,
     "silu": lambda z: z / (1 + np.exp(-z)),
     "mish": _mish,
     "exp": np.exp,

@@ -56,7 +56,9 @@ def weight_gradient(net, x, y, l):
 
 def _slope(layers, x, y, l, i, j):
     W, b, name, parameters = layers[l]
-    seeded = [[Dual(w, Fraction((r, c) == (i, j))) for c, w in enumerate(row)] for r, row in enumerate(W)]
+    seeded = [
+        [Dual(w, Fraction((r, c) == (i, j))) for c, w in enumerate(row)] for r, row in enumerate(W)
+    ]
     layers = [*layers[:l], (seeded, b, name, parameters), *layers[l + 1 :]]
     output = exact_forward(layers, [Fraction(int(v)) for v in x])
     residuals = [a - Fraction(int(t)) for a, t in zip(output, y, strict=True)]

@@ -130,9 +130,7 @@ def gradients_by_indices(net, X, Y, l2):
                 biases[l - 1][j] += error
                 for k in range(net.widths[l - 1]):
                     weights[l - 1][j, k] += error * trace.activation(l - 1)[k]
-    W = [
-        G / len(X) + l2 * layer.W for G, layer in zip(weights, net.layers, strict=True)
-    ]
+    W = [G / len(X) + l2 * layer.W for G, layer in zip(weights, net.layers, strict=True)]
     return W, [g / len(X) for g in biases]
 
 

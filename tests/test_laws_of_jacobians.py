@@ -23,9 +23,7 @@ def accounts(lin, order=None):
     lead = trace.batch
     return {
         "maps": lin.jacobian(),
-        "chain in a drawn order": np.broadcast_to(
-            multiply_out(lin.factors, order), (*lead, m, n)
-        ),
+        "chain in a drawn order": np.broadcast_to(multiply_out(lin.factors, order), (*lead, m, n)),
         "engine": np.broadcast_to(jacobian_at(trace, jb.plan(net)), (*lead, m, n)),
         "columns of JVPs": np.stack(
             [lin.jvp(np.broadcast_to(e, (*lead, n))) for e in np.eye(n)], axis=-1

@@ -54,7 +54,9 @@ def test_differences_confirm_piecewise_linear_networks(data):
     assert check, check
 
 
-@pytest.mark.parametrize("name", ["tanh hidden", "gelu hidden", "softmax output", "deep", "mish hidden"])
+@pytest.mark.parametrize(
+    "name", ["tanh hidden", "gelu hidden", "softmax output", "deep", "mish hidden"]
+)
 def test_taylor_remainder_shrinks_like_the_square_of_the_step(name):
     """|f(x + h v) - f(x) - h J v| = O(h²)."""
     net = NETWORKS[name]

@@ -1,0 +1,234 @@
+"""The rounding theorem: it holds against exact fractions, it is not vacuous, and it finds bugs."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from claims import assert_within
+from hypothesis import given
+from hypothesis import strategies as st
+from test_laws_of_jacobians import accounts, orders
+from zoo import NETWORKS, points
+
+import jacobians as jb
+from jacobians import strategies as jst
+from jacobians.maps import Product, multiply_out
+from jacobians.maps.association import reverse_order
+from jacobians.rounding import chain_bound, count_roundings
+
+every_network = pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS.keys())
+
+
+def exact_product(factors):
+    """Multiply the given floating-point factors in fractions: no rounding at all."""
+    result = None
+    for A in Product(factors).factors:
+        if isinstance(A, jb.DiagonalPlusLowRank):
+            d, U, V = (_fractions(part) for part in (A.diagonal, A.left, A.right))
+            M = U @ V.T
+            M[np.diag_indices(len(d))] += d
+        else:
+            M = _fractions(A.to_dense())
+        result = M if result is None else result @ M
+    return result
+
+
+def _fractions(array):
+    return np.vectorize(Fraction, otypes=[object])(np.asarray(array, dtype=float))
+
+
+def worst_ratio(J, exact, bound):
+    """The largest |J - exact| / bound; NaN and anything above a zero bound are infinite."""
+    worst = 0.0
+    for entry, true, allowed in zip(J.ravel(), exact.ravel(), bound.ravel(), strict=True):
+        if not np.isfinite(entry):
+            return np.inf
+        difference = abs(Fraction(float(entry)) - true)
+        if difference:
+            worst = max(worst, float(difference / Fraction(float(allowed))) if allowed else np.inf)
+    return worst
+
+
+# --- it holds -------------------------------------------------------------------------------------
+
+
+@every_network
+def test_every_account_is_within_the_bound_of_the_exact_product(net):
+    """|J_computed - J| <= expm1(K u) P + underflow, J in fractions."""
+    lin = jb.linearize(net, points(net, 1)[0])
+    exact, bound = exact_product(lin.factors), chain_bound(lin.factors, net.dtype)
+    for J in [*accounts(lin).values(), jb.explicit.input_jacobian(lin.trace)]:
+        assert worst_ratio(J, exact, bound.single()) <= 1
+
+
+@given(st.data())
+def test_no_account_violates_the_bound_on_ill_scaled_networks(data):
+    """Layers scaled by 1e-8..1e8, float32 and float64, every order: 0 violations."""
+    net = data.draw(jst.ill_scaled_networks())
+    try:
+        lin = jb.linearize(net, data.draw(jst.points(net)))
+    except jb.NotFiniteError:
+        return  # the values overflow: there is no Jacobian to speak of
+    bound = chain_bound(lin.factors, net.dtype)
+    if bound.overflow:
+        return  # nothing is claimed
+    with np.errstate(under="ignore"):
+        written_out = jb.explicit.input_jacobian(lin.trace)
+        order = data.draw(orders(len(lin.factors)))
+        for J in accounts(lin, order).values():
+            assert_within(J, written_out, bound.pair())
+
+
+@given(st.data())
+def test_ill_scaled_networks_are_within_the_bound_of_the_exact_product(data):
+    net = data.draw(jst.ill_scaled_networks(max_depth=4, max_width=4))
+    try:
+        lin = jb.linearize(net, data.draw(jst.points(net)))
+    except jb.NotFiniteError:
+        return
+    bound = chain_bound(lin.factors, net.dtype)
+    if not bound.overflow:
+        order = data.draw(orders(len(lin.factors)))
+        with np.errstate(under="ignore"):
+            J = multiply_out(lin.factors, order)
+        assert worst_ratio(J, exact_product(lin.factors), bound.single()) <= 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_wide_and_deep_networks_stay_within_the_bound(dtype):
+    """Widths to 256, depth to 40."""
+    for widths in ([40, 256, 200, 3], [7] * 41, [256, 64, 256, 10]):
+        net = jb.Network.random(widths, "tanh", "softmax", seed=2, dtype=dtype)
+        assert_accounts_within(net, points(net, 1)[0])
+
+
+def assert_accounts_within(net, x):
+    lin = jb.linearize(net, x)
+    bound = chain_bound(lin.factors, net.dtype).pair()
+    written_out = jb.explicit.input_jacobian(lin.trace)
+    for J in accounts(lin).values():
+        assert_within(J, written_out, bound)
+
+
+def test_gradual_underflow_is_in_the_bound():
+    """Partial products of 1e-150 times 1e-160: subnormal, or 0; relative rounding says nothing."""
+    W = [np.full((2, 3), 1e-150), np.full((3, 4), 3e-161), np.full((4, 2), 1e100)]
+    factors = [jb.Matrix(M) for M in W]
+    exact, bound = exact_product(factors), chain_bound(factors, np.float64)
+    ratios = {}
+    with np.errstate(under="ignore"):
+        for order in (((0, 1), 2), (0, (1, 2))):
+            ratios[order] = worst_ratio(multiply_out(factors, order), exact, bound.single())
+            relative = np.expm1(bound.roundings * bound.unit) * bound.paths
+            ratios[order, "without"] = worst_ratio(multiply_out(factors, order), exact, relative)
+    assert max(ratios[((0, 1), 2)], ratios[(0, (1, 2))]) <= 1
+    assert ratios[((0, 1), 2), "without"] > 1  # the term is needed, not decoration
+
+
+# --- it is not vacuous ----------------------------------------------------------------------------
+
+
+def test_bound_is_sharp_within_a_factor_of_five():
+    """Over a thousand small networks (K <= 10) the largest ratio exceeds 0.2."""
+    rng = np.random.default_rng(0)
+    worst, counts = [], []
+    for _ in range(1000):
+        widths = rng.integers(1, 4, rng.integers(2, 5))
+        net = jb.Network.random(widths, "tanh", "tanh", seed=rng)
+        lin = jb.linearize(net, rng.standard_normal(widths[0]))
+        bound = chain_bound(lin.factors, np.float64)
+        counts.append(int(bound.roundings))
+        if bound.roundings <= 10:
+            difference = np.abs(
+                lin.jacobian() - multiply_out(lin.factors, reverse_order(len(lin.factors)))
+            )
+            worst.append((difference / bound.pair()).max())
+    assert len(worst) > 800
+    assert max(worst) > 0.2
+
+
+def test_k_counts_layers_and_hidden_widths():
+    """K = L + n_1 + ... + n_{L-1} where no slope is special."""
+    net = NETWORKS["deep"]
+    lin = jb.linearize(net, points(net, 1)[0])
+    hidden = net.widths[1:-1]
+    assert int(count_roundings(lin.factors)) == (net.depth - 1) + sum(hidden)  # identity on top
+
+
+def test_k_leaves_out_dead_units_and_powers_of_two():
+    """ReLU slopes are 0 or 1: they cost nothing, and dead units are not added up."""
+    W = np.arange(1.0, 13.0).reshape(4, 3)
+    net = jb.Network([jb.Dense(W, [-100.0, 0.5, -100.0, 0.5], "relu"), jb.Dense(np.ones((2, 4)))])
+    lin = jb.linearize(net, [0.1, 0.2, 0.3])
+    assert int(count_roundings(lin.factors)) == 2
+    assert int(count_roundings([jb.Diagonal([0.5, 2.0, 0.0, -4.0])])) == 0
+    assert int(count_roundings([jb.Diagonal([0.5, 3.0])])) == 1
+
+
+def test_k_is_counted_per_point_of_a_batch():
+    net = jb.Network([jb.Dense(np.eye(3), [0, 0, 0], "relu"), jb.Dense(np.ones((2, 3)))])
+    K = count_roundings(jb.linearize(net, [[1, 1, 1], [1, -1, -1], [-1, -1, -1]]).factors)
+    assert K.tolist() == [3, 1, 1]
+
+
+# --- it finds bugs --------------------------------------------------------------------------------
+
+
+@given(st.data())
+def test_a_layer_that_leaks_through_float32_violates_the_bound(data):
+    """The bound in float64 catches a single slope vector that was rounded to float32."""
+    seed = data.draw(st.integers(0, 2**32 - 1))
+    widths = data.draw(st.lists(st.integers(1, 8), min_size=3, max_size=5, unique=True))
+    net = jb.Network.random(widths, "tanh", seed=seed)
+    lin = jb.linearize(net, np.random.default_rng(seed).standard_normal(widths[0]))
+    factors = list(lin.factors)
+    leaking = data.draw(
+        st.sampled_from([k for k, A in enumerate(factors) if isinstance(A, jb.Diagonal)])
+    )
+    slopes = factors[leaking].diagonal.astype(np.float32).astype(np.float64)
+    if np.array_equal(slopes, factors[leaking].diagonal):
+        return  # 1 and 0 survive float32
+    factors[leaking] = jb.Diagonal(slopes)
+    bound = chain_bound(lin.factors, np.float64).pair()
+    assert (np.abs(multiply_out(factors) - lin.jacobian()) > bound).any()
+
+
+def test_a_transposed_square_weight_violates_the_bound():
+    net = NETWORKS["square"]
+    x = points(net, 1)[0]
+    first, second = net.layers
+    wrong = jb.Network([jb.Dense(first.W.T, first.b, first.activation), second])
+    J, bound = jb.jacobian_with_bound(net, x)
+    assert (np.abs(jb.jacobian(wrong, x) - J) > 2 * bound).any()
+
+
+# --- the public door ------------------------------------------------------------------------------
+
+
+def test_jacobian_with_bound_covers_the_exact_product_of_every_point():
+    net = NETWORKS["softmax output"]
+    X = points(net, 3)
+    J, bound = jb.jacobian_with_bound(net, X)
+    assert J.shape == bound.shape == (3, 4, 5)
+    assert bound.dtype == np.float64
+    lin = jb.linearize(net, X)
+    for i in range(3):
+        factors = jb.linearize(net, lin.trace.point(i)).factors
+        assert worst_ratio(J[i], exact_product(factors), bound[i]) <= 1
+    one, its_bound = jb.jacobian_with_bound(net, X[0])
+    assert one.shape == its_bound.shape == (4, 5)
+
+
+def test_bound_is_infinite_where_a_partial_product_may_overflow():
+    W = np.full((2, 2), 1e200)
+    big = jb.Network([jb.Dense(W), jb.Dense(W), jb.Dense(W * 1e-250)])
+    assert np.isinf(chain_bound(jb.linearize(big, [0.0, 0.0]).factors, np.float64).single()).all()
+    small = jb.Network([jb.Dense(W), jb.Dense(W * 1e-250)])
+    assert np.isfinite(jb.jacobian_with_bound(small, [0.0, 0.0])[1]).all()
+
+
+def test_identity_networks_have_bound_zero():
+    J, bound = jb.jacobian_with_bound(jb.Network([jb.Dense([[1.5, 2.5]])]), [1.0, 1.0])
+    assert J.tolist() == [[1.5, 2.5]]
+    # nothing is multiplied, so only the allowance for underflow is left
+    assert bound.max() < 1e-300
