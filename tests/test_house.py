@@ -1,0 +1,174 @@
+"""The house: who may import whom, what ``import jacobians`` loads, what stands at the top level."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "jacobians"
+
+# Each line may import only lines above it; rooms on one line are siblings and do not meet.
+FLOORS = [
+    ["_checks"],
+    ["_text", "vectorization", "_sigma", "witness"],
+    ["_gated", "_softmax"],
+    ["activations"],
+    ["maps"],
+    ["layers", "losses", "gradients"],
+    ["network"],
+    ["tracing"],
+    ["linearization"],
+    ["planning"],
+    ["explicit", "backprop", "engine", "rounding"],
+    ["units", "certificate", "sensitivities", "conventions"],
+    ["files"],
+    ["data", "strategies"],
+    ["cli"],
+    ["__main__"],
+]
+HEIGHT = {room: height for height, floor in enumerate(FLOORS) for room in floor}
+MAPS = ["base", "elementary", "product", "kronecker", "blocks", "association"]
+FACE = "__init__"
+LIBRARY = {"numpy", "scipy", "jacobians"}
+OPTIONAL = {"strategies": {"hypothesis"}}  # imported where it is used, in these rooms alone
+
+
+def room_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path):
+    """Return the dotted names that a file imports, with the line of each."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide the direction"
+            if node.module == "jacobians":
+                found += [(f"jacobians.{alias.name}", node.lineno) for alias in node.names]
+            else:
+                found.append((node.module, node.lineno))
+    return found
+
+
+def forbidden_edges(path, imports):
+    """Name every import that runs upwards or sideways, or reaches for an optional package."""
+    room, wrong = room_of(path), []
+    for name, line in imports:
+        top, *rest = name.split(".")
+        if top == "jacobians" and rest and room != FACE:
+            target = rest[0]
+            if target == room == "maps":
+                mine, theirs = path.stem, (rest[1:] or [FACE])[0]
+                circle = (mine, theirs) == ("base", "product")  # @ of maps is a Product
+                if mine != FACE and not circle and MAPS.index(theirs) >= MAPS.index(mine):
+                    wrong.append(f"{path.name}:{line} imports {name}")
+            elif HEIGHT.get(target, 99) >= HEIGHT[room]:
+                wrong.append(f"{path.name}:{line} imports {name}")
+        elif room == FACE and top == "jacobians" and rest and rest[0] in OPTIONAL:
+            wrong.append(f"{path.name}:{line} imports {name}")
+        elif top not in sys.stdlib_module_names | LIBRARY | OPTIONAL.get(room, set()):
+            wrong.append(f"{path.name}:{line} imports {name}")
+    return wrong
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_run_one_way(path):
+    assert not forbidden_edges(path, imports_of(path))
+
+
+def test_every_room_stands_on_the_plan():
+    assert {room_of(path) for path in FILES} <= set(HEIGHT) | {FACE}
+
+
+@pytest.mark.parametrize(
+    ("room", "imported"),
+    [
+        ("backprop", "jacobians.explicit"),
+        ("explicit", "jacobians.engine"),
+        ("layers", "jacobians.network"),
+        ("maps/kronecker", "jacobians.network"),
+        ("maps/elementary", "jacobians.maps.product"),
+        ("witness", "jacobians.explicit"),
+        ("network", "pandas"),
+        ("engine", "hypothesis"),
+        ("__init__", "jacobians.strategies"),
+    ],
+)
+def test_a_forbidden_import_is_found(room, imported):
+    assert forbidden_edges(PACKAGE / f"{room}.py", [(imported, 1)])
+
+
+def test_witness_knows_numpy_and_checks_only():
+    ours = {name for name, _ in imports_of(PACKAGE / "witness.py") if name.startswith("jacobians")}
+    assert ours == {"jacobians._checks"}
+
+
+def loaded_by(statement):
+    code = f"import sys; {statement}; print(*sorted(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in run.stdout.split()}, set(run.stdout.split())
+
+
+def test_import_loads_nothing_optional_and_nothing_heavy():
+    """No optional package, and scipy's parts only where they are used."""
+    packages, modules = loaded_by("import jacobians")
+    meant = sys.stdlib_module_names | {"numpy", "jacobians"}
+    started = loaded_by("pass")[0]  # what the interpreter itself brings along
+    assert packages - meant - started <= {"__main__"}
+    assert not {m for m in modules if m.startswith("scipy")}
+
+
+def test_strategies_say_which_extra_they_need():
+    code = "import sys; sys.modules['hypothesis'] = None; import jacobians.strategies"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert 'jacobians.strategies needs hypothesis: pip install "jacobians[strategies]"' in run.stderr
+
+
+def test_top_level_is_the_card_and_nothing_more():
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
+    top = {name.split("/")[0] for name in tracked} or {path.name for path in ROOT.iterdir()}
+    card = {"pyproject.toml", "README.md", "jacobians", "tests", "examples", "paper_notes"}
+    assert {name for name in top if not name.startswith(".")} - {"LICENSE"} <= card
+
+
+def test_runtime_needs_numpy_and_scipy_only():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {requirement.split(">")[0] for requirement in project["dependencies"]}
+    assert names == {"numpy", "scipy"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_file_is_one_idea(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 400
+    assert ast.get_docstring(ast.parse(text)), "a module begins by saying what it is about"
+
+
+def public_functions():
+    import jacobians as jb
+
+    homes = [jb, jb.explicit, jb.backprop, jb.witness]
+    for home in homes:
+        for name in getattr(home, "__all__", None) or vars(home):
+            thing = getattr(home, name)
+            if callable(thing) and not name.startswith("_") and thing.__module__ is not None:
+                if thing.__module__.startswith("jacobians") or home is jb:
+                    yield f"{home.__name__}.{name}", thing
+
+
+@pytest.mark.parametrize(("name", "thing"), sorted(dict(public_functions()).items()))
+def test_public_names_have_docstrings(name, thing):
+    assert thing.__doc__
+    assert thing.__doc__.strip()[0].isupper() or thing.__doc__.strip()[0] in "`("
