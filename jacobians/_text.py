@@ -53,3 +53,42 @@ def side_by_side(titles: Sequence[str], pictures: Sequence[Sequence[str]], acros
             lines.append("   ".join(part.ljust(width) for part in parts).rstrip())
         lines.append("")
     return "\n".join(lines[:-1])
+
+
+def chain_picture(factors: Sequence[tuple[str, int, int, str]], largest: int = 7) -> str:
+    """Draw a product of matrices to scale: full blocks, and diagonals as diagonals.
+
+    Parameters
+    ----------
+    factors : sequence of (name, rows, columns, kind)
+        Left to right; the kind is "dense", "diagonal", "low rank" or "identity".
+    largest : int
+        The longest side is drawn with so many characters.
+
+    >>> print(chain_picture([("D", 2, 2, "diagonal"), ("W", 2, 3, "dense")]))
+    dH/dx  =  D     W
+    ▒▒▒       ╲·    ▒▒▒
+    ▒▒▒       ·╲    ▒▒▒
+    2x3       2x2   2x3
+    """
+    (_, m, _, _), (_, _, n, _) = factors[0], factors[-1]
+    scale = min(1.0, largest / max(max(rows, columns) for _, rows, columns, _ in factors))
+    shown = [("dH/dx  =", m, n, "dense"), *factors]
+    drawn = [
+        _block(max(1, round(rows * scale)), max(1, round(columns * scale)), kind)
+        for _, rows, columns, kind in shown
+    ]
+    height = max(len(block) for block in drawn)
+    columns = []
+    for (name, rows, width, _), block in zip(shown, drawn, strict=True):
+        lines = [name, *block, *[""] * (height - len(block)), f"{rows}x{width}"]
+        columns.append([line.ljust(max(map(len, lines)) + 2) for line in lines])
+    columns[1:] = [[line + " " for line in column] for column in columns[1:]]
+    return "\n".join("".join(parts).rstrip() for parts in zip(*columns, strict=True))
+
+
+def _block(rows: int, columns: int, kind: str) -> list[str]:
+    if kind in ("dense", "low rank"):
+        return ["▒" * columns] * rows
+    mark = "╲" if kind == "diagonal" else "1"
+    return ["·" * i + mark + "·" * (columns - i - 1) for i in range(rows)]

@@ -19,11 +19,10 @@ import numpy as np
 
 from jacobians import data
 from jacobians._checks import Array, ShapeError, readable_bytes
-from jacobians._text import picture, side_by_side
+from jacobians._text import chain_picture, picture, side_by_side
 from jacobians.certificate import Certificate, certify
 from jacobians.engine import value_and_jacobian
 from jacobians.files import load, load_points, write_npz
-from jacobians.linearization import linearize
 from jacobians.network import Network
 from jacobians.planning import plan
 from jacobians.sensitivities import Sensitivity, sensitivity
@@ -137,11 +136,15 @@ def _jacobian(options: argparse.Namespace) -> None:
 
 def _explain(options: argparse.Namespace) -> None:
     net = _model(options.model)
+    chosen = plan(net, options.batch)
+    factors = [
+        (name, A.rows, A.columns, A.kind)
+        for name, A in zip(chosen.names, chosen.operands, strict=True)
+    ]
     print(f"{net}\n")
-    zero = np.zeros(net.widths[0])
-    for name, A in zip(_factor_names(net), linearize(net, zero).factors, strict=True):
-        print(f"  {name:<4} {A}")
-    print(f"\n{plan(net, options.batch).explain()}")
+    if factors:
+        print(f"{chain_picture(factors)}\n")
+    print(chosen.explain())
 
 
 # --- what they share ------------------------------------------------------------------------------
@@ -205,7 +208,3 @@ def _as_pictures(found: Sensitivity) -> str:
         image[rows, columns] = sizes
         drawn.append(picture(image, float(image.max())))
     return side_by_side(found.output_names, drawn)
-
-
-def _factor_names(net: Network) -> list[str]:
-    return [f"{letter}{l}" for l in range(net.depth, 0, -1) for letter in "DW"]

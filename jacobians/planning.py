@@ -57,7 +57,7 @@ class Plan:
         line = f"da^{self.of}/da^{self.wrt} {m}x{n}: {self.mode} order"
         if self.mode == "mixed" and self.association and len(self.names) <= 12:
             line += f" {spell(self.association.order, self.names)}"
-        line += f", {_count(self.flops)}flop per point"
+        line += f", {_count(self.flops)} per point"
         if self.association:
             line += f" (forward {_count(self.association.forward)}, "
             line += f"reverse {_count(self.association.reverse)})"
@@ -121,7 +121,7 @@ def plan(
     >>> net = Network.random([784, 256, 32, 256, 784], seed=0)
     >>> print(plan(net, batch=32))
     da^4/da^0 784x784: mixed order W4 (D3 W3) (D2 (W2 D1) W1), 65.1 Mflop per point
-    (forward 341 M, reverse 341 M), pieces of 12 points, 63.6 MiB
+    (forward 341 Mflop, reverse 341 Mflop), pieces of 12 points, 63.6 MiB
     """
     of, wrt = _ends(net, of, wrt, "plan")
     batch = as_count(batch, "plan: batch", at_least=0)
@@ -208,4 +208,4 @@ def _count(number: float) -> str:
     unit = next(units)
     while number >= 1000:
         number, unit = number / 1000, next(units)
-    return f"{number:.3g} {unit}"
+    return f"{number:.3g} {unit}flop"

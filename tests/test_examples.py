@@ -1,0 +1,42 @@
+"""Every example runs, prints something, and asserts its claim; found by themselves, not listed."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+
+
+def test_there_are_examples():
+    assert len(EXAMPLES) >= 5
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_example_runs_and_asserts_its_claim(path, tmp_path):
+    environment = {**os.environ, "MPLBACKEND": "Agg"}
+    run = subprocess.run(
+        [sys.executable, "-W", "error", str(path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**environment, "PYTHONPATH": str(path.parent.parent)},
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.strip()
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_example_is_an_essay(path):
+    """A number, a question in the docstring, at least one assertion, at most 130 lines."""
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    assert path.name[:2].isdigit()
+    assert "?" in ast.get_docstring(tree).split("\n\n")[0]
+    assert any(isinstance(node, ast.Assert) for node in ast.walk(tree))
+    assert len(text.splitlines()) <= 130
