@@ -152,13 +152,17 @@ def jacobian_at(trace: Trace, plan: Plan) -> Array:
     """
     if plan.association is None:
         return np.eye(plan.widths[plan.of], dtype=trace.network.dtype)
-    values = [_factor(trace, name) for name in plan.names]
-
-    def value(node: Order) -> Value:
-        return values[node] if isinstance(node, int) else _times(value(node[0]), value(node[1]))
-
+    factors = [_factor(trace, name) for name in plan.names]
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return _as_matrix(value(plan.association.order))
+        return _as_matrix(_multiply(factors, plan.association.order))
+
+
+def _multiply(factors: list[Value], order: Order) -> Value:
+    # not a function inside jacobian_at: one that calls itself would keep its piece alive in a
+    # reference cycle, and the memory of a long batch would grow until the garbage is collected
+    if isinstance(order, int):
+        return factors[order]
+    return _times(_multiply(factors, order[0]), _multiply(factors, order[1]))
 
 
 def _factor(trace: Trace, name: str) -> Value:

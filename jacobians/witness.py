@@ -117,14 +117,14 @@ def _differentiate_along(f: Function, x: Array, center: Array, j: int) -> tuple[
         noises.append(noise)
         sides.append((left, right))
         h /= _RATIO
-    # A smooth function bends like h: four times smaller steps, four times less.  At a kink the
-    # one-sided slopes keep their distance however small the step.
-    k = stages - 4
-    persistent = bends[k] > 0.5 * bends[k - 2]
-    kink = persistent & (bends[k] > 16 * noises[k])
-    left = np.where(kink, sides[k][0], best)
-    right = np.where(kink, sides[k][1], best)
-    return best, np.where(kink, noises[k], error), left, right, kink.astype(float)
+    # A smooth function bends like h, so over two stages the one-sided slopes come sixteen times
+    # closer.  At a kink each of them settles, and they keep their distance.
+    apart = (bends[-1] > 0.5 * bends[-3]) & (bends[-1] > 16 * noises[-1])
+    moved = np.maximum(np.abs(left - sides[-3][0]), np.abs(right - sides[-3][1]))
+    kink = apart & (moved < 0.1 * bends[-1])
+    error = np.where(kink, noises[-1], error)
+    left, right = np.where(kink, left, best), np.where(kink, right, best)
+    return best, error, left, right, kink.astype(float)
 
 
 def complex_step(f: Function, x: Any, step: float = 1e-30) -> Array:

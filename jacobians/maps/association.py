@@ -223,11 +223,14 @@ def multiply_out(factors: Sequence[LinearMap], order: Order | None = None) -> Ar
         batch = next((A.batch[0] for A in factors if A.batch), 1)
         order = associate([operand(A) for A in factors], max(batch, 1)).order
 
-    def value(node: Order) -> LinearMap | Array:
-        return factors[node] if isinstance(node, int) else _times(value(node[0]), value(node[1]))
-
-    result = value(order)
+    result = _multiply(factors, order)
     return result.to_dense() if isinstance(result, LinearMap) else result
+
+
+def _multiply(factors: Sequence[LinearMap], order: Order) -> LinearMap | Array:
+    if isinstance(order, int):
+        return factors[order]
+    return _times(_multiply(factors, order[0]), _multiply(factors, order[1]))
 
 
 def _times(left: LinearMap | Array, right: LinearMap | Array) -> LinearMap | Array:

@@ -1,0 +1,187 @@
+"""The witnesses, on functions whose derivatives are known, and with wrong answers."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jacobians as jb
+from jacobians.witness import (
+    check_jacobian,
+    complex_step,
+    dot_test,
+    finite_difference,
+    taylor_slope,
+)
+
+FUNCTIONS = {
+    "polynomial": (
+        lambda x: np.array([x[0] ** 3 * x[1], x[1] - x[0]]),
+        lambda x: np.array([[3 * x[0] ** 2 * x[1], x[0] ** 3], [-1.0, 1.0]]),
+    ),
+    "transcendental": (
+        lambda x: np.array([np.exp(x[0]) * np.sin(x[1]), x[0] * x[1] * np.cos(x[0])]),
+        lambda x: np.array(
+            [
+                [np.exp(x[0]) * np.sin(x[1]), np.exp(x[0]) * np.cos(x[1])],
+                [x[1] * (np.cos(x[0]) - x[0] * np.sin(x[0])), x[0] * np.cos(x[0])],
+            ]
+        ),
+    ),
+    "linear": (
+        lambda x: np.array([2 * x[0] - x[1], 5 * x[1], x[0]]),
+        lambda x: np.array([[2.0, -1.0], [0.0, 5.0], [1.0, 0.0]]),
+    ),
+    "constant": (lambda x: np.array([5.0 + 0 * x[0]]), lambda x: np.zeros((1, 2))),
+    "zero": (lambda x: np.array([0 * x[0]]), lambda x: np.zeros((1, 2))),
+    "badly scaled": (
+        lambda x: np.array([1e8 * x[0], 1e-8 * np.sin(x[1])]),
+        lambda x: np.array([[1e8, 0.0], [0.0, 1e-8 * np.cos(x[1])]]),
+    ),
+}
+every_function = pytest.mark.parametrize(
+    ("f", "derivative"), FUNCTIONS.values(), ids=FUNCTIONS.keys()
+)
+POINTS = [
+    np.array([0.7, -1.3]),
+    np.array([0.0, 0.0]),
+    np.array([12.5, 3.0]),
+    np.array([-1e-3, 40.0]),
+]
+
+
+@every_function
+def test_differences_are_within_ten_times_their_own_error_estimate(f, derivative):
+    for x in POINTS:
+        found = finite_difference(f, x)
+        error = np.abs(found.jacobian - derivative(x))
+        assert (error <= 10 * found.error + 1e-300).all()
+        size = max(np.abs(derivative(x)).max(), np.abs(f(x)).max(), 1e-300)
+        assert found.error.max() <= 1e-7 * size  # an estimate that is never sharp would allow all
+        assert not found.kinks.any()
+
+
+@every_function
+def test_complex_step_is_exact_to_rounding(f, derivative):
+    for x in POINTS:
+        expected = derivative(x)
+        # a few operations, each rounded
+        assert np.abs(complex_step(f, x) - expected).max() <= 1e-14 * np.abs(expected).max()
+
+
+@every_function
+def test_right_jacobians_are_confirmed_and_wrong_ones_refused(f, derivative):
+    for x in POINTS:
+        J = derivative(x)
+        assert check_jacobian(f, J, x), check_jacobian(f, J, x)
+        size = max(1.0, np.abs(J).max(), np.abs(f(x)).max())
+        wrongs = [J + 1e-4 * size, J + 1e-4 * size * np.eye(*J.shape), np.full_like(J, np.nan)]
+        if J.any():
+            wrongs += [-J, 1.01 * J, J[::-1] if (J[::-1] != J).any() else -J]
+        for wrong in wrongs:
+            assert not check_jacobian(f, wrong, x)
+
+
+def test_the_worst_entry_is_named():
+    f, derivative = FUNCTIONS["polynomial"]
+    x = POINTS[0]
+    J = derivative(x)
+    J[1, 0] += 0.5
+    check = check_jacobian(f, J, x)
+    assert check.worst == (1, 0)
+    assert abs(check.difference - 0.5) < 1e-9
+    assert str(check).startswith("Jacobian FAILS: worst entry [1, 0] is -0.5, differences give -1")
+
+
+# --- kinks ----------------------------------------------------------------------------------------
+
+
+def relu(x):
+    return np.maximum(x, 0.0)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.25, 1.0])
+def test_on_a_kink_every_slope_between_the_one_sided_ones_is_right(slope):
+    assert check_jacobian(relu, [[slope]], [0.0])
+    assert check_jacobian(relu, [[slope]], [0.0]).kinks == 1
+
+
+@pytest.mark.parametrize("slope", [-0.1, 1.1, 2.0])
+def test_on_a_kink_a_slope_outside_is_wrong(slope):
+    assert not check_jacobian(relu, [[slope]], [0.0])
+
+
+@given(st.floats(-6.5, -0.5).map(lambda e: 10.0**e), st.sampled_from([-1.0, 1.0]))
+def test_near_a_kink_only_the_slope_of_this_side_is_right(distance, side):
+    """Steps shrink until they stay on one side."""
+    x = [side * distance]
+    assert check_jacobian(relu, [[float(side > 0)]], x)
+    assert not check_jacobian(relu, [[0.5]], x)
+    assert not check_jacobian(relu, [[float(side < 0)]], x)
+
+
+def test_curvature_is_not_taken_for_a_kink():
+    """|f''| = 200 over the step sizes used is still a smooth function."""
+    found = finite_difference(lambda x: np.array([100 * x[0] ** 2, np.tanh(50 * x[0])]), [0.01])
+    assert not found.kinks.any()
+
+
+# --- float32, and functions that do not settle ----------------------------------------------------
+
+
+def test_single_precision_functions_are_checked_with_their_own_precision():
+    net = jb.Network.random([3, 5, 2], seed=0, dtype=np.float32)
+    x = np.array([0.3, -0.2, 0.8], np.float32)
+    assert check_jacobian(net, jb.jacobian(net, x), x)
+    assert not check_jacobian(net, 1.1 * jb.jacobian(net, x), x)
+
+
+def test_what_does_not_settle_is_not_confirmed():
+    """Noise in every digit: differences say nothing, so nothing passes."""
+    rng = np.random.default_rng(0)
+    noise = lambda x: rng.standard_normal(1)  # noqa: E731
+    assert not check_jacobian(noise, [[0.0]], [0.0])
+
+
+# --- Taylor and dot test --------------------------------------------------------------------------
+
+
+def test_taylor_slope_tells_right_from_wrong():
+    f, derivative = FUNCTIONS["transcendental"]
+    x = POINTS[0]
+    assert abs(taylor_slope(f, derivative(x), x) - 2) < 0.05
+    assert abs(taylor_slope(f, 1.001 * derivative(x), x) - 1) < 0.5
+    assert taylor_slope(*[FUNCTIONS["linear"][0], FUNCTIONS["linear"][1](x)], x) == np.inf
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 100))
+def test_dot_test_accepts_the_transpose_and_nothing_else(m, n, seed):
+    A = np.random.default_rng(seed).standard_normal((m, n))
+    assert dot_test(lambda v: A @ v, lambda u: A.T @ u, (m, n))
+    wrong = A.copy()
+    wrong[-1, 0] += 1e-6
+    assert not dot_test(lambda v: A @ v, lambda u: wrong.T @ u, (m, n))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: finite_difference(relu, [[1.0]]), jb.ShapeError, r"point of shape \(n,\)"),
+        (lambda: finite_difference(lambda x: 1.0, [1.0]), jb.ShapeError, r"f\(x\): expected shape"),
+        (lambda: finite_difference(lambda x: x * np.nan, [1.0]), jb.NotFiniteError, "nan"),
+        (lambda: complex_step(np.abs, [1.0]), TypeError, "imaginary step is lost"),
+        (lambda: complex_step(np.floor, [1.0]), TypeError, "does not take complex"),
+        (
+            lambda: check_jacobian(relu, [[1.0, 0.0]], [1.0]),
+            jb.ShapeError,
+            r"expected shape \(1, 1\)",
+        ),
+        (lambda: check_jacobian(relu, [["a"]], [1.0]), TypeError, "expected real numbers"),
+        (lambda: taylor_slope(relu, [[1.0]], [1.0], [1.0, 2.0]), jb.ShapeError, "direction"),
+        (lambda: dot_test(relu, relu, (2, 3)), jb.ShapeError, r"results \(2,\) and \(3,\)"),
+        (lambda: dot_test(relu, relu, (0, 3)), ValueError, "at least 1"),
+    ],
+)
+def test_bad_arguments_are_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
