@@ -167,7 +167,7 @@ def _compare(identity: str, notes: str, pairs: list[Sides]) -> Check:
     for left, right, bound in pairs:
         difference = np.abs(left.astype(np.float64) - right)
         bound = np.broadcast_to(bound, difference.shape)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             ratio = np.where(difference == 0, 0.0, difference / bound)
         differences.append(difference.max(initial=0.0))
         bounds.append(bound.max(initial=0.0))

@@ -1,0 +1,119 @@
+"""The certificate holds on the zoo, and says no as soon as any account is wrong."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from zoo import NETWORKS, points
+
+import jacobians as jb
+from jacobians import certificate as rooms
+
+every_network = pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS.keys())
+net = NETWORKS["tanh hidden"]
+x = points(net, 1)[0]
+
+
+@every_network
+def test_every_identity_holds_on_the_zoo(net):
+    certificate = jb.certify(net, points(net, 1)[0])
+    assert certificate.holds, str(certificate)
+    assert not certificate.left_out
+    assert len(certificate) >= 12
+
+
+def test_exact_networks_are_certified_bit_for_bit():
+    whole = jb.Network(
+        [jb.Dense([[1, 2], [0, 1], [3, -1]], [0, 1, 0], "relu"), jb.Dense([[1, -1, 2]])]
+    )
+    certificate = jb.certify(whole, [1.0, 2.0])
+    inexact = [check.identity for check in certificate if not check.exact]
+    # random vectors in the dot test and steps in the differences are not whole numbers
+    assert set(inexact) <= {"<u, J v> = <Jᵀ u, v>", "differences of the values"}
+
+
+WRONG_ACCOUNTS = {
+    "diag(d) W = d * W": (jb.explicit, "activation_jacobian", lambda D: D * (1 + 2**-50)),
+    "(aᵀ ⊗ I) vec(W) = W a": (jb.explicit, "preactivation_weight_jacobian", lambda K: K[:, ::-1]),
+    "D (aᵀ ⊗ I) = aᵀ ⊗ D": (jb.explicit, "preactivation_weight_jacobian", lambda K: K[::-1]),
+    "dH/dvec(W) = aᵀ ⊗ dH/dz": (jb.explicit, "weight_jacobian", lambda J: 1.0001 * J),
+    "chain, outputs first": (rooms, "multiply_out", lambda J: J + 1e-9),
+    "chain, inputs first": (rooms, "multiply_out", lambda J: J.astype(np.float32)),
+    "chain, from the middle": (rooms, "multiply_out", lambda J: J * np.nan),
+    "chain, cheapest order": (rooms, "jacobian_at", lambda J: -J),
+    "structured maps": (jb.Linearization, "jacobian", lambda J: J[::-1]),
+    "columns are JVPs": (jb.Linearization, "jvp", lambda v: v + 1e-12),
+    "rows are VJPs": (jb.Linearization, "vjp", lambda v: v[::-1]),
+    "rows are backprop sweeps": (jb.backprop, "jacobian", lambda J: 2 * J),
+    "backprop = explicit gradients": (
+        jb.backprop,
+        "gradients",
+        lambda g: jb.Gradients(
+            g.loss, (g.weights[0] * (1 + 1e-12), *g.weights[1:]), g.biases, g.deltas, g.inputs
+        ),
+    ),
+    "<u, J v> = <Jᵀ u, v>": (jb.Linearization, "jvp", lambda v: 1.0000001 * v),
+    "differences of the values": (jb.Linearization, "jacobian", lambda J: J + 1e-6),
+}
+
+
+@pytest.mark.parametrize("identity", WRONG_ACCOUNTS)
+def test_a_wrong_account_is_found(monkeypatch, identity):
+    """Each identity is broken on purpose, by as little as a few bits, and its line must fail."""
+    home, name, spoil = WRONG_ACCOUNTS[identity]
+    right = getattr(home, name)
+    monkeypatch.setattr(home, name, lambda *args, **kwargs: spoil(right(*args, **kwargs)))
+    certificate = jb.certify(net, x)
+    assert not certificate.holds
+    assert not certificate
+    verdicts = {check.identity: check.verdict for check in certificate}
+    assert verdicts[identity] == "FAILS"
+    assert "FAILS" in str(certificate)
+
+
+def test_every_identity_of_the_certificate_is_broken_by_a_test():
+    assert {check.identity for check in jb.certify(net, x)} == set(WRONG_ACCOUNTS)
+
+
+def test_nan_is_a_violation():
+    check = rooms._compare("nan", "0", [(np.array([np.nan]), np.array([0.0]), np.array([1.0]))])
+    assert not check.holds
+
+
+def test_a_certificate_prints_as_an_aligned_table():
+    text = str(jb.certify(net, x))
+    lines = text.splitlines()
+    header = next(line for line in lines if line.startswith("identity"))
+    for word in ("notes", "difference", "bound", "ratio", "verdict"):
+        assert word in header
+    table = lines[lines.index(header) : lines.index(header) + 17]
+    assert len({len(line) for line in table}) == 1
+    assert lines[-1] == "15 of 15 identities hold, " + lines[-1].split("hold, ")[1]
+
+
+def test_readme_and_notes_know_every_identity():
+    root = Path(__file__).parent.parent
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    notes = (root / "paper_notes" / "identities.md").read_text(encoding="utf-8")
+    for check in jb.certify(net, x):
+        assert check.identity in readme
+        assert f"\n## {check.notes}. " in notes
+
+
+def test_explicit_matrices_too_large_for_a_certificate_are_left_out_and_said_so():
+    wide = jb.Network.random([400, 300, 2], seed=0)
+    certificate = jb.certify(wide, np.zeros(400))
+    left_out = [identity for identity, _ in certificate.left_out]
+    assert "(aᵀ ⊗ I) vec(W) = W a" in left_out
+    assert "not checked: (aᵀ ⊗ I) vec(W) = W a (its explicit matrices are too large" in str(
+        certificate
+    )
+    assert certificate.holds
+
+
+def test_a_point_on_a_kink_is_certified():
+    kinked = jb.Network(
+        [jb.Dense([[1.0, -1.0], [2.0, 1.0]], activation="relu"), jb.Dense([[1.0, 3.0]])]
+    )
+    assert jb.trace(kinked, [1.0, 1.0]).kinks()
+    assert jb.certify(kinked, [1.0, 1.0]).holds

@@ -1,0 +1,175 @@
+"""Layers, networks and traces: values, widths, dtypes, names, kinks, parameters."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from claims import assert_equal, assert_within
+from hypothesis import given
+from hypothesis import strategies as st
+from zoo import NETWORKS, points
+
+import jacobians as jb
+from jacobians import strategies as jst
+
+every_network = pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS.keys())
+
+
+@given(st.data())
+def test_values_are_sums_over_indices(data):
+    """z_i = sum_j W_ij a_j + b_i, exactly on exact networks."""
+    net = data.draw(jst.exact_networks())
+    a = x = data.draw(jst.whole_points(net))
+    for layer in net.layers:
+        z = [sum(w * v for w, v in zip(row, a, strict=True)) for row in layer.W] + layer.b
+        a = layer.activation(np.asarray(z))
+    assert_equal(net(x), a)
+
+
+@every_network
+def test_a_batch_of_values_is_a_stack(net):
+    X = points(net, 3)
+    Y = net(X)
+    assert Y.shape == (3, net.widths[-1])
+    assert Y.dtype == net.dtype
+    for x, y in zip(X, Y, strict=True):
+        # another matrix kernel: some ulps of numbers of order one, more of them in float32
+        assert_within(net(x), y, 1e3 * np.finfo(net.dtype).eps * (1 + np.abs(y)))
+    assert net(X[:0]).shape == (0, net.widths[-1])
+
+
+@every_network
+def test_trace_holds_every_step(net):
+    X = points(net, 2)
+    trace = jb.trace(net, X)
+    assert_equal(trace.activation(0), X)
+    assert_equal(trace.output, net(X))
+    for l, layer in enumerate(net.layers, start=1):
+        assert_equal(trace.preactivation(l), layer.preactivation(trace.activation(l - 1)))
+        assert_equal(trace.activation(l), layer.activation(trace.preactivation(l)))
+    assert trace.batch == (2,)
+    assert_equal(trace.point(1).output, trace.output[1])
+
+
+def test_mixed_dtypes_are_settled_at_construction():
+    first = jb.Dense(np.ones((2, 3), np.float32))
+    assert first.dtype == np.float32
+    assert jb.Network([first]).dtype == np.float32
+    both = jb.Network([first, jb.Scale([1.0, 2.0])])
+    assert both.dtype == np.float64
+    assert {layer.dtype for layer in both.layers} == {np.dtype(np.float64)}
+    assert jb.Network([jb.Dense(np.ones((2, 3), int))]).dtype == np.float64
+    assert jb.Network([jb.Dense(np.ones((2, 3), np.float16))]).dtype == np.float32
+
+
+@every_network
+def test_float32_goes_in_and_comes_out(net):
+    single = net.astype(np.float32)
+    X = points(single, 2)
+    assert single.dtype == X.dtype == np.float32
+    J, bound = jb.jacobian_with_bound(single, X)
+    assert (J.dtype, bound.dtype) == (np.float32, np.float64)
+    assert jb.linearize(single, X).chain.dtype == np.float32
+    assert single.astype(np.float64).dtype == np.float64
+    assert single.astype("float32") is single
+    # float64 points are taken into the network's dtype, not the other way round
+    assert jb.jacobian(single, X.astype(np.float64)).dtype == np.float32
+
+
+def test_elementwise_layers_take_the_width_that_comes():
+    net = jb.Network([jb.Elementwise("relu"), jb.Dense(np.ones((2, 3))), jb.Elementwise("tanh")])
+    assert net.widths == (3, 3, 2, 2)
+    assert jb.Network([jb.Elementwise("relu")], inputs=4).widths == (4, 4)
+
+
+def test_names_travel_with_the_network():
+    net = jb.Network([jb.Dense(np.ones((1, 2)))], input_names=["a", "b"], output_names=["c"])
+    for other in (net.astype(np.float32), net.with_parameters(net.parameters)):
+        assert (other.input_names, other.output_names) == (("a", "b"), ("c",))
+
+
+@given(jst.networks())
+def test_parameters_go_out_and_come_back(net):
+    theta = net.parameters
+    assert theta.shape == (net.parameter_count,)
+    again = net.with_parameters(theta)
+    assert_equal(again.parameters, theta)
+    assert again.widths == net.widths
+    doubled = net.with_parameters(2 * theta)
+    for old, new in zip(net.layers, doubled.layers, strict=True):
+        if isinstance(old, jb.Dense):
+            assert_equal(new.W, 2 * old.W)
+            assert_equal(new.b, 2 * old.b)
+
+
+def test_parameters_stand_in_the_documented_order():
+    """(vec W^1, b^1, ..., vec W^L, b^L), columns stacked."""
+    net = jb.Network([jb.Scale([1.0, 1.0]), jb.Dense([[1, 2], [3, 4], [5, 6]], [7, 8, 9])])
+    assert net.parameters.tolist() == [1, 3, 5, 2, 4, 6, 7, 8, 9]
+
+
+def test_random_networks_follow_their_seed():
+    one, same, other = (jb.Network.random([3, 4, 2], seed=s) for s in (1, 1, 2))
+    assert_equal(one.parameters, same.parameters)
+    assert not np.array_equal(one.parameters, other.parameters)
+    assert [str(layer.activation) for layer in one.layers] == ["tanh", "identity"]
+
+
+@every_network
+def test_copies_and_pickles_compute_the_same(net):
+    X = points(net, 2)
+    for twin in (copy.copy(net), copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert_equal(jb.jacobian(twin, X), jb.jacobian(net, X))
+        assert repr(twin) == repr(net)
+
+
+# --- kinks ----------------------------------------------------------------------------------------
+
+
+def test_kinks_name_layer_unit_and_point():
+    net = jb.Network(
+        [jb.Dense([[1, -1], [2, 1]], [0, 0], "relu"), jb.Dense([[1, 1]], [3], "relu6")]
+    )
+    trace = jb.trace(net, [[1, 1], [0, 0], [1, 2]])
+    found = [(k.point, k.layer, k.unit, k.at, k.preactivation) for k in trace.kinks()]
+    assert found == [
+        (0, 1, 0, 0.0, 0.0),
+        (1, 1, 0, 0.0, 0.0),
+        (1, 1, 1, 0.0, 0.0),
+        (0, 2, 0, 6.0, 6.0),
+    ]
+    assert jb.trace(net, [1.0, 2.0]).kinks() == ()
+    near = jb.trace(net, [1.0, 1.25]).kinks(within=0.25)
+    assert [(k.point, k.layer, k.unit, k.preactivation) for k in near] == [
+        (None, 1, 0, -0.25),
+        (None, 2, 0, 6.25),
+    ]
+
+
+def test_smooth_networks_have_no_kinks():
+    net = NETWORKS["gelu hidden"]
+    assert jb.trace(net, np.zeros(4)).kinks(within=10.0) == ()
+
+
+# --- how things look ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("thing", "text"),
+    [
+        (NETWORKS["softmax output"], "Network 5-7-4 float64, 74 parameters: tanh, softmax"),
+        (jb.Dense(np.ones((2, 3)), activation="relu"), "Dense 3 -> 2 relu"),
+        (jb.Scale([1.0, 2.0]), "Scale 2"),
+        (
+            jb.Elementwise(jb.activation("leaky_relu", slope=0.2)),
+            "Elementwise leaky_relu(slope=0.2)",
+        ),
+        (jb.trace(NETWORKS["linear"], np.zeros((7, 3))), "Trace at 7 points of Network 3-5-2"),
+        (jb.linearize(NETWORKS["linear"], np.zeros(3)), "Linearization at one point: 2x2 · 2x5"),
+        (jb.Network.random([3] * 20, seed=0), "Network 3-3-3-3-...-3-3 float64, 228 parameters"),
+    ],
+)
+def test_repr_is_one_line_with_kind_and_shape(thing, text):
+    assert repr(thing).startswith(text)
+    assert "\n" not in repr(thing)
