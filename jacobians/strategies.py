@@ -300,8 +300,8 @@ def linear_maps(
     if m == n:
         kinds += ["identity", "diagonal", "low rank"]
         kinds += ["commutation"] if m > 1 else []
-    if m == n**2 or n == m**2 or m == n * (n + 1) // 2 or n == m * (m + 1) // 2:
-        kinds += ["triangle"]
+    triangles = _triangles(m, n)
+    kinds += ["triangle"] if triangles else []
     if depth > 0:
         kinds += ["product", "transpose", "kronecker", "blocks"]
     kind = draw(st.sampled_from(kinds))
@@ -316,7 +316,7 @@ def linear_maps(
         k = draw(st.sampled_from([k for k in range(1, n + 1) if n % k == 0]))
         return Commutation(k, n // k)
     if kind == "triangle":
-        return _triangle(m, n) or Matrix(array(m, n))
+        return draw(st.sampled_from(triangles))
     if kind == "product":
         k = draw(st.integers(1, max_size))
         return Product([inner(m, k), inner(k, n)])
@@ -332,10 +332,7 @@ def linear_maps(
     return Matrix(array(m, n))
 
 
-def _triangle(m: int, n: int) -> LinearMap | None:
-    """Return a duplication or elimination map of this shape, if there is one."""
-    for A in (Duplication(k) for k in range(1, max(m, n) + 1)):
-        for candidate in (A, A.T, Elimination(A.n), Elimination(A.n).T):
-            if candidate.shape == (m, n):
-                return candidate
-    return None
+def _triangles(m: int, n: int) -> list[LinearMap]:
+    """Return the duplication and elimination maps of this shape, and their transposes."""
+    maps = [kind(k) for k in range(1, max(m, n) + 1) for kind in (Duplication, Elimination)]
+    return [A for B in maps for A in (B, B.T) if A.shape == (m, n)]
