@@ -9,12 +9,16 @@ from fractions import Fraction
 from functools import partial
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from oracles import EXACT_ACTIVATIONS, Dual, as_fractions, dual, exact_forward
 
 import jacobians as jb
 from jacobians import strategies as jst
+
+# A case here runs a network once per parameter, in Python; a third of the profile's cases will do.
+fewer = settings(max_examples=max(10, settings.default.max_examples // 3))
 
 # --- small networks of whole numbers, on which float64 is exact -----------------------------------
 
@@ -187,3 +191,15 @@ def assert_exactly(array, expected):
     found = [Fraction(v) for v in array.ravel().tolist()]
     wanted = list(np.array(expected, dtype=object).ravel())
     assert found == wanted, f"{found} and {wanted}"
+
+
+# --- what a formula gives, taken literally --------------------------------------------------------
+
+
+def outcome(compute):
+    """Return what comes out, as lists of numbers, or the name of the error."""
+    try:
+        found = compute()
+    except (ValueError, ZeroDivisionError, IndexError) as err:
+        return type(err).__name__
+    return np.asarray(found, dtype=float).tolist()
