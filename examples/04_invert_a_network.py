@@ -48,7 +48,7 @@ for name, found, used in (
     ("finite differences", with_differences, difference_counts),
 ):
     error = np.abs(found.x - truth).max()
-    print(f"{name:>18}: {used['values']:4d} values, {used['jacobians']:3d} Jacobians, error {error:.1e}")
+    print(f"{name:>18}: {used['values']} values, {used['jacobians']} Jacobians, error {error:.0e}")
 
 # The exact Jacobian recovers the input to rounding and needs a fraction of the evaluations.
 

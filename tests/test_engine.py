@@ -211,7 +211,7 @@ def test_plan_is_reusable_and_knows_its_network():
 
 @given(st.data())
 def test_every_order_the_engine_can_take_is_within_the_bound(data):
-    """Plans with drawn orders, on a batch and at a point, at the same trace as the explicit view."""
+    """Plans with drawn orders, on a batch and at a point, at the trace of the explicit view."""
     net = data.draw(jst.networks())
     x = data.draw(jst.points(net))
     plan = jb.plan(net)

@@ -1,4 +1,4 @@
-"""Law 5: one gradient by sweeps, by matrices and vec, by sums over indices and by sums over paths."""
+"""Law 5: one gradient by sweeps, by matrices and vec, by sums over indices, by sums over paths."""
 
 from itertools import product
 

@@ -16,7 +16,7 @@ def whole(*shape):
     return _rng.integers(-4, 5, shape).astype(float)
 
 
-# --- maps: (name, map, its matrix written down independently) --------------------------------------
+# --- maps: (name, map, its matrix written down independently) -------------------------------------
 
 _A, _B, _C = whole(2, 3), whole(5, 4), whole(3, 7)
 _d, _U, _V = whole(4), whole(4, 2), whole(4, 2)
