@@ -1,0 +1,405 @@
+"""Laws of the system of document 004, the untitled notes "HW 3/1", and of the lemma it rests on.
+
+Columns ``z^l = W^l a^{l-1} + b^l``, ``a^l = sigma(z^l)``, ``H(x) = a^L``; delta is the derivative
+with respect to ``z^l``, of H or of the cost ``|y - H(x)|²/2``; ``dH/dx`` is a product of matrices.
+The document counts its layers from the input as 1 and elsewhere from the input as 0.
+"""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from claims import assert_equal, assert_within
+from hypothesis import given
+from hypothesis import strategies as st
+from tails import Exact, assert_exactly, fewer, outcome, transposed, whole_networks, whole_vectors
+
+import jacobians as jb
+from jacobians import strategies as jst
+from jacobians.conventions import (
+    as_row,
+    from_layer_one,
+    hadamard,
+    to_layer_one,
+    widths_from_layer_one,
+    widths_to_layer_one,
+)
+from jacobians.maps import Matrix
+from jacobians.rounding import chain_bound
+
+
+@st.composite
+def problems(draw, scalar=False, **options):
+    net = draw(whole_networks(**options))
+    if scalar:  # one output: keep the first unit of the last layer
+        last = net.layers[-1]
+        net = jb.Network([*net.layers[:-1], jb.Dense(last.W[:1], last.b[:1], last.activation)])
+    x, y = draw(whole_vectors(net.widths[0])), draw(whole_vectors(net.widths[-1]))
+    return net, x, y, Exact(net, x, y), jb.trace(net, x)
+
+
+def slopes(trace, l):
+    return trace.network.layers[l - 1].activation.derivative(trace.preactivation(l))
+
+
+def gradients(net, x, y):
+    return jb.backprop.gradients(net, x, y, jb.SquaredError())
+
+
+# --- the system, in both numberings ---------------------------------------------------------------
+
+
+@fewer
+@given(problems())
+def test_forward_pass_in_both_numberings(problem):
+    """a^[1] = x, a^[l] = sigma(W^[l] a^[l-1] + b^[l]) for l = 2..L+1 are our layers 1..L.
+
+    004-E1, E2, E3, E4, E5, E6, E12, E28.
+    """
+    net, x, _, exact, trace = problem
+    widths = widths_to_layer_one(net.widths)
+    assert_equal(trace.activation(from_layer_one(1)), x)
+    for number in range(2, to_layer_one(net.depth) + 1):
+        l = from_layer_one(number)
+        layer, below = net.layers[l - 1], trace.activation(from_layer_one(number - 1))
+        assert layer.W.shape == (widths[number], widths[number - 1])
+        assert layer.b.shape == trace.preactivation(l).shape == (widths[number],)
+        loop = [
+            sum(layer.W[j, k] * below[k] for k in range(len(below))) + layer.b[j]
+            for j in range(len(layer.b))
+        ]
+        assert_exactly(loop, exact.z[l])
+        assert_exactly(trace.preactivation(l), exact.z[l])
+        assert_exactly(trace.activation(l), exact.h[l])
+    assert jb.jacobian(net, x).shape == (widths[max(widths)], widths[1])
+
+
+def test_half_the_squared_error_of_one_point_is_no_mean():
+    """C = |y - H|²/2: 6 for residuals (2, 2, 2), where the mean of the squares is 4.  004-E13."""
+    residual = np.full(3, 2.0)
+    assert jb.SquaredError().value(residual, np.zeros(3)) == 6
+    assert (residual**2).mean() == 4
+
+
+# --- delta ----------------------------------------------------------------------------------------
+
+
+@fewer
+@given(problems())
+def test_delta_at_the_output_has_the_sign_of_the_error(problem):
+    """delta^L = sigma'(z^L) * (a^L - y) = -sigma'(z^L) * (y - a^L).
+
+    004-E14, E15, E16, E17, E18, E19; HH-1.
+    """
+    net, x, y, exact, trace = problem
+    c = jb.SquaredError().cotangent(trace.output, y)
+    assert_equal(c, -(y - trace.output))
+    assert_exactly(c, exact.D_h(net.depth))
+    assert_exactly(hadamard(slopes(trace, net.depth), trace.output - y), exact.D_a(net.depth))
+    assert_exactly(gradients(net, x, y).deltas[-1], exact.D_a(net.depth))
+
+
+@fewer
+@given(problems(min_depth=2))
+def test_delta_goes_back_through_the_transposed_weights(problem):
+    """delta^l = sigma'(z^l) * (W^{l+1})ᵀ delta^{l+1}, delta_j = dC/da_j sigma'(z_j).
+
+    004-E10, E17, E20, E21, E22, E23, E24; HH-2.
+    """
+    net, x, y, exact, trace = problem
+    deltas = gradients(net, x, y).deltas
+    for l in range(1, net.depth):
+        pulled = net.layers[l].W.T @ deltas[l]
+        assert_exactly(pulled, exact.D_h(l))
+        assert_equal(deltas[l - 1], hadamard(slopes(trace, l), pulled))
+        assert_exactly(deltas[l - 1], exact.D_a(l))
+
+
+@fewer
+@given(problems(min_depth=2))
+def test_neighbouring_preactivations_are_linked_by_weights_and_slopes(problem):
+    """dz^{l+1}/dz^l = W^{l+1} D^l and da^{l+1}/dz^l = D^{l+1} W^{l+1} D^l.  004-E25, E26, E29."""
+    net, _, _, exact, trace = problem
+    l = net.depth - 1
+    D = [jb.explicit.activation_jacobian(trace, k) for k in (l, l + 1)]
+    W = jb.explicit.layer_jacobian(trace, l + 1)
+    assert_equal(W, net.layers[l].W)
+    assert_exactly(W @ D[0], exact.last_preactivation_jacobian(l))
+    assert_exactly(D[1] @ W @ D[0], exact.output_jacobian(l, at="preactivation"))
+
+
+@fewer
+@given(problems(scalar=True))
+def test_delta_of_a_scalar_output(problem):
+    """delta^L = sigma'(z^L), delta^l = sigma'(z^l) * (W^{l+1})ᵀ delta^{l+1}; of C: (a - y) delta.
+
+    004-E7, E8, E9, E10, E14, M1.
+    """
+    net, x, y, exact, trace = problem
+    lin, of_C = jb.linearize(net, trace), gradients(net, x, y).deltas
+    delta = slopes(trace, net.depth)
+    for l in range(net.depth, 0, -1):
+        if l < net.depth:
+            delta = hadamard(slopes(trace, l), net.layers[l].W.T @ delta)
+        for of_H in (as_row(delta), lin.bias_jacobian(l).to_dense(), explicit_delta(trace, l)):
+            assert_exactly(of_H, exact.output_jacobian(l, at="preactivation"))
+        assert_equal(of_C[l - 1], (trace.output - y) * delta)
+
+
+def explicit_delta(trace, l):
+    return jb.explicit.bias_jacobian(trace, l)
+
+
+@fewer
+@given(problems())
+def test_delta_of_a_vector_output_is_a_matrix(problem):
+    """dH/dz^l of shape n_L x n_l; (a - y)ᵀ times it is delta of the cost.  004-M3, M1."""
+    net, x, y, exact, trace = problem
+    for l, delta in enumerate(gradients(net, x, y).deltas, start=1):
+        block = jb.linearize(net, trace).bias_jacobian(l).to_dense()
+        assert block.shape == (net.widths[-1], net.widths[l])
+        assert_exactly(block, exact.output_jacobian(l, at="preactivation"))
+        assert_equal((trace.output - y) @ block, delta)
+
+
+# --- gradients ------------------------------------------------------------------------------------
+
+
+@fewer
+@given(problems())
+def test_parameter_gradients(problem):
+    """dC/db^l = delta^l, dC/dW^l = delta^l (a^{l-1})ᵀ.  004-E27, E33; HH-3, HH-4."""
+    net, x, y, exact, trace = problem
+    g = gradients(net, x, y)
+    for l in range(1, net.depth + 1):
+        assert_exactly(g.biases[l - 1], exact.D_b(l))
+        assert_equal(g.biases[l - 1], g.deltas[l - 1])
+        assert_exactly(g.weights[l - 1], exact.gradient(l))
+        assert_equal(g.weights[l - 1], np.outer(g.deltas[l - 1], trace.activation(l - 1)))
+
+
+@fewer
+@given(problems())
+def test_weight_gradients_through_the_outputs(problem):
+    """dC/dw_jk = sum over outputs s of dC/da_s da_s/dw_jk; dz_s/dw_jk = (s == j) a_k.
+
+    004-E29, E30, E31, E32.
+    """
+    net, _, y, exact, trace = problem
+    for l in range(1, net.depth + 1):
+        n, a = net.widths[l], trace.activation(l - 1)
+        to_outputs = jb.explicit.weight_jacobian(trace, l)
+        row = (trace.output - y) @ to_outputs
+        assert_exactly(jb.unvec(row, (n, len(a))), exact.gradient(l))
+        own = jb.explicit.preactivation_weight_jacobian(trace, l)
+        for j in range(n):
+            for k in range(len(a)):
+                expected = np.zeros(n)
+                expected[j] = a[k]  # the same for every j
+                assert_equal(own[:, k * n + j], expected)
+
+
+@fewer
+@given(problems())
+def test_the_input_gradient_of_the_cost_is_the_jacobian_transposed(problem):
+    """dC/dx = (dH/dx)ᵀ (a - y).  004-M2."""
+    net, x, y, exact, trace = problem
+    J = jb.explicit.input_jacobian(trace)
+    assert_equal(gradients(net, x, y).inputs, J.T @ (trace.output - y))
+    assert_exactly(gradients(net, x, y).inputs, exact.D_h(0))
+
+
+# --- the input Jacobian ---------------------------------------------------------------------------
+
+
+@fewer
+@given(problems())
+def test_the_jacobian_is_built_layer_by_layer_and_as_one_product(problem):
+    """J_0 = I, J_l = D^l W^l J_{l-1}, and J_L = (D^L W^L) ... (D^1 W^1).
+
+    004-E34, E35, E36, E37, E38, E39, E40.
+    """
+    net, x, _, exact, trace = problem
+    lin, J = jb.linearize(net, trace), np.eye(net.widths[0])
+    for l in range(1, net.depth + 1):
+        D, W = np.diag(slopes(trace, l)), net.layers[l - 1].W
+        assert_equal(jb.explicit.activation_jacobian(trace, l), D)
+        assert_equal(jb.explicit.layer_jacobian(trace, l), W)
+        J = D @ W @ J
+        assert_equal(jb.explicit.input_jacobian(trace, of=l), J)
+        assert_equal(lin.jacobian(of=l), J)
+        assert_equal(jb.Product(lin.between(l, 0)).to_dense(), J)
+    assert_exactly(J, exact.output_jacobian(0))
+    for found in (lin.chain.to_dense(), lin.jacobian(), jb.jacobian(net, x)):
+        assert_equal(found, J)
+
+
+@fewer
+@given(problems(scalar=True))
+def test_the_gradient_of_a_scalar_network_is_a_column(problem):
+    """grad H = (dH/dx)ᵀ = (W^1)ᵀ delta^1, of shape n_0 x 1.  004-E11, E40."""
+    net, _, _, exact, trace = problem
+    column = jb.explicit.input_jacobian(trace).T
+    assert column.shape == (net.widths[0], 1)
+    assert_exactly(column, transposed(exact.output_jacobian(0)))
+    delta = jb.linearize(net, trace).bias_jacobian(1).to_dense().T
+    assert_equal(column, net.layers[0].W.T @ delta)
+    assert_equal(column[:, 0], jb.linearize(net, trace).vjp([1.0]))
+
+
+@fewer
+@given(problems())
+def test_with_the_input_as_layer_one_the_product_stops_at_two(problem):
+    """Numbered from 1: J_[1] = I and dH/dx = D_[L] W_[L] ... D_[2] W_[2].  004-E6, E36, E40."""
+    net, _, _, exact, trace = problem
+    J = np.eye(widths_to_layer_one(net.widths)[1])
+    for number in range(2, to_layer_one(net.depth) + 1):
+        l = from_layer_one(number)
+        J = np.diag(slopes(trace, l)) @ net.layers[l - 1].W @ J
+    assert_exactly(J, exact.output_jacobian(0))
+
+
+@fewer
+@given(problems(hidden=("identity",)))
+def test_half_the_squared_error_is_quadratic_in_every_preactivation(problem):
+    """Identity activations: moving one bias by 1 up and down gives delta exactly.  004-E27."""
+    net, x, y, exact, _ = problem
+    for l in range(1, net.depth + 1):
+        for j in range(net.widths[l]):
+            costs = []
+            for step in (1.0, -1.0):
+                layer = net.layers[l - 1]
+                moved = jb.Dense(layer.W, layer.b + step * np.eye(len(layer.b))[j])
+                out = jb.Network([*net.layers[: l - 1], moved, *net.layers[l:]])(x)
+                costs.append(((out - y) ** 2).sum() / 2)
+            assert Fraction((costs[0] - costs[1]) / 2) == exact.D_a(l)[j]
+
+
+# --- the lemma of Higham and Higham, in floats ----------------------------------------------------
+
+
+@fewer
+@given(jst.networks(only_dense=True, last=jst.HIDDEN, dtypes=(np.float64, np.float32)), st.data())
+def test_the_lemma_holds_within_the_bound(net, data):
+    """delta^[L] = sigma' * (a - y), delta^[l] = sigma' * Wᵀ delta, dC/db = delta, dC/dw = delta aᵀ.
+
+    HH-1, HH-2, HH-3, HH-4; 004-E19, E24, E27, E33.
+    """
+    x = data.draw(jst.points(net, 2.0))
+    y = data.draw(jst.vectors(net.widths[-1], net.dtype))
+    trace = jb.trace(net, x)
+    lin, g = jb.linearize(net, trace), gradients(net, x, y)
+    c = trace.output - y
+    for number in range(to_layer_one(net.depth), 1, -1):
+        l = from_layer_one(number)
+        if l == net.depth:
+            delta = slopes(trace, l) * c
+        else:
+            delta = slopes(trace, l) * (net.layers[l].W.T @ delta)
+        factors = [Matrix(as_row(c)), *lin.between(net.depth, l), lin.between(l, l - 1)[0]]
+        bound = chain_bound(factors, net.dtype)
+        assert_within(as_row(g.deltas[l - 1]), as_row(delta), bound.pair())
+        assert_equal(g.biases[l - 1], g.deltas[l - 1])
+        a = trace.activation(l - 1)
+        # one product, then the penalty of 0 times W is added
+        assert_equal(g.weights[l - 1], np.outer(g.deltas[l - 1], a))
+
+
+def test_the_network_of_the_paper_has_four_layers_there_and_three_here():
+    """2-2-3-2: 23 parameters, W^[2], W^[3], W^[4] there.  004-E41, HH-1."""
+    net = jb.Network.random([2, 2, 3, 2], "sigmoid", "sigmoid", seed=0)
+    assert net.parameter_count == 23
+    assert widths_to_layer_one(net.widths) == {1: 2, 2: 2, 3: 3, 4: 2}
+    assert widths_from_layer_one({1: 2, 2: 2, 3: 3, 4: 2}) == net.widths
+    assert [to_layer_one(l) for l in range(1, net.depth + 1)] == [2, 3, 4]
+
+
+# --- what the document says otherwise -------------------------------------------------------------
+
+W1, W2, W3 = (np.array(W, float) for W in ([[1], [2]], [[1, 2], [3, 4]], [[1, 1], [0, 1]]))
+NET_R = jb.Network([jb.Dense(W) for W in (W1, W2, W3)])
+R = Exact(NET_R, [1], [15, 1])
+delta2, delta3 = (np.array(R.D_a(l), float) for l in (2, 3))
+CHAIN = Exact(jb.Network([jb.Dense([[2]]), jb.Dense([[3]])]), [1], [0])
+SCALAR = Exact(jb.Network([jb.Dense(W1), jb.Dense(W2), jb.Dense([[1, 1]])]), [1], [0])
+TOP = Exact(jb.Network([jb.Dense([[1]]), jb.Dense([[1]], activation="square")]), [3], [8])
+STEEP = Exact(jb.Network([jb.Dense([[1]]), jb.Dense([[2]], [-1], "square")]), [3], [0])
+BENT = Exact(jb.Network([jb.Dense(W1, activation="square"), jb.Dense([[3, 1]])]), [1], [6])
+FORK = Exact(jb.Network([jb.Dense([[1]]), jb.Dense([[1], [1]])]), [1], [0, -9])
+NARROW = jb.Network([jb.Dense([[1], [1]]), jb.Dense([[1, 1]])])
+FIRST = jb.Network([jb.Dense([[0, 1], [1, 0]]), jb.Dense([[1, 2]])])
+
+# tag: (truth, as the document says or may be read, what the truth is, what the document gives)
+WRONG = {
+    "004-E2": (lambda: CHAIN.z[2], lambda: [3 * CHAIN.h[0][0]], [6], [3]),
+    "004-E3": (  # n_l = 2, n_{l+1} = 3: b has the size of z
+        lambda: jb.Dense(np.ones((2, 1)), np.ones(2)).b.shape,
+        lambda: jb.Dense(np.ones((2, 1)), np.ones(3)).b.shape,
+        [2],
+        "ShapeError",
+    ),
+    "004-E4": (lambda: R.z[3], lambda: W2 @ np.array(R.h[2], float), [16, 11], [27, 59]),
+    "004-E6": (  # x is a^[1]; a factor for layer 1 belongs to another network
+        lambda: jb.jacobian(jb.Network([FIRST.layers[1]]), [0, 0]),
+        lambda: jb.jacobian(FIRST, [0, 0]),
+        [[1, 2]],
+        [[2, 1]],
+    ),
+    "004-E8": (lambda: CHAIN.output_jacobian(1, "preactivation"), lambda: [[1]], [[3]], [[1]]),
+    "004-E10": (  # vacuous as written; as one term with two layers the sum is lost
+        lambda: SCALAR.output_jacobian(1, "preactivation")[0],
+        lambda: np.diag(W2) * np.array(SCALAR.output_jacobian(2, "preactivation")[0], float),
+        [4, 6],
+        [1, 4],
+    ),
+    "004-E13": (lambda: Exact(FIRST, [2, 0], [0]).cost, lambda: 4.0**2, 8, 16),
+    "004-E16": (lambda: R.D_h(2), lambda: R.D_h(3), [1, 11], [1, 10]),
+    "004-E18": (lambda: R.D_a(2), lambda: R.D_h(3), [1, 11], [1, 10]),
+    "004-E21": (lambda: TOP.D_a(1), lambda: [TOP.D_a(2)[0] * 6], [6], [36]),
+    "004-E22": (lambda: R.D_a(1), lambda: W2.T @ delta3, [34, 46], [31, 42]),
+    "004-E23": (lambda: W2.T @ delta2, lambda: NET_R.layers[3].W.T, [34, 46], "IndexError"),
+    "004-E24": (
+        lambda: BENT.D_a(1),
+        lambda: np.array([3.0, 1.0]) * 2 * BENT.z[1][0],
+        [6, 4],
+        [6, 2],
+    ),
+    "004-E25": (lambda: STEEP.h[2], lambda: STEEP.z[2], [25], [5]),
+    "004-E26": (lambda: STEEP.output_jacobian(1, "preactivation"), lambda: [[2]], [[20]], [[2]]),
+    "004-E29": (lambda: W2[:, 0], lambda: np.full(2, W2[0, 0]), [1, 3], [1, 1]),
+    "004-E30": (lambda: W2[1, 0], lambda: 0, 3, 0),
+    "004-E32": (lambda: FORK.gradient(1), lambda: [[FORK.D_h(2)[0]]], [[11]], [[1]]),
+    "004-E36": (  # the derivative of layer 1 if layer 1 is the input
+        lambda: jb.explicit.input_jacobian(jb.trace(FIRST, [0, 0]), of=from_layer_one(1)),
+        lambda: jb.explicit.input_jacobian(jb.trace(FIRST, [0, 0]), of=1),
+        [[1, 0], [0, 1]],
+        [[0, 1], [1, 0]],
+    ),
+    "004-E40": (lambda: W3 @ W2, lambda: W2 @ W3, [[4, 6], [3, 4]], [[1, 3], [3, 7]]),
+    "004-E41": (  # the paper's 2-2-3-2 network
+        lambda: max(widths_to_layer_one((2, 2, 3, 2))),
+        lambda: jb.Network.random([2, 2, 3, 2]).depth,
+        4,
+        3,
+    ),
+}
+
+
+@pytest.mark.parametrize("tag", WRONG)
+def test_wrong_claims_of_004_give_other_numbers(tag):
+    truth, literal, shown, other = WRONG[tag]
+    assert outcome(truth) == shown
+    assert outcome(literal) == other
+    assert shown != other
+
+
+def test_other_readings_of_wrong_claims_of_004_do_not_fit():
+    """E2 and E4 where the widths differ, E23 with n_L != n_{l+1}, E32 with an output too few."""
+    with pytest.raises(ValueError, match="matmul"):
+        W3 @ np.ones(1)
+    with pytest.raises(ValueError, match="matmul"):
+        W1 @ np.array(R.h[1], float)
+    with pytest.raises(ValueError, match="matmul"):
+        W2.T @ np.ones(4)
+    with pytest.raises(IndexError):
+        NARROW([1.0])[1]  # a_j^[L] for j = 2
