@@ -205,8 +205,8 @@ def _gain(A: LinearMap) -> float:
 
 def _may_overflow(magnitudes: Sequence[LinearMap], limit: float) -> Any:
     """Tell where a partial product of some order could exceed ``limit``, by its row sums."""
-    sums = [A.apply(np.ones((A.shape[1], 1))).max(axis=(-2, -1)) for A in magnitudes]
     with np.errstate(over="ignore", under="ignore", divide="ignore"):
+        sums = [A.apply(np.ones((A.shape[1], 1))).max(axis=(-2, -1)) for A in magnitudes]
         # the product of the largest row sums is the quick answer for all ordinary networks
         quick = sum(np.maximum(np.log2(total), 0) for total in sums) > np.log2(limit)
         if not np.any(quick):

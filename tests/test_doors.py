@@ -382,6 +382,8 @@ def test_saturated_sigmoid_is_harmless_when_fused_and_refused_when_not():
     wrong = jb.backprop.gradients(one, [800.0], [0.0], jb.BinaryCrossEntropy())
     assert (right.loss, right.inputs[0]) == (0.0, 0.0)
     assert (wrong.loss, wrong.inputs[0]) == (800.0, 1.0)
+    nearly = jb.backprop.gradients(one, [40.0], [1.0], jb.BinaryCrossEntropy())
+    assert abs(nearly.deltas[0][0] / -np.exp(-40.0) - 1) < 1e-14  # sigmoid(40) - 1 would be 0
     with refuse(jb.DomainError, "a saturated sigmoid needs fuse=True"):
         jb.backprop.gradients(one, [800.0], [1.0], jb.BinaryCrossEntropy(fuse=False))
 

@@ -20,7 +20,7 @@ def columns_for(A, *shape):
     return whole(*A.batch, *shape)
 
 
-# --- law 1, on the zoo: whole numbers, so every law is an equality ---------------------------------
+# --- law 1, on the zoo: whole numbers, so every law is an equality --------------------------------
 
 
 @every_map
@@ -225,7 +225,7 @@ def test_duplication_and_commutation_agree_on_symmetry(n):
     assert_equal((jb.Commutation(n, n) @ D).to_dense(), D.to_dense())
 
 
-# --- what the structure is for ---------------------------------------------------------------------
+# --- what the structure is for --------------------------------------------------------------------
 
 
 def test_weight_derivative_of_width_4096_is_kilobytes_and_its_dense_form_is_refused():

@@ -13,7 +13,7 @@ from zoo import NETWORKS, points
 import jacobians as jb
 from jacobians import strategies as jst
 from jacobians.maps import Product, multiply_out
-from jacobians.maps.association import reverse_order
+from jacobians.maps.association import forward_order, reverse_order
 from jacobians.rounding import chain_bound, count_roundings
 
 every_network = pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS.keys())
@@ -223,6 +223,10 @@ def test_bound_is_infinite_where_a_partial_product_may_overflow():
     W = np.full((2, 2), 1e200)
     big = jb.Network([jb.Dense(W), jb.Dense(W), jb.Dense(W * 1e-250)])
     assert np.isinf(chain_bound(jb.linearize(big, [0.0, 0.0]).factors, np.float64).single()).all()
+    left = jb.Network([jb.Dense(W * 1e-250 * 1e-200), jb.Dense(W), jb.Dense(W)])  # W3 W2 overflows
+    lin = jb.linearize(left, [0.0, 0.0])
+    assert np.isfinite(multiply_out(lin.factors, forward_order(6))).all()
+    assert np.isinf(chain_bound(lin.factors, np.float64).single()).all()
     small = jb.Network([jb.Dense(W), jb.Dense(W * 1e-250)])
     assert np.isfinite(jb.jacobian_with_bound(small, [0.0, 0.0])[1]).all()
 
