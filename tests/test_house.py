@@ -69,8 +69,7 @@ def forbidden(path, name):
         return rest[0] in OPTIONAL
     if rest[0] == room == "maps":
         mine, theirs = path.stem, (rest[1:] or [FACE])[0]
-        circle = (mine, theirs) == ("base", "product")  # @ of maps is a Product
-        return mine != FACE and not circle and MAPS.index(theirs) >= MAPS.index(mine)
+        return mine != FACE and MAPS.index(theirs) >= MAPS.index(mine)
     return HEIGHT.get(rest[0], 99) >= HEIGHT[room]
 
 

@@ -12,8 +12,8 @@ shape ``(m, n)`` of one matrix.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,6 +28,10 @@ class LinearMap(ABC):
     """
 
     __array_ufunc__ = None  # let ``array @ map`` reach __rmatmul__
+
+    # What @ of two maps is.  The room above, product, puts its class here: a Product is a map, so
+    # this room cannot import it.
+    product_of: ClassVar[Callable[[Sequence[LinearMap]], LinearMap]]
 
     @property
     @abstractmethod
@@ -120,9 +124,7 @@ class LinearMap(ABC):
         ``(B, n, k)`` for a matrix each.
         """
         if isinstance(other, LinearMap):
-            from jacobians.maps.product import Product  # the one circle: a Product is a map
-
-            return Product([self, other])
+            return self.product_of([self, other])
         x = as_floats(other, f"{self} @ array")
         n = self.shape[1]
         if x.shape == (n,):

@@ -89,6 +89,9 @@ class Product(LinearMap):
         return f"{super().__repr__()}: {' · '.join(shown)}"
 
 
+LinearMap.product_of = Product
+
+
 def _opened(factors: Sequence[Any]) -> Iterator[LinearMap]:
     """Walk over the factors, opening products inside (the matrix product is associative)."""
     for factor in factors:
