@@ -1,0 +1,293 @@
+"""Edges of a unit graph: read from matrices, from names or from layers, and shown again as text.
+
+Edges are kept in compressed rows, one row per target.  A stored zero is an edge like any other: a
+weight that happens to be 0, with a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import singledispatch
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from jacobians._checks import (
+    Array,
+    NotFiniteError,
+    Places,
+    ShapeError,
+    as_floats,
+    freeze,
+    require_ndim,
+)
+from jacobians.activations import Activation, AnyActivation, activation
+from jacobians.layers import Dense, Elementwise, Layer, Scale
+from jacobians.network import Network
+
+Value = TypeVar("Value")
+
+
+# --- from matrices --------------------------------------------------------------------------------
+
+
+def as_edges(value: Any, where: str) -> Any:
+    """Read a dense array (nonzeros are edges) or a sparse one (stored entries are) as a new CSR."""
+    from scipy.sparse import csr_array, issparse
+
+    if not issparse(value):
+        dense = as_floats(value, where)
+        require_ndim(dense, (2,), where, "a matrix")
+        return csr_array(dense)
+    if value.ndim != 2:
+        raise ShapeError(f"{where}: expected a matrix, but got shape {value.shape}.")
+    edges = csr_array(value, copy=True)
+    edges.sum_duplicates()  # and sorts the entries of every row
+    if edges.dtype.kind == "f" and not np.isfinite(edges.data).all():
+        entry = int(np.argmin(np.isfinite(edges.data)))
+        row = int(np.searchsorted(edges.indptr, entry, side="right")) - 1
+        raise NotFiniteError(
+            f"{where}[{row}, {edges.indices[entry]}] is {edges.data[entry]}. "
+            "Every entry must be finite."
+        )
+    weights = as_floats(edges.data, where)
+    return csr_array((weights, edges.indices, edges.indptr), edges.shape)
+
+
+def with_weights(edges: Any, weights: Array) -> Any:
+    """Return the same edges with other weights, read-only."""
+    from scipy.sparse import csr_array
+
+    parts = (freeze(part) for part in (weights, edges.indices, edges.indptr))
+    return csr_array(tuple(parts), edges.shape)
+
+
+def targets_of(edges: Any) -> Places:
+    """Return the target of every stored edge; ``edges.indices`` are the sources."""
+    return np.repeat(np.arange(edges.shape[0]), np.diff(edges.indptr))
+
+
+def as_kinds(
+    activations: str | AnyActivation | Sequence[str | AnyActivation], units: int
+) -> tuple[Places, tuple[Activation, ...]]:
+    """Return the different activations, and for every unit which of them it has."""
+    where = "UnitGraph: activations"
+    if isinstance(activations, str) or not isinstance(activations, Iterable):
+        activations = [activations] * units
+    found = [activation(sigma) for sigma in activations]
+    if len(found) != units:
+        raise ShapeError(f"{where}: expected one, or one for each of {units}, got {len(found)}.")
+    distinct, kinds = dict[Activation, int](), np.zeros(units, np.intp)
+    for i, sigma in enumerate(found):
+        if not isinstance(sigma, Activation):
+            raise TypeError(
+                f"{where}: unit {i} has one preactivation, but {sigma} mixes those of a whole "
+                "layer. Leave it out and apply it to the values."
+            )
+        kinds[i] = distinct.setdefault(sigma, len(distinct))
+    return kinds, tuple(distinct)
+
+
+def as_names(names: Sequence[str] | None, letter: str, count: int, where: str) -> tuple[str, ...]:
+    """Check names, or make them up."""
+    if names is None:
+        return tuple(f"{letter}{i}" for i in range(count))
+    found = tuple(str(name) for name in names)
+    if len(found) != count:
+        raise ShapeError(f"{where}: expected {count} names, but got {len(found)}.")
+    return found
+
+
+# --- from names -----------------------------------------------------------------------------------
+
+
+class Named(NamedTuple):
+    """A graph read from named edges."""
+
+    units: list[str]
+    inputs: list[str]
+    A: Any
+    B: Any
+
+
+def read_named_edges(edges: Iterable[Any], inputs: Any, where: str) -> Named:
+    """Read edges ``(source, target, weight)``; units are the names that are not inputs."""
+    if isinstance(inputs, str):
+        raise TypeError(f"{where}: inputs: expected a list of names, but got {inputs!r}.")
+    found, inputs = [_as_triple(edge, where) for edge in edges], list(inputs)
+    _require_proper(found, inputs, where)
+    ends = dict.fromkeys(chain.from_iterable(edge[:2] for edge in found))
+    units = [name for name in ends if name not in set(inputs)]
+    place = {name: i for i, name in enumerate([*units, *inputs])}
+    weights = as_floats([weight for *_, weight in found], f"{where}: weights")
+    targets = np.array([place[target] for _, target, _ in found], np.intp)
+    sources = np.array([place[source] for source, _, _ in found], np.intp)
+    N = len(units)
+    A, B = split_edges(weights, targets, sources, N, len(inputs))
+    return Named(units, inputs, A, B)
+
+
+def split_edges(weights: Array, targets: Places, sources: Places, N: int, m: int) -> Any:
+    """Return ``A`` and ``B``; sources from N on are inputs."""
+    from scipy.sparse import csr_array
+
+    inner = sources < N
+    A = csr_array((weights[inner], (targets[inner], sources[inner])), (N, N))
+    outer = (targets[~inner], sources[~inner] - N)
+    return A, csr_array((weights[~inner], outer), (N, m))
+
+
+def _as_triple(edge: Any, where: str) -> tuple[str, str, Any]:
+    try:
+        source, target, weight = edge
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{where}: an edge is a triple (source, target, weight), but got {edge!r:.80}."
+        ) from None
+    if not (isinstance(source, str) and isinstance(target, str)):
+        raise TypeError(f"{where}: the ends of an edge are names, but got {edge!r:.80}.")
+    return source, target, weight
+
+
+def _require_proper(edges: list[tuple[str, str, Any]], inputs: list[Any], where: str) -> None:
+    """Refuse what leaves it open which unit computes what, naming it."""
+    if not edges:
+        raise ValueError(f"{where}: expected at least one edge, but got none.")
+    sources, targets = {edge[0]: edge for edge in edges}, {edge[1]: edge for edge in edges}
+    for name in inputs:
+        if not isinstance(name, str):
+            raise TypeError(f"{where}: inputs: expected names, but got {name!r:.80}.")
+        if name in targets:
+            raise ValueError(
+                f"{where}: the edge {_arrow(targets[name])} leads into the input {name}, but an "
+                "input gets its value from outside. Take it out of inputs, or turn the edge."
+            )
+    seen = set[tuple[str, str]]()
+    for edge in edges:
+        if edge[:2] in seen:
+            raise ValueError(
+                f"{where}: the edge {_arrow(edge)} is given twice. Add the weights up into one."
+            )
+        seen.add(edge[:2])
+    dangling = [name for name in sources if name not in targets and name not in set(inputs)]
+    if dangling:
+        raise ValueError(
+            f"{where}: no edge leads to {', '.join(shortened(dangling))} (as in "
+            f"{_arrow(sources[dangling[0]])}). Name it in inputs, or say what feeds it."
+        )
+
+
+def _arrow(edge: tuple[str, str, Any]) -> str:
+    return f"{edge[0]} -> {edge[1]}"
+
+
+def by_name(given: Mapping[str, Value], units: Sequence[str], default: Value, where: str) -> Any:
+    """Return a value for every unit from a mapping of names to values."""
+    there = dict.fromkeys(units)
+    for name in given:
+        require_known(name, there, where)
+    return [given.get(name, default) for name in units]
+
+
+def require_known(name: Any, there: Mapping[str, Any], where: str) -> None:
+    """Refuse a name that nothing has."""
+    if name not in there:
+        names = ", ".join(shortened(list(there)))
+        raise ValueError(f"{where}: nothing is called {name!r}; there are {names}.")
+
+
+# --- from layers ----------------------------------------------------------------------------------
+
+
+class LayerEdges(NamedTuple):
+    """The edges into the units of one layer, counted within the layers, and their biases."""
+
+    weights: Array
+    targets: Places
+    sources: Places
+    biases: Array
+
+
+@singledispatch
+def layer_edges(layer: Layer, width: int) -> LayerEdges:
+    """Return the edges of a layer that gets ``width`` inputs."""
+    raise NotImplementedError(
+        f"UnitGraph.from_network: {layer} has no rule; register one with @layer_edges.register "
+        f"for {type(layer).__name__}."
+    )
+
+
+@layer_edges.register
+def _(layer: Dense, width: int) -> LayerEdges:
+    targets, sources = np.indices(layer.W.shape).reshape(2, -1)
+    return LayerEdges(layer.W.reshape(-1), targets, sources, layer.b)
+
+
+@layer_edges.register
+def _(layer: Scale, width: int) -> LayerEdges:
+    return LayerEdges(layer.scale, np.arange(width), np.arange(width), layer.shift)
+
+
+@layer_edges.register
+def _(layer: Elementwise, width: int) -> LayerEdges:
+    return LayerEdges(np.ones(width), np.arange(width), np.arange(width), np.zeros(width))
+
+
+def read_layers(net: Network) -> tuple[Any, Any, Array]:
+    """Return ``A``, ``B`` and the biases of a layered network, layer after layer."""
+    starts = np.cumsum([0, *net.widths[1:]])
+    N, m = int(starts[-1]), net.widths[0]
+    sources_from = [N, *starts[:-1].tolist()]  # inputs stand behind the units
+    parts = []
+    for l, layer in enumerate(net.layers, start=1):
+        if not isinstance(layer.activation, Activation):
+            raise TypeError(
+                f"UnitGraph.from_network: layer {l} ({layer}): {layer.activation} mixes the "
+                "preactivations of the layer, but a unit has one of its own. Stop before it and "
+                "apply it to the values, or use linearize(net, x)."
+            )
+        found = layer_edges(layer, net.widths[l - 1])
+        parts.append(
+            found._replace(
+                targets=found.targets + starts[l - 1], sources=found.sources + sources_from[l - 1]
+            )
+        )
+    joined = LayerEdges(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    A, B = split_edges(joined.weights, joined.targets, joined.sources, N, m)
+    return A.astype(net.dtype), B.astype(net.dtype), joined.biases.astype(net.dtype)
+
+
+# --- as text --------------------------------------------------------------------------------------
+
+
+def shortened(words: Sequence[str], most: int = 8) -> list[str]:
+    """Leave out the middle of a long list."""
+    return list(words) if len(words) <= most else [*words[: most - 2], "...", words[-1]]
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def edges_into(i: int, edges: Any, names: Sequence[str]) -> list[tuple[float, str]]:
+    """Return the weights of the edges into unit i with the names of their sources."""
+    found = slice(edges.indptr[i], edges.indptr[i + 1])
+    pairs = zip(edges.data[found], edges.indices[found], strict=True)
+    return [(float(weight), names[source]) for weight, source in pairs]
+
+
+def equation(terms: Iterable[tuple[float, str]], bias: float, sigma: Activation) -> str:
+    """Write what a unit computes."""
+    shown = [_product(weight, name) for weight, name in terms]
+    if bias or not shown:
+        shown.append(f"{bias:.4g}")
+    total = " + ".join(shortened(shown)).replace("+ -", "- ")
+    return total if sigma.name == "identity" else f"{sigma}({total})"
+
+
+def _product(weight: float, name: str) -> str:
+    if abs(weight) == 1:
+        return name if weight > 0 else f"-{name}"
+    return f"{weight:.4g} {name}"

@@ -1,0 +1,355 @@
+"""A unit graph at a point: total derivatives, sums over paths, and backpropagation as one solve.
+
+With ``D = diag(sigma'(z))`` at the point, perturbing a unit's value by ``zeta`` and its
+preactivation by ``eps`` gives ``dh = D (A dh + eps) + zeta``.  Hence
+
+    dh/dzeta = (I - D A)^{-1} = I + D A + (D A)² + ...        dz/deps = (I - A D)^{-1}
+    dh/dx    = (I - D A)^{-1} D B                             dh/deps = (I - D A)^{-1} D
+
+The series ends at the longest path: entry [i, j] of its p-th term is the sum, over the paths of p
+edges from j to i, of the product of weights and slopes met on the way.  An objective C that reads
+the values h, with explicit partial derivatives ``c = dC/dh`` and total ones ``g``, gives
+
+    g = c + Aᵀ delta        delta = D g        so        (I - D Aᵀ) delta = D c
+
+a triangular system: ``delta_j = sigma'(z_j) (c_j + sum_k A_kj delta_k)``, summed over the units k
+that j feeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import count
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jacobians._checks import Array, as_floats, refuse_if_too_large, require_shape
+from jacobians._unit_edges import targets_of, with_weights
+from jacobians._unit_gradients import UnitGradients, sum_of_products
+from jacobians._unit_walks import Acyclic, Cyclic
+from jacobians.losses import Loss, as_loss
+
+MOST_PATHS = 1_000_000
+
+
+class Path(NamedTuple):
+    """A directed path: the names along it, and the product of its weights and slopes."""
+
+    vertices: tuple[str, ...]
+    derivative: Any
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class UnitLinearization:
+    """A ``UnitGraph`` at a point or a batch, made by ``graph.linearize``; read-only.
+
+    Attributes
+    ----------
+    graph : UnitGraph
+    x : array, shape (m,) or (B, m)
+    preactivations, values, slopes : array, shape (N,) or (B, N)
+        ``z``, ``h`` and ``sigma'(z)`` of every unit.
+    """
+
+    graph: Any
+    x: Array
+    preactivations: Array
+    values: Array
+    slopes: Array
+    _walk: Acyclic | Cyclic
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """``()`` at one point, ``(B,)`` at a batch."""
+        return self.values.shape[:-1]
+
+    # --- total derivatives ------------------------------------------------------------------------
+
+    def total_derivative(self) -> Array:
+        """Return ``(I - D A)^{-1}``: the derivative of every value with respect to every value.
+
+        Returns
+        -------
+        array, shape (N, N) or (B, N, N)
+
+        Raises
+        ------
+        TooLargeError
+            If it would exceed the limit; ``backprop`` needs no matrix.
+        DomainError
+            With cycles, if ``I - D A`` is singular to working precision.
+        """
+        identity = self._identity("total_derivative")
+        return self._solve(np.broadcast_to(identity, (*self.batch, *identity.shape)))
+
+    def total_preactivation_derivative(self) -> Array:
+        """Return ``(I - A D)^{-1} = I + A (I - D A)^{-1} D``, the same for preactivations.
+
+        Returns
+        -------
+        array, shape (N, N) or (B, N, N)
+        """
+        identity = self._identity("total_preactivation_derivative")
+        return identity + _times(self.graph.A, self._solve(self.slopes[..., None] * identity))
+
+    def input_jacobian(self) -> Array:
+        """Return ``dh/dx = (I - D A)^{-1} D B``, for all units.
+
+        Returns
+        -------
+        array, shape (N, m) or (B, N, m)
+
+        Raises
+        ------
+        TooLargeError
+            If it would exceed the limit; a row of it is ``backprop(...).inputs``.
+        """
+        self._refuse(self.graph.B.shape, "input_jacobian")
+        return self._solve(self.slopes[..., None] * self.graph.B.toarray())
+
+    def neumann_terms(self) -> Iterator[Any]:
+        """Yield ``(D A)^p`` for p = 0, 1, ... as sparse arrays, up to the longest path.
+
+        Their sum is the total derivative.  With cycles they never end.
+
+        >>> from jacobians.units import UnitGraph
+        >>> at = UnitGraph([[0, 0, 0], [2, 0, 0], [5, 3, 0]], [[1], [0], [0]]).linearize([1.0])
+        >>> [term.toarray()[2].tolist() for term in at.neumann_terms()]
+        [[0.0, 0.0, 1.0], [5.0, 3.0, 0.0], [6.0, 0.0, 0.0]]
+        """
+        self._require_point("neumann_terms")
+        from scipy.sparse import eye_array
+
+        A = self.graph.A
+        DA = with_weights(A, self.slopes[targets_of(A)] * A.data)
+        term = eye_array(A.shape[0], dtype=A.dtype, format="csr")
+        cyclic = isinstance(self._walk, Cyclic)
+        return _powers(DA, term, count() if cyclic else range(int(self.graph.levels.max())))
+
+    # --- paths ------------------------------------------------------------------------------------
+
+    def paths(self, source: str | int, target: str | int) -> list[Path]:
+        """Return the directed paths from a unit or input to a unit, each with its product.
+
+        Parameters
+        ----------
+        source, target : str or int
+            A name, or the place of a unit.
+
+        Raises
+        ------
+        ValueError
+            If there are more than a million, or infinitely many because of a cycle.
+        """
+        start, end = self.graph.vertex(source), self.graph.vertex(target)
+        reached = self._path_counts(start)
+        if reached[end] > MOST_PATHS:
+            raise ValueError(
+                f"UnitLinearization.paths: {reached[end]:,} paths lead from {source} to {target}; "
+                "total_derivative and backprop add them up without listing them."
+            )
+        names, edges = [*self.graph.unit_names, *self.graph.input_names], self.graph.joint_edges
+        found = []
+        # backwards from the target, through what the source reaches: no step leads nowhere
+        stack: list[tuple[tuple[int, ...], Any]] = []
+        if reached[end]:
+            stack.append(((end,), np.ones(self.batch, self.values.dtype)))
+        while stack:
+            route, product = stack.pop()
+            if route[0] == start:
+                derivative = product if self.batch else float(product)
+                found.append(Path(tuple(names[v] for v in route), derivative))
+                continue
+            row = slice(edges.indptr[route[0]], edges.indptr[route[0] + 1])
+            slope = self.slopes[..., route[0]]
+            for j, weight in zip(edges.indices[row].tolist(), edges.data[row], strict=True):
+                if reached[j]:
+                    stack.append(((j, *route), product * (slope * weight)))
+        return found[::-1]
+
+    def path_sum(self, source: str | int, target: str | int) -> Any:
+        """Return the derivative of a unit with respect to a unit or input, as the sum over paths.
+
+        Returns
+        -------
+        float, or array of shape (B,)
+        """
+        total = np.zeros(self.batch, self.values.dtype)
+        total = sum((path.derivative for path in self.paths(source, target)), start=total)
+        return total if self.batch else float(total)
+
+    def path_count(self, source: str | int, target: str | int) -> int:
+        """Return the number of directed paths, without listing them.
+
+        It is the total derivative where all slopes and weights are 1, in whole numbers of any size.
+        """
+        counts = self._path_counts(self.graph.vertex(source))
+        number: int = counts[self.graph.vertex(target)]
+        return number
+
+    def _path_counts(self, start: int) -> list[int]:
+        if isinstance(self._walk, Cyclic):
+            raise ValueError("UnitLinearization: round a cycle there may be infinitely many paths.")
+        edges = self.graph.joint_edges
+        first, sources = edges.indptr.tolist(), edges.indices.tolist()
+        counts = [0] * edges.shape[1]
+        counts[start] = 1
+        for i in np.argsort(self.graph.levels, kind="stable").tolist():
+            if i != start:
+                counts[i] = sum(counts[j] for j in sources[first[i] : first[i + 1]])
+        return counts
+
+    # --- backpropagation --------------------------------------------------------------------------
+
+    def backprop(self, cotangent: Any) -> UnitGradients:
+        """Solve ``(I - D Aᵀ) delta = D c`` and read off all gradients.
+
+        Parameters
+        ----------
+        cotangent : array, shape (N,) or (B, N)
+            ``c = dC/dh``, the explicit partial derivatives: at the outputs, also those that feed
+            other units, and 0 elsewhere.
+
+        Returns
+        -------
+        UnitGradients
+
+        >>> from jacobians.units import UnitGraph
+        >>> graph = UnitGraph([[0, 0], [2, 0]], [[1], [0]])  # x -> u0 -> u1, and C = u0 + u1
+        >>> g = graph.linearize([5.0]).backprop([1.0, 1.0])
+        >>> g.deltas, g.edges.toarray()[1], g.inputs
+        (array([3., 1.]), array([5., 0.]), array([3.]))
+        """
+        c = self._cotangent(cotangent, "backprop")
+        return self._pull_back(c, np.zeros_like(c), None)
+
+    def gradients(self, targets: Any, loss: Loss, outputs: Sequence[str | int]) -> UnitGradients:
+        """Return value and gradients of a loss at some units; at a batch, of its mean.
+
+        Parameters
+        ----------
+        targets : array, shape (k,) or (B, k)
+        loss : Loss
+            Such as ``BinaryCrossEntropy()``, for outputs of any activation with values in (0, 1).
+        outputs : sequence of k names or places
+            They may feed other units.
+
+        Returns
+        -------
+        UnitGradients
+
+        Raises
+        ------
+        ShapeError, DomainError
+            If targets or outputs do not suit the loss.
+        """
+        where = "UnitLinearization.gradients"
+        units = [self.graph.index(unit) for unit in outputs]
+        if not units or len(set(units)) < len(units):
+            raise ValueError(f"{where}: expected different outputs, but got {list(outputs)}.")
+        if self.batch == (0,):
+            raise ValueError(f"{where}: the mean over no points is undefined.")
+        h, z = self.values[..., units], self.preactivations[..., units]
+        y = as_loss(loss).targets(targets, h)
+        sigmas = {self.graph.activations[i] for i in units}
+        fused = loss.fused(sigmas.pop()) if len(sigmas) == 1 else None
+        at_values, at_preactivations = np.zeros_like(self.values), np.zeros_like(self.values)
+        if fused is None:
+            value = loss.value(h, y)
+            at_values[..., units] = loss.cotangent(h, y) / value.size
+        else:  # dC/dz without dC/dh, which saturation makes infinite
+            value = fused.value(z, y)
+            at_preactivations[..., units] = fused.cotangent(z, y) / value.size
+        return self._pull_back(at_values, at_preactivations, float(value.mean()))
+
+    def downstream_deltas(self, cotangent: Any) -> Array:
+        """Return the deltas by the textbook's recursion, in plain loops, for comparison.
+
+        ``delta_j = sigma'(z_j) (c_j + sum_{k in Downstream(j)} w_kj delta_k)``, from the last unit
+        to the first, with ``Downstream(j)`` the units that j feeds.
+
+        Parameters
+        ----------
+        cotangent : array, shape (N,)
+
+        Returns
+        -------
+        array, shape (N,)
+        """
+        self._require_point("downstream_deltas")
+        c = self._cotangent(cotangent, "downstream_deltas")
+        downstream = self.graph.A.T.tocsr()
+        deltas = np.zeros_like(c)
+        for j in np.argsort(self.graph.levels)[::-1]:
+            total = c[j]
+            for edge in range(downstream.indptr[j], downstream.indptr[j + 1]):
+                total += downstream.data[edge] * deltas[downstream.indices[edge]]
+            deltas[j] = self.slopes[j] * total
+        return deltas
+
+    def _pull_back(self, c: Array, e: Array, loss: float | None) -> UnitGradients:
+        """Solve ``delta = D (c + Aᵀ delta) + e``, with cotangents at values and preactivations."""
+        A, B = self.graph.A, self.graph.B
+        known = c + _times(A.T, e[..., None])[..., 0]
+        delta = self._solver.solve_transposed(np.ascontiguousarray(known.T)).T + e
+        return UnitGradients(
+            at=self,
+            deltas=np.ascontiguousarray(delta),
+            direct=self.slopes * c + e,
+            edges=with_weights(A, sum_of_products(A, delta, self.values)),
+            input_edges=with_weights(B, sum_of_products(B, delta, self.x)),
+            biases=delta.sum(axis=0) if self.batch else delta.copy(),
+            inputs=_times(B.T, delta[..., None])[..., 0],
+            loss=loss,
+        )
+
+    # --- plumbing ---------------------------------------------------------------------------------
+
+    @cached_property
+    def _solver(self) -> Any:
+        return self._walk.solver(np.ascontiguousarray(self.slopes.T))
+
+    def _solve(self, right: Array) -> Array:
+        """Return ``(I - D A)^{-1} R`` for ``R`` of shape ([B,] N, k)."""
+        solved = self._solver.solve(np.ascontiguousarray(np.moveaxis(right, -2, 0)))
+        return np.ascontiguousarray(np.moveaxis(solved, 0, -2))
+
+    def _identity(self, verb: str) -> Array:
+        N = self.values.shape[-1]
+        self._refuse((N, N), verb)
+        return np.eye(N, dtype=self.values.dtype)
+
+    def _refuse(self, shape: tuple[int, ...], verb: str) -> None:
+        where = f"UnitLinearization.{verb}"
+        way_out = "Use backprop, which needs no matrix"
+        refuse_if_too_large((*self.batch, *shape), self.values.dtype, where, way_out)
+
+    def _cotangent(self, cotangent: Any, verb: str) -> Array:
+        where = f"UnitLinearization.{verb}: cotangent"
+        c = as_floats(cotangent, where, dtype=self.values.dtype)
+        require_shape(c, self.values.shape, where, "That is the shape of the values.")
+        return c
+
+    def _require_point(self, verb: str) -> None:
+        if self.batch:
+            raise ValueError(f"UnitLinearization.{verb}: takes one point, not a batch.")
+
+    def __repr__(self) -> str:
+        where = f"{self.batch[0]} points" if self.batch else "one point"
+        return f"UnitLinearization at {where} of {self.graph!r}"
+
+
+def _powers(DA: Any, term: Any, exponents: Any) -> Iterator[Any]:
+    for p in exponents:
+        term = DA @ term if p else term
+        yield term
+
+
+def _times(M: Any, V: Array) -> Array:
+    """Multiply a sparse (P, N) with a dense ([B,] N, k), point by point."""
+    moved = np.moveaxis(V, -2, 0)
+    product = M @ moved.reshape(len(moved), int(np.prod(moved.shape[1:])))
+    return np.ascontiguousarray(np.moveaxis(product.reshape(M.shape[0], *moved.shape[1:]), 0, -2))
