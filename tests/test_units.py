@@ -967,7 +967,7 @@ def test_whole_numbers_become_double_precision():
         (([[0]], [[np.inf]]), jb.NotFiniteError, r"B\[0, 0\] is inf"),
         ((csr_array([[0, 0], [np.nan, 0]]), np.eye(2)), jb.NotFiniteError, r"A\[1, 0\] is nan"),
         ((csr_array([[0j]]), [[1]]), TypeError, "A: expected real numbers"),
-        (([[0]], [[1]], None, 3), ValueError, "3 is not known"),
+        (([[0]], [[1]], None, "tangent"), ValueError, "'tangent' is not known"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(arguments, error, message):
