@@ -23,6 +23,7 @@ planning, engine      the batched Jacobian: a cheap order, in pieces within a by
 rounding              the proved bound on the difference of any two of these
 certificate           every identity at a point: difference, bound, verdict
 witness               evidence from callables only: differences, complex step, dot test
+units                 networks of single units on a directed graph, as matrices and as paths
 sensitivities         what the Jacobians of a data set say about inputs and outputs
 strategies            Hypothesis strategies for your own property tests (an extra)
 files, data, cli      npz in and out; two trained networks with real inputs; the command line
@@ -71,6 +72,7 @@ from jacobians.planning import Plan, plan
 from jacobians.rounding import jacobian_with_bound
 from jacobians.sensitivities import Sensitivity, sensitivity
 from jacobians.tracing import Trace, trace
+from jacobians.units import UnitGraph
 from jacobians.vectorization import unvec, vec, vech
 
 __version__ = "0.1.0"
@@ -125,6 +127,8 @@ __all__ = [
     "certify",
     "jacobian_with_bound",
     "witness",
+    # networks of single units
+    "UnitGraph",
     # data sets
     "Sensitivity",
     "sensitivity",

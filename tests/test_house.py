@@ -31,7 +31,10 @@ FLOORS = [
     ["__main__"],
 ]
 HEIGHT = {room: height for height, floor in enumerate(FLOORS) for room in floor}
-MAPS = ["base", "elementary", "product", "kronecker", "blocks", "association"]
+FAMILIES = {  # inside a family folder each file may import only those before it
+    "maps": ["base", "elementary", "product", "kronecker", "blocks", "association"],
+    "units": ["edges", "walks", "gradients", "linearization", "graph"],
+}
 FACE = "__init__"
 LIBRARY = {"numpy", "scipy", "jacobians"}
 OPTIONAL = {"strategies": {"hypothesis"}}  # imported where it is used, in these rooms alone
@@ -67,9 +70,9 @@ def forbidden(path, name):
         return top not in sys.stdlib_module_names | LIBRARY | OPTIONAL.get(room, set())
     if room == FACE:
         return rest[0] in OPTIONAL
-    if rest[0] == room == "maps":
-        mine, theirs = path.stem, (rest[1:] or [FACE])[0]
-        return mine != FACE and MAPS.index(theirs) >= MAPS.index(mine)
+    if rest[0] == room:
+        order, mine, theirs = FAMILIES[room], path.stem, (rest[1:] or [FACE])[0]
+        return mine != FACE and order.index(theirs) >= order.index(mine)
     return HEIGHT.get(rest[0], 99) >= HEIGHT[room]
 
 

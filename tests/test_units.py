@@ -16,11 +16,11 @@ from scipy.sparse import coo_array, csr_array, eye_array, issparse
 from scipy.sparse.linalg import spsolve_triangular
 
 import jacobians as jb
-from jacobians import _unit_gradients, _unit_walks, witness
 from jacobians import strategies as jst
-from jacobians._unit_edges import LayerEdges, layer_edges
+from jacobians import witness
 from jacobians.rounding import chain_bound
-from jacobians.units import UnitGraph
+from jacobians.units import UnitGraph, gradients, walks
+from jacobians.units.edges import LayerEdges, layer_edges
 
 EXACT = [
     jb.activation("identity"),
@@ -293,7 +293,7 @@ def test_a_batch_is_a_stack_of_points(data, case):
     X = data.draw(hnp.arrays(np.int64, (B, m), elements=st.integers(-2, 2))).astype(float)
     C = data.draw(hnp.arrays(np.int64, (B, N), elements=st.integers(-3, 3))).astype(float)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_unit_gradients, "PRODUCTS_AT_ONCE", data.draw(st.sampled_from([1, 2**20])))
+        patch.setattr(gradients, "PRODUCTS_AT_ONCE", data.draw(st.sampled_from([1, 2**20])))
         together = every_derivative(case.graph.linearize(X), C)
     apart = [every_derivative(case.graph.linearize(x), c) for x, c in zip(X, C, strict=True)]
     summed = ("edges", "input edges", "biases")  # the others have a row for each point
@@ -320,7 +320,7 @@ def test_levels_of_many_and_of_few_edges_go_the_same_way(data, case):
     c = data.draw(cotangents(case))
     few = every_derivative(case.at, c)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_unit_walks, "FEW_PRODUCTS", 0)
+        patch.setattr(walks, "FEW_PRODUCTS", 0)
         many = every_derivative(case.at, c)
     assert all(np.array_equal(few[name], many[name]) for name in few)
 

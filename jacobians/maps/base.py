@@ -12,7 +12,7 @@ shape ``(m, n)`` of one matrix.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,7 +31,7 @@ class LinearMap(ABC):
 
     # What @ of two maps is.  The room above, product, puts its class here: a Product is a map, so
     # this room cannot import it.
-    product_of: ClassVar[Callable[[Sequence[LinearMap]], LinearMap]]
+    product_of: ClassVar[Any]
 
     @property
     @abstractmethod

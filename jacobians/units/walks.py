@@ -98,6 +98,7 @@ class Levels:
 
     @classmethod
     def of(cls, A: Any, level: Places, kinds: Places) -> Levels:
+        """Sort the units by level, and within a level by kind."""
         order = np.lexsort((kinds, level))
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
@@ -162,10 +163,12 @@ class Acyclic:
 
     @cached_property
     def forward(self) -> Levels:
+        """The order in which values are found."""
         return Levels.of(self.A, self.level, self.kinds)
 
     @cached_property
     def backward(self) -> Levels:
+        """The order in which cotangents are found."""
         # in reverse a unit waits for its successors; all are of one kind, for the system is linear
         A_transposed = self.A.T.tocsr()
         return Levels.of(A_transposed, find_levels(A_transposed), np.zeros_like(self.kinds))
@@ -183,6 +186,7 @@ class Acyclic:
         return z[self.forward.place], h
 
     def solver(self, slopes: Array) -> Substitution:
+        """Return what solves ``(I - D A) h = r`` for these slopes."""
         return Substitution(self, slopes)
 
 
@@ -251,6 +255,7 @@ class Cyclic:
         )
 
     def solver(self, slopes: Array) -> Factorization:
+        """Factor ``I - D A`` for these slopes."""
         from scipy.sparse import diags_array, eye_array
 
         N, points = len(slopes), slopes.reshape(len(slopes), -1).T.astype(np.float64)

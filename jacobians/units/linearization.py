@@ -27,10 +27,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jacobians._checks import Array, as_floats, refuse_if_too_large, require_shape
-from jacobians._unit_edges import targets_of, with_weights
-from jacobians._unit_gradients import UnitGradients, sum_of_products
-from jacobians._unit_walks import Acyclic, Cyclic
 from jacobians.losses import Loss, as_loss
+from jacobians.units.edges import targets_of, with_weights
+from jacobians.units.gradients import UnitGradients, sum_of_products
+from jacobians.units.walks import Acyclic, Cyclic
 
 MOST_PATHS = 1_000_000
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array, DomainError
-from jacobians._unit_edges import targets_of
+from jacobians.units.edges import targets_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)

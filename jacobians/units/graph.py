@@ -39,7 +39,9 @@ from jacobians._checks import (
     freeze,
     require_shape,
 )
-from jacobians._unit_edges import (
+from jacobians.activations import Activation, AnyActivation
+from jacobians.network import Network
+from jacobians.units.edges import (
     as_edges,
     as_kinds,
     as_names,
@@ -53,11 +55,9 @@ from jacobians._unit_edges import (
     shortened,
     with_weights,
 )
-from jacobians._unit_gradients import UnitGradients
-from jacobians._unit_linearization import UnitLinearization
-from jacobians._unit_walks import Acyclic, Cyclic, find_cycle, find_levels
-from jacobians.activations import Activation, AnyActivation
-from jacobians.network import Network
+from jacobians.units.gradients import UnitGradients
+from jacobians.units.linearization import UnitLinearization
+from jacobians.units.walks import Acyclic, Cyclic, find_cycle, find_levels
 
 
 @dataclass(frozen=True, eq=False, repr=False)
