@@ -42,7 +42,10 @@ def whole(*shape):
 
 @given(st.data(), st.integers(2, 5))
 def test_hadamard_refuses_what_numpy_broadcasts(data, n):
-    """(1, n) * (n, 1) and (1, n) * (n, n) are n x n in NumPy and errors here, either way round."""
+    """(1, n) * (n, 1) and (1, n) * (n, n) are n x n in NumPy and errors here, either way round.
+
+    000-E23, E49; 003-E6.
+    """
     row, other = data.draw(whole(1, n)), data.draw(whole(1, n))
     for wrong in (other.T, np.diag(other[0]), other[0], other[:, :1], other[0, 0]):
         assert np.broadcast_shapes(row.shape, wrong.shape) is not None  # NumPy would go along
@@ -55,7 +58,7 @@ def test_hadamard_refuses_what_numpy_broadcasts(data, n):
 
 @given(st.data(), sizes)
 def test_hadamard_is_entry_by_entry_and_commutes(data, n):
-    """[a * b]_j = a_j b_j = [b * a]_j, and the row times diag(b) is the same row."""
+    """[a * b]_j = a_j b_j = [b * a]_j, and the row times diag(b) is the same row.  003-E7."""
     a, b = data.draw(whole(1, n)), data.draw(whole(1, n))
     assert_equal(hadamard(a, b), [[int(a[0, j]) * int(b[0, j]) for j in range(n)]])
     assert_equal(hadamard(a, b), hadamard(b, a))

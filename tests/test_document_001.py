@@ -49,7 +49,7 @@ linear = {"hidden": ("identity",)}
 def test_row_form_computes_the_double_loop(problem):
     """z_j = sum_k a_k w_kj + b_j with w = Wᵀ, a_j = f(z_j), a^0 = x.
 
-    001-E1, E2, E3, E5, E18, E19, M2.
+    001-E1 to E3, E5, E18, E19, M2.
     """
     net, form, X, _, exact = problem
     z, a = form.forward(X)
@@ -97,7 +97,7 @@ def test_slopes_are_the_derivatives_of_the_activations(name):
 def test_errors_are_the_derivatives_of_each_point_s_own_loss(problem):
     """Delta^L = (a^L - y) * f'(z^L), Delta^l = (Delta^{l+1} (w^{l+1})ᵀ) * f'(z^l).
 
-    001-E6, E7, E8, E11, E13, E26, E27, E28, E29, E30, E31, E32, E33, E42.
+    001-E6 to E8, E11, E13, E26 to E33.
     """
     net, form, X, Y, exact = problem
     errors = form.errors(X, Y)
@@ -132,7 +132,7 @@ def test_errors_of_the_mean_cost_carry_one_over_n(problem):
 def test_errors_are_the_output_s_errors_times_a_jacobian(problem):
     """Delta^l = (a - y) da^L/dz^l = ((a - y) * f'(z^L)) dz^L/dz^l = Delta^L dz^L/dz^l.
 
-    001-E14, E15, E16, E17; 004-E20, E21.
+    001-E14 to E17; 004-E20, E21.
     """
     net, form, X, Y, exact = problem
     errors = form.errors(X, Y)
@@ -155,7 +155,8 @@ def test_the_jacobian_between_preactivations_is_a_sum_over_paths(problem):
     """dz^L_k/dz^l_j: sum over i_1 .. i_{L-l-1} of prod w^{L-m+1}[i_m, i_{m-1}] f'(z^{L-m}[i_m]).
 
     The last index of a path is j itself, i_{L-l} = j, and is not summed.
-    001-E20, E21, E22, E23, E24, E25.
+
+    001-E20 to E24.
     """
     net, form, X, _, exact = problem
     x, point, L = X[:1], exact[0], net.depth
@@ -189,7 +190,7 @@ def inner_jacobian(trace, l):
 @fewer
 @given(problems(min_depth=2))
 def test_errors_are_sums_over_paths(problem):
-    """Delta^l_j = sum_k (a_k - y_k) f'(z^L_k) sum over paths from j to k.  001-M3, E25."""
+    """Delta^l_j = sum_k (a_k - y_k) f'(z^L_k) sum over paths from j to k.  001-E25, M3."""
     net, form, X, Y, exact = problem
     z, a = form.forward(X[:1])
     slopes = [f.derivative(z_l[0]) for f, z_l in zip(form.activations, z, strict=True)]
@@ -214,7 +215,7 @@ def test_errors_are_sums_over_paths(problem):
 def test_gradients_are_means_of_outer_products(problem):
     """dC/dw = 1/N sum aᵀ Delta in the shape of w, dC/db = 1/N sum Delta.
 
-    001-E9, E10, E34, E35, E36, E37, E38, E39, E44, M1.
+    001-E9, E10, E34 to E39, M1.
     """
     net, form, X, Y, exact = problem
     weights, biases = form.gradients(X, Y)
@@ -237,7 +238,10 @@ def test_gradients_are_means_of_outer_products(problem):
     st.integers(0, 2**32 - 1),
 )
 def test_row_form_equals_backprop_within_the_bound(net, N, seed):
-    """In floats, at the same preactivations: within the bound of the chain.  001-E6 to E39."""
+    """In floats, at the same preactivations: within the bound of the chain.
+
+    001-E7 to E9, E32, E36.
+    """
     rng = np.random.default_rng(seed)
     X, Y = (rng.standard_normal((N, n)).astype(net.dtype) for n in (net.widths[0], net.widths[-1]))
     form = to_row_form(net)
@@ -280,7 +284,7 @@ def test_softmax_is_not_entry_by_entry():
 def test_linear_networks_drop_the_slopes(problem):
     """f' = 1: Delta^L = a - y, Delta^l = Delta^{l+1} wᵀ, the gradients keep their form.
 
-    001-E41, E42, E43, E44, E45, E46.
+    001-E41 to E46.
     """
     net, form, X, Y, exact = problem
     errors, (_, a) = form.errors(X, Y), form.forward(X)
@@ -319,7 +323,7 @@ def test_linear_networks_collapse_to_one_product(problem):
 @fewer
 @given(problems(**linear), st.data())
 def test_quadratic_costs_have_exact_central_differences(problem, data):
-    """A step of 1 in any weight, bias or input: (C(+1) - C(-1)) / 2 is dC.  001-M5, E45, E46."""
+    """A step of 1 in any weight, bias or input: (C(+1) - C(-1)) / 2 is dC.  001-E45, E46, M5."""
     net, _, X, Y, _ = problem
 
     def cost(network, points):

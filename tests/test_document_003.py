@@ -69,7 +69,7 @@ def test_vec_has_an_inverse_once_shape_and_order_are_said(data, n, m):
 
 @given(st.data(), sizes, sizes)
 def test_a_product_with_a_vector_is_a_kronecker_product_with_vec(data, n, m):
-    """W h = (hᵀ ⊗ I_n) vec(W), of shape n x nm; by rows it is I_n ⊗ hᵀ.  003-E15, E16."""
+    """W h = (hᵀ ⊗ I_n) vec(W), of shape n x nm; by rows it is I_n ⊗ hᵀ.  003-E11, E15, E16."""
     W, h = data.draw(whole(n, m)), data.draw(whole(m))
     net = jb.Network([jb.Dense(W)])
     K = jb.explicit.preactivation_weight_jacobian(jb.trace(net, h), 1)
@@ -95,7 +95,7 @@ def problems(draw):
 def test_the_kronecker_road_leads_to_the_weight_derivative(problem):
     """D_W L = (vec⁻¹((h ⊗ I) (D_a L)ᵀ))ᵀ = h D_a L, every step on the way, for every layer.
 
-    003-E8, E9, E14, E17, E18, E20, E21, E23, E24, M2, M3; 000-E41.
+    000-E41; 003-E8, E9, E14, E17, E18, E20, E21, E23, E24, M2, M3.
     """
     net, x, y, loss, exact = problem
     seen, rows = jb.trace(net, x), row_derivatives(net, x, y, loss)

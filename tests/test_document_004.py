@@ -54,7 +54,7 @@ def gradients(net, x, y):
 def test_forward_pass_in_both_numberings(problem):
     """a^[1] = x, a^[l] = sigma(W^[l] a^[l-1] + b^[l]) for l = 2..L+1 are our layers 1..L.
 
-    004-E1, E2, E3, E4, E5, E6, E12, E28.
+    004-E1 to E6, E12, E28.
     """
     net, x, _, exact, trace = problem
     widths = widths_to_layer_one(net.widths)
@@ -87,10 +87,7 @@ def test_half_the_squared_error_of_one_point_is_no_mean():
 @fewer
 @given(problems())
 def test_delta_at_the_output_has_the_sign_of_the_error(problem):
-    """delta^L = sigma'(z^L) * (a^L - y) = -sigma'(z^L) * (y - a^L).
-
-    004-E14, E15, E16, E17, E18, E19; HH-1.
-    """
+    """delta^L = sigma'(z^L) * (a^L - y) = -sigma'(z^L) * (y - a^L).  004-E14 to E19; HH-1."""
     net, x, y, exact, trace = problem
     c = jb.SquaredError().cotangent(trace.output, y)
     assert_equal(c, -(y - trace.output))
@@ -104,7 +101,7 @@ def test_delta_at_the_output_has_the_sign_of_the_error(problem):
 def test_delta_goes_back_through_the_transposed_weights(problem):
     """delta^l = sigma'(z^l) * (W^{l+1})ᵀ delta^{l+1}, delta_j = dC/da_j sigma'(z_j).
 
-    004-E10, E17, E20, E21, E22, E23, E24; HH-2.
+    004-E10, E17, E20 to E24; HH-2.
     """
     net, x, y, exact, trace = problem
     deltas = gradients(net, x, y).deltas
@@ -133,7 +130,7 @@ def test_neighbouring_preactivations_are_linked_by_weights_and_slopes(problem):
 def test_delta_of_a_scalar_output(problem):
     """delta^L = sigma'(z^L), delta^l = sigma'(z^l) * (W^{l+1})ᵀ delta^{l+1}; of C: (a - y) delta.
 
-    004-E7, E8, E9, E10, E14, M1.
+    004-E7 to E10, E14, M1.
     """
     net, x, y, exact, trace = problem
     lin, of_C = jb.linearize(net, trace), gradients(net, x, y).deltas
@@ -153,7 +150,7 @@ def explicit_delta(trace, l):
 @fewer
 @given(problems())
 def test_delta_of_a_vector_output_is_a_matrix(problem):
-    """dH/dz^l of shape n_L x n_l; (a - y)ᵀ times it is delta of the cost.  004-M3, M1."""
+    """dH/dz^l of shape n_L x n_l; (a - y)ᵀ times it is delta of the cost.  004-M1, M3."""
     net, x, y, exact, trace = problem
     for l, delta in enumerate(gradients(net, x, y).deltas, start=1):
         block = jb.linearize(net, trace).bias_jacobian(l).to_dense()
@@ -168,7 +165,7 @@ def test_delta_of_a_vector_output_is_a_matrix(problem):
 @fewer
 @given(problems())
 def test_parameter_gradients(problem):
-    """dC/db^l = delta^l, dC/dW^l = delta^l (a^{l-1})ᵀ.  004-E27, E33; HH-3, HH-4."""
+    """dC/db^l = delta^l, dC/dW^l = delta^l (a^{l-1})ᵀ.  004-E27, E33; HH-3, 4."""
     net, x, y, exact, trace = problem
     g = gradients(net, x, y)
     for l in range(1, net.depth + 1):
@@ -183,7 +180,7 @@ def test_parameter_gradients(problem):
 def test_weight_gradients_through_the_outputs(problem):
     """dC/dw_jk = sum over outputs s of dC/da_s da_s/dw_jk; dz_s/dw_jk = (s == j) a_k.
 
-    004-E29, E30, E31, E32.
+    004-E29 to E32.
     """
     net, _, y, exact, trace = problem
     for l in range(1, net.depth + 1):
@@ -215,10 +212,7 @@ def test_the_input_gradient_of_the_cost_is_the_jacobian_transposed(problem):
 @fewer
 @given(problems())
 def test_the_jacobian_is_built_layer_by_layer_and_as_one_product(problem):
-    """J_0 = I, J_l = D^l W^l J_{l-1}, and J_L = (D^L W^L) ... (D^1 W^1).
-
-    004-E34, E35, E36, E37, E38, E39, E40.
-    """
+    """J_0 = I, J_l = D^l W^l J_{l-1}, and J_L = (D^L W^L) ... (D^1 W^1).  004-E34 to E40."""
     net, x, _, exact, trace = problem
     lin, J = jb.linearize(net, trace), np.eye(net.widths[0])
     for l in range(1, net.depth + 1):
@@ -283,7 +277,7 @@ def test_half_the_squared_error_is_quadratic_in_every_preactivation(problem):
 def test_the_lemma_holds_within_the_bound(net, data):
     """delta^[L] = sigma' * (a - y), delta^[l] = sigma' * Wᵀ delta, dC/db = delta, dC/dw = delta aᵀ.
 
-    HH-1, HH-2, HH-3, HH-4; 004-E19, E24, E27, E33.
+    004-E19, E24, E27, E33; HH-1, 2, 3, 4.
     """
     x = data.draw(jst.points(net, 2.0))
     y = data.draw(jst.vectors(net.widths[-1], net.dtype))
@@ -306,7 +300,7 @@ def test_the_lemma_holds_within_the_bound(net, data):
 
 
 def test_the_network_of_the_paper_has_four_layers_there_and_three_here():
-    """2-2-3-2: 23 parameters, W^[2], W^[3], W^[4] there.  004-E41, HH-1."""
+    """2-2-3-2: 23 parameters, W^[2], W^[3], W^[4] there.  004-E41."""
     net = jb.Network.random([2, 2, 3, 2], "sigmoid", "sigmoid", seed=0)
     assert net.parameter_count == 23
     assert widths_to_layer_one(net.widths) == {1: 2, 2: 2, 3: 3, 4: 2}

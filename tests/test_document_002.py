@@ -1,0 +1,738 @@
+"""Laws of the system of document 002, "CSDS 440: Assignment 5": single units on an acyclic graph.
+
+``n_j = sum_i w_ji x_ji``, the unit's value is ``h(n_j)`` with any activation, Downstream(j) are the
+units that j feeds, and the loss is binary cross-entropy.  The identities U1 to U10 that hold every
+layered network and every graph of units are checked here too, against dual numbers over fractions
+on whole graphs, and against a complex step where logarithms come in.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from claims import assert_equal, assert_within
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import EXACT_ACTIVATIONS, Dual, dual
+from tails import assert_exactly, fewer, outcome, whole_networks, whole_vectors
+
+import jacobians as jb
+from jacobians.units import UnitGraph
+
+# --- graphs, in numbers of one's own --------------------------------------------------------------
+
+
+@dataclass
+class Graph:
+    """Units in the order in which they are computed, with all values and derivatives exact."""
+
+    A: np.ndarray  # strictly lower triangular, whole numbers; NaN where there is no edge
+    B: np.ndarray
+    b: np.ndarray
+    names: list
+    x: np.ndarray
+
+    def run(self, tweak=lambda kind, i, j: 0):
+        """Evaluate with ``eps * tweak`` added to A, B, b, x, and to every value (kind "h")."""
+
+        def at(kind, value, i, j=None):
+            return Dual(Fraction(float(value)), Fraction(tweak(kind, i, j)))
+
+        x = [at("x", v, k) for k, v in enumerate(self.x)]
+        z, h = [], []
+        for i, name in enumerate(self.names):
+            total = at("b", self.b[i], i)
+            for kind, M, sources in (("A", self.A, h), ("B", self.B, x)):
+                for j, source in enumerate(sources):
+                    weight = at(kind, 0 if np.isnan(M[i, j]) else M[i, j], i, j)
+                    total = total + weight * source
+            z.append(total)
+            h.append(EXACT_ACTIVATIONS[name](total) + at("h", 0, i))
+        return z, h
+
+    def slopes(self, of, *seed):
+        """The derivatives of all z or h with respect to one number: ``slopes("h", "A", i, j)``."""
+        seed = (*seed, None)[:3]
+        z, h = self.run(lambda *place: int(place == seed))
+        return [v.slope for v in (z if of == "z" else h)]
+
+    def build(self, order=None):
+        """The library's graph, its units standing in another order."""
+        order = np.arange(len(self.b)) if order is None else order
+        A, B = self.A[np.ix_(order, order)], self.B[order]
+        names = [self.names[i] for i in order]
+        return UnitGraph(stored(A), stored(B), self.b[order], names)
+
+
+def stored(M):
+    """A sparse array that keeps edges of weight 0 and leaves out what is no edge."""
+    from scipy.sparse import coo_array
+
+    rows, columns = np.nonzero(~np.isnan(M))
+    return coo_array((M[rows, columns], (rows, columns)), shape=M.shape).tocsr()
+
+
+@st.composite
+def graphs(draw, names=("identity", "relu", "square"), most=5):
+    """Whole graphs of up to 5 units and 2 inputs, skips, several outputs, at most one square."""
+    N, m = draw(st.integers(1, most)), draw(st.integers(1, 2))
+    edge = st.sampled_from([np.nan, np.nan, -2.0, -1.0, 0.0, 1.0, 2.0])
+    A = np.full((N, N), np.nan)
+    for i in range(N):
+        for j in range(i):
+            A[i, j] = draw(edge)
+    B = np.array([[draw(edge) for _ in range(m)] for _ in range(N)])
+    kinds = []
+    for _ in range(N):
+        left = [n for n in names if n != "square" or n not in kinds]
+        kinds.append(draw(st.sampled_from(left)))
+    b = draw(whole_vectors(N))
+    return Graph(A, B, b, kinds, draw(whole_vectors(m)))
+
+
+def weights(M):
+    return np.nan_to_num(M)
+
+
+def columns(slopes, n):
+    return [list(row) for row in zip(*(slopes(j) for j in range(n)), strict=True)]
+
+
+@st.composite
+def problems(draw):
+    """A graph, its linearization, and c: the partial derivatives of C = <c, h>, any units."""
+    graph = draw(graphs())
+    c = draw(whole_vectors(len(graph.b)))
+    return graph, graph.build().linearize(graph.x), c
+
+
+def cost_slope(graph, c, *seed):
+    return sum(Fraction(float(w)) * s for w, s in zip(c, graph.slopes("h", *seed), strict=True))
+
+
+# --- the system -----------------------------------------------------------------------------------
+
+
+@fewer
+@given(graphs(), st.randoms())
+def test_units_compute_what_arrives_over_their_edges(graph, random):
+    """n_j = sum_i w_ji x_ji (and a bias), the value is h(n_j), in whatever order units stand.
+
+    002-E2 to E4, M2.
+    """
+    order = list(range(len(graph.b)))
+    random.shuffle(order)
+    z, h = graph.run()
+    at = graph.build(np.array(order)).linearize(graph.x)
+    assert_exactly(at.preactivations, [z[i].value for i in order])
+    assert_exactly(at.values, [h[i].value for i in order])
+
+
+# --- the recursion --------------------------------------------------------------------------------
+
+
+@fewer
+@given(problems())
+def test_the_downstream_recursion_with_the_direct_term(problem):
+    """delta_j = h'(n_j) (c_j + sum_{k in Downstream(j)} w_kj delta_k), for any activations.
+
+    002-E8, E14, E16 to E18, M3; U4.
+    """
+    graph, at, c = problem
+    N = len(graph.b)
+    exact = [cost_slope(graph, c, "b", j) for j in range(N)]
+    g = at.backprop(c)
+    assert_exactly(g.deltas, exact)
+    assert_exactly(at.downstream_deltas(c), exact)
+    D, A = np.diag(at.slopes), weights(graph.A)
+    assert_equal((np.eye(N) - D @ A.T) @ g.deltas, D @ c)
+    total = c + A.T @ g.deltas  # dC/dh
+    assert_exactly(total, [cost_slope(graph, c, "h", j) for j in range(N)])
+    assert_equal((np.eye(N) - A.T @ D) @ total, c)
+    assert_equal(D @ total, g.deltas)
+    assert_equal(c @ at.total_derivative() @ D, g.deltas)  # as a row
+    z, _ = graph.run()
+    for k, j in np.argwhere(~np.isnan(graph.A)):  # dn_k/dn_j over the edge alone: w_kj h'(n_j)
+        sent = EXACT_ACTIVATIONS[graph.names[j]](Dual(z[j].value, Fraction(1)))
+        alone = dual(float(A[k, j])) * sent
+        assert Fraction(float(A[k, j] * at.slopes[j])) == alone.slope
+
+
+@fewer
+@given(problems())
+def test_gradients_of_edges_biases_and_inputs(problem):
+    """dC/dw_ji = delta_j x_ji, dC/db = delta, dC/dx = Bᵀ delta; also where w_ji is 0.
+
+    002-E5 to E7, E15, E21, M2; U5.
+    """
+    graph, at, c = problem
+    g = at.backprop(c)
+    N, m = graph.B.shape
+    for kind, M, found, sources in (
+        ("A", graph.A, g.edges, at.values),
+        ("B", graph.B, g.input_edges, graph.x),
+    ):
+        pattern = ~np.isnan(M)
+        assert not found.toarray()[~pattern].any()
+        assert found.nnz == pattern.sum()
+        for i, j in np.argwhere(pattern):
+            slope = cost_slope(graph, c, kind, i, j)
+            assert Fraction(found.toarray()[i, j]) == slope
+            assert Fraction(g.deltas[i] * sources[j]) == slope
+    for i in range(N):  # the weight of an edge that is not there
+        for j in range(i):
+            assert Fraction(g.deltas[i] * at.values[j]) == cost_slope(graph, c, "A", i, j)
+    assert_exactly(g.biases, [cost_slope(graph, c, "b", j) for j in range(N)])
+    assert_exactly(g.inputs, [cost_slope(graph, c, "x", k) for k in range(m)])
+
+
+@fewer
+@given(problems())
+def test_the_ratio_form_where_it_divides_by_nothing_but_numbers(problem):
+    """dC/dw_ji = x_ji (h'_j sum_k (dC/dw_kj) w_kj / x_kj + direct_j), refused where x_kj = 0.
+
+    002-E19, E20, E23.
+    """
+    graph, at, c = problem
+    g, unit_names = at.backprop(c), at.graph.unit_names
+    for i, j in np.argwhere(~np.isnan(graph.A)):  # the edge j -> i
+        feeds = (~np.isnan(graph.A[:, i])).any()
+        if feeds and at.values[i] == 0:
+            with pytest.raises(jb.DomainError, match=unit_names[i]):
+                g.ratio_form(j, i)
+            assert Fraction(g.edges.toarray()[i, j]) == cost_slope(graph, c, "A", i, j)
+        else:
+            # one rounding for each quotient, whole numbers otherwise
+            sent = np.abs(at.values[j] * at.slopes[i])
+            size = np.abs(weights(graph.A)[:, i] * g.deltas).sum() + np.abs(c[i])
+            assert_within(g.ratio_form(j, i), g.edges.toarray()[i, j], 8 * 2.0**-52 * sent * size)
+
+
+@fewer
+@given(problems())
+def test_what_comes_in_balances_what_goes_out(problem):
+    """sum_k w_kj dC/dw_kj = h_j (g_j - c_j) and sum_i w_ji dC/dw_ji + b_j dC/db_j = z_j delta_j.
+
+    If h is positively homogeneous the two differ by h_j c_j.  No division.
+
+    002-E19, M4; U6.
+    """
+    graph, at, c = problem
+    g = at.backprop(c)
+    total = c + weights(graph.A).T @ g.deltas
+    assert_equal(g.outgoing(), at.values * (total - c))
+    assert_equal(g.incoming(), at.preactivations * g.deltas)
+    homogeneous = [name != "square" for name in graph.names]
+    balanced = g.outgoing() + at.values * c
+    assert_equal(g.incoming()[homogeneous], (at.values * total)[homogeneous])
+    assert_equal(g.incoming()[homogeneous], balanced[homogeneous])
+
+
+def test_a_tied_weight_collects_from_all_its_edges():
+    """x -> a -> b with one weight w = 3 on both edges: d(w² x)/dw = 6, each edge alone has 3.
+
+    002-E5; U5.
+    """
+    graph = UnitGraph.from_edges([("x", "a", 3.0), ("a", "b", 3.0)], inputs=["x"])
+    g = graph.linearize([1.0]).backprop([0.0, 1.0])
+    assert g.tied({("x", "a"): "w", ("a", "b"): "w"}) == {"w": 6.0}
+    assert g.edges.toarray()[1, 0] == g.input_edges.toarray()[0, 0] == 3.0
+
+
+# --- the matrix form ------------------------------------------------------------------------------
+
+
+@fewer
+@given(problems())
+def test_total_derivatives_are_inverses(problem):
+    """dh/dzeta = (I - DA)^-1, dz/deps = (I - AD)^-1, and D carries one into the other.  U1."""
+    graph, at, _ = problem
+    N, A, D = len(graph.b), weights(graph.A), np.diag(at.slopes)
+    T_h, T_z = at.total_derivative(), at.total_preactivation_derivative()
+    assert_exactly(T_h, columns(lambda j: graph.slopes("h", "h", j), N))
+    assert_exactly(T_z, columns(lambda j: graph.slopes("z", "b", j), N))
+    assert_exactly(T_h @ D, columns(lambda j: graph.slopes("h", "b", j), N))
+    assert_equal((np.eye(N) - D @ A) @ T_h, np.eye(N))
+    assert_equal((np.eye(N) - A @ D) @ T_z, np.eye(N))
+    assert_equal(T_h @ D, D @ T_z)
+    assert_equal(A @ T_h, T_z @ A)
+    assert_equal(np.diag(T_h), np.ones(N))
+
+
+@fewer
+@given(problems())
+def test_the_neumann_series_is_finite(problem):
+    """(I - DA)^-1 = sum of (DA)^p up to the longest path, and (DA)^p = 0 beyond.  U2."""
+    graph, at, _ = problem
+    N = len(graph.b)
+    DA = np.diag(at.slopes) @ weights(graph.A)
+    terms = [term.toarray() for term in at.neumann_terms()]
+    assert len(terms) == at.graph.levels.max() <= N
+    for p, term in enumerate(terms):
+        assert_equal(term, np.linalg.matrix_power(DA, p))
+    assert_equal(np.linalg.matrix_power(DA, len(terms)), np.zeros((N, N)))
+    assert_equal(sum(terms), at.total_derivative())
+
+
+def all_paths(graph, j, i):
+    """Every directed path from unit j to unit i, by depth-first search."""
+    if i == j:
+        return [[j]]
+    before = [k for k in range(i) if not np.isnan(graph.A[i, k])]
+    return [[*path, i] for k in before for path in all_paths(graph, j, k)]
+
+
+@fewer
+@given(problems())
+def test_total_derivatives_are_sums_over_paths(problem):
+    """[T_h]_ij = sum over paths of prod h'(n_v) w_vu; with slopes and weights 1 it counts them.
+
+    002-E16; U3.
+    """
+    graph, at, _ = problem
+    T_h, T_z = at.total_derivative(), at.total_preactivation_derivative()
+    A, s = weights(graph.A), at.slopes
+    for i in range(len(s)):
+        for j in range(len(s)):
+            paths = all_paths(graph, j, i) if j <= i else []
+            of_values = sum(np.prod([s[v] * A[v, u] for u, v in pairwise(p)]) for p in paths)
+            of_sums = sum(np.prod([A[v, u] * s[u] for u, v in pairwise(p)]) for p in paths)
+            assert T_h[i, j] == of_values == at.path_sum(j, i)
+            assert T_z[i, j] == of_sums
+            assert at.path_count(j, i) == len(at.paths(j, i)) == len(paths)
+    ones = Graph(
+        np.where(np.isnan(graph.A), np.nan, 1.0), graph.B, graph.b, ["identity"] * len(s), graph.x
+    )
+    counts = ones.build().linearize(graph.x).total_derivative()
+    assert_equal(counts, [[at.path_count(j, i) for j in range(len(s))] for i in range(len(s))])
+
+
+@fewer
+@given(problems())
+def test_the_input_jacobian_is_one_solve(problem):
+    """dh/dx = (I - DA)^-1 D B.  U5."""
+    graph, at, _ = problem
+    J = at.input_jacobian()
+    assert_exactly(J, columns(lambda k: graph.slopes("h", "x", k), len(graph.x)))
+    assert_equal(J, at.total_derivative() @ np.diag(at.slopes) @ weights(graph.B))
+
+
+@fewer
+@given(graphs())
+def test_inputs_may_be_units(graph):
+    """Inputs as sources: A_ext = [[0, 0], [B, A]], b_ext = (x, b); their delta is dC/dx.  U7."""
+    N, m = graph.B.shape
+    at, c = graph.build().linearize(graph.x), np.arange(1.0, N + 1)
+    A = np.block([[np.full((m, m + N), np.nan)], [graph.B, graph.A]])
+    extended = UnitGraph(
+        stored(A), np.zeros((m + N, 0)), [*graph.x, *graph.b], ["identity"] * m + graph.names
+    )
+    seen = extended.linearize(np.zeros(0))
+    assert_equal(seen.values, [*graph.x, *at.values])
+    g = seen.backprop([*np.zeros(m), *c])
+    assert_equal(g.deltas[:m], at.backprop(c).inputs)
+    assert_equal(g.deltas[m:], at.backprop(c).deltas)
+    assert_equal(seen.total_derivative()[m:, :m], at.input_jacobian())
+
+
+@fewer
+@given(whole_networks(), st.data())
+def test_a_layered_network_is_a_graph_with_blocks(net, data):
+    """[T_h]_ul = D_u W_u ... D_{l+1} W_{l+1} from the one power (DA)^{u-l}; (DA)^L = 0.
+
+    [T_z]_ul = W_u D_{u-1} ... W_{l+1} D_l, and the last rows of (I - DA)^-1 D B are dH/dx.
+
+    U8.
+    """
+    x = data.draw(whole_vectors(net.widths[0]))
+    trace, at = jb.trace(net, x), UnitGraph.from_network(net).linearize(x)
+    ends = np.cumsum([0, *net.widths[1:]])
+    T_h, T_z = at.total_derivative(), at.total_preactivation_derivative()
+    powers = [term.toarray() for term in at.neumann_terms()]
+    assert len(powers) == net.depth
+    for u in range(1, net.depth + 1):
+        for l in range(1, u + 1):
+            block = np.ix_(range(*ends[u - 1 : u + 1]), range(*ends[l - 1 : l + 1]))
+            chain = jb.explicit.input_jacobian(trace, of=u, wrt=l)
+            assert_equal(T_h[block], chain)
+            assert_equal(powers[u - l][block], chain)
+            if u > l:
+                inner = jb.explicit.input_jacobian(trace, of=u - 1, wrt=l)
+                D = jb.explicit.activation_jacobian(trace, l)
+                assert_equal(T_z[block], net.layers[u - 1].W @ inner @ D)
+    assert_equal(at.input_jacobian()[ends[-2] :], jb.explicit.input_jacobian(trace))
+    y = np.zeros(net.widths[-1])
+    g = at.gradients(y, jb.SquaredError(), at.graph.unit_names[ends[-2] :])
+    layered = jb.backprop.gradients(net, x, y, jb.SquaredError())
+    assert_equal(g.deltas, np.concatenate(layered.deltas))
+    assert_equal(g.inputs, layered.inputs)
+    assert g.loss == layered.loss
+    for l in range(1, net.depth + 1):
+        rows, columns = range(*ends[l - 1 : l + 1]), range(*ends[l - 2 : l]) if l > 1 else None
+        M = g.input_edges.toarray()[rows] if l == 1 else g.edges.toarray()[np.ix_(rows, columns)]
+        assert_equal(M, layered.weights[l - 1])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_beyond_the_acyclic_case_the_formulas_hold_at_the_fixed_point(seed):
+    """delta_i h_j is the derivative for every entry of A, cycles included.  U9."""
+    rng = np.random.default_rng(seed)
+    N, m = 4, 2
+    A = rng.uniform(-1, 1, (N, N))
+    A *= 0.5 / np.abs(A).sum(axis=1).max()  # a contraction, whatever the slopes of tanh
+    B, b, x, c = (rng.standard_normal(shape) for shape in ((N, m), N, m, N))
+    graph = UnitGraph(A, B, b, "tanh", cyclic=True)
+    at = graph.linearize(x)
+    g = at.backprop(c)
+
+    def cost(A):
+        h = np.zeros(N, complex)
+        for _ in range(200):  # halves the error each time
+            h = np.tanh(A @ h + B @ x + b)
+        return c @ h
+
+    # the library stops its iteration when values move no more: a few ulps of values below 1,
+    # times the sizes of c and of the inverse (at most 2), on both sides
+    tolerance = 200 * 2.0**-52 * np.abs(c).sum()
+    for i in range(N):
+        for j in range(N):
+            step = np.zeros((N, N), complex)
+            step[i, j] = 1e-30j
+            assert_within(g.deltas[i] * at.values[j], cost(A + step).imag / 1e-30, tolerance)
+            assert_within(g.edges.toarray()[i, j], g.deltas[i] * at.values[j], tolerance)
+
+
+@fewer
+@given(problems(), st.data())
+def test_forward_and_backward_mode_are_adjoint(problem, data):
+    """cᵀ dh = deltaᵀ (dA h + dB x + B dx + db) for any change of all of them.  U10."""
+    graph, at, c = problem
+    N, m = graph.B.shape
+    dA = np.tril(np.array([data.draw(whole_vectors(N)) for _ in range(N)]), -1)
+    dB = np.array([data.draw(whole_vectors(m)) for _ in range(N)])
+    db, dx = data.draw(whole_vectors(N)), data.draw(whole_vectors(m))
+    arriving = dA @ at.values + dB @ graph.x + weights(graph.B) @ dx + db
+    dh = at.total_derivative() @ (at.slopes * arriving)
+    moves = {"A": dA, "B": dB, "b": db, "x": dx}
+
+    def tweak(kind, i, j):
+        return 0 if kind == "h" else int(moves[kind][i] if j is None else moves[kind][i, j])
+
+    assert_exactly(dh, [v.slope for v in graph.run(tweak)[1]])
+    assert c @ dh == at.backprop(c).deltas @ arriving
+
+
+@fewer
+@given(graphs(), st.data())
+def test_a_data_set_adds_up_its_points(graph, data):
+    """The gradients of a mean loss are the means of the points' gradients.  001-M1; U5."""
+    N, m = graph.B.shape
+    X = np.stack([data.draw(whole_vectors(m)) for _ in range(2)])
+    Y, outputs = np.zeros((2, N)), range(N)
+    built = graph.build()
+    g = built.linearize(X).gradients(Y, jb.SquaredError(), outputs)
+    each = [built.linearize(x).gradients(Y[0], jb.SquaredError(), outputs) for x in X]
+    assert g.loss == sum(point.loss for point in each) / 2
+    assert_equal(g.edges.toarray(), sum(point.edges.toarray() for point in each) / 2)
+    assert_equal(g.input_edges.toarray(), sum(point.input_edges.toarray() for point in each) / 2)
+    assert_equal(g.biases, sum(point.biases for point in each) / 2)
+
+
+# --- binary cross-entropy -------------------------------------------------------------------------
+
+INTO_UNIT_INTERVAL = {
+    "sigmoid": (jb.activation("sigmoid"), lambda z: 1 / (1 + np.exp(-z))),
+    "(1 + tanh) / 2": (
+        jb.Activation(
+            "halved tanh", lambda z: (1 + np.tanh(z)) / 2, lambda z: (1 - np.tanh(z) ** 2) / 2
+        ),
+        lambda z: (1 + np.tanh(z)) / 2,
+    ),
+    "(2 + sin) / 4": (
+        jb.Activation("quartered sin", lambda z: (2 + np.sin(z)) / 4, lambda z: np.cos(z) / 4),
+        lambda z: (2 + np.sin(z)) / 4,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INTO_UNIT_INTERVAL)
+@pytest.mark.parametrize("seed", range(4))
+def test_cross_entropy_of_any_activation_into_the_unit_interval(name, seed):
+    """Two hidden layers, a skip, an output that feeds another output: all edges, complex step.
+
+    002-E5, E7 to E9, E12, E18, E22, E24, M3.
+    """
+    sigma, formula = INTO_UNIT_INTERVAL[name]
+    rng = np.random.default_rng(seed)
+    ends = [
+        (1, 0),
+        (2, 0),
+        (2, 1),
+        (3, 0),
+        (3, 2),
+        (4, 1),
+        (4, 2),
+        (4, 3),
+    ]  # units 3 and 4 are read
+    A, B, b = np.zeros((5, 5)), np.zeros((5, 2)), rng.uniform(-1, 1, 5)
+    for i, j in ends:
+        A[i, j] = rng.uniform(-1, 1)
+    B[0], B[3, 1] = rng.uniform(-1, 1, 2), rng.uniform(-1, 1)
+    x, y = rng.uniform(-1, 1, 2), np.array([1.0, 0.25])
+    hidden = ["tanh", "sin", "softplus"]
+    graph = UnitGraph(A, B, b, [*hidden, sigma, sigma])
+    g = graph.linearize(x).gradients(y, jb.BinaryCrossEntropy(), [3, 4])
+    formulas = [np.tanh, np.sin, lambda z: np.log(1 + np.exp(z)), formula, formula]
+
+    def loss(A, B):
+        h = np.zeros(5, complex)
+        for i, f in enumerate(formulas):
+            h[i] = f(A[i] @ h + B[i] @ x + b[i])
+        o = h[3:]
+        return -(y * np.log(o) + (1 - y) * np.log(1 - o)).sum()
+
+    # some hundred roundings of numbers below 10; outputs stay within [0.01, 0.99]
+    tolerance = 1e-12
+    assert_within(g.loss, loss(A, B).real, tolerance)
+    for M, found, own in ((A, g.edges, 0), (B, g.input_edges, 1)):
+        for i, j in np.argwhere(M):
+            step = np.zeros_like(M, complex)
+            step[i, j] = 1e-30j
+            moved = (A + step, B) if own == 0 else (A, B + step)
+            assert_within(found.toarray()[i, j], loss(*moved).imag / 1e-30, tolerance)
+
+
+@given(st.fractions(Fraction(1, 99), Fraction(98, 99)), st.fractions(0, 1))
+def test_the_derivative_of_the_cross_entropy(h, y):
+    """-y/h + (1-y)/(1-h) = (1-y)/(1-h) - y/h = (h-y)/(h(1-h)), in fractions.  002-E10 to E12."""
+    assert -y / h + (1 - y) / (1 - h) == (1 - y) / (1 - h) - y / h == (h - y) / (h * (1 - h))
+
+
+@given(st.integers(1, 63), st.integers(0, 64))
+def test_the_cotangent_of_the_library_is_that_derivative(k, t):
+    """c = (h - y) / (h (1 - h)) at dyadic numbers, up to the rounding of one quotient.  002-E10."""
+    h, y = Fraction(k, 64), Fraction(t, 64)
+    c = jb.BinaryCrossEntropy().cotangent(np.array([float(h)]), np.array([float(y)]))
+    exact = (h - y) / (h * (1 - h))
+    assert abs(Fraction(float(c[0])) - exact) <= abs(exact) * Fraction(1, 2**53)
+
+
+@given(st.floats(-30, 30), st.sampled_from([0.0, 0.25, 1.0]))
+def test_sigmoid_with_cross_entropy_leaves_the_difference(z, y):
+    """delta = h - y, exact where h saturates too; h' = h (1 - h) for the logistic alone.
+
+    002-E1, E12, M1.
+    """
+    graph = UnitGraph([[0]], [[1]], activations="sigmoid")
+    at = graph.linearize([z])
+    h = at.values[0]
+    delta = at.gradients([y], jb.BinaryCrossEntropy(), [0]).deltas[0]
+    assert_within(delta, h - y, 2.0**-52)  # h, 1 - h and two products round
+    # h is within 3 ulps and 1 - h keeps only the digits that h has left
+    assert_within(at.slopes[0], h * (1 - h), 8 * 2.0**-53)
+
+
+def test_saturated_outputs_need_the_fused_form():
+    """sigmoid(40) is 1 in floats: for y = 1 the plain form divides 0 by 0.  002-E12, M1."""
+    graph = UnitGraph([[0]], [[1]], activations="sigmoid")
+    at = graph.linearize([40.0])
+    assert at.values[0] == 1
+    assert abs(at.gradients([1.0], jb.BinaryCrossEntropy(), [0]).deltas[0]) < 1e-17
+    with pytest.raises(jb.DomainError, match="fuse"):
+        at.gradients([1.0], jb.BinaryCrossEntropy(fuse=False), [0])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_small_step_against_the_gradient_lowers_the_loss(seed):
+    """w - eta dL/dw lowers L, w + eta dL/dw raises it.  002-E13."""
+    rng = np.random.default_rng(seed)
+    graph = UnitGraph([[0, 0], [1.5, 0]], rng.standard_normal((2, 2)), activations="sigmoid")
+    x = rng.standard_normal(2)
+
+    def gradients(graph):
+        return graph.linearize(x).gradients([1.0], jb.BinaryCrossEntropy(), [1])
+
+    g = gradients(graph)
+    down = graph.step(g, rate=0.01)
+    assert_equal(down.A.data, graph.A.data - 0.01 * g.edges.data)
+    up = UnitGraph(
+        2 * graph.A - down.A, 2 * graph.B - down.B, 2 * graph.biases - down.biases, "sigmoid"
+    )
+    assert gradients(down).loss < g.loss < gradients(up).loss
+
+
+# --- what the document says otherwise -------------------------------------------------------------
+
+SKIP = UnitGraph([[0, 0, 0], [2, 0, 0], [5, 3, 0]], [[1], [0], [0]]).linearize([1.0])
+CHAIN = UnitGraph([[0, 0, 0], [2, 0, 0], [0, 3, 0]], [[1], [0], [0]]).linearize([1.0])
+READ_TWICE = UnitGraph([[0, 0], [2, 0]], [[1], [0]]).linearize([1.0])
+ZERO_EDGE = stored(np.array([[0.0], [np.nan]]))  # x -> unit 0, of weight 0
+AT_ZERO = UnitGraph([[0, 0], [3, 0]], ZERO_EDGE, activations=["tanh", "sigmoid"]).linearize([2.0])
+DEEP = UnitGraph([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[1], [0], [0]], activations="sigmoid")
+DEEP = DEEP.linearize([1.0])
+DIRECT = UnitGraph([[0]], stored(np.array([[0.0]])), activations="sigmoid").linearize([2.0])
+LINE = UnitGraph([[0, 0], [0.5, 0]], [[1], [0]]).linearize([1.0])  # h_k = 1/2 inside (0, 1)
+BCE = jb.BinaryCrossEntropy()
+
+
+def loss_after(weight):
+    """L for x = 1, y = 1 and a sigmoid unit: log(1 + e^-w)."""
+    return round(float(np.log1p(np.exp(-weight))), 4)
+
+
+def plugged_in(at, y, sign=-1.0):
+    """h'(n_j) x_ji sum_k ((1-y)/(1-h_k) + sign y/h_k) h'(n_k) x_kj w_kj / x_kj, first edge."""
+    h, s = at.values, at.slopes
+    w, x_kj = float(at.graph.A.toarray()[1, 0]), float(h[0])
+    factor = (1 - y) / (1 - h[1]) + sign * y / h[1]
+    return s[0] * at.x[0] * factor * s[1] * x_kj * w / x_kj
+
+
+# tag: (truth, as the document says or may be read, what the truth is, what the document gives)
+WRONG = {
+    "002-E1": (  # h (1 - h) for the identity at 2
+        lambda: jb.activation("identity").derivative([2.0]),
+        lambda: [2.0 * (1 - 2.0)],
+        [1],
+        [-2],
+    ),
+    "002-E2": (  # the activation of an example, instead of the output unit's preactivation
+        lambda: UnitGraph([[0]], [[1, 1]], activations="square")([1.0, 2.0]),
+        lambda: jb.activation("square")([1.0, 2.0]),
+        [9],
+        [1, 4],
+    ),
+    "002-E4": (  # Downstream(j) as all that j reaches, instead of what it feeds
+        lambda: CHAIN.backprop([0, 0, 1]).deltas[0],
+        lambda: CHAIN.backprop([0, 0, 1]).deltas[1:] @ CHAIN.total_derivative()[1:, 0],
+        6,
+        12,
+    ),
+    "002-E5": (  # one weight on two edges in series
+        lambda: (
+            UnitGraph([[0, 0], [3, 0]], [[3], [0]])
+            .linearize([1.0])
+            .backprop([0, 1])
+            .tied({("u0", "u1"): 0, ("x0", "u0"): 0})[0]
+        ),
+        lambda: (
+            UnitGraph([[0, 0], [3, 0]], [[3], [0]])
+            .linearize([1.0])
+            .backprop([0, 1])
+            .edges.toarray()[1, 0]
+        ),
+        6,
+        3,
+    ),
+    "002-E6": (  # d(w x)/dw at w = 0, and the quotient w x / w
+        lambda: DIRECT.x[0],
+        lambda: 0.0 * float(DIRECT.x[0]) / 0.0,
+        2,
+        "ZeroDivisionError",
+    ),
+    "002-E9": (  # a loss of h = 2 at y = 0, where its derivative formula gives a number
+        lambda: (1 - 0.0) / (1 - 2.0) - 0.0 / 2.0,
+        lambda: BCE.value(np.array([2.0]), np.array([0.0])),
+        -1,
+        "DomainError",
+    ),
+    "002-E13": (lambda: loss_after(0.5), lambda: loss_after(-0.5), 0.4741, 0.9741),
+    "002-E14": (  # an output that feeds another output
+        lambda: READ_TWICE.backprop([1, 1]).deltas[0],
+        lambda: READ_TWICE.backprop([0, 1]).deltas[0],
+        3,
+        2,
+    ),
+    "002-E15": (
+        lambda: AT_ZERO.x[0],
+        lambda: 0.0 * float(AT_ZERO.x[0]) / 0.0,
+        2,
+        "ZeroDivisionError",
+    ),
+    "002-E16": (  # total derivatives inside the sum count the path 1 -> 2 -> 3 twice
+        lambda: SKIP.backprop([0, 0, 1]).deltas[0],
+        lambda: SKIP.backprop([0, 0, 1]).deltas[1:] @ SKIP.total_derivative()[1:, 0],
+        11,
+        17,
+    ),
+    "002-E19": (  # x_kj = tanh(0) = 0
+        lambda: AT_ZERO.gradients([1.0], BCE, [1]).input_edges.toarray()[0, 0],
+        lambda: AT_ZERO.gradients([1.0], BCE, [1]).ratio_form("x0", 0),
+        -3,
+        "DomainError",
+    ),
+    "002-E20": (
+        lambda: AT_ZERO.gradients([1.0], BCE, [1]).input_edges.toarray()[0, 0],
+        lambda: 1.0 * 2.0 * (-0.5 * 0.0) * 3.0 / float(AT_ZERO.values[0]),
+        -3,
+        "ZeroDivisionError",
+    ),
+    "002-E21": (  # a direct edge from input to output has no Downstream to sum over
+        lambda: DIRECT.gradients([1.0], BCE, [0]).input_edges.toarray()[0, 0],
+        lambda: 0.25 * 2.0 * sum([]),
+        -1,
+        0,
+    ),
+    "002-E22": (
+        lambda: LINE.gradients([1.0], jb.BinaryCrossEntropy(fuse=False), [1]).input_edges.toarray()[
+            0, 0
+        ],
+        lambda: plugged_in(LINE, 1.0, sign=1.0),
+        -1,
+        1,
+    ),
+    "002-E23": (
+        lambda: AT_ZERO.graph.A.toarray()[1, 0],
+        lambda: float(AT_ZERO.values[0]) * 3.0 / float(AT_ZERO.values[0]),
+        3,
+        "ZeroDivisionError",
+    ),
+    "002-E24": (  # the loss plugged in at a hidden unit
+        lambda: round(DEEP.gradients([1.0], BCE, [2]).input_edges.toarray()[0, 0], 6),
+        lambda: round(plugged_in(DEEP, 1.0), 6),
+        -0.01455,
+        -0.063891,
+    ),
+}
+
+
+@pytest.mark.parametrize("tag", WRONG)
+def test_wrong_claims_of_002_give_other_numbers(tag):
+    truth, literal, shown, other = WRONG[tag]
+    assert outcome(truth) == shown
+    assert outcome(literal) == other
+    assert shown != other
+
+
+def test_the_plugged_in_formula_holds_for_one_hidden_layer():
+    """With the sign repaired, and only where all of Downstream are outputs.  002-E22, E24."""
+    at = UnitGraph([[0, 0], [1.5, 0]], [[0.5], [0]], activations="sigmoid").linearize([2.0])
+    exact = at.gradients([0.25], BCE, [1]).input_edges.toarray()[0, 0]
+    assert_within(plugged_in(at, 0.25), exact, 32 * 2.0**-53)  # twenty roundings of numbers below 2
+
+
+def test_a_tiny_value_spoils_the_ratio_too():
+    """At x_kj = 5e-324 the product dL/dw_kj is 0 and w_kj / x_kj infinite.  002-E19, E20."""
+    tiny = 5e-324
+    dL_dw = -0.5 * tiny
+    assert dL_dw == 0
+    assert dL_dw * 3.0 / tiny == 0  # the truth is -1.5
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert np.isnan(np.float64(dL_dw) * (np.float64(3.0) / np.float64(tiny)))
+
+
+def test_the_preactivation_is_the_whole_sum():
+    """n_j = 1 * 2 + 3 * 4 = 14, of which the document writes the first term.  002-E6, E15."""
+    at = UnitGraph([[0]], [[1, 3]]).linearize([2.0, 4.0])
+    assert at.preactivations[0] == 14
+    assert at.graph.B.toarray()[0, 0] * at.x[0] == 2
+    assert at.backprop([1.0]).input_edges.toarray()[0, 0] == 2
+
+
+def test_activations_other_than_the_logistic_have_other_slopes():
+    """tanh at 1: 0.420 against h (1 - h) = 0.182.  002-E1."""
+    h = np.tanh(1.0)
+    assert round(float(jb.activation("tanh").derivative([1.0])[0]), 3) == 0.420
+    assert round(float(h * (1 - h)), 3) == 0.182
