@@ -35,7 +35,7 @@ for unit in ("h1", "h2"):
     j = place[unit]
     by_hand = at.slopes[j] * weights[unit, "y"] * delta_y
     print(f"delta({unit}) = {g.deltas[j]:+.6f}, by hand {by_hand:+.6f}")
-    assert abs(g.deltas[j] - by_hand) <= 4 * np.finfo(float).eps * abs(by_hand)  # two roundings each
+    assert abs(g.deltas[j] - by_hand) <= 4 * np.finfo(float).eps * abs(by_hand)  # few roundings
 
 # The weight gradient is delta_j times what came in on that edge.
 

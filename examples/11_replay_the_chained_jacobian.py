@@ -1,8 +1,8 @@
 """How does the Jacobian of a network grow, layer by layer?
 
 The fifth document (004) defines delta twice, for the cost and for the output, and ends with the
-input Jacobian as a chain, ``dH/dx = (D^L W^L) ... (D^1 W^1)``.  Both are replayed on a small network
-with every matrix printed, in its numbering (the input is layer 1) and in ours (layer 0).
+input Jacobian as a chain, ``dH/dx = (D^L W^L) ... (D^1 W^1)``.  Both are replayed on a small
+network, every matrix printed, in its numbering (the input is layer 1) and in ours (layer 0).
 """
 
 import numpy as np

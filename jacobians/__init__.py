@@ -23,6 +23,7 @@ planning, engine      the batched Jacobian: a cheap order, in pieces within a by
 rounding              the proved bound on the difference of any two of these
 certificate           every identity at a point: difference, bound, verdict
 witness               evidence from callables only: differences, complex step, dot test
+conventions           rows and other layouts, layer numbers from 1: exact both ways
 units                 networks of single units on a directed graph, as matrices and as paths
 sensitivities         what the Jacobians of a data set say about inputs and outputs
 strategies            Hypothesis strategies for your own property tests (an extra)
@@ -37,7 +38,7 @@ files, data, cli      npz in and out; two trained networks with real inputs; the
 True
 """
 
-from jacobians import backprop, explicit, witness
+from jacobians import backprop, conventions, explicit, witness
 from jacobians._checks import (
     DomainError,
     ModelFormatError,
@@ -100,6 +101,7 @@ __all__ = [
     "Plan",
     "Trace",
     "backprop",
+    "conventions",
     "explicit",
     "jacobian",
     "linearize",
