@@ -8,6 +8,11 @@ up to 1, with s = sum of q,
 
 in which nothing cancels: a diagonal plus a matrix of rank two.  The same for log_softmax, whose
 Jacobian is ``I - 1 pᵀ``.
+
+**Accuracy.**  ``p_i`` and every entry of the two Jacobians have a relative error of at most
+``n + 8 + |z_i - max z|`` units of 2^-52 (2^-22 in float32): n from the sum, and the distance from
+the largest entry because the difference is rounded before exp sees it.  For log_softmax itself it
+is ``n + 8``.  How close p is to 0 or 1 does not enter.
 """
 
 from __future__ import annotations
@@ -24,15 +29,14 @@ def softmax(z: Array) -> Array:
 
 
 def softmax_parts(z: Array) -> tuple[Array, Array, Array]:
-    p, q, top, s = _leave_out_top(z)
-    p_top = (p * top).sum(axis=-1, keepdims=True)
+    p, q, top, p_top = _leave_out_top(z)
+    s = q.sum(axis=-1, keepdims=True)
     return q + p_top * s * top, np.stack([-q, top], axis=-1), np.stack([p, -p_top * q], axis=-1)
 
 
 def softmax_second(z: Array) -> Array:
     # d J_ij / d z_k with J = diag(p) - p pᵀ and dp = J dz
-    p = softmax(z)
-    J = _dense_softmax(p)
+    p, J = softmax(z), _dense(*softmax_parts(z))
     eye = np.eye(z.shape[-1], dtype=z.dtype)
     return (
         eye[:, :, None] * J[..., :, None, :]
@@ -42,34 +46,33 @@ def softmax_second(z: Array) -> Array:
 
 
 def log_softmax(z: Array) -> Array:
-    p, _, top, s = _leave_out_top(z)
+    _, q, _, p_top = _leave_out_top(z)
     shifted = z - z.max(axis=-1, keepdims=True)
     # log(sum of e) with the largest term 1 left out of the sum: exact near 0
-    p_top = (p * top).sum(axis=-1, keepdims=True)
-    result: Array = shifted - np.log1p(s / p_top)
+    result: Array = shifted - np.log1p(q.sum(axis=-1, keepdims=True) / p_top)
     return result
 
 
 def log_softmax_parts(z: Array) -> tuple[Array, Array, Array]:
-    p, q, top, s = _leave_out_top(z)
+    p, q, top, _ = _leave_out_top(z)
+    s = q.sum(axis=-1, keepdims=True)
     rest = 1 - top
     return rest + s * top, np.stack([-rest, -top], axis=-1), np.stack([p, q], axis=-1)
 
 
 def log_softmax_second(z: Array) -> Array:
-    J = _dense_softmax(softmax(z))
+    J = _dense(*softmax_parts(z))
     return np.broadcast_to(-J[..., None, :, :], (*z.shape, *z.shape[-1:] * 2)).copy()
 
 
-def _dense_softmax(p: Array) -> Array:
-    eye = np.eye(p.shape[-1], dtype=p.dtype)
-    return eye * p[..., :, None] - p[..., :, None] * p[..., None, :]
+def _dense(d: Array, U: Array, V: Array) -> Array:
+    J: Array = np.eye(d.shape[-1], dtype=d.dtype) * d[..., None] + U @ np.swapaxes(V, -1, -2)
+    return J
 
 
 def _leave_out_top(z: Array) -> tuple[Array, Array, Array, Array]:
-    """Return p, p without its largest entry, that entry's indicator, and the sum of the rest."""
+    """Return p, p without its largest entry, that entry's indicator, and that entry."""
     p = softmax(z)
     top = np.zeros_like(z)
     np.put_along_axis(top, z.argmax(axis=-1)[..., None], 1, axis=-1)
-    q = p * (1 - top)
-    return p, q, top, q.sum(axis=-1, keepdims=True)
+    return p, p * (1 - top), top, p.max(axis=-1, keepdims=True)
