@@ -92,12 +92,6 @@ def mirrored(z: Array, left: Array) -> Array:
     return result
 
 
-def times_sigmoid(x: Array, e: Array) -> Array:
-    """Return ``x e / (1 + e)``, with fewer roundings where e is small."""
-    product = x * e
-    return product - product * (e / (1 + e))
-
-
 # --- silu: z sigmoid(z) ---------------------------------------------------------------------------
 
 _silu_first = from_zero([[1, 1], [1, 0]], (-1.2784645427610737, -1.0946994183093437e-16))
@@ -107,7 +101,7 @@ _silu_second = from_zero([[2, 1], [2, -1]], (-2.3993572805154675, -1.84648728553
 @in_double
 def silu(z: Array) -> Array:
     x, e, far = left_half(z)
-    return np.maximum(z, 0) + times_sigmoid(x, e) * far
+    return np.maximum(z, 0) + x * e / (1 + e) * far
 
 
 @in_double
@@ -213,7 +207,7 @@ _gelu_tanh_second = from_zero(  # (2 v' + z v'') (1 + E) + z v'² (1 - E)
 @in_double
 def gelu_tanh(z: Array) -> Array:
     x, e, far = _gelu_tanh_half(z)
-    return np.maximum(z, 0) + times_sigmoid(x, e) * far
+    return np.maximum(z, 0) + x * e / (1 + e) * far
 
 
 @in_double

@@ -9,10 +9,11 @@ up to 1, with s = sum of q,
 in which nothing cancels: a diagonal plus a matrix of rank two.  The same for log_softmax, whose
 Jacobian is ``I - 1 pᵀ``.
 
-**Accuracy.**  ``p_i`` and every entry of the two Jacobians have a relative error of at most
-``n + 8 + |z_i - max z|`` units of 2^-52 (2^-22 in float32): n from the sum, and the distance from
-the largest entry because the difference is rounded before exp sees it.  For log_softmax itself it
-is ``n + 8``.  How close p is to 0 or 1 does not enter.
+**Accuracy.**  Let ``t_i = max z - z_i``; for the largest entry itself, the t of the second largest.
+Then ``p_i``, ``log p_i`` and the diagonals of both Jacobians have a relative error of at most
+``n + 8 + t_i`` times the eps of the dtype, and the entries [i, j] ``n + 8 + t_i + t_j``: n from the
+sum, and t because the difference is rounded before exp sees it.  How close p is to 0 or 1 does not
+enter.
 """
 
 from __future__ import annotations

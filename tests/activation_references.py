@@ -25,6 +25,7 @@ CASES = [
     ("relu6", {}),
     ("leaky_relu", {"slope": 0.01}),
     ("leaky_relu", {"slope": -3.0}),
+    ("leaky_relu", {"slope": 2.5}),
     ("elu", {"alpha": 1.0}),
     ("elu", {"alpha": 0.3}),
     ("celu", {"alpha": 1.0}),
