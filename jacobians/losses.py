@@ -241,10 +241,15 @@ def _softmax_cotangent(z: Array, y: Array) -> Array:
 
 
 def _sum_of_others(p: Array) -> Array:
-    """Return, at every place, the sum of all entries but that one (none of them subtracted)."""
-    others = 1 - np.eye(p.shape[-1], dtype=p.dtype)
-    result: Array = p @ others
-    return result
+    """Return, at every place, the sum of all entries but that one (none of them subtracted).
+
+    What stands before it plus what stands after it: two running sums, whose roundings, unlike those
+    of a matrix product, do not depend on how many points there are.
+    """
+    before, after = np.zeros_like(p), np.zeros_like(p)
+    np.cumsum(p[..., :-1], axis=-1, out=before[..., 1:])
+    np.cumsum(p[..., :0:-1], axis=-1, out=after[..., -2::-1])
+    return before + after
 
 
 def _require_unit_interval(y: Array, where: str) -> None:
