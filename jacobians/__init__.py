@@ -27,6 +27,7 @@ conventions           rows and other layouts, layer numbers from 1: exact both w
 units                 networks of single units on a directed graph, as matrices and as paths
 sensitivities         what the Jacobians of a data set say about inputs and outputs
 strategies            Hypothesis strategies for your own property tests (an extra)
+importers             trained elsewhere: scikit-learn, PyTorch, Keras, ONNX, safetensors (extras)
 files, data, cli      npz in and out; two trained networks with real inputs; the command line
 ===================== ==============================================================================
 
@@ -52,6 +53,7 @@ from jacobians.certificate import Certificate, certify
 from jacobians.engine import jacobian, value_and_jacobian
 from jacobians.files import load, save
 from jacobians.gradients import Gradients
+from jacobians.importers import from_keras, from_onnx, from_sklearn, from_torch
 from jacobians.layers import Dense, Elementwise, Layer, Scale
 from jacobians.linearization import Linearization, linearize
 from jacobians.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
@@ -88,6 +90,10 @@ __all__ = [
     "Scale",
     "VectorActivation",
     "activation",
+    "from_keras",
+    "from_onnx",
+    "from_sklearn",
+    "from_torch",
     "load",
     "save",
     # losses

@@ -1,5 +1,7 @@
 """Save and load: networks as npz files, points as npy, npz or csv files.
 
+``load`` also reads ``.onnx`` and ``.safetensors``, through the importers.
+
 A network file is an ordinary npz archive: one member ``header`` with a JSON description as bytes,
 and the arrays ``1.W``, ``1.b``, ``2.scale`` and so on.  Nothing in a file is ever executed, and
 every size is compared with the bytes that are really there before anything is allocated.  Saving
@@ -18,6 +20,8 @@ from numpy.lib import format as npy
 
 from jacobians._checks import Array, ModelFormatError, Numbers, ShapeError, as_floats
 from jacobians.activations import AnyActivation, activation
+from jacobians.importers import from_onnx, from_safetensors
+from jacobians.importers._assembly import RoundedScale
 from jacobians.layers import Dense, Elementwise, Layer, Scale
 from jacobians.network import Network
 
@@ -76,12 +80,16 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
     write_npz(path, {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays})
 
 
-def load(path: str | os.PathLike[str]) -> Network:
-    """Read a network from an npz file made by ``save``.
+def load(path: str | os.PathLike[str], *, activations: Any = None) -> Network:
+    """Read a network from a file.
 
     Parameters
     ----------
     path : str or path
+        ``.npz``, as made by ``save``; ``.onnx``; or ``.safetensors`` with the weights and biases of
+        linear layers.
+    activations : sequence of str or Activation, or mapping from layer names, optional
+        For ``.safetensors``, which hold none: one per layer, as in ``from_torch``.
 
     Returns
     -------
@@ -94,12 +102,24 @@ def load(path: str | os.PathLike[str]) -> Network:
         what is wrong.
     OSError
         If it cannot be opened.
+    ImportError
+        If it takes an optional package that is not installed.
     """
+    path, name, suffix = _parts(path)
+    if suffix == ".safetensors":
+        return from_safetensors(path, activations=activations)
+    if activations is not None:
+        raise TypeError(f"load: {name} has its own activations; leave activations out.")
+    if suffix == ".onnx":
+        return from_onnx(path)
+    if suffix != ".npz":
+        raise ModelFormatError(f"{name}: networks are read from .npz, .onnx and .safetensors.")
+    return _load_npz(path, name)
+
+
+def _load_npz(path: str, name: str) -> Network:
     import json
 
-    path, name, suffix = _parts(path)
-    if suffix != ".npz":
-        raise ModelFormatError(f"{name}: networks are read from .npz files made by save.")
     arrays = read_npz(path)
     try:
         header = json.loads(bytes(arrays.pop("header").astype(np.uint8)).decode())
@@ -135,7 +155,7 @@ def _describe(layer: Layer, l: int) -> tuple[dict[str, Any], dict[str, Array]]:
     if type(layer) is Dense:
         sigma = _describe_activation(layer.activation, l)
         return {"kind": "dense", "activation": sigma}, {"W": layer.W, "b": layer.b}
-    if type(layer) is Scale:
+    if isinstance(layer, Scale) and type(layer) in (Scale, RoundedScale):
         return {"kind": "scale"}, {"scale": layer.scale, "shift": layer.shift}
     if type(layer) is Elementwise:
         sigma = _describe_activation(layer.activation, l)

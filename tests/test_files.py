@@ -193,8 +193,10 @@ def test_other_files_are_refused(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(jb.ModelFormatError, match="not a readable npz archive"):
             jb.load(tmp_path / name)
-    with pytest.raises(jb.ModelFormatError, match=r"networks are read from .npz files"):
-        jb.load(tmp_path / "net.onnx")
+    with pytest.raises(jb.ModelFormatError, match=r"read from .npz, .onnx and .safetensors"):
+        jb.load(tmp_path / "net.pkl")
+    with pytest.raises(TypeError, match=r"net.npz has its own activations; leave activations out"):
+        jb.load(tmp_path / "net.npz", activations=["tanh"])
     with pytest.raises(FileNotFoundError):
         jb.load(tmp_path / "absent.npz")
 

@@ -25,6 +25,7 @@ FLOORS = [
     ["planning"],
     ["explicit", "backprop", "engine", "rounding"],
     ["units", "certificate", "sensitivities", "conventions"],
+    ["importers"],
     ["files"],
     ["data", "strategies"],
     ["cli"],
@@ -34,10 +35,17 @@ HEIGHT = {room: height for height, floor in enumerate(FLOORS) for room in floor}
 FAMILIES = {  # inside a family folder each file may import only those before it
     "maps": ["base", "elementary", "product", "kronecker", "blocks", "association"],
     "units": ["edges", "walks", "gradients", "linearization", "graph"],
+    "importers": [
+        *["_assembly", "_state_dicts", "scikit_learn", "pytorch", "keras", "safetensors_files"],
+        *["onnx_tensors", "onnx_operators", "onnx_files", "importable"],
+    ],
 }
 FACE = "__init__"
 LIBRARY = {"numpy", "scipy", "jacobians"}
-OPTIONAL = {"strategies": {"hypothesis"}}  # imported where it is used, in these rooms alone
+OPTIONAL = {  # imported where it is used, in these rooms alone
+    "strategies": {"hypothesis"},
+    "importers": {"sklearn", "torch", "keras", "onnx", "safetensors"},
+}
 
 
 def room_of(path):
@@ -69,7 +77,7 @@ def forbidden(path, name):
     if top != "jacobians" or not rest:
         return top not in sys.stdlib_module_names | LIBRARY | OPTIONAL.get(room, set())
     if room == FACE:
-        return rest[0] in OPTIONAL
+        return rest[0] == "strategies"  # which is of no use without its optional package
     if rest[0] == room:
         order, mine, theirs = FAMILIES[room], path.stem, (rest[1:] or [FACE])[0]
         return mine != FACE and order.index(theirs) >= order.index(mine)

@@ -1,0 +1,118 @@
+"""A mapping of names to weights -> Network, once somebody names the activations.
+
+State dicts and safetensors files hold arrays ``NAME.weight`` and ``NAME.bias`` and nothing of what
+happens between them.  Numbered names say their order, ``0, 2, 10`` or ``fc1, fc2``; of any others
+the order is only known to whoever made the model, who says it by naming the layers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from jacobians._checks import Numbers
+from jacobians.activations import Activation, AnyActivation, VectorActivation
+from jacobians.importers._assembly import Assembly
+from jacobians.network import Network
+
+Activations: TypeAlias = Sequence[str | AnyActivation] | Mapping[str, str | AnyActivation]
+
+
+def network_of(
+    arrays: Mapping[str, Numbers], activations: Activations | None, where: str
+) -> Network:
+    """Chain the linear layers of a state dict.
+
+    Parameters
+    ----------
+    arrays : mapping
+        ``NAME.weight`` of shape (n_out, n_in), and ``NAME.bias`` of shape (n_out,) or none.
+    activations : sequence, or mapping from layer names
+        One per layer, in order.
+    """
+    layers = _linear_pairs(arrays, where)
+    assembly = Assembly(where)
+    for name, sigma in _chosen(layers, activations, where):
+        at = f"layer {name!r}" if name else "the layer"
+        W, b = layers[name]
+        assembly.dense(W, b, at=at)
+        assembly.activate(sigma, at=at)
+    return assembly.network()
+
+
+def _linear_pairs(
+    arrays: Mapping[str, Numbers], where: str
+) -> dict[str, tuple[Numbers, Numbers | None]]:
+    """Return weight and bias of every layer, refusing whatever is not one of the two."""
+    if not arrays:
+        raise ValueError(f"{where}: the state dict is empty.")
+    for key, array in arrays.items():
+        layer, _, role = _split(key)
+        if (role, array.ndim) not in (("weight", 2), ("bias", 1)):
+            raise NotImplementedError(
+                f"{where}: {key!r} of shape {array.shape} is not the weight (n_out, n_in) or the "
+                "bias (n_out,) of a linear layer; give the module itself to from_torch, in "
+                "evaluation mode."
+            )
+        if role == "bias" and _join(layer, "weight") not in arrays:
+            raise ValueError(f"{where}: {key!r} is a bias without {_join(layer, 'weight')!r}.")
+    names = dict.fromkeys(_split(key)[0] for key in arrays)
+    return {
+        name: (arrays[_join(name, "weight")], arrays.get(_join(name, "bias"))) for name in names
+    }
+
+
+def _split(key: str) -> tuple[str, str, str]:
+    return key.rpartition(".")
+
+
+def _join(layer: str, role: str) -> str:
+    return f"{layer}.{role}" if layer else role
+
+
+def _chosen(
+    layers: Mapping[str, tuple[Numbers, Any]], activations: Activations | None, where: str
+) -> Iterable[tuple[str, str | AnyActivation]]:
+    """Pair layers with activations, in the order that the names or the caller give."""
+    names = sorted(layers, key=_in_order)
+    shown = ", ".join(f"{name!r} {_arrow(layers[name][0])}" for name in names)
+    if activations is None:
+        raise ValueError(
+            f"{where}: a state dict holds no activations; say activations=[...], one for each "
+            f"of {shown}."
+        )
+    if isinstance(activations, Mapping):
+        if set(activations) != set(names):
+            raise ValueError(
+                f"{where}: activations: expected the layers {shown}, but got "
+                f"{', '.join(map(repr, activations))}."
+            )
+        return activations.items()
+    if isinstance(activations, (str, Activation, VectorActivation)):
+        raise TypeError(f"{where}: activations: expected a list, but got {activations!r:.80}.")
+    if len({re.sub(r"\d+", "0", name) for name in names}) > 1:
+        raise ValueError(
+            f"{where}: the names {', '.join(map(repr, names))} do not say in which order the "
+            "layers stand; give activations as a mapping in that order: "
+            f"{{{names[0]!r}: 'tanh', ...}}."
+        )
+    if len(activations) != len(names):
+        raise ValueError(
+            f"{where}: activations: expected {len(names)}, one for each of {shown}, "
+            f"but got {len(activations)}."
+        )
+    return zip(names, activations, strict=True)
+
+
+def _in_order(name: str) -> list[tuple[int, str]]:
+    """Sort ``fc2`` before ``fc10``: text as text, numbers by their size."""
+    return [(int(part or 0), "") if part.isdigit() else (-1, part) for part in _parts(name)]
+
+
+def _parts(name: str) -> list[str]:
+    return re.split(r"(\d+)", name)
+
+
+def _arrow(W: Numbers) -> str:
+    return f"({W.shape[1]} -> {W.shape[0]})"

@@ -1,0 +1,418 @@
+"""PyTorch modules come in with torch's own values and autograd's Jacobians."""
+
+import copy
+import pickle
+from collections import OrderedDict
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jacobians as jb
+from jacobians.importers import IMPORTABLE, from_torch
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+ACTIVATIONS = {
+    "relu": nn.ReLU(),
+    "relu6": nn.ReLU6(),
+    "leaky_relu(slope=0.3)": nn.LeakyReLU(0.3),
+    "leaky_relu(slope=-0.5)": nn.PReLU(init=-0.5).double(),
+    "leaky_relu(slope=0.25)": nn.RReLU(0.125, 0.375).eval(),
+    "elu(alpha=1.5)": nn.ELU(1.5),
+    "celu(alpha=0.5)": nn.CELU(0.5),
+    "selu": nn.SELU(),
+    "gelu": nn.GELU(),
+    "gelu_tanh": nn.GELU("tanh"),
+    "silu": nn.SiLU(),
+    "mish": nn.Mish(),
+    "sigmoid": nn.Sigmoid(),
+    "hard_sigmoid(low=-3, high=3)": nn.Hardsigmoid(),
+    "tanh": nn.Tanh(),
+    "hard_tanh(low=-1, high=1)": nn.Hardtanh(),
+    "hard_tanh(low=-0.5, high=2)": nn.Hardtanh(-0.5, 2.0),
+    "softplus": nn.Softplus(),
+    "softsign": nn.Softsign(),
+    "softmax": nn.Softmax(dim=-1),
+    "log_softmax": nn.LogSoftmax(dim=1),
+}
+
+
+def assert_same(net, module, X, derivative=1e-13):
+    """Values and Jacobians of torch in float64.
+
+    Both round the same sums of some ten terms, so 1e-13 of the largest entry is far above what
+    they may differ by, and far below any wrong formula.
+    """
+    X = torch.tensor(X, dtype=torch.float64)
+    expected = module(X).detach().numpy()
+    values, J = jb.value_and_jacobian(net, X.numpy().reshape(len(X), -1))
+    assert np.abs(values - expected).max() <= 1e-13 * max(1, np.abs(expected).max())
+    for x, ours in zip(X, J, strict=True):
+        theirs = torch.autograd.functional.jacobian(lambda x: module(x[None])[0], x)
+        theirs = theirs.numpy().reshape(ours.shape)
+        assert np.abs(ours - theirs).max() <= derivative * max(1, np.abs(theirs).max())
+
+
+def batch_norm(width, affine=True):
+    layer = nn.BatchNorm1d(width, eps=0.01, affine=affine, dtype=torch.float64)
+    for tensor in (layer.running_mean, layer.weight, layer.bias):
+        if tensor is not None:
+            nn.init.normal_(tensor)
+    nn.init.uniform_(layer.running_var, 0.5, 2.0)
+    return layer
+
+
+def points(module, count=3):
+    width = next(m.in_features for m in module.modules() if isinstance(m, nn.Linear))
+    return np.random.default_rng(5).normal(size=(count, width))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation_has_its_counterpart_with_its_parameters(name):
+    torch.manual_seed(1)
+    linear = nn.Linear(4, 3, dtype=torch.float64)
+    module = nn.Sequential(linear, ACTIVATIONS[name], nn.Linear(3, 2, dtype=torch.float64)).eval()
+    net = from_torch(module)
+    assert [str(layer) for layer in net.layers] == [f"Dense 4 -> 3 {name}", "Dense 3 -> 2 identity"]
+    # torch's derivative of Hardsigmoid is 1/6 in float32 in every dtype, off by 2^-25 of itself
+    derivative = 2.0**-24 if name.startswith("hard_sigmoid") else 1e-13
+    assert_same(net, module, 3 * points(module, 40), derivative)
+
+
+EXACT = [module for name, module in ACTIVATIONS.items() if not name.startswith("hard_sigmoid")]
+
+
+@st.composite
+def modules(draw):
+    """Sequences of everything that has a rule, with different widths, nested at random."""
+    torch.manual_seed(draw(st.integers(0, 999)))
+    widths = draw(st.lists(st.integers(1, 6), min_size=2, max_size=5))
+    parts = [nn.Flatten()] if draw(st.booleans()) else []
+    for inputs, outputs in pairwise(widths):
+        kinds = draw(st.lists(st.integers(0, 4), max_size=3))
+        parts.append(nn.Linear(inputs, outputs, bias=draw(st.booleans()), dtype=torch.float64))
+        for kind in kinds:
+            activation = draw(st.sampled_from(EXACT))
+            parts.append(
+                [activation, activation, batch_norm(outputs), nn.Dropout(0.5), nn.Identity()][kind]
+            )
+        if draw(st.booleans()):
+            parts.append(batch_norm(outputs, affine=False))
+    for _ in range(draw(st.integers(0, 2))):
+        start = draw(st.integers(0, len(parts)))
+        end = draw(st.integers(start, len(parts)))
+        parts[start:end] = [nn.Sequential(*parts[start:end])]
+    return nn.Sequential(*parts).eval()
+
+
+@settings(max_examples=60)
+@given(module=modules())
+def test_a_sequential_is_its_children_one_after_the_other(module):
+    net = from_torch(module)
+    assert_same(net, module, points(module))
+
+
+def test_a_module_that_stands_twice_is_applied_twice():
+    linear = nn.Linear(3, 3, dtype=torch.float64)
+    module = nn.Sequential(linear, nn.Tanh(), linear)
+    assert from_torch(module).depth == 2
+    assert_same(from_torch(module), module, points(module))
+
+
+def test_images_are_flattened_row_by_row():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(12, 2, dtype=torch.float64), nn.Tanh())
+    X = np.random.default_rng(0).normal(size=(3, 2, 3, 2))
+    assert_same(from_torch(module), module, X)
+
+
+def test_a_linear_module_alone_is_a_network():
+    module = nn.Linear(3, 2, dtype=torch.float64)
+    assert_same(from_torch(module), module, points(module))
+
+
+# --- dtypes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (torch.float32, np.float32),
+        (torch.float64, np.float64),
+        (torch.float16, np.float32),  # NumPy computes nothing in half precision
+        (torch.bfloat16, np.float32),
+    ],
+)
+def test_the_dtype_is_kept_and_half_precision_widened(given, kept):
+    module = nn.Sequential(nn.Linear(3, 4, dtype=given), nn.Tanh(), nn.Linear(4, 1, dtype=given))
+    net = from_torch(module)
+    assert net.dtype == kept
+    assert np.array_equal(net.layers[0].W, module[0].weight.detach().to(torch.float64).numpy())
+    assert from_torch(module.state_dict(), activations=["tanh", "identity"]).dtype == kept
+
+
+def test_float64_after_the_import_is_the_module_in_float64(tmp_path):
+    """1 / sqrt(variance + eps) of a float32 module is no float32 number, nor rounded to one."""
+    torch.manual_seed(3)
+    module = nn.Sequential(
+        nn.Linear(5, 4), batch_norm(4).float(), nn.Tanh(), nn.Linear(4, 2)
+    ).eval()
+    net = from_torch(module)
+    assert net.dtype == np.float32
+    module = module.double()
+    for again in (net, copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert_same(again.astype(np.float64), module, points(module))
+        assert again.astype(np.float64).astype(np.float32).dtype == np.float32
+    jb.save(net, tmp_path / "net.npz")
+    assert np.array_equal(jb.load(tmp_path / "net.npz")(np.ones(5)), net(np.ones(5)))
+
+
+def test_the_module_is_neither_changed_nor_kept():
+    module = nn.Sequential(nn.Linear(3, 2, dtype=torch.float64), nn.ReLU())
+    net = from_torch(module)
+    before = net(np.ones(3))
+    with torch.no_grad():
+        module[0].weight.zero_()
+    assert np.array_equal(net(np.ones(3)), before)
+    assert module.training
+
+
+# --- state dicts ----------------------------------------------------------------------------------
+
+
+@settings(max_examples=20)
+@given(
+    widths=st.lists(st.integers(1, 5), min_size=2, max_size=14),
+    bias=st.booleans(),
+    shuffle=st.randoms(use_true_random=False),
+)
+def test_a_state_dict_is_in_the_order_of_its_numbers(widths, bias, shuffle):
+    """Layer 10 stands behind layer 2, in whatever order the mapping has them."""
+    module = nn.Sequential()
+    for l, (inputs, outputs) in enumerate(pairwise(widths)):
+        module.append(nn.Linear(inputs, outputs, bias=bias, dtype=torch.float64))
+        module.append(nn.Tanh() if l % 2 else nn.Sigmoid())
+    names = ["tanh" if l % 2 else "sigmoid" for l in range(len(widths) - 1)]
+    items = list(module.state_dict().items())
+    shuffle.shuffle(items)
+    net = from_torch(dict(items), activations=names)
+    assert_same(net, module, points(module))
+
+
+def state(*widths, names=None):
+    rng = np.random.default_rng(8)
+    names = names or [f"fc{l}" for l in range(1, len(widths))]
+    return {
+        f"{name}.{role}": rng.normal(size=(m, n) if role == "weight" else m)
+        for name, n, m in zip(names, widths[:-1], widths[1:], strict=True)
+        for role in ("weight", "bias")
+    }
+
+
+def test_arrays_and_activation_objects_will_do():
+    arrays = state(3, 4, 2)
+    net = from_torch(arrays, activations=[jb.activation("elu", alpha=0.5), "identity"])
+    assert str(net) == "Network 3-4-2 float64, 26 parameters: elu(alpha=0.5), identity"
+    bare = {"weight": np.eye(2, 3), "bias": np.ones(2)}  # of a Linear alone
+    assert from_torch(bare, activations=["relu"])(np.ones(3)).tolist() == [2.0, 2.0]
+
+
+def test_layers_without_numbers_are_put_in_order_by_their_names():
+    arrays = state(3, 4, 4, 2, names=["input", "hidden", "output"])
+    message = r"the names 'hidden', 'input', 'output' do not say in which order .* mapping"
+    with pytest.raises(ValueError, match=message):
+        from_torch(arrays, activations=["tanh", "relu", "identity"])
+    net = from_torch(arrays, activations={"input": "tanh", "hidden": "relu", "output": "identity"})
+    assert np.array_equal(net.layers[1].W, arrays["hidden.weight"])
+    assert [str(layer.activation) for layer in net.layers] == ["tanh", "relu", "identity"]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "activations", "error", "message"),
+    [
+        (
+            state(3, 4, 2),
+            None,
+            ValueError,
+            r"no activations; say activations=\[...\], one for each of 'fc1' \(3 -> 4\), 'fc2'",
+        ),
+        (state(3, 4, 2), ["tanh"], ValueError, r"expected 2, one for each of .*, but got 1"),
+        (state(3, 4, 2), "tanh", TypeError, "activations: expected a list, but got 'tanh'"),
+        (state(3, 4, 2), {"fc1": "tanh"}, ValueError, "expected the layers 'fc1' .* but got 'fc1'"),
+        (state(3, 4, 2), ["tanh", "tahn"], ValueError, "layer 'fc2': activation: 'tahn' is not"),
+        (state(3, 4, 2), ["tanh", 5], TypeError, "layer 'fc2': activation: expected a name"),
+        ({}, ["tanh"], ValueError, "the state dict is empty"),
+        (
+            {**state(3, 4), "fc2.weight": np.ones((2, 5))},
+            ["tanh", "tanh"],
+            ValueError,
+            r"layer 'fc2' takes 5 inputs, but layer 'fc1' gives 4",
+        ),
+        (
+            {"a.bias": np.ones(3)},
+            ["tanh"],
+            ValueError,
+            "'a.bias' is a bias without 'a.weight'",
+        ),
+        (
+            {**state(3, 4), "fc1.bias": np.ones(3)},
+            ["tanh"],
+            ValueError,
+            r"layer 'fc1': bias: expected shape \(4,\), but got \(3,\)",
+        ),
+        (
+            {**state(3, 4), "bn.weight": np.ones(4)},
+            ["tanh"],
+            NotImplementedError,
+            r"'bn.weight' of shape \(4,\) is not the weight .* evaluation mode",
+        ),
+        (
+            {**state(3, 4), "bn.running_mean": np.ones(4)},
+            ["tanh"],
+            NotImplementedError,
+            "'bn.running_mean' of shape",
+        ),
+        ({"a.weight": np.ones((2, 3), int) > 0}, ["tanh"], TypeError, "not truth values"),
+        ({"a.weight": np.full((2, 3), np.nan)}, ["tanh"], ValueError, r"weight\[0, 0\] is nan"),
+    ],
+)
+def test_a_state_dict_that_does_not_chain_is_refused(arrays, activations, error, message):
+    with pytest.raises(error, match=message):
+        from_torch(arrays, activations=activations)
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+class Custom(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+        self.head = nn.Linear(2, 1)
+
+    def forward(self, x):
+        return self.head(x + self.body(x))
+
+
+class Flat(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1 = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return torch.tanh(self.fc1(x))
+
+
+class Louder(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def hooked():
+    linear = nn.Linear(2, 3)
+    linear.register_forward_hook(lambda module, args, output: output + 1)
+    return linear
+
+
+def patched():
+    linear = nn.Linear(2, 3)
+    linear.forward = lambda x: x
+    return linear
+
+
+def meta():
+    with torch.device("meta"):
+        return nn.Linear(2, 3)
+
+
+REFUSED = [
+    (
+        nn.LayerNorm(3),
+        NotImplementedError,
+        r"'1.0' \(LayerNorm\): the module LayerNorm has no rule",
+    ),
+    (nn.Conv1d(1, 1, 2), NotImplementedError, "the module Conv1d has no rule here"),
+    (nn.Threshold(0.1, 0.0), NotImplementedError, "the module Threshold has no rule here"),
+    (nn.LazyLinear(2), NotImplementedError, "the module LazyLinear has no rule here"),
+    (
+        Custom(),
+        NotImplementedError,
+        r"the module Custom has no rule here. Its forward .* a Sequential can: .body. Or export",
+    ),
+    (
+        Flat(),
+        NotImplementedError,
+        "the module Flat has no rule here. Its forward cannot be read: write it as a Sequential",
+    ),
+    (Louder(2, 3), NotImplementedError, "the module Louder has no rule"),
+    (
+        nn.utils.parametrizations.weight_norm(nn.Linear(2, 3)),
+        NotImplementedError,
+        "the module ParametrizedLinear has no rule",
+    ),
+    (hooked(), ValueError, r"'1.0' \(Linear\) its forward is changed by a hook"),
+    (patched(), ValueError, r"'1.0' \(Linear\) its forward is changed by a hook or from outside"),
+    (meta(), ValueError, r"'1.0' \(Linear\): weight is on the meta device and holds no values"),
+    (nn.Dropout(0.1), ValueError, r"'1.0' \(Dropout\) is in training mode, .*; .eval\(\) it"),
+    (nn.RReLU(), ValueError, r"'1.0' \(RReLU\) is in training mode"),
+    (nn.BatchNorm1d(3), ValueError, r"'1.0' \(BatchNorm1d\) is in training mode"),
+    (
+        nn.BatchNorm1d(3, track_running_stats=False).eval(),
+        ValueError,
+        "keeps no running statistics, so a point's output depends on its batch",
+    ),
+    (nn.BatchNorm1d(4).eval(), ValueError, r"\(BatchNorm1d\) .* shapes|takes 4 inputs"),
+    (nn.Flatten(0), NotImplementedError, "start_dim=0, end_dim=-1 has no rule"),
+    (
+        nn.Softmax(dim=0),
+        NotImplementedError,
+        r"'1.0' \(Softmax\): dim=0 has no rule here. Say dim=-1",
+    ),
+    (nn.Softmax(), NotImplementedError, "dim=None has no rule"),
+    (nn.Softplus(beta=2), NotImplementedError, "beta=2, threshold=20 has no rule"),
+    (nn.Softplus(threshold=5), NotImplementedError, "beta=1, threshold=5 has no rule"),
+    (nn.Hardtanh(0.0, np.inf), ValueError, r"'1.0' \(Hardtanh\): .*high"),
+    (nn.Linear(5, 2), ValueError, r"'1.0' \(Linear\) takes 5 inputs, but '0' \(Linear\) gives 3"),
+    (nn.Linear(3, 2, dtype=torch.complex64), TypeError, "expected real numbers"),
+]
+
+
+@pytest.mark.parametrize(("module", "error", "message"), REFUSED)
+def test_what_cannot_be_read_is_refused_by_name_and_place(module, error, message):
+    with pytest.raises(error, match=message):
+        from_torch(nn.Sequential(nn.Linear(2, 3), nn.Sequential(module)))
+
+
+def test_slopes_of_their_own_are_refused():
+    prelu = nn.PReLU(3)
+    module = nn.Sequential(nn.Linear(2, 3), prelu)
+    assert str(from_torch(module).layers[0].activation) == "leaky_relu(slope=0.25)"
+    with torch.no_grad():
+        prelu.weight[1] = 0.5
+    with pytest.raises(NotImplementedError, match="a slope for every entry has no rule"):
+        from_torch(module)
+
+
+def test_names_of_children_are_the_place():
+    module = nn.Sequential(OrderedDict(first=nn.Linear(2, 3), odd=nn.GLU()))
+    with pytest.raises(NotImplementedError, match=r"'odd' \(GLU\): the module GLU has no rule"):
+        from_torch(module)
+
+
+def test_other_things_are_refused():
+    with pytest.raises(TypeError, match=r"expected a torch.nn.Module or a state dict, but got 5"):
+        from_torch(5)
+    with pytest.raises(TypeError, match="a module has its own activations; leave activations out"):
+        from_torch(nn.Linear(2, 3), activations=["tanh"])
+    with pytest.raises(ValueError, match="nothing in the model fixes the number of inputs"):
+        from_torch(nn.Sequential(nn.ReLU()))
+    sparse = {"a.weight": torch.eye(3).to_sparse()}
+    with pytest.raises(TypeError, match=r"'a.weight': expected a plain tensor, but got"):
+        from_torch(sparse, activations=["tanh"])
+
+
+def test_the_table_names_modules_of_torch():
+    assert all(issubclass(getattr(nn, name), nn.Module) for name in IMPORTABLE["from_torch"])
