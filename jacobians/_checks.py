@@ -278,12 +278,11 @@ def refuse_if_too_large(
 def readable_bytes(size: float) -> str:
     """Write a number of bytes the way people say it.
 
-    >>> readable_bytes(512 * 2**30), readable_bytes(12)
-    ('512 GiB', '12 bytes')
+    >>> readable_bytes(512 * 2**30), readable_bytes(12), readable_bytes(2**80)
+    ('512 GiB', '12 bytes', '1.05e+06 EiB')
     """
     if size < 1024:
         return f"{size:g} bytes"
-    units = iter(("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))
-    while size >= 1024:
-        size, unit = size / 1024, next(units)
-    return f"{size:.3g} {unit}"
+    power = min((int(size).bit_length() - 1) // 10, 6)
+    unit = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")[power - 1]
+    return f"{size / 1024**power:.3g} {unit}"

@@ -35,9 +35,14 @@ HEIGHT = {room: height for height, floor in enumerate(FLOORS) for room in floor}
 FAMILIES = {  # inside a family folder each file may import only those before it
     "maps": ["base", "elementary", "product", "kronecker", "blocks", "association"],
     "units": ["edges", "walks", "gradients", "linearization", "graph"],
+    "sensitivities": [
+        *["exact_sums", "bootstrap", "histograms", "tally", "measures", "subspace"],
+        *["exports", "record", "streaming", "error_bars"],
+    ],
     "importers": [
         *["_assembly", "_state_dicts", "scikit_learn", "pytorch", "keras", "safetensors_files"],
-        *["onnx_tensors", "onnx_operators", "onnx_files", "importable"],
+        *["onnx_tensors", "onnx_nodes", "onnx_shapes", "onnx_operators", "onnx_files"],
+        "importable",
     ],
 }
 FACE = "__init__"

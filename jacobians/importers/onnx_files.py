@@ -17,15 +17,10 @@ import numpy as np
 
 from jacobians._checks import ModelFormatError, Numbers, missing_extra
 from jacobians.importers._assembly import Assembly
-from jacobians.importers.onnx_operators import (
-    COMPUTED,
-    RULES,
-    SHAPES,
-    Chain,
-    Node,
-    permutation,
-)
-from jacobians.importers.onnx_tensors import Source, dtype_of, to_array
+from jacobians.importers.onnx_nodes import COMPUTED, Chain, Node
+from jacobians.importers.onnx_operators import RULES
+from jacobians.importers.onnx_shapes import SHAPES, permutation
+from jacobians.importers.onnx_tensors import MOST_AXES, Source, dtype_of, to_array
 from jacobians.network import Network
 
 OPSETS = (7, 28)  # the first and the last that the rules were written for
@@ -90,6 +85,7 @@ def _network(model: Any, source: Source, name: str) -> Network:
     value, chain = _input(graph, constants, source, name)
     used: dict[str, str] = {}  # what was computed on the way, and the node that took it
     for node, names, output in _nodes(graph, opset):
+        source.spend(1024)
         node.operands = [_operand(n, value, constants, used, node) for n in names]
         count = sum(operand is COMPUTED for operand in node.operands)
         if output in used or output == value or output in constants:
@@ -97,18 +93,32 @@ def _network(model: Any, source: Source, name: str) -> Network:
         if count > 1:
             node.refuse("takes what is computed twice: the graph branches, which has no rule.")
         if count == 0:
-            constants[output] = _evaluate(node)
+            constants[output] = _evaluate(node, source)
             continue
         _step(chain, node)
         used[value] = node.at
         value = output
-    outputs = [output.name for output in graph.output]
-    if outputs != [value]:
+    _require_output(graph, value, chain.shape)
+    return chain.assembly.network()
+
+
+def _require_output(graph: Any, value: str, shape: tuple[int, ...]) -> None:
+    """Compare what the graph says of its output with what the nodes have led to."""
+    names = [output.name for output in graph.output]
+    if names != [value]:
         raise ModelFormatError(
-            f"its outputs are {', '.join(map(repr, outputs)) or 'none'!r:.200}, but the chain of "
+            f"its outputs are {', '.join(map(repr, names)) or 'none':.200}, but the chain of "
             f"nodes ends in {value!r:.60}."
         )
-    return chain.assembly.network()
+    given = graph.output[0].type.tensor_type
+    if given.HasField("shape"):
+        claimed = tuple(d.dim_value for d in given.shape.dim)  # 0 where it is left open
+        if len(claimed) != len(shape) or any(
+            size > 0 and size != true for size, true in zip(claimed, shape, strict=True)
+        ):
+            raise ModelFormatError(
+                f"the output {value!r:.60} claims shape {claimed}, but is of shape {shape}."
+            )
 
 
 def _opset(model: Any) -> int:
@@ -159,11 +169,15 @@ def _input(graph: Any, constants: _Constants, source: Source, name: str) -> tupl
     given = inputs[0].type.tensor_type
     at = f"the input {inputs[0].name!r:.60}"
     dtype = dtype_of(given.elem_type, at)
+    if not given.HasField("shape"):
+        raise ModelFormatError(f"{at} has no shape; onnx.shape_inference or the exporter gives it.")
     shape = [d.dim_value if d.HasField("dim_value") else 0 for d in given.shape.dim]
     if len(shape) > 1 and shape[0] < 1:
         shape[0] = 1  # the batch, of open size
-    if min(shape, default=0) < 1:
-        raise ModelFormatError(f"{at} has shape {tuple(shape)}; all but the batch must be given.")
+    if min(shape, default=1) < 1 or len(shape) > MOST_AXES:
+        raise ModelFormatError(
+            f"{at} has shape {tuple(shape)!s:.80}; all but the batch must be given."
+        )
     assembly = Assembly(name, prod(shape))
     assembly.computed_in(dtype)
     return inputs[0].name, Chain(assembly, tuple(shape), source, dtype)
@@ -183,7 +197,10 @@ def _nodes(graph: Any, opset: int) -> Iterator[tuple[Node, list[str], str]]:
             )
         if opset > defs.onnx_opset_version():
             raise ModelFormatError(f"opset {opset} is newer than the installed onnx package.")
-        schema = defs.get_schema(kind, opset, "")
+        try:
+            schema = defs.get_schema(kind, opset, "")
+        except defs.SchemaError:
+            raise ModelFormatError(f"{at}: opset {opset} has no such operator.") from None
         node = Node(kind, at, [], _attributes(proto, schema, at), opset, len(proto.output))
         inputs, outputs = list(proto.input), list(proto.output)
         if not (
@@ -231,6 +248,8 @@ def _step(chain: Chain, node: Node) -> None:
         node.refuse("takes what is computed elsewhere than in its first input.")
     if node.kind in SHAPES:
         chain.shape = SHAPES[node.kind](chain.shape, node)
+        if len(chain.shape) > MOST_AXES:
+            node.refuse(f"gives {len(chain.shape)} axes; expected at most {MOST_AXES}.")
     else:
         try:
             RULES[node.kind](chain, node)
@@ -243,7 +262,7 @@ def _step(chain: Chain, node: Node) -> None:
 EITHER_SIDE = ("Add", "Sub", "Mul", "Div", "MatMul", "Gemm")
 
 
-def _evaluate(node: Node) -> Any:
+def _evaluate(node: Node, source: Source) -> Any:
     """Compute a constant from constants: what exporters leave between weights and their use."""
     if node.kind == "Constant":
         return _constant(node)
@@ -253,7 +272,9 @@ def _evaluate(node: Node) -> Any:
     if node.kind in SHAPES:
         return array.reshape(SHAPES[node.kind](array.shape, node))
     if node.kind == "Cast":
-        return array.astype(dtype_of(node.attributes["to"], node.at))
+        source.spend(8 * array.size)
+        with np.errstate(over="ignore"):  # refused as not finite
+            return array.astype(dtype_of(node.attributes["to"], node.at))
     return node.refuse("computes on constants alone; simplify the model first (constant folding).")
 
 

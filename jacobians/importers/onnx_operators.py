@@ -1,183 +1,19 @@
-"""ONNX operators as steps of a chain: what each does to one point, and when it can be read.
+"""ONNX operators as steps of a chain: what each does to one point.
 
-A model is read at a batch of one point.  What it computes is kept as a vector, row by row; its
-``shape`` in the model is kept beside it, since that decides what a constant or an axis means.
 Attributes come with the defaults of the operator's version, so that most operators are one line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import prod
-from typing import Any, NoReturn
 
 import numpy as np
 
-from jacobians._checks import Array, ModelFormatError, Numbers
-from jacobians.importers._assembly import Assembly
-from jacobians.importers.onnx_tensors import Source, dtype_of
-
-Shape = tuple[int, ...]
-
-
-class _Computed:
-    """Stands among a node's operands for what the chain has computed so far."""
-
-
-COMPUTED = _Computed()
-
-
-@dataclass
-class Node:
-    """An operator with its operands: COMPUTED, a constant, or None where one is left out."""
-
-    kind: str
-    at: str
-    operands: list[Any]
-    attributes: dict[str, Any]
-    opset: int
-    outputs: int
-
-    def constant(self, k: int) -> Any:
-        """Return operand ``k``, None if it is left out, refusing what is computed."""
-        operand = self.operands[k] if k < len(self.operands) else None
-        if operand is COMPUTED:
-            self.refuse(f"takes what is computed as input {k + 1}, where it must be a constant.")
-        return operand
-
-    def needed(self, k: int) -> Numbers:
-        """Return operand ``k``, which must be a constant."""
-        operand: Numbers | None = self.constant(k)
-        if operand is None:
-            self.refuse(f"needs its input {k + 1}.")
-        return operand
-
-    def integers(self, k: int, name: str) -> tuple[int, ...] | None:
-        """Return integers that older versions keep as an attribute, newer ones as operand ``k``."""
-        if name in self.attributes:
-            return tuple(self.attributes[name])
-        values = self.constant(k)
-        if values is None:
-            return None
-        if values.ndim != 1 or values.dtype.kind != "i":
-            self.refuse(f"needs a list of whole numbers as input {k + 1}.")
-        return tuple(int(value) for value in values)
-
-    def refuse(self, message: str) -> NoReturn:
-        """Refuse this node, by name and place."""
-        raise ModelFormatError(f"{self.at} {message}")
-
-
-@dataclass
-class Chain:
-    """What is computed so far: its layers, and the shape that the model gives it."""
-
-    assembly: Assembly
-    shape: Shape
-    source: Source
-    dtype: np.dtype[Any]
-
-    def spread(self, constant: Numbers, node: Node) -> Array:
-        """Return a constant as one number per entry of what is computed, by broadcasting."""
-        if constant.dtype.kind != "f":
-            node.refuse(f"has a constant of {constant.dtype}; expected floating point.")
-        try:
-            shape = np.broadcast_shapes(self.shape, constant.shape)
-        except ValueError:
-            node.refuse(f"cannot combine shapes {self.shape} and {constant.shape}.")
-        if prod(shape) != prod(self.shape):
-            node.refuse(f"would copy entries: {self.shape} with {constant.shape}.")
-        self.source.spend(16 * prod(shape))
-        self.shape = shape
-        return np.broadcast_to(constant.astype(np.float64), shape).reshape(-1)
-
-    def vector(self, node: Node) -> None:
-        """Require that all entries lie along the last axis."""
-        if not self.shape or self.shape[-1] != prod(self.shape):
-            node.refuse(
-                f"takes shape {self.shape}, which is more than one vector; flatten before it, and "
-                "export with a batch of 1 or of open size."
-            )
-
-
-# --- shapes: operators that leave the entries and their order as they are -------------------------
-
-
-def _flatten(shape: Shape, node: Node) -> Shape:
-    axis = _axis(node.attributes["axis"], shape, node, end=True)
-    return prod(shape[:axis]), prod(shape[axis:])
-
-
-def _reshape(shape: Shape, node: Node) -> Shape:
-    target = list(node.integers(1, "shape") or ())
-    if not node.attributes.get("allowzero"):
-        target = [shape[k] if n == 0 and k < len(shape) else n for k, n in enumerate(target)]
-    if target.count(-1) == 1:
-        known = -prod(target)
-        target[target.index(-1)] = prod(shape) // known if known > 0 else 0
-    if min(target, default=1) < 1 or prod(target) != prod(shape):
-        node.refuse(f"reshapes {shape} to {tuple(target)}, which holds another number of entries.")
-    return tuple(target)
-
-
-def _squeeze(shape: Shape, node: Node) -> Shape:
-    axes = node.integers(1, "axes")
-    if axes is None:
-        return tuple(size for size in shape if size != 1)
-    gone = {_axis(axis, shape, node) for axis in axes}
-    if any(shape[axis] != 1 for axis in gone):
-        node.refuse(f"squeezes axes {axes} of {shape}, which are not all of size 1.")
-    return tuple(size for k, size in enumerate(shape) if k not in gone)
-
-
-def _unsqueeze(shape: Shape, node: Node) -> Shape:
-    axes = node.integers(1, "axes") or ()
-    longer = (1,) * (len(shape) + len(axes))
-    places = {_axis(axis, longer, node) for axis in axes}
-    if len(places) != len(axes):
-        node.refuse(f"names an axis twice: {axes}.")
-    rest = iter(shape)
-    return tuple(1 if k in places else next(rest) for k in range(len(longer)))
-
-
-def _transpose(shape: Shape, node: Node) -> Shape:
-    perm = permutation(shape, node)
-    moved = [axis for axis in perm if shape[axis] != 1]
-    if moved != sorted(moved):
-        node.refuse(f"transposes {shape} by {perm}, which reorders entries; only constants may.")
-    return tuple(shape[axis] for axis in perm)
-
-
-def permutation(shape: Shape, node: Node) -> Shape:
-    """Return the axes of a Transpose; without ``perm`` it reverses them."""
-    perm = tuple(node.attributes.get("perm", range(len(shape))[::-1]))
-    if sorted(perm) != list(range(len(shape))):
-        node.refuse(f"permutes by {perm}, which are not the axes of {shape}.")
-    return perm
-
-
-def _axis(axis: int, shape: Shape, node: Node, end: bool = False) -> int:
-    """Count an axis from the front; negative ones came with opset 11."""
-    low = -len(shape) if node.opset >= 11 else 0
-    if not low <= axis < len(shape) + end:
-        node.refuse(f"names axis {axis} of shape {shape}.")
-    return axis + len(shape) if axis < 0 else axis
-
-
-def _same(shape: Shape, node: Node) -> Shape:
-    return shape
-
-
-SHAPES: dict[str, Callable[[Shape, Node], Shape]] = {
-    "Flatten": _flatten,
-    "Reshape": _reshape,
-    "Squeeze": _squeeze,
-    "Unsqueeze": _unsqueeze,
-    "Transpose": _transpose,
-    "Identity": _same,
-}
-
+from jacobians._checks import Array
+from jacobians.importers.onnx_nodes import COMPUTED, Chain, Node
+from jacobians.importers.onnx_shapes import SHAPES, axis_of
+from jacobians.importers.onnx_tensors import dtype_of
 
 # --- affine operators -----------------------------------------------------------------------------
 
@@ -190,7 +26,7 @@ def _gemm(chain: Chain, node: Node) -> None:
         node.refuse(f"takes shape {chain.shape}; expected a matrix of one row.")
     chain.vector(node)
     W = W if node.attributes["transB"] else W.T
-    chain.assembly.dense(W, at=node.at)
+    chain.dense(W, node)
     chain.shape = (1, len(W))
     shift = 0.0
     if c is not None:
@@ -212,7 +48,7 @@ def _matmul(chain: Chain, node: Node) -> None:
     else:
         chain.vector(node)
         chain.shape = (*shape[:-1], *(W.shape[:-1] if left else W.shape[1:]))
-    chain.assembly.dense(np.atleast_2d(W if left else W.T), at=node.at)
+    chain.dense(np.atleast_2d(W if left else W.T), node)
 
 
 def _weight(node: Node, k: int, ndims: tuple[int, ...]) -> Array:
@@ -240,6 +76,11 @@ def _arithmetic(chain: Chain, node: Node) -> None:
         "Div": (c, 0.0),
     }[node.kind]
     chain.assembly.scale(scale, shift, at=node.at, dtype=constant.dtype)
+
+
+def _negative(chain: Chain, node: Node) -> None:
+    chain.source.spend(16 * prod(chain.shape))
+    chain.assembly.scale(-1.0, 0.0, at=node.at, dtype=chain.dtype)
 
 
 def _batch_normalization(chain: Chain, node: Node) -> None:
@@ -280,9 +121,9 @@ def _softmax(name: str) -> Rule:
     def rule(chain: Chain, node: Node) -> None:
         axis, shape = node.attributes["axis"], chain.shape
         if node.opset < 13:  # everything from the axis on is one vector
-            count = prod(shape[_axis(axis, shape, node, end=True) :])
+            count = prod(shape[axis_of(axis, shape, node, end=True) :])
         else:
-            count = shape[_axis(axis, shape, node)]
+            count = shape[axis_of(axis, shape, node)]
         if count != prod(shape):
             node.refuse(f"goes along axis {axis} of shape {shape}, which is not the whole of it.")
         chain.assembly.activate(name, at=node.at)
@@ -307,6 +148,7 @@ def _selu(chain: Chain, node: Node) -> None:
 
 def _clip(chain: Chain, node: Node) -> None:
     least, most = float(np.finfo(chain.dtype).min), float(np.finfo(chain.dtype).max)
+    unbounded = float(np.finfo(np.float32).max)  # as older opsets and exporters write it
     ends = []
     for k, name, default in ((1, "min", least), (2, "max", most)):
         end = node.attributes.get(name, node.constant(k))
@@ -314,7 +156,7 @@ def _clip(chain: Chain, node: Node) -> None:
             node.refuse(f"has {name} of shape {np.shape(end)}; expected one number.")
         ends.append(default if end is None else float(np.reshape(end, ())))
     low, high = ends
-    if low == 0 and high >= np.finfo(np.float32).max:
+    if low == 0 and high >= unbounded:
         chain.assembly.activate("relu", at=node.at)
     else:
         chain.assembly.activate("hard_tanh", at=node.at, low=low, high=high)
@@ -364,6 +206,7 @@ RULES: dict[str, Rule] = {
     "Sub": _arithmetic,
     "Mul": _arithmetic,
     "Div": _arithmetic,
+    "Neg": _negative,
     "BatchNormalization": _batch_normalization,
     "Dropout": _dropout,
     "Cast": _cast,

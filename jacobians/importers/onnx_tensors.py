@@ -27,6 +27,8 @@ _ENCODINGS = {
 }
 _FLOATS = {"FLOAT": "float32", "DOUBLE": "float64", "FLOAT16": "float32", "BFLOAT16": "float32"}
 
+MOST_AXES = 64  # of an array of NumPy
+
 
 class Source:
     """Where a model comes from: its folder, and the memory that its files justify."""
@@ -47,7 +49,7 @@ class Source:
             )
 
     def _justify(self, size: int) -> None:
-        self._left += 2 * size  # half precision is widened
+        self._left += 8 * size  # half precision is widened, and the network computes in float64
 
     def read(self, location: str, offset: int, size: int) -> bytes:
         """Read bytes of a file inside the folder of the model, and of no other."""
@@ -93,8 +95,8 @@ def to_array(tensor: Any, source: Source) -> Numbers:
     if kind not in _ENCODINGS or tensor.HasField("segment"):
         raise ModelFormatError(f"holds {kind}; expected one of {', '.join(_ENCODINGS)}, whole.")
     shape = tuple(tensor.dims)
-    if min(shape, default=0) < 0:
-        raise ModelFormatError(f"claims shape {shape}.")
+    if min(shape, default=0) < 0 or len(shape) > MOST_AXES:
+        raise ModelFormatError(f"claims shape {shape!s:.80}.")
     dtype, field = _ENCODINGS[kind]
     count, size = prod(shape), prod(shape) * np.dtype(dtype).itemsize
     source.spend(count * max(np.dtype(dtype).itemsize, 4))
@@ -110,9 +112,9 @@ def to_array(tensor: Any, source: Source) -> Numbers:
     if held != size:
         raise ModelFormatError(f"claims shape {shape} of {kind}, but holds {held} bytes.")
     flat = _from_numbers(numbers, dtype, field) if numbers else np.frombuffer(data, dtype)
-    array = _widen(flat, kind).reshape(shape)
-    array.flags.writeable = False
-    return array
+    flat = _widen(flat, kind)
+    flat.flags.writeable = False  # so that layers need no copy of their own
+    return flat.reshape(shape)
 
 
 def _external(tensor: Any, source: Source, size: int) -> bytes:
