@@ -244,7 +244,7 @@ def test_layers_without_numbers_are_put_in_order_by_their_names():
         (state(3, 4, 2), {"fc1": "tanh"}, ValueError, "expected the layers 'fc1' .* but got 'fc1'"),
         (state(3, 4, 2), ["tanh", "tahn"], ValueError, "layer 'fc2': activation: 'tahn' is not"),
         (state(3, 4, 2), ["tanh", 5], TypeError, "layer 'fc2': activation: expected a name"),
-        ({}, ["tanh"], ValueError, "the state dict is empty"),
+        ({}, ["tanh"], ValueError, "from_torch: it holds no arrays"),
         (
             {**state(3, 4), "fc2.weight": np.ones((2, 5))},
             ["tanh", "tanh"],

@@ -9,29 +9,49 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from jacobians._checks import Numbers
 from jacobians.activations import Activation, AnyActivation, VectorActivation
 from jacobians.importers._assembly import Assembly
 from jacobians.network import Network
 
+LinearLayer: TypeAlias = tuple[Numbers, Numbers | None]
 Activations: TypeAlias = Sequence[str | AnyActivation] | Mapping[str, str | AnyActivation]
 
 
-def network_of(
-    arrays: Mapping[str, Numbers], activations: Activations | None, where: str
-) -> Network:
-    """Chain the linear layers of a state dict.
+def linear_layers(arrays: Mapping[str, Numbers], where: str) -> dict[str, LinearLayer]:
+    """Return weight and bias of every layer, refusing whatever is not one of the two.
 
     Parameters
     ----------
     arrays : mapping
         ``NAME.weight`` of shape (n_out, n_in), and ``NAME.bias`` of shape (n_out,) or none.
-    activations : sequence, or mapping from layer names
-        One per layer, in order.
+    where : str
+        What to call the mapping in errors.
     """
-    layers = _linear_pairs(arrays, where)
+    if not arrays:
+        raise ValueError(f"{where}: it holds no arrays.")
+    for key, array in arrays.items():
+        layer, _, role = _split(key)
+        if (role, array.ndim) not in (("weight", 2), ("bias", 1)):
+            raise NotImplementedError(
+                f"{where}: {key!r:.80} of shape {array.shape} is not the weight (n_out, n_in) or "
+                "the bias (n_out,) of a linear layer; give the module itself to from_torch, in "
+                "evaluation mode."
+            )
+        if role == "bias" and _join(layer, "weight") not in arrays:
+            raise ValueError(f"{where}: {key!r:.80} is a bias without {_join(layer, 'weight')!r}.")
+    names = dict.fromkeys(_split(key)[0] for key in arrays)
+    return {
+        name: (arrays[_join(name, "weight")], arrays.get(_join(name, "bias"))) for name in names
+    }
+
+
+def network_of(
+    layers: Mapping[str, LinearLayer], activations: Activations | None, where: str
+) -> Network:
+    """Chain linear layers, each with its activation: a sequence, or a mapping from names."""
     assembly = Assembly(where)
     for name, sigma in _chosen(layers, activations, where):
         at = f"layer {name!r}" if name else "the layer"
@@ -39,28 +59,6 @@ def network_of(
         assembly.dense(W, b, at=at)
         assembly.activate(sigma, at=at)
     return assembly.network()
-
-
-def _linear_pairs(
-    arrays: Mapping[str, Numbers], where: str
-) -> dict[str, tuple[Numbers, Numbers | None]]:
-    """Return weight and bias of every layer, refusing whatever is not one of the two."""
-    if not arrays:
-        raise ValueError(f"{where}: the state dict is empty.")
-    for key, array in arrays.items():
-        layer, _, role = _split(key)
-        if (role, array.ndim) not in (("weight", 2), ("bias", 1)):
-            raise NotImplementedError(
-                f"{where}: {key!r} of shape {array.shape} is not the weight (n_out, n_in) or the "
-                "bias (n_out,) of a linear layer; give the module itself to from_torch, in "
-                "evaluation mode."
-            )
-        if role == "bias" and _join(layer, "weight") not in arrays:
-            raise ValueError(f"{where}: {key!r} is a bias without {_join(layer, 'weight')!r}.")
-    names = dict.fromkeys(_split(key)[0] for key in arrays)
-    return {
-        name: (arrays[_join(name, "weight")], arrays.get(_join(name, "bias"))) for name in names
-    }
 
 
 def _split(key: str) -> tuple[str, str, str]:
@@ -72,7 +70,7 @@ def _join(layer: str, role: str) -> str:
 
 
 def _chosen(
-    layers: Mapping[str, tuple[Numbers, Any]], activations: Activations | None, where: str
+    layers: Mapping[str, LinearLayer], activations: Activations | None, where: str
 ) -> Iterable[tuple[str, str | AnyActivation]]:
     """Pair layers with activations, in the order that the names or the caller give."""
     names = sorted(layers, key=_in_order)
@@ -91,7 +89,7 @@ def _chosen(
         return activations.items()
     if isinstance(activations, (str, Activation, VectorActivation)):
         raise TypeError(f"{where}: activations: expected a list, but got {activations!r:.80}.")
-    if len({re.sub(r"\d+", "0", name) for name in names}) > 1:
+    if len({re.sub(r"[0-9]+", "0", name) for name in names}) > 1:
         raise ValueError(
             f"{where}: the names {', '.join(map(repr, names))} do not say in which order the "
             "layers stand; give activations as a mapping in that order: "
@@ -107,11 +105,8 @@ def _chosen(
 
 def _in_order(name: str) -> list[tuple[int, str]]:
     """Sort ``fc2`` before ``fc10``: text as text, numbers by their size."""
-    return [(int(part or 0), "") if part.isdigit() else (-1, part) for part in _parts(name)]
-
-
-def _parts(name: str) -> list[str]:
-    return re.split(r"(\d+)", name)
+    digits = [part.lstrip("0") for part in re.split(r"([0-9]+)", name)]
+    return [(len(part) if k % 2 else 0, part) for k, part in enumerate(digits)]
 
 
 def _arrow(W: Numbers) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from jacobians._checks import Numbers, missing_extra
 from jacobians.importers._assembly import Assembly
-from jacobians.importers._state_dicts import Activations, network_of
+from jacobians.importers._state_dicts import Activations, linear_layers, network_of
 from jacobians.network import Network
 
 
@@ -53,7 +53,7 @@ def from_torch(module: Any, *, activations: Activations | None = None) -> Networ
     """
     if isinstance(module, Mapping):
         arrays = {str(key): _array(value, f"from_torch: {key!r}") for key, value in module.items()}
-        return network_of(arrays, activations, "from_torch")
+        return network_of(linear_layers(arrays, "from_torch"), activations, "from_torch")
     try:
         from torch import nn
     except ImportError as err:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import ModelFormatError, Numbers, missing_extra
-from jacobians.importers._state_dicts import Activations, network_of
+from jacobians._checks import ModelFormatError, NotFiniteError, Numbers, ShapeError, missing_extra
+from jacobians.importers._state_dicts import Activations, linear_layers, network_of
 from jacobians.network import Network
 
 _DTYPES = {"F32": "<f4", "F64": "<f8", "F16": "<f2", "BF16": "<u2"}
@@ -59,7 +59,14 @@ def from_safetensors(
         raise ModelFormatError(f"{name}: {err}") from None
     except Exception as err:  # whatever the package meets in a damaged file
         raise ModelFormatError(f"{name}: not a readable safetensors file: {err!s:.200}") from err
-    return network_of(arrays, activations, name)
+    try:
+        layers = linear_layers(arrays, name)
+    except (ValueError, NotImplementedError) as err:
+        raise ModelFormatError(str(err)) from None
+    try:
+        return network_of(layers, activations, name)
+    except (ShapeError, NotFiniteError) as err:  # of the file; the rest is about the activations
+        raise ModelFormatError(str(err)) from None
 
 
 def _array(tensor: dict[str, Any], key: str) -> Numbers:
