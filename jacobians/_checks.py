@@ -88,6 +88,9 @@ def as_floats(value: Any, where: str, *, dtype: np.dtype[Any] | None = None) -> 
     """
     array = _as_array(value, where)
     given = array.dtype
+    if not given.isnative and given.kind in "iuf":
+        array = array.astype(given.newbyteorder("="))
+        given = array.dtype
     if given not in FLOATS:
         if given.kind in "iu":
             array = array.astype(np.float64)
@@ -152,7 +155,9 @@ def _brackets(place: tuple[int, ...]) -> str:
 
 
 def freeze(array: Numbers) -> Numbers:
-    """Return a read-only array that nobody else can write to: a copy, unless it already is one.
+    """Return an array that nobody can write to: a copy, unless it already is one.
+
+    The numbers lie in ``bytes``: a flag could be set back by whoever owns the memory.
 
     >>> mine = np.ones(2); kept = freeze(mine); mine[0] = 7.0; kept
     array([1., 1.])
@@ -160,13 +165,30 @@ def freeze(array: Numbers) -> Numbers:
     True
     """
     owner: Any = array
-    while isinstance(owner, np.ndarray) and not owner.flags.writeable:
-        if owner.base is None:
-            return array
+    while isinstance(owner, np.ndarray):
         owner = owner.base
-    array = array.copy()
-    array.flags.writeable = False
-    return array
+    if type(owner) is bytes and type(array) is np.ndarray:
+        return array
+    return np.ndarray(array.shape, array.dtype, array.tobytes())
+
+
+class Frozen:
+    """A record whose arrays cannot be written to, neither here nor in its copies and pickles."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, _frozen(value))
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return freeze(value)
+    if type(value) is tuple:
+        return tuple(_frozen(part) for part in value)
+    if type(value).__module__.startswith("scipy.sparse"):
+        for part in ("data", "indices", "indptr"):
+            setattr(value, part, freeze(getattr(value, part)))
+    return value
 
 
 def require_ndim(array: Array, ndims: tuple[int, ...], where: str, demand: str) -> None:
@@ -235,6 +257,13 @@ def as_layer(value: Any, where: str, low: int, high: int) -> int:
     if not low <= number <= high:
         raise ValueError(f"{where}: expected a layer number from {low} to {high}, got {number}.")
     return number
+
+
+# --- floating-point flags ---------------------------------------------------------------------
+
+# Doors that multiply wear this: gradual underflow is rounding, which the bound of ``rounding``
+# counts, and never a reason to stop for callers who let NumPy raise.
+underflow_is_rounding = np.errstate(under="ignore")
 
 
 # --- the size of dense forms ------------------------------------------------------------------

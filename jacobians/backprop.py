@@ -16,7 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, as_floats, as_nonnegative, require_shape
+from jacobians._checks import (
+    Array,
+    as_floats,
+    as_nonnegative,
+    require_shape,
+    underflow_is_rounding,
+)
 from jacobians.activations import Activation, AnyActivation, VectorActivation
 from jacobians.gradients import Gradients
 from jacobians.layers import Dense, Elementwise, Layer, Scale
@@ -68,6 +74,7 @@ def _(activation: VectorActivation, z: Array, cotangent: Array) -> Array:
     return delta
 
 
+@underflow_is_rounding
 def deltas(trace: Trace, cotangent: Array) -> tuple[Array, ...]:
     """Return ``delta^1 .. delta^L`` for a cotangent at the output ``a^L``.
 
@@ -95,6 +102,7 @@ def _sweep(trace: Trace, delta: Array) -> tuple[Array, ...]:
     return tuple(found[::-1])
 
 
+@underflow_is_rounding
 def vjp(trace: Trace, cotangent: Array) -> Array:
     """Return ``Jᵀ c``, the derivative of ``<c, H(x)>`` with respect to x.
 
@@ -111,6 +119,7 @@ def vjp(trace: Trace, cotangent: Array) -> Array:
     return pull_back(trace.network.layers[0], trace.activation(0), first)
 
 
+@underflow_is_rounding
 def jacobian(trace: Trace) -> Array:
     """Return ``dH/dx`` row by row: one sweep seeded with each row of the identity.
 
@@ -123,6 +132,7 @@ def jacobian(trace: Trace) -> Array:
     return np.stack(rows, axis=-2)
 
 
+@underflow_is_rounding
 def gradients(net: Network, X: Any, Y: Any, loss: Loss, l2: float = 0.0) -> Gradients:
     """Return value and gradients of the objective, by one sweep over all points.
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from jacobians import backprop, explicit, witness
-from jacobians._checks import Array, ShapeError, TooLargeError, dense_limit
+from jacobians._checks import Array, ShapeError, TooLargeError, dense_limit, underflow_is_rounding
 from jacobians._text import table
 from jacobians.activations import Activation
 from jacobians.engine import jacobian_at
@@ -119,6 +119,7 @@ class Certificate:
         return "\n".join(lines)
 
 
+@underflow_is_rounding
 def certify(net: Network, x: Any) -> Certificate:
     """Check every identity of the notes at one point.
 

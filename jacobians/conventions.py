@@ -28,6 +28,7 @@ from jacobians._checks import (
     refuse_if_too_large,
     require_ndim,
     require_shape,
+    underflow_is_rounding,
 )
 from jacobians.activations import Activation
 from jacobians.explicit import activation_jacobian
@@ -41,6 +42,7 @@ from jacobians.vectorization import unvec
 # --- products that do not broadcast ---------------------------------------------------------------
 
 
+@underflow_is_rounding
 def hadamard(left: Any, right: Any) -> Numbers:
     """Multiply two arrays of one shape, entry by entry: a row times a column is a ``ShapeError``.
 
@@ -61,6 +63,7 @@ def hadamard(left: Any, right: Any) -> Numbers:
     return result
 
 
+@underflow_is_rounding
 def product(left: Any, right: Any) -> Numbers:
     """Multiply two matrices (a row is ``1 x n``, a column ``n x 1``); else a ``ShapeError``.
 
@@ -120,6 +123,7 @@ class RowDerivatives:
     biases: tuple[Numbers | None, ...]
 
 
+@underflow_is_rounding
 def row_derivatives(net: Network, x: Any, y: Any, loss: Loss, l2: float = 0.0) -> RowDerivatives:
     """Differentiate the cost at one point in rows, by four identities for every layer.
 
@@ -190,6 +194,7 @@ def gradients_from_rows(rows: RowDerivatives) -> Gradients:
     )
 
 
+@underflow_is_rounding
 def weight_row_by_kronecker(h: Any, D_a: Any) -> Numbers:
     """Return ``D_W C = (vec⁻¹((h ⊗ I) (D_a C)ᵀ))ᵀ``, which is ``h D_a C`` by another road.
 
@@ -238,6 +243,7 @@ class RowForm:
     biases: tuple[Array, ...]
     activations: tuple[Activation, ...]
 
+    @underflow_is_rounding
     def forward(self, X: Any) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """Return ``(z^1, ..., z^L)`` and ``(a^0, ..., a^L)``, one row per point."""
         x = as_points(X, len(self.weights[0]), "RowForm: X", self.weights[0].dtype)
@@ -252,6 +258,7 @@ class RowForm:
         """Return ``a^L``, one row per point."""
         return self.forward(X)[1][-1]
 
+    @underflow_is_rounding
     def errors(self, X: Any, Y: Any, loss: Loss | None = None) -> tuple[Array, ...]:
         """Return ``Delta^1 .. Delta^L``, each (N, n_l): row n belongs to the loss of point n alone.
 
@@ -266,6 +273,7 @@ class RowForm:
             c = product(found[-1], w.T)
         return tuple(found[::-1])
 
+    @underflow_is_rounding
     def gradients(
         self, X: Any, Y: Any, loss: Loss | None = None
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
@@ -275,6 +283,7 @@ class RowForm:
         weights = tuple(product(a_l.T, e) / N for a_l, e in zip(a, errors, strict=False))
         return weights, tuple(e.sum(axis=0, keepdims=True) / N for e in errors)
 
+    @underflow_is_rounding
     def path_sum(self, x: Any, l: int) -> Array:
         """Return ``dz^L/dz^l`` at one row, (n_L, n_l), as a sum over all paths.
 

@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, ShapeError, as_layer, as_nonnegative, refuse_if_too_large
+from jacobians._checks import (
+    Array,
+    ShapeError,
+    as_layer,
+    as_nonnegative,
+    refuse_if_too_large,
+    underflow_is_rounding,
+)
 from jacobians.activations import Activation, VectorActivation
 from jacobians.gradients import Gradients
 from jacobians.layers import Dense, Elementwise, Scale
@@ -25,6 +32,7 @@ from jacobians.tracing import Trace, trace
 from jacobians.vectorization import unvec
 
 
+@underflow_is_rounding
 def activation_jacobian(trace: Trace, l: int) -> Array:
     """Return ``D^l = da^l/dz^l``, written out.
 
@@ -79,6 +87,7 @@ def layer_jacobian(trace: Trace, l: int) -> Array:
     return layer_map(layer, a).to_dense()
 
 
+@underflow_is_rounding
 def input_jacobian(trace: Trace, of: int | None = None, wrt: int = 0) -> Array:
     """Return ``da^of/da^wrt = D^of W^of ... D^{wrt+1} W^{wrt+1}``, by default ``dH/dx``.
 
@@ -104,6 +113,7 @@ def input_jacobian(trace: Trace, of: int | None = None, wrt: int = 0) -> Array:
     return J
 
 
+@underflow_is_rounding
 def bias_jacobian(trace: Trace, l: int) -> Array:
     """Return ``dH/db^l = dH/dz^l = D^L W^L ... W^{l+1} D^l``.
 
@@ -143,6 +153,7 @@ def preactivation_weight_jacobian(trace: Trace, l: int) -> Array:
     return np.kron(a[None, :], np.eye(m, dtype=a.dtype))
 
 
+@underflow_is_rounding
 def weight_jacobian(trace: Trace, l: int) -> Array:
     """Return ``dH/dvec(W^l) = dH/dz^l (aᵀ ⊗ I)``.
 
@@ -154,6 +165,7 @@ def weight_jacobian(trace: Trace, l: int) -> Array:
     return J
 
 
+@underflow_is_rounding
 def parameter_jacobian(trace: Trace) -> Array:
     """Return the derivative with respect to ``(vec W^1, b^1, ..., vec W^L, b^L)``.
 
@@ -170,6 +182,7 @@ def parameter_jacobian(trace: Trace) -> Array:
     return np.hstack(blocks)
 
 
+@underflow_is_rounding
 def gradients(net: Network, X: Any, Y: Any, loss: Loss, l2: float = 0.0) -> Gradients:
     """Return value and gradients of the objective, by matrices and vec, point by point.
 

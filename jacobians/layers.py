@@ -22,13 +22,21 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from jacobians._checks import Array, ShapeError, as_floats, freeze, require_ndim, require_shape
+from jacobians._checks import (
+    Array,
+    Frozen,
+    ShapeError,
+    as_floats,
+    freeze,
+    require_ndim,
+    require_shape,
+)
 from jacobians.activations import IDENTITY, AnyActivation, activation
 
 Self = TypeVar("Self", bound="Layer")
 
 
-class Layer(ABC):
+class Layer(Frozen, ABC):
     """One step of a network: a preactivation, then an activation.
 
     Subclasses are immutable records with an ``activation`` (identity unless they set one), and

@@ -21,7 +21,15 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, ShapeError, as_floats, as_layer, refuse_if_too_large
+from jacobians._checks import (
+    Array,
+    Frozen,
+    ShapeError,
+    as_floats,
+    as_layer,
+    refuse_if_too_large,
+    underflow_is_rounding,
+)
 from jacobians.activations import IDENTITY, Activation, AnyActivation, VectorActivation
 from jacobians.layers import Dense, Elementwise, Layer, Scale
 from jacobians.maps import (
@@ -90,7 +98,7 @@ def _(activation: VectorActivation, z: Array) -> LinearMap:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Linearization:
+class Linearization(Frozen):
     """The network's derivative at a point (or at each point of a batch), as a chain of maps."""
 
     trace: Trace
@@ -119,6 +127,7 @@ class Linearization:
             factors.append(layer_map(layer, self.trace.activation(l - 1)))
         return tuple(factors)
 
+    @underflow_is_rounding
     def jacobian(self, of: int | None = None, wrt: int = 0) -> Array:
         """Multiply out ``da^of / da^wrt``, by default the whole chain ``dH/dx``.
 
@@ -141,6 +150,7 @@ class Linearization:
             result = np.swapaxes(chain.T.apply(np.eye(m, dtype=dtype)), -2, -1)
         return np.broadcast_to(result, (*self.trace.batch, m, n)).copy()
 
+    @underflow_is_rounding
     def jvp(self, tangent: Any) -> Array:
         """Push a tangent forward: ``J v``, never forming ``J``.
 
@@ -154,6 +164,7 @@ class Linearization:
         """
         return self._apply(self.chain, tangent, "jvp: tangent")
 
+    @underflow_is_rounding
     def vjp(self, cotangent: Any) -> Array:
         """Pull a cotangent back: ``Jᵀ u``, never forming ``J``.
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, DomainError, ShapeError, as_floats
+from jacobians._checks import Array, DomainError, ShapeError, as_floats, underflow_is_rounding
 from jacobians.activations import LOG_SOFTMAX, SIGMOID, SOFTMAX, AnyActivation
 
 
@@ -84,12 +84,14 @@ class SquaredError(Loss):
     np.float64(2.5)
     """
 
+    @underflow_is_rounding
     def value(self, output: Array, target: Array) -> Array:
         """Return half the squared distance of every point."""
         residual = output - target
         result: Array = (residual * residual).sum(axis=-1) / 2
         return result
 
+    @underflow_is_rounding
     def cotangent(self, output: Array, target: Array) -> Array:
         """Return ``a - y``."""
         return output - target
@@ -113,12 +115,14 @@ class BinaryCrossEntropy(Loss):
 
     fuse: bool = True
 
+    @underflow_is_rounding
     def value(self, output: Array, target: Array) -> Array:
         """Return the loss of every point."""
         self._require_open_interval(output)
         result: Array = -(target * np.log(output) + (1 - target) * np.log1p(-output)).sum(axis=-1)
         return result
 
+    @underflow_is_rounding
     def cotangent(self, output: Array, target: Array) -> Array:
         """Return ``(a - y) / (a (1 - a))``."""
         self._require_open_interval(output)
@@ -178,12 +182,14 @@ class CrossEntropy(Loss):
 
     fuse: bool = True
 
+    @underflow_is_rounding
     def value(self, output: Array, target: Array) -> Array:
         """Return the loss of every point."""
         self._require_positive(output, target)
         result: Array = -(target * np.log(np.where(target > 0, output, 1))).sum(axis=-1)
         return result
 
+    @underflow_is_rounding
     def cotangent(self, output: Array, target: Array) -> Array:
         """Return ``-y / a``."""
         self._require_positive(output, target)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, NotFiniteError, as_layer, as_points, freeze
+from jacobians._checks import Array, Frozen, NotFiniteError, as_layer, as_points, freeze
 from jacobians.network import Network
 
 
@@ -27,7 +27,7 @@ class Kink:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Trace:
+class Trace(Frozen):
     """Preactivations and activations of every layer, read-only; made by ``trace``."""
 
     network: Network

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from jacobians._checks import Array, ShapeError, as_count, as_floats
+from jacobians._checks import Array, ShapeError, as_count, as_floats, underflow_is_rounding
 
 Function: TypeAlias = Callable[[Array], Any]
 
@@ -48,6 +48,7 @@ class Differences:
     kinks: Any
 
 
+@underflow_is_rounding
 def finite_difference(f: Function, x: Any) -> Differences:
     """Differentiate by central differences, with steps chosen entry by entry.
 
@@ -127,6 +128,7 @@ def _differentiate_along(f: Function, x: Array, center: Array, j: int) -> tuple[
     return best, error, left, right, kink.astype(float)
 
 
+@underflow_is_rounding
 def complex_step(f: Function, x: Any, step: float = 1e-30) -> Array:
     """Differentiate with ``Im f(x + i h e_j) / h``, exact up to rounding.
 
@@ -166,6 +168,7 @@ def complex_step(f: Function, x: Any, step: float = 1e-30) -> Array:
     return np.stack(columns, axis=-1)
 
 
+@underflow_is_rounding
 def taylor_slope(f: Function, J: Any, x: Any, direction: Any = None, seed: int = 0) -> float:
     """Return the order at which ``|f(x + h v) - f(x) - h J v|`` shrinks as h does.
 
@@ -222,6 +225,7 @@ class DotTest:
         return self.holds
 
 
+@underflow_is_rounding
 def dot_test(
     forward: Function, adjoint: Function, shape: tuple[int, int], trials: int = 5, seed: int = 0
 ) -> DotTest:
@@ -296,6 +300,7 @@ class JacobianCheck:
         )
 
 
+@underflow_is_rounding
 def check_jacobian(f: Function, J: Any, x: Any) -> JacobianCheck:
     """Check a Jacobian against differences, entry by entry.
 

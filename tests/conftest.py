@@ -1,8 +1,11 @@
 """Hypothesis profiles: ``pytest --hypothesis-profile=large`` runs 10,000 cases of every law."""
 
+import guard
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+
+guard.install()
 
 _common = {
     "deadline": None,  # shared machines pause; speed has its own benchmarks

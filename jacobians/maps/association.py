@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from jacobians._checks import Array
+from jacobians._checks import Array, underflow_is_rounding
 from jacobians.maps.base import LinearMap
 from jacobians.maps.elementary import Diagonal, DiagonalPlusLowRank, Identity, Matrix
 
@@ -201,6 +201,7 @@ def _run(operands: Sequence[Operand], i: int, j: int) -> Operand:
     return Operand(operands[i].rows, operands[j].columns, stacked=stacked)
 
 
+@underflow_is_rounding
 def multiply_out(factors: Sequence[LinearMap], order: Order | None = None) -> Array:
     """Multiply a chain out to a dense matrix in the given order (by default the cheapest).
 

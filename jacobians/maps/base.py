@@ -17,10 +17,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jacobians._checks import Array, ShapeError, as_floats, freeze, refuse_if_too_large
+from jacobians._checks import (
+    Array,
+    Frozen,
+    ShapeError,
+    as_floats,
+    freeze,
+    refuse_if_too_large,
+    underflow_is_rounding,
+)
 
 
-class LinearMap(ABC):
+class LinearMap(Frozen, ABC):
     """A matrix known by its structure.
 
     Subclasses are immutable records that define ``shape``, ``dtype``, ``apply``, ``transpose`` and
@@ -73,6 +81,7 @@ class LinearMap(ABC):
         """The transposed map."""
         return self.transpose()
 
+    @underflow_is_rounding
     def to_dense(self) -> Array:
         """Return the dense matrix, shape ``batch + (m, n)``.
 
@@ -85,6 +94,7 @@ class LinearMap(ABC):
         refuse_if_too_large(self.batch + self.shape, self.dtype, str(self), way_out)
         return self._dense()
 
+    @underflow_is_rounding
     def to_sparse(self) -> Any:
         """Return a ``scipy.sparse`` array (CSR), for the kinds in which zeros dominate.
 
@@ -107,16 +117,18 @@ class LinearMap(ABC):
         self._require_single("to_scipy")
         from scipy.sparse.linalg import LinearOperator
 
-        adjoint = self.T
+        apply = underflow_is_rounding(self.apply)
+        adjoint = underflow_is_rounding(self.T.apply)
         return LinearOperator(
             self.shape,
             dtype=self.dtype,
-            matvec=lambda v: self.apply(v.reshape(-1, 1)).reshape(-1),
-            rmatvec=lambda v: adjoint.apply(v.reshape(-1, 1)).reshape(-1),
-            matmat=self.apply,
-            rmatmat=adjoint.apply,
+            matvec=lambda v: apply(v.reshape(-1, 1)).reshape(-1),
+            rmatvec=lambda v: adjoint(v.reshape(-1, 1)).reshape(-1),
+            matmat=apply,
+            rmatmat=adjoint,
         )
 
+    @underflow_is_rounding
     def __matmul__(self, other: Any) -> Any:
         """Multiply a vector, a matrix of columns, or another map (which always gives a Product).
 
@@ -139,6 +151,7 @@ class LinearMap(ABC):
         choices = f"({B}, {n}) or ({B}, {n}, k)" if self.batch else f"({n}, k)"
         raise ShapeError(f"{self} @ array: expected shape ({n},) or {choices}, but got {x.shape}.")
 
+    @underflow_is_rounding
     def __rmatmul__(self, other: Any) -> Array:
         """Multiply from the left: ``x @ A`` is ``(Aᵀ xᵀ)ᵀ``."""
         x = as_floats(other, f"array @ {self}")

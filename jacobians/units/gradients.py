@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, DomainError
+from jacobians._checks import Array, DomainError, underflow_is_rounding
 from jacobians.units.edges import targets_of
 
 
@@ -67,6 +67,7 @@ class UnitGradients:
             total[parameter] = total.get(parameter, 0.0) + gradient
         return total
 
+    @underflow_is_rounding
     def incoming(self) -> Array:
         """Return ``sum_i w_ji dC/dw_ji + b_j dC/db_j`` over the edges into every unit, (N,).
 
@@ -81,6 +82,7 @@ class UnitGradients:
         result: Array = total.astype(self.biases.dtype)
         return result
 
+    @underflow_is_rounding
     def outgoing(self) -> Array:
         """Return ``sum_k w_kj dC/dw_kj`` over the edges out of every unit, shape (N,).
 
@@ -91,6 +93,7 @@ class UnitGradients:
         result: Array = total.astype(self.biases.dtype)
         return result
 
+    @underflow_is_rounding
     def ratio_form(self, source: str | int, target: str | int) -> float:
         """Return the gradient of the edge i -> j from the gradients of the edges that follow it.
 

@@ -29,6 +29,7 @@ import numpy as np
 
 from jacobians._checks import (
     Array,
+    Frozen,
     NotFiniteError,
     Places,
     ShapeError,
@@ -38,6 +39,7 @@ from jacobians._checks import (
     as_points,
     freeze,
     require_shape,
+    underflow_is_rounding,
 )
 from jacobians.activations import Activation, AnyActivation
 from jacobians.network import Network
@@ -61,7 +63,7 @@ from jacobians.units.walks import Acyclic, Cyclic, find_cycle, find_levels
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class UnitGraph:
+class UnitGraph(Frozen):
     """A network of N single units with m inputs.
 
     Parameters
@@ -275,7 +277,8 @@ class UnitGraph:
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             drive = self.B @ x.T + (self.biases if x.ndim == 1 else self.biases[:, None])
             z, h = self._walk.values(drive, lambda kind, z: self._distinct[kind](z))
-        lost = np.flatnonzero(~np.isfinite(z + h).reshape(len(z), -1).all(axis=1))
+        finite = np.isfinite(z) & np.isfinite(h)
+        lost = np.flatnonzero(~finite.reshape(len(z), -1).all(axis=1))
         if lost.size:
             first = min(lost, key=self.levels.__getitem__)  # the others may only have heard of it
             raise NotFiniteError(
@@ -284,6 +287,7 @@ class UnitGraph:
             )
         return np.ascontiguousarray(z.T), np.ascontiguousarray(h.T)
 
+    @underflow_is_rounding
     def step(self, gradients: UnitGradients, rate: float) -> UnitGraph:
         """Return the graph one gradient step further: each parameter minus ``rate`` times its own.
 

@@ -26,7 +26,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jacobians._checks import Array, as_floats, refuse_if_too_large, require_shape
+from jacobians._checks import (
+    Array,
+    Frozen,
+    as_floats,
+    refuse_if_too_large,
+    require_shape,
+    underflow_is_rounding,
+)
 from jacobians.losses import Loss, as_loss
 from jacobians.units.edges import targets_of, with_weights
 from jacobians.units.gradients import UnitGradients, sum_of_products
@@ -43,7 +50,7 @@ class Path(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class UnitLinearization:
+class UnitLinearization(Frozen):
     """A ``UnitGraph`` at a point or a batch, made by ``graph.linearize``; read-only.
 
     Attributes
@@ -68,6 +75,7 @@ class UnitLinearization:
 
     # --- total derivatives ------------------------------------------------------------------------
 
+    @underflow_is_rounding
     def total_derivative(self) -> Array:
         """Return ``(I - D A)^{-1}``: the derivative of every value with respect to every value.
 
@@ -85,6 +93,7 @@ class UnitLinearization:
         identity = self._identity("total_derivative")
         return self._solve(np.broadcast_to(identity, (*self.batch, *identity.shape)))
 
+    @underflow_is_rounding
     def total_preactivation_derivative(self) -> Array:
         """Return ``(I - A D)^{-1} = I + A (I - D A)^{-1} D``, the same for preactivations.
 
@@ -95,6 +104,7 @@ class UnitLinearization:
         identity = self._identity("total_preactivation_derivative")
         return identity + _times(self.graph.A, self._solve(self.slopes[..., None] * identity))
 
+    @underflow_is_rounding
     def input_jacobian(self) -> Array:
         """Return ``dh/dx = (I - D A)^{-1} D B``, for all units.
 
@@ -170,6 +180,7 @@ class UnitLinearization:
                     stack.append(((j, *route), product * (slope * weight)))
         return found[::-1]
 
+    @underflow_is_rounding
     def path_sum(self, source: str | int, target: str | int) -> Any:
         """Return the derivative of a unit with respect to a unit or input, as the sum over paths.
 
@@ -204,6 +215,7 @@ class UnitLinearization:
 
     # --- backpropagation --------------------------------------------------------------------------
 
+    @underflow_is_rounding
     def backprop(self, cotangent: Any) -> UnitGradients:
         """Solve ``(I - D Aᵀ) delta = D c`` and read off all gradients.
 
@@ -226,6 +238,7 @@ class UnitLinearization:
         c = self._cotangent(cotangent, "backprop")
         return self._pull_back(c, np.zeros_like(c), None)
 
+    @underflow_is_rounding
     def gradients(self, targets: Any, loss: Loss, outputs: Sequence[str | int]) -> UnitGradients:
         """Return value and gradients of a loss at some units; at a batch, of its mean.
 
@@ -265,6 +278,7 @@ class UnitLinearization:
             at_preactivations[..., units] = fused.cotangent(z, y) / value.size
         return self._pull_back(at_values, at_preactivations, float(value.mean()))
 
+    @underflow_is_rounding
     def downstream_deltas(self, cotangent: Any) -> Array:
         """Return the deltas by the textbook's recursion, in plain loops, for comparison.
 
