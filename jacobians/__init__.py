@@ -73,7 +73,13 @@ from jacobians.maps import (
 from jacobians.network import Network
 from jacobians.planning import Plan, plan
 from jacobians.rounding import jacobian_with_bound
-from jacobians.sensitivities import Sensitivity, sensitivity
+from jacobians.sensitivities import (
+    ActiveSubspace,
+    ErrorBars,
+    Sensitivity,
+    error_bars,
+    sensitivity,
+)
 from jacobians.tracing import Trace, trace
 from jacobians.units import UnitGraph
 from jacobians.vectorization import unvec, vec, vech
@@ -138,7 +144,10 @@ __all__ = [
     # networks of single units
     "UnitGraph",
     # data sets
+    "ActiveSubspace",
+    "ErrorBars",
     "Sensitivity",
+    "error_bars",
     "sensitivity",
     # errors
     "DomainError",

@@ -49,6 +49,9 @@ FACE = "__init__"
 LIBRARY = {"numpy", "scipy", "jacobians"}
 OPTIONAL = {  # imported where it is used, in these rooms alone
     "strategies": {"hypothesis"},
+    "sensitivities": {"pandas", "tqdm"},
+    "plotting": {"matplotlib"},
+    "reports": {"jinja2", "matplotlib"},
     "importers": {"sklearn", "torch", "keras", "onnx", "safetensors"},
 }
 

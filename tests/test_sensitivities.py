@@ -1,76 +1,573 @@
-"""The statistics over a data set are those of the Jacobians, whatever the pieces."""
+"""The statistics over a data set are those of its Jacobians, and shards merge to the whole."""
+
+import io
+import json
+import pickle
+import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 from claims import assert_equal, assert_within
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from zoo import NETWORKS, points
 
 import jacobians as jb
 from jacobians import strategies as jst
+from jacobians.sensitivities.bootstrap import draws
+from jacobians.sensitivities.histograms import Histogram
+from jacobians.sensitivities.measures import STATISTICS
+
+SOME = ["tanh hidden", "softmax output", "float32", "bottleneck", "one of everything"]
 
 
-@pytest.mark.parametrize("name", ["tanh hidden", "softmax output", "float32", "bottleneck"])
+def rounding(net, J):
+    """Allow for pieces that meet other matrix kernels: slopes then differ in their last bits."""
+    return 200 * np.finfo(net.dtype).eps * np.abs(J).max()
+
+
+def everything(report):
+    """All that a record says, in plain numbers, intervals included."""
+    return json.loads(report.to_json(confidence=0.9))
+
+
+# --- against numpy on the materialised Jacobians --------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SOME)
 @pytest.mark.parametrize("pieces", [1, 3, 100])
 def test_statistics_are_those_of_the_stack(name, pieces):
     net = NETWORKS[name]
     X = points(net, 50)
-    budget = pieces * jb.plan(net, 50).point_bytes
-    report = jb.sensitivity(net, X, max_bytes=budget)
-    J = jb.jacobian(net, X).astype(float)
-    # pieces meet other matrix kernels, so slopes differ in their last bits; then 50 sums
-    allowed = 200 * np.finfo(net.dtype).eps * np.abs(J).max()
+    report = jb.sensitivity(net, X, max_bytes=pieces * jb.plan(net, 50).point_bytes, replicates=3)
+    J, Y, X = jb.jacobian(net, X).astype(float), net(X).astype(float), X.astype(float)
+    allowed = rounding(net, J)
+    ratio = X.std(axis=0) / Y.std(axis=0)[:, None]
     assert_within(report.mean, J.mean(axis=0), allowed)
     assert_within(report.mean_absolute, np.abs(J).mean(axis=0), allowed)
     assert_within(report.root_mean_square, np.sqrt((J**2).mean(axis=0)), allowed)
     assert_within(report.std, J.std(axis=0), 10 * allowed)
+    assert_within(report.minimum, J.min(axis=0), allowed)
+    assert_within(report.maximum, J.max(axis=0), allowed)
+    assert_within(report.standardised, J.mean(axis=0) * ratio, 10 * allowed * ratio)
+    importance = np.sqrt((J**2).mean(axis=0)) * ratio
+    assert_within(report.statistic("importance"), importance, 10 * allowed * ratio)
+    elasticities = X[:, None, :] * J / Y[:, :, None]
+    bound = 200 * allowed * np.abs(X[:, None, :] / Y[:, :, None]).max(axis=0)
+    curvature = 1 + np.abs(J / Y[:, :, None]).max()  # y is rounded as well
+    assert_within(report.elasticity, elasticities.mean(axis=0), bound * curvature)
     assert report.count == 50
 
 
-@given(st.data())
-def test_one_point_has_no_spread(data):
-    net = data.draw(jst.exact_networks())
-    x = data.draw(jst.whole_points(net))
-    report = jb.sensitivity(net, x[None])
-    assert_equal(report.mean, jb.jacobian(net, x))
-    assert_equal(report.mean_absolute, np.abs(report.mean))
-    assert_equal(report.std, np.zeros_like(report.mean))
+@pytest.mark.parametrize("name", SOME)
+def test_singular_values_and_active_directions_are_those_of_the_stack(name):
+    net = NETWORKS[name]
+    X = points(net, 40)
+    report = jb.sensitivity(net, X, replicates=0)
+    J = jb.jacobian(net, X).astype(float)
+    values = np.linalg.svd(J, compute_uv=False)
+    allowed = rounding(net, J)
+    assert_within(report.singular_values["mean"], values.mean(axis=0), allowed)
+    assert_within(report.singular_values["minimum"], values.min(axis=0), allowed)
+    assert_within(report.singular_values["maximum"], values.max(axis=0), allowed)
+    for share in (0.1, 0.5, 0.9):
+        wanted = np.quantile(values[:, 0], share, method="lower")
+        assert_within(report.norm_quantile(share), wanted, wanted / 64 + allowed)
+    assert_within(report.norm_quantile(1), values.max(), allowed)
+    C = (np.swapaxes(J, 1, 2) @ J).mean(axis=0)
+    space = report.active_subspace()
+    wide = 10 * allowed * np.abs(J).max() * J.shape[1]
+    assert_within(space.eigenvalues, np.maximum(np.linalg.eigvalsh(C)[::-1], 0), wide)
+    # eigenvectors turn freely where eigenvalues are close, so check C v = lambda v, and vᵀv = 1
+    residual = C @ space.directions - space.directions * space.eigenvalues
+    assert_within(residual, np.zeros_like(C), 10 * wide)
+    eye = np.eye(len(C))
+    assert_within(space.directions.T @ space.directions, eye, 100 * np.finfo(float).eps)
+
+
+# --- closed forms ---------------------------------------------------------------------------------
+
+
+def test_of_a_linear_network_everything_is_known(rng):
+    """J = W everywhere: no spread, elasticity at means W E[x]/E[y], one piece of it per input."""
+    W = np.array([[2.0, -1.0, 0.5]])
+    net = jb.Network([jb.Dense(W, [20.0])])
+    X = rng.integers(1, 9, (64, 3)).astype(float)
+    report = jb.sensitivity(net, X)
+    assert_equal(report.mean, W)
+    assert_equal(report.std, [[0.0, 0.0, 0.0]])
+    for name in ("mean", "root_mean_square"):
+        low, high = report.interval(name)
+        assert_within(low, high, 1e-15)
+    y = net(X)
+    assert_within(report.elasticity_at_means, W * X.mean(axis=0) / y.mean(), 1e-14)
+    assert_within(report.elasticity, (W * X / y).mean(axis=0)[None], 1e-14)
+    assert_equal(report.rank, [[1, 2, 3]])
+    assert_within(report.singular_values["mean"], [np.linalg.norm(W)], 1e-15)
+    space = report.active_subspace()
+    assert_within(space.directions[:, 0], W[0] / np.linalg.norm(W), 1e-15)
+    assert space.dimension() == 1
+
+
+def test_of_a_quadratic_network_the_mean_square_is_known():
+    """Of y = sum_k (w_k·x)², J = 2 xᵀ WᵀW; on the points ±e_j the mean is 0."""
+    W = np.array([[1.0, 2.0, 0.0], [0.0, 1.0, -1.0]])
+    net = jb.Network([jb.Dense(W, activation="square"), jb.Dense([[1.0, 1.0]])])
+    X = np.vstack([np.eye(3), -np.eye(3)])
+    report = jb.sensitivity(net, X)
+    M = 2 * W.T @ W
+    assert_equal(report.mean, [[0.0, 0.0, 0.0]])
+    assert_within(report.root_mean_square[0] ** 2, (M**2).sum(axis=0) / 3, 1e-14)
+    assert_equal(report.std, report.root_mean_square)
+    wanted = np.sort(np.linalg.eigvalsh(M @ M / 3))[::-1]
+    assert_within(report.active_subspace().eigenvalues, wanted, 1e-13)
 
 
 def test_a_constant_derivative_has_no_spread_however_large():
-    """The deviations are summed about the mean: 1e8 leaves no trace in the standard deviation."""
-    net = jb.Network([jb.Dense([[1e8, 1.0]])])
-    report = jb.sensitivity(net, np.random.default_rng(0).normal(size=(1000, 2)), max_bytes=5000)
+    net = jb.Network([jb.Dense([[1e8 + 0.1, 1.0]])])
+    report = jb.sensitivity(net, np.random.default_rng(0).normal(size=(1000, 2)), replicates=0)
     assert_equal(report.std, [[0.0, 0.0]])
 
 
-def test_names_ranks_and_plain_numbers():
-    net = jb.Network([jb.Dense([[1.0, -5.0, 3.0]])], input_names=["a", "b", "c"])
-    report = jb.sensitivity(net, np.ones((2, 3)), output_names=["out"])
-    assert report.most_influential(0, 2) == [("b", 5.0, -5.0), ("c", 3.0, 3.0)]
-    assert report.to_dict()["out"]["b"] == {
-        "mean": -5.0,
-        "mean_absolute": 5.0,
-        "root_mean_square": 5.0,
-        "std": 0.0,
-    }
-    assert str(report).splitlines()[2].split() == ["out", "b", "5-", "c", "3+", "a", "1+"]
-    assert jb.sensitivity(net, np.ones((1, 3)), input_names=list("xyz")).input_names == (
-        "x",
-        "y",
-        "z",
+def test_a_small_spread_about_a_large_mean_is_seen():
+    """y = 1e6 x + 1e-3 sin x: sd(dy/dx) = 1e-3 / sqrt(2) on whole periods."""
+    net = jb.Network(
+        [
+            jb.Dense([[1.0], [1.0]]),
+            jb.Scale([1e-6, 1]),
+            jb.Elementwise("sin"),
+            jb.Dense([[1e12, 1e-3]]),
+        ]
+    )
+    X = 2 * np.pi * np.arange(1000)[:, None] / 1000
+    report = jb.sensitivity(net, X, replicates=0)
+    J = jb.jacobian(net, X)
+    assert_within(report.std, J.std(axis=0), 1e-9)
+    assert 0 < report.std[0, 0] < 1e-2
+
+
+def grid(values, n):
+    return np.stack(np.meshgrid(*[values] * n, indexing="ij"), axis=-1).reshape(-1, n)
+
+
+def test_sobol_indices_lie_below_their_bounds():
+    """Of y = sin x1 + 7 sin² x2 the indices are 1/2 and 49/8, over their sum.
+
+    x uniform on [-pi, pi]: the bounds are 4 E[(dy/dx)²]/Var = 4 (1/2) / Var and 4 (49/2) / Var.
+    Equidistant points integrate trigonometric polynomials exactly.
+    """
+    net = jb.Network(
+        [
+            jb.Dense([[1, 0], [0, 2]], [0, np.pi / 2], "sin"),  # sin² x = (1 - sin(2x + pi/2))/2
+            jb.Dense([[1, -3.5]], [3.5]),
+        ]
+    )
+    X = grid((np.arange(16) + 0.5) / 8 * np.pi - np.pi, 2)
+    report = jb.sensitivity(net, X, replicates=0)
+    total = 1 / 2 + 49 / 8
+    bound = report.sobol_bound("uniform", low=[-np.pi] * 2, high=[np.pi] * 2)
+    assert_within(bound, np.array([[2.0, 98.0]]) / total, 1e-12)
+    assert (bound >= np.array([[1 / 2, 49 / 8]]) / total).all()
+    # by default the ends are those of the data
+    inner = report.sobol_bound() / bound
+    assert_within(inner, np.full((1, 2), (15 / 16) ** 2), 1e-12)
+
+
+def test_for_normal_inputs_of_a_linear_network_the_bound_is_the_index():
+    """S_j = w_j² sd_j² / Var(y), on a full factorial, where inputs are uncorrelated."""
+    w = np.array([1.0, 2.0, -3.0])
+    net = jb.Network([jb.Dense(w[None])])
+    report = jb.sensitivity(net, grid(np.array([-1.0, 0.0, 1.0]), 3), replicates=0)
+    assert_within(report.sobol_bound("normal"), (w**2 / 14)[None], 1e-15)
+    assert_within(report.sobol_bound("normal", std=[1.0, 1, 1]), (w**2 * 1.5 / 14)[None], 1e-14)
+    assert_equal(report.statistic("sobol_normal"), report.sobol_bound("normal"))
+
+
+def test_a_ridge_function_has_one_active_direction(rng):
+    """H(x) = f(w·x): E[JᵀJ] is w wᵀ times a number; in standard units w * sd(x)."""
+    w = np.array([3.0, -4.0, 12.0]) / 13
+    net = jb.Network([jb.Dense([w, w], [0.0, 1.0], "tanh"), jb.Dense([[1.0, 2.0]])])
+    X = rng.normal(size=(100, 3)) * [1.0, 10.0, 0.1]
+    report = jb.sensitivity(net, X, replicates=0)
+    space = report.active_subspace()
+    assert_within(space.directions[:, 0], w, 1e-12)
+    assert_within(space.eigenvalues[1:], [0.0, 0.0], 1e-15)
+    standard = report.active_subspace("standard")
+    scaled = w * X.std(axis=0)
+    assert_within(standard.directions[:, 0], -scaled / np.linalg.norm(scaled), 1e-12)
+    assert_within(space.coordinates(X)[:, 0], X @ w, 1e-12)
+
+
+def test_kinks_are_counted_by_points():
+    """relu(x1 - x2) on a 5x5 grid of whole numbers: 5 points on the diagonal."""
+    net = jb.Network(
+        [jb.Dense([[1.0, -1.0], [1.0, 1.0]], [0.0, 100.0], "relu"), jb.Dense([[1, 1]])]
+    )
+    X = grid(np.arange(5.0), 2)
+    assert jb.sensitivity(net, X).kinks == {"at": 5, "near": 5}
+    assert jb.sensitivity(net, X, near=0.011).kinks == {"at": 5, "near": 13}
+    assert (
+        jb.sensitivity(NETWORKS["tanh hidden"], points(NETWORKS["tanh hidden"], 9)).kinks["at"] == 0
     )
 
 
+# --- shards ---------------------------------------------------------------------------------------
+
+
+@settings(max_examples=50)
+@given(st.data())
+def test_shards_of_an_exact_network_merge_to_the_whole_bit_for_bit(data):
+    """Whatever the split, and whichever comes first; intervals, sample and quantiles included."""
+    net = data.draw(jst.exact_networks(max_depth=2))
+    count = data.draw(st.integers(2, 9))
+    X = np.stack([data.draw(jst.whole_points(net)) for _ in range(count)])
+    cut = data.draw(st.integers(1, count - 1))
+    whole = jb.sensitivity(net, X, replicates=8)
+    left, right = (jb.sensitivity(net, part, replicates=8) for part in (X[:cut], X[cut:]))
+    assert everything(left.merge(right)) == everything(right.merge(left)) == everything(whole)
+    assert_equal(left.merge(right).sample.keys, whole.sample.keys)
+    shuffled = X[data.draw(st.permutations(range(count)))]
+    assert everything(jb.sensitivity(net, shuffled, replicates=8)) == everything(whole)
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_shards_of_any_network_merge_to_the_whole_given_its_jacobians(name):
+    """Pieces of one point each meet the same kernels however they are split: equal bit for bit."""
+    net = NETWORKS[name]
+    X = points(net, 20)
+    single = {"max_bytes": jb.plan(net).point_bytes, "replicates": 10}
+    whole = jb.sensitivity(net, X, **single)
+    a, b, c = (jb.sensitivity(net, part, **single) for part in (X[:3], X[3:4], X[4:]))
+    assert everything(a.merge(b).merge(c)) == everything(whole)
+    assert everything(c.merge(b.merge(a))) == everything(whole)
+    assert (
+        sum(jb.sensitivity(net, X, replicates=0).tally.norms.counts.values())
+        == whole.tally.norms.count
+        == 20
+    )
+
+
+def test_the_sample_is_some_of_the_points_each_at_most_once():
+    """The 500 points with the smallest keys, in their order; all of them, if there are fewer."""
+    net = NETWORKS["tanh hidden"]
+    X = points(net, 700)
+    sample = jb.sensitivity(net, X, replicates=0).sample
+    keys = np.sort(draws(X, None, 0)[0])
+    assert_equal(sample.keys, keys[:500])
+    assert len(np.unique(sample.x, axis=0)) == 500
+    assert_within(sample.y, net(sample.x), 1e-14)
+    assert_within(sample.J, jb.jacobian(net, sample.x), rounding(net, sample.J))
+    few = jb.sensitivity(net, X[:60], replicates=0).sample
+    assert_equal(np.sort(few.x, axis=0), np.sort(X[:60], axis=0))
+
+
+def test_shards_travel_between_processes():
+    net = NETWORKS["softmax output"]
+    X = points(net, 10)
+    a, b = jb.sensitivity(net, X[:4]), jb.sensitivity(net, X[4:])
+    there = pickle.loads(pickle.dumps(b))
+    assert everything(a.merge(there)) == everything(a.merge(b))
+
+
 @pytest.mark.parametrize(
-    ("X", "names", "message"),
+    ("change", "message"),
     [
-        (np.ones((0, 3)), None, r"B > 0, but got \(0, 3\)"),
-        (np.ones(3), None, r"expected points \(B, n\)"),
-        (np.ones((2, 3)), ["a"], "input_names: expected 3 names, but got 1"),
+        ({"replicates": 5}, "differ in replicates"),
+        ({"inputs": [0, 1]}, "differ in inputs"),
+        ({"outputs": ["y2"]}, "differ in outputs"),
+        ({"output_names": ["a", "b"]}, "differ in outputs"),
+        ({"near": 0.1}, "differ in near"),
+        ({"subspace": False}, "differ in subspace"),
+        ({"singular_values": False}, "differ in subspace and singular_values"),
     ],
 )
-def test_bad_data_sets_are_refused(X, names, message):
-    with pytest.raises(jb.ShapeError, match=message):
-        jb.sensitivity(jb.Network.random([3, 2], seed=0), X, input_names=names)
+def test_other_questions_do_not_merge(change, message):
+    net, X = jb.Network.random([3, 2], seed=0), np.eye(3)
+    with pytest.raises(ValueError, match=message):
+        jb.sensitivity(net, X).merge(jb.sensitivity(net, X, **change))
+
+
+def test_other_networks_do_not_merge():
+    one, other = (jb.sensitivity(jb.Network.random([3, 2], seed=s), np.eye(3)) for s in (0, 1))
+    with pytest.raises(ValueError, match="differ in network"):
+        one.merge(other)
+    with pytest.raises(TypeError, match="expected a Sensitivity, but got dict"):
+        one.merge({})
+
+
+# --- intervals ------------------------------------------------------------------------------------
+
+
+def test_weights_are_poisson(rng):
+    """P(w = k) = 1/(e k!); each share of 20,000 draws within five of its standard deviations."""
+    weights = draws(rng.normal(size=(1000, 2)), None, replicates=20)[1]
+    assert_equal(weights[0], np.ones(1000))
+    for k, factorial in enumerate([1, 1, 2, 6, 24]):
+        p = np.exp(-1) / factorial
+        share = (weights[1:] == k).mean()
+        assert_within(share, p, 5 * np.sqrt(p * (1 - p) / 20_000))
+
+
+def test_a_point_keeps_its_draws_wherever_it_is(rng):
+    X = rng.normal(size=(10, 3))
+    keys, weights = draws(X, None, 7)
+    for part in (slice(0, 4), slice(4, 10), [3, 1]):
+        assert_equal(draws(X[part], None, 7)[0], keys[part])
+        assert_equal(draws(X[part], None, 7)[1], weights[:, part])
+    assert_equal(draws(X, None, 3)[1], weights[:4])
+    assert_equal(draws(np.float32(X), None, 7)[1], draws(np.float32(X).astype(float), None, 7)[1])
+    assert_equal(draws(np.array([[-0.0]]), None, 7)[1], draws(np.array([[0.0]]), None, 7)[1])
+
+
+def test_rows_that_repeat_need_ids():
+    """Equal rows share their draws; ids give each its own, and the interval its right width."""
+    net = jb.Network([jb.Dense([[1.0]], activation="square")])
+    X = np.repeat([[1.0], [2.0]], 200, axis=0)
+    tied = np.subtract(*jb.sensitivity(net, X).interval("mean"))
+    free = np.subtract(*jb.sensitivity(net, X, ids=np.arange(400)).interval("mean"))
+    assert abs(free) < abs(tied) / 3
+
+
+def test_intervals_are_as_wide_as_the_normal_ones():
+    """Of y = x²/2, dy/dx = x: the mean of N normal points has sd 1/sqrt(N).
+
+    1000 replicates know a 2.5 % quantile to 0.084 standard deviations, so the width of 3.92 of them
+    to 3 %; the sample's own deviation adds 1/sqrt(2N), 2 %; five of their sum are allowed.
+    """
+    net = jb.Network([jb.Dense([[np.sqrt(0.5)]], activation="square")])
+    X = np.random.default_rng(3).normal(size=(1000, 1))
+    low, high = jb.sensitivity(net, X, replicates=1000).interval("mean")
+    assert_within((high - low)[0, 0], 2 * 1.96 / np.sqrt(1000), 5 * 0.037 * 3.92 / np.sqrt(1000))
+    wide = np.subtract(*jb.sensitivity(net, X).interval("mean", confidence=0.99))
+    narrow = np.subtract(*jb.sensitivity(net, X).interval("mean", confidence=0.5))
+    assert abs(wide) > abs(narrow)
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    """90 % intervals of 200 data sets cover the mean 180 times, give or take five sd of 4.2."""
+    net = jb.Network([jb.Dense([[np.sqrt(0.5)]], activation="square")])
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        X = rng.normal(size=(100, 1))
+        low, high = jb.sensitivity(net, X, replicates=100, subspace=False).interval("mean", 0.9)
+        covered += int(low[0, 0] <= 0 <= high[0, 0])
+    assert 180 - 21 <= covered <= 180 + 21
+
+
+@pytest.mark.parametrize("name", sorted(STATISTICS))
+def test_every_statistic_has_an_interval_about_it(name):
+    net = NETWORKS["tanh hidden"]
+    report = jb.sensitivity(net, points(net, 300))
+    low, high = report.interval(name, 0.99)
+    assert low.shape == report.statistic(name).shape == (3, 4)
+    assert (low <= report.statistic(name)).all()
+    assert (report.statistic(name) <= high).all()
+
+
+# --- labels and plain numbers ---------------------------------------------------------------------
+
+
+def named():
+    net = jb.Network([jb.Dense([[1.0, -5.0, 3.0]])], input_names=["a", "b", "c"])
+    units = {"out": "kW", "b": "m/s", "c": "K"}
+    return jb.sensitivity(net, np.eye(3) + 1, output_names=["out"], units=units, replicates=5)
+
+
+def test_names_ranks_and_plain_numbers():
+    report = named()
+    assert report.most_influential(0, 2) == [("b", 5.0, -5.0), ("c", 3.0, 3.0)]
+    found = report.to_dict()["out"]["b"]
+    assert {k: found[k] for k in ("mean", "mean_low", "mean_absolute", "std", "rank")} == {
+        "mean": -5.0,
+        "mean_low": -5.0,
+        "mean_absolute": 5.0,
+        "std": 0.0,
+        "rank": 1.0,
+    }
+    assert str(report).splitlines()[2].split() == ["out", "b", "5-", "c", "3+", "a", "1+"]
+    assert repr(report) == "Sensitivity of 1 outputs to 3 inputs over 3 points"
+
+
+def test_units_of_a_derivative_are_a_quotient():
+    report = named()
+    assert [report.unit(0, j) for j in range(3)] == ["kW", "kW / (m/s)", "kW / K"]
+
+
+def test_json_is_strict_and_complete():
+    """An output that is 0 somewhere has no elasticity: null, since JSON has no NaN."""
+    net = jb.Network([jb.Dense([[1.0, 2.0]])])
+    report = jb.sensitivity(net, [[0.0, 0.0], [1.0, 1.0]])
+    found = json.loads(report.to_json(), parse_constant=lambda text: pytest.fail(text))
+    assert found["derivatives"]["y1"]["x1"]["elasticity"] is None
+    assert found["derivatives"]["y1"]["x2"]["mean"] == 2.0
+    assert found["points"] == 2
+    assert found["norm_quantiles"]["1.0"] == pytest.approx(np.sqrt(5), rel=1e-15)
+
+
+def test_data_frame_has_a_row_for_every_pair():
+    frame = named().to_dataframe()
+    assert frame.shape[0] == 3
+    assert list(frame["input"]) == ["a", "b", "c"]
+    assert frame.set_index(["output", "input"]).loc[("out", "c"), "mean"] == 3.0
+
+
+def test_data_frame_says_which_extra_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r'pip install "jacobians\[pandas\]"'):
+        named().to_dataframe()
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [([2, 0], [1]), (["x3", "x1"], ["y2"]), ("x3", 1)])
+def test_a_selection_is_a_part_of_the_whole(inputs, outputs):
+    net = jb.Network.random([4, 5, 3], seed=0)
+    X = points(net, 20)
+    whole = jb.sensitivity(net, X)
+    part = jb.sensitivity(net, X, inputs=inputs, outputs=outputs)
+    rows, columns = np.array(part.outputs), np.array(part.inputs)
+    assert part.input_names == tuple(f"x{j + 1}" for j in columns)
+    assert_equal(part.mean, whole.mean[rows][:, columns])
+    assert_equal(part.interval("std"), [end[rows][:, columns] for end in whole.interval("std")])
+
+
+# --- one pass -------------------------------------------------------------------------------------
+
+
+def test_batches_from_an_iterator_are_one_data_set():
+    net = jb.Network([jb.Dense([[1.0, 2.0]], activation="square")])
+    X = np.arange(40.0).reshape(20, 2)
+    assert everything(jb.sensitivity(net, iter([X[:7], X[7:8], X[8:]]))) == everything(
+        jb.sensitivity(net, X)
+    )
+
+
+def test_memory_does_not_grow_with_the_points():
+    net = jb.Network.random([6, 8, 2], seed=0)
+
+    def peak(batches):
+        rng = np.random.default_rng(0)
+        tracemalloc.start()
+        jb.sensitivity(net, (rng.normal(size=(500, 6)) for _ in range(batches)), replicates=20)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(2)
+    assert peak(20) < 1.2 * peak(2)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_is_shown_on_demand_and_on_standard_error_alone(monkeypatch, capsys):
+    net, X = jb.Network.random([3, 2], seed=0), np.eye(3)
+    jb.sensitivity(net, X, progress=True)
+    seen = capsys.readouterr()
+    assert "3/3" in seen.err
+    assert seen.out == ""
+    jb.sensitivity(net, X)  # not a terminal
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr", Terminal())
+    jb.sensitivity(net, X)  # a terminal, but nothing to wait for
+    assert sys.stderr.getvalue() == ""
+
+
+def test_progress_is_silent_where_tqdm_is_absent(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr("sys.stderr", Terminal())
+    net, X = jb.Network.random([3, 2], seed=0), np.eye(3)
+    assert jb.sensitivity(net, X).count == 3
+    assert sys.stderr.getvalue() == ""
+    with pytest.raises(ImportError, match=r"progress=True needs tqdm: pip install"):
+        jb.sensitivity(net, X, progress=True)
+
+
+# --- quantiles ------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(0, 1e300), min_size=1), st.floats(0, 1))
+def test_a_quantile_is_within_a_sixtyfourth(numbers, share):
+    """Relative to a number of that rank; below 1e-300 everything may count as it likes."""
+    numbers = np.array([x for x in numbers if x == 0 or x > 1e-300] or [1.0])
+    found = Histogram().add(numbers[:3]).merge(Histogram().add(numbers[3:])).quantile(share)
+    wanted = np.sort(numbers)[int(share * (len(numbers) - 1))]
+    assert_within(found, wanted, wanted / 64)
+
+
+def test_a_histogram_counts_what_lies_between_its_edges(rng):
+    numbers = rng.lognormal(size=500)
+    edges, counts = Histogram().add(numbers).edges_and_counts()
+    assert_equal(counts, np.histogram(numbers, edges)[0])
+    assert (np.diff(edges) / edges[:-1] <= 1 / 32).all()
+
+
+# --- at the door ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"X": np.ones((0, 3))}, jb.ShapeError, r"B > 0, but got \(0, 3\)"),
+        ({"X": np.ones(3)}, jb.ShapeError, r"expected points \(B, n\)"),
+        ({"X": iter([])}, jb.ShapeError, "B > 0, but got none"),
+        ({"X": iter([np.ones(3)])}, jb.ShapeError, r"expected batches \(B, n\), but got \(3,\)"),
+        ({"X": [[1, 2, np.nan]]}, jb.NotFiniteError, r"X\[0:\]\[0, 2\] is nan"),
+        ({"input_names": ["a"]}, jb.ShapeError, "input_names: expected 3 names, but got 1"),
+        ({"input_names": ["a", "b", "a"]}, ValueError, "'a' stands for two"),
+        ({"inputs": ["z"]}, ValueError, "inputs: 'z' is not one of x1, x2, x3"),
+        ({"outputs": [2]}, ValueError, "outputs: expected numbers below 2, but got 2"),
+        ({"outputs": []}, ValueError, "outputs: expected some, each once"),
+        ({"inputs": [1, "x2"]}, ValueError, "inputs: expected some, each once"),
+        ({"units": {"z": "m"}}, ValueError, "units: no input or output is called 'z'"),
+        ({"replicates": -1}, ValueError, "replicates: expected at least 0"),
+        ({"replicates": 10**8}, jb.TooLargeError, "fewer replicates, or select"),
+        ({"near": -1}, ValueError, "near: expected a number of at least 0"),
+        ({"ids": [1.5, 2.5]}, jb.ShapeError, "ids: expected 2 whole numbers, but got float64"),
+        ({"X": iter([np.ones((2, 3))]), "ids": [1, 2]}, ValueError, "not with an iterator"),
+    ],
+)
+def test_bad_data_sets_are_refused(arguments, error, message):
+    arguments = {"X": np.ones((2, 3)), **arguments}
+    with pytest.raises(error, match=message):
+        jb.sensitivity(jb.Network.random([3, 2], seed=0), **arguments)
+
+
+def test_squares_out_of_range_are_refused():
+    with pytest.raises(jb.NotFiniteError, match="the square of a derivative leaves the range"):
+        jb.sensitivity(jb.Network([jb.Dense([[1e200]])]), [[0.0]])
+
+
+def test_many_inputs_need_no_subspace():
+    net = jb.Network.random([9000, 1], seed=0)
+    with pytest.raises(jb.TooLargeError, match="Say subspace=False"):
+        jb.sensitivity(net, np.zeros((1, 9000)))
+    assert jb.sensitivity(net, np.zeros((1, 9000)), subspace=False).mean.shape == (1, 9000)
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        (lambda r: r.interval("mean"), "made with replicates=0"),
+        (lambda r: r.interval("mean", confidence=95), "between 0 and 1"),
+        (lambda r: r.statistic("median"), "expected one of mean, .* but got 'median'"),
+        (lambda r: r.sobol_bound("cauchy"), "expected 'uniform' or 'normal', not 'cauchy'"),
+        (lambda r: r.sobol_bound("normal", std=[1.0]), r"expected shape \(3,\), but got \(1,\)"),
+        (lambda r: r.active_subspace(), "made with subspace=False"),
+        (lambda r: r.norm_quantile(0.5), "made with singular_values=False"),
+        (lambda r: r.norm_quantile(2), "expected 0 to 1, but got 2"),
+    ],
+)
+def test_questions_that_have_no_answer_are_refused(question, message):
+    net = jb.Network.random([3, 2], seed=0)
+    report = jb.sensitivity(net, np.eye(3), replicates=0, subspace=False, singular_values=False)
+    with pytest.raises(ValueError, match=message):
+        question(report)
+
+
+def test_units_of_the_active_subspace_are_checked():
+    report = jb.sensitivity(jb.Network.random([3, 2], seed=0), np.eye(3))
+    with pytest.raises(ValueError, match="expected 'original' or 'standard', not 'metric'"):
+        report.active_subspace("metric")

@@ -1,0 +1,125 @@
+"""Error bars on predictions: the covariance of the inputs, pushed through the Jacobian.
+
+The delta method: if the inputs scatter about x with covariance S, then to first order the outputs
+scatter about H(x) with covariance
+
+    J S Jᵀ,        J = dH/dx at x.
+
+Exact for a linear network; else good as long as the Jacobian hardly changes over the scatter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from jacobians._checks import Array, ShapeError, as_floats, as_points
+from jacobians.engine import value_and_jacobian
+from jacobians.network import Network
+from jacobians.planning import plan
+from jacobians.sensitivities.bootstrap import as_confidence
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorBars:
+    """Predictions with their covariance, to first order.
+
+    Attributes
+    ----------
+    value : array, shape (m,) or (B, m)
+    covariance : array, shape (m, m) or (B, m, m)
+    """
+
+    value: Array
+    covariance: Array
+
+    @property
+    def std(self) -> Array:
+        """Standard deviation of every output, shape (m,) or (B, m)."""
+        return np.sqrt(np.diagonal(self.covariance, axis1=-2, axis2=-1))
+
+    def interval(self, confidence: float = 0.95) -> tuple[Array, Array]:
+        """Return ``value - z std`` and ``value + z std``, as if the outputs were normal."""
+        level = as_confidence(confidence, "ErrorBars.interval: confidence")
+        reach = NormalDist().inv_cdf((1 + level) / 2) * self.std
+        return self.value - reach, self.value + reach
+
+
+def error_bars(
+    net: Network, X: Any, *, std: Any = None, covariance: Any = None, max_bytes: int | None = None
+) -> ErrorBars:
+    """Push the uncertainty of the inputs through the network, by the delta method.
+
+    Parameters
+    ----------
+    net : Network
+    X : array, shape (n,) or (B, n)
+    std : array, shape (n,) or (B, n), optional
+        Standard deviations of independent inputs, for all points or for each.
+    covariance : array, shape (n, n) or (B, n, n), optional
+        In place of ``std``.
+    max_bytes : int, optional
+        Budget for temporary memory; the Jacobians of all points do not have to fit.
+
+    Returns
+    -------
+    ErrorBars
+        Symmetric to the last bit, with variances of at least 0, in the dtype of the network.
+
+    Raises
+    ------
+    ValueError
+        If neither or both are given, or a covariance is not symmetric positive semidefinite.
+
+    >>> net = Network.random([2, 3, 1], seed=0)
+    >>> bars = error_bars(net, np.zeros((5, 2)), std=[0.1, 0.2])
+    >>> bars.value.shape, bars.covariance.shape, bars.std.shape
+    ((5, 1), (5, 1, 1), (5, 1))
+    """
+    x = as_points(X, net.widths[0], "error_bars: X", net.dtype)
+    points = np.atleast_2d(x)
+    B, m, n = len(points), net.widths[-1], net.widths[0]
+    scatter = _scatter(std, covariance, n, B, x.ndim, net.dtype)
+    value, pushed = np.empty((B, m), net.dtype), np.empty((B, m, m), net.dtype)
+    chosen = plan(net, max(B, 1), max_bytes=max_bytes)
+    for start in range(0, B, chosen.piece):
+        rows = slice(start, start + chosen.piece)
+        value[rows], J = value_and_jacobian(net, points[rows], plan=chosen)
+        here = scatter if len(scatter) == 1 else scatter[rows]
+        right = J * here[:, None, :] ** 2 if here.ndim == 2 else J @ here
+        product = right @ np.swapaxes(J, 1, 2)
+        pushed[rows] = (product + np.swapaxes(product, 1, 2)) / 2
+    each = np.arange(m)
+    pushed[:, each, each] = np.maximum(pushed[:, each, each], 0)
+    return ErrorBars(value[0], pushed[0]) if x.ndim == 1 else ErrorBars(value, pushed)
+
+
+def _scatter(std: Any, covariance: Any, n: int, B: int, ndim: int, dtype: Any) -> Array:
+    """Return standard deviations (1 or B, n), or covariances (1 or B, n, n)."""
+    if (std is None) == (covariance is None):
+        raise ValueError("error_bars: expected either std or covariance.")
+    name, shape = ("std", (n,)) if covariance is None else ("covariance", (n, n))
+    given = as_floats(std if covariance is None else covariance, f"error_bars: {name}", dtype=dtype)
+    if given.shape != shape and (ndim == 1 or given.shape != (B, *shape)):
+        also = "" if ndim == 1 else f" or {(B, *shape)}"
+        raise ShapeError(
+            f"error_bars: {name}: expected shape {shape}{also}, but got {given.shape}."
+        )
+    if name == "std" and (given < 0).any():
+        raise ValueError("error_bars: std: expected standard deviations of at least 0.")
+    if name == "covariance":
+        _require_covariance(given)
+    return given[None] if given.shape == shape else given
+
+
+def _require_covariance(S: Array) -> None:
+    # what a covariance computed in this dtype may be off by
+    slack = 100 * np.finfo(S.dtype).eps * np.abs(S).max(initial=0.0) * S.shape[-1]
+    if np.abs(S - np.swapaxes(S, -2, -1)).max(initial=0.0) > slack:
+        raise ValueError("error_bars: covariance: is not symmetric.")
+    lowest = np.linalg.eigvalsh(S).min(initial=0.0)
+    if lowest < -slack:
+        raise ValueError(f"error_bars: covariance: has a negative eigenvalue, {lowest:.3g}.")

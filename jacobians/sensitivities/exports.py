@@ -1,0 +1,90 @@
+"""A record as dictionaries, JSON and a data frame.
+
+Every number comes with the names of its input and output, and the four statistics of the derivative
+itself with the ends of their confidence intervals.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jacobians._checks import Array, missing_extra
+from jacobians.sensitivities.measures import STATISTICS
+
+INTERVALS = ("mean", "mean_absolute", "root_mean_square", "std")  # shown with their intervals
+QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
+
+
+def derivatives(record: Any, confidence: float) -> dict[str, dict[str, dict[str, float]]]:
+    """Return ``{output: {input: {statistic: value}}}``."""
+    columns: dict[str, Array] = {}
+    for name in STATISTICS:
+        columns[name] = record.statistic(name)
+        if name in INTERVALS and record.replicates:
+            columns[f"{name}_low"], columns[f"{name}_high"] = record.interval(name, confidence)
+    for name in ("minimum", "maximum", "elasticity", "elasticity_at_means"):
+        columns[name] = getattr(record, name)
+    return {
+        output: {
+            given: {what: float(values[i, j]) for what, values in columns.items()}
+            for j, given in enumerate(record.input_names)
+        }
+        for i, output in enumerate(record.output_names)
+    }
+
+
+def summary(record: Any, confidence: float) -> dict[str, Any]:
+    """Return everything as plain dictionaries, lists and numbers; what is not a number is None."""
+    found: dict[str, Any] = {
+        "network": str(record.network),
+        "points": record.count,
+        "inputs": list(record.input_names),
+        "outputs": list(record.output_names),
+        "units": dict(record.units),
+        "bootstrap": {"replicates": record.replicates, "confidence": confidence},
+        "derivatives": derivatives(record, confidence),
+        "kinks": {**record.kinks, "near_means_within": record.near},
+    }
+    if record.tally.singular_range.size:
+        found["singular_values"] = {k: v.tolist() for k, v in record.singular_values.items()}
+        found["norm_quantiles"] = {str(q): record.norm_quantile(q) for q in QUANTILES}
+    if record.tally.sums["JᵀJ"].top.size:
+        space = record.active_subspace()
+        found["active_subspace"] = {
+            "eigenvalues": space.eigenvalues.tolist(),
+            "first_directions": space.directions[:, :3].T.tolist(),
+        }
+    cleaned: dict[str, Any] = _plain(found)
+    return cleaned
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def to_json(record: Any, confidence: float) -> str:
+    """Return the summary as JSON."""
+    import json
+
+    found = summary(record, confidence)
+    return json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def to_dataframe(record: Any, confidence: float) -> Any:
+    """Return one row per output and input, one column per statistic."""
+    try:
+        import pandas
+    except ImportError as err:
+        raise missing_extra("pandas", "pandas", "to_dataframe") from err
+    rows = [
+        {"output": output, "input": given, **values}
+        for output, of_inputs in derivatives(record, confidence).items()
+        for given, values in of_inputs.items()
+    ]
+    return pandas.DataFrame(rows)

@@ -1,0 +1,262 @@
+"""One pass over a data set, in pieces of bounded memory.
+
+Each piece is traced once; the trace gives values, Jacobians and kinks.  What is kept of them is the
+tally, which does not grow with the number of points.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jacobians._checks import (
+    Array,
+    ShapeError,
+    TooLargeError,
+    as_count,
+    as_nonnegative,
+    as_points,
+    missing_extra,
+    readable_bytes,
+)
+from jacobians.engine import jacobian_at
+from jacobians.network import Network
+from jacobians.planning import Plan, plan
+from jacobians.sensitivities.bootstrap import draws
+from jacobians.sensitivities.exact_sums import PLACES
+from jacobians.sensitivities.record import Sensitivity, as_names
+from jacobians.sensitivities.tally import Piece, Tally
+from jacobians.tracing import Trace, trace
+
+STATE_BYTES = 2**30  # what the sums may take
+MOST_POINTS = 2**18  # of one piece; see exact_sums
+
+
+def sensitivity(
+    net: Network,
+    X: Any,
+    *,
+    inputs: Sequence[int | str] | None = None,
+    outputs: Sequence[int | str] | None = None,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    units: Mapping[str, str] | None = None,
+    replicates: int = 200,
+    ids: Any = None,
+    near: float = 1e-6,
+    subspace: bool = True,
+    singular_values: bool = True,
+    max_bytes: int | None = None,
+    progress: bool | None = None,
+) -> Sensitivity:
+    """Sum up the Jacobians of a data set in one pass.
+
+    Jacobians are computed in the dtype of the network; everything after that is float64.
+
+    Parameters
+    ----------
+    net : Network
+    X : array, shape (B, n_0), B at least 1; or an iterator over such arrays
+        An iterator, of batches read from a disk say, is gone through once.
+    inputs, outputs : sequence of int or str, optional
+        Which ones, by number from 0 or by name; the other inputs count as held.
+    input_names, output_names : sequence of str, optional
+        Of all inputs and outputs.  By default those of the network, else x1, x2, ... and y1, y2.
+    units : dict of str to str, optional
+        Units of inputs and outputs by name, for tables and pictures.
+    replicates : int
+        Bootstrap replicates for the intervals; 0 for none.
+    ids : array of int, shape (B,), optional
+        A number for every point, which then decides its draws in place of its entries: say it if
+        rows repeat (see ``jacobians.sensitivities.bootstrap``).
+    near : float
+        A point counts as near a kink if a preactivation is within this share of the largest of its
+        layer.
+    subspace, singular_values : bool
+        Whether to sum up ``JᵀJ``, and to compute the singular values of every J.
+    max_bytes : int, optional
+        Budget for the memory of a piece, 64 MiB unless said.
+    progress : bool, optional
+        Whether to show a bar on standard error.  By default only on a terminal, if tqdm is there,
+        after a second.
+
+    Returns
+    -------
+    Sensitivity
+
+    Raises
+    ------
+    ShapeError, TypeError, NotFiniteError
+        If ``X`` does not fit the network.
+    TooLargeError
+        If the sums would take more than 1 GiB, before anything is computed.
+
+    >>> net = Network.random([3, 5, 2], seed=0)
+    >>> found = sensitivity(net, np.eye(3))
+    >>> found.mean.shape, found.count, found.input_names
+    ((2, 3), 3, ('x1', 'x2', 'x3'))
+    >>> halves = sensitivity(net, np.eye(3)[:1]).merge(sensitivity(net, np.eye(3)[1:]))
+    >>> bool(abs(halves.mean - found.mean).max() < 1e-15)
+    True
+    """
+    every_input = as_names(input_names or net.input_names, net.widths[0], "x", "input_names")
+    every_output = as_names(output_names or net.output_names, net.widths[-1], "y", "output_names")
+    columns = _chosen(inputs, every_input, "inputs")
+    rows = _chosen(outputs, every_output, "outputs")
+    R = as_count(replicates, "sensitivity: replicates", at_least=0)
+    _refuse_large_sums(len(rows), len(columns), R, subspace)
+    budget = plan(net, MOST_POINTS, max_bytes=max_bytes)
+    near = as_nonnegative(near, "sensitivity: near")
+    tally = Tally.empty(len(rows), len(columns), R, subspace, singular_values)
+    size = _piece_size(budget, len(rows) * len(columns), R)
+    pieces = _pieces(net, X, ids, size)
+    show, close = _progress(progress, None if isinstance(X, Iterator) else len(X))
+    try:
+        for x, labels in pieces:
+            seen = trace(net, x)
+            J = np.broadcast_to(jacobian_at(seen, budget), (len(x), *_shape(net)))
+            keys, weights = draws(x, labels, R)
+            at, close_by = _kinks(seen, 0.0), _kinks(seen, near)
+            tally = tally.add(
+                Piece(
+                    x[:, columns].astype(np.float64),
+                    seen.output[:, rows].astype(np.float64),
+                    J[:, rows][:, :, columns].astype(np.float64),
+                    keys,
+                    weights,
+                    at,
+                    close_by,
+                )
+            )
+            show(len(x))
+    finally:
+        close()
+    if not tally.count:
+        raise ShapeError("sensitivity: X: expected points (B, n) with B > 0, but got none.")
+    return Sensitivity(
+        net,
+        tuple(every_input[j] for j in columns),
+        tuple(every_output[i] for i in rows),
+        tuple(columns),
+        tuple(rows),
+        _known_units(units, (*every_input, *every_output)),
+        near,
+        tally,
+    )
+
+
+def _shape(net: Network) -> tuple[int, int]:
+    return net.widths[-1], net.widths[0]
+
+
+def _chosen(chosen: Sequence[int | str] | None, names: tuple[str, ...], where: str) -> list[int]:
+    """Return the numbers of the chosen inputs or outputs, each once."""
+    if chosen is None:
+        return list(range(len(names)))
+    if isinstance(chosen, (str, int)):
+        chosen = [chosen]
+    found = []
+    for one in chosen:
+        if isinstance(one, str):
+            if one not in names:
+                known = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+                raise ValueError(f"sensitivity: {where}: {one!r} is not one of {known}.")
+            found.append(names.index(one))
+        else:
+            number = as_count(one, f"sensitivity: {where}", at_least=0)
+            if number >= len(names):
+                raise ValueError(
+                    f"sensitivity: {where}: expected numbers below {len(names)}, but got {number}."
+                )
+            found.append(number)
+    if not found or len(set(found)) < len(found):
+        raise ValueError(f"sensitivity: {where}: expected some, each once, but got {chosen!r:.80}.")
+    return found
+
+
+def _known_units(units: Mapping[str, str] | None, names: tuple[str, ...]) -> dict[str, str]:
+    for name in units or {}:
+        if name not in names:
+            raise ValueError(f"sensitivity: units: no input or output is called {name!r}.")
+    return dict(units or {})
+
+
+def _refuse_large_sums(m: int, n: int, replicates: int, subspace: bool) -> None:
+    bootstrap = 3 * PLACES * 8 * (replicates + 1) * m * n
+    squares = PLACES * 4 * n * (n + 1) if subspace else 0
+    for size, what, way_out in (
+        (bootstrap, f"the sums of {replicates} replicates", "Ask for fewer replicates, or select"),
+        (squares, "the sum of JᵀJ", "Say subspace=False, or select"),
+    ):
+        if size > STATE_BYTES:
+            raise TooLargeError(
+                f"sensitivity: {what} of a {m}x{n} Jacobian take {readable_bytes(size)}, over the "
+                f"limit of {readable_bytes(STATE_BYTES)}. {way_out} inputs and outputs."
+            )
+
+
+def _piece_size(chosen: Plan, entries: int, replicates: int) -> int:
+    """Return how many points at a time: trace and products, then some twenty arrays like J."""
+    point = chosen.point_bytes + 160 * entries + 32 * replicates
+    return max(1, min(chosen.piece, chosen.max_bytes // point, MOST_POINTS))
+
+
+def _pieces(net: Network, X: Any, ids: Any, size: int) -> Iterator[tuple[Array, Array | None]]:
+    """Go through the points a few at a time, with their ids, checking each piece at the door."""
+    if isinstance(X, Iterator):
+        if ids is not None:
+            raise ValueError("sensitivity: ids: not with an iterator of batches.")
+        batches, labels = X, None
+    else:
+        shape = np.shape(X)
+        if len(shape) != 2 or not shape[0]:
+            raise ShapeError(f"sensitivity: X: expected points (B, n) with B > 0, but got {shape}.")
+        batches, labels = iter([X]), _as_ids(ids, shape[0])
+    for batch in batches:
+        if len(np.shape(batch)) != 2:
+            raise ShapeError(f"sensitivity: X: expected batches (B, n), but got {np.shape(batch)}.")
+        for start in range(0, len(batch), size):
+            rows = slice(start, start + size)
+            x = as_points(batch[rows], net.widths[0], f"sensitivity: X[{start}:]", net.dtype)
+            yield x, None if labels is None else labels[rows]
+
+
+def _as_ids(ids: Any, count: int) -> Any:
+    if ids is None:
+        return None
+    found = np.asarray(ids)
+    if found.dtype.kind not in "iu" or found.shape != (count,):
+        raise ShapeError(
+            f"sensitivity: ids: expected {count} whole numbers, but got {found.dtype} of shape "
+            f"{found.shape}."
+        )
+    return found
+
+
+def _kinks(seen: Trace, near: float) -> int:
+    """Count the points with a preactivation at a kink, or within a share of the layer's largest."""
+    hit = np.zeros(seen.batch, bool)
+    for layer, z in zip(seen.network.layers, seen.preactivations, strict=True):
+        for at in layer.activation.kinks:
+            distance = near * np.abs(z).max(axis=1, keepdims=True)
+            hit |= (np.abs(z - at) <= distance).any(axis=1)
+    return int(hit.sum())
+
+
+def _progress(
+    show: bool | None, total: int | None
+) -> tuple[Callable[[int], Any], Callable[[], Any]]:
+    """Return what to call after each piece and at the end; nothing happens where none is wanted."""
+    if show or (show is None and sys.stderr is not None and sys.stderr.isatty()):
+        try:
+            from tqdm import tqdm
+        except ImportError as err:
+            if show:
+                raise missing_extra("tqdm", "progress", "progress=True") from err
+        else:
+            bar = tqdm(total=total, unit=" points", delay=0 if show else 1, file=sys.stderr)
+            return bar.update, bar.close
+    return lambda _: None, lambda: None

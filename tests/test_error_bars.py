@@ -1,0 +1,93 @@
+"""The delta method: J S Jᵀ, against exact propagation and random draws."""
+
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from claims import assert_equal, assert_within
+from hypothesis import given
+from hypothesis import strategies as st
+from zoo import NETWORKS, points, whole
+
+import jacobians as jb
+from jacobians import strategies as jst
+
+
+def test_a_linear_network_is_exact():
+    """Cov(A x + b) = A S Aᵀ, in whole numbers bit for bit."""
+    A, L = whole(2, 3), whole(3, 3)
+    net, S = jb.Network([jb.Dense(A, whole(2))]), L @ L.T
+    bars = jb.error_bars(net, whole(3), covariance=S)
+    assert_equal(bars.covariance, A @ S @ A.T)
+    assert_equal(bars.std, np.sqrt(np.diag(A @ S @ A.T)))
+
+
+@given(st.data())
+def test_pieces_and_ways_to_say_it_do_not_matter(data):
+    """Standard deviations are a diagonal covariance; one point is a batch of one."""
+    net = data.draw(jst.exact_networks(max_depth=2))
+    X = np.stack([data.draw(jst.whole_points(net)) for _ in range(3)])
+    std = data.draw(st.lists(st.integers(0, 3), min_size=len(X[0]), max_size=len(X[0])))
+    by_std = jb.error_bars(net, X, std=std)
+    by_covariance = jb.error_bars(net, X, covariance=np.diag(np.square(std)))
+    each = [jb.error_bars(net, x, std=std) for x in X]
+    per_point = jb.error_bars(net, X, std=np.tile(std, (3, 1)))
+    small = jb.error_bars(net, X, std=std, max_bytes=jb.plan(net).point_bytes)
+    for other in (by_covariance, per_point, small):
+        assert_equal(other.covariance, by_std.covariance)
+        assert_equal(other.value, net(X))
+    assert_equal(np.stack([bars.covariance for bars in each]), by_std.covariance)
+    assert_equal(by_std.covariance, np.swapaxes(by_std.covariance, 1, 2))
+
+
+@pytest.mark.parametrize("name", ["softmax output", "scales and elementwise layers", "deep"])
+def test_small_scatter_agrees_with_random_draws(name, rng):
+    """Of a smooth network at scatter 1e-4, against the covariance of 40,000 draws.
+
+    A sample variance of N draws has relative error sqrt(2/N) = 0.7 %; five of those are allowed,
+    relative to the standard deviations of the two outputs.  What the tangent leaves out is below:
+    a relative 1e-4 or so.
+    """
+    net, x = NETWORKS[name], points(NETWORKS[name], 1)[0]
+    n = len(x)
+    L = np.tril(rng.normal(size=(n, n))) * 1e-4
+    bars = jb.error_bars(net, x, covariance=L @ L.T)
+    drawn = np.cov(net(x + rng.standard_normal((40_000, n)) @ L.T).T)
+    assert_within(drawn, bars.covariance, 5 * np.sqrt(2 / 40_000) * np.outer(bars.std, bars.std))
+
+
+def test_intervals_are_those_of_the_normal_distribution():
+    net = jb.Network([jb.Dense([[2.0]])])
+    bars = jb.error_bars(net, [1.0], std=[0.5])
+    low, high = bars.interval(0.9)
+    z = NormalDist().inv_cdf(0.95)
+    assert_equal((low, high), ([2.0 - z], [2.0 + z]))
+
+
+def test_float32_stays_float32():
+    net = jb.Network.random([3, 4, 2], seed=0, dtype=np.float32)
+    bars = jb.error_bars(net, np.zeros((5, 3)), std=[1, 2, 3])
+    assert bars.value.dtype == bars.covariance.dtype == bars.std.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({}, ValueError, "expected either std or covariance"),
+        ({"std": [1, 1], "covariance": np.eye(2)}, ValueError, "expected either"),
+        ({"std": [1, 1, 1]}, jb.ShapeError, r"std: expected shape \(2,\) or \(4, 2\)"),
+        ({"std": [1, -1]}, ValueError, "at least 0"),
+        ({"covariance": [[1, 2], [3, 4]]}, ValueError, "not symmetric"),
+        ({"covariance": [[1, 2], [2, 1]]}, ValueError, "negative eigenvalue, -1"),
+        ({"covariance": np.eye(3)}, jb.ShapeError, r"expected shape \(2, 2\) or \(4, 2, 2\)"),
+    ],
+)
+def test_what_is_no_covariance_is_refused(given, error, message):
+    with pytest.raises(error, match=message):
+        jb.error_bars(jb.Network.random([2, 3], seed=0), np.zeros((4, 2)), **given)
+
+
+def test_confidence_is_checked():
+    bars = jb.error_bars(jb.Network.random([2, 3], seed=0), np.zeros(2), std=[1, 1])
+    with pytest.raises(ValueError, match="between 0 and 1, but got 95"):
+        bars.interval(95)
