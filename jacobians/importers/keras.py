@@ -15,6 +15,7 @@ import numpy as np
 
 from jacobians._checks import Array, missing_extra
 from jacobians.importers._assembly import Assembly
+from jacobians.importers.pytorch import array_of
 from jacobians.network import Network
 
 
@@ -84,15 +85,20 @@ def _layers_of(model: Any, assembly: Assembly, at: str) -> Iterator[Any]:
             "Write it as a Sequential or functional model.",
         )
     for layer in layers:
-        kind, place = type(layer).__name__, _place(layer)
         if isinstance(layer, keras.Model):
-            yield from _layers_of(layer, assembly, place)
-        elif getattr(keras.layers, kind, None) is not type(layer) or kind not in RULES:
-            assembly.no_rule(
-                place, kind, "jacobians.importers.IMPORTABLE lists the layers that have one."
-            )
+            yield from _layers_of(layer, assembly, _place(layer))
         else:
+            _require_rule(layer, assembly)
             yield layer
+
+
+def _require_rule(layer: Any, assembly: Assembly) -> None:
+    import keras
+
+    kind = type(layer).__name__
+    if getattr(keras.layers, kind, None) is not type(layer) or kind not in RULES:
+        hint = "jacobians.importers.IMPORTABLE lists the layers that have one."
+        assembly.no_rule(_place(layer), kind, hint)
 
 
 def _place(layer: Any) -> str:
@@ -109,6 +115,8 @@ def _functional() -> Any:
 
 def _chain_of(model: Any, assembly: Assembly, at: str) -> list[Any]:
     """Walk back from the output: every layer must have exactly one layer before it."""
+    import keras
+
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         assembly.no_rule(
             at, f"a model of {len(model.inputs)} inputs and {len(model.outputs)} outputs"
@@ -122,6 +130,8 @@ def _chain_of(model: Any, assembly: Assembly, at: str) -> list[Any]:
             assembly.no_rule(
                 _place(layer), f"a layer of {len(node.input_tensors)} inputs", "Only a chain has."
             )
+        if not isinstance(layer, keras.Model):
+            _require_rule(layer, assembly)
         said = [*node.arguments.args[1:], *node.arguments.kwargs.values()]
         if any(value is not None and value is not False for value in said):
             assembly.refuse(
@@ -158,11 +168,10 @@ class _Chain:
 
 
 def _array(value: Any) -> Array:
-    """Copy a variable or constant to NumPy; half precision is widened."""
+    """Copy a variable or constant of any backend to NumPy."""
     import keras
 
-    array = np.asarray(keras.ops.convert_to_numpy(value))
-    return array.astype(np.float32) if array.dtype.itemsize == 2 else array
+    return array_of(keras.ops.convert_to_tensor(value), "from_keras")
 
 
 def _dtype(layer: Any) -> Any:
@@ -178,8 +187,9 @@ def _dense(layer: Any, chain: _Chain, at: str) -> None:
         chain.assembly.no_rule(
             at, f"a product along the last axis of {chain.shape}", "Flatten before it."
         )
-    if layer.quantization_mode is not None:
-        chain.assembly.no_rule(at, f"quantization {layer.quantization_mode!r}")
+    quantized = getattr(layer, "quantization_mode", None)
+    if quantized is not None:
+        chain.assembly.no_rule(at, f"quantization {quantized!r}")
     b = None if layer.bias is None else _array(layer.bias)
     chain.assembly.dense(_array(layer.kernel).T, b, at=at)  # theirs is source by target
     chain.shape = (layer.units,)

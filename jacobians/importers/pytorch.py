@@ -52,7 +52,9 @@ def from_torch(module: Any, *, activations: Activations | None = None) -> Networ
     Network 2-3-1 float64, 13 parameters: tanh, identity
     """
     if isinstance(module, Mapping):
-        arrays = {str(key): _array(value, f"from_torch: {key!r}") for key, value in module.items()}
+        arrays = {
+            str(key): array_of(value, f"from_torch: {key!r}") for key, value in module.items()
+        }
         return network_of(linear_layers(arrays, "from_torch"), activations, "from_torch")
     try:
         from torch import nn
@@ -69,20 +71,21 @@ def from_torch(module: Any, *, activations: Activations | None = None) -> Networ
     return assembly.network()
 
 
-def _array(tensor: Any, where: str) -> Numbers:
+def array_of(tensor: Any, where: str) -> Numbers:
     """Copy a tensor to NumPy; half precision is widened, since NumPy computes nothing in it."""
-    if not hasattr(tensor, "detach"):
-        return np.asarray(tensor)
-    if tensor.is_meta:
-        raise ValueError(f"{where} is on the meta device and holds no values; load them first.")
-    tensor = tensor.detach().cpu()
-    if tensor.is_floating_point() and tensor.element_size() == 2:
-        tensor = tensor.float()
-    try:
-        array: Numbers = tensor.numpy()
-    except (TypeError, RuntimeError) as err:  # sparse, quantized, or of a dtype NumPy lacks
-        raise TypeError(f"{where}: expected a plain tensor, but got {tensor.dtype}.") from err
-    return array
+    if hasattr(tensor, "detach"):
+        if tensor.is_meta:
+            raise ValueError(f"{where} is on the meta device and holds no values; load them first.")
+        tensor = tensor.detach().cpu()
+        if tensor.is_floating_point() and tensor.element_size() == 2:
+            tensor = tensor.float()
+        try:
+            tensor = tensor.numpy()
+        except (TypeError, RuntimeError) as err:  # sparse, quantized, or of a dtype NumPy lacks
+            raise TypeError(f"{where}: expected a plain tensor, but got {tensor.dtype}.") from err
+    array: Numbers = np.asarray(tensor)
+    half = array.dtype.itemsize == 2 and array.dtype.kind not in "iu"
+    return array.astype(np.float32) if half else array
 
 
 # --- a module and its children --------------------------------------------------------------------
@@ -136,8 +139,8 @@ def _way_out(module: Any) -> str:
 
 
 def _linear(module: Any, assembly: Assembly, at: str) -> None:
-    W = _array(module.weight, f"from_torch: {at}: weight")
-    b = None if module.bias is None else _array(module.bias, f"from_torch: {at}: bias")
+    W = array_of(module.weight, f"from_torch: {at}: weight")
+    b = None if module.bias is None else array_of(module.bias, f"from_torch: {at}: bias")
     assembly.dense(W, b, at=at)
 
 
@@ -147,7 +150,7 @@ def _batch_norm(module: Any, assembly: Assembly, at: str) -> None:
             at, "keeps no running statistics, so a point's output depends on its batch."
         )
     parts = {
-        name: _array(tensor, f"from_torch: {at}: {name}")
+        name: array_of(tensor, f"from_torch: {at}: {name}")
         for name in ("running_mean", "running_var", "weight", "bias")
         if (tensor := getattr(module, name)) is not None
     }
@@ -206,7 +209,7 @@ def _gelu(module: Any, assembly: Assembly, at: str) -> None:
 
 
 def _prelu(module: Any, assembly: Assembly, at: str) -> None:
-    slopes = _array(module.weight, f"from_torch: {at}: weight")
+    slopes = array_of(module.weight, f"from_torch: {at}: weight")
     if len(set(slopes.tolist())) != 1:
         assembly.no_rule(at, "a slope for every entry", "One slope for all of them has.")
     assembly.computed_in(slopes.dtype)

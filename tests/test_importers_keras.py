@@ -1,0 +1,369 @@
+"""Keras 3 models come in with their own values and the Jacobians of their backend."""
+
+import importlib.util
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jacobians as jb
+from jacobians.importers import IMPORTABLE, from_keras
+from jacobians.importers.keras import FUNCTIONS
+
+if importlib.util.find_spec("torch"):
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+pytest.importorskip("keras")
+
+import keras
+from keras import layers
+from keras.src.backend.common import dtypes
+
+# of NumPy about torch, inside keras.ops.convert_to_numpy
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+RNG = np.random.default_rng(6)
+
+if keras.config.backend() == "jax":
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+
+
+def compute_in(dtype):
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
+
+
+@pytest.fixture(autouse=True)
+def _float64(monkeypatch):
+    """All backends but TensorFlow round products to float32, unless this table says otherwise."""
+    monkeypatch.setitem(dtypes.BIT64_TO_BIT32_DTYPE, "float64", "float64")
+    compute_in("float64")
+    yield
+    compute_in("float32")
+
+
+def jacobian_by_backend(model, x):
+    """Return the Jacobian by automatic differentiation, or None where it is not to be had."""
+    if keras.config.backend() == "torch":
+        import torch
+
+        x = torch.tensor(x)
+        return torch.autograd.functional.jacobian(lambda x: model(x[None])[0], x).cpu().numpy()
+    if keras.config.backend() == "jax":
+        return np.asarray(jax.jacrev(lambda x: model(x[None])[0])(x))
+    return None
+
+
+def values(model, X):
+    return np.asarray(keras.ops.convert_to_numpy(model(X, training=False)))
+
+
+def assert_same(net, model, X, derivative=1e-13):
+    """Both round the same sums of some ten terms, so 1e-13 of the largest entry is far above what
+    they may differ by, and far below any wrong formula."""
+    expected = values(model, X)
+    found = net(X.reshape(len(X), -1))
+    assert np.abs(found - expected).max() <= 1e-13 * max(1, np.abs(expected).max())
+    for x in X:
+        J = jb.jacobian(net, x.ravel())
+        theirs = jacobian_by_backend(model, x)
+        if theirs is None:
+            f = lambda x: values(model, x.reshape(X[:1].shape))[0]  # noqa: E731
+            assert jb.witness.check_jacobian(f, J, x.ravel()).holds
+        else:
+            theirs = theirs.reshape(J.shape)
+            assert np.abs(J - theirs).max() <= derivative * max(1, np.abs(theirs).max())
+
+
+def points(*shape, count=3):
+    return RNG.normal(size=(count, *shape))
+
+
+def sequential(*parts, inputs=(4,)):
+    """Build in float64, with biases, slopes and statistics that are not all 0 or 1."""
+    model = keras.Sequential([keras.Input(inputs), *parts])
+    return shaken(model)
+
+
+def shaken(model):
+    rng = np.random.default_rng(2)
+    for weight in model.weights:
+        if weight.dtype.startswith("float"):
+            low = 0.5 if "variance" in weight.path else -1.0
+            weight.assign(rng.uniform(low, 2, size=weight.shape))
+    return model
+
+
+# keras computes relu6(z + 3) / 6 and its derivative in pieces, with 1/6 of torch in float32
+ROUNDED = {"hard_sigmoid": 2.0**-24}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_activation_function_has_its_counterpart(name):
+    for model in (
+        sequential(layers.Dense(3, name), layers.Dense(2)),
+        sequential(layers.Dense(3), layers.Activation(name), layers.Dense(2)),
+    ):
+        net = from_keras(model)
+        ours, parameters = FUNCTIONS[name]
+        assert net.layers[0].activation == jb.activation(ours, **parameters)
+        assert_same(net, model, 2 * points(4, count=6), ROUNDED.get(name, 1e-13))
+
+
+LAYERS = {
+    "Dense": lambda: layers.Dense(5, "tanh", use_bias=False),
+    "Activation": lambda: layers.Activation("selu"),
+    "Normalization": lambda: layers.Normalization(mean=[1.0, 2.0, -3.0], variance=[4.0, 0.5, 2.0]),
+    "Rescaling": lambda: layers.Rescaling(1 / 255, offset=-0.5),
+    "BatchNormalization": lambda: layers.BatchNormalization(epsilon=0.01),
+    "Flatten": lambda: layers.Flatten(),
+    "Identity": lambda: layers.Identity(),
+    "Dropout": lambda: layers.Dropout(0.5),
+    "AlphaDropout": lambda: layers.AlphaDropout(0.5),
+    "GaussianDropout": lambda: layers.GaussianDropout(0.5),
+    "GaussianNoise": lambda: layers.GaussianNoise(0.5),
+    "ReLU": lambda: layers.ReLU(),
+    "LeakyReLU": lambda: layers.LeakyReLU(),
+    "PReLU": lambda: layers.PReLU(shared_axes=[1]),
+    "ELU": lambda: layers.ELU(alpha=1.5),
+    "Softmax": lambda: layers.Softmax(),
+}
+VARIANTS = [
+    lambda: layers.ReLU(max_value=0.5),
+    lambda: layers.ReLU(negative_slope=0.25),
+    lambda: layers.LeakyReLU(negative_slope=0.0),
+    lambda: layers.Softmax(axis=1),
+    lambda: layers.BatchNormalization(scale=False),
+    lambda: layers.BatchNormalization(center=False),
+    lambda: layers.Normalization(axis=None, mean=1.0, variance=0.5),
+    lambda: layers.Normalization(mean=2.0, variance=0.5, invert=True),
+    lambda: layers.Rescaling([0.5, 2.0, -1.0], offset=[1.0, 0.0, 2.0]),
+    lambda: keras.Sequential([layers.Dense(3, "relu"), layers.ELU()]),
+]
+
+
+def test_every_layer_is_tried():
+    assert {*LAYERS, "InputLayer"} | set(FUNCTIONS) == set(IMPORTABLE["from_keras"])
+
+
+@pytest.mark.parametrize("make", [*LAYERS.values(), *VARIANTS])
+def test_every_layer_with_a_rule(make):
+    for parts in ((layers.Dense(3), make(), layers.Dense(2, "tanh")), (make(), layers.Dense(2))):
+        model = sequential(*parts, inputs=(3,))
+        assert_same(from_keras(model), model, points(3))
+
+
+@settings(max_examples=15)
+@given(
+    kinds=st.lists(st.sampled_from([k for k in LAYERS if k != "Normalization"]), max_size=5),
+    functional=st.booleans(),
+)
+def test_a_chain_is_its_layers_one_after_the_other(kinds, functional):
+    parts = [LAYERS[kind]() for kind in kinds] + [layers.Dense(2)]
+    if functional:
+        x = y = keras.Input((3,))
+        for part in parts:
+            y = part(y)
+        model = shaken(keras.Model(x, y))
+    else:
+        model = sequential(*parts, inputs=(3,))
+    assert_same(from_keras(model), model, points(3))
+
+
+def test_models_in_models_and_layers_that_stand_twice():
+    twice = layers.Dense(3, "tanh")
+    x = keras.Input((3,))
+    inner = keras.Model(x, twice(layers.Dropout(0.5)(x, training=False)))
+    y = keras.Input((4,))
+    model = shaken(keras.Model(y, twice(inner(sequential(layers.Dense(3))(y)))))
+    net = from_keras(model)
+    assert net.widths == (4, 3, 3, 3)
+    assert_same(net, model, points(4))
+
+
+def test_images_are_flattened_row_by_row_with_channels_last():
+    normalization = layers.Normalization(mean=[1.0, -2.0], variance=[4.0, 0.25])
+    model = sequential(
+        layers.Rescaling(0.1),
+        normalization,
+        layers.BatchNormalization(),
+        layers.BatchNormalization(axis=1),
+        layers.ReLU(),
+        layers.Flatten(),
+        layers.Dense(3, "softmax"),
+        inputs=(4, 3, 2),
+    )
+    net = from_keras(model)
+    assert net.widths[0] == 24
+    assert_same(net, model, points(4, 3, 2))
+
+
+def test_a_normalization_may_be_adapted_to_data():
+    X = points(3, count=50) * [1.0, 20.0, 0.01] + [0.0, 700.0, 1.0]
+    normalization = layers.Normalization()
+    normalization.adapt(X)
+    model = sequential(normalization, layers.Dense(2), inputs=(3,))
+    normalization.adapt(X)  # which the random weights have overwritten
+    # numbers up to 35 times their spread, less their mean, are good to 35 roundings
+    assert np.allclose(from_keras(model)(X), values(model, X), rtol=0, atol=1e-12)
+
+
+def test_a_sequential_may_be_built_by_its_first_call():
+    model = keras.Sequential([layers.Dense(2, "tanh")])
+    model(points(3))
+    assert_same(from_keras(model), model, points(3))
+
+
+# --- dtypes ---------------------------------------------------------------------------------------
+
+
+def test_float32_is_kept_and_float64_is_the_model_in_float64():
+    """1 / sqrt(variance + eps) of a float32 model is no float32 number, nor rounded to one."""
+
+    def build(dtype):
+        compute_in(dtype)
+        return sequential(layers.BatchNormalization(), layers.Dense(4, "tanh"), layers.Dense(2))
+
+    narrow, wide = build("float32"), build("float64")
+    wide.set_weights([weight.astype(np.float64) for weight in narrow.get_weights()])
+    net = from_keras(narrow)
+    assert net.dtype == np.float32
+    assert_same(net.astype(np.float64), wide, points(4))
+    x = points(4)[0].astype(np.float32)
+    # sums of four products of order 1, in float32 and in whatever order
+    assert np.allclose(net(x), values(narrow, x[None])[0], rtol=0, atol=3e-6)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "bfloat16", "float16"])
+def test_half_precision_is_widened_to_float32(policy):
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2, dtype=policy)])
+    net = from_keras(model)
+    assert net.dtype == np.float32
+    kernel = keras.ops.convert_to_numpy(keras.ops.cast(model.layers[0].kernel, "float32"))
+    assert np.array_equal(net.layers[0].W, kernel.T)
+
+
+def test_the_model_is_neither_changed_nor_kept():
+    model = sequential(layers.Dense(2), layers.Dropout(0.5))
+    net = from_keras(model)
+    before = net(np.ones(4))
+    model.layers[0].kernel.assign(np.zeros((4, 2)))
+    assert np.array_equal(net(np.ones(4)), before)
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+@keras.saving.register_keras_serializable()
+class Louder(layers.Dense):
+    def call(self, x):
+        return 2 * super().call(x)
+
+
+class Own(keras.Model):
+    def call(self, x):
+        return x
+
+
+def branching():
+    x = keras.Input((3,))
+    return keras.Model(x, layers.Add(name="sum")([x, layers.Dense(3)(x)]))
+
+
+def two_heads():
+    x = keras.Input((3,))
+    return keras.Model(x, [layers.Dense(1)(x), layers.Dense(2)(x)])
+
+
+def training():
+    x = keras.Input((3,))
+    return keras.Model(x, layers.Dropout(0.5, name="drop")(x, training=True))
+
+
+def by_operation():
+    x = keras.Input((3,))
+    return keras.Model(x, 2 * layers.Dense(2)(x))
+
+
+def after(*parts, inputs=(3,)):
+    return lambda: keras.Sequential([keras.Input(inputs), *parts])
+
+
+REFUSED = [
+    (branching, NotImplementedError, r"layer 'sum' \(Add\): a layer of 2 inputs has no rule"),
+    (two_heads, NotImplementedError, "a model of 1 inputs and 2 outputs has no rule"),
+    (training, ValueError, r"layer 'drop' \(Dropout\) is called with an argument, such as train"),
+    (by_operation, NotImplementedError, r"\(Multiply\): Multiply has no rule"),
+    (Own, NotImplementedError, "the class Own, whose call cannot be read, has no rule here. Write"),
+    (after(Louder(2, name="loud")), NotImplementedError, r"layer 'loud' \(Louder\): Louder has no"),
+    (
+        after(layers.LayerNormalization(name="ln")),
+        NotImplementedError,
+        r"layer 'ln' \(LayerNormalization\): LayerNormalization has no rule here. .*IMPORTABLE",
+    ),
+    (after(layers.Conv1D(2, 1), inputs=(3, 1)), NotImplementedError, "Conv1D has no rule here"),
+    (
+        after(layers.Dense(2), inputs=(3, 4)),
+        NotImplementedError,
+        r"a product along the last axis of \(3, 4\) has no rule here. Flatten before it",
+    ),
+    (
+        after(layers.Softmax(), layers.Flatten(), inputs=(3, 4)),
+        NotImplementedError,
+        r"softmax along one axis of \(3, 4\) has no rule here. Flatten before it",
+    ),
+    (after(layers.Softmax(axis=0)), NotImplementedError, "axis=0 has no rule"),
+    (
+        after(layers.Flatten(data_format="channels_first"), inputs=(2, 3)),
+        NotImplementedError,
+        "Flatten with channels first, which reorders the entries, has no rule",
+    ),
+    (
+        after(layers.ReLU(max_value=1.0, negative_slope=0.5)),
+        NotImplementedError,
+        "negative_slope=0.5, max_value=1.0, threshold=0 together has no rule",
+    ),
+    (after(layers.ReLU(threshold=1.0)), NotImplementedError, "threshold=1 together has no rule"),
+    (
+        after(layers.Dense(2, activation=lambda x: x)),
+        NotImplementedError,
+        "the activation '<lambda>' has no rule here",
+    ),
+    (
+        after(layers.Dense(2, activation=layers.LeakyReLU())),
+        NotImplementedError,
+        "the activation 'LeakyReLU' has no rule here",
+    ),
+    (after(layers.Dense(2, "hard_silu")), NotImplementedError, "the activation 'hard_silu' has no"),
+    (after(layers.Dense(2), inputs=(None,)), ValueError, None),
+    (after(layers.Rescaling(2.0), inputs=(None,)), ValueError, "leaves a size of its input open"),
+    (lambda: keras.Sequential([layers.Dense(2)]), ValueError, "is not built yet; call it on data"),
+    (lambda: keras.Sequential(), ValueError, "is not built yet"),
+    (lambda: layers.Dense(2), TypeError, "expected a keras model, but got <Dense"),
+    (lambda: "model.keras", TypeError, "expected a keras model, but got 'model.keras'"),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "message"), REFUSED)
+def test_what_cannot_be_read_is_refused_by_name_and_place(make, error, message):
+    if message is None:  # keras itself refuses to build it
+        with pytest.raises(error):
+            make()
+        return
+    with pytest.raises(error, match=message):
+        from_keras(make())
+
+
+def test_slopes_of_their_own_are_refused():
+    model = sequential(layers.Dense(3), layers.PReLU(name="slopes"))
+    with pytest.raises(NotImplementedError, match=r"layer 'slopes' \(PReLU\): a slope for every"):
+        from_keras(model)
+
+
+def test_the_table_names_layers_and_functions_of_keras():
+    assert all(
+        hasattr(layers, n) or hasattr(keras.activations, n) for n in IMPORTABLE["from_keras"]
+    )
