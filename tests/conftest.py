@@ -1,4 +1,9 @@
-"""Hypothesis profiles: ``pytest --hypothesis-profile=large`` runs 10,000 cases of every law."""
+"""Hypothesis profiles, and what a skip means.
+
+``pytest --hypothesis-profile=large`` runs 10,000 cases of every law.  Tests of frameworks that are
+not installed skip with their names; with ``--no-skips``, as on a machine that has them all, a skip
+is a failure.
+"""
 
 import guard
 import numpy as np
@@ -24,3 +29,24 @@ settings.load_profile("ci")
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--no-skips", action="store_true", help="a skipped test is a failure")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    return _without_skips((yield), collector.config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    return _without_skips((yield), item.config)
+
+
+def _without_skips(report, config):
+    if report.skipped and config.getoption("--no-skips"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, with --no-skips: {report.longrepr[2]}"
+    return report

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import jacobians as jb
 from jacobians.importers import IMPORTABLE, from_sklearn
-from jacobians.importers.scikit_learn import LINEAR, SCALERS
+from jacobians.importers.scikit_learn import LINEAR, LOG_LINEAR, SCALERS
 
 pytest.importorskip("sklearn")
 
@@ -115,6 +115,14 @@ def test_linear_models_are_their_coefficients(name):
     net = from_sklearn(model)
     assert_same(net, model.predict)
     assert np.array_equal(jb.jacobian(net, X[0]), np.atleast_2d(model.coef_))
+
+
+@pytest.mark.parametrize("name", LOG_LINEAR)
+def test_log_linear_models_are_exponentials(name):
+    """d exp(w x + b) / dx = exp(w x + b) w."""
+    model = fitted(getattr(linear_model, name)(), (X - CENTER) / SPREAD, 1 + np.abs(Y[:, 1]))
+    net = from_sklearn(model)
+    assert_same(net, model.predict, (X[:5] - CENTER) / SPREAD)
 
 
 @pytest.mark.parametrize("outputs", [1, 3])

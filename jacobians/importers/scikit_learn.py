@@ -259,6 +259,12 @@ def _linear(model: Any, assembly: Assembly, at: str) -> Names:
     return None
 
 
+def _log_linear(model: Any, assembly: Assembly, at: str) -> Names:
+    _linear(model, assembly, at)
+    assembly.activate("exp", at=at)
+    return None
+
+
 def _logistic(model: Any, assembly: Assembly, at: str) -> Names:
     W, classes = _rows(model.coef_), model.classes_
     b = _intercepts(model.intercept_, W)
@@ -320,6 +326,7 @@ LINEAR = (
     "SGDRegressor",
     "LinearSVR",
 )
+LOG_LINEAR = ("PoissonRegressor", "GammaRegressor")
 
 Rule = Callable[[Any, Assembly, str], Names]
 
@@ -332,4 +339,5 @@ RULES: dict[str, Rule] = {
     "LogisticRegression": _logistic,
     "LogisticRegressionCV": _logistic,
     **dict.fromkeys(LINEAR, _linear),
+    **dict.fromkeys(LOG_LINEAR, _log_linear),
 }
