@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import ModelFormatError, Numbers, readable_bytes
+from jacobians._checks import ModelFormatError, Numbers, freeze, readable_bytes
 
 # data_type: (dtype of the raw bytes, field of single numbers); names as in TensorProto.DataType
 _ENCODINGS = {
@@ -112,9 +112,7 @@ def to_array(tensor: Any, source: Source) -> Numbers:
     if held != size:
         raise ModelFormatError(f"claims shape {shape} of {kind}, but holds {held} bytes.")
     flat = _from_numbers(numbers, dtype, field) if numbers else np.frombuffer(data, dtype)
-    flat = _widen(flat, kind)
-    flat.flags.writeable = False  # so that layers need no copy of their own
-    return flat.reshape(shape)
+    return freeze(_widen(flat, kind)).reshape(shape)  # so that layers need no copy of their own
 
 
 def _external(tensor: Any, source: Source, size: int) -> bytes:
@@ -139,12 +137,12 @@ def _from_numbers(numbers: Any, dtype: str, field: str) -> Numbers:
 
 
 def _widen(flat: Numbers, kind: str) -> Numbers:
-    """Copy into the machine's own dtype; half precision becomes float32."""
+    """Return the machine's own dtype; half precision becomes float32."""
     if kind == "FLOAT16":
         return flat.view(np.float16).astype(np.float32)
     if kind == "BFLOAT16":  # the upper half of a float32
         return (flat.astype(np.uint32) << 16).view(np.float32)
-    return flat.astype(flat.dtype.newbyteorder("="))
+    return flat.astype(flat.dtype.newbyteorder("="), copy=False)
 
 
 def dtype_of(data_type: int, at: str) -> np.dtype[Any]:
