@@ -49,12 +49,18 @@ def zero(z: Array, **_: float) -> Array:
     return np.zeros_like(z)
 
 
-def relu(z: Array) -> Array:
-    return np.maximum(z, 0)
+# The formulas of the commonest activations can also write into given memory: ``out``, which for
+# sigma may be z itself, and a ``spare`` of the same size.
 
 
-def relu_prime(z: Array) -> Array:
-    return (z > 0).astype(z.dtype)
+def relu(z: Array, out: Array | None = None) -> Array:
+    return np.maximum(z, 0, out=out)
+
+
+def relu_prime(z: Array, out: Array | None = None, spare: Array | None = None) -> Array:
+    if out is None:
+        return (z > 0).astype(z.dtype)
+    return np.greater(z, 0, out=out, casting="unsafe")
 
 
 def leaky_relu(z: Array, slope: float) -> Array:
@@ -149,9 +155,11 @@ def sigmoid(z: Array) -> Array:
     return np.maximum(z >= 0, e) / (1 + e)
 
 
-def sigmoid_prime(z: Array) -> Array:
-    e = decay(z)
-    return e / (1 + e) ** 2
+def sigmoid_prime(z: Array, out: Array | None = None, spare: Array | None = None) -> Array:
+    e = np.abs(z, out=out)
+    e = np.exp(np.negative(e, out=out), out=out)
+    q = np.add(e, 1, out=spare)
+    return np.divide(e, np.multiply(q, q, out=spare), out=out)
 
 
 def sigmoid_second(z: Array) -> Array:
@@ -159,13 +167,16 @@ def sigmoid_second(z: Array) -> Array:
     return np.sign(z) * np.expm1(-np.abs(z)) * e / (1 + e) ** 3  # -tanh(z/2) sigma'
 
 
-def tanh(z: Array) -> Array:
-    return np.tanh(z)
+def tanh(z: Array, out: Array | None = None) -> Array:
+    return np.tanh(z, out=out)
 
 
-def tanh_prime(z: Array) -> Array:
-    e = decay(2 * z)
-    return 4 * e / (1 + e) ** 2
+def tanh_prime(z: Array, out: Array | None = None, spare: Array | None = None) -> Array:
+    e = np.multiply(np.abs(z, out=out), -2, out=out)
+    e = np.exp(e, out=out)
+    q = np.add(e, 1, out=spare)
+    q = np.multiply(q, q, out=spare)
+    return np.divide(np.multiply(e, 4, out=out), q, out=out)
 
 
 def tanh_second(z: Array) -> Array:
@@ -289,3 +300,6 @@ def bounded(z: Array) -> Array:
 def difference(z: Array, root: tuple[float, float]) -> Array:
     """Return ``z - root``, to the last place also where they nearly agree; root is in two parts."""
     return (z - root[0]) - root[1]
+
+
+INTO_MEMORY = frozenset({relu, relu_prime, sigmoid_prime, tanh, tanh_prime})

@@ -6,34 +6,102 @@ The order comes from ``maps.association``; the piece is as many points as fit th
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import pairwise
+from typing import Any
 
-import numpy as np
-
-from jacobians._checks import as_count, as_layer, readable_bytes
+from jacobians._checks import Array, as_count, as_layer, readable_bytes
 from jacobians._text import table
-from jacobians.activations import IDENTITY, Activation, VectorActivation
-from jacobians.layers import Dense, Elementwise, Scale
+from jacobians.factors import Factor, Index, as_index, factors_of
 from jacobians.maps.association import Association, Operand, Order, associate, join
 from jacobians.network import Network
 
 DEFAULT_BYTES = 64 * 2**20
+# Smaller pieces stay in the cache, larger ones spend less time between two calls of NumPy; the
+# second matters more, the more so where the products are large or threads hand the interpreter on.
+PIECE_BYTES = 2**23
+# Threads pay from half a millisecond on (starting one takes 50 µs), and while the matrices are so
+# small that a core alone multiplies them well; BLAS has threads of its own for larger ones.
+WORTH_A_THREAD = 5e-4
+SMALL_MATRIX = 2**15
+FLOPS, UNIT_SECONDS = 5e10, 6e-9  # rough speeds of products, and of sigma with its slope
 
 
-@dataclass(frozen=True)
+def _thread_count() -> int:
+    """Return how many threads the user gave to BLAS, or the number of processors."""
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        given = os.environ.get(name, "").split(",")[0].strip()
+        if given.isdigit() and int(given):
+            return int(given)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+THREADS = _thread_count()  # BLAS reads its settings once too, when it is loaded
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
-    """How the Jacobians ``da^of/da^wrt`` of a network are computed; made by ``plan``."""
+    """How the Jacobians ``da^of/da^wrt`` of a network are computed; made by ``plan``.
+
+    Attributes
+    ----------
+    factors : tuple of Factor
+        Left to right.
+    association : Association or None
+        The order; None if there is nothing to multiply.
+    piece : int
+        Points at a time.
+    point_bytes : int
+        Temporary memory for each of them.
+    threads : int
+        Threads over pieces, or over rows of a single point; 1 leaves threads to the BLAS library.
+    """
 
     widths: tuple[int, ...]
     of: int
     wrt: int
-    names: tuple[str, ...]
-    operands: tuple[Operand, ...]
+    factors: tuple[Factor, ...]
     association: Association | None
     piece: int
     point_bytes: int
     max_bytes: int
+    threads: int
+    rows: Index | None
+    columns: Index | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of each Jacobian."""
+        m, n = self.widths[self.of], self.widths[self.wrt]
+        return (
+            m if self.rows is None else len(self.rows),
+            n if self.columns is None else len(self.columns),
+        )
+
+    def part(self, J: Array) -> Array:
+        """Take the planned rows and columns out of a whole Jacobian."""
+        J = J if self.rows is None else J[..., self.rows, :]
+        return J if self.columns is None else J[..., self.columns]
+
+    def fits(self, net: Network) -> bool:
+        """Tell whether the plan can be used for a network: the same factors at the same places."""
+        if self.widths != net.widths:
+            return False
+        factors = factors_of(net, self.of, self.wrt, self.rows, self.columns)
+        return [(f.name, f.operand) for f in factors] == [(f.name, f.operand) for f in self.factors]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The factors' names, left to right."""
+        return tuple(factor.name for factor in self.factors)
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """What the cost model knows of the factors."""
+        return tuple(factor.operand for factor in self.factors)
 
     @property
     def flops(self) -> float:
@@ -43,7 +111,7 @@ class Plan:
     @property
     def working_bytes(self) -> int:
         """Upper bound on the temporary memory, the result not counted."""
-        return self.piece * self.point_bytes
+        return self.threads * self.piece * self.point_bytes
 
     @property
     def mode(self) -> str:
@@ -53,7 +121,7 @@ class Plan:
         return "forward" if self.flops == self.association.forward else "mixed"
 
     def __str__(self) -> str:
-        m, n = self.widths[self.of], self.widths[self.wrt]
+        m, n = self.shape
         line = f"da^{self.of}/da^{self.wrt} {m}x{n}: {self.mode} order"
         if self.mode == "mixed" and self.association and len(self.names) <= 12:
             line += f" {spell(self.association.order, self.names)}"
@@ -62,7 +130,10 @@ class Plan:
             line += f" (forward {_count(self.association.forward)}, "
             line += f"reverse {_count(self.association.reverse)})"
         points = "point" if self.piece == 1 else "points"
-        return f"{line}, pieces of {self.piece} {points}, {readable_bytes(self.working_bytes)}"
+        line += f", pieces of {self.piece} {points}"
+        if self.threads > 1:
+            line += f" on {self.threads} threads"
+        return f"{line}, {readable_bytes(self.working_bytes)}"
 
     def explain(self) -> str:
         """Return a readable table of the factors and of what each order would cost."""
@@ -94,7 +165,10 @@ def plan(
     *,
     of: int | None = None,
     wrt: int = 0,
+    rows: Any = None,
+    columns: Any = None,
     max_bytes: int | None = None,
+    threads: int | None = None,
 ) -> Plan:
     """Decide how the Jacobians of a batch are best computed.
 
@@ -106,8 +180,13 @@ def plan(
         shared matrices.
     of, wrt : int
         Layer numbers: ``da^of/da^wrt``, by default the output with respect to the input.
+    rows, columns : slice or list of int, optional
+        Only these outputs and inputs.
     max_bytes : int, optional
         Budget for temporary memory, 64 MiB unless said; the result comes on top.
+    threads : int, optional
+        At most this many; as many as the BLAS library was told to take, unless said
+        (``OPENBLAS_NUM_THREADS``, ``OMP_NUM_THREADS``), or as there are processors.
 
     Returns
     -------
@@ -116,79 +195,96 @@ def plan(
     Raises
     ------
     ValueError
-        If a layer number is out of range, or not even one point fits the budget.
+        If a number is out of range, or not even one point fits the budget.
 
     >>> net = Network.random([784, 256, 32, 256, 784], seed=0)
-    >>> print(plan(net, batch=32))
+    >>> print(plan(net, batch=32, threads=1))
     da^4/da^0 784x784: mixed order W4 (D3 W3) (D2 (W2 D1) W1), 65.1 Mflop per point
-    (forward 341 Mflop, reverse 341 Mflop), pieces of 12 points, 63.6 MiB
+    (forward 341 Mflop, reverse 341 Mflop), pieces of 1 point, 9.81 MiB
     """
-    of, wrt = _ends(net, of, wrt, "plan")
+    of = net.depth if of is None else as_layer(of, "plan: of", 0, net.depth)
+    wrt = as_layer(wrt, "plan: wrt", 0, of)
     batch = as_count(batch, "plan: batch", at_least=0)
     budget = as_count(DEFAULT_BYTES if max_bytes is None else max_bytes, "plan: max_bytes")
-    names, operands = operands_of(net, of, wrt)
-    association = _associate(operands, max(batch, 1)) if operands else None
-    numbers = 2 * sum(net.widths) + sum(A.rows * (1 + 2 * A.rank) for A in operands if A.stacked)
+    allowed = THREADS if threads is None else as_count(threads, "plan: threads")
+    chosen_rows = as_index(rows, net.widths[of], "plan: rows")
+    chosen_columns = as_index(columns, net.widths[wrt], "plan: columns")
+    factors = factors_of(net, of, wrt, chosen_rows, chosen_columns)
+    operands = tuple(factor.operand for factor in factors)
+    association = associate(operands, max(batch, 1)) if operands else None
+    numbers = _numbers_on_the_way(net, of)
     if association:
+        numbers += sum(A.rows * (1 + 2 * A.rank) for A in operands if A.stacked)
         numbers += _stacked_numbers(operands, association.order)
     point_bytes = net.dtype.itemsize * numbers
     if point_bytes > budget:
         raise ValueError(
             f"plan: max_bytes: one point needs {point_bytes} bytes, but the budget is {budget}."
         )
-    piece = max(1, min(batch, budget // point_bytes))
-    return Plan(net.widths, of, wrt, names, operands, association, piece, point_bytes, budget)
+    threads = _threads(net, of, operands, association, batch, min(allowed, budget // point_bytes))
+    within = min(budget // threads, max(PIECE_BYTES, point_bytes)) // point_bytes
+    piece = max(1, min(-(-batch // threads), within))
+    return Plan(
+        widths=net.widths,
+        of=of,
+        wrt=wrt,
+        factors=factors,
+        association=association,
+        piece=piece,
+        point_bytes=point_bytes,
+        max_bytes=budget,
+        threads=threads,
+        rows=chosen_rows,
+        columns=chosen_columns,
+    )
 
 
-@lru_cache(maxsize=64)
-def _associate(operands: tuple[Operand, ...], batch: int) -> Association:
-    return associate(operands, batch)
-
-
-def _ends(net: Network, of: int | None, wrt: int, verb: str) -> tuple[int, int]:
-    of = net.depth if of is None else as_layer(of, f"{verb}: of", 0, net.depth)
-    return of, as_layer(wrt, f"{verb}: wrt", 0, of)
-
-
-def operands_of(net: Network, of: int, wrt: int) -> tuple[tuple[str, ...], tuple[Operand, ...]]:
-    """Describe the factors of the chain, leaving out those that are the identity."""
-    names: list[str] = []
-    operands: list[Operand] = []
-    for l in range(of, wrt, -1):
-        layer, (n_out, n_in) = net.layers[l - 1], (net.widths[l], net.widths[l - 1])
-        sigma = layer.activation
-        if sigma != IDENTITY:
-            names.append(f"D{l}")
-            if isinstance(sigma, Activation):
-                operands.append(Operand(n_out, n_out, "diagonal"))
-            elif isinstance(sigma, VectorActivation):
-                rank = sigma.parts(np.zeros(n_out))[1].shape[-1]
-                operands.append(Operand(n_out, n_out, "low rank", rank))
-            else:
-                operands.append(Operand(n_out, n_out))
-        if not isinstance(layer, Elementwise):
-            names.append(f"W{l}")
-            if isinstance(layer, Scale):
-                operands.append(Operand(n_out, n_in, "diagonal", stacked=False))
-            else:
-                operands.append(Operand(n_out, n_in, stacked=not isinstance(layer, Dense)))
-    return tuple(names), tuple(operands)
+def _numbers_on_the_way(net: Network, of: int) -> int:
+    """Count what a point needs on the way forward: z, a and what a formula needs in between."""
+    return 8 * max(net.widths[: of + 1])
 
 
 def _stacked_numbers(operands: tuple[Operand, ...], order: Order) -> int:
-    """Count the entries of all partial products that exist once per point."""
-    total = 0
+    """Count the most entries, one set per point, that partial products take at any one time."""
 
-    def visit(node: Order) -> Operand:
-        nonlocal total
+    def visit(node: Order) -> tuple[Operand, int]:
         if isinstance(node, int):
-            return operands[node]
-        result, _ = join(visit(node[0]), visit(node[1]))
-        total += result.rows * result.columns if result.stacked else 0
-        return result
+            return operands[node], 0
+        (left, first), (right, second) = visit(node[0]), visit(node[1])
+        result, _ = join(left, right)
+        # both factors and the result at once, and perhaps a scaled copy of the result
+        here = (0 if isinstance(node[0], int) else _entries(left)) + _entries(result) * 2
+        here += 0 if isinstance(node[1], int) else _entries(right)
+        kept = 0 if isinstance(node[0], int) else _entries(left)
+        return result, max(first, kept + second, here)
 
-    visit(order)
-    return total
+    return visit(order)[1]
+
+
+def _entries(A: Operand) -> int:
+    return A.rows * A.columns if A.stacked else 0
+
+
+def _threads(
+    net: Network,
+    of: int,
+    operands: tuple[Operand, ...],
+    association: Association | None,
+    batch: int,
+    allowed: int,
+) -> int:
+    """Return how many threads pay: small matrices, and enough work for each of them."""
+    if allowed < 2 or batch == 0 or association is None:
+        return 1
+    largest = max(
+        (A.rows * A.columns for A in operands if A.kind == "dense"),
+        default=0,
+    )
+    ways = [m * n for m, n in pairwise(net.widths[: of + 1])]
+    units = sum(net.widths[1 : of + 1])
+    seconds = batch * (association.flops / FLOPS + 2 * sum(ways) / FLOPS + units * UNIT_SECONDS)
+    small = max(largest, *ways) <= SMALL_MATRIX
+    return allowed if small and seconds > WORTH_A_THREAD else 1
 
 
 def spell(order: Order, names: tuple[str, ...]) -> str:

@@ -59,6 +59,13 @@ class Trace(Frozen):
         z = tuple(z[i] for z in self.preactivations)
         return Trace(self.network, z, tuple(a[i] for a in self.activations))
 
+    def stacked(self) -> Trace:
+        """Return the trace of one point as the trace of a batch of one, the same numbers."""
+        if self.batch:
+            raise ValueError("Trace.stacked: this is the trace of a batch already.")
+        z = tuple(z[None] for z in self.preactivations)
+        return Trace(self.network, z, tuple(a[None] for a in self.activations))
+
     def kinks(self, within: float = 0.0) -> tuple[Kink, ...]:
         """Return the units whose preactivation is at a kink, or ``within`` a distance of one.
 

@@ -22,6 +22,7 @@ FLOORS = [
     ["network"],
     ["tracing"],
     ["linearization"],
+    ["factors"],
     ["planning"],
     ["explicit", "backprop", "engine", "rounding"],
     ["units", "certificate", "sensitivities", "conventions"],
@@ -34,6 +35,16 @@ FLOORS = [
 HEIGHT = {room: height for height, floor in enumerate(FLOORS) for room in floor}
 FAMILIES = {  # inside a family folder each file may import only those before it
     "maps": ["base", "elementary", "product", "kronecker", "blocks", "association"],
+    "engine": [
+        "workers",
+        "memory",
+        "products",
+        "ranges",
+        "program",
+        "compiling",
+        "scaling",
+        "jacobians",
+    ],
     "units": ["edges", "walks", "gradients", "linearization", "graph"],
     "sensitivities": [
         *["exact_sums", "bootstrap", "histograms", "tally", "measures", "subspace"],

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import singledispatch
+from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -168,24 +169,33 @@ def associate(operands: Sequence[Operand], batch: int = 1) -> Association:
 
 
 def _search(operands: Sequence[Operand], batch: int) -> Order:
-    """Dynamic programming: the cheapest way to multiply ``i..j`` splits at some ``s``."""
+    """Dynamic programming: the cheapest way to multiply ``i..j`` splits at some ``s``.
+
+    All runs of one length at a time: the first index of an array is ``i``, the second the split.
+    """
     count = len(operands)
+    rows = np.array([A.rows for A in operands], dtype=float)
     columns = np.array([A.columns for A in operands], dtype=float)
     stacked_before = np.concatenate([[0], np.cumsum([A.stacked for A in operands])])
+    # what it costs to multiply one column, or one row, by a single factor
+    single = np.array([_cost_of_one(A) for A in operands])
     cost = np.zeros((count, count))
     split = np.zeros((count, count), dtype=int)
-    for length in range(1, count):
-        for i in range(count - length):
-            j = i + length
-            joint = 2.0 * operands[i].rows * columns[i:j] * columns[j]
-            if stacked_before[j + 1] == stacked_before[i]:
-                joint /= batch
-            # A run of two or more factors counts as dense; a single one, at either end, is itself.
-            joint[0] = join(operands[i], _run(operands, i + 1, j), batch)[1]
-            joint[-1] = join(_run(operands, i, j - 1), operands[j], batch)[1]
-            total = cost[i, i:j] + cost[i + 1 : j + 1, j] + joint
-            best = int(np.argmin(total))
-            split[i, j], cost[i, j] = i + best, total[best]
+    for i, (left, right) in enumerate(pairwise(operands)):
+        cost[i, i + 1], split[i, i + 1] = join(left, right, batch)[1], i
+    for length in range(2, count):
+        first: Any = np.arange(count - length)
+        i, j = first[:, None], first[:, None] + length
+        s = i + np.arange(length)
+        joint = 2 * rows[i] * columns[s] * columns[j]
+        # a run of two or more factors counts as dense; a single one, at either end, is itself
+        joint[:, :1] = np.minimum(joint[:, :1], single[i] * columns[j])
+        joint[:, -1:] = np.minimum(joint[:, -1:], single[j] * rows[i])
+        shared = stacked_before[j + 1] == stacked_before[i]
+        total = cost[i, s] + cost[s + 1, j] + np.where(shared, joint / batch, joint)
+        best = total.argmin(axis=1)
+        split[first, first + length] = first + best
+        cost[first, first + length] = total[first, best]
 
     def bracket(i: int, j: int) -> Order:
         s = int(split[i, j])
@@ -194,11 +204,12 @@ def _search(operands: Sequence[Operand], batch: int) -> Order:
     return bracket(0, count - 1)
 
 
-def _run(operands: Sequence[Operand], i: int, j: int) -> Operand:
-    if i == j:
-        return operands[i]
-    stacked = any(A.stacked for A in operands[i : j + 1])
-    return Operand(operands[i].rows, operands[j].columns, stacked=stacked)
+def _cost_of_one(A: Operand) -> float:
+    """Count the operations on one column (or row) that a factor multiplies."""
+    if A.kind == "identity":
+        return 0.0
+    each = {"diagonal": 1, "low rank": 4 * A.rank + 2}.get(A.kind, 2 * A.columns)
+    return float(min(each, 2 * A.columns) * A.rows)
 
 
 @underflow_is_rounding
