@@ -69,6 +69,7 @@ def as_floats(value: Any, where: str, *, dtype: np.dtype[Any] | None = None) -> 
 
     Integers become float64 and float16 becomes float32; ``dtype`` overrules both.  The array itself
     comes back when it already is what was asked for, so a caller who keeps it must ``freeze`` it.
+    Rows are contiguous, so that results do not depend on how the memory was laid out.
 
     Raises
     ------
@@ -86,7 +87,7 @@ def as_floats(value: Any, where: str, *, dtype: np.dtype[Any] | None = None) -> 
     ...
     jacobians.NotFiniteError: x[1] is nan. Every entry must be finite.
     """
-    array = _as_array(value, where)
+    array = as_array(value, where)
     given = array.dtype
     if not given.isnative and given.kind in "iuf":
         array = array.astype(given.newbyteorder("="))
@@ -109,6 +110,8 @@ def as_floats(value: Any, where: str, *, dtype: np.dtype[Any] | None = None) -> 
                 "Rescale it, or use astype(np.float64) on the network."
             )
         array = narrowed
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        array = array.copy()  # other layouts go through other kernels, which round otherwise
     return array
 
 
@@ -120,7 +123,7 @@ _KINDS = {
 }
 
 
-def _as_array(value: Any, where: str) -> Numbers:
+def as_array(value: Any, where: str) -> Numbers:
     """Turn any array-like into a plain ndarray, refusing what would lose something on the way."""
     if type(value) is np.ndarray:
         return value

@@ -27,7 +27,7 @@ from jacobians.gradients import Gradients
 from jacobians.layers import Dense, Elementwise, Scale
 from jacobians.linearization import activation_map, layer_map
 from jacobians.losses import Loss, as_loss
-from jacobians.network import Network
+from jacobians.network import Network, as_network
 from jacobians.tracing import Trace, trace
 from jacobians.vectorization import unvec
 
@@ -105,9 +105,8 @@ def input_jacobian(trace: Trace, of: int | None = None, wrt: int = 0) -> Array:
     """
     of = trace.network.depth if of is None else _number(trace, of, "input_jacobian: of", 0)
     wrt = as_layer(wrt, "input_jacobian: wrt", 0, of)
-    n = trace.network.widths[wrt]
-    _refuse((trace.network.widths[of], n), trace.output, "dH/dx", "linearize(net, x).chain")
-    J = np.eye(n, dtype=trace.network.dtype)
+    _require_room(trace.network, of, wrt)
+    J = np.eye(trace.network.widths[wrt], dtype=trace.network.dtype)
     for l in range(wrt + 1, of + 1):
         J = activation_jacobian(trace, l) @ (layer_jacobian(trace, l) @ J)
     return J
@@ -121,6 +120,8 @@ def bias_jacobian(trace: Trace, l: int) -> Array:
     -------
     array, shape (n_L, n_l)
     """
+    _layer(trace, l, "bias_jacobian")
+    _require_room(trace.network, trace.network.depth, l - 1)
     J: Array = input_jacobian(trace, wrt=l) @ activation_jacobian(trace, l)
     return J
 
@@ -144,13 +145,10 @@ def preactivation_weight_jacobian(trace: Trace, l: int) -> Array:
     array([[5., 0., 6., 0.],
            [0., 5., 0., 6.]])
     """
-    layer = _layer(trace, l, "preactivation_weight_jacobian")
-    if not isinstance(layer, Dense):
-        raise TypeError(f"preactivation_weight_jacobian: layer {l} ({layer}) has no weight matrix.")
-    a, m = trace.activation(l - 1), len(layer.W)
-    way_out = f"linearize(net, x).weight_jacobian({l})"
-    _refuse((m, m * len(a)), a, f"dz^{l}/dvec(W^{l})", way_out)
-    return np.kron(a[None, :], np.eye(m, dtype=a.dtype))
+    layer = _dense_layer(trace, l, "preactivation_weight_jacobian")
+    _require_room_for_weights(trace.network, l)
+    a = trace.activation(l - 1)
+    return np.kron(a[None, :], np.eye(len(layer.W), dtype=a.dtype))
 
 
 @underflow_is_rounding
@@ -161,6 +159,8 @@ def weight_jacobian(trace: Trace, l: int) -> Array:
     -------
     array, shape (n_L, n_l * n_{l-1})
     """
+    _dense_layer(trace, l, "weight_jacobian")
+    _require_room_for_weights(trace.network, l)
     J: Array = bias_jacobian(trace, l) @ preactivation_weight_jacobian(trace, l)
     return J
 
@@ -173,13 +173,15 @@ def parameter_jacobian(trace: Trace) -> Array:
     -------
     array, shape (n_L, number of parameters)
     """
-    blocks = []
-    for l, layer in enumerate(trace.network.layers, start=1):
-        if isinstance(layer, Dense):
-            blocks += [weight_jacobian(trace, l), bias_jacobian(trace, l)]
-    if not blocks:
-        raise TypeError(f"parameter_jacobian: {trace.network} has no parameters.")
-    return np.hstack(blocks)
+    net = trace.network
+    if not net.parameter_count:
+        raise TypeError(f"parameter_jacobian: {net} has no parameters.")
+    _number(trace, 1, "parameter_jacobian: l")
+    _require_room_for_weights(net, *_dense_numbers(net))
+    shape = (net.widths[-1], net.parameter_count)
+    _refuse(shape, trace.output, "dH/dtheta", "linearize(net, x).parameter_jacobian()")
+    views = (weight_jacobian, bias_jacobian)
+    return np.hstack([view(trace, l) for l in _dense_numbers(net) for view in views])
 
 
 @underflow_is_rounding
@@ -204,6 +206,9 @@ def gradients(net: Network, X: Any, Y: Any, loss: Loss, l2: float = 0.0) -> Grad
     Gradients
         The same object as ``backprop.gradients`` returns.
     """
+    net = as_network(net, "explicit.gradients")
+    _require_room(net, net.depth, 0)
+    _require_room_for_weights(net, *_dense_numbers(net))
     seen = trace(net, X)
     Y = as_loss(loss).targets(Y, seen.output)
     l2 = as_nonnegative(l2, "explicit.gradients: l2")
@@ -284,5 +289,36 @@ def _layer(trace: Trace, l: int, where: str) -> Any:
     return trace.network.layers[_number(trace, l, f"{where}: l") - 1]
 
 
-def _refuse(shape: tuple[int, ...], like: Array, what: str, way_out: str) -> None:
+def _dense_layer(trace: Trace, l: int, where: str) -> Dense:
+    layer = _layer(trace, l, where)
+    if not isinstance(layer, Dense):
+        raise TypeError(f"{where}: layer {l} ({layer}) has no weight matrix.")
+    return layer
+
+
+def _dense_numbers(net: Network) -> list[int]:
+    return [l for l, layer in enumerate(net.layers, start=1) if isinstance(layer, Dense)]
+
+
+# --- what does not fit is refused before anything is written --------------------------------------
+
+
+def _require_room(net: Network, of: int, wrt: int) -> None:
+    """Refuse the matrices of ``da^of/da^wrt`` that do not fit, its partial products included."""
+    for l in range(wrt + 1, of + 1):
+        n_l = net.widths[l]
+        _refuse((n_l, n_l), net, f"D^{l}", "linearize(net, x).factors")
+        _refuse((n_l, net.widths[wrt]), net, f"da^{l}/da^{wrt}", "linearize(net, x).chain")
+
+
+def _require_room_for_weights(net: Network, *numbers: int) -> None:
+    """Refuse ``aᵀ ⊗ I`` and ``dH/dvec(W^l)`` if they do not fit."""
+    for l in numbers:
+        way_out = f"linearize(net, x).weight_jacobian({l})"
+        columns = net.widths[l] * net.widths[l - 1]
+        _refuse((net.widths[l], columns), net, f"dz^{l}/dvec(W^{l})", way_out)
+        _refuse((net.widths[-1], columns), net, f"dH/dvec(W^{l})", way_out)
+
+
+def _refuse(shape: tuple[int, ...], like: Any, what: str, way_out: str) -> None:
     refuse_if_too_large(shape, like.dtype, f"explicit: {what}", f"Use {way_out}")

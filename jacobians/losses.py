@@ -17,7 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, DomainError, ShapeError, as_floats, underflow_is_rounding
+from jacobians._checks import (
+    Array,
+    DomainError,
+    ShapeError,
+    as_array,
+    as_floats,
+    underflow_is_rounding,
+)
 from jacobians.activations import LOG_SOFTMAX, SIGMOID, SOFTMAX, AnyActivation
 
 
@@ -203,7 +210,7 @@ class CrossEntropy(Loss):
 
     def targets(self, target: Any, output: Array) -> Array:
         """Turn labels into indicator rows, and check that targets lie in [0, 1]."""
-        given = np.asarray(target)
+        given = as_array(target, f"{self}: target")
         if given.dtype.kind in "iu" and given.ndim == output.ndim - 1:
             return _indicators(given, output, f"{self}: target")
         y = super().targets(target, output)

@@ -220,6 +220,13 @@ class Network:
         return f"Network {size}: {', '.join(shown)}"
 
 
+def as_network(value: Any, where: str) -> Network:
+    """Return the network, or say that verbs take it first."""
+    if not isinstance(value, Network):
+        raise TypeError(f"{where}: net: expected a Network first, but got {value!r:.80}.")
+    return value
+
+
 def _as_layers(layers: Iterable[Layer]) -> tuple[Layer, ...]:
     try:
         found = tuple(layers)

@@ -41,7 +41,7 @@ from jacobians.maps import (
     Matrix,
     Product,
 )
-from jacobians.network import Network
+from jacobians.network import Network, as_network
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,6 +239,7 @@ def jacobian_with_bound(net: Network, X: Any) -> tuple[Array, Array]:
     >>> bool((bound < 1e-14).all())
     True
     """
+    net = as_network(net, "jacobian_with_bound")
     X = as_points(X, net.widths[0], "jacobian_with_bound: X", net.dtype)
     if X.ndim == 1:
         lin = linearize(net, X)

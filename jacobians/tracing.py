@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array, Frozen, NotFiniteError, as_layer, as_points, freeze
-from jacobians.network import Network
+from jacobians.network import Network, as_network
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,7 @@ def trace(net: Network, X: Any) -> Trace:
     >>> seen.preactivation(1), seen.activation(1), seen.output
     (array([-1., -1., -1.]), array([0., 0., 0.]), array([0.]))
     """
+    net = as_network(net, "trace")
     a = freeze(as_points(X, net.widths[0], "trace: X", net.dtype))
     preactivations, activations = [], [a]
     for l, layer in enumerate(net.layers, start=1):

@@ -90,9 +90,19 @@ class LinearMap(Frozen, ABC):
         TooLargeError
             If it would exceed the limit (1 GiB, or what ``dense_limit`` says), before allocating.
         """
+        self._require_room()
+        return self._dense()
+
+    def _require_room(self) -> None:
+        """Refuse a dense form that does not fit, before anything of it is written."""
         way_out = "Keep the map: @ and .to_scipy() multiply without it"
         refuse_if_too_large(self.batch + self.shape, self.dtype, str(self), way_out)
-        return self._dense()
+        for part in self._parts():
+            part._require_room()
+
+    def _parts(self) -> Iterable[LinearMap]:
+        """Return the maps that are written out on the way to the dense form."""
+        return ()
 
     @underflow_is_rounding
     def to_sparse(self) -> Any:

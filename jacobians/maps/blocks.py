@@ -89,6 +89,9 @@ class Blocks(LinearMap):
     def transpose(self) -> Blocks:
         return Blocks([[A.T for A in column] for column in zip(*self.blocks, strict=True)])
 
+    def _parts(self) -> list[LinearMap]:
+        return self._all()
+
     def _dense(self) -> Array:
         dense = np.empty(self.batch + self.shape, self.dtype)
         i = 0

@@ -83,6 +83,9 @@ class Kronecker(LinearMap):
     def transpose(self) -> Kronecker:
         return Kronecker(self.left.T, self.right.T)
 
+    def _parts(self) -> tuple[LinearMap, ...]:
+        return self.left, self.right
+
     def _dense(self) -> Array:
         A, B = self.left.to_dense(), self.right.to_dense()
         blocks = A[..., :, None, :, None] * B[..., None, :, None, :]  # [i, k, j, l] = A_ij B_kl

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, ShapeError
+from jacobians._checks import Array, ShapeError, refuse_if_too_large
 from jacobians.maps.base import LinearMap, common_batch
 from jacobians.maps.elementary import as_map
 
@@ -69,6 +69,16 @@ class Product(LinearMap):
 
     def transpose(self) -> Product:
         return Product([A.T for A in reversed(self.factors)])
+
+    def _require_room(self) -> None:
+        super()._require_room()
+        m, way_out = self.shape[0], "Keep the map, or multiply_out in another order"
+        for A in self.factors[:-1]:
+            shape = (*self.batch, m, A.shape[1])
+            refuse_if_too_large(shape, self.dtype, f"{self}: partial product", way_out)
+
+    def _parts(self) -> tuple[LinearMap, ...]:
+        return self.factors
 
     def _dense(self) -> Array:
         dense = self.factors[0].to_dense()
