@@ -21,7 +21,6 @@ from numpy.lib import format as npy
 from jacobians._checks import Array, ModelFormatError, Numbers, ShapeError, as_floats
 from jacobians.activations import AnyActivation, activation
 from jacobians.importers import from_onnx, from_safetensors
-from jacobians.importers._assembly import RoundedScale
 from jacobians.layers import Dense, Elementwise, Layer, Scale
 from jacobians.network import Network
 
@@ -155,7 +154,7 @@ def _describe(layer: Layer, l: int) -> tuple[dict[str, Any], dict[str, Array]]:
     if type(layer) is Dense:
         sigma = _describe_activation(layer.activation, l)
         return {"kind": "dense", "activation": sigma}, {"W": layer.W, "b": layer.b}
-    if isinstance(layer, Scale) and type(layer) in (Scale, RoundedScale):
+    if type(layer) is Scale:
         return {"kind": "scale"}, {"scale": layer.scale, "shift": layer.shift}
     if type(layer) is Elementwise:
         sigma = _describe_activation(layer.activation, l)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
@@ -46,6 +46,7 @@ class Layer(Frozen, ABC):
 
     activation: AnyActivation = IDENTITY
     inputs: int | None = None  # the width it insists on; None goes along with any
+    _exact: ClassVar[Any] = None  # the float64 layer it was rounded from, where that is known
 
     @abstractmethod
     def output_width(self, inputs: int) -> int:
@@ -63,6 +64,13 @@ class Layer(Frozen, ABC):
     def astype(self: Self, dtype: np.dtype[Any]) -> Self:
         """Return the layer with its arrays in another dtype."""
         return self
+
+    def rounded(self: Self, dtype: np.dtype[Any]) -> Self:
+        """Return ``astype(dtype)`` that remembers: ``astype`` of it to float64 gives this layer."""
+        layer = self.astype(dtype)
+        if layer is not self:
+            object.__setattr__(layer, "_exact", self)
+        return layer
 
     def __call__(self, a: Array) -> Array:
         """Return ``sigma(z)``."""
@@ -132,6 +140,8 @@ class Dense(Layer):
         """Return the layer with ``W`` and ``b`` in another dtype."""
         if dtype == self.dtype:
             return self
+        if self._exact is not None and dtype == self._exact.dtype:
+            return cast(Dense, self._exact)
         W = as_floats(self.W, "Dense: W", dtype=dtype)
         return Dense(W, as_floats(self.b, "Dense: b", dtype=dtype), self.activation)
 
@@ -189,6 +199,8 @@ class Scale(Layer):
         """Return the layer with its arrays in another dtype."""
         if dtype == self.dtype:
             return self
+        if self._exact is not None and dtype == self._exact.dtype:
+            return cast(Scale, self._exact)
         scale = as_floats(self.scale, "Scale: scale", dtype=dtype)
         return Scale(scale, as_floats(self.shift, "Scale: shift", dtype=dtype))
 

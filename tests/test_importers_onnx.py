@@ -383,13 +383,26 @@ def test_two_biases_are_folded_where_that_is_exact():
     assert [str(layer) for layer in net.layers] == ["Dense 4 -> 3 tanh", "Scale 3"]
 
 
-def test_one_weight_in_many_nodes_is_kept_once():
-    square = helper.make_tensor("w", DOUBLE, (4, 4), RNG.normal(size=16))
-    model = chain(*[op("MatMul", X, "w")] * 3)
-    model.graph.initializer.append(square)
-    net = from_onnx(model)
-    assert_same(net, model)
-    assert all(np.shares_memory(layer.W, net.layers[0].W) for layer in net.layers)
+def test_one_weight_may_stand_in_many_nodes_but_not_in_any_number():
+    """Each layer has its own copy: a thousand nodes could ask for a thousand times the file."""
+
+    def repeated(size, count):
+        model = chain(*[op("MatMul", X, "w")] * count, shape=(1, size))
+        model.graph.initializer.append(numpy_helper.from_array(np.eye(size)[::-1].copy(), "w"))
+        return model
+
+    assert_same(from_onnx(repeated(4, 7)), repeated(4, 7))
+    with pytest.raises(jb.ModelFormatError, match=r"asks for another .* than a file of its size"):
+        from_onnx(repeated(200, 1000))
+
+
+def test_a_product_may_be_scaled_after_it():
+    """(x W) * s + t is one layer; where the product underflows it stays two."""
+    net = from_onnx(chain(H, op("Mul", X, b), op("Sub", X, b), op("Relu", X)))
+    assert [str(layer) for layer in net.layers] == ["Dense 4 -> 3 relu"]
+    tiny = np.full(3, 1e-300)
+    model = chain(op("MatMul", X, 1e-20 * W), op("Mul", X, tiny), op("Div", X, tiny), END)
+    assert from_onnx(model).depth == 3
 
 
 # --- initializers in every encoding ---------------------------------------------------------------

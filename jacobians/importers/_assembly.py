@@ -3,13 +3,13 @@
 A foreign model says "multiply by this matrix, add that vector, apply tanh"; here that is one
 ``Dense``.  Steps are folded where nothing of the model changes but its writing::
 
-    matrix product, then a shift           one Dense
-    affine, then an activation             one Dense with that activation
+    matrix product, then scale and shift   one Dense
     scale and shift, again and again       one Scale
+    either, then an activation             one Dense, or a Scale and an Elementwise
 
-Constants that a float32 model does not hold itself (``1 / standard deviation``, the product of two
-scales) are computed in float64, and the layer remembers them: ``astype(np.float64)`` of what was
-imported is the model in float64, exactly.
+Constants that a float32 model does not hold itself (``1 / standard deviation``, the product of a
+scale and a weight) are computed in float64, and the layer remembers them: ``astype(np.float64)`` of
+what was imported is the model in float64, to the last rounding.
 """
 
 from __future__ import annotations
@@ -26,20 +26,6 @@ from jacobians.layers import Dense, Elementwise, Layer, Scale
 from jacobians.network import Network
 
 
-class RoundedScale(Scale):
-    """A Scale in float32 that remembers the float64 numbers which it was rounded from."""
-
-    exact: Scale
-
-    def __init__(self, scale: Array, shift: Array) -> None:
-        super().__init__(scale.astype(np.float32), shift.astype(np.float32))
-        object.__setattr__(self, "exact", Scale(scale, shift))
-
-    def astype(self, dtype: np.dtype[Any]) -> Scale:  # type: ignore[override]
-        """Return the numbers before rounding for float64."""
-        return self if dtype == self.dtype else self.exact
-
-
 @dataclass
 class _Draft:
     """A layer to be: a Dense if W is a matrix, a Scale if it is a vector, else Elementwise."""
@@ -52,14 +38,14 @@ class _Draft:
     def layer(self, where: str, dtype: np.dtype[Any]) -> Layer:
         if self.W is None:
             return Elementwise(self.sigma)
-        W = as_floats(self.W, f"{where}: {self.at}: weight", dtype=dtype)
-        if self.b is None:
-            return Dense(W, None, self.sigma)
-        b = as_floats(self.b, f"{where}: {self.at}: bias", dtype=dtype)
-        if W.ndim == 2:
-            return Dense(W, b, self.sigma)
-        rounded = (W != self.W).any() or (b != self.b).any()
-        return RoundedScale(self.W, self.b) if rounded else Scale(W, b)
+        exact = True
+        for part, name in ((self.W, "weight"), (self.b, "bias")):
+            if part is not None:
+                exact &= bool(
+                    (as_floats(part, f"{where}: {self.at}: {name}", dtype=dtype) == part).all()
+                )
+        layer = Dense(self.W, self.b, self.sigma) if self.W.ndim == 2 else Scale(self.W, self.b)
+        return layer.astype(dtype) if exact else layer.rounded(dtype)
 
 
 class Assembly:
@@ -110,22 +96,23 @@ class Assembly:
             self._append(_Draft(at, scale, shift), width)
 
     def _folded(self, last: _Draft, scale: Array, shift: Array) -> bool:
-        """Fold a scale into the step before it, if that loses nothing."""
+        """Fold a scale into the step before it, if that is affine and nothing leaves the range."""
         if last.W is None or last.sigma is not IDENTITY:
             return False
+        W, b = last.W, shift
+        smallest = np.finfo(np.result_type(*self._dtypes)).tiny
         with np.errstate(all="ignore"):
-            total = shift if last.b is None else scale * last.b + shift
-            if last.W.ndim == 2:
-                kept = total.astype(np.result_type(*self._dtypes))
-                if (scale == 1).all() and (kept == total).all():
-                    last.b = kept
-                    return True
-                return False
-            product = scale * last.W
-        lost = (product == 0) & (scale != 0) & (last.W != 0)
-        if lost.any() or not np.isfinite(product).all() or not np.isfinite(total).all():
+            if (scale != 1).any():
+                factor = scale if W.ndim == 1 else scale[:, None]
+                W = factor * W
+                lost = (np.abs(W) < smallest) & (factor != 0) & (last.W != 0)
+                if lost.any() or not np.isfinite(W).all():
+                    return False
+            if last.b is not None:
+                b = scale * last.b + shift
+        if not np.isfinite(b).all():
             return False
-        last.W, last.b = product, total
+        last.W, last.b = W, b
         return True
 
     def activate(self, sigma: str | AnyActivation, *, at: str, **parameters: float) -> None:

@@ -92,7 +92,7 @@ class Chain:
 
     def dense(self, W: Array, node: Node) -> None:
         """Multiply by a matrix of shape (n_out, n_in)."""
-        self.source.spend(8 * (W.size + len(W)))  # one weight may stand in many nodes
+        self.source.spend(24 * (W.size + len(W)))  # one weight may stand in many nodes
         self.assembly.dense(W, at=node.at)
 
     def vector(self, node: Node) -> None:

@@ -49,7 +49,7 @@ class Source:
             )
 
     def _justify(self, size: int) -> None:
-        self._left += 8 * size  # half precision is widened, and the network computes in float64
+        self._left += 16 * size  # half precision is widened, products are computed in float64
 
     def read(self, location: str, offset: int, size: int) -> bytes:
         """Read bytes of a file inside the folder of the model, and of no other."""
