@@ -25,7 +25,8 @@ certificate           every identity at a point: difference, bound, verdict
 witness               evidence from callables only: differences, complex step, dot test
 conventions           rows and other layouts, layer numbers from 1: exact both ways
 units                 networks of single units on a directed graph, as matrices and as paths
-sensitivities         what the Jacobians of a data set say about inputs and outputs
+sensitivities         what the Jacobians of a data set say about inputs and outputs; error bars
+plotting, reports     pictures with matplotlib; a page of its own with jinja2 (extras)
 strategies            Hypothesis strategies for your own property tests (an extra)
 importers             trained elsewhere: scikit-learn, PyTorch, Keras, ONNX, safetensors (extras)
 files, data, cli      npz in and out; two trained networks with real inputs; the command line
@@ -39,7 +40,7 @@ files, data, cli      npz in and out; two trained networks with real inputs; the
 True
 """
 
-from jacobians import backprop, conventions, explicit, witness
+from jacobians import backprop, conventions, explicit, plotting, witness
 from jacobians._checks import (
     DomainError,
     ModelFormatError,
@@ -148,6 +149,7 @@ __all__ = [
     "ErrorBars",
     "Sensitivity",
     "error_bars",
+    "plotting",
     "sensitivity",
     # errors
     "DomainError",

@@ -1,8 +1,8 @@
 """The ``jacobians`` command: look at the Jacobians of a network without writing a script.
 
-Every command runs at once on a bundled network with real data; networks come from ``.npz`` files
-written by ``jacobians.save``, points from ``.npy``, ``.npz`` or ``.csv``.  Results go to standard
-output; a mistake gives one line on standard error and exit status 2.
+Every command runs at once on a bundled network with real data; networks come from the files that
+``jacobians.load`` reads, points from ``.npy``, ``.npz``, ``.csv`` or ``.parquet``.  Results go to
+standard output, progress to standard error; a mistake gives one line there and exit status 2.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -17,9 +18,10 @@ from typing import NoReturn
 
 import numpy as np
 
-from jacobians import data
+from jacobians import data, reports
 from jacobians._checks import Array, ShapeError, readable_bytes
 from jacobians._text import chain_picture, picture, side_by_side
+from jacobians._writing import replacing
 from jacobians.certificate import Certificate, certify
 from jacobians.engine import value_and_jacobian
 from jacobians.files import load, load_points, write_npz
@@ -38,6 +40,7 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     options = _parser().parse_args(arguments)
+    options.words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         status: int = options.run(options) or 0
         sys.stdout.flush()
@@ -45,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, TypeError, OSError, NotImplementedError, MemoryError) as err:
+    except (
+        ValueError, TypeError, OSError, NotImplementedError, MemoryError, ImportError
+    ) as err:  # fmt: skip
         message = " ".join(str(err).split()) or type(err).__name__
         print(f"jacobians {options.command}: {message}", file=sys.stderr)
         return 2
@@ -56,12 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="jacobians", description="The Jacobian of a trained network.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    model = "a network saved as .npz, or a bundled one: " + ", ".join(data.NAMES)
-    points = "points as .npy, .npz or .csv; the held-out ones of a bundled network by default"
+    bundled = ", ".join(data.NAMES)
+    model = f"a network as .npz, .onnx or .safetensors, or a bundled one: {bundled}"
+    points = (
+        "points as .npy, .npz, .csv (a first line of names labels the inputs) or .parquet; "
+        "the held-out ones of a bundled network by default"
+    )
 
     report = commands.add_parser("report", help="Jacobians of a data set: who influences what")
     report.add_argument("model", nargs="?", default="digits", metavar="MODEL", help=model)
     report.add_argument("inputs", nargs="?", metavar="INPUTS", help=points)
+    _add_report_options(report)
     report.set_defaults(run=_report)
 
     check = commands.add_parser("certify", help="check every identity of the notes at a few points")
@@ -83,26 +93,164 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-# --- the commands ---------------------------------------------------------------------------------
+def _add_report_options(report: argparse.ArgumentParser) -> None:
+    add = report.add_argument
+    add("-o", "--output", metavar="FILE", help="write a page (.html), or all numbers (.json)")
+    add("--json", action="store_true", help="print all numbers as JSON, and no text")
+    add("--quiet", action="store_true", help="no text and no progress")
+    several = "names or numbers from 0, separated by commas; may be repeated"
+    add("--inputs", dest="columns", action="append", metavar="NAMES", help=f"only these: {several}")
+    add("--outputs", dest="rows", action="append", metavar="NAMES", help=f"only these: {several}")
+    unit = "units of inputs and outputs, separated by commas; may be repeated"
+    add("--units", action="append", default=[], metavar="NAME=UNIT", help=unit)
+    add("--dtype", choices=("float32", "float64"), help="compute in this precision")
+    add("--max-bytes", type=_as_bytes, metavar="SIZE", help="working memory, such as 64MiB")
+    add("--replicates", type=int, default=200, metavar="R", help="of the bootstrap (200)")
+    add("--confidence", type=float, default=0.95, metavar="C", help="of the intervals (0.95)")
+    add("--title", metavar="TEXT", help="title of the page")
+
+
+def _as_bytes(text: str) -> int:
+    """Read a number of bytes: 65536, 64KiB, 1.5G.
+
+    >>> _as_bytes("64KiB"), _as_bytes("1.5M"), _as_bytes("2kB")
+    (65536, 1572864, 2000)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([kKMG]?)(i?)(B?)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"expected a size such as 64MiB, but got {text!r}")
+    number, prefix, binary, byte = found.groups()
+    base = 1000 if prefix and byte and not binary else 1024
+    return int(float(number) * base ** " KMG".index(prefix.upper() or " "))
+
+
+# --- the report -----------------------------------------------------------------------------------
 
 
 def _report(options: argparse.Namespace) -> None:
+    _require_writable(options.output)
     net, X = _model_and_points(options.model, options.inputs)
-    print(net)
-    start = time.perf_counter()
-    _, J = value_and_jacobian(net, X)
-    seconds = time.perf_counter() - start
-    print(
-        f"Jacobians at {len(X)} points: shape {J.shape}, {J.dtype}, {readable_bytes(J.nbytes)}, "
-        f"in {1e3 * seconds:.1f} ms ({1e6 * seconds / max(len(X), 1):.0f} µs a point)\n"
+    net = net.astype(options.dtype or net.dtype)
+    talks = not (options.json or options.quiet)
+    if talks:
+        print(f"{net}\n{_timing(net, X, options.max_bytes)}\n")
+    found = sensitivity(
+        net,
+        X,
+        inputs=_several(options.columns, net.input_names),
+        outputs=_several(options.rows, net.output_names),
+        units=_units(options.units),
+        replicates=options.replicates,
+        max_bytes=options.max_bytes,
+        progress=False if options.quiet else None,
     )
-    found = sensitivity(net, X)
+    certificates = _certificates(net, X, 3)
+    if talks:
+        _print_report(found, certificates)
+    _write_report(found, certificates, options)
+    if options.output and talks:
+        print(f"\n{options.output}: {readable_bytes(os.path.getsize(options.output))}")
+
+
+def _timing(net: Network, X: Array, max_bytes: int | None) -> str:
+    """Compute the Jacobians once, as many as fit in 256 MiB, and say how long it took."""
+    m, n = net.widths[-1], net.widths[0]
+    size = m * n * net.dtype.itemsize
+    some = X[: max(1, 2**28 // size)]
+    start = time.perf_counter()
+    value_and_jacobian(net, some, max_bytes=max_bytes)
+    seconds = time.perf_counter() - start
+    of = "" if len(some) == len(X) else f"the first {len(some)} of them "
+    return (
+        f"Jacobians at {len(X)} points: shape {(len(X), m, n)}, {net.dtype}, "
+        f"{readable_bytes(len(X) * size)}, {of}in {1e3 * seconds:.1f} ms "
+        f"({1e6 * seconds / len(some):.0f} µs a point)"
+    )
+
+
+def _print_report(found: Sensitivity, certificates: list[Certificate]) -> None:
     print("Most influential inputs: mean of |dy/dx|, with the sign of the mean of dy/dx")
     print(found)
     drawn = _as_pictures(found)
     if drawn:
         print(f"\nMean |dy/dx| as pictures, darkest = largest of that output\n\n{drawn}")
-    print(f"\n{_verdict(_certificates(net, X, 3))}")
+    least, middle, most = (found.norm_quantile(share) for share in (0, 0.5, 1))
+    print(f"\nNorm of J, its largest singular value: {least:.3g} to {most:.3g}, half of the points")
+    print(f"below {middle:.3g}.  Points at a kink: {found.kinks['at']}, near one: ", end="")
+    print(f"{found.kinks['near']}.\n{_verdict(certificates)}")
+
+
+def _write_report(
+    found: Sensitivity, certificates: list[Certificate], options: argparse.Namespace
+) -> None:
+    provenance = _provenance(options)
+    if options.json or str(options.output).endswith(".json"):
+        checks = [vars(check) for certificate in certificates for check in certificate]
+        versions = {**reports.versions(), **provenance}
+        text = found.to_json(options.confidence, certificate=checks, provenance=versions)
+        if options.json:
+            print(text)
+        if str(options.output).endswith(".json"):
+            reports.write_text(options.output, text + "\n")
+    if str(options.output).endswith(".html"):
+        found.to_html(
+            options.output,
+            confidence=options.confidence,
+            title=options.title or f"Sensitivity report: {os.path.basename(options.model)}",
+            certificates=certificates,
+            provenance=provenance,
+        )
+
+
+def _require_writable(path: str | None) -> None:
+    """Find out before the work, not after it, that the report could not be written."""
+    if path is None:
+        return
+    if os.path.splitext(path)[1] not in (".html", ".json"):
+        raise ValueError(f"-o: expected a name ending in .html or .json, but got {path!r}.")
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        raise FileNotFoundError(f"-o: No such folder: {os.path.dirname(path)!r}")
+    if path.endswith(".html"):
+        reports.require()
+
+
+def _several(texts: list[str] | None, names: Sequence[str] | None) -> list[str | int] | None:
+    """Read names and numbers; a text that is a name as a whole is not cut at its commas."""
+    if texts is None:
+        return None
+    known = names or ()
+    parts = [part for text in texts for part in ([text] if text in known else text.split(","))]
+    words = [part if part in known else part.strip() for part in parts]
+    return [int(word) if word.isdecimal() and word not in known else word for word in words]
+
+
+def _units(texts: list[str]) -> dict[str, str]:
+    found = {}
+    for text in texts:
+        for part in text.split(","):
+            name, sign, unit = part.rpartition("=")
+            if not sign or not name:
+                raise ValueError(f"--units: expected NAME=UNIT, but got {part!r}.")
+            found[name.strip()] = unit.strip()
+    return found
+
+
+def _provenance(options: argparse.Namespace) -> dict[str, str]:
+    found = {"command": shlex.join(["jacobians", *options.words])}
+    for what, path in (("model", options.model), ("data", options.inputs)):
+        if path is not None and os.path.isfile(path):
+            found[what] = f"{os.path.basename(path)}, SHA-256 {_digest(path)}"
+    return found
+
+
+def _digest(path: str) -> str:
+    import hashlib
+
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- the other commands ---------------------------------------------------------------------------
 
 
 def _certify(options: argparse.Namespace) -> int:
@@ -110,7 +258,7 @@ def _certify(options: argparse.Namespace) -> int:
         raise ValueError(f"--points: expected at least 1, but got {options.points}.")
     net = _model(options.model)
     if options.inputs or options.model in data.NAMES:
-        X = _points(net, options.model, options.inputs)
+        net, X = _model_and_points(options.model, options.inputs)
     else:
         X = np.random.default_rng(0).standard_normal((options.points, net.widths[0]))
         print("no INPUTS given: certified at normally distributed random points\n")
@@ -128,7 +276,8 @@ def _jacobian(options: argparse.Namespace) -> None:
     net, X = _model_and_points(options.model, options.inputs)
     value, J = value_and_jacobian(net, X)
     if suffix == ".npy":
-        np.save(options.output, J, allow_pickle=False)
+        with replacing(options.output) as file:
+            np.save(file, J, allow_pickle=False)
     else:
         write_npz(options.output, {"inputs": X, "values": value, "jacobians": J})
     print(f"{options.output}: Jacobians {J.shape}, {J.dtype}, {readable_bytes(J.nbytes)}")
@@ -154,31 +303,26 @@ def _model(name: str) -> Network:
     return data.bundle(name).network if name in data.NAMES else load(name)
 
 
-def _points(net: Network, model: str, path: str | None) -> Array:
-    if path is not None:
-        X = load_points(path).X
-        if not len(X):
-            raise ShapeError(f"{path}: holds no points.")
-        if X.shape[1] != net.widths[0]:
-            raise ShapeError(f"{path}: has {X.shape[1]} columns, but {net} takes {net.widths[0]}.")
-        return X
-    if model not in data.NAMES:
-        raise ValueError("INPUTS: a network of your own needs points: a .npy, .npz or .csv file.")
-    return data.bundle(model).inputs
-
-
 def _model_and_points(model: str, path: str | None) -> tuple[Network, Array]:
+    """Load both; columns that carry the names of the inputs are taken by name, in any order."""
     net = _model(model)
-    if path is not None and path.endswith(".csv"):
-        names = load_points(path).names
-        if names is not None and len(names) == net.widths[0]:
-            net = Network(
-                net.layers,
-                inputs=net.widths[0],
-                input_names=names,
-                output_names=net.output_names,
+    if path is None:
+        if model not in data.NAMES:
+            raise ValueError(
+                "INPUTS: a network of your own needs points: a .npy, .npz, .csv or .parquet file."
             )
-    return net, _points(net, model, path)
+        return net, data.bundle(model).inputs
+    points, width = load_points(path), net.widths[0]
+    X, names = points.X, points.names
+    if names and net.input_names and set(net.input_names) <= set(names):
+        X = X[:, [names.index(name) for name in net.input_names]]
+    elif names and len(names) == width:
+        net = Network(net.layers, inputs=width, input_names=names, output_names=net.output_names)
+    if not len(X):
+        raise ShapeError(f"{path}: holds no points.")
+    if X.shape[1] != width:
+        raise ShapeError(f"{path}: has {X.shape[1]} columns, but {net} takes {width}.")
+    return net, X
 
 
 def _certificates(net: Network, X: Array, count: int) -> list[Certificate]:

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from jacobians._checks import Array, ModelFormatError, Numbers, ShapeError, as_floats
+from jacobians._checks import (
+    Array,
+    ModelFormatError,
+    Numbers,
+    ShapeError,
+    as_floats,
+    missing_extra,
+)
 from jacobians.activations import AnyActivation, activation
 from jacobians.importers import from_onnx, from_safetensors
 from jacobians.layers import Dense, Elementwise, Layer, Scale
@@ -268,13 +275,14 @@ class Points:
 
 
 def load_points(path: str | os.PathLike[str]) -> Points:
-    """Read input points from a npy, npz or csv file.
+    """Read input points from a npy, npz, csv or parquet file.
 
     Parameters
     ----------
     path : str or path
         ``.npy``: an array (n,) or (B, n).  ``.npz``: its member ``inputs``, or its only member.
-        ``.csv``: numbers, one point per line, with or without a line of names.
+        ``.csv``: numbers, one point per line, with or without a line of names.  ``.parquet``: its
+        columns of numbers.
 
     Returns
     -------
@@ -284,6 +292,8 @@ def load_points(path: str | os.PathLike[str]) -> Points:
     ------
     ModelFormatError
         If the file cannot be read as one of these.
+    ImportError
+        For parquet, if pandas or pyarrow is missing, naming the extra.
     """
     path, name, suffix = _parts(path)
     if suffix == ".csv":
@@ -296,8 +306,10 @@ def load_points(path: str | os.PathLike[str]) -> Points:
         if len(arrays) > 1 and "inputs" not in arrays:
             raise ModelFormatError(f"{name}: has no member 'inputs' among {sorted(arrays)}.")
         points = Points(arrays["inputs"] if "inputs" in arrays else next(iter(arrays.values())))
+    elif suffix == ".parquet":
+        points = _read_parquet(path, name)
     else:
-        raise ModelFormatError(f"{name}: points are read from .npy, .npz and .csv files.")
+        raise ModelFormatError(f"{name}: points are read from .npy, .npz, .csv and .parquet files.")
     X = as_floats(points.X, name)
     if X.ndim not in (1, 2):
         raise ShapeError(f"{name}: expected points (B, n), but got shape {X.shape}.")
@@ -314,14 +326,29 @@ def _read_npy(file: BinaryIO, name: str, size: int) -> Numbers:
 
 
 def _read_csv(path: str, name: str) -> Points:
+    import csv
+
     try:
         with open(path, encoding="utf-8-sig") as file:
-            first = [cell.strip() for cell in file.readline().split(",")]
+            first = [cell.strip() for cell in next(csv.reader(file), [""])]
         named = not all(_is_number(cell) for cell in first)
         X = np.loadtxt(path, delimiter=",", skiprows=int(named), ndmin=2, encoding="utf-8-sig")
     except (ValueError, UnicodeDecodeError) as err:
         raise ModelFormatError(f"{name}: {err!s:.200}") from err
     return Points(X, tuple(first) if named else None)
+
+
+def _read_parquet(path: str, name: str) -> Points:
+    try:
+        import pandas
+        import pyarrow.lib as arrow
+    except ImportError as err:
+        raise missing_extra("pandas and pyarrow", "pandas", name) from err
+    try:
+        frame = pandas.read_parquet(path).select_dtypes("number")
+    except (ValueError, arrow.ArrowException) as err:
+        raise ModelFormatError(f"{name}: not a readable parquet file: {err!s:.200}") from err
+    return Points(frame.to_numpy(), tuple(str(column) for column in frame.columns))
 
 
 def _is_number(cell: str) -> bool:

@@ -1,5 +1,6 @@
 """The command line: the main job on bundled data, every command, one clear line for a mistake."""
 
+import json
 import os
 import subprocess
 import sys
@@ -180,8 +181,137 @@ def test_a_reader_that_has_seen_enough_is_no_error():
 
 
 def test_interrupting_leaves_quietly(monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("jacobians.cli.sensitivity", interrupted)
     assert main(["report"]) == 130
+
+
+@pytest.mark.parametrize("suffix", [".html", ".json", ".npy", ".npz"])
+def test_interrupting_leaves_no_half_file(monkeypatch, tmp_path, suffix):
+    """Ctrl-C in the middle of writing: an old file is as it was, and nothing lies beside it."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    path = tmp_path / f"result{suffix}"
+    path.write_text("old")
+    monkeypatch.setattr(os, "fsync", interrupted)
+    command = "report" if suffix in (".html", ".json") else "jacobian"
+    assert main([command, "diabetes", "-o", str(path)]) == 130
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == [path.name]
+
+
+# --- the report as a page and as numbers ----------------------------------------------------------
+
+
+def test_report_writes_a_page(capsys, model, tmp_path):
+    path = tmp_path / "report.html"
+    units = ["--units", "y1=kW,height=m", "--units", "width=m/s"]
+    status, out, err = run(capsys, "report", *model, "-o", path, *units, "--title", "My network")
+    assert (status, err) == (0, "")
+    assert f"{path}: " in out
+    text = path.read_text(encoding="utf-8")
+    for words in ("<h1>My network</h1>", "kW / (m/s)", "kW / m<", "SHA-256", f"-o {path}"):
+        assert words in text
+
+
+def test_report_prints_json_and_nothing_else(capsys, model, tmp_path):
+    status, out, err = run(capsys, "report", *model, "--json", "-o", tmp_path / "r.json")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8")) == found
+    net, X = jb.load(model[0]), np.arange(12.0).reshape(4, 3) / 10
+    J = jb.jacobian(net, X)
+    assert found["points"] == 4
+    assert found["derivatives"]["y2"]["width"]["mean"] == pytest.approx(
+        J[:, 1, 1].mean(), rel=1e-14
+    )
+    assert [one["name"] for one in found["inputs"]] == ["height", "width", "depth"]
+    assert all(check["ratio"] <= 1 for check in found["certificate"])
+    assert found["provenance"]["command"].startswith("jacobians report ")
+
+
+def test_quiet_is_quiet(capsys, model, tmp_path):
+    path = tmp_path / "r.html"
+    assert run(capsys, "report", *model, "--quiet", "-o", path) == (0, "", "")
+    assert path.exists()
+
+
+def test_report_of_some_inputs_and_outputs(capsys, model):
+    options = ["--outputs", "1", "--inputs", "depth,0", "--dtype", "float32", "--json"]
+    options += ["--max-bytes", "64KiB", "--replicates", "0", "--confidence", "0.5"]
+    status, out, _ = run(capsys, "report", *model, *options)
+    found = json.loads(out)
+    assert status == 0
+    assert {y: list(x) for y, x in found["derivatives"].items()} == {"y2": ["depth", "height"]}
+    assert "float32" in found["network"]
+    assert "mean_low" not in found["derivatives"]["y2"]["depth"]
+
+
+def test_columns_are_taken_by_name(capsys, tmp_path):
+    """A table with more columns, in another order, quoted: names say which are the inputs."""
+    net = jb.Network([jb.Dense([[1.0, 2.0]], activation="square")], input_names=["a b", "c"])
+    jb.save(net, tmp_path / "net.npz")
+    (tmp_path / "table.csv").write_text('target,"c","a b"\n0,2,1\n0,4,3\n')
+    status, out, _ = run(capsys, "report", tmp_path / "net.npz", tmp_path / "table.csv", "--json")
+    assert status == 0
+    J = jb.jacobian(net, [[1.0, 2.0], [3.0, 4.0]])
+    found = json.loads(out)["derivatives"]["y1"]
+    assert [found["a b"]["mean"], found["c"]["mean"]] == J.mean(axis=0)[0].tolist()
+
+
+def test_report_runs_without_any_extra(tmp_path):
+    """With numpy and scipy alone: text and JSON; a page says what to install, before any work."""
+    code = (
+        "import sys\n"
+        "for name in ('matplotlib', 'jinja2', 'pandas', 'tqdm', 'sklearn', 'hypothesis'):\n"
+        "    sys.modules[name] = None\n"
+        "from jacobians.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    for arguments, status, message in (
+        (["report"], 0, ""),
+        (["report", "diabetes", "--json"], 0, ""),
+        (["report", "-o", str(tmp_path / "r.html")], 2, 'pip install "jacobians[report]"'),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.getcwd()},
+            check=False,
+        )
+        assert done.returncode == status
+        assert message in done.stderr
+        assert done.stderr.count("\n") == (1 if status else 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-o", "r.pdf"], "-o: expected a name ending in .html or .json, but got 'r.pdf'"),
+        (["-o", "no/such/r.html"], "-o: No such folder: 'no/such'"),
+        (["--units", "kW"], "--units: expected NAME=UNIT, but got 'kW'"),
+        (["--units", "power=kW"], "no input or output is called 'power'"),
+        (["--inputs", "weight"], "inputs: 'weight' is not one of age, sex"),
+        (["--outputs", "7"], "outputs: expected numbers below 1, but got 7"),
+        (["--max-bytes", "100"], "max_bytes: one point needs"),
+        (["--confidence", "95", "--json"], "confidence between 0 and 1, but got 95"),
+    ],
+)
+def test_a_mistake_in_an_option_gives_one_line_and_status_2(capsys, arguments, message):
+    status, _, err = run(capsys, "report", "diabetes", *arguments)
+    assert status == 2
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--max-bytes", "much"], ["--dtype", "float16"]])
+def test_a_word_that_is_no_option_gives_one_line_and_status_2(capsys, arguments):
+    with pytest.raises(SystemExit) as caught:
+        main(["report", "diabetes", *arguments])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import sys
 import warnings
 import zipfile
 
@@ -240,9 +241,24 @@ def test_points_come_from_npy_npz_and_csv(tmp_path):
     assert load_points(tmp_path / "e.csv").names == ("height", "width")
 
 
+def test_points_come_from_parquet_where_pandas_is(tmp_path, monkeypatch):
+    """Columns of numbers with their names; columns of words are left out."""
+    import pandas
+
+    frame = pandas.DataFrame({"height": [1.0, 3.0], "town": ["a", "b"], "floors": [2, 4]})
+    frame.to_parquet(tmp_path / "a.parquet")
+    points = load_points(tmp_path / "a.parquet")
+    assert_equal(points.X, [[1.0, 2.0], [3.0, 4.0]])
+    assert points.names == ("height", "floors")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r'a.parquet needs pandas and pyarrow: pip install "jac'):
+        load_points(tmp_path / "a.parquet")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "error", "message"),
     [
+        ("a.parquet", b"nothing", jb.ModelFormatError, "not a readable parquet file"),
         ("a.csv", b"1,2\n3\n", jb.ModelFormatError, "a.csv"),
         ("a.csv", b"x,y\n1,z\n", jb.ModelFormatError, "z"),
         ("a.csv", b"\xff\xfe\x00", jb.ModelFormatError, "a.csv"),
@@ -256,7 +272,7 @@ def test_points_come_from_npy_npz_and_csv(tmp_path):
             jb.ModelFormatError,
             "dtype object",
         ),
-        ("a.txt", b"1", jb.ModelFormatError, r"read from .npy, .npz and .csv"),
+        ("a.txt", b"1", jb.ModelFormatError, r"read from .npy, .npz, .csv and"),
     ],
 )
 def test_bad_point_files_are_refused(tmp_path, name, content, error, message):

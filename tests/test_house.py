@@ -14,7 +14,7 @@ PACKAGE = ROOT / "jacobians"
 # Each line may import only lines above it; rooms on one line are siblings and do not meet.
 FLOORS = [
     ["_checks"],
-    ["_text", "vectorization", "_sigma", "witness"],
+    ["_text", "_writing", "vectorization", "_sigma", "witness"],
     ["_gated", "_softmax"],
     ["activations"],
     ["maps"],
@@ -25,7 +25,8 @@ FLOORS = [
     ["factors"],
     ["planning"],
     ["explicit", "backprop", "engine", "rounding"],
-    ["units", "certificate", "sensitivities", "conventions"],
+    ["units", "certificate", "conventions", "plotting", "reports"],
+    ["sensitivities"],
     ["importers"],
     ["files"],
     ["data", "strategies"],
@@ -48,8 +49,9 @@ FAMILIES = {  # inside a family folder each file may import only those before it
     "units": ["edges", "walks", "gradients", "linearization", "graph"],
     "sensitivities": [
         *["exact_sums", "bootstrap", "histograms", "tally", "measures", "subspace"],
-        *["exports", "record", "streaming", "error_bars"],
+        *["statistics", "exports", "pictures", "page", "record", "streaming", "error_bars"],
     ],
+    "plotting": ["style", "matrices", "statistics", "lines"],
     "importers": [
         *["_assembly", "_state_dicts", "scikit_learn", "pytorch", "keras", "safetensors_files"],
         *["onnx_tensors", "onnx_nodes", "onnx_shapes", "onnx_operators", "onnx_files"],
@@ -63,6 +65,7 @@ OPTIONAL = {  # imported where it is used, in these rooms alone
     "sensitivities": {"pandas", "tqdm"},
     "plotting": {"matplotlib"},
     "reports": {"jinja2", "matplotlib"},
+    "files": {"pandas", "pyarrow"},
     "importers": {"sklearn", "torch", "keras", "onnx", "safetensors"},
 }
 

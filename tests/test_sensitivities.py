@@ -110,6 +110,13 @@ def test_of_a_linear_network_everything_is_known(rng):
     assert space.dimension() == 1
 
 
+def test_points_without_an_elasticity_are_left_out_and_counted():
+    net = jb.Network([jb.Dense([[1.0, 2.0]])])
+    report = jb.sensitivity(net, [[0.0, 0.0], [1.0, 1.0], [1.0, 0.0]])
+    assert_equal(report.without_elasticity, [[1, 1]])
+    assert_within(report.elasticity, [[(1 / 3 + 1) / 2, (2 / 3 + 0) / 2]], 1e-15)
+
+
 def test_of_a_quadratic_network_the_mean_square_is_known():
     """Of y = sum_k (w_k·x)², J = 2 xᵀ WᵀW; on the points ±e_j the mean is 0."""
     W = np.array([[1.0, 2.0, 0.0], [0.0, 1.0, -1.0]])
@@ -396,11 +403,12 @@ def test_units_of_a_derivative_are_a_quotient():
 
 
 def test_json_is_strict_and_complete():
-    """An output that is 0 somewhere has no elasticity: null, since JSON has no NaN."""
+    """An output that is always 0 has no elasticity: null, since JSON has no NaN."""
     net = jb.Network([jb.Dense([[1.0, 2.0]])])
-    report = jb.sensitivity(net, [[0.0, 0.0], [1.0, 1.0]])
+    report = jb.sensitivity(net, [[0.0, 0.0], [-2.0, 1.0]])
     found = json.loads(report.to_json(), parse_constant=lambda text: pytest.fail(text))
     assert found["derivatives"]["y1"]["x1"]["elasticity"] is None
+    assert found["derivatives"]["y1"]["x1"]["without_elasticity"] == 2
     assert found["derivatives"]["y1"]["x2"]["mean"] == 2.0
     assert found["points"] == 2
     assert found["norm_quantiles"]["1.0"] == pytest.approx(np.sqrt(5), rel=1e-15)
@@ -427,8 +435,11 @@ def test_a_selection_is_a_part_of_the_whole(inputs, outputs):
     part = jb.sensitivity(net, X, inputs=inputs, outputs=outputs)
     rows, columns = np.array(part.outputs), np.array(part.inputs)
     assert part.input_names == tuple(f"x{j + 1}" for j in columns)
-    assert_equal(part.mean, whole.mean[rows][:, columns])
-    assert_equal(part.interval("std"), [end[rows][:, columns] for end in whole.interval("std")])
+    # fewer rows and columns meet other matrix kernels
+    allowed = rounding(net, whole.maximum - whole.minimum + np.abs(whole.mean))
+    assert_within(part.mean, whole.mean[rows][:, columns], allowed)
+    for mine, theirs in zip(part.interval("std"), whole.interval("std"), strict=True):
+        assert_within(mine, theirs[rows][:, columns], 100 * allowed)
 
 
 # --- one pass -------------------------------------------------------------------------------------
@@ -514,7 +525,7 @@ def test_a_histogram_counts_what_lies_between_its_edges(rng):
         ({"X": np.ones(3)}, jb.ShapeError, r"expected points \(B, n\)"),
         ({"X": iter([])}, jb.ShapeError, "B > 0, but got none"),
         ({"X": iter([np.ones(3)])}, jb.ShapeError, r"expected batches \(B, n\), but got \(3,\)"),
-        ({"X": [[1, 2, np.nan]]}, jb.NotFiniteError, r"X\[0:\]\[0, 2\] is nan"),
+        ({"X": [[1, 2, np.nan]]}, jb.NotFiniteError, r"X\[0, 2\] is nan"),
         ({"input_names": ["a"]}, jb.ShapeError, "input_names: expected 3 names, but got 1"),
         ({"input_names": ["a", "b", "a"]}, ValueError, "'a' stands for two"),
         ({"inputs": ["z"]}, ValueError, "inputs: 'z' is not one of x1, x2, x3"),

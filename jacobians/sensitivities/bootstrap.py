@@ -14,6 +14,7 @@ copies, which makes the intervals wider.  ``ids`` gives every row a draw of its 
 from __future__ import annotations
 
 import hashlib
+import warnings
 from typing import Any
 
 import numpy as np
@@ -65,12 +66,16 @@ def draws(X: Array, ids: Numbers | None, replicates: int) -> tuple[NDArray[np.ui
 def percentile_interval(replicates: Array, confidence: float) -> tuple[Array, Array]:
     """Return the percentile interval of every column, from replicates (R, ...).
 
+    Replicates that have no such statistic, as of a constant output, are NaN and left out.
+
     >>> low, high = percentile_interval(np.arange(9.0)[:, None], confidence=0.5)
     >>> float(low[0]), float(high[0])
     (2.0, 6.0)
     """
     tail = (1 - confidence) / 2
-    low, high = np.quantile(replicates, [tail, 1 - tail], axis=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="All-NaN slice")  # then the interval is NaN
+        low, high = np.nanquantile(replicates, [tail, 1 - tail], axis=0)
     return low, high
 
 

@@ -24,7 +24,7 @@ def derivatives(record: Any, confidence: float) -> dict[str, dict[str, dict[str,
         columns[name] = record.statistic(name)
         if name in INTERVALS and record.replicates:
             columns[f"{name}_low"], columns[f"{name}_high"] = record.interval(name, confidence)
-    for name in ("minimum", "maximum", "elasticity", "elasticity_at_means"):
+    for name in ("minimum", "maximum", "elasticity", "elasticity_at_means", "without_elasticity"):
         columns[name] = getattr(record, name)
     return {
         output: {
@@ -40,9 +40,8 @@ def summary(record: Any, confidence: float) -> dict[str, Any]:
     found: dict[str, Any] = {
         "network": str(record.network),
         "points": record.count,
-        "inputs": list(record.input_names),
-        "outputs": list(record.output_names),
-        "units": dict(record.units),
+        "inputs": inputs(record),
+        "outputs": outputs(record),
         "bootstrap": {"replicates": record.replicates, "confidence": confidence},
         "derivatives": derivatives(record, confidence),
         "kinks": {**record.kinks, "near_means_within": record.near},
@@ -60,19 +59,40 @@ def summary(record: Any, confidence: float) -> dict[str, Any]:
     return cleaned
 
 
+def inputs(record: Any) -> list[dict[str, Any]]:
+    """Return name, unit, mean, standard deviation, smallest and largest value of every input."""
+    columns = (record.input_mean, record.input_std, *record.input_range)
+    names = ("mean", "std", "minimum", "maximum")
+    return _labelled(record, record.input_names, dict(zip(names, columns, strict=True)))
+
+
+def outputs(record: Any) -> list[dict[str, Any]]:
+    """Return name, unit, mean and standard deviation of every output."""
+    columns = {"mean": record.output_mean, "std": record.output_std}
+    return _labelled(record, record.output_names, columns)
+
+
+def _labelled(record: Any, names: Any, columns: dict[str, Array]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "unit": record.units.get(name, "")}
+        | {what: float(values[k]) for what, values in columns.items()}
+        for k, name in enumerate(names)
+    ]
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def to_json(record: Any, confidence: float) -> str:
-    """Return the summary as JSON."""
+def to_json(record: Any, confidence: float, about: dict[str, Any]) -> str:
+    """Return the summary, and what else is to be said, as JSON."""
     import json
 
-    found = summary(record, confidence)
+    found = {**summary(record, confidence), **_plain(about)}
     return json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
 
 

@@ -15,8 +15,8 @@ With E the mean over the points, and for output i and input j:
 ====================== ============================================================================
 
 The last two bound from above the total Sobol index of an input: the share of the variance of the
-output that would be lost if the input were held.  They hold for independent inputs, uniform on
-``[a_j, b_j]`` or normal, of which the data are a sample (I. M. Sobol' and S. Kucherenko,
+output that is left, on average, once all other inputs are known.  They hold for independent inputs,
+uniform on ``[a_j, b_j]`` or normal, of which the data are a sample (I. M. Sobol' and S. Kucherenko,
 "Derivative based global sensitivity measures and their link with global sensitivity indices",
 Mathematics and Computers in Simulation 79, 2009; M. Lamboni, B. Iooss, A.-L. Popelin and F. Gamboa,
 in volume 87, 2013).  ``E[(dy_i/dx_j)²]`` is the derivative-based global sensitivity measure itself.
@@ -142,12 +142,13 @@ def ranks(sizes: Array) -> Array:
 
 
 def elasticity(tally: Tally) -> Array:
-    """Return the mean over the points of ``(x_j/y_i) dy_i/dx_j``, NaN where one is undefined.
+    """Return the mean of ``(x_j/y_i) dy_i/dx_j`` over the points that have one.
 
-    By how many per cent the output grows when the input grows by one per cent.
+    By how many per cent the output grows when the input grows by one per cent.  NaN if the output
+    is 0 at all points.
     """
-    mean = tally.sums["x J / y"].value[0].reshape(tally.smallest.shape) / tally.count
-    return np.where(tally.undefined > 0, np.nan, mean)
+    total = tally.sums["x J / y"].value[0].reshape(tally.smallest.shape)
+    return _over(total, (tally.count - tally.undefined).astype(np.float64))
 
 
 def elasticity_at_means(tally: Tally) -> Array:

@@ -1,7 +1,7 @@
 """One pass over a data set, in pieces of bounded memory.
 
-Each piece is traced once; the trace gives values, Jacobians and kinks.  What is kept of them is the
-tally, which does not grow with the number of points.
+Each piece is handed to the engine, and traced once more if the network has kinks.  What is kept is
+the tally, which does not grow with the number of points.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from jacobians._checks import (
     missing_extra,
     readable_bytes,
 )
-from jacobians.engine import jacobian_at
+from jacobians.engine import value_and_jacobian
 from jacobians.network import Network
 from jacobians.planning import Plan, plan
 from jacobians.sensitivities.bootstrap import draws
 from jacobians.sensitivities.exact_sums import PLACES
 from jacobians.sensitivities.record import Sensitivity, as_names
 from jacobians.sensitivities.tally import Piece, Tally
-from jacobians.tracing import Trace, trace
+from jacobians.tracing import trace
 
 STATE_BYTES = 2**30  # what the sums may take
 MOST_POINTS = 2**18  # of one piece; see exact_sums
@@ -60,7 +60,7 @@ def sensitivity(
     ----------
     net : Network
     X : array, shape (B, n_0), B at least 1; or an iterator over such arrays
-        An iterator, of batches read from a disk say, is gone through once.
+        An iterator, over batches read from a disk say, is gone through once and never held.
     inputs, outputs : sequence of int or str, optional
         Which ones, by number from 0 or by name; the other inputs count as held.
     input_names, output_names : sequence of str, optional
@@ -108,29 +108,41 @@ def sensitivity(
     rows = _chosen(outputs, every_output, "outputs")
     R = as_count(replicates, "sensitivity: replicates", at_least=0)
     _refuse_large_sums(len(rows), len(columns), R, subspace)
-    budget = plan(net, MOST_POINTS, max_bytes=max_bytes)
+    chosen = plan(
+        net,
+        MOST_POINTS,
+        rows=None if outputs is None else rows,
+        columns=None if inputs is None else columns,
+        max_bytes=max_bytes,
+    )
     near = as_nonnegative(near, "sensitivity: near")
     tally = Tally.empty(len(rows), len(columns), R, subspace, singular_values)
-    size = _piece_size(budget, len(rows) * len(columns), R)
-    pieces = _pieces(net, X, ids, size)
-    show, close = _progress(progress, None if isinstance(X, Iterator) else len(X))
-    try:
-        for x, labels in pieces:
-            seen = trace(net, x)
-            J = np.broadcast_to(jacobian_at(seen, budget), (len(x), *_shape(net)))
-            keys, weights = draws(x, labels, R)
-            at, close_by = _kinks(seen, 0.0), _kinks(seen, near)
-            tally = tally.add(
-                Piece(
-                    x[:, columns].astype(np.float64),
-                    seen.output[:, rows].astype(np.float64),
-                    J[:, rows][:, :, columns].astype(np.float64),
-                    keys,
-                    weights,
-                    at,
-                    close_by,
-                )
+    size = _piece_size(chosen, len(rows) * len(columns), R)
+    if isinstance(X, Iterator):
+        total = None
+        if ids is not None:
+            raise ValueError("sensitivity: ids: not with an iterator of batches.")
+    else:
+        X = as_points(X, net.widths[0], "sensitivity: X", net.dtype)
+        if X.ndim != 2 or not len(X):
+            raise ShapeError(
+                f"sensitivity: X: expected points (B, n) with B > 0, but got {X.shape}."
             )
+        total, ids = len(X), _as_ids(ids, len(X))
+    show, close = _progress(progress, total)
+    try:
+        for x, labels in _pieces(net, X, ids, size):
+            y, J = value_and_jacobian(net, x, plan=chosen)
+            keys, weights = draws(x, labels, R)
+            piece = Piece(
+                x[:, columns].astype(np.float64),
+                y[:, rows].astype(np.float64),
+                J.astype(np.float64),
+                keys,
+                weights,
+                *_kinks(net, x, near),
+            )
+            tally = tally.add(piece)
             show(len(x))
     finally:
         close()
@@ -146,10 +158,6 @@ def sensitivity(
         near,
         tally,
     )
-
-
-def _shape(net: Network) -> tuple[int, int]:
-    return net.widths[-1], net.widths[0]
 
 
 def _chosen(chosen: Sequence[int | str] | None, names: tuple[str, ...], where: str) -> list[int]:
@@ -205,23 +213,14 @@ def _piece_size(chosen: Plan, entries: int, replicates: int) -> int:
 
 
 def _pieces(net: Network, X: Any, ids: Any, size: int) -> Iterator[tuple[Array, Array | None]]:
-    """Go through the points a few at a time, with their ids, checking each piece at the door."""
-    if isinstance(X, Iterator):
-        if ids is not None:
-            raise ValueError("sensitivity: ids: not with an iterator of batches.")
-        batches, labels = X, None
-    else:
-        shape = np.shape(X)
-        if len(shape) != 2 or not shape[0]:
-            raise ShapeError(f"sensitivity: X: expected points (B, n) with B > 0, but got {shape}.")
-        batches, labels = iter([X]), _as_ids(ids, shape[0])
-    for batch in batches:
-        if len(np.shape(batch)) != 2:
-            raise ShapeError(f"sensitivity: X: expected batches (B, n), but got {np.shape(batch)}.")
-        for start in range(0, len(batch), size):
+    """Go through the points a few at a time, with their ids."""
+    for batch in X if isinstance(X, Iterator) else [X]:
+        points = as_points(batch, net.widths[0], "sensitivity: X", net.dtype)
+        if points.ndim != 2:
+            raise ShapeError(f"sensitivity: X: expected batches (B, n), but got {points.shape}.")
+        for start in range(0, len(points), size):
             rows = slice(start, start + size)
-            x = as_points(batch[rows], net.widths[0], f"sensitivity: X[{start}:]", net.dtype)
-            yield x, None if labels is None else labels[rows]
+            yield points[rows], None if ids is None else ids[rows]
 
 
 def _as_ids(ids: Any, count: int) -> Any:
@@ -236,14 +235,16 @@ def _as_ids(ids: Any, count: int) -> Any:
     return found
 
 
-def _kinks(seen: Trace, near: float) -> int:
-    """Count the points with a preactivation at a kink, or within a share of the layer's largest."""
-    hit = np.zeros(seen.batch, bool)
-    for layer, z in zip(seen.network.layers, seen.preactivations, strict=True):
-        for at in layer.activation.kinks:
-            distance = near * np.abs(z).max(axis=1, keepdims=True)
-            hit |= (np.abs(z - at) <= distance).any(axis=1)
-    return int(hit.sum())
+def _kinks(net: Network, x: Array, near: float) -> tuple[int, int]:
+    """Count the points with a preactivation at a kink, and within a share of the largest."""
+    at, close = np.zeros(len(x), bool), np.zeros(len(x), bool)
+    if any(layer.activation.kinks for layer in net.layers):
+        for layer, z in zip(net.layers, trace(net, x).preactivations, strict=True):
+            reach = near * np.abs(z).max(axis=1, keepdims=True)
+            for kink in layer.activation.kinks:
+                at |= (z == kink).any(axis=1)
+                close |= (np.abs(z - kink) <= reach).any(axis=1)
+    return int(at.sum()), int((at | close).sum())
 
 
 def _progress(

@@ -46,8 +46,13 @@ class ActiveSubspace:
         return int(np.searchsorted(self.explained, share * (1 - 1e-12))) + 1
 
     def coordinates(self, X: Array, count: int = 1) -> Array:
-        """Return the first active coordinates ``W₁ᵀ (x / scale)`` of points (B, n), (B, count)."""
-        coordinates: Array = (X / self.scale) @ self.directions[:, :count]
+        """Return the first active coordinates ``W₁ᵀ (x / scale)`` of points (B, n), (B, count).
+
+        An input that does not vary, with scale 0, counts as 0.
+        """
+        moves = self.scale > 0
+        scaled = np.where(moves, X, 0.0) / np.where(moves, self.scale, 1.0)
+        coordinates: Array = scaled @ self.directions[:, :count]
         return coordinates
 
 

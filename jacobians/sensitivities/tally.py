@@ -71,7 +71,7 @@ class Tally:
     lowest, highest : array, shape (n,)
         Of the inputs.
     undefined : array of int, shape (m, n)
-        Points without an elasticity, since the output is 0 there.
+        Points without an elasticity: the output is 0 there, or so near that it leaves the range.
     norms : Histogram
         Of the largest singular value.
     singular_range : array, shape (2, k)
@@ -128,6 +128,11 @@ class Tally:
         for values, what in ((J, "a derivative"), (x, "an input"), (y, "an output")):
             if np.abs(values).max(initial=0.0) > LARGEST:
                 raise NotFiniteError(f"sensitivity: the square of {what} leaves the range.")
+        with np.errstate(under="ignore"):  # what is below 1e-308 counts as 0
+            return self._added(piece)
+
+    def _added(self, piece: Piece) -> Tally:
+        x, y, J = piece.x, piece.y, piece.J
         B, m, n = J.shape
         flat, once = J.reshape(B, m * n), np.ones((1, B))
         elasticity, undefined = _elasticity(x, y, J)

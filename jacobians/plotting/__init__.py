@@ -1,0 +1,31 @@
+"""Pictures of Jacobians, with matplotlib (an extra: ``pip install "jacobians[plot]"``).
+
+Every function takes plain arrays, or a network and points, and an ``ax`` to draw on; it returns the
+axes.  Colours work for colour-blind readers, diverging ones are centred at zero, and names are
+shown as they are, never read as formulas.
+
+=================== ====================================================================
+style               axes, colours, labels
+matrices            heat_map, chain, saliency
+statistics          bars, violins, spectrum, against_input, summary
+lines               bends, kinks_along_line
+=================== ====================================================================
+"""
+
+from jacobians.plotting.lines import Bends, bends, kinks_along_line
+from jacobians.plotting.matrices import chain, heat_map, saliency
+from jacobians.plotting.statistics import against_input, bars, spectrum, summary, violins
+
+__all__ = [
+    "Bends",
+    "against_input",
+    "bars",
+    "bends",
+    "chain",
+    "heat_map",
+    "kinks_along_line",
+    "saliency",
+    "spectrum",
+    "summary",
+    "violins",
+]

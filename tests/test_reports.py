@@ -1,0 +1,186 @@
+"""The page of a report: self-contained, complete, the same each time, safe with any name."""
+
+import base64
+import html.parser
+import os
+import re
+import sys
+
+import numpy as np
+import pytest
+
+import jacobians as jb
+from jacobians import reports
+from jacobians.data import bundle
+
+VOID = {"meta", "img", "br", "input", "hr", "link"}
+
+
+class Page(html.parser.HTMLParser):
+    """Read a page: its tags must nest, and its words and addresses are kept."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.text, self.addresses, self.ids = [], [], [], [], []
+        self.feed(text)
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        found = dict(attributes)
+        self.ids += [found["id"]] if "id" in found else []
+        self.addresses += [found[name] for name in ("src", "href") if name in found]
+        if tag == "img":
+            assert found["alt"], "a picture says in words what it shows"
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] != "style":
+            self.text.append(data)
+
+    @property
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+
+def small(**options):
+    net = jb.Network.random([3, 4, 2], seed=0)
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    return jb.sensitivity(net, X, replicates=20, **options)
+
+
+@pytest.fixture(scope="module")
+def diabetes():
+    data = bundle("diabetes")
+    units = {"progression": "points", "bmi": "kg/m²"}
+    found = jb.sensitivity(data.network, data.inputs, units=units)
+    certificate = jb.certify(data.network, data.inputs[0])
+    provenance = {"command": "jacobians report diabetes"}
+    text = found.to_html(title="A study", certificates=[certificate], provenance=provenance)
+    return found, text
+
+
+def test_the_page_says_everything(diabetes):
+    """Network, question, tables, pictures, certificate, how to reproduce it."""
+    found, text = diabetes
+    page = Page(text)
+    for words in (
+        "A study",
+        "progression answers most to bmi : it rises with it at every point",
+        "points / (kg/m²) on average",
+        "Network 10-10-8-1-1 float64, 97 parameters",
+        "1 output with respect to 10 inputs, computed in float64 at 142 points",
+        "all of them hold",
+        "jacobians report diabetes",
+        "200 replicates",
+        "Sobol bound",
+    ):
+        assert words in page.words
+    for name in found.input_names:
+        assert page.words.count(name) >= 2
+    for heading in ("short", "reading", "network", "influence", "whole", "certificate", "again"):
+        assert heading in page.ids
+        assert f"#{heading}" in page.addresses
+    assert page.tags.count("img") == 6  # chain, bars, violins, against input, subspace, summary
+
+
+def test_the_numbers_on_the_page_are_those_of_the_record(diabetes):
+    found, text = diabetes
+    words = Page(text).words
+    low, high = found.interval("mean")
+    for j in range(10):
+        shown = [reports.number(array[0, j]) for array in (found.mean, low, high)]
+        assert "{} [ {}, {}]".format(*shown).replace("[ ", "[") in words
+    assert reports.number(found.norm_quantile(1.0)) in words
+
+
+def test_the_page_is_self_contained(diabetes):
+    """No scripts, no connections: every address is a picture inside or a place on the page."""
+    page = Page(diabetes[1])
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    for address in page.addresses:
+        assert address.startswith(("data:image/svg+xml;base64,", "#"))
+    assert "default-src 'none'" in diabetes[1]
+    for picture in re.findall(r"base64,([A-Za-z0-9+/=]+)", diabetes[1]):
+        assert base64.b64decode(picture).lstrip().startswith(b"<?xml")
+
+
+def test_the_page_is_the_same_each_time():
+    assert small().to_html() == small().to_html()
+
+
+@pytest.mark.parametrize(
+    "name", ["<script>alert(1)</script>", "a & b", '"quoted"', "$x^2$", "\u202ereversed", "日本語"]
+)
+def test_no_name_can_break_the_page(name):
+    """Names come from files: they are shown as they are, or not at all."""
+    found = small(input_names=[name, "b", "c"], output_names=["u", f"{name} too"])
+    text = found.to_html(title=name, provenance={name: name})
+    page = Page(text)
+    assert "script" not in page.tags
+    assert name.replace("\u202e", "�") in page.words
+
+
+def test_small_and_odd_records_have_pages():
+    """One point, one input, one output, no replicates, what was left out, constants, images."""
+    net = jb.Network([jb.Dense([[2.0]], [1.0])])
+    for found in (
+        jb.sensitivity(net, [[1.0]], replicates=0),
+        jb.sensitivity(net, [[1.0], [1.0]]),
+        jb.sensitivity(net, [[1.0], [2.0]], subspace=False, singular_values=False),
+        jb.sensitivity(jb.Network([jb.Dense(np.zeros((2, 3)))]), np.eye(3)),
+        small(inputs=[1], outputs=[0]),
+        jb.sensitivity(bundle("digits").network, bundle("digits").inputs[:20], replicates=0),
+        jb.sensitivity(jb.Network.random([50, 35], seed=0), np.eye(50), replicates=5),
+    ):
+        assert "Sensitivity report" in Page(found.to_html()).words
+
+
+def test_a_failed_certificate_is_said_in_red(monkeypatch):
+    right = jb.backprop.jacobian
+    monkeypatch.setattr(jb.backprop, "jacobian", lambda trace: 1.001 * right(trace))
+    found = small()
+    text = found.to_html(certificates=[jb.certify(found.network, np.ones(3))])
+    assert "Not certified" in text
+    assert "some of them fail" in text
+
+
+def test_writing_replaces_in_one_step(tmp_path, monkeypatch):
+    path = tmp_path / "page.html"
+    path.write_text("old")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            small().to_html(path)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["page.html"]
+    text = small().to_html(path)
+    assert path.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
+def test_a_page_says_which_extra_it_needs(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf'needs {package}: pip install "jacobians\[report\]"'):
+        small().to_html()
+
+
+def test_confidence_is_checked():
+    with pytest.raises(ValueError, match="to_html: confidence: expected a confidence between"):
+        small().to_html(confidence=95)
+
+
+def test_no_figure_is_left_with_pyplot():
+    import matplotlib.pyplot as plt
+
+    small().to_html()
+    assert plt.get_fignums() == []
