@@ -1,6 +1,7 @@
 """Every example runs, prints something, and asserts its claim; found by themselves, not listed."""
 
 import ast
+import importlib.util
 import os
 import subprocess
 import sys
@@ -11,12 +12,24 @@ import pytest
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 
 
+def packages_of(path):
+    """Return the names of the packages that an example imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.split(".")[0]
+
+
 def test_there_are_examples():
     assert len(EXAMPLES) >= 5
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_example_runs_and_asserts_its_claim(path, tmp_path):
+    for package in packages_of(path):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
     environment = {**os.environ, "MPLBACKEND": "Agg"}
     run = subprocess.run(
         [sys.executable, "-W", "error", str(path)],
