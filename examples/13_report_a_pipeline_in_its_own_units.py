@@ -1,8 +1,8 @@
 """What does one more point of body-mass index mean to a scikit-learn pipeline?
 
 A pipeline scales its inputs and its target, so the weights of the perceptron inside say nothing in
-kg/m² or mmHg.  Imported, the scalers are layers like any other: the Jacobian is that of ``predict``,
-per unit of what went in, in units of what comes out.
+kg/m² or mmHg.  Imported, the scalers are layers like any other: the Jacobian is that of
+``predict``, per unit of what went in, in units of what comes out.
 """
 
 import pandas as pd

@@ -34,8 +34,8 @@ for _ in range(150):
     nn.functional.nll_loss(torch.log(module(points)), labels).backward()
     optimizer.step()
 
-# In training mode a point's output depends on chance and on the other points of its batch.  There is
-# no Jacobian of that, so the importer says no, and says what to do.
+# In training mode a point's output depends on chance and on the other points of its batch.  There
+# is no Jacobian of that, so the importer says no, and says what to do.
 
 try:
     jb.from_torch(module)
