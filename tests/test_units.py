@@ -1147,6 +1147,15 @@ def test_named_graphs_may_have_cycles():
             question()
 
 
+def test_a_value_near_0_settles_as_far_as_its_preactivation_is_rounded():
+    """h = sin(pi + w h + few ulps): h is smaller than the rounding of z, and turns in circles."""
+    for w in (0.9, -0.97):
+        for ulps in range(-8, 9):
+            bias = np.pi + ulps * np.spacing(np.pi)
+            h = UnitGraph([[w]], [[0.0]], [bias], "sin", cyclic=True)([0.0])
+            assert abs(h[0]) <= 64 * np.spacing(np.pi)
+
+
 def test_an_iteration_that_does_not_settle_is_refused():
     loop = [[0.0, 1.0], [1.0, 0.0]]
     growing = UnitGraph(2.0 * np.array(loop), np.eye(2), cyclic=True)

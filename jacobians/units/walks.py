@@ -231,7 +231,8 @@ class Cyclic:
         """Repeat ``h <- sigma(A h + u)`` from ``h = 0`` until rounding takes over.
 
         A point has settled once its largest change is below 64 units in the last place of its
-        largest value, and no longer shrinks.
+        largest value or preactivation (whose rounding a small value inherits), and no longer
+        shrinks.
         """
         members = [np.flatnonzero(self.kinds == kind) for kind in range(int(self.kinds.max()) + 1)]
         h, last = np.zeros_like(drive), np.full(drive.shape[1:], np.inf)
@@ -240,7 +241,8 @@ class Cyclic:
             new = np.empty_like(z)
             for kind, units in enumerate(members):
                 new[units] = sigma(kind, z[units])
-            change, size = np.abs(new - h).max(axis=0), np.abs(new).max(axis=0)
+            change = np.abs(new - h).max(axis=0)
+            size = np.maximum(np.abs(new), np.abs(z)).max(axis=0)
             h = new
             small = change <= 64 * np.finfo(h.dtype).eps * size
             if np.all(small & ((change >= last) | (change == 0))):
