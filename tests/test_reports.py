@@ -5,13 +5,20 @@ import html.parser
 import os
 import re
 import sys
+from dataclasses import dataclass
 
+import matplotlib
 import numpy as np
 import pytest
 
 import jacobians as jb
 from jacobians import reports
 from jacobians.data import bundle
+from jacobians.linearization import layer_map
+from jacobians.sensitivities.pictures import KINDS
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 
 VOID = {"meta", "img", "br", "input", "hr", "link"}
 
@@ -141,6 +148,43 @@ def test_small_and_odd_records_have_pages():
         assert "Sensitivity report" in Page(found.to_html()).words
 
 
+@dataclass(frozen=True, eq=False)
+class Product(jb.Layer):
+    """z = (a_1 a_2, a_2 a_3): a derivative that depends on the point, and is not square."""
+
+    def output_width(self, inputs):
+        return 2
+
+    def preactivation(self, a):
+        return a[..., :2] * a[..., 1:]
+
+
+@layer_map.register
+def _(layer: Product, a):
+    zero = np.zeros_like(a[..., 0])
+    rows = [[a[..., 1], a[..., 0], zero], [zero, a[..., 2], a[..., 1]]]
+    return jb.Matrix(np.moveaxis(np.array(rows), (0, 1), (-2, -1)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_layer_of_the_users_own_works_through_everything(dtype):
+    """Laws, outside evidence, statistics, shards, error bars, pictures and page, in any dtype."""
+    first, last = jb.Network.random([4, 3], seed=0).layers[0], jb.Network.random([2, 2]).layers[0]
+    net = jb.Network([first, Product(), jb.Elementwise("tanh"), last], inputs=4).astype(dtype)
+    X = np.random.default_rng(0).normal(size=(20, 4)).astype(dtype)
+    assert jb.certify(net, X[0]).holds
+    J, bound = jb.jacobian_with_bound(net, X)
+    assert (np.abs(J - jb.linearize(net, X).jacobian()) <= 2 * bound).all()
+    found = jb.sensitivity(net, X[:7]).merge(jb.sensitivity(net, X[7:]))
+    allowed = 200 * np.finfo(dtype).eps * np.abs(J).max()
+    assert np.abs(found.mean - J.astype(float).mean(axis=0)).max() <= allowed
+    assert jb.error_bars(net, X, std=np.ones(4)).std.shape == (20, 2)
+    for kind in set(KINDS) - {"saliency"}:
+        found.plot(kind).figure.canvas.draw()
+    plt.close("all")
+    assert "Product" in Page(found.to_html()).words
+
+
 def test_a_failed_certificate_is_said_in_red(monkeypatch):
     right = jb.backprop.jacobian
     monkeypatch.setattr(jb.backprop, "jacobian", lambda trace: 1.001 * right(trace))
@@ -180,7 +224,5 @@ def test_confidence_is_checked():
 
 
 def test_no_figure_is_left_with_pyplot():
-    import matplotlib.pyplot as plt
-
     small().to_html()
     assert plt.get_fignums() == []
