@@ -35,6 +35,13 @@ def softmax_parts(z: Array) -> tuple[Array, Array, Array]:
     return q + p_top * s * top, np.stack([-q, top], axis=-1), np.stack([p, -p_top * q], axis=-1)
 
 
+def softmax_matrix(z: Array) -> Array:
+    p = softmax(z)
+    J = -p[..., :, None] * p[..., None, :]
+    _diagonal(J)[...] = p * _others(p)
+    return J
+
+
 def softmax_second(z: Array) -> Array:
     # d J_ij / d z_k with J = diag(p) - p pᵀ and dp = J dz
     p, J = softmax(z), _dense(*softmax_parts(z))
@@ -61,6 +68,14 @@ def log_softmax_parts(z: Array) -> tuple[Array, Array, Array]:
     return rest + s * top, np.stack([-rest, -top], axis=-1), np.stack([p, q], axis=-1)
 
 
+def log_softmax_matrix(z: Array) -> Array:
+    p = softmax(z)
+    J = np.empty((*z.shape, z.shape[-1]), z.dtype)
+    np.negative(p[..., None, :], out=J)
+    _diagonal(J)[...] = _others(p)
+    return J
+
+
 def log_softmax_second(z: Array) -> Array:
     J = _dense(*softmax_parts(z))
     return np.broadcast_to(-J[..., None, :, :], (*z.shape, *z.shape[-1:] * 2)).copy()
@@ -69,6 +84,23 @@ def log_softmax_second(z: Array) -> Array:
 def _dense(d: Array, U: Array, V: Array) -> Array:
     J: Array = np.eye(d.shape[-1], dtype=d.dtype) * d[..., None] + U @ np.swapaxes(V, -1, -2)
     return J
+
+
+def _diagonal(J: Array) -> Array:
+    """Return the diagonals of contiguous matrices, as a view."""
+    n = J.shape[-1]
+    return J.reshape(*J.shape[:-2], n * n)[..., :: n + 1]
+
+
+def _others(p: Array) -> Array:
+    """Return ``1 - p_i``, for the largest as the sum of the others."""
+    flat = p.reshape(-1, p.shape[-1])
+    at = range(len(flat)), flat.argmax(axis=-1)
+    rest = flat.copy()
+    rest[at] = 0
+    others = 1 - flat
+    others[at] = rest.sum(axis=-1)
+    return others.reshape(p.shape)
 
 
 def _leave_out_top(z: Array) -> tuple[Array, Array, Array, Array]:

@@ -136,6 +136,8 @@ class VectorActivation:
         ``da/dz = diag(d) + U Vᵀ``.
     sigma_second : callable, optional
         From ``z`` to the array (..., n, n, n) of ``d² a_i / dz_j dz_k``.
+    matrix_of : callable, optional
+        From ``z`` to ``da/dz`` written out, (..., n, n), where that is simpler than the parts.
 
     >>> d, U, V = activation("softmax").parts(np.log([0.5, 0.25, 0.25]))
     >>> np.diag(d) + U @ V.T
@@ -148,6 +150,7 @@ class VectorActivation:
     sigma: Formula
     parts_of: Callable[[Array], tuple[Array, Array, Array]]
     sigma_second: Formula | None = None
+    matrix_of: Formula | None = None
 
     kinks = ()
     parameters = ()
@@ -161,6 +164,14 @@ class VectorActivation:
         """Return ``(d, U, V)`` with ``da/dz = diag(d) + U Vᵀ``."""
         d, U, V = self._evaluate(self.parts_of, z)
         return d, U, V
+
+    def matrix(self, z: Any) -> Array:
+        """Return ``da/dz`` written out, (..., n, n)."""
+        if self.matrix_of is not None:
+            written_out: Array = self._evaluate(self.matrix_of, z)
+            return written_out
+        d, U, V = self.parts(z)
+        return d[..., None] * np.eye(d.shape[-1], dtype=d.dtype) + U @ np.swapaxes(V, -2, -1)
 
     def second_derivative(self, z: Any) -> Array:
         """Return ``d² a_i / dz_j dz_k``, shape (..., n, n, n)."""
@@ -244,9 +255,15 @@ FAMILIES: dict[str, Callable[..., AnyActivation]] = {
 
 IDENTITY = Activation("identity", f.identity, f.one, f.zero)
 SIGMOID = Activation("sigmoid", f.sigmoid, f.sigmoid_prime, f.sigmoid_second)
-SOFTMAX = VectorActivation("softmax", v.softmax, v.softmax_parts, v.softmax_second)
+SOFTMAX = VectorActivation(
+    "softmax", v.softmax, v.softmax_parts, v.softmax_second, v.softmax_matrix
+)
 LOG_SOFTMAX = VectorActivation(
-    "log_softmax", v.log_softmax, v.log_softmax_parts, v.log_softmax_second
+    "log_softmax",
+    v.log_softmax,
+    v.log_softmax_parts,
+    v.log_softmax_second,
+    v.log_softmax_matrix,
 )
 
 FIXED: dict[str, AnyActivation] = {

@@ -109,11 +109,14 @@ def as_index(value: Any, n: int, where: str) -> Index | None:
     """
     if value is None:
         return None
+    numbers = value
+    if not isinstance(value, slice):
+        numbers = np.asarray(value, dtype=None if np.size(value) else int)
     try:
-        index: Index = np.arange(n)[value if isinstance(value, slice) else np.asarray(value)]
+        index: Index = np.arange(n)[numbers]
     except IndexError as err:
         raise ValueError(f"{where}: expected numbers from 0 to {n - 1} ({err}).") from None
-    if index.ndim != 1 or not len(index):
+    if np.ndim(index) != 1 or not len(index):
         raise ShapeError(
             f"{where}: expected a slice or a list of at least one number, but got {value!r:.80}."
         )

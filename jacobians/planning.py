@@ -20,11 +20,11 @@ from jacobians.network import Network
 DEFAULT_BYTES = 64 * 2**20
 # Smaller pieces stay in the cache, larger ones spend less time between two calls of NumPy; the
 # second matters more, the more so where the products are large or threads hand the interpreter on.
-PIECE_BYTES = 2**23
-# Threads pay from half a millisecond on (starting one takes 50 µs), and while the matrices are so
-# small that a core alone multiplies them well; BLAS has threads of its own for larger ones.
-WORTH_A_THREAD = 5e-4
-SMALL_MATRIX = 2**15
+PIECE_BYTES = 3 * 2**22
+# Threads pay from a millisecond on (waking one takes 50 µs), and while the matrices are so small
+# that a core alone multiplies them well; BLAS has threads of its own for larger ones.
+WORTH_A_THREAD = 1e-3
+SMALL_MATRIX = 10_000
 FLOPS, UNIT_SECONDS = 5e10, 6e-9  # rough speeds of products, and of sigma with its slope
 
 
@@ -57,7 +57,9 @@ class Plan:
     point_bytes : int
         Temporary memory for each of them.
     threads : int
-        Threads over pieces, or over rows of a single point; 1 leaves threads to the BLAS library.
+        Threads over pieces; 1 leaves threads to the BLAS library.
+    allowed : int
+        The most threads that anything may take.
     """
 
     widths: tuple[int, ...]
@@ -69,6 +71,7 @@ class Plan:
     point_bytes: int
     max_bytes: int
     threads: int
+    allowed: int
     rows: Index | None
     columns: Index | None
 
@@ -234,6 +237,7 @@ def plan(
         point_bytes=point_bytes,
         max_bytes=budget,
         threads=threads,
+        allowed=allowed,
         rows=chosen_rows,
         columns=chosen_columns,
     )
@@ -274,7 +278,7 @@ def _threads(
     allowed: int,
 ) -> int:
     """Return how many threads pay: small matrices, and enough work for each of them."""
-    if allowed < 2 or batch == 0 or association is None:
+    if allowed < 2 or batch < 2 or association is None:
         return 1
     largest = max(
         (A.rows * A.columns for A in operands if A.kind == "dense"),

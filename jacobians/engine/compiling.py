@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+import jacobians.engine.products as products
 from jacobians._checks import Array
 from jacobians._sigma import INTO_MEMORY
 from jacobians.activations import Activation, AnyActivation, VectorActivation
-from jacobians.engine import products
 from jacobians.engine.memory import Pool
 from jacobians.engine.program import (
     Forward,
@@ -87,7 +87,7 @@ class _Compiler:
     """Collects registers, loads and steps while it walks through the order of the plan."""
 
     def __init__(self, net: Network, plan: Plan) -> None:
-        self.slabs = plan.threads > 1
+        self.slabs, self.threads = plan.threads > 1, plan.allowed
         self.constants: list[Any] = []
         self.loads: list[list[Load]] = [[] for _ in range(plan.of)]
         self.steps: list[Step] = []
@@ -104,6 +104,8 @@ class _Compiler:
         if isinstance(order, int):
             return self.leaves[order]
         a, b = order
+        if isinstance(a, tuple) and isinstance(b, tuple):
+            b = _first_alone(b)  # diag(d) (X Y) = (diag(d) X) Y, and so d meets what is left of it
         if self._is_slopes(b, 0):
             left, d, right = self.visit(a), self.leaves[b[0]], self.visit(b[1])
             return self._through(left, d, right) or self._meet(left, self._meet(d, right))
@@ -138,7 +140,7 @@ class _Compiler:
         if not isinstance(sigma, VectorActivation):
             dense: Any = lambda z: _stack(activation_map(sigma, z), z)  # noqa: E731
         elif factor.operand.kind == "dense" or factor.operand.columns <= WRITTEN_OUT_WIDTH:
-            dense = lambda z: products.dense_parts(*sigma.parts(z))  # noqa: E731
+            dense = lambda z: sigma.matrix(z).transpose(1, 0, 2)  # noqa: E731
         else:
             return self._loaded(lambda z, a, pool: sigma.parts(z), "parts", factor)
         return self._loaded(lambda z, a, pool: _chosen(dense(z), factor), "stack", factor)
@@ -174,9 +176,8 @@ class _Compiler:
             return self._step(kernel, (d, table), "stack", left.rows, right.columns)
         if kinds == ("stack", "stack") and d.flat and size >= LIVE_MULTIPLICATIONS:
             sources = (left, d, right)
-            return self._step(
-                products.through_live_units, sources, "stack", left.rows, right.columns
-            )
+            kernel = products.point_by_point(self.threads)
+            return self._step(kernel, sources, "stack", left.rows, right.columns)
         return None
 
     def _meet(self, left: _Node, right: _Node) -> _Node:
@@ -227,6 +228,15 @@ class _Compiler:
             return as_stack(value, node.kind)
 
         return self._step(write_out, (node,), "stack", node.rows, node.columns)
+
+
+def _first_alone(order: Order) -> Order:
+    """Write the product of a run as its first factor times the rest."""
+    a, b = order
+    if isinstance(a, int):
+        return order
+    first, rest = _first_alone(a)
+    return first, (rest, b)
 
 
 def _load_slopes(formula: Callable[..., Array], rows: Index | None) -> Callable[..., Array]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from jacobians._checks import Array, ShapeError, as_points
 from jacobians.engine.compiling import compile_program
-from jacobians.engine.memory import WARM_BYTES, Pool
+from jacobians.engine.memory import WARM_BYTES, Pool, borrow, bring_back
 from jacobians.engine.program import Program
 from jacobians.engine.scaling import multiply_scaled
 from jacobians.engine.workers import share
@@ -152,13 +152,16 @@ class _Batch:
         """Go through all pieces."""
         B, threads = len(self.points), self.plan.threads
         if B == 1:
-            return self.piece(slice(None), None, threads)
+            self.piece(slice(None), None)
+            return
         size, pieces = _cut(B, self.plan)
         pooled = self.program.known and size * self.plan.point_bytes > WARM_BYTES
-        pools = [Pool(self.net.dtype) if pooled else None for _ in range(threads)]
-        return share(lambda where, k: self.piece(where, pools[k], 1), pieces, threads)
+        pools = [borrow(self.net.dtype) if pooled else None for _ in range(threads)]
+        share(lambda where, k: self.piece(where, pools[k]), pieces, threads)
+        for pool in filter(None, pools):
+            bring_back(pool)
 
-    def piece(self, where: slice, pool: Pool | None, threads: int) -> None:
+    def piece(self, where: slice, pool: Pool | None) -> None:
         """Evaluate and multiply out a few points."""
         x, J, program = self.points[where], self.Js[where], self.program
         with np.errstate(all="ignore"):
@@ -169,7 +172,7 @@ class _Batch:
                 self.values[where] = value
             if pool:
                 pool.give(value)
-            program.multiply(registers, J, pool, threads)
+            program.multiply(registers, J, pool)
             if not program.tame and not np.isfinite(J).all():
                 self.rescue(x, J)
 

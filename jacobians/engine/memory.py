@@ -20,7 +20,7 @@ class Pool:
     """
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
-        self._dtype = dtype
+        self.dtype = dtype
         self._free: list[Array] = []
         self._owned: set[int] = set()
 
@@ -31,12 +31,39 @@ class Pool:
         if enough:
             flat = self._free.pop(min(enough, key=lambda k: self._free[k].size))
         else:
-            flat = np.empty(size, self._dtype)
+            flat = np.empty(size, self.dtype)
             self._owned.add(id(flat))
         return flat[:size].reshape(shape)
 
     def give(self, array: Any) -> None:
         """Take an array back, if it came from here."""
-        flat = getattr(array, "base", None)
-        if flat is not None and id(flat) in self._owned:
+        flat: Any = getattr(array, "base", None)
+        if id(flat) in self._owned and all(flat is not free for free in self._free):
             self._free.append(flat)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all arrays that were given back."""
+        return sum(flat.nbytes for flat in self._free)
+
+
+# Between calls a few pools stay, each no larger than this: small batches in a loop find warm pages.
+KEPT_BYTES = 2**23
+_idle: list[Pool] = []
+
+
+def borrow(dtype: np.dtype[Any]) -> Pool:
+    """Return a pool of that dtype, from an earlier call if there is one."""
+    for k, pool in enumerate(_idle):
+        if pool.dtype == dtype:
+            try:
+                return _idle.pop(k)
+            except IndexError:  # another thread was faster
+                break
+    return Pool(dtype)
+
+
+def bring_back(pool: Pool) -> None:
+    """Keep a pool for the next call, if it is not too large and there are not too many."""
+    if pool.nbytes <= KEPT_BYTES and len(_idle) < 4:
+        _idle.append(pool)

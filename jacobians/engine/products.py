@@ -21,9 +21,12 @@ other's way, and without touching a setting of the user's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from jacobians._checks import Array
+from jacobians.engine.workers import share
 
 SERIAL = 262_144
 # A product whose result is not contiguous can be made point by point or row by row, each a small
@@ -111,40 +114,62 @@ def stack_by_stack(P: Array, Q: Array, out: Array | None) -> Array:
     return out
 
 
-def through_live_units(P: Array, d: Array, Q: Array, out: Array | None) -> Array:
-    """``P_i diag(d_i) Q_i``, leaving out the units whose slope is 0.
+def point_by_point(threads: int) -> Callable[..., Array]:
+    """Return ``P_i diag(d_i) Q_i``, point by point and leaving out the units whose slope is 0.
 
-    Pays where the middle of a large product is half dead: the bottleneck of a ReLU autoencoder.
+    For large results of thin factors, as past the bottleneck of an autoencoder: there half of the
+    units may be dead, and writing the result takes as long as computing it, so that threads pay.
     """
-    if out is None:
-        out = np.empty((P.shape[0], *Q.shape[1:]), P.dtype)
-    for i, slopes in enumerate(d):
-        live = np.flatnonzero(slopes)
-        np.matmul(P[:, i, live], slopes[live, None] * Q[live, i], out=out[:, i])
-    return out
+
+    def multiply(P: Array, d: Array, Q: Array, out: Array | None) -> Array:
+        if out is None:
+            out = np.empty((P.shape[0], *Q.shape[1:]), P.dtype)
+
+        def one(i: int, _: int) -> None:
+            with np.errstate(all="ignore"):
+                live = np.flatnonzero(d[i])
+                if not len(live):
+                    out[:, i] = 0
+                    return
+                left = P[:, i, live] * d[i, live]
+                if threads > 1:
+                    in_slabs(left, Q[live, i], out[:, i])
+                else:
+                    np.matmul(left, Q[live, i], out=out[:, i])
+
+        share(one, range(len(d)), threads)
+        return out
+
+    return multiply
 
 
 def by_table(d: Array, table: Array, out: Array | None) -> Array:
-    """``W diag(d_i) V = sum_k d_ik w_k v_kᵀ`` from the table (m, k, n) of all ``w_k v_kᵀ``.
+    """``W diag(d_i) V = sum_k d_ik w_k v_kᵀ`` from the table (k, m, n) of all ``w_k v_kᵀ``.
 
     Linear in d: one product, and no scaled copy of W for every point.
     """
-    return np.matmul(d, table, out=out)
+    k, m, n = table.shape
+    if out is not None and not out.flags.c_contiguous:
+        J = _points_first(out)
+        if J.flags.c_contiguous:
+            np.matmul(d, table.reshape(k, m * n), out=J.reshape(-1, m * n))
+            return out
+    return np.matmul(d, _points_first(table), out=out)
 
 
 def by_table_in_slabs(d: Array, table: Array, out: Array | None) -> Array:
     """``by_table``, on the calling thread alone."""
-    m, _, n = table.shape
+    _, m, n = table.shape
     if out is None:
         out = np.empty((m, len(d), n), d.dtype)
-    for row, result in zip(table, out, strict=True):
-        in_slabs(d, row, result)
+    for i, row in enumerate(out):
+        in_slabs(d, table[:, i], row)
     return out
 
 
 def table_of(W: Array, V: Array) -> Array:
-    """Return the Khatri-Rao table ``T[i, k, j] = W[i, k] V[k, j]``, (m, k, n)."""
-    table: Array = W[:, :, None] * V
+    """Return the Khatri-Rao table ``T[k, i, j] = W[i, k] V[k, j]``, (k, m, n)."""
+    table: Array = W.T[:, :, None] * V[:, None, :]
     return table
 
 

@@ -16,13 +16,12 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+import jacobians.engine.products as products
 from jacobians._checks import Array
 from jacobians._sigma import INTO_MEMORY
 from jacobians.activations import IDENTITY, Activation, AnyActivation, activation
-from jacobians.engine import products
 from jacobians.engine.memory import Pool
 from jacobians.engine.products import dense_parts, dense_slopes, in_slabs
-from jacobians.engine.workers import share
 from jacobians.layers import Dense, Elementwise, Layer, Scale
 from jacobians.tracing import Trace
 
@@ -68,7 +67,7 @@ class Program:
 
     def forward(
         self, X: Array, pool: Pool | None = None, *, value: bool = True
-    ) -> tuple[Array, Registers, bool]:
+    ) -> tuple[Any, Registers, bool]:
         """Evaluate the network at ``X``, (b, n).
 
         Parameters
@@ -81,18 +80,19 @@ class Program:
 
         Returns
         -------
-        value : array, shape (b, n_of)
+        value : array, shape (b, n_of), or None
         registers : list
             With the slopes of these points loaded.
         finite : bool
             False if a value on the way left the range of the dtype.
         """
-        registers, a, finite = list(self.constants), X, True
+        registers, finite = list(self.constants), True
+        a: Any = X
         careful = not self.is_safe(X)
-        jointly = pool is None and len(X) * self.units <= SHORT
+        jointly = pool is None and len(X) * self.units <= 2 * SHORT
         kept: list[tuple[Load, Array]] = []
         needed = len(self.layers) if value else self.last_load
-        for layer, loads in zip(self.layers[:needed], self.loads, strict=False):
+        for l, layer, loads in zip(range(1, needed + 1), self.layers, self.loads, strict=False):
             z = layer.preactivation(a, pool)
             keep = False
             for load in loads:
@@ -101,20 +101,27 @@ class Program:
                     keep = True
                 else:
                     registers[load.slot] = load.value(z, a, pool)
-            if pool:
+            if pool and a is not z:
                 pool.give(a)
             if careful:
                 finite = finite and bool(np.isfinite(z).all())
-            a = layer.activation(z, pool, keep)
-            if careful:
-                finite = finite and bool(np.isfinite(a).all())
+            if l < needed or value:
+                a = layer.activation(z, pool, keep)
+                if careful:
+                    finite = finite and bool(np.isfinite(a).all())
+            else:
+                if pool:
+                    pool.give(z)
+                a = None
         for formula, group in groupby(kept, lambda pair: pair[0].formula):
             _load_together(formula, list(group), registers)
         return a, registers, finite
 
     def is_safe(self, X: Array) -> bool:
         """Tell whether nothing can overflow on the way from ``X``; never so if it has a NaN."""
-        x = X.ravel()
+        if X.size > SHORT:
+            return bool(-self.radius <= X.min() and X.max() <= self.radius)
+        x = X.ravel()  # one call in place of two; larger ones would wake the threads of BLAS
         return bool(x.dot(x) <= self.radius * self.radius)
 
     def load(self, trace: Trace) -> Registers:
@@ -127,41 +134,31 @@ class Program:
                 )
         return registers
 
-    def multiply(
-        self, registers: Registers, J: Array, pool: Pool | None = None, threads: int = 1
-    ) -> None:
-        """Multiply the chain out into ``J``, (b, m, n), using the registers up.
-
-        The rows of a single point go separate ways on several threads.
-        """
-        out = J.transpose(1, 0, 2)
+    def multiply(self, registers: Registers, J: Array, pool: Pool | None = None) -> None:
+        """Multiply the chain out into ``J``, (b, m, n), using the registers up."""
         if len(J) == 1 and len(self.steps) - self.sweep > 1:
-            self._sweep(registers, J[0], threads)
-        elif self.kind == "stack" and self.steps:
-            for step in self.steps[:-1]:
-                self._step(step, registers, len(J), None, pool)
-            self._step(self.steps[-1], registers, len(J), out, pool)
-        else:
-            for step in self.steps:
-                self._step(step, registers, len(J), None, pool)
-            out[...] = as_stack(registers[self.result], self.kind)
+            self._sweep(registers, J[0])
+            return
+        *steps, last = self.steps or (None,)
+        for step in steps:
+            self._step(step, registers, len(J), None, pool)
+        out = J.transpose(1, 0, 2)
+        if last is not None and self.kind == "stack":
+            self._step(last, registers, len(J), out, pool)
+            return
+        if last is not None:
+            self._step(last, registers, len(J), None, pool)
+        out[...] = as_stack(registers[self.result], self.kind)
 
-    def _sweep(self, registers: Registers, J: Array, threads: int) -> None:
+    def _sweep(self, registers: Registers, J: Array) -> None:
         """Multiply out at one point, where a stack is a matrix and a sweep needs no bookkeeping."""
         for step in self.steps[: self.sweep]:
             self._step(step, registers, 1, None, None)
         P = registers[self.result][:, 0]
-        factors = [registers[step.sources[1]] for step in self.steps[self.sweep :]]
-
-        def sweep(rows: slice, _: int) -> None:
-            with np.errstate(all="ignore"):
-                J[rows] = _multiply_rows(P[rows], factors)
-
-        if threads == 1 or len(J) < 2 * threads:
-            J[...] = _multiply_rows(P, factors)
-        else:
-            size = -(-len(J) // threads)
-            share(sweep, [slice(i, i + size) for i in range(0, len(J), size)], threads)
+        for step in self.steps[self.sweep :]:
+            factor = registers[step.sources[1]]
+            P = P * factor if step.kernel is products.scale_columns else P.dot(factor)
+        J[...] = P
 
     @cached_property
     def last_load(self) -> int:
@@ -206,13 +203,6 @@ _BY_ROWS = (
 )
 
 
-def _multiply_rows(P: Array, factors: Sequence[Array]) -> Array:
-    """Multiply the rows of ``P`` by one factor after another: slopes (1, n) or matrices."""
-    for factor in factors:
-        P = P * factor if len(factor) == 1 or factor.ndim == 1 else P.dot(factor)
-    return P
-
-
 def _load_together(
     formula: Callable[..., Array], group: Sequence[tuple[Load, Array]], registers: Registers
 ) -> None:
@@ -240,7 +230,7 @@ def as_stack(value: Any, kind: Kind) -> Array:
 # A loop over a short row spends its time on starting, so some rows are treated together.
 LONG_LOOP = 1024
 # Up to this many numbers, calling NumPy takes longer than the arithmetic.
-SHORT = 8192
+SHORT = 2**13
 
 
 class Forward:
@@ -259,7 +249,7 @@ class Forward:
             self._W, self._b = layer.W.T, layer.b
             self._together = max(1, LONG_LOOP // len(layer.b))
             self._biases = np.tile(layer.b, self._together)
-            if slabs:
+            if slabs or layer.W.size <= SHORT:
                 self._W = np.ascontiguousarray(self._W)  # in slabs this is twice as fast
 
     def preactivation(self, a: Array, pool: Pool | None) -> Array:

@@ -1,17 +1,26 @@
-"""A few threads that share a list of jobs, and stop together when one of them fails."""
+"""A few threads that share a list of jobs, and stop together when one of them fails.
+
+The threads wait for the next call, since starting one costs as much as a small batch.  There are no
+more of them than the largest plan asked for, and a forked process starts its own.
+"""
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from threading import Thread
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 Job = TypeVar("Job")
 
+_waiting: list[tuple[int, ThreadPoolExecutor]] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_waiting.clear)
+
 
 def share(work: Callable[[Job, int], None], jobs: Sequence[Job], threads: int) -> None:
-    """Call ``work`` with every job and the number of its worker; the calling thread is one of them.
+    """Call ``work`` with every job and the number of its worker; the calling thread is worker 0.
 
     The first exception, an interrupt included, stops all workers after the job in hand, and is
     raised once they have stopped.
@@ -20,12 +29,12 @@ def share(work: Callable[[Job, int], None], jobs: Sequence[Job], threads: int) -
         for job in jobs:
             work(job, 0)
         return
-    waiting, failures = deque(jobs), deque[BaseException]()
+    left, failures = deque(jobs), deque[BaseException]()
 
     def take_turns(worker: int) -> None:
         while not failures:
             try:
-                job = waiting.popleft()
+                job = left.popleft()
             except IndexError:  # all done, or being done
                 return
             try:
@@ -33,17 +42,25 @@ def share(work: Callable[[Job, int], None], jobs: Sequence[Job], threads: int) -
             except BaseException as err:
                 failures.append(err)
 
-    workers = min(threads, len(jobs))
-    others = [Thread(target=take_turns, args=(k,)) for k in range(1, workers)]
-    for thread in others:
-        thread.start()
+    count = min(threads, len(jobs))
+    executor = _executor(count - 1)
+    others = [executor.submit(take_turns, k) for k in range(1, count)]
     take_turns(0)
-    try:
-        for thread in others:
-            thread.join()
-    except BaseException as err:
-        failures.append(err)
-        for thread in others:
-            thread.join()
+    while others:
+        try:
+            # one that waits behind other calls has nothing left to do
+            if not others[-1].cancel():
+                others[-1].result()
+            others.pop()
+        except BaseException as err:  # an interrupt while waiting: the others stop, and we wait on
+            failures.append(err)
     if failures:
         raise failures[0]
+
+
+def _executor(threads: int) -> ThreadPoolExecutor:
+    """Return threads that wait for work; more of them if these are too few."""
+    if not _waiting or _waiting[-1][0] < threads:
+        _waiting.append((threads, ThreadPoolExecutor(threads, "jacobians")))
+        del _waiting[:-1]  # the few from before finish what they are doing, and end
+    return _waiting[-1][1]
