@@ -155,7 +155,14 @@ def sigmoid(z: Array) -> Array:
     return np.maximum(z >= 0, e) / (1 + e)
 
 
+def _two_like(z: Array, out: Array | None, spare: Array | None) -> tuple[Array, Array]:
+    """Return memory for a result and for something in between, given or fresh."""
+    first = np.empty_like(z) if out is None else out
+    return first, np.empty_like(z) if spare is None else spare
+
+
 def sigmoid_prime(z: Array, out: Array | None = None, spare: Array | None = None) -> Array:
+    out, spare = _two_like(z, out, spare)
     e = np.abs(z, out=out)
     e = np.exp(np.negative(e, out=out), out=out)
     q = np.add(e, 1, out=spare)
@@ -172,6 +179,7 @@ def tanh(z: Array, out: Array | None = None) -> Array:
 
 
 def tanh_prime(z: Array, out: Array | None = None, spare: Array | None = None) -> Array:
+    out, spare = _two_like(z, out, spare)
     e = np.multiply(np.abs(z, out=out), -2, out=out)
     e = np.exp(e, out=out)
     q = np.add(e, 1, out=spare)

@@ -86,6 +86,10 @@ class Matrix(LinearMap):
         return self.array.shape[:-2]
 
     def apply(self, columns: Array) -> Array:
+        if not self.batch and columns.ndim == 3 and columns.shape[2] == 1:
+            # a vector for each point: one product of them all, not one for each
+            product: Array = columns[:, :, 0] @ self.array.T
+            return product[:, :, None]
         return self.array @ columns
 
     def transpose(self) -> Matrix:
