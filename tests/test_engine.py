@@ -90,6 +90,10 @@ def test_cost_model_knows_every_kind():
     assert operand(jb.Diagonal(d)) == Operand(6, 6, "diagonal", stacked=False)
     assert operand(jb.DiagonalPlusLowRank(d, U, U)) == Operand(6, 6, "low rank", 2, stacked=False)
     assert operand(jb.Identity(6)).kind == "identity"
+    kronecker = operand(jb.Kronecker(np.ones((2, 3)), np.ones((5, 4))))
+    assert (kronecker.rows, kronecker.columns, kronecker.kind) == (10, 12, "kronecker")
+    assert kronecker.single == 3 * 2 * 5 * 4 + 5 * 2 * 2 * 3  # R X, then (R X) Lᵀ
+    assert operand(jb.Kronecker(np.ones((1, 30)), jb.Identity(40))).single == 40 * 2 * 30
     assert operand(jb.Matrix(np.ones((3, 2, 4)))) == Operand(2, 4, "dense", stacked=True)
     dense = Operand(6, 10)
     assert flops([operand(jb.Diagonal(d)), dense], (0, 1)) == 60

@@ -26,19 +26,46 @@ import numpy as np
 from jacobians._checks import Array, underflow_is_rounding
 from jacobians.maps.base import LinearMap
 from jacobians.maps.elementary import Diagonal, DiagonalPlusLowRank, Identity, Matrix
+from jacobians.maps.kronecker import Kronecker
 
 Order: TypeAlias = Any  # int | tuple[Order, Order]; mypy has no recursive aliases under this form
 
 
 @dataclass(frozen=True)
 class Operand:
-    """What the cost model knows of a factor."""
+    """What the cost model knows of a factor.
+
+    Attributes
+    ----------
+    rows, columns : int
+    kind : str
+    rank : int
+        Of the low-rank term.
+    stacked : bool
+        One per point of the batch, not one for all.
+    own : float, optional
+        What it costs to apply the factor to one column, for kinds that say so themselves.
+    """
 
     rows: int
     columns: int
-    kind: Literal["dense", "diagonal", "low rank", "identity"] = "dense"
+    kind: Literal["dense", "diagonal", "low rank", "kronecker", "identity"] = "dense"
     rank: int = 0
-    stacked: bool = True  # one per point of the batch, not one for all
+    stacked: bool = True
+    own: float | None = None
+
+    @property
+    def single(self) -> float:
+        """Operations on one column, or on one row from the left.
+
+        >>> Operand(30, 30).single, Operand(30, 30, "diagonal").single
+        (1800.0, 30.0)
+        """
+        dense = 2.0 * self.rows * self.columns
+        if self.own is not None:
+            return min(self.own, dense)
+        each = {"identity": 0, "diagonal": 1, "low rank": 4 * self.rank + 2}
+        return min(float(each.get(self.kind, 2 * self.columns) * self.rows), dense)
 
 
 @singledispatch
@@ -57,6 +84,14 @@ def _(A: DiagonalPlusLowRank) -> Operand:
     return Operand(*A.shape, kind="low rank", rank=A.rank, stacked=bool(A.batch))
 
 
+@operand.register(Kronecker)
+def _(A: Kronecker) -> Operand:
+    # (L ⊗ R) vec(X) = vec(R X Lᵀ): R on the columns of X, then L on the rows of what comes out
+    left, right = operand(A.left), operand(A.right)
+    own = left.columns * right.single + right.rows * left.single
+    return Operand(*A.shape, kind="kronecker", stacked=bool(A.batch), own=own)
+
+
 @operand.register(Identity)
 def _(A: Identity) -> Operand:
     return Operand(*A.shape, kind="identity", stacked=False)
@@ -72,17 +107,12 @@ def join(left: Operand, right: Operand, batch: int = 1) -> tuple[Operand, float]
         return right, 0.0
     if right.kind == "identity":
         return left, 0.0
-    rows, inner, columns = left.rows, left.columns, right.columns
+    rows, columns = left.rows, right.columns
     stacked = left.stacked or right.stacked
     share = 1.0 if stacked else 1.0 / batch
     if left.kind == right.kind == "diagonal":
         return Operand(rows, columns, "diagonal", stacked=stacked), share * rows
-    flops = 2 * rows * inner * columns
-    for structured, size in ((left, inner * columns), (right, rows * inner)):
-        if structured.kind == "diagonal":
-            flops = min(flops, size)
-        elif structured.kind == "low rank":
-            flops = min(flops, (4 * structured.rank + 2) * size)
+    flops = min(left.single * columns, right.single * rows)
     return Operand(rows, columns, stacked=stacked), share * flops
 
 
@@ -178,7 +208,7 @@ def _search(operands: Sequence[Operand], batch: int) -> Order:
     columns = np.array([A.columns for A in operands], dtype=float)
     stacked_before = np.concatenate([[0], np.cumsum([A.stacked for A in operands])])
     # what it costs to multiply one column, or one row, by a single factor
-    single = np.array([_cost_of_one(A) for A in operands])
+    single = np.array([A.single for A in operands])
     cost = np.zeros((count, count))
     split = np.zeros((count, count), dtype=int)
     for i, (left, right) in enumerate(pairwise(operands)):
@@ -202,14 +232,6 @@ def _search(operands: Sequence[Operand], batch: int) -> Order:
         return i if i == j else (bracket(i, s), bracket(s + 1, j))
 
     return bracket(0, count - 1)
-
-
-def _cost_of_one(A: Operand) -> float:
-    """Count the operations on one column (or row) that a factor multiplies."""
-    if A.kind == "identity":
-        return 0.0
-    each = {"diagonal": 1, "low rank": 4 * A.rank + 2}.get(A.kind, 2 * A.columns)
-    return float(min(each, 2 * A.columns) * A.rows)
 
 
 @underflow_is_rounding
