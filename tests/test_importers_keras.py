@@ -139,6 +139,7 @@ VARIANTS = [
     lambda: layers.BatchNormalization(scale=False),
     lambda: layers.BatchNormalization(center=False),
     lambda: layers.Normalization(axis=None, mean=1.0, variance=0.5),
+    lambda: layers.Normalization(mean=[1.0, 0.0, 2.0], variance=[4.0, 0.0, 1.0]),
     lambda: layers.Normalization(mean=2.0, variance=0.5, invert=True),
     lambda: layers.Rescaling([0.5, 2.0, -1.0], offset=[1.0, 0.0, 2.0]),
     lambda: keras.Sequential([layers.Dense(3, "relu"), layers.ELU()]),

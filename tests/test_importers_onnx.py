@@ -599,6 +599,7 @@ REFUSED = [
         chain(H, op("Reshape", X, integers(2, -1))),
         r"reshapes \(1, 3\) to \(2, 1\), which holds ano",
     ),
+    (chain(H, op("Reshape", X, integers(0, 3), allowzero=1)), r"reshapes \(1, 3\) to \(0, 3\)"),
     (chain(H, op("Reshape", X, integers(-1, -1))), "which holds another number of entries"),
     (chain(H, op("Reshape", X, integers(0, 0, 0))), "which holds another number of entries"),
     (chain(H, op("Reshape", X, integers(*[1] * 64, 3))), "gives 65 axes; expected at most 64"),

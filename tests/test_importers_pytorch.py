@@ -212,6 +212,12 @@ def state(*widths, names=None):
     }
 
 
+def test_numbers_are_sorted_by_their_size_however_they_are_written():
+    names = ["fc1", "fc02", "fc010", "fc11"]
+    shuffled = dict(reversed(state(2, 3, 4, 5, 6, names=names).items()))
+    assert from_torch(shuffled, activations=["tanh"] * 4).widths == (2, 3, 4, 5, 6)
+
+
 def test_arrays_and_activation_objects_will_do():
     arrays = state(3, 4, 2)
     net = from_torch(arrays, activations=[jb.activation("elu", alpha=0.5), "identity"])
