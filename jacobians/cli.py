@@ -174,10 +174,14 @@ def _print_report(found: Sensitivity, certificates: list[Certificate]) -> None:
     drawn = _as_pictures(found)
     if drawn:
         print(f"\nMean |dy/dx| as pictures, darkest = largest of that output\n\n{drawn}")
-    least, middle, most = (found.norm_quantile(share) for share in (0, 0.5, 1))
-    print(f"\nNorm of J, its largest singular value: {least:.3g} to {most:.3g}, half of the points")
-    print(f"below {middle:.3g}.  Points at a kink: {found.kinks['at']}, near one: ", end="")
-    print(f"{found.kinks['near']}.\n{_verdict(certificates)}")
+    if found.tally.singular_range.size:
+        least, middle, most = (found.norm_quantile(share) for share in (0, 0.5, 1))
+        print(
+            f"\nNorm of J, its largest singular value: {least:.3g} to {most:.3g}, "
+            f"half of the points below {middle:.3g}"
+        )
+    kinks = found.kinks
+    print(f"\nPoints at a kink: {kinks['at']}, near one: {kinks['near']}\n{_verdict(certificates)}")
 
 
 def _write_report(

@@ -105,6 +105,14 @@ def test_the_numbers_on_the_page_are_those_of_the_record(diabetes):
     assert reports.number(found.norm_quantile(1.0)) in words
 
 
+def test_rows_are_sorted_by_importance(diabetes):
+    found, text = diabetes
+    table = text[text.index('id="influence"') : text.index('id="whole"')]
+    shown = re.findall(r"<tr><th>(\w+)</th>", table)
+    sizes = found.statistic("importance")[0]
+    assert shown[1:] == [found.input_names[j] for j in np.argsort(-sizes)]
+
+
 def test_the_page_is_self_contained(diabetes):
     """No scripts, no connections: every address is a picture inside or a place on the page."""
     page = Page(diabetes[1])

@@ -554,8 +554,11 @@ def test_squares_out_of_range_are_refused():
 def test_many_inputs_need_no_subspace():
     net = jb.Network.random([9000, 1], seed=0)
     with pytest.raises(jb.TooLargeError, match="Say subspace=False"):
-        jb.sensitivity(net, np.zeros((1, 9000)))
-    assert jb.sensitivity(net, np.zeros((1, 9000)), subspace=False).mean.shape == (1, 9000)
+        jb.sensitivity(net, np.zeros((1, 9000)), subspace=True)
+    found = jb.sensitivity(net, np.zeros((1, 9000)))
+    assert found.mean.shape == (1, 9000)
+    with pytest.raises(ValueError, match="made with subspace=False"):
+        found.active_subspace()
 
 
 @pytest.mark.parametrize(

@@ -68,9 +68,10 @@ def page(
 
 def _order(found: Statistics) -> Places:
     """Sort the inputs of every output: by how much they move it when they change as they do."""
-    effects = found.mean_absolute * found.input_std
+    sizes = found.root_mean_square
+    effects = sizes * found.input_std  # importance, but for the output's deviation, which may be 0
     flat = effects.max(axis=1, keepdims=True) == 0  # one point, or an output that does not answer
-    return np.argsort(-np.where(flat, found.mean_absolute, effects), axis=1, kind="stable")
+    return np.argsort(-np.where(flat, sizes, effects), axis=1, kind="stable")
 
 
 def _layers(net: Network) -> list[dict[str, Any]]:

@@ -138,7 +138,7 @@ def _summary(found: Statistics, i: int, j: int | None, ax: Axes, standard: bool)
 
 def strongest(found: Statistics, output: int) -> int:
     """Return the input that moves an output most when the inputs change as they do in the data."""
-    sizes = found.mean_absolute[output]
+    sizes = found.root_mean_square[output]
     effects = sizes * found.input_std
     return int((effects if effects.any() else sizes).argmax())
 

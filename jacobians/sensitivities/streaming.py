@@ -32,6 +32,7 @@ from jacobians.sensitivities.tally import Piece, Tally
 from jacobians.tracing import trace
 
 STATE_BYTES = 2**30  # what the sums may take
+SUBSPACE_INPUTS, SINGULAR_VALUES = 256, 128  # up to which they are cheap
 MOST_POINTS = 2**18  # of one piece; see exact_sums
 
 
@@ -47,8 +48,8 @@ def sensitivity(
     replicates: int = 200,
     ids: Any = None,
     near: float = 1e-6,
-    subspace: bool = True,
-    singular_values: bool = True,
+    subspace: bool | None = None,
+    singular_values: bool | None = None,
     max_bytes: int | None = None,
     progress: bool | None = None,
 ) -> Sensitivity:
@@ -75,8 +76,11 @@ def sensitivity(
     near : float
         A point counts as near a kink if a preactivation is within this share of the largest of its
         layer.
-    subspace, singular_values : bool
-        Whether to sum up ``JᵀJ``, and to compute the singular values of every J.
+    subspace : bool, optional
+        Whether to sum up ``JᵀJ``; by default for at most 256 inputs, since it takes a multiple of
+        the time of everything else for more.
+    singular_values : bool, optional
+        Whether to compute the singular values of every J; by default if there are at most 128.
     max_bytes : int, optional
         Budget for the memory of a piece, 64 MiB unless said.
     progress : bool, optional
@@ -106,6 +110,10 @@ def sensitivity(
     every_output = as_names(output_names or net.output_names, net.widths[-1], "y", "output_names")
     columns = _chosen(inputs, every_input, "inputs")
     rows = _chosen(outputs, every_output, "outputs")
+    if subspace is None:
+        subspace = len(columns) <= SUBSPACE_INPUTS
+    if singular_values is None:
+        singular_values = min(len(rows), len(columns)) <= SINGULAR_VALUES
     R = as_count(replicates, "sensitivity: replicates", at_least=0)
     _refuse_large_sums(len(rows), len(columns), R, subspace)
     chosen = plan(

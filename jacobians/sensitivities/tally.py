@@ -210,15 +210,15 @@ def _add_squares(sums: ExactSum, J: Array) -> ExactSum:
     B, m, n = J.shape
     if not sums.top.size:
         return sums
-    rows, columns = np.triu_indices(n)
-    step = max(1, 2**20 // len(rows))
+    above = np.triu(np.ones((n, n), bool))
+    step = max(1, 2**22 // n**2)
     for start in range(0, B, step):
         part = J[start : start + step]
         # output by output: a matrix product would round differently in another piece
-        squares = part[:, 0, rows] * part[:, 0, columns]
-        for i in range(1, m):
-            squares = squares + part[:, i, rows] * part[:, i, columns]
-        sums = sums.add([squares], np.ones((1, len(part))))
+        squares = np.zeros((len(part), n, n))
+        for i in range(m):
+            squares += part[:, i, :, None] * part[:, i, None, :]
+        sums = sums.add([squares[:, above]], np.ones((1, len(part))))
     return sums
 
 
