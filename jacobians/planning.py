@@ -280,15 +280,11 @@ def _threads(
     """Return how many threads pay: small matrices, and enough work for each of them."""
     if allowed < 2 or batch < 2 or association is None:
         return 1
-    largest = max(
-        (A.rows * A.columns for A in operands if A.kind == "dense"),
-        default=0,
-    )
     ways = [m * n for m, n in pairwise(net.widths[: of + 1])]
+    largest = max(ways + [A.rows * A.columns for A in operands if A.kind == "dense"], default=0)
     units = sum(net.widths[1 : of + 1])
     seconds = batch * (association.flops / FLOPS + 2 * sum(ways) / FLOPS + units * UNIT_SECONDS)
-    small = max(largest, *ways) <= SMALL_MATRIX
-    return allowed if small and seconds > WORTH_A_THREAD else 1
+    return allowed if largest <= SMALL_MATRIX and seconds > WORTH_A_THREAD else 1
 
 
 def spell(order: Order, names: tuple[str, ...]) -> str:

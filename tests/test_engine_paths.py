@@ -161,6 +161,15 @@ def test_chosen_rows_and_columns_are_within_the_bound(net):
     assert_within(J, whole[:, rows][:, :, columns], bound[:, rows][:, :, columns])
 
 
+def test_chosen_rows_of_nothing_but_diagonals_are_rows_of_them():
+    net = jb.Network([jb.Elementwise("square")], inputs=3)
+    x = [1.0, 2.0, 3.0]
+    assert_equal(jb.jacobian(net, x, rows=[2, 0]), [[0, 0, 6], [2, 0, 0]])
+    assert_equal(jb.jacobian(net, x, rows=[2, 0], columns=[0]), [[0], [2]])
+    assert_equal(jb.jacobian(net, x, of=0, rows=[1]), [[0, 1, 0]])
+    assert_equal(jb.jacobian(net, [x] * 4000, of=0, columns=[1])[7], [[0], [1], [0]])
+
+
 def test_chosen_rows_cost_what_they_must():
     """One output of a hundred: a hundredth of the work of reverse mode."""
     net = jb.Network.random([50, 60, 70, 100], seed=0)

@@ -137,13 +137,11 @@ class _Compiler:
             load = _load_slopes(formula, factor.rows)
             alone = formula if factor.rows is None else None
             return self._loaded(load, "slopes", factor, alone, flat=sigma.name in _FLAT)
-        if not isinstance(sigma, VectorActivation):
-            dense: Any = lambda z: _stack(activation_map(sigma, z), z)  # noqa: E731
-        elif factor.operand.kind == "dense" or factor.operand.columns <= WRITTEN_OUT_WIDTH:
-            dense = lambda z: sigma.matrix(z).transpose(1, 0, 2)  # noqa: E731
-        else:
+        if factor.operand.kind == "low rank" and factor.operand.columns > WRITTEN_OUT_WIDTH:
             return self._loaded(lambda z, a, pool: sigma.parts(z), "parts", factor)
-        return self._loaded(lambda z, a, pool: _chosen(dense(z), factor), "stack", factor)
+        return self._loaded(
+            lambda z, a, pool: _chosen(_activation_stack(sigma, z), factor), "stack", factor
+        )
 
     def _loaded(
         self,
@@ -266,6 +264,12 @@ def _chosen(M: Array, factor: Factor) -> Array:
     if factor.rows is not None:
         M = M[factor.rows]
     return M if factor.columns is None else M[..., factor.columns]
+
+
+def _activation_stack(sigma: AnyActivation, z: Array) -> Array:
+    if isinstance(sigma, VectorActivation):
+        return sigma.matrix(z).transpose(1, 0, 2)
+    return _stack(activation_map(sigma, z), z)
 
 
 def _stack(A: LinearMap, z: Array) -> Array:
