@@ -155,8 +155,13 @@ def sigmoid(z: Array) -> Array:
     return np.maximum(z >= 0, e) / (1 + e)
 
 
-def _two_like(z: Array, out: Array | None, spare: Array | None) -> tuple[Array, Array]:
-    """Return memory for a result and for something in between, given or fresh."""
+_Maybe = Array | None
+
+
+def _two_like(z: Array, out: _Maybe, spare: _Maybe) -> tuple[_Maybe, _Maybe]:
+    """Return memory for a result and for something in between, given or, if it is large, fresh."""
+    if z.size < 1024:
+        return out, spare
     first = np.empty_like(z) if out is None else out
     return first, np.empty_like(z) if spare is None else spare
 

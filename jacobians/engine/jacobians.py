@@ -125,28 +125,32 @@ _ANYTHING: _Choice = (None, 0, None, None, None)
 def _run(
     net: Network, X: Any, choice: _Choice, out: Array | None, chosen: Plan | None, valued: bool
 ) -> tuple[Array | None, Array]:
-    X = as_points(X, net.widths[0], "jacobian: X", net.dtype)
-    points = X if X.ndim == 2 else X[None]
-    chosen, program = _prepared(net, len(points), choice, chosen)
+    if not _is_plain_point(X, net):
+        X = as_points(X, net.widths[0], "jacobian: X", net.dtype)
+    chosen, program = _prepared(net, len(X) if X.ndim == 2 else 1, choice, chosen)
     shape = (*X.shape[:-1], *chosen.shape)
     J = np.empty(shape, net.dtype) if out is None else _require_out(out, shape, net.dtype, X)
     value = np.empty((*X.shape[:-1], net.widths[chosen.of]), net.dtype) if valued else None
-    batch = _Batch(net, chosen, program, points, J if X.ndim == 2 else J[None])
-    if value is not None:
-        batch.values = value if X.ndim == 2 else value[None]
-    batch.run()
+    _Batch(net, chosen, program, X, value, J).run()
     return value, J
+
+
+def _is_plain_point(X: Any, net: Network) -> bool:
+    """Tell whether the door would change nothing, its look for NaN apart, which comes later."""
+    return type(X) is np.ndarray and X.shape == net.widths[:1] and X.dtype == net.dtype
 
 
 class _Batch:
     """A batch in the making: pieces are evaluated and multiplied out, each where it belongs."""
 
-    values: Array | None = None
-
     def __init__(
-        self, net: Network, chosen: Plan, program: Program, points: Array, Js: Array
+        self, net: Network, chosen: Plan, program: Program, X: Array, value: Array | None, J: Array
     ) -> None:
-        self.net, self.plan, self.program, self.points, self.Js = net, chosen, program, points, Js
+        self.net, self.plan, self.program, self.X = net, chosen, program, X
+        self.points, self.Js, self.values = X, J, value
+        if X.ndim == 1:
+            self.points, self.Js = X[None], J[None]
+            self.values = None if value is None else value[None]
 
     def run(self) -> None:
         """Go through all pieces."""
@@ -167,6 +171,7 @@ class _Batch:
         with np.errstate(all="ignore"):
             value, registers, finite = program.forward(x, pool, value=self.values is not None)
             if not finite:
+                as_points(self.X, x.shape[1], "jacobian: X", x.dtype)
                 trace(self.net, x)  # says which layer leaves the range
             if self.values is not None:
                 self.values[where] = value
