@@ -128,7 +128,8 @@ class Dense(Layer):
 
     def preactivation(self, a: Array) -> Array:
         """Return ``W a + b``, for every point of a batch."""
-        z: Array = a @ self.W.T + self.b
+        z: Array = a @ self.W.T
+        z += self.b  # in place: a second large array costs more than the sum
         return z
 
     @property
