@@ -20,11 +20,12 @@ import numpy as np
 
 from jacobians import data, reports
 from jacobians._checks import Array, ShapeError, readable_bytes
+from jacobians._npz import write_npz
 from jacobians._text import chain_picture, picture, side_by_side
 from jacobians._writing import replacing
 from jacobians.certificate import Certificate, certify
 from jacobians.engine import value_and_jacobian
-from jacobians.files import load, load_points, write_npz
+from jacobians.files import load, load_points
 from jacobians.network import Network
 from jacobians.planning import plan
 from jacobians.sensitivities import Sensitivity, sensitivity

@@ -13,26 +13,23 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 
 from jacobians._checks import (
+    FLOATS,
     Array,
     ModelFormatError,
-    Numbers,
     ShapeError,
     as_floats,
     missing_extra,
 )
+from jacobians._npz import LIMIT, read_npy, read_npz, write_npz
 from jacobians.activations import AnyActivation, activation
 from jacobians.importers import from_onnx, from_safetensors
 from jacobians.layers import Dense, Elementwise, Layer, Scale
 from jacobians.network import Network
-
-if TYPE_CHECKING:  # json and zipfile are loaded where they are used, to import fast
-    from zipfile import ZipFile, ZipInfo
 
 _FORMAT, _VERSION = "jacobians network", 1
 
@@ -128,12 +125,21 @@ def _load_npz(path: str, name: str) -> Network:
 
     arrays = read_npz(path)
     try:
-        header = json.loads(bytes(arrays.pop("header").astype(np.uint8)).decode())
+        raw = arrays.pop("header")
+        if raw.dtype != np.uint8 or raw.size > LIMIT:
+            raise ModelFormatError(f"{name}: header: expected up to {LIMIT} bytes of text.")
+        header = json.loads(raw.tobytes().decode())
         if header["format"] != _FORMAT or header["version"] != _VERSION:
             raise ModelFormatError(
                 f"{name}: format {header['format']!r}, version {header['version']!r} "
                 f"is not {_FORMAT!r}, version {_VERSION}."
             )
+        dtype = np.dtype(header["dtype"])
+        if dtype not in FLOATS:
+            raise ModelFormatError(f"{name}: expected float32 or float64, but got {dtype}.")
+        for member, array in arrays.items():
+            if array.dtype.newbyteorder("=") != dtype:
+                raise ModelFormatError(f"{name}: {member} is {array.dtype}, expected {dtype}.")
         layers = [_rebuild(d, l, arrays) for l, d in enumerate(header["layers"], start=1)]
         if arrays:
             raise ModelFormatError(f"{name}: no layer uses {', '.join(sorted(arrays))}.")
@@ -142,7 +148,7 @@ def _load_npz(path: str, name: str) -> Network:
             inputs=header["inputs"],
             input_names=header["input_names"],
             output_names=header["output_names"],
-        ).astype(header["dtype"])
+        ).astype(dtype)
     except ModelFormatError:
         raise
     except Exception as err:  # whatever a header that is not ours leads to
@@ -196,73 +202,6 @@ def _rebuild(description: Mapping[str, Any], l: int, arrays: dict[str, Array]) -
     raise ValueError(f"layer {l}: kind {kind!r:.40} is not known")
 
 
-# --- npz, carefully -------------------------------------------------------------------------------
-
-
-def write_npz(path: str, arrays: Mapping[str, Numbers]) -> None:
-    """Write arrays to an uncompressed npz file, replacing an old one in one step."""
-    temporary = f"{path}.{os.urandom(4).hex()}.part"
-    try:
-        with open(temporary, "xb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
-
-
-def read_npz(path: str) -> dict[str, Numbers]:
-    """Read all arrays of an npz file, never allocating more than the file holds.
-
-    Raises
-    ------
-    ModelFormatError
-        If it is not an uncompressed npz archive of plain arrays.
-    """
-    import zipfile
-
-    name = os.path.basename(path)
-    with open(path, "rb") as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                members = archive.infolist()
-                if len({member.filename for member in members}) < len(members):
-                    raise ModelFormatError("two members have the same name.")
-                return {m.filename.removesuffix(".npy"): _read_member(archive, m) for m in members}
-        except ModelFormatError as err:
-            raise ModelFormatError(f"{name}: {err}") from None
-        except Exception as err:  # whatever zipfile and numpy meet in a damaged archive
-            raise ModelFormatError(f"{name}: not a readable npz archive: {err!s:.200}") from err
-
-
-def _read_member(archive: ZipFile, member: ZipInfo) -> Numbers:
-    name = member.filename
-    if member.compress_type != 0 or member.file_size != member.compress_size:
-        raise ModelFormatError(f"{name} is compressed; write it with save or numpy.savez.")
-    with archive.open(member) as file:
-        return _read_array(file, name, member.file_size)
-
-
-def _read_array(file: Any, name: str, size: int) -> Numbers:
-    """Read one npy stream whose header must account for every byte."""
-    version = npy.read_magic(file)
-    if version != (1, 0):
-        raise ModelFormatError(f"{name} has npy format version {version}, expected (1, 0).")
-    shape, fortran, dtype = npy.read_array_header_1_0(file)
-    if dtype.hasobject or dtype.kind not in "fiuU":
-        raise ModelFormatError(f"{name} has dtype {dtype}, expected plain numbers or text.")
-    count = 1
-    for axis in shape:
-        count *= axis
-    if min(shape, default=0) < 0 or count * dtype.itemsize != size - file.tell():
-        raise ModelFormatError(f"{name} claims shape {shape}, which is not what the file holds.")
-    flat = np.frombuffer(file.read(count * dtype.itemsize), dtype)
-    return flat.reshape(shape, order="F" if fortran else "C").copy()
-
-
 # --- points ---------------------------------------------------------------------------------------
 
 
@@ -299,11 +238,10 @@ def load_points(path: str | os.PathLike[str]) -> Points:
     if suffix == ".csv":
         points = _read_csv(path, name)
     elif suffix == ".npy":
-        with open(path, "rb") as file:
-            points = Points(_read_npy(file, name, os.path.getsize(path)))
+        points = Points(read_npy(path))
     elif suffix == ".npz":
         arrays = read_npz(path)
-        if len(arrays) > 1 and "inputs" not in arrays:
+        if len(arrays) != 1 and "inputs" not in arrays:
             raise ModelFormatError(f"{name}: has no member 'inputs' among {sorted(arrays)}.")
         points = Points(arrays["inputs"] if "inputs" in arrays else next(iter(arrays.values())))
     elif suffix == ".parquet":
@@ -314,15 +252,6 @@ def load_points(path: str | os.PathLike[str]) -> Points:
     if X.ndim not in (1, 2):
         raise ShapeError(f"{name}: expected points (B, n), but got shape {X.shape}.")
     return Points(np.atleast_2d(X), points.names)
-
-
-def _read_npy(file: BinaryIO, name: str, size: int) -> Numbers:
-    try:
-        return _read_array(file, name, size)
-    except ModelFormatError:
-        raise
-    except (ValueError, EOFError) as err:
-        raise ModelFormatError(f"{name}: not a readable npy file: {err!s:.200}") from err
 
 
 def _read_csv(path: str, name: str) -> Points:

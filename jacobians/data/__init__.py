@@ -17,7 +17,8 @@ import os
 from dataclasses import dataclass
 
 from jacobians._checks import Array, Numbers, as_floats, freeze
-from jacobians.files import load, read_npz
+from jacobians._npz import read_npz
+from jacobians.files import load
 from jacobians.network import Network
 
 NAMES = ("digits", "diabetes")

@@ -1,0 +1,121 @@
+"""npz and npy, carefully: nothing is unpickled, and no size is believed before it is checked.
+
+An archive of strangers may describe itself at any length, claim members that overlap or that are
+not there, and arrays of any shape.  So its directory is read within a limit, members must be
+stored as they are and fit the file side by side, and the header of an array must account for every
+byte.  Nothing is ever extracted: the name of a member is a key, never a path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from math import prod
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from jacobians._checks import ModelFormatError, Numbers
+from jacobians._writing import replacing
+
+if TYPE_CHECKING:  # zipfile is loaded where it is used, to import fast
+    from zipfile import ZipFile, ZipInfo
+
+LIMIT = 2**20  # bytes in which an archive, or a network, may describe itself
+
+
+def write_npz(path: str, arrays: Mapping[str, Numbers]) -> None:
+    """Write arrays to an uncompressed npz file, replacing an old one in one step."""
+    with replacing(path) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def read_npz(path: str) -> dict[str, Numbers]:
+    """Read all arrays of an npz file, never allocating more than the file holds.
+
+    Raises
+    ------
+    ModelFormatError
+        If it is not an uncompressed npz archive of plain arrays.
+    """
+    import zipfile
+
+    name = os.path.basename(path)
+    with open(path, "rb") as file:
+        try:
+            source = _Brief(file)
+            with zipfile.ZipFile(source) as archive:
+                members = archive.infolist()
+                _require_side_by_side(members, source.size)
+                source.most = source.size
+                return {_key(m): _read_member(archive, m) for m in members}
+        except ModelFormatError as err:
+            raise ModelFormatError(f"{name}: {err}") from None
+        except Exception as err:  # whatever zipfile and numpy meet in a damaged archive
+            raise ModelFormatError(f"{name}: not a readable npz archive: {err!s:.200}") from err
+
+
+def read_npy(path: str) -> Numbers:
+    """Read the array of an npy file, with the same care."""
+    name = os.path.basename(path)
+    with open(path, "rb") as file:
+        try:
+            return _read_array(file, name, os.fstat(file.fileno()).st_size)
+        except ModelFormatError:
+            raise
+        except Exception as err:
+            raise ModelFormatError(f"{name}: not a readable npy file: {err!s:.200}") from err
+
+
+class _Brief:
+    """A file that refuses to be read at length: ``most`` bytes at a time."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.size, self.most = file, os.fstat(file.fileno()).st_size, LIMIT
+
+    def read(self, size: int = -1) -> bytes:
+        """Read as ``file`` does, or refuse."""
+        asked = self.size - self.file.tell() if size < 0 else size
+        if asked > self.most:
+            raise ModelFormatError(f"describes itself in {asked} bytes, over a limit of {LIMIT}.")
+        return self.file.read(asked)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+def _require_side_by_side(members: list[ZipInfo], size: int) -> None:
+    if len({_key(member) for member in members}) < len(members):
+        raise ModelFormatError("two members have the same name.")
+    for member in members:
+        if member.compress_type != 0 or member.file_size != member.compress_size:
+            raise ModelFormatError(
+                f"{member.filename} is compressed; write it with save or numpy.savez."
+            )
+    claimed = sum(member.file_size for member in members)
+    if claimed > size:
+        raise ModelFormatError(f"claims {claimed} bytes, but the file has {size}.")
+
+
+def _key(member: ZipInfo) -> str:
+    return member.filename.removesuffix(".npy")
+
+
+def _read_member(archive: ZipFile, member: ZipInfo) -> Numbers:
+    with archive.open(member) as file:
+        return _read_array(file, member.filename, member.file_size)
+
+
+def _read_array(file: Any, name: str, size: int) -> Numbers:
+    """Read one npy stream whose header must account for every byte; the array is read-only."""
+    version = npy.read_magic(file)
+    if version != (1, 0):
+        raise ModelFormatError(f"{name} has npy format version {version}, expected (1, 0).")
+    shape, fortran, dtype = npy.read_array_header_1_0(file)
+    if dtype.hasobject or dtype.kind not in "fiuU":
+        raise ModelFormatError(f"{name} has dtype {dtype}, expected plain numbers or text.")
+    claimed = prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or claimed != size - file.tell():
+        raise ModelFormatError(f"{name} claims shape {shape}, which is not what the file holds.")
+    return np.ndarray(shape, dtype, file.read(claimed), order="F" if fortran else "C")
