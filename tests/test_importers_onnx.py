@@ -394,6 +394,10 @@ def test_one_weight_may_stand_in_many_nodes_but_not_in_any_number():
     assert_same(from_onnx(repeated(4, 7)), repeated(4, 7))
     with pytest.raises(jb.ModelFormatError, match=r"asks for another .* than a file of its size"):
         from_onnx(repeated(200, 1000))
+    casts = chain(*[op("Cast", "w", to=DOUBLE)] * 100, op("MatMul", "x", "w"), shape=(1, 300))
+    casts.graph.initializer.append(numpy_helper.from_array(np.ones((300, 300), "f4"), "w"))
+    with pytest.raises(jb.ModelFormatError, match=r"asks for another .* than a file of its size"):
+        from_onnx(casts)
 
 
 def test_a_product_may_be_scaled_after_it():
@@ -672,6 +676,7 @@ REFUSED = [
     (holding(tensor(99, raw=b"123456")), "tensor 'w' holds 99; expected one of"),
     (holding(tensor(TensorProto.STRING, string_data=[b"a"] * 6)), "tensor 'w' holds STRING"),
     (holding(tensor(DOUBLE, raw=b"1234")), r"claims shape \(2, 3\) of DOUBLE, but holds 4 bytes"),
+    (holding(tensor(DOUBLE, raw=bytes(56))), r"claims shape \(2, 3\) of DOUBLE, but holds 56 b"),
     (holding(tensor(DOUBLE, raw=b"")), r"claims shape \(2, 3\) of DOUBLE, but holds 0 bytes"),
     (holding(tensor(DOUBLE, dims=[2**40, 2**40])), "asks for another .* of memory, more than a"),
     (holding(tensor(DOUBLE, dims=[2, -3], raw=b"")), r"claims shape \(2, -3\)"),
