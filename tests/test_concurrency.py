@@ -275,7 +275,7 @@ if __name__ == "__main__":
     ids=["one thread", "three threads", "bounds", "explicit"],
 )
 def test_an_interrupt_in_a_long_batch_leaves_the_process_usable(call, count, tmp_path):
-    """Ctrl-C in the middle: KeyboardInterrupt, no thread left behind, the same bits afterwards."""
+    """Ctrl-C in the middle: KeyboardInterrupt, no thread but those that wait, the same bits after."""
     code = f"""
 points = np.resize(X, ({count}, 12))
 calls = 0
@@ -303,7 +303,7 @@ try:
     {call}
 except KeyboardInterrupt:
     print("interrupted")
-assert threading.active_count() == 1
+assert threading.active_count() <= 1 + max(2, jb.planning.THREADS)
 assert digest(np.float64) == before
 assert {call}.tobytes() == {call}.tobytes()
 assert calls > 8
