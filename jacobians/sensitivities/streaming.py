@@ -106,8 +106,10 @@ def sensitivity(
     >>> bool(abs(halves.mean - found.mean).max() < 1e-15)
     True
     """
-    every_input = as_names(input_names or net.input_names, net.widths[0], "x", "input_names")
-    every_output = as_names(output_names or net.output_names, net.widths[-1], "y", "output_names")
+    input_names = net.input_names if input_names is None else input_names
+    output_names = net.output_names if output_names is None else output_names
+    every_input = as_names(input_names, net.widths[0], "x", "input_names")
+    every_output = as_names(output_names, net.widths[-1], "y", "output_names")
     columns = _chosen(inputs, every_input, "inputs")
     rows = _chosen(outputs, every_output, "outputs")
     if subspace is None:
