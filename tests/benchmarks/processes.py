@@ -60,15 +60,18 @@ def fresh_processes(rounds=5):
 
 
 MEMORY = """
-import json, resource, sys, numpy as np
+import json, re, sys, numpy as np
 sys.path.insert(0, {folder!r})
 from lines import LINES
 from bench_jacobians import problem
 from peers import PEERS, ours
 line = LINES[{number}]
 given = problem(line, np.dtype("float32"))
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# not getrusage: its peak is inherited from the process that started this one
+peak = lambda: 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
 call = (ours if {name!r} == "jacobians" else PEERS[{name!r}][1])(*given)[{task!r}]
+call() if {warm} else None
+open("/proc/self/clear_refs", "w").write("5")
 before = peak()
 J = call()
 print(json.dumps([peak() - before, J.nbytes]))
@@ -85,7 +88,11 @@ def peak_memory(words=None):
         shown = []
         for name, task in names.items():
             code = MEMORY.format(
-                folder=str(Path(__file__).parent), number=number, name=name, task=task
+                folder=str(Path(__file__).parent),
+                number=number,
+                name=name,
+                task=task,
+                warm=name != "jacobians",  # compiling is not counted
             )
             run = subprocess.run(
                 [sys.executable, "-c", code], check=True, capture_output=True, text=True
