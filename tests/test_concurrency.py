@@ -275,7 +275,7 @@ if __name__ == "__main__":
     ids=["one thread", "three threads", "bounds", "explicit"],
 )
 def test_an_interrupt_in_a_long_batch_leaves_the_process_usable(call, count, tmp_path):
-    """Ctrl-C in the middle: KeyboardInterrupt, no thread but those that wait, the same bits after."""
+    """Ctrl-C in the middle: KeyboardInterrupt, no thread but idle ones, the same bits after."""
     code = f"""
 points = np.resize(X, ({count}, 12))
 calls = 0
