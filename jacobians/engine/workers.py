@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 Job = TypeVar("Job")
 
@@ -60,6 +62,8 @@ def share(work: Callable[[Job, int], None], jobs: Sequence[Job], threads: int) -
 
 def _executor(threads: int) -> ThreadPoolExecutor:
     """Return threads that wait for work; more of them if these are too few."""
+    from concurrent.futures import ThreadPoolExecutor  # loads logging, so not with the library
+
     if not _waiting or _waiting[-1][0] < threads:
         _waiting.append((threads, ThreadPoolExecutor(threads, "jacobians")))
         del _waiting[:-1]  # the few from before finish what they are doing, and end
