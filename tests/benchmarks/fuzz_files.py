@@ -90,6 +90,7 @@ class Trial:
         self.kind, self.count, self.slowest, self.largest, self.networks = kind, 0, 0.0, 0, 0
         suffix = "npz" if kind == "members" else kind
         self.path = os.path.join(tempfile.mkdtemp(), f"net.{suffix}")
+        self.next_report = time.monotonic() + 30
 
     def __call__(self, data):
         whole = packed(data) if self.kind == "members" else data
@@ -112,6 +113,9 @@ class Trial:
             if watched:
                 tracemalloc.stop()
         self.count += 1
+        if time.monotonic() > self.next_report:  # atheris ends the process without a word
+            self.report()
+            self.next_report = time.monotonic() + 30
         self.networks += verdict.startswith("Network")
         self.slowest, self.largest = max(self.slowest, seconds), max(self.largest, peak)
 
@@ -153,8 +157,6 @@ def at_random(trial, arguments):
 
 
 def by_coverage(trial, arguments):
-    import atexit
-
     import atheris
 
     with atheris.instrument_imports(include=["jacobians", "zipfile", "json", "numpy.lib"]):
@@ -169,7 +171,6 @@ def by_coverage(trial, arguments):
     ]
     words = corpus.parent / f"{corpus.name}.words"
     words.write_text("\n".join('"' + "".join(f"\\x{b:02x}" for b in t) + '"' for t in TOKENS))
-    atexit.register(trial.report)
     atheris.Setup([sys.argv[0], *options, f"-dict={words}", "-verbosity=0", str(corpus)], trial)
     atheris.Fuzz()
 
