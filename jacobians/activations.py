@@ -198,14 +198,15 @@ AnyActivation: TypeAlias = Activation | VectorActivation
 
 
 def _as_preactivation(z: Any, name: str) -> Array:
-    if isinstance(z, np.ndarray) and z.dtype in FLOATS:
-        return z  # overflow on the way here is the business of whoever computed z
+    if isinstance(z, np.ndarray) and z.dtype in (*FLOATS, np.float16):
+        # overflow on the way here is the business of whoever computed z
+        return z.astype(np.float32) if z.dtype == np.float16 else z
     return as_floats(z, f"{name}: z")
 
 
 def _quiet() -> np.errstate:
-    # Underflow to 0 is the right answer, and overflow is reported by whoever asked.
-    return np.errstate(under="ignore", over="ignore")
+    # Underflow to 0 is the right answer; overflow and NaN are reported by whoever asked.
+    return np.errstate(under="ignore", over="ignore", invalid="ignore")
 
 
 # --- the known ones -------------------------------------------------------------------------------

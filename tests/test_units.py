@@ -1147,6 +1147,14 @@ def test_named_graphs_may_have_cycles():
             question()
 
 
+def test_values_up_to_the_end_of_the_range_are_values():
+    """z = h = 1.5e308 are numbers, though their sum is not."""
+    graph = UnitGraph([[0.0]], [[1.5]])
+    assert graph([1e308]).tolist() == [1.5e308]
+    with pytest.raises(jb.NotFiniteError, match="the value of unit u0 leaves the range"):
+        graph([1.7e308])
+
+
 def test_a_value_near_0_settles_as_far_as_its_preactivation_is_rounded():
     """h = sin(pi + w h + few ulps): h is smaller than the rounding of z, and turns in circles."""
     for w in (0.9, -0.97):
