@@ -267,7 +267,7 @@ def as_layer(value: Any, where: str, low: int, high: int) -> int:
 # Doors that multiply wear this: gradual underflow is rounding, which the bound of ``rounding``
 # counts, and never a reason to stop for callers who let NumPy raise.  Nor is the flag of an invalid
 # operation: in small products OpenBLAS sets it for lanes of a vector that hold no entry, now and
-# then, and where entries are finite an invalid operation needs an overflow first, which is reported.
+# then; where entries are finite an invalid operation needs an overflow first, which is reported.
 underflow_is_rounding = np.errstate(under="ignore", invalid="ignore")
 
 
