@@ -12,8 +12,9 @@ Kinks, names, defaults and the accuracy that is promised are in ``activations``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from math import frexp, ldexp
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,12 @@ def in_double(formula: Callable[..., Array]) -> Callable[..., Array]:
         return formula(z.astype(np.float64, copy=False), **parameters).astype(z.dtype, copy=False)
 
     return rounded
+
+
+@cache
+def number(value: float, dtype: np.dtype[Any]) -> Array:
+    """Return a number as an array: NumPy takes longer to convert one than to add it."""
+    return np.full((), value, dtype)
 
 
 def decay(z: Array) -> Array:
@@ -50,17 +57,16 @@ def zero(z: Array, **_: float) -> Array:
 
 
 # The formulas of the commonest activations can also write into given memory: ``out``, which for
-# sigma may be z itself, and a ``spare`` of the same size.
+# sigma may be z itself.
 
 
 def relu(z: Array, out: Array | None = None) -> Array:
-    return np.maximum(z, 0, out=out)
+    return np.maximum(z, number(0, z.dtype), out=out)
 
 
-def relu_prime(z: Array, out: Array | None = None, spare: Array | None = None) -> Array:
-    if out is None:
-        return (z > 0).astype(z.dtype)
-    return np.greater(z, 0, out=out, casting="unsafe")
+def relu_prime(z: Array, out: Array | None = None) -> Array:
+    out = np.empty_like(z) if out is None else out
+    return np.greater(z, number(0, z.dtype), out=out, casting="unsafe")
 
 
 def leaky_relu(z: Array, slope: float) -> Array:
@@ -148,6 +154,21 @@ def celu_second(z: Array, alpha: float) -> Array:
 
 
 # --- the logistic family, in e = exp(-|z|) --------------------------------------------------------
+#
+# The two slopes that people use most are written with cosh, in half as many passes over memory:
+# sigmoid' = 1 / (2 (1 + cosh z)), tanh' = 2 / (1 + cosh 2z).  Where cosh is out of range they come
+# out as 0, and as e or 4 e² once more.
+
+
+def all_nonzero(slopes: Array) -> bool:
+    few = slopes.size < 1024  # counting takes one short call, and is slow on many
+    return bool(np.count_nonzero(slopes) == slopes.size if few else slopes.min() != 0)
+
+
+def with_tail(slopes: Array, factor: int, z: Array) -> Array:
+    far = slopes == 0
+    slopes[far] = factor * factor * np.exp(-factor * np.abs(z[far]))
+    return slopes
 
 
 def sigmoid(z: Array) -> Array:
@@ -155,23 +176,12 @@ def sigmoid(z: Array) -> Array:
     return np.maximum(z >= 0, e) / (1 + e)
 
 
-_Maybe = Array | None
-
-
-def _two_like(z: Array, out: _Maybe, spare: _Maybe) -> tuple[_Maybe, _Maybe]:
-    """Return memory for a result and for something in between, given or, if it is large, fresh."""
-    if z.size < 1024:
-        return out, spare
-    first = np.empty_like(z) if out is None else out
-    return first, np.empty_like(z) if spare is None else spare
-
-
-def sigmoid_prime(z: Array, out: Array | None = None, spare: Array | None = None) -> Array:
-    out, spare = _two_like(z, out, spare)
-    e = np.abs(z, out=out)
-    e = np.exp(np.negative(e, out=out), out=out)
-    q = np.add(e, 1, out=spare)
-    return np.divide(e, np.multiply(q, q, out=spare), out=out)
+def sigmoid_prime(z: Array, out: Array | None = None) -> Array:
+    out = np.empty_like(z) if out is None else out
+    np.cosh(z, out=out)
+    np.add(out, number(1, z.dtype), out=out)
+    np.divide(number(0.5, z.dtype), out, out=out)
+    return out if all_nonzero(out) else with_tail(out, 1, z)
 
 
 def sigmoid_second(z: Array) -> Array:
@@ -183,13 +193,13 @@ def tanh(z: Array, out: Array | None = None) -> Array:
     return np.tanh(z, out=out)
 
 
-def tanh_prime(z: Array, out: Array | None = None, spare: Array | None = None) -> Array:
-    out, spare = _two_like(z, out, spare)
-    e = np.multiply(np.abs(z, out=out), -2, out=out)
-    e = np.exp(e, out=out)
-    q = np.add(e, 1, out=spare)
-    q = np.multiply(q, q, out=spare)
-    return np.divide(np.multiply(e, 4, out=out), q, out=out)
+def tanh_prime(z: Array, out: Array | None = None) -> Array:
+    out = np.empty_like(z) if out is None else out
+    np.add(z, z, out=out)
+    np.cosh(out, out=out)
+    np.add(out, number(1, z.dtype), out=out)
+    np.divide(number(2, z.dtype), out, out=out)
+    return out if all_nonzero(out) else with_tail(out, 2, z)
 
 
 def tanh_second(z: Array) -> Array:

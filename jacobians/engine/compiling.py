@@ -245,12 +245,7 @@ def _load_slopes(formula: Callable[..., Array], rows: Index | None) -> Callable[
         return lambda z, a, pool: formula(z)
 
     def load(z: Array, a: Array, pool: Pool | None) -> Array:
-        if pool is None:
-            return formula(z)
-        spare = pool.take(z.shape)
-        slopes = formula(z, out=pool.take(z.shape), spare=spare)
-        pool.give(spare)
-        return slopes
+        return formula(z) if pool is None else formula(z, out=pool.take(z.shape))
 
     return load
 
