@@ -1,4 +1,4 @@
-"""Networks by seed, ill-scaled or exact, up to 256 wide and 40 deep, and a judge of bounds.
+"""Networks by seed, ill-scaled, exact or near the ends of the range, and a judge for each kind.
 
 The judge multiplies the chain of a trace out in longer arithmetic: float64 for float32, and the
 long double of the machine, with 11 more bits and 15 more exponents, for float64.  That reference
@@ -19,6 +19,7 @@ from jacobians.rounding import absolute, chain_bound
 from jacobians.strategies import HIDDEN
 
 WIDEST, DEEPEST = 256, 40
+PLAIN = (reverse_order, forward_order)
 LONGER = {np.dtype(np.float32): np.float64, np.dtype(np.float64): np.longdouble}
 
 
@@ -54,6 +55,20 @@ def exact(rng):
         sigma = "identity" if rng.uniform() < 0.3 else sigma
         layers.append(jb.Dense((power * W).astype(dtype), (power * b).astype(dtype), sigma))
     return jb.Network(layers), rng.integers(-2, 3, widths[0]).astype(dtype)
+
+
+def extreme(rng):
+    """Draw a network whose layers are scaled by 1e±200 or 1e±100, and a point."""
+    depth = int(rng.integers(2, 13))
+    widths, powers = rng.integers(1, 9, depth + 1), rng.choice([-200, -100, 100, 200], depth)
+    powers[depth // 2 :] = -powers[: depth - depth // 2]  # so that the Jacobian itself often fits
+    rng.shuffle(powers)
+    layers = []
+    for inputs, outputs, power in zip(widths, widths[1:], powers, strict=False):
+        W = 10.0**power * rng.standard_normal((outputs, inputs))
+        sigma = jb.activation("leaky_relu", slope=0.25) if rng.uniform() < 0.5 else "identity"
+        layers.append(jb.Dense(W, activation=sigma))
+    return jb.Network(layers), 10.0 ** rng.choice([-300, -200, 0]) * rng.standard_normal(widths[0])
 
 
 def random_order(count, rng):
@@ -164,6 +179,32 @@ def judge_exact(net, x, rng):
         if not np.array_equal(J, true[rows][:, columns]):
             return Verdict(None, 0, np.inf, name, count)
     return Verdict(None, 0, 0.0, "", count)
+
+
+def judge_range(net, x, rng):
+    """Require a finite Jacobian wherever the true one fits, as near to it as the theorem says.
+
+    The reference has the exponents of the long double: no partial product leaves those.
+    """
+    try:
+        lin = jb.linearize(net, x)
+    except jb.NotFiniteError:
+        return Verdict("the values overflow")
+    info, count = np.finfo(net.dtype), len(lin.factors)
+    true = multiplied(lin.factors, np.longdouble)
+    if np.abs(true).max() > info.max * (1 - 2**10 * info.eps):
+        return Verdict("the Jacobian does not fit")
+    sizes = [absolute(A) for A in lin.factors]
+    roundings = float(chain_bound(lin.factors, net.dtype).roundings)
+    allowed = np.expm1(roundings * float(info.eps)) * multiplied(sizes, np.longdouble)
+    gains = [max(1, A.to_dense().astype(np.longdouble).sum()) for A in sizes]
+    allowed += 10 * count * np.prod(gains) * info.smallest_subnormal  # carried on by what is left
+    with np.errstate(over="ignore", invalid="ignore"):
+        plain = [multiply_out(lin.factors, order(count)) for order in PLAIN]
+        found = np.stack([jb.jacobian(net, x), jb.jacobian(net, [x])[0]])
+        ratio = np.where(found == true, 0, np.abs(found - true) / allowed)
+    overflows = sum(not np.isfinite(J).all() for J in plain)
+    return Verdict(None, 0, float(np.max(ratio)), f"{overflows} of 2 plain orders overflow", 2)
 
 
 def smallest_power(M):

@@ -27,6 +27,14 @@ def test_all_accounts_of_an_exact_network_are_bit_for_bit_equal(seed):
     assert scale.judge_exact(*scale.exact(rng), rng).ratio == 0
 
 
+@given(seeds)
+def test_a_jacobian_that_fits_is_finite_and_near(seed):
+    """Layers scaled by up to 1e±200: the engine finds an order, or scales by powers of two."""
+    rng = np.random.default_rng(seed)
+    verdict = scale.judge_range(*scale.extreme(rng), rng)
+    assert verdict.ratio <= 1, verdict
+
+
 def test_most_networks_are_judged_and_the_large_ones_are_among_them():
     rng = np.random.default_rng(0)
     drawn = [scale.ill_scaled(rng) for _ in range(300)]
@@ -38,6 +46,20 @@ def test_most_networks_are_judged_and_the_large_ones_are_among_them():
     assert max(verdict.ratio for verdict in verdicts) > 0.2  # the bound is not a formality
     verdicts = [scale.judge_exact(*scale.exact(rng), rng) for _ in range(60)]
     assert sum(verdict.nothing is None for verdict in verdicts) > len(verdicts) / 2
+    verdicts = [scale.judge_range(*scale.extreme(rng), rng) for _ in range(100)]
+    assert sum(verdict.nothing is None for verdict in verdicts) > len(verdicts) / 2
+    assert sum(verdict.worst.startswith("1 of 2") for verdict in verdicts) > 10
+
+
+def test_the_judge_finds_an_overflow_and_a_wrong_answer(monkeypatch):
+    rng, x = np.random.default_rng(0), np.array([1e-300])
+    net = jb.Network([jb.Dense([[w]]) for w in (1e200, 1e200, 1e-300)])
+    verdict, right = scale.judge_range(net, x, rng), jb.jacobian(net, x)
+    assert verdict.ratio <= 1
+    assert verdict.worst == "1 of 2 plain orders overflow"
+    for wrong in (np.inf, np.nan, right * (1 + 2**-20)):
+        monkeypatch.setattr(jb, "jacobian", lambda net, x, J=wrong: np.full((*np.shape(x), 1), J))
+        assert not scale.judge_range(net, x, rng).ratio <= 1
 
 
 def test_the_judge_finds_a_leak_through_float32_and_a_single_wrong_bit(monkeypatch):
