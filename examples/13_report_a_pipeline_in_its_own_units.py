@@ -2,8 +2,13 @@
 
 A pipeline scales its inputs and its target, so the weights of the perceptron inside say nothing in
 kg/m² or mmHg.  Imported, the scalers are layers like any other: the Jacobian is that of
-``predict``, per unit of what went in, in units of what comes out.
+``predict``, per unit of what went in, in units of what comes out.  The report is printed, and
+written as a page for those who only read: give a path on the command line to keep it.
 """
+
+import sys
+import tempfile
+from pathlib import Path
 
 import pandas as pd
 from sklearn.compose import TransformedTargetRegressor
@@ -59,3 +64,15 @@ asked = (model.predict(more) - model.predict(less)).mean() / 0.02
 print(f"differences of predict: {asked:.2f}")
 assert abs(asked - report.mean[0, bmi]) < 1e-3 * abs(asked)
 assert low[0, bmi] < asked < high[0, bmi]
+
+# The page, in one file without scripts: tables, intervals, pictures, and the identities checked at
+# the first patient.
+
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(folder) / "report.html"
+    certificate = jb.certify(net, X.to_numpy()[0])
+    page = report.to_html(path, title="Progression of diabetes", certificates=[certificate])
+    print(f"{path.name}: {path.stat().st_size // 1024} KiB")
+    assert path.read_text(encoding="utf-8") == page
+    assert "kg/m²" in page
+    assert certificate.holds
