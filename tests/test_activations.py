@@ -5,6 +5,7 @@ import pickle
 import runpy
 import sys
 import warnings
+from operator import attrgetter
 from pathlib import Path
 
 import mpmath as mp
@@ -27,12 +28,14 @@ from oracles import TEXTBOOK
 
 import jacobians as jb
 from jacobians import Activation, VectorActivation, activation
+from jacobians._sigma import INTO_MEMORY
 from jacobians.activations import FAMILIES, FIXED, NAMES
 
 DTYPES = [np.float32, np.float64]
 ACTIVATIONS = [activation(name, **parameters) for name, parameters in CASES]
 VECTORS = [activation("softmax"), activation("log_softmax")]
 
+NAME = attrgetter("__name__")
 every_activation = pytest.mark.parametrize("act", ACTIVATIONS, ids=str)
 every_vector = pytest.mark.parametrize("act", VECTORS, ids=str)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
@@ -234,6 +237,21 @@ def test_what_is_not_a_number_is_refused_by_name():
         activation("sigmoid").derivative(np.array([1j]))
     with pytest.raises(TypeError, match="softmax: z: expected numbers, not truth values"):
         activation("softmax")([True, False])
+
+
+@every_dtype
+@pytest.mark.parametrize("formula", sorted(INTO_MEMORY, key=NAME), ids=NAME)
+def test_a_formula_that_takes_memory_puts_the_same_bits_into_it(formula, dtype):
+    for size in (7, 5000):
+        z = np.random.default_rng(0).normal(0, 5, size).astype(dtype)
+        z[::5] *= 200  # saturated ones too
+        z[0] = 0
+        before, out = z.copy(), np.full_like(z, np.nan)
+        with np.errstate(over="ignore"):
+            expected = formula(z)
+            assert formula(z, out=out) is out
+        assert out.tobytes() == expected.tobytes()
+        assert z.tobytes() == before.tobytes()
 
 
 # --- looking one up -------------------------------------------------------------------------------
@@ -499,8 +517,9 @@ def require_softmax_bounds(z):
         for act, J in zip(VECTORS, exact_jacobians(z), strict=True):
             d, U, V = act.parts(z)
             assert (d.dtype, U.dtype, V.dtype) == (dtype, dtype, dtype)
-            dense = np.diag(d) + U @ V.T
-            require_relative(dense, [entry for row in J for entry in row], both, dtype)
+            for dense in (np.diag(d) + U @ V.T, act.matrix(z)):
+                assert dense.dtype == dtype
+                require_relative(dense, [entry for row in J for entry in row], both, dtype)
 
 
 @every_dtype
@@ -572,6 +591,7 @@ def test_a_batch_of_vectors_is_a_stack_of_them(act, dtype):
         )
         for whole, single in zip(act.parts(Z), act.parts(Z[i, j]), strict=True):
             np.testing.assert_allclose(whole[i, j], single, rtol=rtol)
+        np.testing.assert_allclose(act.matrix(Z)[i, j], act.matrix(Z[i, j]), rtol=rtol)
 
 
 @every_dtype
@@ -581,7 +601,7 @@ def test_the_largest_vectors_raise_no_flag(act, dtype):
     with np.errstate(all="raise"):
         for z in ([largest, -largest], [-largest, -largest], [largest, 0, largest]):
             z = np.array(z, dtype=dtype)
-            for result in (act(z), *act.parts(z), act.second_derivative(z)):
+            for result in (act(z), *act.parts(z), act.matrix(z), act.second_derivative(z)):
                 assert not np.isnan(result).any()
                 assert result.dtype == dtype
 
@@ -589,7 +609,7 @@ def test_the_largest_vectors_raise_no_flag(act, dtype):
 @every_vector
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0)], ids=str)
 def test_a_vector_has_at_least_one_entry(act, shape):
-    for function in (act, act.parts, act.second_derivative):
+    for function in (act, act.parts, act.matrix, act.second_derivative):
         with pytest.raises(jb.ShapeError, match=r"softmax: z: expected at least one entry"):
             function(np.zeros(shape))
 
@@ -599,7 +619,21 @@ def test_an_empty_batch_of_vectors_is_an_ordinary_case(act):
     Z = np.zeros((0, 3))
     assert act(Z).shape == (0, 3)
     assert [part.shape for part in act.parts(Z)] == [(0, 3), (0, 3, 2), (0, 3, 2)]
+    assert act.matrix(Z).shape == (0, 3, 3)
     assert act.second_derivative(Z).shape == (0, 3, 3, 3)
+
+
+@every_dtype
+def test_the_matrix_of_ones_own_is_its_parts_written_out(dtype):
+    """diag(d) + U Vᵀ, bit for bit on whole numbers."""
+    U, V = np.arange(6.0).reshape(3, 2), np.array([[1.0, -2.0], [3.0, 0.0], [-1.0, 4.0]])
+    parts = lambda z: (2 * z, (z[..., None] * U).astype(z.dtype), V.astype(z.dtype))  # noqa: E731
+    own = VectorActivation("own", lambda z: z * z, parts)
+    Z = np.array([[1, 2, -3], [0, 5, 1]], dtype)
+    assert own.matrix(Z).dtype == dtype
+    for z, J in zip(Z, own.matrix(Z), strict=True):
+        np.testing.assert_array_equal(J, np.diag(2 * z) + (z[:, None] * U) @ V.T)
+        np.testing.assert_array_equal(own.matrix(z), J)
 
 
 # --- the command ----------------------------------------------------------------------------------
