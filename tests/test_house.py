@@ -54,7 +54,8 @@ FAMILIES = {  # inside a family folder each file may import only those before it
     "plotting": ["style", "matrices", "statistics", "lines"],
     "importers": [
         *["_assembly", "_state_dicts", "scikit_learn", "pytorch", "keras", "safetensors_files"],
-        *["onnx_tensors", "onnx_nodes", "onnx_shapes", "onnx_operators", "onnx_files"],
+        *["onnx_tensors", "onnx_nodes", "onnx_shapes", "onnx_operators"],
+        *["onnx_gates", "onnx_files"],
         "importable",
     ],
 }

@@ -1,7 +1,7 @@
 """ONNX models come in with the values of the standard's own evaluator, and with their slopes."""
 
 import tracemalloc
-from itertools import count, pairwise
+from itertools import count, pairwise, product
 
 import numpy as np
 import pytest
@@ -58,6 +58,11 @@ def chain(*steps, shape=("batch", 4), opset=LAST, element=DOUBLE, output=None):
         ),
         opset_imports=[helper.make_opsetid("", opset)],
     )
+
+
+def changed(model, change):
+    change(model)
+    return model
 
 
 @pytest.fixture(autouse=True)
@@ -409,6 +414,105 @@ def test_a_product_may_be_scaled_after_it():
     assert from_onnx(model).depth == 3
 
 
+# --- gates that are written out -------------------------------------------------------------------
+
+HALF, ONE, ROOT = np.array(0.5), np.array(1.0), np.array(2**0.5)
+
+
+def either_way(*operands):
+    return [operands, operands[::-1]]
+
+
+def silus():
+    """Every way to write x * sigmoid(x) behind the node v0."""
+    return [[op("Sigmoid", X), op("Mul", *gate)] for gate in either_way("v0", X)]
+
+
+def gelus():
+    """Every way to write x/2 * (1 + erf(x/√2)) behind the node v0."""
+    inner = [op("Mul", *pair) for pair in either_way("v0", np.array(0.5**0.5))]
+    for divided, one in product([op("Div", "v0", ROOT), *inner], either_way(X, ONE)):
+        phi = [divided, op("Erf", X), op("Add", *one)]
+        for gate, half in product(either_way("v0", X), either_way(X, HALF)):
+            yield [*phi, op("Mul", *gate), op("Mul", *half)]
+        for half, gate in product(either_way("v0", HALF), either_way("v1", X)):
+            yield [op("Mul", *half), *phi, op("Mul", *gate)]
+
+
+@pytest.mark.parametrize(("name", "forms"), [("silu", silus()), ("gelu", list(gelus()))])
+def test_a_gate_written_out_is_one_activation(name, forms):
+    x = np.array([0.5, -1.5, 2.0, 1.0])
+    for steps, opset in product(forms, (9, LAST)):
+        model = chain(H, *steps, END, opset=opset)
+        net = from_onnx(model)
+        assert str(net) == f"Network 4-3-2 float64, 23 parameters: {name}, identity"
+        assert np.allclose(net(x), evaluated(model)(x), rtol=0, atol=1e-14)
+    assert_same(net, model)
+
+
+def test_gates_with_constants_between_them_in_float32():
+    """As PyTorch exports Linear, GELU, Linear, SiLU: constants are nodes, in float32."""
+
+    def constant(value):
+        return op("Constant", value=numpy_helper.from_array(np.array(value, "f4")))
+
+    gelu = [
+        *(constant(2**0.5), op("Div", "v0", "v1"), op("Erf", X), constant(1), op("Add", "v3", X)),
+        *(op("Mul", "v0", X), constant(0.5), op("Mul", "v6", X)),
+    ]
+    silu = [op("MatMul", X, V.astype("f4")), op("Sigmoid", X), op("Mul", "v9", X)]
+    model = chain(op("MatMul", X, W.astype("f4")), *gelu, *silu, element=FLOAT, opset=17)
+    net = from_onnx(model)
+    assert str(net) == "Network 4-3-2 float32, 23 parameters: gelu, silu"
+    x = np.random.default_rng(2).normal(size=4).astype("f4")
+    # both round sums of a few products of order 1 in float32
+    assert np.allclose(net(x), evaluated(model)(x), rtol=0, atol=1e-6)
+
+
+def test_a_gate_may_stand_first_and_last():
+    model = chain(op("Sigmoid", X), op("Mul", "x", X))
+    assert str(from_onnx(model)) == "Network 4-4 float64, 0 parameters: silu"
+    assert_same(from_onnx(model), model)
+
+
+def nearly(*changes):
+    """Return a gelu behind v0 with some of its steps changed."""
+    steps = [op("Div", "v0", ROOT), op("Erf", X), op("Add", X, ONE), op("Mul", "v0", X)]
+    steps.append(op("Mul", X, HALF))
+    for place, step in changes:
+        steps[place] = step
+    return chain(H, *steps, END)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nearly((0, op("Div", "v0", np.array(1.5)))), "gelu if a constant of it were 1.4142136"),
+        (nearly((0, op("Div", "v0", ROOT.astype("f4").astype("f8")))), "of it were 1.4142136"),
+        (nearly((2, op("Add", X, np.array([1.0, 1.0, 1.1])))), "a constant of it were 1: no rule"),
+        (nearly((4, op("Mul", X, np.array(1.0)))), "gelu if a constant of it were 0.5: no rule"),
+        (nearly((4, op("Mul", X, HALF.astype(int)))), "constant of int64; expected floating"),
+        (nearly((0, op("Div", ROOT, "v0"))), "divides a constant by what is computed"),
+        (nearly((2, op("Sub", X, ONE))), r"\(Erf\): this operator has no rule"),
+        (nearly((3, op("Mul", "v1", X))), r"\(Erf\): this operator has no rule"),
+        (nearly((4, op("Mul", "v2", HALF))), r"\(Erf\): this operator has no rule"),
+        (chain(H, op("Sigmoid", X), op("Add", "v0", X)), "the graph branches"),
+        (chain(H, op("Tanh", X), op("Mul", "v0", X)), "the graph branches"),
+        (chain(H, op("Relu", X), op("Sigmoid", X), op("Mul", "v0", X)), "the graph branches"),
+        (chain(H, op("Sigmoid", X), op("Mul", "v0", X), op("Mul", "v1", X)), "the graph branches"),
+        (chain(H, op("Sigmoid", X), op("Mul", "v0", X), op("Mul", "v0", X)), "the graph branches"),
+        (chain(H, op("Mul", "v2", "v0"), op("Sigmoid", "v0")), "which nothing before it gives"),
+        (chain(H, op("Sigmoid", X, domain="ai.onnx.ml"), op("Mul", "v0", X)), "has no rule"),
+        (chain(H, op("Sigmoid", X, alpha=1.0), op("Mul", "v0", X)), "unknown attribute 'alpha'"),
+        (changed(chain(H, *silus()[0]), lambda m: m.graph.node[1].output.append("v0")), "outputs"),
+        (changed(chain(H, *silus()[0]), lambda m: m.graph.node[2].output.pop()), "0 outputs"),
+    ],
+)
+def test_what_is_nearly_a_gate_is_refused(model, message):
+    with pytest.raises(jb.ModelFormatError, match=message):
+        from_onnx(model)
+
+
 # --- initializers in every encoding ---------------------------------------------------------------
 
 NUMBERS = np.array([[1.5, -2.0, 0.25], [3.0, 0.0, -0.5]])  # exact in every kind of float
@@ -536,11 +640,6 @@ def test_weights_in_any_other_file_are_refused(said, message, tmp_path):
 
 
 # --- refusals -------------------------------------------------------------------------------------
-
-
-def changed(model, change):
-    change(model)
-    return model
 
 
 def branching():

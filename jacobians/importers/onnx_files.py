@@ -1,9 +1,9 @@
 """ONNX files and models -> Network.
 
-The graph must be one chain from one input to one output, through operators with a rule; weights
-and other constants hang on it.  The onnx package parses the file; nothing that the file says of
-itself is believed before it has been compared with what is there, so that every sequence of bytes
-gives a network or a ``ModelFormatError``.
+The graph must be one chain from one input to one output, through operators with a rule and gates
+that are written out; weights and other constants hang on it.  The onnx package parses the file;
+nothing that the file says of itself is believed before it has been compared with what is there, so
+that every sequence of bytes gives a network or a ``ModelFormatError``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from jacobians._checks import ModelFormatError, Numbers, missing_extra
 from jacobians.importers._assembly import Assembly
+from jacobians.importers.onnx_gates import find_gates, gate_rule
 from jacobians.importers.onnx_nodes import COMPUTED, Chain, Node
 from jacobians.importers.onnx_operators import RULES
 from jacobians.importers.onnx_shapes import SHAPES, permutation
@@ -37,7 +38,8 @@ def from_onnx(path_or_model: Any) -> Network:
     Returns
     -------
     Network
-        What the model computes for a batch of one point, flattened row by row.
+        What the model computes for a batch of one point, flattened row by row.  SiLU and GELU are
+        found where older opsets write them out.
 
     Raises
     ------
@@ -84,8 +86,8 @@ def _network(model: Any, source: Source, name: str) -> Network:
     constants = _Constants(graph.initializer, source)
     value, chain = _input(graph, constants, source, name)
     used: dict[str, str] = {}  # what was computed on the way, and the node that took it
-    for node, names, output in _nodes(graph, opset):
-        source.spend(1024)
+    source.spend(1024 * len(graph.node))
+    for node, names, output in _nodes(graph, opset, constants):
         node.operands = [_operand(n, value, constants, used, node) for n in names]
         count = sum(operand is COMPUTED for operand in node.operands)
         if output in used or output == value or output in constants:
@@ -141,7 +143,7 @@ class _Constants:
         if len(self._waiting) < len(initializers):
             raise ModelFormatError("two initializers have the same name.")
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self._waiting or name in self._arrays
 
     def __getitem__(self, name: str) -> Numbers:
@@ -183,13 +185,23 @@ def _input(graph: Any, constants: _Constants, source: Source, name: str) -> tupl
     return inputs[0].name, Chain(assembly, tuple(shape), source, dtype)
 
 
-def _nodes(graph: Any, opset: int) -> Iterator[tuple[Node, list[str], str]]:
+def _nodes(graph: Any, opset: int, constants: _Constants) -> Iterator[tuple[Node, list[str], str]]:
     """Yield every node with its rule checked, the names of its inputs, and that of its output."""
     from onnx import defs
 
-    for i, proto in enumerate(graph.node, start=1):
+    gates = find_gates(graph.node, constants)
+    inner = {place for _, gate in gates.values() for place in gate.places} - gates.keys()
+    for i, proto in enumerate(graph.node):
         kind = proto.op_type
-        at = f"node {i}{f' {proto.name!r:.60}' if proto.name else ''} ({kind:.40})"
+        at = f"node {i + 1}{f' {proto.name!r:.60}' if proto.name else ''} ({kind:.40})"
+        if i in inner:
+            continue
+        if i in gates:
+            activation, gate = gates[i]
+            given = {"activation": activation, "numbers": gate.numbers}
+            node = Node(_GATE, at, [], given, opset, 1)
+            yield node, [gate.x[0], *gate.constants], proto.output[0]
+            continue
         if proto.domain not in ("", "ai.onnx") or kind not in (*SHAPES, *RULES, "Constant"):
             raise ModelFormatError(
                 f"{at}: this operator{f' of {proto.domain:.40}' if proto.domain else ''} has no "
@@ -252,13 +264,15 @@ def _step(chain: Chain, node: Node) -> None:
             node.refuse(f"gives {len(chain.shape)} axes; expected at most {MOST_AXES}.")
     else:
         try:
-            RULES[node.kind](chain, node)
+            _ALL_RULES[node.kind](chain, node)
         except ModelFormatError:
             raise
         except (ValueError, TypeError) as err:  # of layers and activations, which name the place
             raise ModelFormatError(str(err).removeprefix(f"{chain.assembly.where}: ")) from err
 
 
+_GATE = "gate"  # of several nodes; an operator's own name is never in small letters
+_ALL_RULES = {**RULES, _GATE: gate_rule}
 EITHER_SIDE = ("Add", "Sub", "Mul", "Div", "MatMul", "Gemm")
 
 

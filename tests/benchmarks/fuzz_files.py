@@ -60,9 +60,22 @@ def seeds(kind):
             [helper.make_tensor_value_info(name, float32, [1, n])]
             for name, n in (("x", 2), ("y", 3))
         ]
-        graph = helper.make_graph([gemm, relu], "net", *ends, weights)
+        gate = [
+            helper.make_node(kind, inputs, [output])
+            for kind, inputs, output in (
+                *(("Div", ["z", "r"], "d"), ("Erf", ["d"], "e"), ("Add", ["e", "one"], "p")),
+                *(("Mul", ["z", "p"], "t"), ("Mul", ["t", "h"], "y")),
+            )
+        ]
+        scalars = [
+            numpy_helper.from_array(np.array(value, np.float32), name)
+            for name, value in (("r", 2**0.5), ("one", 1.0), ("h", 0.5))
+        ]
         opset = [helper.make_opsetid("", 17)]
-        found = [helper.make_model(graph, opset_imports=opset).SerializeToString()]
+        found = []
+        for nodes, constants in (([gemm, relu], weights), ([gemm, *gate], weights + scalars)):
+            graph = helper.make_graph(nodes, "net", *ends, constants)
+            found.append(helper.make_model(graph, opset_imports=opset).SerializeToString())
     if kind == "safetensors":
         from safetensors.numpy import save
 
