@@ -4,17 +4,17 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from claims import assert_within
+from claims import assert_equal, assert_within
 from hypothesis import given
 from hypothesis import strategies as st
 from test_laws_of_jacobians import accounts, orders
-from zoo import NETWORKS, points
+from zoo import MAPS, NETWORKS, points
 
 import jacobians as jb
 from jacobians import strategies as jst
 from jacobians.maps import Product, multiply_out
 from jacobians.maps.association import forward_order, reverse_order
-from jacobians.rounding import chain_bound, count_roundings
+from jacobians.rounding import absolute, chain_bound, count_roundings
 
 every_network = pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS.keys())
 
@@ -123,6 +123,78 @@ def test_gradual_underflow_is_in_the_bound():
             ratios[order, "without"] = worst_ratio(multiply_out(factors, order), exact, relative)
     assert max(ratios[((0, 1), 2)], ratios[(0, (1, 2))]) <= 1
     assert ratios[((0, 1), 2), "without"] > 1  # the term is needed, not decoration
+
+
+# --- it is what the note says ---------------------------------------------------------------------
+
+
+def ways(magnitudes, s, n):
+    """Yield the product of a chain, then of every way to replace runs of factors by ``s 1 1ᵀ``."""
+    if not magnitudes:
+        yield np.eye(n)
+        return
+    for rest in ways(magnitudes[1:], s, n):
+        yield magnitudes[0] @ rest
+    for end in range(1, len(magnitudes) + 1):
+        for rest in ways(magnitudes[end:], s, n):
+            yield s * np.ones((len(magnitudes[0]), len(rest))) @ rest
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_bound_is_the_formula_of_the_note(dtype):
+    """expm1(K u) P + 2 (1 + u)^K N: K by hand, N by all ways to replace runs of factors."""
+    d, U, V = np.array([2.0, -1.0, 0.5]), np.array([[1.0, -5], [2, 0], [-3, 1]]), np.eye(3)[:, :2]
+    W, slopes, M = np.array([[1.0, -2, 3], [0, 4, -1]]), np.array([0.3, -3, 0.7]), np.ones((3, 4))
+    M[1] = -7
+    factors = [jb.Matrix(W), jb.Diagonal(slopes), jb.DiagonalPlusLowRank(d, U, V), jb.Matrix(M)]
+    low_rank = np.diag(abs(d)) + abs(U) @ abs(V).T
+    magnitudes = [abs(W), np.diag(abs(slopes)), low_rank, abs(M)]
+    info, K = np.finfo(dtype), 1 + (3 + 3) + 3  # slopes; two contractions, rank 2 plus 1
+    unit, gain = float(info.eps) / 2, (2 + 1) * 5  # of the low rank: terms, and the largest of |U|
+    s = 2 * (4 + 2) * gain * float(info.smallest_subnormal)
+    P, *others = ways(magnitudes, s, 4)
+    bound = chain_bound(factors, dtype)
+    assert (bound.unit, int(bound.roundings), bool(bound.overflow)) == (unit, K, False)
+    assert (bound.paths >= P).all()
+    assert_within(bound.paths, P, 1e-11 * P)  # room for the rounding of P itself
+    if dtype == np.float32:  # in float64 it is a few smallest numbers, which round
+        underflow = 2 * np.exp(K * unit) * sum(others)
+        assert_within(bound.underflow, underflow, 1e-11 * underflow)
+    single = np.expm1(K * unit) * bound.paths + bound.underflow
+    assert_within(bound.single(), single, 1e-14 * single)
+    assert_within(bound.pair(), 2 * single, 1e-14 * single)
+    more = np.expm1((K + 3) * unit) * bound.paths + bound.underflow
+    assert_within(bound.single(extra=3), more, 1e-14 * more)
+    assert_within(bound.pair(extra=3), 2 * more, 1e-14 * more)
+
+
+@pytest.mark.parametrize(("name", "A", "dense"), MAPS, ids=[name for name, *_ in MAPS])
+def test_the_magnitude_of_a_map_is_that_of_its_entries(name, A, dense):
+    """Or of its parts: |diag(d)| + |U| |V|ᵀ where entries are sums."""
+    if isinstance(A, jb.DiagonalPlusLowRank):
+        d, U, V = (np.abs(part) for part in (A.diagonal, A.left, A.right))
+        dense = d[..., None] * np.eye(d.shape[-1]) + U @ np.swapaxes(V, -2, -1)
+    assert absolute(A).dtype == np.float64
+    assert_equal(absolute(A).to_dense(), np.abs(dense))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nothing_is_claimed_from_a_quarter_of_the_largest_number_on(dtype):
+    """Of any partial product, whatever the order: 2^top is max / 8, 2^(top + 2) is max / 2."""
+    top = int(np.finfo(dtype).maxexp) - 3
+    for powers, leaves in (
+        ([top - 1, 1], False),
+        ([top, 2], True),
+        ([top // 2, top - top // 2, -90], False),
+        ([top // 2, top - top // 2 + 2, -90], True),
+        ([-90, top // 2, top - top // 2 + 2], True),
+        ([-90, top, 2, -90], True),
+        ([top, -90, 89, 1], False),
+        ([top, -90, 90, 2], True),
+    ):
+        bound = chain_bound([jb.Matrix([[2.0**power]]) for power in powers], dtype)
+        assert bool(bound.overflow) is leaves, powers
+        assert np.isinf(bound.single()).all() == leaves
 
 
 # --- it is not vacuous ----------------------------------------------------------------------------
