@@ -1,0 +1,133 @@
+"""Every kind of factor beside every other: matrices, stacks, slopes, low ranks; on either side."""
+
+from dataclasses import replace
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from claims import assert_equal, assert_within
+from test_engine import all_orders
+from zoo import points
+
+import jacobians as jb
+from jacobians.engine import compiling, jacobian_at, products
+from jacobians.rounding import chain_bound
+
+
+@pytest.mark.parametrize("widest", [0, 10**9])
+def test_diagonals_and_low_ranks_meet_in_every_order(widest):
+    """Slopes, parts and matrices beside one another, on either side, written out or not."""
+    layers = [jb.Elementwise(name) for name in ("tanh", "softmax", "log_softmax", "sin", "softmax")]
+    layers.insert(3, jb.Scale([2.0, -0.5, 3.0], [1.0, 0.0, -1.0]))
+    net = jb.Network([*layers, jb.Dense([[1.0, -2.0, 3.0], [0.5, 4.0, -1.0]])], inputs=3)
+    trace = jb.trace(net, points(net, 4))
+    bound = chain_bound(jb.linearize(net, trace).factors, net.dtype).pair()
+    whole, plan = jb.linearize(net, trace).jacobian(), jb.plan(net, 4)
+    with patch.object(compiling, "WRITTEN_OUT_WIDTH", widest):
+        for order in all_orders(0, len(plan.names)):
+            drawn = replace(plan, association=replace(plan.association, order=order))
+            assert_within(jacobian_at(trace, drawn), whole, bound)
+
+
+# --- one product at a time ------------------------------------------------------------------------
+
+POINTS, K, R = 3, 4, 2  # points, the inner width, the rank
+_rng = np.random.default_rng(20260702)
+
+
+def whole(*shape):
+    return _rng.integers(-4, 5, shape).astype(float)
+
+
+VALUES = {
+    "matrix W": whole(2, K),
+    "matrix V": whole(K, 5),
+    "stack P": whole(2, POINTS, K),
+    "stack Q": whole(K, POINTS, 5),
+    "slopes d": whole(POINTS, K) * (whole(POINTS, K) > -2),
+    "slopes e": whole(POINTS, K),
+    "slopes of all": whole(K),
+    "parts": (whole(POINTS, K), whole(POINTS, K, R), whole(POINTS, K, R)),
+}
+VALUES["slopes d"][1] = 0  # a point at which every unit is dead
+
+
+def at_point(name, i):
+    """Write the value of a point out, by the definition of its kind."""
+    value, kind = VALUES[name], name.split()[0]
+    if kind == "parts":
+        d, U, V = (part[i] for part in value)
+        return np.diag(d) + U @ V.T
+    if kind == "slopes":
+        return np.diag(value[i] if value.ndim == 2 else value)
+    return value[:, i] if kind == "stack" else value
+
+
+def by_table(kernel):
+    return lambda W, d, V, out: kernel(d, products.table_of(W, V), out)
+
+
+PRODUCTS = [
+    (products.scale_rows, "slopes d", "matrix V"),
+    (products.scale_rows, "slopes d", "stack Q"),
+    (products.scale_rows, "slopes of all", "stack Q"),
+    (products.scale_columns, "matrix W", "slopes d"),
+    (products.scale_columns, "stack P", "slopes d"),
+    (products.scale_columns, "stack P", "slopes of all"),
+    (products.stack_by_matrix, "stack P", "matrix V"),
+    (products.stack_by_matrix_in_slabs, "stack P", "matrix V"),
+    (products.matrix_by_stack, "matrix W", "stack Q"),
+    (products.stack_by_stack, "stack P", "stack Q"),
+    (products.point_by_point(1), "stack P", "slopes d", "stack Q"),
+    (products.point_by_point(2), "stack P", "slopes d", "stack Q"),
+    (by_table(products.by_table), "matrix W", "slopes d", "matrix V"),
+    (by_table(products.by_table_in_slabs), "matrix W", "slopes d", "matrix V"),
+    (products.parts_by_matrix, "parts", "matrix V"),
+    (products.parts_by_matrix, "parts", "stack Q"),
+    (products.matrix_by_parts, "matrix W", "parts"),
+    (products.matrix_by_parts, "stack P", "parts"),
+]
+MEMORY = {  # for a result of shape (m, points, n)
+    "its own": lambda m, n: None,
+    "contiguous": lambda m, n: np.full((m, POINTS, n), np.nan),
+    "points first": lambda m, n: np.full((POINTS, m, n), np.nan).transpose(1, 0, 2),
+    "columns first": lambda m, n: np.full((n, POINTS, m), np.nan).transpose(2, 1, 0),
+    "with gaps": lambda m, n: np.full((2 * m, POINTS, 3 * n), np.nan)[::2, :, ::3],
+}
+
+
+@pytest.mark.parametrize("memory", MEMORY.values(), ids=MEMORY.keys())
+@pytest.mark.parametrize("limits", [(1, 0), (1, 99), (45, 0), (45, 99), (2**18, 32)], ids=str)
+def test_every_product_is_that_of_the_matrices_of_every_point(memory, limits):
+    """Bit for bit on whole numbers, whatever the sizes of slabs and the memory of the result."""
+    serial, worth_a_copy = limits
+    for kernel, *names in PRODUCTS:
+        matrices = [[at_point(name, i) for name in names] for i in range(POINTS)]
+        expected = np.stack([np.linalg.multi_dot(each) for each in matrices], axis=1)
+        out = memory(expected.shape[0], expected.shape[2])
+        with (
+            patch.object(products, "SERIAL", serial),
+            patch.object(products, "WORTH_A_COPY", worth_a_copy),
+        ):
+            result = kernel(*(VALUES[name] for name in names), out)
+        assert_equal(result, expected)
+        if out is not None:
+            assert_equal(out, expected)
+            assert np.shares_memory(result, out)
+
+
+def test_what_all_points_share_is_multiplied_once():
+    W, V, e = VALUES["matrix W"], VALUES["matrix V"], VALUES["slopes of all"]
+    assert_equal(products.matrix_by_matrix(W, V, None), W @ V)
+    assert_equal(products.scale_rows(e, V, None), np.diag(e) @ V)
+    assert_equal(products.scale_columns(W, e, None), W @ np.diag(e))
+    assert_equal(products.multiply_slopes(e, e, None), e * e)
+    assert_equal(products.table_of(W, V), [np.outer(W[:, k], V[k]) for k in range(K)])
+
+
+def test_slopes_and_parts_are_written_out_by_their_definition():
+    d, e = VALUES["slopes d"], VALUES["slopes e"]
+    product = products.multiply_slopes(d, e, None)
+    for i in range(POINTS):
+        assert_equal(products.dense_slopes(product)[:, i], np.diag(d[i] * e[i]))
+        assert_equal(products.dense_parts(*VALUES["parts"])[:, i], at_point("parts", i))
