@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from jacobians._checks import ShapeError
+from jacobians._checks import Array, ShapeError
 from jacobians.activations import IDENTITY, Activation, VectorActivation
 from jacobians.layers import Dense, Elementwise, Scale
 from jacobians.maps.association import Operand
@@ -42,6 +42,32 @@ class Factor:
     operand: Operand
     rows: Index | None = None
     columns: Index | None = None
+
+    def chosen(self, M: Array) -> Array:
+        """Take the chosen rows and columns of a matrix, or of a stack (m, b, n)."""
+        M = M if self.rows is None else M[self.rows]
+        return M if self.columns is None else M[..., self.columns]
+
+
+def known_value(net: Network, factor: Factor) -> Array | None:
+    """Return a factor that is the same at every point: a matrix, or the vector of a diagonal.
+
+    None if it depends on the point.
+
+    >>> net = Network([Dense([[1, 2]], activation="relu")])
+    >>> [known_value(net, factor) for factor in factors_of(net, 1, 0)]
+    [None, array([[1., 2.]])]
+    """
+    if factor.name == "E":
+        return factor.chosen(np.eye(net.widths[factor.layer], dtype=net.dtype))
+    layer = net.layers[factor.layer - 1]
+    if factor.name[0] == "D":
+        return None
+    if isinstance(layer, Dense):
+        return factor.chosen(layer.W)
+    if isinstance(layer, Scale):
+        return layer.scale if factor.rows is None else layer.scale[factor.rows]
+    return None
 
 
 def factors_of(

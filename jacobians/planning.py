@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from jacobians._checks import Array, as_count, as_layer, readable_bytes
 from jacobians._text import table
 from jacobians.factors import Factor, Index, as_index, factors_of
@@ -18,9 +20,12 @@ from jacobians.maps.association import Association, Operand, Order, associate, j
 from jacobians.network import Network
 
 DEFAULT_BYTES = 64 * 2**20
-# Smaller pieces stay in the cache, larger ones spend less time between two calls of NumPy; the
-# second matters more, the more so where the products are large or threads hand the interpreter on.
-PIECE_BYTES = 3 * 2**22
+# Smaller pieces stay in the cache, larger ones make better products and hand the interpreter on
+# less often.  The caches belong to one thread each, large products to BLAS.
+PIECE_BYTES = 3 * 2**24
+THREAD_PIECE_BYTES = 3 * 2**22
+# A thread whose calls are shorter than this, in numbers, spends its time on waiting for its turn.
+LONG_CALL = 2**15
 # Threads pay from a millisecond on (waking one takes 50 µs), and while the matrices are so small
 # that a core alone multiplies them well; BLAS has threads of its own for larger ones.
 WORTH_A_THREAD = 1e-3
@@ -203,7 +208,7 @@ def plan(
     >>> net = Network.random([784, 256, 32, 256, 784], seed=0)
     >>> print(plan(net, batch=32, threads=1))
     da^4/da^0 784x784: mixed order W4 (D3 W3) (D2 (W2 D1) W1), 65.1 Mflop per point
-    (forward 341 Mflop, reverse 341 Mflop), pieces of 1 point, 9.81 MiB
+    (forward 341 Mflop, reverse 341 Mflop), pieces of 32 points, 22 MiB
     """
     of = net.depth if of is None else as_layer(of, "plan: of", 0, net.depth)
     wrt = as_layer(wrt, "plan: wrt", 0, of)
@@ -225,7 +230,8 @@ def plan(
             f"plan: max_bytes: one point needs {point_bytes} bytes, but the budget is {budget}."
         )
     threads = _threads(net, of, operands, association, batch, min(allowed, budget // point_bytes))
-    within = min(budget // threads, max(PIECE_BYTES, point_bytes)) // point_bytes
+    most = THREAD_PIECE_BYTES if threads > 1 else PIECE_BYTES
+    within = min(budget // threads, max(most, point_bytes)) // point_bytes
     piece = max(1, min(-(-batch // threads), within))
     return Plan(
         widths=net.widths,
@@ -249,17 +255,22 @@ def _numbers_on_the_way(net: Network, of: int) -> int:
 
 
 def _stacked_numbers(operands: tuple[Operand, ...], order: Order) -> int:
-    """Count the most entries, one set per point, that partial products take at any one time."""
+    """Count the most entries, one set per point, that partial products take at any one time.
+
+    The result is not counted: it is asked for, and put where it belongs.
+    """
 
     def visit(node: Order) -> tuple[Operand, int]:
         if isinstance(node, int):
             return operands[node], 0
         (left, first), (right, second) = visit(node[0]), visit(node[1])
         result, _ = join(left, right)
-        # both factors and the result at once, and perhaps a scaled copy of the result
-        here = (0 if isinstance(node[0], int) else _entries(left)) + _entries(result) * 2
-        here += 0 if isinstance(node[1], int) else _entries(right)
         kept = 0 if isinstance(node[0], int) else _entries(left)
+        here = kept + (0 if isinstance(node[1], int) else _entries(right))
+        if node is not order:
+            here += _entries(result) * 2  # perhaps a scaled copy of it
+        elif not left.kind == right.kind == "dense" or not left.stacked or not right.stacked:
+            here += _entries(result)  # perhaps a copy, where a product cannot be put in its place
         return result, max(first, kept + second, here)
 
     return visit(order)[1]
@@ -279,6 +290,8 @@ def _threads(
 ) -> int:
     """Return how many threads pay: small matrices, and enough work for each of them."""
     if allowed < 2 or batch < 2 or association is None:
+        return 1
+    if batch // allowed * float(np.mean(net.widths[: of + 1])) < LONG_CALL:
         return 1
     ways = [m * n for m, n in pairwise(net.widths[: of + 1])]
     largest = max(ways + [A.rows * A.columns for A in operands if A.kind == "dense"], default=0)

@@ -22,6 +22,8 @@ import jacobians as jb
 from jacobians import strategies as jst
 from jacobians.engine import compiling, jacobian_at, products, program
 from jacobians.engine import jacobians as doors
+from jacobians.engine.compiling import compile_program
+from jacobians.engine.line import compile_line
 from jacobians.engine.memory import Pool
 from jacobians.engine.ranges import products_stay_in_range, safe_radius
 from jacobians.engine.workers import share
@@ -97,6 +99,41 @@ def test_every_path_is_exact_on_exact_networks(data, path):
     assert_equal(alone, J)
     for i, x in enumerate(X):
         assert_equal(J[i], jb.explicit.input_jacobian(jb.trace(net, x)))
+
+
+@given(st.data(), jst.networks(hidden=("tanh", "relu", "identity", "sigmoid", "softmax", "elu")))
+def test_a_line_is_within_the_bound_in_any_order(data, net):
+    """A single point goes its own way: vectors, matrices, slopes of several layers at once."""
+    trace = jb.trace(net, data.draw(jst.points(net)))
+    plan = drawn_plan(data, net, 1, 1)
+    line = compile_line(net, plan, compile_program(net, plan))
+    J = jacobian_at(trace, plan)
+    assert (line is None) == (plan.association is None)
+    bound = chain_bound(jb.linearize(net, trace).factors, net.dtype)
+    assert_within(J, jb.explicit.input_jacobian(trace), bound.pair())
+
+
+@given(st.data(), jst.exact_networks())
+def test_a_line_is_exact_on_exact_networks(data, net):
+    """One point, alone, in a batch of one and with rows and columns chosen, bit for bit."""
+    x = data.draw(jst.whole_points(net))
+    expected = jb.explicit.input_jacobian(jb.trace(net, x))
+    y, J = jb.value_and_jacobian(net, x, plan=drawn_plan(data, net, 1, 1))
+    assert_equal(J, expected)
+    assert_equal(y, net(x))
+    assert_equal(jb.jacobian(net, x[None])[0], expected)
+    assert_equal(jb.jacobian(net, x, rows=[0], columns=[-1]), expected[:1, -1:])
+    out = np.empty(expected.shape[::-1]).astype(net.dtype).T
+    assert_equal(jb.jacobian(net, x, out=out), expected)
+
+
+def test_a_small_point_is_no_safe_point_where_nothing_is_known():
+    """exp(1000 x) overflows from x = 0.8 on, though x is small: it is named, not returned."""
+    net = jb.Network([jb.Dense([[1000.0]], activation="exp"), jb.Dense([[1.0]])])
+    with pytest.raises(jb.NotFiniteError, match="a.1 of Dense 1 -> 1 exp"):
+        jb.jacobian(net, [0.8])
+    with pytest.raises(jb.NotFiniteError, match="a.1 of Dense 1 -> 1 exp"):
+        jb.jacobian(net, [[0.8], [0.1]])
 
 
 def kernels(net, B, **changes):

@@ -43,6 +43,7 @@ FAMILIES = {  # inside a family folder each file may import only those before it
         "ranges",
         "program",
         "compiling",
+        "line",
         "scaling",
         "jacobians",
     ],

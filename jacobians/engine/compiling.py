@@ -29,8 +29,7 @@ from jacobians.engine.program import (
     slope_formula,
 )
 from jacobians.engine.ranges import products_stay_in_range, safe_radius
-from jacobians.factors import Factor, Index
-from jacobians.layers import Dense, Scale
+from jacobians.factors import Factor, Index, known_value
 from jacobians.linearization import activation_map, layer_map
 from jacobians.maps.association import Order
 from jacobians.maps.base import LinearMap
@@ -117,30 +116,25 @@ class _Compiler:
     # --- the factors ------------------------------------------------------------------------------
 
     def _leaf(self, net: Network, factor: Factor) -> _Node:
-        if factor.name == "E":
-            eye = np.eye(net.widths[factor.layer], dtype=net.dtype)
-            return self.constant(_chosen(eye, factor), "matrix")
+        known = known_value(net, factor)
+        if known is not None:
+            return self.constant(known, "matrix" if known.ndim == 2 else "slopes")
         layer = net.layers[factor.layer - 1]
         if factor.name[0] == "D":
             return self._activation_leaf(layer.activation, factor)
-        if isinstance(layer, Dense):
-            return self.constant(_chosen(layer.W, factor), "matrix")
-        if isinstance(layer, Scale):
-            return self.constant(_entries(layer.scale, factor.rows), "slopes")
         return self._loaded(
-            lambda z, a, pool: _chosen(_stack(layer_map(layer, a), a), factor), "stack", factor
+            lambda z, a, pool: factor.chosen(_stack(layer_map(layer, a), a)), "stack", factor
         )
 
     def _activation_leaf(self, sigma: AnyActivation, factor: Factor) -> _Node:
         if isinstance(sigma, Activation):
             formula = slope_formula(sigma)
             load = _load_slopes(formula, factor.rows)
-            alone = formula if factor.rows is None else None
-            return self._loaded(load, "slopes", factor, alone, flat=sigma.name in _FLAT)
+            return self._loaded(load, "slopes", factor, flat=sigma.name in _FLAT)
         if factor.operand.kind == "low rank" and factor.operand.columns > WRITTEN_OUT_WIDTH:
             return self._loaded(lambda z, a, pool: sigma.parts(z), "parts", factor)
         return self._loaded(
-            lambda z, a, pool: _chosen(_activation_stack(sigma, z), factor), "stack", factor
+            lambda z, a, pool: factor.chosen(_activation_stack(sigma, z)), "stack", factor
         )
 
     def _loaded(
@@ -148,12 +142,11 @@ class _Compiler:
         value: Callable[[Array, Array, Any], Any],
         kind: Kind,
         factor: Factor,
-        formula: Callable[..., Array] | None = None,
         flat: bool = False,
     ) -> _Node:
         self.constants.append(None)
         slot = len(self.constants) - 1
-        self.loads[factor.layer - 1].append(Load(value, slot, factor.operand.rows, formula))
+        self.loads[factor.layer - 1].append(Load(value, slot))
         return _Node(slot, kind, factor.operand.rows, factor.operand.columns, None, flat)
 
     def _is_slopes(self, order: Order, place: int) -> bool:
@@ -248,17 +241,6 @@ def _load_slopes(formula: Callable[..., Array], rows: Index | None) -> Callable[
         return formula(z) if pool is None else formula(z, out=pool.take(z.shape))
 
     return load
-
-
-def _entries(vector: Array, rows: Index | None) -> Array:
-    return vector if rows is None else vector[..., rows]
-
-
-def _chosen(M: Array, factor: Factor) -> Array:
-    """Return the rows and columns that are asked for, of a matrix or a stack."""
-    if factor.rows is not None:
-        M = M[factor.rows]
-    return M if factor.columns is None else M[..., factor.columns]
 
 
 def _activation_stack(sigma: AnyActivation, z: Array) -> Array:

@@ -8,6 +8,7 @@ alone, so the same call gives the same bits.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from math import prod
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from jacobians._checks import Array, ShapeError, as_points
 from jacobians.engine.compiling import compile_program
+from jacobians.engine.line import Line, compile_line
 from jacobians.engine.memory import WARM_BYTES, Pool, borrow, bring_back
 from jacobians.engine.program import Program
 from jacobians.engine.scaling import multiply_scaled
@@ -109,13 +111,15 @@ def jacobian_at(trace: Trace, plan: Plan) -> Array:
     -------
     array, shape (m, n) or (B, m, n)
     """
-    _, program = _prepared(trace.network, 1, _ANYTHING, plan)
-    seen = trace if trace.batch else trace.stacked()
-    J = np.empty((*seen.batch, *plan.shape), trace.network.dtype)
-    if len(J):
-        with np.errstate(all="ignore"):
-            program.multiply(program.load(seen), J)
-    return J if trace.batch else J[0]
+    _, program, line = _prepared(trace.network, 1, _ANYTHING, plan)
+    J = np.empty((*trace.batch, *plan.shape), trace.network.dtype)
+    with np.errstate(all="ignore"):
+        if line is not None and not trace.batch:
+            line.multiply(line.row(trace), J)
+        elif J.size:
+            seen = trace if trace.batch else trace.stacked()
+            program.multiply(program.load(seen), J if trace.batch else J[None])
+    return J
 
 
 _Choice = tuple[int | None, int, Any, Any, int | None]  # of, wrt, rows, columns, max_bytes
@@ -127,11 +131,13 @@ def _run(
 ) -> tuple[Array | None, Array]:
     if not _is_plain_point(X, net):
         X = as_points(X, net.widths[0], "jacobian: X", net.dtype)
-    chosen, program = _prepared(net, len(X) if X.ndim == 2 else 1, choice, chosen)
-    shape = (*X.shape[:-1], *chosen.shape)
+    batch = X.shape[:-1]
+    chosen, program, line = _prepared(net, prod(batch), choice, chosen)
+    shape = (*batch, *chosen.shape)
     J = np.empty(shape, net.dtype) if out is None else _require_out(out, shape, net.dtype, X)
-    value = np.empty((*X.shape[:-1], net.widths[chosen.of]), net.dtype) if valued else None
-    _Batch(net, chosen, program, X, value, J).run()
+    value = np.empty((*batch, net.widths[chosen.of]), net.dtype) if valued else None
+    if line is None or batch not in ((), (1,)) or not line.run(X.ravel(), value, J):
+        _Batch(net, chosen, program, X, value, J).run()
     return value, J
 
 
@@ -200,12 +206,12 @@ def _cut(B: int, chosen: Plan) -> tuple[int, list[slice]]:
 # --- plans and programs of a network, kept while it lives -----------------------------------------
 
 _KEPT = 16  # for each network; then the oldest make room
-_Prepared = tuple[Plan, Program]
+_Prepared = tuple[Plan, Program, Line | None]
 _prepared_before: WeakKeyDictionary[Network, dict[Hashable, _Prepared]] = WeakKeyDictionary()
 
 
 def _prepared(net: Network, B: int, choice: _Choice, chosen: Plan | None) -> _Prepared:
-    """Return the plan and its program, from before if there was the same call before."""
+    """Return the plan and what it compiles to, from before if there was the same call before."""
     before = _prepared_before.get(net)
     if before is None:
         before = _prepared_before.setdefault(net, {})
@@ -222,7 +228,7 @@ def _prepared(net: Network, B: int, choice: _Choice, chosen: Plan | None) -> _Pr
             chosen = plan(
                 net, batch, of=of, wrt=wrt, rows=rows, columns=columns, max_bytes=max_bytes
             )
-        found = chosen, _compiled(net, chosen)
+        found = _compiled(net, chosen)
         if key is not None:
             while len(before) >= _KEPT:
                 before.pop(next(iter(before)), None)
@@ -230,12 +236,13 @@ def _prepared(net: Network, B: int, choice: _Choice, chosen: Plan | None) -> _Pr
     return found
 
 
-def _compiled(net: Network, chosen: Any) -> Program:
+def _compiled(net: Network, chosen: Any) -> _Prepared:
     if not isinstance(chosen, Plan):
         raise TypeError(f"jacobian: plan: expected a Plan, but got {chosen!r:.80}.")
     if not chosen.fits(net):
         raise ValueError(f"jacobian: the plan was made for another network than {net}.")
-    return compile_program(net, chosen)
+    program = compile_program(net, chosen)
+    return chosen, program, compile_line(net, chosen, program) if chosen.piece == 1 else None
 
 
 def _require_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], X: Array) -> Array:

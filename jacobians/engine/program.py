@@ -8,15 +8,13 @@ takes no decision: all of them were taken when it was compiled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-import jacobians.engine.products as products
 from jacobians._checks import Array
 from jacobians._sigma import INTO_MEMORY
 from jacobians.activations import IDENTITY, Activation, AnyActivation, activation
@@ -36,8 +34,6 @@ class Load:
 
     value: Callable[[Array, Array, Pool | None], Any]
     slot: int
-    width: int
-    formula: Callable[..., Array] | None = None  # entry by entry, of z alone
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ class Program:
     steps: tuple[Step, ...]
     result: int
     kind: Kind
-    radius: float  # no value on the way can overflow from points up to this size
+    radius: float  # no value on the way can overflow from points up to this size; -1 if unknown
     tame: bool  # no partial product can overflow
     known: bool  # layers and activations are the library's own, so nobody else keeps their arrays
 
@@ -89,32 +85,23 @@ class Program:
         registers, finite = list(self.constants), True
         a: Any = X
         careful = not self.is_safe(X)
-        jointly = pool is None and len(X) * self.units <= 2 * SHORT
-        kept: list[tuple[Load, Array]] = []
         needed = len(self.layers) if value else self.last_load
         for l, layer, loads in zip(range(1, needed + 1), self.layers, self.loads, strict=False):
             z = layer.preactivation(a, pool)
-            keep = False
             for load in loads:
-                if jointly and load.formula:
-                    kept.append((load, z))
-                    keep = True
-                else:
-                    registers[load.slot] = load.value(z, a, pool)
+                registers[load.slot] = load.value(z, a, pool)
             if pool and a is not z:
                 pool.give(a)
             if careful:
                 finite = finite and bool(np.isfinite(z).all())
             if l < needed or value:
-                a = layer.activation(z, pool, keep)
+                a = layer.activation(z, pool)
                 if careful:
                     finite = finite and bool(np.isfinite(a).all())
             else:
                 if pool:
                     pool.give(z)
                 a = None
-        for formula, group in groupby(kept, lambda pair: pair[0].formula):
-            _load_together(formula, list(group), registers)
         return a, registers, finite
 
     def is_safe(self, X: Array) -> bool:
@@ -122,7 +109,7 @@ class Program:
         if X.size > SHORT:
             return bool(-self.radius <= X.min() and X.max() <= self.radius)
         x = X.ravel()  # one call in place of two; larger ones would wake the threads of BLAS
-        return bool(x.dot(x) <= self.radius * self.radius)
+        return bool(x.dot(x) <= self.radius * abs(self.radius))
 
     def load(self, trace: Trace) -> Registers:
         """Return the registers at the trace of a batch."""
@@ -136,9 +123,6 @@ class Program:
 
     def multiply(self, registers: Registers, J: Array, pool: Pool | None = None) -> None:
         """Multiply the chain out into ``J``, (b, m, n), using the registers up."""
-        if len(J) == 1 and len(self.steps) - self.sweep > 1:
-            self._sweep(registers, J[0])
-            return
         *steps, last = self.steps or (None,)
         for step in steps:
             self._step(step, registers, len(J), None, pool)
@@ -150,34 +134,10 @@ class Program:
             self._step(last, registers, len(J), None, pool)
         out[...] = as_stack(registers[self.result], self.kind)
 
-    def _sweep(self, registers: Registers, J: Array) -> None:
-        """Multiply out at one point, where a stack is a matrix and a sweep needs no bookkeeping."""
-        for step in self.steps[: self.sweep]:
-            self._step(step, registers, 1, None, None)
-        P = registers[self.result][:, 0]
-        for step in self.steps[self.sweep :]:
-            factor = registers[step.sources[1]]
-            P = P * factor if step.kernel is products.scale_columns else P.dot(factor)
-        J[...] = P
-
     @cached_property
     def last_load(self) -> int:
         """The number of the last layer from which anything is loaded."""
         return max((l for l, loads in enumerate(self.loads, start=1) if loads), default=0)
-
-    @cached_property
-    def units(self) -> int:
-        """The number of units whose slopes are loaded."""
-        return sum(load.width for loads in self.loads for load in loads)
-
-    @cached_property
-    def sweep(self) -> int:
-        """The first of the steps that all multiply the result, a stack, from the right."""
-        for k in range(len(self.steps), 0, -1):
-            step = self.steps[k - 1]
-            if step.sources[0] != self.result or step.kernel not in _BY_ROWS or k == 1:
-                return k
-        return 0
 
     def _step(
         self, step: Step, registers: Registers, b: int, out: Array | None, pool: Pool | None
@@ -194,24 +154,6 @@ class Program:
                 pool.give(registers[s])
             registers[s] = None
         registers[step.used_up[0]] = result
-
-
-_BY_ROWS = (
-    products.scale_columns,
-    products.stack_by_matrix,
-    products.stack_by_matrix_in_slabs,
-)
-
-
-def _load_together(
-    formula: Callable[..., Array], group: Sequence[tuple[Load, Array]], registers: Registers
-) -> None:
-    """Load the slopes of several layers at once, since calling NumPy is what takes time here."""
-    slopes = formula(np.concatenate([z for _, z in group], axis=None))
-    start = 0
-    for load, z in group:
-        registers[load.slot] = slopes[start : start + z.size].reshape(z.shape)
-        start += z.size
 
 
 def as_stack(value: Any, kind: Kind) -> Array:
@@ -256,10 +198,6 @@ class Forward:
         """Return ``z`` for ``a``, (b, n)."""
         if self._W is None:
             return self._layer.preactivation(a)
-        if len(a) == 1:
-            z: Array = a.dot(self._W)
-            z += self._b
-            return z
         z = _take((len(a), len(self._b)), a, pool)
         if self._slabs:
             in_slabs(a, self._W, z)
@@ -272,10 +210,10 @@ class Forward:
             z[whole:] += self._b
         return z
 
-    def activation(self, z: Array, pool: Pool | None, keep: bool) -> Array:
-        """Return ``sigma(z)``, where ``z`` was if that is possible and z need not be kept."""
+    def activation(self, z: Array, pool: Pool | None) -> Array:
+        """Return ``sigma(z)``, where ``z`` was if that is possible."""
         if self._into_memory and self._W is not None:
-            a: Array = self._formula(z) if keep else self._formula(z, out=z)
+            a: Array = self._formula(z, out=z)
             return a
         a = self._formula(z)
         if pool and a is not z:
