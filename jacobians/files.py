@@ -259,10 +259,14 @@ def _read_csv(path: str, name: str) -> Points:
 
     try:
         with open(path, encoding="utf-8-sig") as file:
-            first = [cell.strip() for cell in next(csv.reader(file), [""])]
-        named = not all(_is_number(cell) for cell in first)
+            first = [cell.strip() for cell in next(csv.reader(file), [])]
+            named = not all(_is_number(cell) for cell in first)
+            if (named or not first) and not any(line.partition("#")[0].strip() for line in file):
+                raise ModelFormatError(f"{name}: has no line of numbers between commas.")
         X = np.loadtxt(path, delimiter=",", skiprows=int(named), ndmin=2, encoding="utf-8-sig")
-    except (ValueError, UnicodeDecodeError) as err:
+    except ModelFormatError:
+        raise
+    except (ValueError, csv.Error) as err:
         raise ModelFormatError(f"{name}: {err!s:.200}") from err
     return Points(X, tuple(first) if named else None)
 
@@ -270,13 +274,14 @@ def _read_csv(path: str, name: str) -> Points:
 def _read_parquet(path: str, name: str) -> Points:
     try:
         import pandas
-        import pyarrow.lib as arrow
+        import pyarrow  # noqa: F401  (pandas would only say so later, and in its own words)
     except ImportError as err:
         raise missing_extra("pandas and pyarrow", "pandas", name) from err
-    try:
-        frame = pandas.read_parquet(path).select_dtypes("number")
-    except (ValueError, arrow.ArrowException) as err:
-        raise ModelFormatError(f"{name}: not a readable parquet file: {err!s:.200}") from err
+    with open(path, "rb") as file:
+        try:
+            frame = pandas.read_parquet(file).select_dtypes("number")
+        except Exception as err:  # whatever both packages meet in a damaged file
+            raise ModelFormatError(f"{name}: not a readable parquet file: {err!s:.200}") from err
     return Points(frame.to_numpy(), tuple(str(column) for column in frame.columns))
 
 

@@ -259,7 +259,17 @@ def test_points_come_from_parquet_where_pandas_is(tmp_path, monkeypatch):
     ("name", "content", "error", "message"),
     [
         ("a.parquet", b"nothing", jb.ModelFormatError, "not a readable parquet file"),
+        (
+            "a.parquet",
+            b"PAR1" + b"\xff" * 200 + b"\x20\0\0\0PAR1",
+            jb.ModelFormatError,
+            "not a readable parquet file",
+        ),
         ("a.csv", b"1,2\n3\n", jb.ModelFormatError, "a.csv"),
+        ("a.csv", b"", jb.ModelFormatError, "has no line of numbers between commas"),
+        ("a.csv", b"x,y\n\n# 1,2\n", jb.ModelFormatError, "has no line of numbers between commas"),
+        ("a.csv", b"1;2\n", jb.ModelFormatError, "has no line of numbers between commas"),
+        pytest.param("a.csv", b"1" * 200_000, jb.ModelFormatError, "field larger", id="long"),
         ("a.csv", b"x,y\n1,z\n", jb.ModelFormatError, "z"),
         ("a.csv", b"\xff\xfe\x00", jb.ModelFormatError, "a.csv"),
         ("a.csv", b"1,nan\n", jb.NotFiniteError, r"a.csv\[0, 1\] is nan"),
