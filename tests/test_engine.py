@@ -99,6 +99,8 @@ def test_cost_model_knows_every_kind():
     assert flops([operand(jb.Diagonal(d)), dense], (0, 1)) == 60
     assert flops([operand(jb.DiagonalPlusLowRank(d, U, U)), dense], (0, 1)) == 10 * 60
     assert flops([operand(jb.Identity(6)), dense], (0, 1)) == 0
+    assert flops([dense, operand(jb.Identity(10))], (0, 1)) == 0
+    assert (dense.rank, operand(jb.Diagonal(d)).rank) == (0, 0)
 
 
 def test_products_of_shared_factors_are_paid_once_for_the_batch():

@@ -197,6 +197,16 @@ def test_nothing_is_claimed_from_a_quarter_of_the_largest_number_on(dtype):
         assert np.isinf(bound.single()).all() == leaves
 
 
+def test_overflow_is_told_point_by_point():
+    """Of a batch, only the points whose own partial products may leave the range."""
+    slopes = jb.Diagonal([[1.0], [2.0**600], [0.0], [2.0**300]])
+    factors = [jb.Matrix([[2.0**500]]), slopes, jb.Matrix([[2.0**-90]])]
+    bound = chain_bound(factors, np.float64)
+    assert bound.overflow.tolist() == [False, True, False, False]
+    assert np.isinf(bound.single()).ravel().tolist() == [False, True, False, False]
+    assert np.isinf(bound.pair()).ravel().tolist() == [False, True, False, False]
+
+
 # --- it is not vacuous ----------------------------------------------------------------------------
 
 
