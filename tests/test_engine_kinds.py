@@ -16,17 +16,24 @@ from jacobians.rounding import chain_bound
 
 @pytest.mark.parametrize("widest", [0, 10**9])
 def test_diagonals_and_low_ranks_meet_in_every_order(widest):
-    """Slopes, parts and matrices beside one another, on either side, written out or not."""
+    """Slopes, parts and matrices beside one another, on either side, written out or not.
+
+    In a batch, and at a single point.
+    """
     layers = [jb.Elementwise(name) for name in ("tanh", "softmax", "log_softmax", "sin", "softmax")]
     layers.insert(3, jb.Scale([2.0, -0.5, 3.0], [1.0, 0.0, -1.0]))
     net = jb.Network([*layers, jb.Dense([[1.0, -2.0, 3.0], [0.5, 4.0, -1.0]])], inputs=3)
+    assert len(jb.plan(net).names) == 7
     trace = jb.trace(net, points(net, 4))
     bound = chain_bound(jb.linearize(net, trace).factors, net.dtype).pair()
-    whole, plan = jb.linearize(net, trace).jacobian(), jb.plan(net, 4)
+    whole, plan, alone = jb.linearize(net, trace).jacobian(), jb.plan(net, 4), jb.plan(net, 1)
     with patch.object(compiling, "WRITTEN_OUT_WIDTH", widest):
         for order in all_orders(0, len(plan.names)):
             drawn = replace(plan, association=replace(plan.association, order=order))
             assert_within(jacobian_at(trace, drawn), whole, bound)
+            drawn = replace(alone, association=replace(alone.association, order=order))
+            for i in range(2):
+                assert_within(jacobian_at(trace.point(i), drawn), whole[i], bound[i])
 
 
 # --- one product at a time ------------------------------------------------------------------------
