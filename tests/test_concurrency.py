@@ -298,6 +298,7 @@ def slope(z):
 own = jb.Activation("own", sigma, slope)
 layers = [jb.Dense(layer.W, layer.b, own) for layer in net.layers[:-1]]
 slow = jb.Network([*layers, jb.Dense(net.layers[-1].W)])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 before = digest(np.float64)
 try:
     {call}
