@@ -36,7 +36,7 @@ LIN, STACK = jb.linearize(NET, X), jb.linearize(NET, BATCH)
 SQUARED, BINARY, CROSS = jb.SquaredError(), jb.BinaryCrossEntropy(), jb.CrossEntropy()
 SMALL = np.array([E, -0.3 * E])
 MATRIX, KRONECKER = jb.Matrix(W[0]), jb.Kronecker(W[0], jb.Diagonal(SMALL))
-ROWS = to_row_form(NET)
+ROWS, SPREAD = to_row_form(NET), 1e-140 * np.array([[1.1, 2.3], [0.7, 0.3], [0.11, 0.9]])
 UNITS = jb.UnitGraph(
     [[0, 0, 0], [1.1 * E, 0, 0], [0.3, 1.3 * E, 0]], [[E], [0.7 * E], [0]], activations="tanh"
 )
@@ -96,7 +96,7 @@ DOORS = {
     "weight_row_by_kronecker": lambda: weight_row_by_kronecker(SMALL[:, None], SMALL[None, :]),
     "RowForm.forward": lambda: ROWS.forward(SMALL[None, :]),
     "RowForm.errors": lambda: ROWS.errors(X[None, :], E * Y[None, :]),
-    "RowForm.gradients": lambda: ROWS.gradients(1e-140 * W[1].T / E, np.ones((3, 2))),
+    "RowForm.gradients": lambda: ROWS.gradients(SPREAD, np.ones((3, 2))),
     "RowForm.path_sum": lambda: to_row_form(DEEP).path_sum(X[None, :], 1),
     "complex_step": lambda: complex_step(lambda z: np.array([1e-300j]), X, step=1e20),
     "finite_difference": lambda: finite_difference(lambda x: 1.1 * E * x * x, SMALL),
