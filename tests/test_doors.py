@@ -276,6 +276,30 @@ def test_explicit_matrices_that_do_not_fit_are_refused_with_their_size():
         jb.linearize(wide, seen).jacobian()
 
 
+@pytest.mark.parametrize("l", [1, 2, 3])
+def test_an_explicit_matrix_of_any_layer_is_refused_before_others_are_written(l):
+    """Wherever the wide layer is: D^l, da^l/da^0, and what belongs to its weights."""
+    widths = [2, 3, 4, 5]
+    widths[l] = 400
+    net = jb.Network.random(widths, seed=0)
+    seen = jb.trace(net, [0.1, 0.2])
+    fits = [k for k in (1, 2, 3) if l not in (k, k - 1)]
+    with jb.dense_limit(50 * 400 * 8):
+        with refuse(jb.TooLargeError, rf"explicit: D\^{l}: the dense form takes 1.22 MiB"):
+            jb.explicit.input_jacobian(seen)
+        with refuse(jb.TooLargeError, rf"explicit: D\^{l}"):
+            jb.explicit.gradients(net, [0.1, 0.2], seen.output, jb.SquaredError())
+        with refuse(jb.TooLargeError, rf"dz\^{l}/dvec\(W\^{l}\)"):
+            jb.explicit.weight_jacobian(seen, l)
+        with refuse(jb.TooLargeError, rf"dz\^{l}/dvec\(W\^{l}\)"):
+            jb.explicit.parameter_jacobian(seen)
+        for k in fits:
+            jb.explicit.preactivation_weight_jacobian(seen, k)
+        assert jb.explicit.input_jacobian(seen, of=l - 1).shape == (widths[l - 1], 2)
+    with jb.dense_limit(400 * 399 * 8), refuse(jb.TooLargeError, rf"explicit: D\^{l}"):
+        jb.explicit.activation_jacobian(seen, l)
+
+
 # --- maps -----------------------------------------------------------------------------------------
 
 A = jb.Matrix(np.ones((2, 3)))

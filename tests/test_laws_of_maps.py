@@ -34,6 +34,26 @@ def test_shape_dtype_and_batch_are_those_of_the_dense_form(A, dense):
     assert A.dtype == A.to_dense().dtype
 
 
+SINGLE = np.float32(whole(2, 3))
+FLOAT32 = [
+    jb.Identity(3, np.float32),
+    jb.Matrix(SINGLE),
+    jb.Diagonal(SINGLE),
+    jb.DiagonalPlusLowRank(SINGLE[0], SINGLE.T, SINGLE.T),
+    jb.Kronecker(SINGLE, jb.Identity(2, np.float32)),
+    jb.Product([SINGLE, jb.Diagonal(SINGLE[0])]),
+    jb.Blocks([[SINGLE, SINGLE], [SINGLE, SINGLE]]),
+    jb.Blocks([SINGLE, jb.Identity(2, np.float32)]),
+]
+
+
+@pytest.mark.parametrize("A", FLOAT32, ids=repr)
+def test_a_map_of_float32_stays_one(A):
+    x, y = (np.ones((*A.batch, size), np.float32) for size in (A.shape[1], A.shape[0]))
+    results = [A, A.T, A.to_dense(), A.T.to_dense(), A @ x, A @ x[..., None], y @ A]
+    assert {result.dtype for result in results} == {np.dtype(np.float32)}
+
+
 @every_map
 def test_product_with_a_vector_is_the_dense_product(A, dense):
     """A x = dense x."""

@@ -116,6 +116,21 @@ def test_random_networks_follow_their_seed():
     assert [str(layer.activation) for layer in one.layers] == ["tanh", "identity"]
 
 
+def test_random_networks_are_the_draws_of_their_seed():
+    """W^l = N / sqrt(n), b^l = N / 10, drawn in this order: a seed means the same for ever."""
+    net, rng = jb.Network.random([3, 5, 2], seed=7), np.random.default_rng(7)
+    for layer in net.layers:
+        m, n = layer.W.shape
+        assert_equal(layer.W, rng.standard_normal((m, n)) / np.sqrt(n))
+        assert_equal(layer.b, 0.1 * rng.standard_normal(m))
+
+
+def test_a_network_without_weights_has_no_parameters():
+    net = jb.Network([jb.Scale([1.0, 2.0]), jb.Elementwise("tanh")])
+    assert (net.parameter_count, net.parameters.shape) == (0, (0,))
+    assert net.with_parameters([]).widths == net.widths
+
+
 @every_network
 def test_copies_and_pickles_compute_the_same(net):
     X = points(net, 2)

@@ -155,6 +155,7 @@ NETWORKS = {
     "deep": dense([3, 5, 4, 6, 2, 7, 3], "silu"),
     "bottleneck": dense([9, 6, 2, 7, 8], "relu"),
     "float32": dense([6, 5, 3], "tanh", "softmax", dtype=np.float32),
+    "float32, more outputs than inputs": dense([2, 5, 7], "sigmoid", dtype=np.float32),
     "scales and elementwise layers": _mixed(),
 }
 
