@@ -20,6 +20,7 @@ from jacobians._checks import (
     Array,
     Numbers,
     ShapeError,
+    as_array,
     as_count,
     as_floats,
     as_layer,
@@ -53,7 +54,7 @@ def hadamard(left: Any, right: Any) -> Numbers:
     ...
     jacobians.ShapeError: hadamard: expected two equal shapes, but got (1, 2) and (2, 1). ...
     """
-    left, right = np.asarray(left), np.asarray(right)
+    left, right = as_array(left, "hadamard: left"), as_array(right, "hadamard: right")
     if left.shape != right.shape:
         raise ShapeError(
             f"hadamard: expected two equal shapes, but got {left.shape} and {right.shape}. "
@@ -70,7 +71,7 @@ def product(left: Any, right: Any) -> Numbers:
     >>> product([[2, 8]], [[1, 1], [0, 1]])
     array([[ 2, 10]])
     """
-    left, right = np.asarray(left), np.asarray(right)
+    left, right = as_array(left, "product: left"), as_array(right, "product: right")
     if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[0]:
         raise ShapeError(
             f"product: expected shapes (m, k) and (k, n), but got {left.shape} and {right.shape}."
@@ -81,7 +82,7 @@ def product(left: Any, right: Any) -> Numbers:
 
 def as_row(v: Any) -> Numbers:
     """Lay a vector (n,) out as ``1 x n``, or a stack (..., n) as (..., 1, n)."""
-    v = np.asarray(v)
+    v = as_array(v, "as_row: v")
     if v.ndim == 0:
         raise ShapeError("as_row: expected a vector, but got a number.")
     row: Numbers = v[..., None, :].copy()
@@ -90,7 +91,7 @@ def as_row(v: Any) -> Numbers:
 
 def from_row(row: Any) -> Numbers:
     """Undo ``as_row``."""
-    row = np.asarray(row)
+    row = as_array(row, "from_row: row")
     if row.ndim < 2 or row.shape[-2] != 1:
         raise ShapeError(f"from_row: expected shape (1, n), but got {row.shape}.")
     vector: Numbers = row[..., 0, :].copy()
@@ -210,7 +211,8 @@ def weight_row_by_kronecker(h: Any, D_a: Any) -> Numbers:
     array([[ 2,  8],
            [ 4, 16]])
     """
-    h, D_a = np.asarray(h), np.asarray(D_a)
+    h = as_array(h, "weight_row_by_kronecker: h")
+    D_a = as_array(D_a, "weight_row_by_kronecker: D_a")
     m, n = from_row(h.T).size, from_row(D_a).size
     refuse_if_too_large((m * n, n), np.dtype(float), "h ⊗ I", "Use product(h, D_a)")
     stacked = product(np.kron(h, np.eye(n, dtype=int)), D_a.T)

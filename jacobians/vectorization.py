@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Numbers, Places, ShapeError, as_count
+from jacobians._checks import Numbers, Places, ShapeError, as_array, as_count
 
 
 def vec(M: Any) -> Numbers:
@@ -39,7 +39,7 @@ def vec(M: Any) -> Numbers:
     >>> vec([[1, 3], [2, 4]])
     array([1, 2, 3, 4])
     """
-    M = np.asarray(M)
+    M = as_array(M, "vec: M")
     if M.ndim < 2:
         raise ShapeError(f"vec: expected a matrix, but got shape {M.shape}.")
     *lead, m, n = M.shape
@@ -69,7 +69,7 @@ def unvec(v: Any, shape: tuple[int, int]) -> Numbers:
     array([[1, 3, 5],
            [2, 4, 6]])
     """
-    v = np.asarray(v)
+    v = as_array(v, "unvec: v")
     m, n = (as_count(size, "unvec: shape", at_least=0) for size in shape)
     if v.ndim < 1 or v.shape[-1] != m * n:
         raise ShapeError(f"unvec: a {m}x{n} matrix has {m * n} entries, but got shape {v.shape}.")
@@ -96,7 +96,7 @@ def vech(S: Any) -> Numbers:
     >>> vech([[1, 2, 4], [2, 3, 5], [4, 5, 6]])
     array([1, 2, 4, 3, 5, 6])
     """
-    S = np.asarray(S)
+    S = as_array(S, "vech: S")
     if S.ndim < 2 or S.shape[-1] != S.shape[-2]:
         raise ShapeError(f"vech: expected a square matrix, but got shape {S.shape}.")
     return vec(S)[..., elimination_places(S.shape[-1])]

@@ -20,7 +20,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from jacobians._checks import Array, ShapeError, as_count, as_floats, underflow_is_rounding
+from jacobians._checks import (
+    Array,
+    ShapeError,
+    as_array,
+    as_count,
+    as_floats,
+    underflow_is_rounding,
+)
 
 Function: TypeAlias = Callable[[Array], Any]
 
@@ -379,7 +386,7 @@ def _value(f: Function, x: Array, where: str) -> Array:
 
 
 def _jacobian(J: Any, value: Array, x: Array, where: str) -> Array:
-    J = np.asarray(J)
+    J = as_array(J, f"{where}: J")
     if J.dtype.kind not in "iuf":
         raise TypeError(f"{where}: J: expected real numbers, but got dtype {J.dtype}.")
     J = J.astype(np.result_type(J.dtype, np.float32), copy=False)

@@ -222,6 +222,52 @@ def test_float16_is_taken_as_float32(name, door, good):
     assert np.array_equal(half, door(good.astype(np.float16).astype(np.float32)))
 
 
+# --- where numbers are only moved, or multiplied --------------------------------------------------
+
+CARRIERS = [
+    ("vec: M", jb.vec, W),
+    ("unvec: v", lambda v: jb.unvec(v, (3, 2)), W.ravel()),
+    ("vech: S", jb.vech, W[:, :2]),
+    ("hadamard: left", lambda v: jb.conventions.hadamard(v, W), W),
+    ("hadamard: right", lambda v: jb.conventions.hadamard(W, v), W),
+    ("product: left", lambda v: jb.conventions.product(v, W), W[:, :2]),
+    ("product: right", lambda v: jb.conventions.product(W.T, v), W),
+    ("as_row: v", jb.conventions.as_row, x),
+    ("from_row: row", jb.conventions.from_row, W[:1]),
+    (
+        "weight_row_by_kronecker: h",
+        lambda v: jb.conventions.weight_row_by_kronecker(v, W[:1]),
+        W[:, :1],
+    ),
+    ("Kronecker: left", lambda v: jb.Kronecker(v, W).to_dense(), W),
+    ("Kronecker: right", lambda v: jb.Kronecker(W, v).to_dense(), W),
+    ("Product: factor", lambda v: jb.Product([v, W]).to_dense(), W[:, :2]),
+    ("Blocks: block", lambda v: jb.Blocks([W, v]).to_dense(), W[:, :2]),
+    ("check_jacobian: J", lambda v: jb.witness.check_jacobian(squares, v, x).holds, W[:1]),
+]
+carriers = pytest.mark.parametrize(
+    ("name", "door", "good"), CARRIERS, ids=[name for name, *_ in CARRIERS]
+)
+
+
+@carriers
+@pytest.mark.parametrize("kind", ["a mask", "sparse", "rows of different lengths"])
+def test_nothing_is_lost_where_numbers_are_only_moved(name, door, good, kind):
+    """Any dtype may pass there, but no mask is dropped, and no list of lists is an array."""
+    spoil, error, message = WRONG_KINDS[kind]
+    with pytest.raises(error) as caught:
+        door(spoil(good))
+    assert str(caught.value).startswith(name)
+    assert message in str(caught.value)
+
+
+@carriers
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+@pytest.mark.parametrize("disguise", GOOD_DISGUISES)
+def test_unusual_but_good_values_are_moved_alike(name, door, good, disguise, tmp_path):
+    assert np.array_equal(door(GOOD_DISGUISES[disguise](good, tmp_path)), door(good))
+
+
 # --- mistakes that belong to one door -------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import FLOATS, Array, ShapeError, as_count
+from jacobians._checks import FLOATS, Array, ShapeError, as_array, as_count
 from jacobians.maps.base import LinearMap, frozen_field
 
 
@@ -222,6 +222,7 @@ def as_map(value: Any, where: str) -> LinearMap:
     """Return a LinearMap as it is, and any array as a ``Matrix``."""
     if isinstance(value, LinearMap):
         return value
-    if np.ndim(value) not in (2, 3):
-        raise ShapeError(f"{where}: expected a map or a matrix, but got shape {np.shape(value)}.")
-    return Matrix(value)
+    array = as_array(value, where)
+    if array.ndim not in (2, 3):
+        raise ShapeError(f"{where}: expected a map or a matrix, but got shape {array.shape}.")
+    return Matrix(array)
