@@ -1,6 +1,6 @@
 """Law 5: one gradient by sweeps, by matrices and vec, by sums over indices, by sums over paths."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import jacobians as jb
 from jacobians import strategies as jst
+from jacobians.linearization import layer_map
 from jacobians.maps import Matrix
 from jacobians.rounding import chain_bound
 
@@ -213,3 +214,66 @@ def test_no_points_have_no_mean(gradients):
     net = jb.Network.random([3, 2], seed=0)
     with pytest.raises(ValueError, match="mean over no points"):
         gradients(net, np.zeros((0, 3)), np.zeros((0, 2)), jb.SquaredError())
+
+
+# --- layers of the user's own ---------------------------------------------------------------------
+
+
+class Mixing(jb.Layer):
+    """z = M a, for a matrix that is the class's own."""
+
+    M = np.array([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0], [2.0, 0.0, 4.0], [-1.0, 1.0, 1.0]])
+
+    def output_width(self, inputs):
+        return len(self.M)
+
+    def preactivation(self, a):
+        return a @ self.M.T
+
+
+@layer_map.register
+def _(layer: Mixing, a):
+    return Matrix(layer.M)
+
+
+@given(st.data())
+def test_a_layer_known_by_its_map_alone_is_differentiated_like_any_other(data):
+    """Exactly as the dense layer of the same matrix, by matrices and by sweeps, at every place."""
+    place = data.draw(st.integers(0, 2))
+    widths = [2, 2, 2, 2]
+    widths[place], widths[place + 1] = 3, 4
+    entries = st.integers(-3, 3).map(float)
+    layers = []
+    for n, m in pairwise(widths):
+        W = data.draw(st.lists(entries, min_size=m * n, max_size=m * n))
+        layers.append(jb.Dense(np.reshape(W, (m, n)), activation="relu"))
+    twin = [*layers]
+    layers[place], twin[place] = Mixing(), jb.Dense(Mixing.M)
+    net, twin = jb.Network(layers, inputs=widths[0]), jb.Network(twin)
+    X = np.arange(2.0 * widths[0]).reshape(2, -1) % 5 - 2
+    Y = np.ones((2, widths[-1]))
+    for gradients in (jb.explicit.gradients, jb.backprop.gradients):
+        for points, targets in ((X, Y), (X[0], Y[0])):
+            g = gradients(net, points, targets, jb.SquaredError())
+            expected = jb.backprop.gradients(twin, points, targets, jb.SquaredError())
+            assert g.weights[place] is None
+            assert g.biases[place] is None
+            assert_equal(g.inputs, expected.inputs)
+            for l in range(3):
+                assert_equal(g.deltas[l], expected.deltas[l])
+                if l != place:
+                    assert_equal(g.weights[l], expected.weights[l])
+    assert_equal(jb.explicit.input_jacobian(jb.trace(net, X[0])), jb.jacobian(twin, X[0]))
+    assert_equal(jb.jacobian(net, X), jb.jacobian(twin, X))
+
+
+def test_sweeps_stay_in_the_dtype_of_the_network():
+    """Whatever the dtype of the cotangent."""
+    net = jb.Network.random([3, 5, 4, 2], seed=0, dtype=np.float32)
+    for X in (np.ones(3), np.ones((2, 3))):
+        trace = jb.trace(net, X)
+        cotangent = np.ones(trace.output.shape)
+        found = [*jb.backprop.deltas(trace, cotangent), jb.backprop.vjp(trace, cotangent)]
+        lin = jb.linearize(net, trace)
+        found += [jb.backprop.jacobian(trace), lin.vjp(cotangent), lin.jvp(X)]
+        assert {array.dtype for array in found} == {np.dtype(np.float32)}
