@@ -51,7 +51,7 @@ from jacobians._checks import (
 )
 from jacobians.activations import Activation, VectorActivation, activation
 from jacobians.certificate import Certificate, certify
-from jacobians.engine import jacobian, value_and_jacobian
+from jacobians.engine import jacobian, jvp, value_and_jacobian, vjp
 from jacobians.files import load, save
 from jacobians.gradients import Gradients
 from jacobians.importers import from_keras, from_onnx, from_sklearn, from_torch
@@ -117,10 +117,12 @@ __all__ = [
     "conventions",
     "explicit",
     "jacobian",
+    "jvp",
     "linearize",
     "plan",
     "trace",
     "value_and_jacobian",
+    "vjp",
     # matrix calculus
     "Blocks",
     "Commutation",

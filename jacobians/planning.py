@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-
 from jacobians._checks import Array, as_count, as_layer, readable_bytes
 from jacobians._text import table
 from jacobians.factors import Factor, Index, as_index, factors_of
@@ -229,7 +227,11 @@ def plan(
         raise ValueError(
             f"plan: max_bytes: one point needs {point_bytes} bytes, but the budget is {budget}."
         )
-    threads = _threads(net, of, operands, association, batch, min(allowed, budget // point_bytes))
+    threads = 1
+    if association:
+        largest = max((A.rows * A.columns for A in operands if A.kind == "dense"), default=0)
+        most = min(allowed, budget // point_bytes)
+        threads = threads_that_pay(net, of, batch, association.flops, largest, most)
     most = THREAD_PIECE_BYTES if threads > 1 else PIECE_BYTES
     within = min(budget // threads, max(most, point_bytes)) // point_bytes
     piece = max(1, min(-(-batch // threads), within))
@@ -280,24 +282,22 @@ def _entries(A: Operand) -> int:
     return A.rows * A.columns if A.stacked else 0
 
 
-def _threads(
-    net: Network,
-    of: int,
-    operands: tuple[Operand, ...],
-    association: Association | None,
-    batch: int,
-    allowed: int,
+def threads_that_pay(
+    net: Network, of: int, batch: int, flops: float, largest: int, allowed: int
 ) -> int:
-    """Return how many threads pay: small matrices, and enough work for each of them."""
-    if allowed < 2 or batch < 2 or association is None:
+    """Return how many threads pay: small matrices, long calls, and enough work for each of them.
+
+    ``flops`` per point come on top of the way forward; ``largest`` is the size of a matrix.
+    """
+    if allowed < 2 or batch < 2:
         return 1
-    if batch // allowed * float(np.mean(net.widths[: of + 1])) < LONG_CALL:
+    width = sum(net.widths[: of + 1]) / (of + 1)
+    if batch // allowed * width < LONG_CALL:
         return 1
     ways = [m * n for m, n in pairwise(net.widths[: of + 1])]
-    largest = max(ways + [A.rows * A.columns for A in operands if A.kind == "dense"], default=0)
     units = sum(net.widths[1 : of + 1])
-    seconds = batch * (association.flops / FLOPS + 2 * sum(ways) / FLOPS + units * UNIT_SECONDS)
-    return allowed if largest <= SMALL_MATRIX and seconds > WORTH_A_THREAD else 1
+    seconds = batch * (flops / FLOPS + 2 * sum(ways) / FLOPS + units * UNIT_SECONDS)
+    return allowed if max(largest, *ways) <= SMALL_MATRIX and seconds > WORTH_A_THREAD else 1
 
 
 def spell(order: Order, names: tuple[str, ...]) -> str:

@@ -16,17 +16,16 @@ import jacobians.engine.products as products
 from jacobians._checks import Array
 from jacobians._sigma import INTO_MEMORY
 from jacobians.activations import Activation, AnyActivation, VectorActivation
+from jacobians.engine.forward import Forward, is_known, slope_formula
 from jacobians.engine.memory import Pool
+from jacobians.engine.point import WRITTEN_OUT_WIDTH
 from jacobians.engine.program import (
-    Forward,
     Kernel,
     Kind,
     Load,
     Program,
     Step,
     as_stack,
-    is_known,
-    slope_formula,
 )
 from jacobians.engine.ranges import products_stay_in_range, safe_radius
 from jacobians.factors import Factor, Index, known_value
@@ -42,8 +41,6 @@ TABLE_ENTRIES = 32_768
 # Gathering the live units costs some ten microseconds a point; from a product of this many
 # multiplications on, the half that is saved is more.
 LIVE_MULTIPLICATIONS = 1_000_000
-# Up to this width, diag(d) + U Vᵀ written out and one large product beat many thin ones.
-WRITTEN_OUT_WIDTH = 64
 
 _FLAT = ("relu", "relu6", "hard_tanh", "hard_sigmoid")  # slopes that are 0 on half a line or more
 

@@ -20,7 +20,7 @@ from jacobians.engine.line import Line, compile_line
 from jacobians.engine.memory import WARM_BYTES, Pool, borrow, bring_back
 from jacobians.engine.program import Program
 from jacobians.engine.scaling import multiply_scaled
-from jacobians.engine.workers import share
+from jacobians.engine.workers import cut, share
 from jacobians.network import Network
 from jacobians.planning import Plan, plan
 from jacobians.tracing import Trace, trace
@@ -115,7 +115,7 @@ def jacobian_at(trace: Trace, plan: Plan) -> Array:
     J = np.empty((*trace.batch, *plan.shape), trace.network.dtype)
     with np.errstate(all="ignore"):
         if line is not None and not trace.batch:
-            line.multiply(line.row(trace), J)
+            line.multiply(line.point.row_of(trace), J)
         elif J.size:
             seen = trace if trace.batch else trace.stacked()
             program.multiply(program.load(seen), J if trace.batch else J[None])
@@ -164,7 +164,8 @@ class _Batch:
         if B == 1:
             self.piece(slice(None), None)
             return
-        size, pieces = _cut(B, self.plan)
+        pieces = cut(B, self.plan.piece, threads)
+        size = pieces[0].stop if pieces else 0
         pooled = self.program.known and size * self.plan.point_bytes > WARM_BYTES
         pools = [borrow(self.net.dtype) if pooled else None for _ in range(threads)]
         share(lambda where, k: self.piece(where, pools[k]), pieces, threads)
@@ -192,15 +193,6 @@ class _Batch:
         for i in np.flatnonzero(~np.isfinite(J).all(axis=(1, 2))):
             whole = multiply_scaled(trace(self.net, x[i]), self.plan.of, self.plan.wrt)
             J[i] = self.plan.part(whole)
-
-
-def _cut(B: int, chosen: Plan) -> tuple[int, list[slice]]:
-    """Cut a batch into pieces of one size, as many for each thread."""
-    if not B:
-        return 0, []
-    rounds = -(-B // (chosen.threads * chosen.piece))
-    size = -(-B // (chosen.threads * rounds))
-    return size, [slice(start, start + size) for start in range(0, B, size)]
 
 
 # --- plans and programs of a network, kept while it lives -----------------------------------------

@@ -35,16 +35,38 @@ class Pool:
             self._owned.add(id(flat))
         return flat[:size].reshape(shape)
 
+    def owns(self, array: Any) -> bool:
+        """Tell whether an array came from here."""
+        return id(getattr(array, "base", None)) in self._owned
+
     def give(self, array: Any) -> None:
         """Take an array back, if it came from here."""
         flat: Any = getattr(array, "base", None)
-        if id(flat) in self._owned and all(flat is not free for free in self._free):
+        if self.owns(array) and all(flat is not free for free in self._free):
             self._free.append(flat)
 
     @property
     def nbytes(self) -> int:
         """Memory of all arrays that were given back."""
         return sum(flat.nbytes for flat in self._free)
+
+
+class Fresh:
+    """A pool for so little that fresh memory is warm already: it keeps nothing."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+
+    def take(self, shape: tuple[int, ...]) -> Array:
+        """Return a new array."""
+        return np.empty(shape, self.dtype)
+
+    def owns(self, array: Any) -> bool:
+        """Return False: whoever took an array has it."""
+        return False
+
+    def give(self, array: Any) -> None:
+        """Do nothing."""
 
 
 # Between calls a few pools stay, each no larger than this: small batches in a loop find warm pages.

@@ -16,11 +16,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from jacobians._checks import Array
-from jacobians._sigma import INTO_MEMORY
-from jacobians.activations import IDENTITY, Activation, AnyActivation, activation
+from jacobians.engine.forward import Forward
 from jacobians.engine.memory import Pool
-from jacobians.engine.products import dense_parts, dense_slopes, in_slabs
-from jacobians.layers import Dense, Elementwise, Layer, Scale
+from jacobians.engine.products import dense_parts, dense_slopes
+from jacobians.engine.ranges import is_within
 from jacobians.tracing import Trace
 
 Kind: TypeAlias = Literal["matrix", "stack", "slopes", "parts"]
@@ -84,7 +83,7 @@ class Program:
         """
         registers, finite = list(self.constants), True
         a: Any = X
-        careful = not self.is_safe(X)
+        careful = not is_within(X, self.radius)
         needed = len(self.layers) if value else self.last_load
         for l, layer, loads in zip(range(1, needed + 1), self.layers, self.loads, strict=False):
             z = layer.preactivation(a, pool)
@@ -103,13 +102,6 @@ class Program:
                     pool.give(z)
                 a = None
         return a, registers, finite
-
-    def is_safe(self, X: Array) -> bool:
-        """Tell whether nothing can overflow on the way from ``X``; never so if it has a NaN."""
-        if X.size > SHORT:
-            return bool(-self.radius <= X.min() and X.max() <= self.radius)
-        x = X.ravel()  # one call in place of two; larger ones would wake the threads of BLAS
-        return bool(x.dot(x) <= self.radius * abs(self.radius))
 
     def load(self, trace: Trace) -> Registers:
         """Return the registers at the trace of a batch."""
@@ -164,97 +156,3 @@ def as_stack(value: Any, kind: Kind) -> Array:
         return dense_parts(*value)
     stack: Array = value[:, None, :] if kind == "matrix" else value
     return stack
-
-
-# --- the way forward ------------------------------------------------------------------------------
-
-
-# A loop over a short row spends its time on starting, so some rows are treated together.
-LONG_LOOP = 1024
-# Up to this many numbers, calling NumPy takes longer than the arithmetic.
-SHORT = 2**13
-
-
-class Forward:
-    """One layer on the way forward, with its checks done beforehand.
-
-    The same numbers as ``layer.preactivation`` and ``layer.activation`` give, up to the order of
-    summation.
-    """
-
-    def __init__(self, layer: Layer, slabs: bool) -> None:
-        self._layer, self._slabs = layer, slabs
-        self._formula = value_formula(layer.activation)
-        self._into_memory = self._formula in INTO_MEMORY
-        self._W: Any = None
-        if type(layer) is Dense:
-            self._W, self._b = layer.W.T, layer.b
-            self._together = max(1, LONG_LOOP // len(layer.b))
-            self._biases = np.tile(layer.b, self._together)
-            if slabs or layer.W.size <= SHORT:
-                self._W = np.ascontiguousarray(self._W)  # in slabs this is twice as fast
-
-    def preactivation(self, a: Array, pool: Pool | None) -> Array:
-        """Return ``z`` for ``a``, (b, n)."""
-        if self._W is None:
-            return self._layer.preactivation(a)
-        z = _take((len(a), len(self._b)), a, pool)
-        if self._slabs:
-            in_slabs(a, self._W, z)
-        else:
-            np.matmul(a, self._W, out=z)
-        whole = len(z) // self._together * self._together
-        rows = z[:whole].reshape(-1, len(self._biases))
-        rows += self._biases
-        if whole < len(z):
-            z[whole:] += self._b
-        return z
-
-    def activation(self, z: Array, pool: Pool | None) -> Array:
-        """Return ``sigma(z)``, where ``z`` was if that is possible."""
-        if self._into_memory and self._W is not None:
-            a: Array = self._formula(z, out=z)
-            return a
-        a = self._formula(z)
-        if pool and a is not z:
-            pool.give(z)
-        return a
-
-
-def _take(shape: tuple[int, ...], like: Array, pool: Pool | None) -> Array:
-    return pool.take(shape) if pool else np.empty(shape, like.dtype)
-
-
-def value_formula(sigma: AnyActivation) -> Callable[..., Array]:
-    """Return sigma; without its checks if it is one of the known activations."""
-    if sigma == IDENTITY:
-        return _same
-    return _bound(sigma.sigma, sigma) if _is_ours(sigma) else sigma
-
-
-def _same(z: Array) -> Array:
-    return z
-
-
-def is_known(layer: Layer) -> bool:
-    """Tell whether layer and activation are the library's own."""
-    return type(layer) in (Dense, Scale, Elementwise) and _is_ours(layer.activation)
-
-
-def slope_formula(sigma: Activation) -> Callable[..., Array]:
-    """Return ``sigma'``; without its checks if it is one of the known activations."""
-    return _bound(sigma.sigma_prime, sigma) if _is_ours(sigma) else sigma.derivative
-
-
-def _is_ours(sigma: AnyActivation) -> bool:
-    try:
-        return activation(sigma.name, **dict(sigma.parameters)) == sigma
-    except (TypeError, ValueError):
-        return False
-
-
-def _bound(formula: Callable[..., Array], sigma: AnyActivation) -> Callable[..., Array]:
-    if not sigma.parameters:
-        return formula
-    parameters = dict(sigma.parameters)
-    return lambda z: formula(z, **parameters)

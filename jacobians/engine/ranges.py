@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from jacobians._checks import Array
 from jacobians.activations import FIXED, AnyActivation
 from jacobians.layers import Dense, Elementwise, Layer, Scale
 from jacobians.network import Network
@@ -32,19 +33,35 @@ def safe_radius(net: Network, of: int) -> float:
     >>> safe_radius(Network([Dense([[1.0, -2.0]], activation="exp")]), 1)
     -1.0
     """
-    info = np.finfo(net.dtype)
-    radius = size = float(info.max) ** 0.25
+    largest = float(np.finfo(net.dtype).max)  # a float of Python, which compares with any size
+    radius = size = largest**0.25
     with np.errstate(over="ignore", invalid="ignore"):
         for layer in net.layers[:of]:
             gain, offset = _gain(layer)
             size = gain * size + offset
-            if not size < info.max / 4:
+            if not size < largest / 4:
                 return -1.0
             if layer.activation.name in _BOUNDED and _slope(layer.activation) < np.inf:
                 size = min(size, _LARGEST_VALUE)
             # log_softmax adds at most log n, and sigma(0) is at most log 2
             size = _slope(layer.activation) * size + 64
-    return radius if size < info.max / 4 else -1.0
+    return radius if size < largest / 4 else -1.0
+
+
+# Up to this many numbers, calling NumPy takes longer than the arithmetic.
+SHORT = 2**13
+
+
+def is_within(X: Array, radius: float) -> bool:
+    """Tell whether all entries are at most that size; never so if one is NaN, or radius is -1.
+
+    >>> is_within(np.array([3.0, -4.0]), 5.0), is_within(np.array([np.nan]), 5.0)
+    (True, False)
+    """
+    if X.size > SHORT:
+        return bool(-radius <= X.min() and X.max() <= radius)
+    x = X.ravel()  # one call in place of two; larger ones would wake the threads of BLAS
+    return bool(x.dot(x) <= radius * abs(radius))
 
 
 def products_stay_in_range(net: Network, of: int, wrt: int) -> bool:
@@ -57,7 +74,7 @@ def products_stay_in_range(net: Network, of: int, wrt: int) -> bool:
     with np.errstate(over="ignore", invalid="ignore"):
         for layer in net.layers[wrt:of]:
             size *= max(1.0, _gain(layer)[0]) * max(1.0, _slope(layer.activation))
-    return bool(size < np.finfo(net.dtype).max / 4)
+    return bool(size < float(np.finfo(net.dtype).max) / 4)
 
 
 def _gain(layer: Layer) -> tuple[float, float]:

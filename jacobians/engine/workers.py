@@ -60,6 +60,19 @@ def share(work: Callable[[Job, int], None], jobs: Sequence[Job], threads: int) -
         raise failures[0]
 
 
+def cut(batch: int, piece: int, threads: int) -> list[slice]:
+    """Cut a batch into pieces of one size, none larger than ``piece``, as many for each thread.
+
+    >>> cut(10, 4, 2)
+    [slice(0, 3, None), slice(3, 6, None), slice(6, 9, None), slice(9, 12, None)]
+    """
+    if not batch:
+        return []
+    rounds = -(-batch // (threads * piece))
+    size = -(-batch // (threads * rounds))
+    return [slice(start, start + size) for start in range(0, batch, size)]
+
+
 def _executor(threads: int) -> ThreadPoolExecutor:
     """Return threads that wait for work; more of them if these are too few."""
     from concurrent.futures import ThreadPoolExecutor  # loads logging, so not with the library

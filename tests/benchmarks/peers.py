@@ -20,8 +20,8 @@ def installed(name):
 def ours(net, X, tangents, cotangents, Y):
     return {
         "jacobian": lambda: jb.jacobian(net, X),
-        "jvp": lambda: jb.linearize(net, X).jvp(tangents),
-        "vjp": lambda: jb.backprop.vjp(jb.trace(net, X), cotangents),
+        "jvp": lambda: jb.jvp(net, X, tangents),
+        "vjp": lambda: jb.vjp(net, X, cotangents),
         "gradients": lambda: jb.backprop.gradients(net, X, Y, jb.SquaredError()).vector,
     }
 

@@ -1,0 +1,184 @@
+"""JVPs and VJPs of a batch: equal to products with the explicit Jacobian, on every path."""
+
+from contextlib import ExitStack
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from claims import assert_equal, assert_within
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from zoo import NETWORKS, points
+
+import jacobians as jb
+from jacobians import strategies as jst
+from jacobians.engine import forward, products, sweeps
+from jacobians.rounding import chain_bound
+
+every_network = pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS.keys())
+
+
+@st.composite
+def divisions(draw):
+    """Draw threads, sizes of pieces and slabs, fresh memory or pools."""
+    division = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    return {
+        (sweeps, "_division"): lambda net, batch: division,
+        (sweeps, "WARM_BYTES"): draw(st.sampled_from([0, 10**9])),
+        (products, "SERIAL"): draw(st.sampled_from([1, 30, 10**9])),
+        (forward, "LONG_LOOP"): draw(st.sampled_from([1, 1024])),
+    }
+
+
+def divided(division):
+    stack = ExitStack()
+    for (module, name), value in division.items():
+        stack.enter_context(patch.object(module, name, value))
+    return stack
+
+
+def whole_vectors(data, B, n):
+    rows = st.lists(st.integers(-3, 3), min_size=n, max_size=n)
+    return np.array(data.draw(st.lists(rows, min_size=B, max_size=B)), float)
+
+
+@given(st.data(), divisions())
+def test_jvps_and_vjps_are_exact_on_exact_networks(data, division):
+    """J v and Jᵀ c == the explicit J times them, bit for bit; a batch and each point alone."""
+    net = data.draw(jst.exact_networks())
+    B = data.draw(st.integers(1, 7))
+    X = np.stack([data.draw(jst.whole_points(net)) for _ in range(B)])
+    T, C = (whole_vectors(data, B, n).astype(net.dtype) for n in (net.widths[0], net.widths[-1]))
+    J = np.stack([jb.explicit.input_jacobian(jb.trace(net, x)) for x in X])
+    with divided(division):
+        pushed, pulled = jb.jvp(net, X, T), jb.vjp(net, X, C)
+    assert_equal(pushed, (J @ T[:, :, None])[:, :, 0])
+    assert_equal(pulled, (C[:, None, :] @ J)[:, 0])
+    for x, t, c, u, v in zip(X, T, C, pushed, pulled, strict=True):
+        assert_equal(jb.jvp(net, x, t), u)
+        assert_equal(jb.vjp(net, x, c), v)
+
+
+@given(st.data(), divisions())
+def test_jvps_and_vjps_are_within_the_bound(data, division):
+    """Away from kinks the slopes of relu are those of any trace, so only products round."""
+    net = data.draw(jst.networks(hidden=("relu", "identity")))
+    X = np.stack([data.draw(jst.points(net)) for _ in range(3)])
+    traces = [jb.trace(net, x) for x in X]
+    assume(not any(trace.kinks(within=1e-3) for trace in traces))
+    assume(all(layer.activation.name in ("relu", "identity") for layer in net.layers))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    T = rng.standard_normal(X.shape).astype(net.dtype)
+    C = rng.standard_normal((3, net.widths[-1])).astype(net.dtype)
+    with divided(division):
+        pushed, pulled = jb.jvp(net, X, T), jb.vjp(net, X, C)
+    for i, trace in enumerate(traces):
+        factors, J = jb.linearize(net, trace).factors, jb.explicit.input_jacobian(trace)
+        t, c = T[i][:, None], C[i][None, :]
+        bound = chain_bound([*factors, jb.Matrix(t)], net.dtype)
+        assert_within(pushed[i][:, None], J @ t, bound.pair())
+        bound = chain_bound([jb.Matrix(c), *factors], net.dtype)
+        assert_within(pulled[i][None, :], c @ J, bound.pair())
+
+
+@every_network
+def test_the_dot_test_holds_in_every_network_of_the_zoo(net):
+    """<c, J v> == <Jᵀ c, v>, both within the bound of the product of all factors with c and v."""
+    for x in points(net, 3):
+        rng = np.random.default_rng(0)
+        v = rng.standard_normal(net.widths[0]).astype(net.dtype)
+        c = rng.standard_normal(net.widths[-1]).astype(net.dtype)
+        for X, V, C in ((x, v, c), (x[None], v[None], c[None])):
+            pushed, pulled = jb.jvp(net, X, V), jb.vjp(net, X, C)
+            factors = jb.linearize(net, x).factors
+            chain = [jb.Matrix(c[None, :]), *factors, jb.Matrix(v[:, None])]
+            allowed = chain_bound(chain, net.dtype).pair()[0, 0]
+            # slopes here are at values that may differ in their last bits from those of the trace
+            gap = abs(float(np.vdot(C, pushed)) - float(np.vdot(pulled, V)))
+            assert gap <= 1.01 * allowed
+
+
+@every_network
+def test_they_agree_with_the_maps_at_the_values_of_the_network(net):
+    """The same as linearize(net, X).jvp and .vjp, to the rounding of values and products."""
+    X = points(net, 5)
+    rng = np.random.default_rng(1)
+    T = rng.standard_normal(X.shape).astype(net.dtype)
+    C = rng.standard_normal((len(X), net.widths[-1])).astype(net.dtype)
+    lin, eps = jb.linearize(net, X), np.finfo(net.dtype).eps
+    for found, expected in ((jb.jvp(net, X, T), lin.jvp(T)), (jb.vjp(net, X, C), lin.vjp(C))):
+        # a thousand roundings: what a wrong factor changes is a thousand times more
+        assert np.abs(found - expected).max() <= 1e3 * eps * max(1, np.abs(expected).max())
+
+
+def test_tangents_that_leave_the_range_on_the_way_and_come_back():
+    """1e-200 · 1e200 · 1e200: the maps say so too, and values in range are never spoilt."""
+    net = jb.Network([jb.Dense([[1e200]]), jb.Dense([[1e-200]]), jb.Dense([[2.0]])])
+    assert_equal(jb.jvp(net, [[0.0], [1.0]], [[1e100], [3.0]]).ravel(), [2e100, 6.0])
+
+
+def test_values_that_leave_the_range_are_named():
+    net = jb.Network([jb.Dense([[1000.0]], activation="exp"), jb.Dense([[1.0]])])
+    for X in ([0.8], [[0.8]]):
+        with pytest.raises(jb.NotFiniteError, match="of Dense 1 -> 1 exp leaves the range"):
+            jb.jvp(net, X, np.ones_like(X))
+        with pytest.raises(jb.NotFiniteError, match="of Dense 1 -> 1 exp leaves the range"):
+            jb.vjp(net, X, np.ones_like(X))
+
+
+@pytest.mark.parametrize(
+    ("verb", "vector", "message"),
+    [
+        ("jvp", [[1.0, 2.0]], r"jvp: tangents: expected shape \(1, 3\), but got \(1, 2\)"),
+        ("vjp", [[1.0, 2.0, 3.0]], r"vjp: cotangents: expected shape \(1, 2\), but got \(1, 3\)"),
+        ("jvp", [[1.0, np.nan, 2.0]], r"jvp: tangents\[0, 1\] is nan"),
+        ("vjp", [["a", "b"]], "vjp: cotangents: expected"),
+    ],
+)
+def test_vectors_that_do_not_fit_are_refused(verb, vector, message):
+    net = jb.Network.random([3, 4, 2], seed=0)
+    with pytest.raises((ValueError, TypeError), match=message):
+        getattr(jb, verb)(net, np.zeros((1, 3)), vector)
+
+
+def test_no_points_give_no_vectors():
+    net = jb.Network.random([3, 4, 2], seed=0)
+    assert jb.jvp(net, np.zeros((0, 3)), np.zeros((0, 3))).shape == (0, 2)
+    assert jb.vjp(net, np.zeros((0, 3)), np.zeros((0, 2))).shape == (0, 3)
+
+
+def test_a_layer_of_the_users_own_goes_through_its_map():
+    """Its rule is layer_map; nothing else is known of it."""
+    from dataclasses import dataclass
+
+    from jacobians.linearization import layer_map
+
+    @dataclass(frozen=True, eq=False)
+    class Doubling(jb.Layer):
+        def output_width(self, inputs):
+            return 2 * inputs
+
+        def preactivation(self, a):
+            return np.concatenate([a, 3 * a], axis=-1)
+
+    @layer_map.register
+    def _(layer: Doubling, a):
+        n = a.shape[-1]
+        return jb.Matrix(np.concatenate([np.eye(n), 3 * np.eye(n)]))
+
+    net = jb.Network([Doubling()], inputs=2)
+    assert_equal(jb.jvp(net, [[0.0, 0.0]], [[1.0, 2.0]]), [[1.0, 2.0, 3.0, 6.0]])
+    assert_equal(jb.vjp(net, [0.0, 0.0], [1.0, 0.0, 0.0, 1.0]), [1.0, 3.0])
+
+
+def test_the_callers_vectors_are_left_alone():
+    """Also where there is nothing to multiply, and in pools."""
+    for net in (jb.Network([jb.Elementwise("identity")], inputs=5000), NETWORKS["deep"]):
+        X = np.ones((3, net.widths[0]), net.dtype)
+        V = np.full_like(X, 2)
+        C = np.full((3, net.widths[-1]), 2, net.dtype)
+        result = jb.jvp(net, X, V)
+        jb.vjp(net, X, C)
+        assert (V == 2).all()
+        assert (C == 2).all()
+        assert not np.shares_memory(result, V)
