@@ -48,6 +48,8 @@ DOORS = {
     "jacobian": lambda: jb.jacobian(NET, X),
     "jacobian of a batch": lambda: jb.jacobian(NET, BATCH),
     "value_and_jacobian": lambda: jb.value_and_jacobian(NET, BATCH),
+    "jvp of a batch": lambda: jb.jvp(NET, BATCH, np.array([SMALL, SMALL])),
+    "vjp of a batch": lambda: jb.vjp(NET, BATCH, np.array([Y, E * Y])),
     "jacobian_with_bound": lambda: jb.jacobian_with_bound(NET, BATCH),
     "certify": lambda: jb.certify(NET, X),
     "sensitivity": lambda: jb.sensitivity(NET, BATCH).mean,
