@@ -23,7 +23,8 @@ class Line:
 
     point: Point
     known: tuple[Any, ...]  # the factors that all points share, multiplied as far as possible
-    order: tuple[int, ...]  # numbers of factors; -1 multiplies the last two
+    left: tuple[int, ...]  # the chain is left times right; numbers of factors, -1 multiplies two
+    right: tuple[int, ...]  # empty if there is nothing to multiply
     tame: bool  # no partial product can overflow
 
     def run(self, x: Array, value: Array | None, J: Array) -> bool:
@@ -37,29 +38,46 @@ class Line:
     def multiply(self, Z: Array, J: Array) -> None:
         """Multiply the chain out into ``J``, given the row of all preactivations."""
         values = self.point.factors(Z, self.known)
-        result = _multiply_out(values, self.order, J if J.flags.c_contiguous else None)
-        if result is not J:
-            J[...] = result if result.ndim == 2 else np.diag(result)
-
-
-def _multiply_out(values: list[Any], order: tuple[int, ...], J: Array | None) -> Array:
-    """Multiply vectors (diagonals) and matrices, the last product into ``J``."""
-    done: list[tuple[Array, bool]] = []  # and whether its memory is ours
-    last = len(order) - 1
-    for place, k in enumerate(order):
-        if k >= 0:
-            done.append((values[k], False))
-            continue
-        (B, B_ours), (A, A_ours) = done.pop(), done.pop()
-        out = J if place == last and max(A.ndim, B.ndim) == 2 else None
-        if B.ndim == 1:
-            result = np.multiply(A, B, out=A if out is None and A_ours else out)
-        elif A.ndim == 1:
-            result = np.multiply(A[:, None], B, out=B if out is None and B_ours else out)
+        A = _multiply_out(values, self.left)
+        B = _multiply_out(values, self.right) if self.right else None
+        if A.ndim == 1 and (B is None or B.ndim == 1):
+            J[...] = np.diag(A if B is None else A * B)
+        elif B is None or not J.flags.c_contiguous:
+            J[...] = A if B is None else _times(A, B)
+        elif A.ndim == B.ndim:
+            A.dot(B, J)
         else:
-            result = A.dot(B, out=out)
-        done.append((result, True))
-    return done[0][0]
+            np.multiply(A if B.ndim == 1 else A[:, None], B, J)
+
+
+def _multiply_out(values: list[Any], order: tuple[int, ...]) -> Array:
+    if order[2::2] == (-1,) * (len(order) // 2):  # from left to right, as mostly
+        P: Array = values[order[0]]
+        for step, k in enumerate(order[1::2]):
+            if step and values[k].ndim == 1:
+                P *= values[k]  # our own by now
+            else:
+                P = _times(P, values[k])
+        return P
+    done: list[Any] = []
+    for k in order:
+        if k >= 0:
+            done.append(values[k])
+        else:
+            right = done.pop()
+            done[-1] = _times(done[-1], right)
+    result: Array = done[0]
+    return result
+
+
+def _times(A: Array, B: Array) -> Array:
+    """Multiply two factors; a vector is a diagonal."""
+    product: Array
+    if B.ndim == 1:
+        product = A * B
+        return product
+    product = A.dot(B) if A.ndim == 2 else A[:, None] * B
+    return product
 
 
 def compile_line(net: Network, plan: Plan, program: Program) -> Line | None:
@@ -75,7 +93,8 @@ def compile_line(net: Network, plan: Plan, program: Program) -> Line | None:
     known = list(point.known)
     with np.errstate(all="ignore"):
         order = _folded(plan.association.order, known)
-    return Line(point, tuple(known), tuple(order), program.tame)
+    left, right = (order, []) if len(order) == 1 else _halves(order)
+    return Line(point, tuple(known), tuple(left), tuple(right), program.tame)
 
 
 def _folded(order: Order, known: list[Any]) -> list[int]:
@@ -84,6 +103,15 @@ def _folded(order: Order, known: list[Any]) -> list[int]:
         return [order]
     left, right = (_folded(part, known) for part in order)
     if len(left) == len(right) == 1 and known[left[0]] is not None and known[right[0]] is not None:
-        known[left[0]] = _multiply_out([known[left[0]], known[right[0]]], (0, 1, -1), None)
+        known[left[0]] = _times(known[left[0]], known[right[0]])
         return left
     return [*left, *right, -1]
+
+
+def _halves(order: list[int]) -> tuple[list[int], list[int]]:
+    """Split an order at its last product."""
+    open_, k = 1, len(order) - 1
+    while open_:  # walk back over the right operand
+        k -= 1
+        open_ += 1 if order[k] < 0 else -1
+    return order[:k], order[k:-1]
