@@ -3,7 +3,7 @@
 ``python tests/benchmarks/mutants.py`` tries one mutant in twelve and prints, room by room, how
 many were killed, how many are listed in ``paper_notes/mutants.md`` as equivalent, and every other
 survivor; the exit status is 1 if there is one, or if fewer than 90 % were killed.  ``--seed`` and
-``--percent`` choose others, and rooms may be named.
+``--percent`` choose others, and rooms may be named; evidence and statistics only if they are.
 
 A mutant is one change of the syntax tree: another operator, comparison or number, the sides of a
 product or of ``where`` exchanged, a condition negated, a minimum for a maximum, a transpose, sign,
@@ -67,6 +67,7 @@ ROOMS = {
     for path in sorted(PACKAGE.glob(f"{room}.py"))
     if path.stem != "__init__"
 }
+ASIDE = re.compile("certificate|witness|conventions|sensitivities")  # tried when they are named
 # Constants of these modules are sizes and speeds: which of two equal products is the faster.
 MEASURED = re.compile("planning|engine/(?!ranges|scaling)")
 
@@ -183,10 +184,9 @@ def is_left_alone(node, room, function):
             return name in TEXT
         case ast.If(test=ast.Name(id="TYPE_CHECKING")):
             return True
-        case ast.Assign(value=ast.Call(func=ast.Name(id="TypeVar"))):
-            return True
-        case ast.Assign():
-            return bool(MEASURED.match(room)) and not function
+        case ast.Assign(value=value):
+            types = isinstance(value, ast.Call) and ast.unparse(value.func) == "TypeVar"
+            return types or (not function and bool(MEASURED.match(room)))
         case ast.keyword(arg=name):
             return name is not None and name in MEMORY
     return False
@@ -299,7 +299,7 @@ class NearestFirst:
     """Lets the tests that share words with the changed function run before the others."""
 
     def __init__(self, mutant):
-        self.words = set(re.findall("[a-z]{3,}", mutant.where.lower())) if mutant else set()
+        self.words = set(re.findall("[a-z]{3,}", getattr(mutant, "where", "").lower()))
 
     def pytest_collection_modifyitems(self, items):
         items.sort(key=lambda item: -sum(word in item.name.lower() for word in self.words))
@@ -383,14 +383,14 @@ def judge(taken):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("rooms", nargs="*", help="all of them if none is named")
+    parser.add_argument("rooms", nargs="*", default=[r for r in ROOMS if not ASIDE.match(r)])
     parser.add_argument("--percent", type=int, default=8, help="of every room")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     os.chdir(ROOT)
     sys.dont_write_bytecode = False  # every fork starts sooner
     start = time.monotonic()
-    made = {room: mutants(room) for room in arguments.rooms or ROOMS}
+    made = {room: mutants(room) for room in arguments.rooms}
     taken = {room: sampled(made[room], arguments.percent, arguments.seed) for room in made}
     total, tried = (sum(map(len, some.values())) for some in (made, taken))
     print(f"{total:,} mutants of {len(made)} rooms, {tried:,} of them tried", flush=True)
