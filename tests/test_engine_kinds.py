@@ -36,6 +36,35 @@ def test_diagonals_and_low_ranks_meet_in_every_order(widest):
                 assert_within(jacobian_at(trace.point(i), drawn), whole[i], bound[i])
 
 
+def test_a_chain_of_nothing_but_diagonals_is_a_diagonal():
+    """At a point and in batches large and small, exactly."""
+    ramp, scale = jb.Elementwise("hard_tanh"), jb.Scale([2.0, -1.0, 4.0])
+    for layers in (
+        [ramp],
+        [jb.Elementwise("relu"), ramp],
+        [scale, jb.Elementwise("square")],
+        [jb.Elementwise("relu"), scale, ramp, scale],
+    ):
+        net = jb.Network(layers, inputs=3)
+        for count in (1, 4, 4000):
+            X = (np.arange(3.0 * count).reshape(count, 3) % 11 - 4) / 8
+            J = jb.jacobian(net, X)
+            for i in {0, count // 2, count - 1}:
+                expected = jb.explicit.input_jacobian(jb.trace(net, X[i]))
+                assert_equal(J[i], expected)
+                assert_equal(jb.jacobian(net, X[i]), expected)
+                assert_equal(jb.value_and_jacobian(net, X[i])[1], expected)
+
+
+def test_one_entry_out_of_range_is_enough_for_a_closer_look():
+    """1e200 · 1e200 · 1e-300 in one corner, ordinary numbers in the other."""
+    layers = [np.diag([w, 1.0]) for w in (1e-300, 1e200, 1e200)]
+    net = jb.Network([jb.Dense(W, activation="tanh") for W in layers])
+    expected = np.diag([1e100, 1.0])
+    for J in (jb.jacobian(net, [0.0, 0.0]), *jb.jacobian(net, np.zeros((3, 2)))):
+        assert_within(J, expected, 1e-14 * expected)  # some roundings of each product
+
+
 # --- one product at a time ------------------------------------------------------------------------
 
 POINTS, K, R = 3, 4, 2  # points, the inner width, the rank
