@@ -5,6 +5,12 @@ not installed skip with their names; with ``--no-skips``, as on a machine that h
 is a failure.
 """
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores: BLAS gets one each
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")  # before NumPy is loaded
+
 import guard
 import numpy as np
 import pytest
