@@ -11,6 +11,7 @@ from zoo import points
 
 import jacobians as jb
 from jacobians.engine import compiling, jacobian_at, products
+from jacobians.maps.association import Operand
 from jacobians.rounding import chain_bound
 
 
@@ -63,6 +64,65 @@ def test_one_entry_out_of_range_is_enough_for_a_closer_look():
     expected = np.diag([1e100, 1.0])
     for J in (jb.jacobian(net, [0.0, 0.0]), *jb.jacobian(net, np.zeros((3, 2)))):
         assert_within(J, expected, 1e-14 * expected)  # some roundings of each product
+
+
+# --- what a plan knows of the factors -------------------------------------------------------------
+
+
+def described(net, **choice):
+    return [(factor.name, factor.operand) for factor in jb.plan(net, **choice).factors]
+
+
+class Doubling(jb.Layer):
+    """z = 2 a, of which the engine knows nothing but a rule."""
+
+    def output_width(self, inputs):
+        return inputs
+
+    def preactivation(self, a):
+        return 2 * a
+
+
+def test_factors_are_described_by_size_kind_rank_and_whether_points_share_them():
+    net = jb.Network(
+        [
+            jb.Scale([2.0, 3.0, 4.0]),
+            jb.Dense(np.ones((5, 3)), activation="tanh"),
+            jb.Elementwise("softmax"),
+            jb.Dense(np.ones((2, 5))),
+            Doubling(),
+        ]
+    )
+    above = [
+        ("W5", Operand(2, 2, "dense", stacked=True)),
+        ("W4", Operand(2, 5, "dense", stacked=False)),
+        ("D3", Operand(5, 5, "low rank", rank=2, stacked=True)),
+        ("D2", Operand(5, 5, "diagonal", stacked=True)),
+    ]
+    assert described(net) == [
+        *above,
+        ("W2", Operand(5, 3, "dense", stacked=False)),
+        ("W1", Operand(3, 3, "diagonal", stacked=False)),
+    ]
+    assert described(net, columns=[2, 0]) == [
+        *above,
+        ("W2", Operand(5, 2, "dense", stacked=False)),
+        ("W1", Operand(2, 2, "diagonal", stacked=False)),
+    ]
+    assert described(net, of=3, wrt=2, rows=[1]) == [("D3", Operand(1, 5, "dense", stacked=True))]
+    assert described(net, of=2, rows=[4]) == [
+        ("D2", Operand(1, 1, "diagonal", stacked=True)),
+        ("W2", Operand(1, 3, "dense", stacked=False)),
+        ("W1", Operand(3, 3, "diagonal", stacked=False)),
+    ]
+    assert described(net, of=1, rows=[1]) == [
+        ("W1", Operand(1, 1, "diagonal", stacked=False)),
+        ("E", Operand(1, 3, "dense", stacked=False)),
+    ]
+    assert described(net, of=1, columns=[1, 2]) == [
+        ("E", Operand(3, 2, "dense", stacked=False)),
+        ("W1", Operand(2, 2, "diagonal", stacked=False)),
+    ]
 
 
 # --- one product at a time ------------------------------------------------------------------------
