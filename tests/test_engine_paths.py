@@ -346,6 +346,17 @@ def test_a_pool_gives_every_array_to_one_user_at_a_time():
     assert not np.shares_memory(pool.take((5, 5)), c)
 
 
+def test_a_pool_takes_no_array_that_stands_where_one_of_its_own_stood():
+    """What is never given back is forgotten, and its place in memory goes to somebody else's."""
+    pool = Pool(np.dtype(np.float64))
+    where = id(pool.take((4,)).base)
+    others = [np.empty(4) for _ in range(100)]
+    assert where in {id(other) for other in others}  # Python uses the place again
+    for other in others:
+        pool.give(other[:2])
+    assert pool.nbytes == 0
+
+
 def test_an_activation_of_the_users_own_keeps_its_arrays():
     """It may return views or keep what it was given; nothing of that is written over."""
     seen = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import prod
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -16,13 +17,14 @@ WARM_BYTES = 2**16
 class Pool:
     """Arrays of one dtype that are taken, given back and taken again.
 
-    Every array is a view of a flat one; a taken array belongs to whoever took it.
+    Every array is a view of a flat one; a taken array belongs to whoever took it.  What is never
+    given back is forgotten with its last user, and its number in memory may then be another's.
     """
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self.dtype = dtype
         self._free: list[Array] = []
-        self._owned: set[int] = set()
+        self._owned: WeakValueDictionary[int, Array] = WeakValueDictionary()
 
     def take(self, shape: tuple[int, ...]) -> Array:
         """Return an array of that shape, its entries whatever they were."""
@@ -32,12 +34,13 @@ class Pool:
             flat = self._free.pop(min(enough, key=lambda k: self._free[k].size))
         else:
             flat = np.empty(size, self.dtype)
-            self._owned.add(id(flat))
+            self._owned[id(flat)] = flat
         return flat[:size].reshape(shape)
 
     def owns(self, array: Any) -> bool:
         """Tell whether an array came from here."""
-        return id(getattr(array, "base", None)) in self._owned
+        flat = getattr(array, "base", None)
+        return flat is not None and self._owned.get(id(flat)) is flat
 
     def give(self, array: Any) -> None:
         """Take an array back, if it came from here."""

@@ -9,6 +9,7 @@ to stay in range, and layers of users' own, go through ``linearization``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -139,31 +140,19 @@ class _Run:
 
 
 def _push(layers: tuple[_Layer, ...], x: Array, t: Array, pool: Pool | Fresh) -> Array:
-    a = x
+    found = _slopes(layers, x, pool)
     for layer in layers:
-        z = layer.way.preactivation(a, pool)
         pushed = layer.way.push(t, pool)
         if pushed is not t:
             pool.give(t)
-        if a is not z:
-            pool.give(a)
-        slopes = layer.slopes(z, pool)
+        slopes = next(found)  # as soon as the preactivation is known: no layer's are kept
         t = _times(slopes, pushed, False, pool)
         pool.give(slopes)
-        a = layer.way.activation(z, pool)
-    pool.give(a)
     return t
 
 
 def _pull(layers: tuple[_Layer, ...], x: Array, c: Array, pool: Pool | Fresh) -> Array:
-    a, kept = x, []
-    for layer in layers:
-        z = layer.way.preactivation(a, pool)
-        if a is not z:
-            pool.give(a)
-        kept.append(layer.slopes(z, pool))
-        a = layer.way.activation(z, pool)
-    pool.give(a)
+    kept = list(_slopes(layers, x, pool))
     for layer, slopes in zip(reversed(layers), reversed(kept), strict=True):
         delta = _times(slopes, c, True, pool)
         pool.give(slopes)
@@ -171,6 +160,25 @@ def _pull(layers: tuple[_Layer, ...], x: Array, c: Array, pool: Pool | Fresh) ->
         if c is not delta:
             pool.give(delta)
     return c
+
+
+def _slopes(layers: tuple[_Layer, ...], x: Array, pool: Pool | Fresh) -> Iterator[Any]:
+    """Yield the slopes of every layer, going no further with the values than slopes need them."""
+    needed = max((l for l, layer in enumerate(layers, 1) if not layer.straight), default=0)
+    a = x
+    for l, layer in enumerate(layers, 1):
+        if l > needed:
+            yield None
+            continue
+        z = layer.way.preactivation(a, pool)
+        if a is not z:
+            pool.give(a)
+        slopes = None if layer.straight else layer.slopes(z, pool)
+        if l < needed:
+            a = layer.way.activation(z, pool)
+        else:
+            pool.give(z)
+        yield slopes
 
 
 def _times(slopes: Any, v: Array, transposed: bool, pool: Pool | Fresh) -> Array:
@@ -196,13 +204,11 @@ class _Layer:
 
     def __init__(self, layer: Any, slabs: bool) -> None:
         self.way = Forward(layer, slabs)
-        self._sigma = layer.activation
-        entrywise = isinstance(self._sigma, Activation)
-        self._formula: Any = slope_formula(self._sigma) if entrywise else self._sigma.parts
+        sigma = layer.activation
+        self.straight = sigma == IDENTITY
+        self._formula: Any = slope_formula(sigma) if isinstance(sigma, Activation) else sigma.parts
 
     def slopes(self, z: Array, pool: Pool | Fresh) -> Any:
-        if self._sigma == IDENTITY:
-            return None
         into = {"out": pool.take(z.shape)} if self._formula in INTO_MEMORY else {}
         return self._formula(z, **into)
 

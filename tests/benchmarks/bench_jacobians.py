@@ -64,7 +64,7 @@ def require_agreement(found, dtype):
         assert gap < 1e3 * np.finfo(dtype).eps, f"{name} differs by {gap:.1e}"
 
 
-def race(found, rounds, seconds=0.15, pause=0.05):
+def race(found, rounds, seconds=0.15, pause=0.2):
     """Return the median time of each contestant, in milliseconds."""
     times = {name: [] for name in found}
     for _ in range(rounds):
@@ -153,8 +153,9 @@ def as_markdown(rows):
         cells = [
             f"{row[name]:.3g}" if name in row else "" for name in ("JAX", "PyTorch", "NeuralSens")
         ]
+        task = "" if row["task"] == "jacobian" else f"{row['task']} "
         lines.append(
-            f"| {row['line']} | {row['dtype']} | {row['ours']:.3g} | {' | '.join(cells)} "
+            f"| {task}{row['line']} | {row['dtype']} | {row['ours']:.3g} | {' | '.join(cells)} "
             f"| {row['ratio']:.2f} |"
         )
     return "\n".join(lines)
