@@ -19,7 +19,7 @@ import jacobians as jb
 from jacobians import strategies as jst
 from jacobians import witness
 from jacobians.rounding import chain_bound
-from jacobians.units import UnitGraph, gradients, walks
+from jacobians.units import UnitGraph, gradients, linearization, walks
 from jacobians.units.edges import LayerEdges, layer_edges
 
 EXACT = [
@@ -432,6 +432,17 @@ def test_paths_follow_edges_and_carry_their_product(case):
             along = [at.slopes[b] * case.A[b, a] for a, b in pairwise(places)]
             assert path.derivative == np.prod(along)
         assert len(set(at.paths(0, i))) == at.path_count(0, i)
+
+
+def test_as_many_paths_as_are_allowed_are_listed_and_one_more_is_not(monkeypatch):
+    """Five paths from x: through each of four units, and directly."""
+    edges = [("x", f"u{k}", 1.0) for k in range(4)] + [(f"u{k}", "y", 2.0) for k in range(4)]
+    at = UnitGraph.from_edges([*edges, ("x", "y", 3.0)], inputs=["x"]).linearize([1.0])
+    monkeypatch.setattr(linearization, "MOST_PATHS", 5)
+    assert len(at.paths("x", "y")) == at.path_count("x", "y") == 5
+    monkeypatch.setattr(linearization, "MOST_PATHS", 4)
+    with pytest.raises(ValueError, match="5 paths lead from x to y"):
+        at.paths("x", "y")
 
 
 def test_paths_are_counted_exactly_and_not_listed_when_there_are_too_many():
