@@ -385,6 +385,13 @@ def test_the_same_call_gives_the_same_bits():
         assert_equal(jb.jacobian(net, X, plan=plan), first)
 
 
+def test_a_result_whose_entries_share_a_place_is_refused():
+    net = jb.Network.random([3, 4, 2], seed=0)
+    shared = np.lib.stride_tricks.as_strided(np.zeros(3), (5, 2, 3), (0, 0, 8), writeable=True)
+    with pytest.raises(ValueError, match="out: several entries share one place"):
+        jb.jacobian(net, points(net, 5), out=shared)
+
+
 def test_threads_stop_together_at_the_first_failure():
     done = []
 

@@ -246,6 +246,8 @@ def _require_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], X: Arra
         )
     if not out.flags.writeable:
         raise ValueError("jacobian: out: is read-only.")
+    if any(step == 0 and n > 1 for n, step in zip(out.shape, out.strides, strict=True)):
+        raise ValueError("jacobian: out: several entries share one place; give each its own.")
     if np.may_share_memory(out, X):
         raise ValueError("jacobian: out: overlaps X; give it memory of its own.")
     return out
