@@ -594,6 +594,11 @@ TOO_LARGE = {  # call, size, what to use instead
     "duplication": (jb.Duplication(1000).to_dense, "3.64 TiB", "@ and .to_scipy() multiply"),
     "transposed": (jb.Elimination(1000).T.to_dense, "3.64 TiB", "@ and .to_scipy() multiply"),
     "partial product": (inner.to_dense, "1.07 GiB", "multiply_out in another order"),
+    "second partial product": (
+        jb.Product([np.ones((12_000, 1)), np.ones((1, 12_000)), np.ones((12_000, 1))]).to_dense,
+        "1.07 GiB",
+        "multiply_out in another order",
+    ),
     "part of a product": (
         jb.Product([np.ones((1, 12_000)), slopes]).to_dense,
         "1.07 GiB",

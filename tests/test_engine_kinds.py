@@ -11,7 +11,8 @@ from zoo import points
 
 import jacobians as jb
 from jacobians.engine import compiling, jacobian_at, products
-from jacobians.maps.association import Operand
+from jacobians.factors import factors_of, known_value
+from jacobians.maps.association import Operand, join
 from jacobians.rounding import chain_bound
 
 
@@ -81,6 +82,22 @@ class Doubling(jb.Layer):
 
     def preactivation(self, a):
         return 2 * a
+
+
+def test_the_cost_of_a_product_is_counted_for_one_point_unless_said():
+    """2 · 2 · 3 · 4 for two shared matrices, and a quarter of that for each of four points."""
+    left, right = Operand(2, 3, stacked=False), Operand(3, 4, stacked=False)
+    assert join(left, right)[1] == 48
+    assert join(left, right, 4)[1] == 12
+
+
+def test_what_all_points_share_has_the_dtype_of_the_network():
+    """Also the columns of the identity that end a choice among diagonals."""
+    net = jb.Network([jb.Scale([2.0, 3.0]), jb.Elementwise("tanh")]).astype(np.float32)
+    factors = factors_of(net, 2, 0, columns=np.array([1]))
+    known = {factor.name: known_value(net, factor) for factor in factors}
+    assert {name for name, value in known.items() if value is None} == {"D2"}
+    assert {value.dtype for value in known.values() if value is not None} == {np.dtype(np.float32)}
 
 
 def test_factors_are_described_by_size_kind_rank_and_whether_points_share_them():

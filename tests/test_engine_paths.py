@@ -458,6 +458,18 @@ def test_threads_are_those_that_the_user_gave_to_blas(monkeypatch, variables, th
     assert _thread_count() == threads
 
 
+def test_threads_are_the_processors_where_nobody_gave_any(monkeypatch):
+    """Those that the process may use, where the system says it; all of them elsewhere."""
+    from jacobians.planning import _thread_count
+
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    for count, threads in ((7, 7), (None, 1)):
+        monkeypatch.setattr("os.cpu_count", lambda count=count: count)
+        assert _thread_count() == threads
+
+
 def test_threads_are_taken_where_they_pay():
     small, large = (jb.Network.random([n, n, n, 1], seed=0) for n in (64, 512))
     assert jb.plan(small, 10_000, threads=2).threads == 2
