@@ -20,7 +20,7 @@ from zoo import NETWORKS, points
 
 import jacobians as jb
 from jacobians import strategies as jst
-from jacobians.engine import compiling, forward, jacobian_at, products, sweeps
+from jacobians.engine import compiling, forward, jacobian_at, memory, products, sweeps
 from jacobians.engine import jacobians as doors
 from jacobians.engine.compiling import compile_program
 from jacobians.engine.line import compile_line
@@ -355,6 +355,16 @@ def test_a_pool_takes_no_array_that_stands_where_one_of_its_own_stood():
     for other in others:
         pool.give(other[:2])
     assert pool.nbytes == 0
+
+
+def test_a_pool_is_lent_again_to_calls_of_its_dtype_alone(monkeypatch):
+    monkeypatch.setattr(memory, "_idle", [])
+    single, double = (memory.borrow(np.dtype(name)) for name in ("float32", "float64"))
+    single.give(single.take((9,)))
+    memory.bring_back(single)
+    assert memory.borrow(np.dtype(np.float64)) not in (single, double)
+    assert memory.borrow(np.dtype(np.float32)) is single
+    assert single.take((9,)).dtype == np.float32
 
 
 def test_an_activation_of_the_users_own_keeps_its_arrays():
