@@ -378,7 +378,8 @@ def test_an_activation_of_the_users_own_keeps_its_arrays():
     own = jb.Activation("own", reversed_twice, lambda z: np.ones_like(z))
     net = jb.Network([jb.Dense(np.eye(60), activation=own), jb.Dense(np.eye(60)[:2])])
     X = points(net, 500)
-    with patch.object(doors, "WARM_BYTES", 0):
+    # no pool from an earlier call, whose arrays would be taken first
+    with patch.object(doors, "WARM_BYTES", 0), patch.object(memory, "_idle", []):
         y, J = jb.value_and_jacobian(net, X)
     assert_equal(y, X[:, :2])
     assert_equal(J[17], np.eye(60)[:2])
