@@ -144,6 +144,17 @@ def test_tangents_that_leave_the_range_on_the_way_and_come_back():
     assert_equal(jb.jvp(net, [[0.0], [1.0]], [[1e100], [3.0]]).ravel(), [2e100, 6.0])
 
 
+@pytest.mark.parametrize("small", [0, 1])
+def test_a_vector_that_leaves_the_range_for_good_is_told_as_numpy_tells_it(small):
+    """Also where the other point's stays; here, as around every call of a test, flags raise."""
+    net = jb.Network([jb.Dense([[1e200]]), jb.Dense([[1e200]])])
+    V = np.ones((2, 1))
+    V[small] = 1e-300
+    for verb in (jb.jvp, jb.vjp):
+        with pytest.raises(FloatingPointError, match="overflow"):
+            verb(net, np.zeros((2, 1)), V)
+
+
 def test_values_that_leave_the_range_are_named():
     net = jb.Network([jb.Dense([[1000.0]], activation="exp"), jb.Dense([[1.0]])])
     for X in ([0.8], [[0.8]]):
