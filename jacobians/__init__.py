@@ -49,13 +49,13 @@ from jacobians._checks import (
     TooLargeError,
     dense_limit,
 )
+from jacobians._graph import Parallel, Residual
 from jacobians.activations import Activation, VectorActivation, activation
 from jacobians.certificate import Certificate, certify
 from jacobians.engine import jacobian, jvp, value_and_jacobian, vjp
 from jacobians.files import load, save
 from jacobians.gradients import Gradients
 from jacobians.importers import from_keras, from_onnx, from_sklearn, from_torch
-from jacobians._graph import Parallel, Residual
 from jacobians.layers import (
     Add,
     Concatenate,

@@ -170,4 +170,3 @@ def _input_nodes(
         edges.append((name, Gather(part), (0,)))
         numbers[name] = len(edges)
     return numbers, (int(starts[-1]),), parts
-

@@ -431,7 +431,9 @@ def _require_fit(
     arity = layer.arity
     if len(sources) != arity if arity is not None else len(sources) < 2:
         demand = "two or more inputs" if arity is None else f"{arity} input{'s' * (arity > 1)}"
-        raise ShapeError(f"Network: layer {name} ({layer}) takes {demand}, but reads {len(sources)}.")
+        raise ShapeError(
+            f"Network: layer {name} ({layer}) takes {demand}, but reads {len(sources)}."
+        )
     width = prod(shapes[0])
     per_row = len(shapes[0]) > 1 and shapes[0][-1] == layer.inputs
     if layer.inputs not in (None, width) and not per_row:

@@ -50,7 +50,11 @@ class Dense(Layer):
     trained: ClassVar[tuple[str, ...]] = ("W", "b")
 
     def __init__(
-        self, W: Any, b: Any = None, activation: str | AnyActivation | Along = IDENTITY, rows: int = 1
+        self,
+        W: Any,
+        b: Any = None,
+        activation: str | AnyActivation | Along = IDENTITY,
+        rows: int = 1,
     ) -> None:
         W = as_floats(W, "Dense: W")
         require_ndim(W, (2,), "Dense: W", "a matrix of shape (n_out, n_in)")

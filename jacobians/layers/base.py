@@ -110,5 +110,7 @@ def set_field(layer: Layer, name: str, value: Any) -> None:
 def last_axis(shape: Shape, width: int, layer: Layer) -> int:
     """Return how many rows of this width a value has along its last axis."""
     if shape[-1] != width:
-        raise ShapeError(f"{layer}: takes rows of {width} entries, but the value has shape {shape}.")
+        raise ShapeError(
+            f"{layer}: takes rows of {width} entries, but the value has shape {shape}."
+        )
     return prod(shape[:-1])

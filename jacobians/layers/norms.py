@@ -56,7 +56,9 @@ def _set_scale(layer: _Norm, scale: Any, epsilon: float, **more: Any) -> None:
     require_shape(scale[:1], (1,), f"{kind}: scale", "A row has at least one entry.")
     arrays = {"scale": scale}
     for name, value in more.items():
-        arrays[name] = np.zeros_like(scale) if value is None else as_floats(value, f"{kind}: {name}")
+        arrays[name] = (
+            np.zeros_like(scale) if value is None else as_floats(value, f"{kind}: {name}")
+        )
         require_shape(arrays[name], scale.shape, f"{kind}: {name}", "One per entry of scale.")
     set_arrays(layer, **arrays)
     set_field(layer, "epsilon", as_nonnegative(epsilon, f"{kind}: epsilon"))

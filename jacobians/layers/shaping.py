@@ -44,7 +44,9 @@ class Rearrangement(Layer):
         try:
             shape: Shape = self.rearrange(entries).shape
         except (ValueError, IndexError) as err:
-            raise ShapeError(f"{self}: does not fit a value of shape {shapes[0]} ({err}).") from None
+            raise ShapeError(
+                f"{self}: does not fit a value of shape {shapes[0]} ({err})."
+            ) from None
         if 0 in shape:
             raise ShapeError(f"{self}: nothing is left of a value of shape {shapes[0]}.")
         return shape

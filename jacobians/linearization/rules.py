@@ -122,7 +122,9 @@ def _(layer: RMSNorm, a: Array) -> LinearMap:
 
 def _over(scale: Array, size: Array) -> Array:
     """Return scale / size; at a row of zeros without an epsilon the derivative is a choice: 0."""
-    return np.divide(scale, size, out=np.zeros(size.shape[:-1] + scale.shape, size.dtype), where=size > 0)
+    return np.divide(
+        scale, size, out=np.zeros(size.shape[:-1] + scale.shape, size.dtype), where=size > 0
+    )
 
 
 def _row_by_row(d: Array, U: Array, V: Array, stacked: bool) -> LinearMap:

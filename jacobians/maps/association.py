@@ -25,7 +25,6 @@ import numpy as np
 from jacobians._checks import Array, underflow_is_rounding
 from jacobians.maps.base import LinearMap
 from jacobians.maps.elementary import Diagonal, Identity, Matrix
-from jacobians.maps.kronecker import Kronecker
 
 Order: TypeAlias = Any  # int | tuple[Order, Order]; mypy has no recursive aliases under this form
 

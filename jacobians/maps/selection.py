@@ -107,7 +107,7 @@ class Selection(_Rows):
                 "Selection: index: expected whole numbers of shape (m,) or (B, m), but got "
                 f"{index.dtype} of shape {index.shape}."
             )
-        if index.size and not (-1 <= index.min() and index.max() < n):
+        if index.size and not (index.min() >= -1 and index.max() < n):
             raise ShapeError(
                 f"Selection: index: expected numbers from 0 to {n - 1}, or -1 for a zero, "
                 f"but got {index.min()} to {index.max()}."
