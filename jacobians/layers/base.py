@@ -80,7 +80,7 @@ class Layer(Frozen, ABC):
 
     def astype(self: Self, dtype: np.dtype[Any]) -> Self:
         """Return the layer with its arrays in another dtype."""
-        if self.dtype in (None, dtype):
+        if self.dtype is None or self.dtype == dtype:
             return self
         kind = type(self).__name__
         return self.with_arrays(
