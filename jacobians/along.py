@@ -37,6 +37,8 @@ class Along:
     shape: tuple[int, ...]
     axis: int
 
+    flat = False
+    into_memory = ()
     kinks = ()
 
     def __post_init__(self) -> None:
@@ -54,6 +56,16 @@ class Along:
     def parameters(self) -> tuple[tuple[str, float], ...]:
         """The activation's parameters."""
         return self.activation.parameters
+
+    @property
+    def slope_bound(self) -> float:
+        """The activation's bound on the row sums of its derivative."""
+        return self.activation.slope_bound
+
+    @property
+    def value_bound(self) -> float:
+        """The activation's bound on its values."""
+        return self.activation.value_bound
 
     @property
     def index(self) -> Places:
