@@ -182,12 +182,12 @@ def factors_of(
                 name = "0"  # no path leads there
             label = f"{'DW'[k % 2]}{name}"
             factors += _opened(_describe(A, label, sources, lin, written_out))
+    if not factors and (rows is not None or columns is not None):
+        return (_identity_rows(rows, columns, net.widths[wrt], net.dtype),)
     if rows is not None:
         factors = _choose(factors, rows, "rows", net.dtype)
     if columns is not None:
         factors = _choose(factors[::-1], columns, "columns", net.dtype)[::-1]
-    if not factors and (rows is not None or columns is not None):
-        factors = [_identity_rows(rows, columns, net.widths[wrt], net.dtype)]
     return tuple(factors)
 
 

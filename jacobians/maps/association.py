@@ -104,6 +104,7 @@ _EACH = {"identity": 0, "diagonal": 1}
 def operand(A: LinearMap) -> Operand:
     """Describe a map to the cost model: it says itself what a column costs.
 
+    >>> from jacobians.maps import Kronecker
     >>> operand(Kronecker(np.ones((2, 3)), Identity(4)))
     Operand(rows=8, columns=12, kind='structured', stacked=False, own=48.0, written=None)
     """
