@@ -45,7 +45,7 @@ def _thread_count() -> int:
 THREADS = _thread_count()  # BLAS reads its settings once too, when it is loaded
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Plan:
     """How the Jacobians ``da^of/da^wrt`` of a network are computed; made by ``plan``.
 
@@ -83,6 +83,9 @@ class Plan:
     limits: Limits
     # what it compiles to, for each network that it was used for
     runners: WeakKeyDictionary[Network, dict[Any, Any]] = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"Plan: {self}"
 
     @property
     def shape(self) -> tuple[int, int]:

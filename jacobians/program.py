@@ -397,9 +397,7 @@ class _Compiler:
             node = self.constant(table, "matrix", P.rows, Q.columns)
             return self._step(Op.TABLE, d, node._replace(known=None), data=(P, Q))
         if P.kind == Q.kind == "stack" and d.flat and size >= self.limits.live:
-            out = self.emit(
-                Op.LIVE, (P.register, d.register, Q.register), (P.rows, 0, Q.columns)
-            )
+            out = self.emit(Op.LIVE, (P.register, d.register, Q.register), (P.rows, 0, Q.columns))
             return _Node(out, "stack", P.rows, Q.columns)
         return None
 
@@ -569,7 +567,6 @@ class _Compiler:
             value=self.value,
             tame=tame,
         )
-
 
     def _may_copy(self, step: Step) -> bool:
         one = any(getattr(self.registers[k], "ndim", 0) == 2 for k in step.args)
