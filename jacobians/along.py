@@ -63,13 +63,14 @@ class Along:
 
     def rows(self, z: Array) -> Array:
         """Return the rows of flat values (..., n), shape (..., count, length)."""
-        return z[..., self.index].reshape(*z.shape[:-1], -1, self.shape[self.axis])
+        length = self.shape[self.axis]
+        return z[..., self.index].reshape(*z.shape[:-1], z.shape[-1] // length, length)
 
     def __call__(self, z: Any) -> Array:
         """Return the activation of flat values (..., n), flat again."""
         rows = self.activation(self.rows(np.asarray(z)))
         result = np.empty(np.shape(z), rows.dtype)
-        result[..., self.index] = rows.reshape(*np.shape(z)[:-1], -1)
+        result[..., self.index] = rows.reshape(np.shape(z))
         return result
 
     def second_derivative(self, z: Any) -> Array:

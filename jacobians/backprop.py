@@ -174,7 +174,9 @@ def _(layer: Dense, delta: Array, a: Array) -> dict[str, Array]:
 
 def _rows(value: Array, rows: int, keep: bool = False) -> Array:
     """Give a flat value its rows, (..., rows, d); a single one only where asked for."""
-    return value.reshape(*value.shape[:-1], rows, -1) if rows > 1 or keep else value
+    if rows == 1 and not keep:
+        return value
+    return value.reshape(*value.shape[:-1], rows, value.shape[-1] // rows)
 
 
 def _pull(layer: Layer, delta: Array, values: tuple[Array, ...]) -> tuple[Array, ...]:

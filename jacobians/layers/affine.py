@@ -92,10 +92,10 @@ class Dense(Layer):
         """Return ``W a + b``, for every row of every point of a batch."""
         (a,) = values
         if self.rows > 1:
-            a = a.reshape(*a.shape[:-1], self.rows, -1)
+            a = a.reshape(*a.shape[:-1], self.rows, self.W.shape[1])
         z: Array = a @ self.W.T
         z += self.b  # in place: a second large array costs more than the sum
-        return z.reshape(*z.shape[:-2], -1) if self.rows > 1 else z
+        return z.reshape(*z.shape[:-2], self.rows * len(self.b)) if self.rows > 1 else z
 
     def __repr__(self) -> str:
         m, n = self.W.shape

@@ -186,9 +186,6 @@ class Scatter(LinearMap):
     def underflow(self) -> float:
         return 0.0
 
-    def _kind(self) -> str:
-        return f"{self.rows._kind()}ᵀ"
-
 
 def _is_injective(index: Places, n: int) -> bool:
     """Tell whether no entry is chosen twice by one matrix."""
