@@ -127,7 +127,7 @@ def _(layer: Rearrangement, delta: Array, a: Array) -> Array:
 
 
 @singledispatch
-def pull_back_activation(activation: AnyActivation | Along, z: Array, cotangent: Array) -> Array:
+def pull_back_activation(activation: AnyActivation, z: Array, cotangent: Array) -> Array:
     """Return the cotangent at ``z`` for the cotangent at ``a = sigma(z)``."""
     raise NotImplementedError(f"backprop: activation {activation} has no rule.")
 

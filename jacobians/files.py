@@ -205,7 +205,7 @@ def _describe(layer: Layer, l: int) -> tuple[dict[str, Any], dict[str, Array]]:
     return {"kind": kind.__name__, **settings}, arrays
 
 
-def _describe_activation(sigma: AnyActivation | Along, l: int) -> dict[str, Any]:
+def _describe_activation(sigma: AnyActivation, l: int) -> dict[str, Any]:
     if isinstance(sigma, Along):  # it is bound to its axis again when the network is built
         sigma = sigma.activation
     parameters = dict(sigma.parameters)
@@ -227,13 +227,13 @@ def _rebuild(description: Mapping[str, Any], l: int, arrays: dict[str, Array]) -
     kind = _KINDS.get(name) or _KINDS.get(name.capitalize()) if isinstance(name, str) else None
     if kind is None:
         raise ValueError(f"layer {l}: kind {name!r:.40} is not known")
-    named = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    named = {field.name for field in fields(kind)}
     if "activation" in settings:
         given = settings["activation"]
         settings["activation"] = activation(given["name"], **given["parameters"])
     for field in named & {member.partition(".")[2] for member in arrays if _owner(member) == l}:
         settings[field] = arrays.pop(f"{l}.{field}")
-    layer = kind(**{key: _as_tuple(value) for key, value in settings.items()})
+    layer: Layer = kind(**{key: _as_tuple(value) for key, value in settings.items()})
     for field in layer.arrays():
         if field not in settings:  # what has a default is in the file nevertheless
             raise KeyError(f"{l}.{field}")

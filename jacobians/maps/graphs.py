@@ -145,8 +145,7 @@ class Substitution(LinearMap):
         return met[-1]
 
     def reach(self) -> float:
-        forward, backward = self._restarted(), self.T._restarted()
-        return max(forward, backward)
+        return max(self._restarted(), self.transpose()._restarted())
 
     def _restarted(self) -> float:
         """Bound the row sums of all paths that end in a node, wherever they begin."""
