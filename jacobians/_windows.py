@@ -1,7 +1,7 @@
 """Windows: where a kernel or a pool stands over the grid of a value, and what it sees there.
 
-Along every axis, at position p, entry s of the window meets entry ``p stride - before + s dilation``
-of the grid, or padding outside of it.  With the patches that are seen side by side, one column for
+Along every axis, at position p, entry s of the window meets entry
+``p stride - before + s dilation`` of the grid, or padding outside of it.  With the patches that are seen side by side, one column for
 each position, a convolution is a matrix product; moving patches back adds up what overlaps.
 
 Values carry channels in front of the grid and columns behind it: (..., channels * grid, k).
@@ -23,8 +23,8 @@ from jacobians._checks import Array, Places, ShapeError, as_count
 Slices = tuple[slice, ...]
 
 # Patches repeat every entry as often as windows meet it, so they are made for some points at a
-# time: this many entries stay in the second-level cache.
-PIECE = 2**17
+# time: this many entries stay in the cache.
+PIECE = 2**18
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,10 @@ class Windows:
     def offsets(self) -> tuple[tuple[Slices, Slices], ...]:
         """For each entry of the window: the positions at which it meets the grid, and where."""
         return tuple(
-            tuple(zip(*(self._meets(axis, s) for axis, s in enumerate(entry)), strict=True))
+            (tuple(at for at, _ in axes), tuple(where for _, where in axes))
             for entry in product(*map(range, self.size))
-        )  # type: ignore[return-value]
+            for axes in [[self._meets(axis, s) for axis, s in enumerate(entry)]]
+        )
 
     def _meets(self, axis: int, s: int) -> tuple[slice, slice]:
         step, shift = self.stride[axis], s * self.dilation[axis] - self.padding[axis][0]
@@ -111,14 +112,11 @@ class Windows:
             seen[(..., s, *at, slice(None))] = values[inside]
         return seen
 
-    def add_up(self, patches: Array) -> Array:
-        """Add what came from one entry: the transpose of ``patches``."""
-        axes = len(self.grid)
-        *lead, k = patches.shape[: -2 - axes] + patches.shape[-1:]
-        total = np.zeros((*lead, *self.grid, k), patches.dtype)
+    def add_up(self, patches: Array, total: Array) -> None:
+        """Add to ``total``, (..., *grid, k), what came from each entry: ``patches`` transposed."""
         for s, (at, where) in enumerate(self.offsets):
-            total[(..., *where, slice(None))] += patches[(..., s, *at, slice(None))]
-        return total
+            part = total[(..., *where, slice(None))]
+            np.add(part, patches[(..., s, *at, slice(None))], out=part)
 
 
 def counts(value: Any, axes: int, where: str, at_least: int = 1) -> tuple[int, ...]:
@@ -186,13 +184,13 @@ def spread(kernel: Array, windows: Windows, groups: int, columns: Array) -> Arra
     Kt = np.swapaxes(kernel.reshape(groups, c_out // groups, -1), 1, 2)
     deltas = columns.reshape(-1, groups, c_out // groups, P, k)
     shape = (len(deltas), groups * c, *windows.grid, k)
-    result = np.empty(shape, np.result_type(kernel, columns))
+    result = np.zeros(shape, np.result_type(kernel, columns))
     for points, some in _pieces(len(deltas), k, kernel[0].size * groups * P):
         delta = deltas[points, ..., some]
         count, K = delta.shape[0], delta.shape[-1]
         seen = Kt @ delta.reshape(count, groups, c_out // groups, -1)
         seen = seen.reshape(count, groups * c, len(windows.offsets), *windows.positions, K)
-        result[points, ..., some] = windows.add_up(seen)
+        windows.add_up(seen, result[points, ..., some])
     return result.reshape(*lead, -1, k)
 
 

@@ -1,4 +1,4 @@
-"""Convolutions: one kernel at every position of a grid, cross-correlated, as everywhere in the field.
+"""Convolutions: one kernel at every position of a grid, cross-correlated as everywhere.
 
     z[o, p] = b[o] + sum over c, s of K[o, c, s] a[c, p stride - before + s dilation]
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
