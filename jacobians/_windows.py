@@ -1,8 +1,9 @@
 """Windows: where a kernel or a pool stands over the grid of a value, and what it sees there.
 
 Along every axis, at position p, entry s of the window meets entry
-``p stride - before + s dilation`` of the grid, or padding outside of it.  With the patches that are seen side by side, one column for
-each position, a convolution is a matrix product; moving patches back adds up what overlaps.
+``p stride - before + s dilation`` of the grid, or padding outside of it.  With the patches that are
+seen side by side, one column for each position, a convolution is a matrix product; its transpose
+moves the patches back and adds up what overlaps.
 
 Values carry channels in front of the grid and columns behind it: (..., channels * grid, k).
 """

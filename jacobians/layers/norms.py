@@ -1,7 +1,7 @@
 """LayerNorm and RMSNorm: every row of a value brought to unit size, then scaled.
 
-    LayerNorm   x̂ = (a - mean a) / s,   s = sqrt(mean (a - mean a)² + epsilon),   z = scale x̂ + shift
-    RMSNorm     x̂ = a / s,              s = sqrt(mean a² + epsilon),              z = scale x̂
+    LayerNorm   x̂ = (a - mean a) / s,  s = sqrt(mean (a - mean a)² + epsilon),  z = scale x̂ + shift
+    RMSNorm     x̂ = a / s,             s = sqrt(mean a² + epsilon),             z = scale x̂
 
 A row is the last axis.  Source: J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer normalization" (2016);
 B. Zhang, R. Sennrich, "Root mean square layer normalization" (2019).
@@ -23,6 +23,7 @@ class _Norm(Layer):
 
     scale: Array
     epsilon: float
+    formed = 8  # of x̂ x̂ᵀ / d, minus, over s, times scale
     trained: ClassVar[tuple[str, ...]] = ("scale",)
 
     def output_shape(self, *shapes: Shape) -> Shape:
@@ -32,7 +33,8 @@ class _Norm(Layer):
 
     def normalised(self, a: Array) -> tuple[Array, Array]:
         """Return ``x̂`` of shape (..., rows, d) and the sizes ``s``, (..., rows, 1)."""
-        rows = a.reshape(*a.shape[:-1], -1, len(self.scale))
+        d = len(self.scale)
+        rows = a.reshape(*a.shape[:-1], a.shape[-1] // d, d)
         rows = self._centred(rows)
         # the largest entry is taken out first: its square must not leave the range
         largest = np.maximum(np.abs(rows).max(axis=-1, keepdims=True), np.sqrt(self.epsilon))

@@ -27,6 +27,7 @@ shaping layers      selections
 from __future__ import annotations
 
 from functools import singledispatch
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -181,10 +182,7 @@ def _(layer: Concatenate, *values: Array) -> tuple[LinearMap, ...]:
     ends = np.cumsum([0, *(a.shape[-1] for a in values)])
     place = np.argsort(layer.order)  # of every entry of the inputs in the result
     n, dtype = int(ends[-1]), values[0].dtype
-    return tuple(
-        Selection(place[start:end], n, dtype).T
-        for start, end in zip(ends[:-1], ends[1:], strict=True)
-    )
+    return tuple(Selection(place[start:end], n, dtype).T for start, end in pairwise(ends))
 
 
 @layer_map.register(MatrixProduct)
@@ -220,7 +218,7 @@ def _per_head(left: Any, right: Any, heads: int) -> LinearMap:
 
 
 @singledispatch
-def activation_map(activation: AnyActivation | Along, z: Array) -> LinearMap:
+def activation_map(activation: AnyActivation, z: Array) -> LinearMap:
     """Return ``D = da/dz`` of an activation at the preactivation ``z``, (n,) or (B, n)."""
     raise NotImplementedError(f"linearize: activation {activation} has no derivative rule.")
 
@@ -239,7 +237,7 @@ def _(activation: VectorActivation, z: Array) -> LinearMap:
 
 @activation_map.register(Along)
 def _(activation: Along, z: Array) -> LinearMap:
-    rows = _row_by_row(*activation.activation.parts(activation.rows(z)), bool(z.ndim > 1))
+    rows = _row_by_row(*activation.parts(z), bool(z.ndim > 1))
     if activation.axis in (-1, len(activation.shape) - 1):
         return rows
     P = Selection(activation.index, prod(activation.shape), z.dtype)
@@ -272,7 +270,7 @@ def _(layer: Dense, a: Array) -> dict[str, LinearMap]:
     one = Identity(m, a.dtype)
     if layer.rows == 1:
         return {"W": Kronecker(A, one), "b": one}
-    return {"W": Kronecker(A, one), "b": Kronecker(np.ones((layer.rows, 1), a.dtype), one)}
+    return {"W": Kronecker(A, one), "b": Kronecker(Matrix(np.ones((layer.rows, 1), a.dtype)), one)}
 
 
 @parameter_maps.register(LayerNorm)
@@ -333,3 +331,17 @@ def _group_by_group(each: LinearMap, layer: Any, a: Array) -> LinearMap:
 def _for_channels(layer: Any, entries: int, a: Array) -> LinearMap:
     """Return the map of a bias that all entries of its channel share."""
     return Selection(np.repeat(np.arange(len(layer.b)), entries), len(layer.b), a.dtype)
+
+
+def is_nearer(rule: Any, layer: Layer, map_rule: Any = layer_map) -> bool:
+    """Tell whether ``rule`` stands at least as near to the layer's class as its map does.
+
+    A subclass that registers a map of its own must be obeyed by every method, also by those that
+    have a faster way for the class it comes from.
+    """
+    order = type(layer).__mro__
+    places = [
+        next((i for i, kind in enumerate(order) if kind in known.registry), len(order))
+        for known in (rule, map_rule)
+    ]
+    return places[0] <= places[1] and order[places[0]] is not object

@@ -26,7 +26,7 @@ class _Rows(LinearMap):
     """A matrix with at most a single one in every row: ``(S x)_i = x[index_i]``, or 0."""
 
     dtype: np.dtype[Any]
-    index: Places  # column of the one in each row, (m,) or (B, m); -1 for a row of zeros
+    index: Any  # column of the one in each row, (m,) or (B, m); -1 for a row of zeros
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -187,9 +187,6 @@ class Scatter(LinearMap):
     def underflow(self) -> float:
         return 0.0
 
-    def _kind(self) -> str:
-        return f"{self.rows._kind()}ᵀ"
-
 
 def _flat_points(columns: Array, A: LinearMap) -> tuple[Array, tuple[int, ...]]:
     """Put the rows of all points of a stack one after the other; return its leading axes too."""
@@ -234,7 +231,7 @@ class Commutation(_Fixed):
         return self.m * self.n, self.m * self.n
 
     @property
-    def index(self) -> Places:
+    def index(self) -> Places:  # type: ignore[override]
         return commutation_places(self.m, self.n)
 
     def transpose(self) -> Commutation:
@@ -266,7 +263,7 @@ class Duplication(_Fixed):
         return self.n**2, self.n * (self.n + 1) // 2
 
     @property
-    def index(self) -> Places:
+    def index(self) -> Places:  # type: ignore[override]
         return duplication_places(self.n)
 
 
@@ -292,5 +289,5 @@ class Elimination(_Fixed):
         return self.n * (self.n + 1) // 2, self.n**2
 
     @property
-    def index(self) -> Places:
+    def index(self) -> Places:  # type: ignore[override]
         return elimination_places(self.n)
