@@ -21,8 +21,6 @@ import numpy as np
 
 from jacobians._checks import Array, Places, ShapeError, as_count
 
-Slices = tuple[slice, ...]
-
 # Patches repeat every entry as often as windows meet it, so they are made for some points at a
 # time: this many entries stay in the cache.
 PIECE = 2**18
@@ -74,10 +72,13 @@ class Windows:
         return tuple((n + sum(pad) - d * (s - 1) - 1) // step + 1 for n, s, step, pad, d in axes)
 
     @cached_property
-    def offsets(self) -> tuple[tuple[Slices, Slices], ...]:
-        """For each entry of the window: the positions at which it meets the grid, and where."""
+    def offsets(self) -> tuple[tuple[Any, Any], ...]:
+        """For each entry of the window: the positions at which it meets the grid, and where there.
+
+        Both are indices into the last axes of an array.
+        """
         return tuple(
-            (tuple(at for at, _ in axes), tuple(where for _, where in axes))
+            ((..., *(at for at, _ in axes)), (..., *(where for _, where in axes)))
             for entry in product(*map(range, self.size))
             for axes in [[self._meets(axis, s) for axis, s in enumerate(entry)]]
         )
@@ -105,19 +106,20 @@ class Windows:
     def patches(self, values: Array) -> Array:
         """Return what every window sees: from (..., *grid, k) to (..., entries, *positions, k)."""
         *lead, k = values.shape[: -1 - len(self.grid)] + values.shape[-1:]
-        padded = any(any(pad) for pad in self.padding)
+        padded = any(any(pair) for pair in self.padding)
         make = np.zeros if padded else np.empty
         seen = make((*lead, len(self.offsets), *self.positions, k), values.dtype)
-        for s, (at, where) in enumerate(self.offsets):
-            inside = (..., *where, slice(None))
-            seen[(..., s, *at, slice(None))] = values[inside]
+        for entry, (at, where) in zip(self._by_entry(seen), self.offsets, strict=True):
+            entry[(*at, slice(None))] = values[(*where, slice(None))]
         return seen
 
     def add_up(self, patches: Array, total: Array) -> None:
         """Add to ``total``, (..., *grid, k), what came from each entry: ``patches`` transposed."""
-        for s, (at, where) in enumerate(self.offsets):
-            part = total[(..., *where, slice(None))]
-            np.add(part, patches[(..., s, *at, slice(None))], out=part)
+        for entry, (at, where) in zip(self._by_entry(patches), self.offsets, strict=True):
+            total[(*where, slice(None))] += entry[(*at, slice(None))]
+
+    def _by_entry(self, patches: Array) -> Array:
+        return np.moveaxis(patches, -2 - len(self.grid), 0)
 
 
 def counts(value: Any, axes: int, where: str, at_least: int = 1) -> tuple[int, ...]:

@@ -167,7 +167,7 @@ class Convolution(_Convolving):
         return self.groups * self.K.shape[1], len(self.K)
 
     @cached_property
-    def windows(self) -> Windows:  # type: ignore[override]
+    def windows(self) -> Windows:
         """Where the kernel stands over what goes in."""
         return Windows(self.grid, self.K.shape[2:], self.stride, self.padding, self.dilation)
 
@@ -236,7 +236,7 @@ class TransposedConvolution(_Convolving):
         return self.windows.grid
 
     @cached_property
-    def windows(self) -> Windows:  # type: ignore[override]
+    def windows(self) -> Windows:
         """Where the kernel stands over what comes out; the positions are what goes in."""
         size, axes = self.K.shape[2:], range(self.K.ndim - 2)
         finer = tuple(

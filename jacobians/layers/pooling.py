@@ -96,7 +96,7 @@ class MaxPool(_Pool):
         lead = images.shape[: images.ndim - len(self.shape) + 1]
         best = np.full((*lead, *self.windows.positions), -np.inf, images.dtype)
         for at, where in self.windows.offsets:
-            np.maximum(best[(..., *at)], images[(..., *where)], out=best[(..., *at)])
+            np.maximum(best[at], images[where], out=best[at])
         return best
 
     def chosen(self, a: Array) -> Places:
@@ -111,8 +111,8 @@ class MaxPool(_Pool):
         places = np.arange(prod(self.shape)).reshape(self.shape)
         chosen = np.empty(largest.shape, np.intp)
         for at, where in reversed(self.windows.offsets):  # the first one is written last
-            same = images[(..., *where)] == largest[(..., *at)]
-            np.copyto(chosen[(..., *at)], places[(..., *where)], where=same)
+            same = images[where] == largest[at]
+            np.copyto(chosen[at], places[where], where=same)
         return chosen.reshape(*a.shape[:-1], -1)
 
     def kink_distance(self, *values: Array, live: tuple[Any, ...]) -> Array:
@@ -123,11 +123,10 @@ class MaxPool(_Pool):
         shape = (*lead, *self.windows.positions)
         first, second, moving = (np.full(shape, -np.inf, images.dtype) for _ in range(3))
         for at, where in self.windows.offsets:
-            entry, inside = images[(..., *where)], (..., *at)
-            second[inside] = np.maximum(second[inside], np.minimum(first[inside], entry))
-            first[inside] = np.maximum(first[inside], entry)
-            held = np.where(alive[(..., *where)], entry, -np.inf)
-            moving[inside] = np.maximum(moving[inside], held)
+            entry = images[where]
+            second[at] = np.maximum(second[at], np.minimum(first[at], entry))
+            first[at] = np.maximum(first[at], entry)
+            moving[at] = np.maximum(moving[at], np.where(alive[where], entry, -np.inf))
         # two entries that do not move stay where they are, whichever is chosen
         distance: Array = first - np.minimum(second, moving)
         return distance.reshape(*values[0].shape[:-1], -1)
@@ -166,5 +165,5 @@ class AveragePool(_Pool):
         lead = images.shape[: images.ndim - len(self.shape) + 1]
         total = np.zeros((*lead, *self.windows.positions), images.dtype)
         for at, where in self.windows.offsets:
-            total[(..., *at)] += images[(..., *where)]
+            total[at] += images[where]
         return total.reshape(*values[0].shape[:-1], -1) * self.weights(images.dtype)

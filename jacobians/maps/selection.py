@@ -38,7 +38,7 @@ class _Rows(LinearMap):
         if (self.flat < 0).any():
             gathered[..., self.flat < 0, :] = 0
         gathered = gathered.astype(np.result_type(self.dtype, columns.dtype), copy=False)
-        return gathered.reshape(*lead, self.shape[0], columns.shape[-1])
+        return np.reshape(gathered, (*lead, self.shape[0], columns.shape[-1]))
 
     @cached_property
     def flat(self) -> Places:
@@ -71,7 +71,7 @@ class _Rows(LinearMap):
         return 0.0
 
     @cached_property
-    def monomial(self) -> bool:  # type: ignore[override]
+    def monomial(self) -> bool:
         chosen = self.flat[self.flat >= 0]
         return not chosen.size or int(np.bincount(chosen).max()) <= 1
 
@@ -162,7 +162,7 @@ class Scatter(LinearMap):
         outer = columns.shape[:-2]
         rows = np.moveaxis(columns, -2, 0).reshape(len(flat), -1)
         summed = Selection(flat, size, self.dtype)._sparse().T.tocsr() @ rows
-        return np.moveaxis(summed.reshape(size, *outer, k), 0, -2).reshape(*lead, n, k)
+        return np.reshape(np.moveaxis(summed.reshape(size, *outer, k), 0, -2), (*lead, n, k))
 
     def transpose(self) -> LinearMap:
         return self.rows
@@ -190,7 +190,7 @@ class Scatter(LinearMap):
 
 def _flat_points(columns: Array, A: LinearMap) -> tuple[Array, tuple[int, ...]]:
     """Put the rows of all points of a stack one after the other; return its leading axes too."""
-    lead = np.broadcast_shapes(columns.shape[:-2], A.batch)
+    lead: tuple[int, ...] = np.broadcast_shapes(columns.shape[:-2], A.batch)
     if not A.batch:
         return columns, lead
     columns = np.broadcast_to(columns, (*lead, *columns.shape[-2:]))
@@ -231,7 +231,7 @@ class Commutation(_Fixed):
         return self.m * self.n, self.m * self.n
 
     @property
-    def index(self) -> Places:  # type: ignore[override]
+    def index(self) -> Places:
         return commutation_places(self.m, self.n)
 
     def transpose(self) -> Commutation:
@@ -263,7 +263,7 @@ class Duplication(_Fixed):
         return self.n**2, self.n * (self.n + 1) // 2
 
     @property
-    def index(self) -> Places:  # type: ignore[override]
+    def index(self) -> Places:
         return duplication_places(self.n)
 
 
@@ -289,5 +289,5 @@ class Elimination(_Fixed):
         return self.n * (self.n + 1) // 2, self.n**2
 
     @property
-    def index(self) -> Places:  # type: ignore[override]
+    def index(self) -> Places:
         return elimination_places(self.n)
