@@ -30,7 +30,8 @@ class _Rows(LinearMap):
 
     @property
     def batch(self) -> tuple[int, ...]:
-        return self.index.shape[:-1]
+        batch: tuple[int, ...] = self.index.shape[:-1]
+        return batch
 
     def apply(self, columns: Array) -> Array:
         columns, lead = _flat_points(columns, self)
