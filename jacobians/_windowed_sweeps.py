@@ -10,6 +10,8 @@ Nothing here makes patches, as the structured map does.
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from jacobians._checks import Array
@@ -93,4 +95,4 @@ def _times(K: Array, value: Array) -> Array:
 
 
 def _flat(value: Array) -> Array:
-    return value.reshape(*value.shape[:3], -1)
+    return value.reshape(*value.shape[:3], prod(value.shape[3:]))

@@ -194,7 +194,7 @@ def spread(kernel: Array, windows: Windows, groups: int, columns: Array) -> Arra
         seen = Kt @ delta.reshape(count, groups, c_out // groups, -1)
         seen = seen.reshape(count, groups * c, len(windows.offsets), *windows.positions, K)
         windows.add_up(seen, result[points, ..., some])
-    return result.reshape(*lead, -1, k)
+    return result.reshape(*lead, groups * c * prod(windows.grid), k)
 
 
 def _pieces(points: int, columns: int, entries: int) -> Iterator[tuple[slice, slice]]:

@@ -76,7 +76,8 @@ class _Convolving(Layer):
 
     def _shifted(self, z: Array) -> Array:
         """Add the bias of every channel, in place."""
-        z.reshape(*z.shape[:-1], len(self.b), -1)[...] += self.b[:, None]
+        by_channel = z.reshape(*z.shape[:-1], len(self.b), z.shape[-1] // len(self.b))
+        by_channel += self.b[:, None]
         return z
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jacobians._checks import Array, Places, ShapeError
+from jacobians._checks import Array, Numbers, Places, ShapeError
 from jacobians._windows import Windows
 from jacobians.layers.base import Layer, Shape
 
@@ -57,6 +57,10 @@ class _Pool(Layer):
         """Return flat values (..., n) with their axes, (..., c, *grid)."""
         return a.reshape(*a.shape[:-1], *self.shape)
 
+    def _flat(self, pooled: Numbers) -> Any:
+        lead = pooled.shape[: pooled.ndim - len(self.shape)]
+        return pooled.reshape(*lead, prod(pooled.shape[len(lead) :]))
+
     def __repr__(self) -> str:
         size = "x".join(map(str, self.size)) if isinstance(self.size, tuple) else self.size
         return f"{type(self).__name__} {size}"
@@ -90,7 +94,8 @@ class MaxPool(_Pool):
 
     def preactivation(self, *values: Array) -> Array:
         """Return the largest entries."""
-        return self._largest(self.images(values[0])).reshape(*values[0].shape[:-1], -1)
+        z: Array = self._flat(self._largest(self.images(values[0])))
+        return z
 
     def _largest(self, images: Array) -> Array:
         lead = images.shape[: images.ndim - len(self.shape) + 1]
@@ -113,7 +118,8 @@ class MaxPool(_Pool):
         for at, where in reversed(self.windows.offsets):  # the first one is written last
             same = images[where] == largest[at]
             np.copyto(chosen[at], places[where], where=same)
-        return chosen.reshape(*a.shape[:-1], -1)
+        flat: Places = self._flat(chosen)
+        return flat
 
     def kink_distance(self, *values: Array, live: tuple[Any, ...]) -> Array:
         """Return how much larger the largest entry is than any that could take its place."""
@@ -128,8 +134,8 @@ class MaxPool(_Pool):
             first[at] = np.maximum(first[at], entry)
             moving[at] = np.maximum(moving[at], np.where(alive[where], entry, -np.inf))
         # two entries that do not move stay where they are, whichever is chosen
-        distance: Array = first - np.minimum(second, moving)
-        return distance.reshape(*values[0].shape[:-1], -1)
+        distance: Array = self._flat(first - np.minimum(second, moving))
+        return distance
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -166,4 +172,5 @@ class AveragePool(_Pool):
         total = np.zeros((*lead, *self.windows.positions), images.dtype)
         for at, where in self.windows.offsets:
             total[at] += images[where]
-        return total.reshape(*values[0].shape[:-1], -1) * self.weights(images.dtype)
+        means: Array = self._flat(total) * self.weights(images.dtype)
+        return means

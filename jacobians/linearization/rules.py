@@ -294,7 +294,7 @@ def _(layer: Convolution, a: Array) -> dict[str, LinearMap]:
     groups, windows = layer.groups, layer.windows
     rows, positions = len(layer.K) // groups, prod(windows.positions)
     values = a.reshape(*a.shape[:-1], groups, layer.K.shape[1], *layer.grid, 1)
-    P = windows.patches(values).reshape(*a.shape[:-1], groups, -1, positions)
+    P = windows.patches(values).reshape(*a.shape[:-1], groups, layer.K[0].size, positions)
     by_group = Kronecker(_each(P, groups).T, Identity(rows, a.dtype))
     K = Product([Commutation(rows, positions, a.dtype), by_group])
     return {"K": _group_by_group(K, layer, a), "b": _for_channels(layer, positions, a)}
@@ -304,7 +304,8 @@ def _(layer: Convolution, a: Array) -> dict[str, LinearMap]:
 def _(layer: TransposedConvolution, a: Array) -> dict[str, LinearMap]:
     # the patches Kᵀ A are added up at their places: dvec (Kᵀ A)ᵀ = (I ⊗ Aᵀ) dvec K
     groups, index, size = layer.groups, layer.windows.index, prod(layer.windows.grid)
-    A = a.reshape(*a.shape[:-1], groups, len(layer.K) // groups, -1)
+    positions = prod(layer.windows.positions)
+    A = a.reshape(*a.shape[:-1], groups, len(layer.K) // groups, positions)
     K = Kronecker(Identity(layer.K[0].size, a.dtype), _each(A, groups).T)
     channel = np.arange(len(layer.b))[:, None, None] * size
     places = np.where(index >= 0, index + channel, -1).ravel()

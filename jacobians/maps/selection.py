@@ -44,7 +44,7 @@ class _Rows(LinearMap):
     @cached_property
     def flat(self) -> Places:
         """The index of all points at once, into their entries one after the other."""
-        flat = self.index
+        flat: Places = self.index
         if flat.ndim > 1:
             first = np.arange(len(flat))[:, None] * self.shape[1]
             flat = np.where(flat < 0, -1, flat + first).ravel()
@@ -195,7 +195,8 @@ def _flat_points(columns: Array, A: LinearMap) -> tuple[Array, tuple[int, ...]]:
     if not A.batch:
         return columns, lead
     columns = np.broadcast_to(columns, (*lead, *columns.shape[-2:]))
-    return columns.reshape(*lead[:-1], -1, columns.shape[-1]), lead
+    *outer, points = lead
+    return columns.reshape(*outer, points * columns.shape[-2], columns.shape[-1]), lead
 
 
 class _Fixed(_Rows):
