@@ -396,7 +396,6 @@ NETWORKS = {
     "attention with heads": attention(4, 6, 2),
     "shaping": _shaping(),
     "convolutions and pools": _convolutions(),
-    "convolutions and pools, float32": _convolutions().astype(np.float32),
     "convolutions along one axis and three": _one_axis_and_three(),
 }
 
