@@ -55,7 +55,7 @@ FAMILIES = {  # inside a family folder each file may import only those before it
         *["exact_sums", "bootstrap", "histograms", "tally", "measures", "subspace"],
         *["statistics", "exports", "pictures", "page", "record", "streaming", "error_bars"],
     ],
-    "plotting": ["style", "matrices", "statistics", "lines"],
+    "plotting": ["style", "matrices", "structures", "statistics", "lines"],
     "importers": [
         *["_assembly", "_state_dicts", "scikit_learn", "pytorch", "keras", "safetensors_files"],
         *["onnx_tensors", "onnx_nodes", "onnx_shapes", "onnx_operators"],
