@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jacobians import reports
-from jacobians._checks import ShapeError, as_count
+from jacobians._checks import ShapeError, as_count, underflow_is_rounding
 from jacobians.certificate import Certificate
 from jacobians.network import Network
 from jacobians.sensitivities.exports import derivatives, to_dataframe, to_json
@@ -30,6 +30,7 @@ class Sensitivity(Statistics):
     more.  Inputs are ranked by ``importance`` everywhere.
     """
 
+    @underflow_is_rounding
     def merge(self, other: Sensitivity) -> Sensitivity:
         """Return the record of the points of both, which must be the same question.
 

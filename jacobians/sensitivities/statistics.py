@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jacobians._checks import Array, Places, as_floats, require_shape
+from jacobians._checks import Array, Places, as_floats, require_shape, underflow_is_rounding
 from jacobians.network import Network
 from jacobians.sensitivities.accumulators import Sample, singular_values
 from jacobians.sensitivities.groups import as_confidence, squared_error, student_interval
@@ -233,6 +233,7 @@ class Statistics:
 
     # --- by name, with intervals ------------------------------------------------------------------
 
+    @underflow_is_rounding
     def statistic(self, name: str) -> Array:
         """Return a statistic by its name in ``jacobians.sensitivities.measures``, shape (m, n).
 
@@ -248,6 +249,7 @@ class Statistics:
             raise ValueError(f"statistic: expected one of {known}, but got {name!r:.80}.")
         return self._once(name, lambda: self._measured(name)[0]).copy()
 
+    @underflow_is_rounding
     def interval(self, name: str, confidence: float = 0.95) -> tuple[Array, Array]:
         """Return the ends of a confidence interval: how far off for being a sample of points.
 
@@ -307,8 +309,7 @@ class Statistics:
     def _measured(
         self, name: str, left_out: Places | None = None, outputs: slice = slice(None)
     ) -> Array:
-        with np.errstate(under="ignore"):  # squares of what is tiny count as 0
-            return STATISTICS[name](Measures(self.kept, self.shape, left_out, outputs))
+        return STATISTICS[name](Measures(self.kept, self.shape, left_out, outputs))
 
     def _once(self, key: Any, compute: Any) -> Any:
         if key not in self._found:

@@ -37,7 +37,7 @@ from jacobians.sensitivities.record import Sensitivity, as_names
 GROUPS, FEWEST = 64, 10  # of points; fewer where the sums per group would take more than
 GROUPS_BYTES, STATE_BYTES = 2**26, 2**30  # the first of these, and a refusal beyond the second
 SUBSPACE_INPUTS = 256  # up to which JᵀJ is cheap
-WINDOW, WINDOW_ENTRIES = 2**18, 2**21  # points, and numbers, that are sorted at a time
+WINDOW = 2**18  # points, at most, that are sorted at a time
 LINE_SECONDS = 5.0  # between two lines of progress
 
 Show: TypeAlias = Callable[[int], Any]
@@ -135,7 +135,7 @@ def sensitivity(
         kept = accumulators(
             m, n, net.widths[0], groups, subspace=subspace, spectra=singular_values
         )
-        pieces = _pieces(net, _windows(_batches(net, X, ids)), groups, selection, budget)
+        pieces = _pieces(net, _windows(_batches(net, X, ids), budget), groups, selection, budget)
         with np.errstate(under="ignore"):  # what is below 1e-308 counts as 0
             for piece in pieces:
                 add(kept, piece)
@@ -261,11 +261,13 @@ def _numbers(ids: Any, count: int) -> Keys:
     return found.astype(np.int64).view(np.uint64)
 
 
-def _windows(batches: Iterable[tuple[Array, Keys]]) -> Iterator[tuple[Array, Keys]]:
-    """Cut large batches and collect small ones."""
+def _windows(
+    batches: Iterable[tuple[Array, Keys]], budget: int
+) -> Iterator[tuple[Array, Keys]]:
+    """Cut large batches and collect small ones; points, and points in order, take the budget."""
     waiting: list[tuple[Array, Keys]] = []
     for points, keys in batches:
-        size = max(1, min(WINDOW, WINDOW_ENTRIES // points.shape[1]))
+        size = max(1, min(WINDOW, budget // (32 * points.shape[1])))
         for start in range(0, len(points), size):
             part = slice(start, start + size)
             waiting.append((points[part], keys[part]))
