@@ -8,14 +8,9 @@ import tracemalloc
 import numpy as np
 import pytest
 from claims import assert_equal, assert_within
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from zoo import NETWORKS, points
 
 import jacobians as jb
-from jacobians import strategies as jst
-from jacobians.sensitivities.groups import keys_of
-from jacobians.sensitivities.measures import STATISTICS, above, ranks
 
 SOME = ["tanh hidden", "softmax output", "float32", "bottleneck", "one of everything"]
 
@@ -239,6 +234,84 @@ def test_names_ranks_and_plain_numbers():
         "rank": 1.0,
     }
     assert repr(report) == "Sensitivity of 1 output to 3 inputs over 3 points"
+
+
+def test_importance_ranks_everywhere_and_raw_derivatives_do_not():
+    """Of y = a + 1000 b with sd(b) = 1e-4 sd(a), a matters ten times as much as b."""
+    net = jb.Network([jb.Dense([[1.0, 1000.0]])], input_names=["a", "b"])
+    X = np.random.default_rng(0).normal(size=(500, 2)) * [1.0, 1e-4]
+    record = jb.sensitivity(net, X)
+    assert_equal(record.rank, [[1, 2]])
+    assert_equal(record.order, [[0, 1]])
+    assert_equal(record.statistic("rank"), [[1.0, 2.0]])
+    assert [name for name, *_ in record.most_influential(0)] == ["a", "b"]
+    lines = str(record).splitlines()
+    assert [line.split()[0] for line in lines[6:8]] == ["a", "b"]
+    assert lines[1] == "Inputs by importance = sqrt(E[(dy/dx)^2]) sd(x)/sd(y)"
+    assert record.to_dict()["y1"]["a"]["rank"] == 1
+    assert "importance" in record.basis
+
+
+def test_where_nothing_varies_raw_derivatives_rank_and_it_is_said():
+    record = jb.sensitivity(jb.Network([jb.Dense([[1.0, -5.0]])]), [[1.0, 1.0]])
+    assert_equal(record.order, [[1, 0]])
+    assert np.isnan(record.importance).all()
+    assert record.basis == "root mean square of dy/dx, since the data do not vary"
+    assert "Inputs by root mean square of dy/dx" in str(record)
+
+
+def test_directions_are_words():
+    """Of y = x1² + x2² - x3², where x1 changes its sign."""
+    squares = jb.Dense(np.eye(4), activation="square")
+    net = jb.Network([squares, jb.Dense([[1.0, 1.0, -1.0, 0.0]])])
+    record = jb.sensitivity(net, [[-1.0, 1, 1, 1], [2.0, 2, 1, 1], [3.0, 3, 4, 5]])
+    words = [record.direction(0, j) for j in range(4)]
+    assert words == ["mostly rises", "rises", "falls", "no effect"]
+
+
+def test_correlated_inputs_are_named():
+    """x2 is x1 and a tenth of noise, x3 is minus x1 and a little, x4 is its own."""
+    rng = np.random.default_rng(0)
+    x, noise = rng.normal(size=(2, 400, 4))
+    X = np.stack([x[:, 0], x[:, 0] + 0.1 * noise[:, 0], -x[:, 0] + 0.5 * noise[:, 1], x[:, 1]], 1)
+    net = jb.Network.random([4, 2], seed=0)
+    record = jb.sensitivity(net, X + 1e6)
+    pairs = record.correlated()
+    r = np.corrcoef(X.T)
+    assert {pair[:2] for pair in pairs} == {("x1", "x2"), ("x1", "x3"), ("x2", "x3")}
+    sizes = [abs(value) for *_, value in pairs]
+    assert sizes == sorted(sizes, reverse=True)
+    for one, other, value in pairs:
+        assert_within(value, r[int(one[1]) - 1, int(other[1]) - 1], 1e-8)
+    assert "x1 and x2 (r = +0.99)" in str(record)
+    assert "opposite slopes" in str(record)
+    merged = jb.sensitivity(net, X[:150] + 1e6).merge(jb.sensitivity(net, X[150:] + 1e6))
+    assert_within(
+        [p[2] for p in merged.correlated(0.5)], [p[2] for p in record.correlated(0.5)], 1e-8
+    )
+    assert jb.sensitivity(net, X, subspace=False).correlated() == []
+    constant = jb.sensitivity(net, np.ones((5, 4)))
+    assert constant.correlated() == []
+
+
+def test_a_table_of_one_output_has_units_intervals_and_signs_in_front():
+    lines = named().table("out", confidence=0.9).splitlines()
+    assert lines[0].split("  ") != []
+    assert "90 % interval" in lines[0]
+    assert lines[2].split() == [
+        *["b", "0.693", "falls", "-5", "-5", "to", "-5", "kW", "/", "(m/s)"]
+    ]
+    with pytest.raises(ValueError, match="table: output: expected one of out, but got 'in'"):
+        named().table("in")
+
+
+def test_many_outputs_take_a_line_each():
+    net = jb.Network([jb.Dense(np.vander([1.0, -2.0, 3.0, -4.0, 5.0], 2))])
+    lines = str(jb.sensitivity(net, np.eye(2))).splitlines()
+    assert lines[3].split() == ["output", "1st", "2nd"]
+    assert lines[6].split() == ["y2", "-x1", "0.67", "+x2", "0.33"]
+    assert "x1" in lines[5]
+    assert str(jb.sensitivity(net, np.eye(2))).isascii()
 
 
 def test_units_of_a_derivative_are_a_quotient():

@@ -31,7 +31,9 @@ def assert_agree(one, other, eps=np.finfo(float).eps):
     for name in ("mean", "mean_absolute", "root_mean_square", "minimum", "maximum"):
         assert_within(getattr(one, name), getattr(other, name), allowed * size)
     assert_within(one.std**2, other.std**2, allowed * size**2)
-    assert_within(one.statistic("effect"), other.statistic("effect"), allowed * size * one.input_std)
+    assert_within(
+        one.statistic("effect"), other.statistic("effect"), allowed * size * one.input_std
+    )
     assert_equal(one.sample.keys, other.sample.keys)
     assert_equal(one.sample.points, other.sample.points)
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from jacobians._checks import Array, NotFiniteError, Places
+from jacobians._checks import Array, NotFiniteError
 from jacobians.sensitivities.groups import GroupSums, Keys, Runs
 
 ENTRIES = 2**16  # of the Jacobians of a block
@@ -195,7 +195,11 @@ class Range:
 
     def add(self, piece: Piece) -> None:
         """Take some points in."""
-        values, low, high = getattr(piece, self.of), self.low[piece.columns], self.high[piece.columns]
+        values, low, high = (
+            getattr(piece, self.of),
+            self.low[piece.columns],
+            self.high[piece.columns],
+        )
         least, most = _reduced(np.minimum, values), _reduced(np.maximum, values)
         if max(-least.min(), most.max()) > LARGEST:
             what = "a derivative" if self.of == "entries" else "an input or output"

@@ -13,7 +13,13 @@ import numpy as np
 from jacobians._checks import Array, missing_extra
 from jacobians.sensitivities.measures import STATISTICS
 
-INTERVALS = ("mean", "mean_absolute", "root_mean_square", "std", "importance")  # shown with their intervals
+INTERVALS = (
+    "mean",
+    "mean_absolute",
+    "root_mean_square",
+    "std",
+    "importance",
+)  # shown with their intervals
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 
 

@@ -65,7 +65,9 @@ class Runs:
     @cached_property
     def spans(self) -> list[tuple[int, int, int]]:
         """Start, stop and label of each run, as plain numbers."""
-        return list(zip(self.starts.tolist(), self.stops.tolist(), self.labels.tolist(), strict=True))
+        return list(
+            zip(self.starts.tolist(), self.stops.tolist(), self.labels.tolist(), strict=True)
+        )
 
 
 class GroupSums:

@@ -120,7 +120,9 @@ class Measures:
 
     def standardised(self) -> Array:
         """Return ``E[J] sd(x)/sd(y)``."""
-        return over(self.mean() * np.sqrt(self.input_moments()[1]), np.sqrt(self.output_moments()[1]))
+        return over(
+            self.mean() * np.sqrt(self.input_moments()[1]), np.sqrt(self.output_moments()[1])
+        )
 
     def effect(self) -> Array:
         """Return ``sqrt(E[J²]) sd(x)``."""

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from jacobians import reports
 from jacobians._checks import ShapeError, as_count, underflow_is_rounding
 from jacobians.certificate import Certificate
@@ -161,7 +159,9 @@ class Sensitivity(Statistics):
 
     def __repr__(self) -> str:
         m, n = len(self.output_names), len(self.input_names)
-        outputs, inputs = (f"{k} {what}{'s' if k > 1 else ''}" for k, what in ((m, "output"), (n, "input")))
+        outputs, inputs = (
+            f"{k} {what}{'s' if k > 1 else ''}" for k, what in ((m, "output"), (n, "input"))
+        )
         points = f"{self.count:,} point{'s' if self.count > 1 else ''}"
         return f"Sensitivity of {outputs} to {inputs} over {points}"
 

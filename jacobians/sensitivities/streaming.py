@@ -132,9 +132,7 @@ def sensitivity(
     }
 
     def summed(X: Any, ids: Any, show: Show) -> Sensitivity:
-        kept = accumulators(
-            m, n, net.widths[0], groups, subspace=subspace, spectra=singular_values
-        )
+        kept = accumulators(m, n, net.widths[0], groups, subspace=subspace, spectra=singular_values)
         pieces = _pieces(net, _windows(_batches(net, X, ids), budget), groups, selection, budget)
         with np.errstate(under="ignore"):  # what is below 1e-308 counts as 0
             for piece in pieces:
@@ -154,19 +152,18 @@ def sensitivity(
         )
 
     if distributed.is_collection(X):
+        _refuse_ids(ids)
         return distributed.reduce(
-            lambda part, first: summed(part, range(first, first + len(part)), _silent),
+            lambda part, first: summed(
+                _points(net, part), np.arange(first, first + len(part)), _silent
+            ),
             Sensitivity.merge,
             X,
         )
-    if not _is_iterable_of_batches(X):
-        X = as_points(X, net.widths[0], "sensitivity: X", net.dtype)
-        if X.ndim != 2 or not len(X):
-            raise ShapeError(
-                f"sensitivity: X: expected points (B, n) with B > 0, but got {X.shape}."
-            )
-    elif ids is not None:
-        raise ValueError("sensitivity: ids: not with batches, whose points are numbered in order.")
+    if _is_iterable_of_batches(X):
+        _refuse_ids(ids)
+    else:
+        X = _points(net, X)
     show, close = _progress(progress, len(X) if isinstance(X, np.ndarray) else None)
     try:
         return summed(X, ids, show)
@@ -233,6 +230,21 @@ def _is_iterable_of_batches(X: Any) -> bool:
     return isinstance(X, Iterable) and not (hasattr(X, "__array__") or hasattr(X, "columns"))
 
 
+def _refuse_ids(ids: Any) -> None:
+    if ids is not None:
+        raise ValueError("sensitivity: ids: not with batches, whose points are numbered in order.")
+
+
+def _points(net: Network, X: Any) -> Array:
+    """Return points (B, n_0), B at least 1."""
+    points = as_points(X, net.widths[0], "sensitivity: X", net.dtype)
+    if points.ndim != 2 or not len(points):
+        raise ShapeError(
+            f"sensitivity: X: expected points (B, n) with B > 0, but got {points.shape}."
+        )
+    return points
+
+
 def _batches(net: Network, X: Any, ids: Any) -> Iterator[tuple[Array, Keys]]:
     """Go through the batches, or the one array, with the keys of their points."""
     if isinstance(X, np.ndarray):
@@ -261,9 +273,7 @@ def _numbers(ids: Any, count: int) -> Keys:
     return found.astype(np.int64).view(np.uint64)
 
 
-def _windows(
-    batches: Iterable[tuple[Array, Keys]], budget: int
-) -> Iterator[tuple[Array, Keys]]:
+def _windows(batches: Iterable[tuple[Array, Keys]], budget: int) -> Iterator[tuple[Array, Keys]]:
     """Cut large batches and collect small ones; points, and points in order, take the budget."""
     waiting: list[tuple[Array, Keys]] = []
     for points, keys in batches:

@@ -77,7 +77,7 @@ def _cautions(record: Statistics) -> list[str]:
         more = f" and {len(pairs) - PAIRS} pairs more" if len(pairs) > PAIRS else ""
         lines.append(
             f"Strongly correlated inputs: {named}{more}. Such data hardly tell their effects "
-            "apart: opposite slopes of a pair largely cancel where the two move together."
+            "apart: opposite slopes of a pair with r > 0, or equal ones with r < 0, largely cancel."
         )
     return lines
 

@@ -33,7 +33,9 @@ def binary(rng, count, n):
 def half_repeated(rng, count, n):
     """Half of the points are one of twenty, the others are their own."""
     few = np.random.default_rng(5).normal(size=(20, n))
-    return np.where(rng.random((count, 1)) < 0.5, few[rng.integers(0, 20, count)], normal(rng, count, n))
+    return np.where(
+        rng.random((count, 1)) < 0.5, few[rng.integers(0, 20, count)], normal(rng, count, n)
+    )
 
 
 def ordered(rng, count, n):
