@@ -42,12 +42,12 @@ def reduce(
         Chunks of columns are joined; what is not known of the number of rows is computed first.
     """
     try:
-        import dask
+        from dask.delayed import delayed
     except ImportError as err:
         raise missing_extra("dask", "dask", "A dask collection") from err
     chunks, lengths = _chunks(X)
     first = np.concatenate([[0], np.cumsum(lengths)])
-    of_chunk, of_two = dask.delayed(function, pure=False), dask.delayed(merge, pure=False)
+    of_chunk, of_two = delayed(function, pure=False), delayed(merge, pure=False)
     found = [
         of_chunk(chunk, int(start))
         for chunk, start, length in zip(chunks, first[:-1], lengths, strict=True)
@@ -58,7 +58,8 @@ def reduce(
     while len(found) > 1:
         pairs = [of_two(*found[k : k + 2]) for k in range(0, len(found) - 1, 2)]
         found = pairs + found[2 * len(pairs) :]
-    return found[0].compute()
+    result: Result = found[0].compute()
+    return result
 
 
 def _chunks(X: Any) -> tuple[list[Any], list[int]]:

@@ -83,7 +83,7 @@ def test_bad_collections_are_refused():
 
 def test_without_dask_the_extra_is_named(monkeypatch):
     lazy = da.from_array(X, chunks=(100, 4))
-    monkeypatch.setitem(sys.modules, "dask", None)
+    monkeypatch.setitem(sys.modules, "dask.delayed", None)
     with pytest.raises(ImportError, match=r'pip install "jacobians\[dask\]"'):
         jb.sensitivity(NET, lazy)
 

@@ -24,7 +24,7 @@ def everything(record):
     return json.loads(record.to_json(confidence=0.9))
 
 
-def assert_agree(one, other, eps=np.finfo(float).eps):
+def assert_agree(one, other, eps=2.0**-52):
     """Every statistic agrees, relative to its terms; of a spread, the square; one sample."""
     allowed, size = max(AGREEMENT, 500 * eps), np.abs(other.sample.J).max()
     assert one.count == other.count

@@ -1,7 +1,8 @@
 """What is kept of a data set: one accumulator for each thing that is asked, with add and merge.
 
 Nothing in here grows with the number of points, and everything merges.  To keep one thing more is
-one class with ``add(piece)`` and ``merge(other)``, and one line in ``accumulators``.
+one class and one line in ``accumulators``: second derivatives, say the mean of ``|d²y/dx_j dx_k|``,
+would be a field of ``Piece`` and the accumulator that reads it.
 
 Jacobians are many numbers.  What is asked entry by entry is therefore added in blocks of a few
 outputs, which stay in the cache while all accumulators see them.
@@ -10,14 +11,14 @@ outputs, which stay in the cache while all accumulators see them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from jacobians._checks import Array, NotFiniteError
-from jacobians.sensitivities.groups import GroupSums, Keys, Runs
+from jacobians.sensitivities.groups import Keys, Runs, add_runs
 
 ENTRIES = 2**16  # of the Jacobians of a block
 SAMPLE = 500  # points, fewer where their Jacobians would take more than this:
@@ -25,7 +26,7 @@ SAMPLE_BYTES = 16 * 2**20
 LARGEST = 2.0**480  # squares beyond it, added up, leave the range of float64
 WIDE = 512  # numbers in a row for which reductions along the points are quick
 
-_Any = TypeVar("_Any", bound="Accumulator")
+Self = TypeVar("Self", bound="Accumulator")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,161 +61,137 @@ class Piece:
             yield replace(self, y=self.y[:, rows], J=self.J[:, rows], columns=columns)
 
 
-class Accumulator(Protocol):
-    """What is grown by pieces, or by their blocks, and merges with its like."""
-
-    blockwise: bool
-
-    def add(self, piece: Piece) -> None:
-        """Take some points in."""
-
-    def merge(self: _Any, other: _Any) -> _Any:
-        """Return that of the points of both."""
-
-
 def accumulators(
     m: int, n: int, inputs: int, groups: int, *, subspace: bool, spectra: bool
 ) -> dict[str, Any]:
-    """Return all that is kept of the Jacobians (m, n) of a network: the place for one thing more.
-
-    Second derivatives, say the mean of ``|d²y/dx_j dx_k|``, would be a field of ``Piece`` and a
-    line here.
-    """
+    """Return all that is kept of Jacobians (m, n): the place for one thing more."""
     kept: dict[str, Accumulator] = {
-        "J": Moments(groups, m * n, "entries", blockwise=True),
+        "J": Moments(groups, m * n, "entries"),
         "|J|": Absolutes(groups, m * n),
-        "range of J": Range(m * n, "entries", blockwise=True),
-        "elasticity": Elasticity(m, n),
-        "data": Moments(groups, n + m, "data", blockwise=False),
-        "range of data": Range(n + m, "data", blockwise=False),
+        "range of J": Range(m * n, "entries"),
+        "elasticity": Elasticity(m * n),
+        "data": Moments(groups, n + m, "data"),
+        "range of data": Range(n + m, "data"),
         "sample": Sampler(m, n, inputs),
+        "sizes": GroupSizes(groups),
     }
     if subspace:
         kept |= {"JᵀJ": Gram(n), "xxᵀ": Products(n)}
     if spectra:
-        kept["singular values"] = Spectra()
-    kept["sizes"] = GroupSizes(groups)
+        kept["singular values"] = Spectra(min(m, n))
     return kept
 
 
 def add(kept: Mapping[str, Accumulator], piece: Piece) -> None:
-    """Hand a piece to all accumulators."""
+    """Hand a piece to all accumulators, block by block to those that look at single entries."""
     for block in piece.blocks():
         for accumulator in kept.values():
-            if accumulator.blockwise:
+            if accumulator.of == "entries":
                 accumulator.add(block)
     for accumulator in kept.values():
-        if not accumulator.blockwise:
+        if accumulator.of != "entries":
             accumulator.add(piece)
+
+
+class Accumulator:
+    """What is grown by pieces, and merges with its like: field by field, as ``joins`` says."""
+
+    of = "piece"  # or the "entries" of the Jacobians, or the "data"
+    joins: ClassVar[dict[str, np.ufunc]] = {}
+
+    def add(self, piece: Piece) -> None:
+        """Take some points in."""
+        raise NotImplementedError
+
+    def merge(self: Self, other: Self) -> Self:
+        """Return what is kept of the points of both."""
+        merged = copy(self)
+        for name, join in self.joins.items():
+            setattr(merged, name, join(getattr(self, name), getattr(other, name)))
+        return merged
 
 
 # --- statistics with intervals: sums per group ----------------------------------------------------
 
 
-class GroupSizes:
+class GroupSizes(Accumulator):
     """The number of points in each group, (G,)."""
 
-    blockwise = False
+    joins: ClassVar = {"sizes": np.add}
 
     def __init__(self, groups: int) -> None:
         self.sizes = np.zeros(groups)
 
-    def add(self, piece: Piece) -> None:
-        """Take some points in."""
+    def add(self, piece: Piece) -> None:  # noqa: D102
         self.sizes[piece.runs.labels] += piece.runs.sizes
 
-    def merge(self, other: GroupSizes) -> GroupSizes:
-        """Return the sizes in both."""
-        merged = deepcopy(self)
-        merged.sizes += other.sizes
-        return merged
 
-
-class Moments:
+class Moments(Accumulator):
     """Sums of every column ``v`` and of its square, per group.
 
     Both of ``v - s``, with ``s`` the first value that was met: what is small about a large mean is
     not lost, and shifts can be exchanged when two of them merge.
     """
 
-    def __init__(self, groups: int, columns: int, of: str, *, blockwise: bool) -> None:
-        self.of, self.blockwise = of, blockwise
-        self.shift, self.sizes = np.zeros(columns), np.zeros(groups)
-        self.first, self.second = GroupSums(groups, columns), GroupSums(groups, columns)
+    joins: ClassVar = {"sizes": np.add}
 
-    def add(self, piece: Piece) -> None:
-        """Take some points in."""
-        values, columns = getattr(piece, self.of), piece.columns
+    def __init__(self, groups: int, columns: int, of: str) -> None:
+        self.of = of
+        self.shift, self.sizes = np.zeros(columns), np.zeros((groups, 1))
+        self.first, self.second = np.zeros((groups, columns)), np.zeros((groups, columns))
+
+    def add(self, piece: Piece) -> None:  # noqa: D102
+        values, runs, columns = getattr(piece, self.of), piece.runs, piece.columns
         if piece.first:
             self.shift[columns] = values[0]
         moved = values - self.shift[columns]
-        self.first.add(moved, piece.runs, columns)
+        add_runs(self.first, moved, runs, columns)
         moved *= moved
-        self.second.add(moved, piece.runs, columns)
-        if columns.start in (None, 0):  # once for all blocks
-            self.sizes[piece.runs.labels] += piece.runs.sizes
+        add_runs(self.second, moved, runs, columns)
+        if not columns.start:  # once for all blocks
+            self.sizes[runs.labels, 0] += runs.sizes
 
-    def merge(self, other: Moments) -> Moments:
-        """Return the sums of both, about the shift of this one."""
-        merged, step, n = deepcopy(self), other.shift - self.shift, other.sizes[:, None]
-        first, second = other.first.value, other.second.value
-        merged.sizes += other.sizes
-        merged.first.value += first + n * step
-        merged.second.value += second + (2 * first + n * step) * step
+    def merge(self, other: Moments) -> Moments:  # noqa: D102
+        merged, step = super().merge(other), other.shift - self.shift
+        merged.first = self.first + other.first + other.sizes * step
+        merged.second = self.second + other.second
+        merged.second += (2 * other.first + other.sizes * step) * step
         return merged
 
 
-class Absolutes:
+class Absolutes(Accumulator):
     """The sums of ``|J|``, per group."""
 
-    blockwise = True
+    of = "entries"
+    joins: ClassVar = {"sums": np.add}
 
     def __init__(self, groups: int, columns: int) -> None:
-        self.sums = GroupSums(groups, columns)
+        self.sums = np.zeros((groups, columns))
 
-    def add(self, piece: Piece) -> None:
-        """Take some points in."""
-        self.sums.add(np.abs(piece.entries), piece.runs, piece.columns)
-
-    def merge(self, other: Absolutes) -> Absolutes:
-        """Return the sums of both."""
-        merged = deepcopy(self)
-        merged.sums.value += other.sums.value
-        return merged
+    def add(self, piece: Piece) -> None:  # noqa: D102
+        add_runs(self.sums, np.abs(piece.entries), piece.runs, piece.columns)
 
 
 # --- statistics of all points ---------------------------------------------------------------------
 
 
-class Range:
+class Range(Accumulator):
     """The smallest and the largest value of every column."""
 
-    def __init__(self, columns: int, of: str, *, blockwise: bool) -> None:
-        self.of, self.blockwise = of, blockwise
-        self.low, self.high = np.empty(columns), np.empty(columns)
+    joins: ClassVar = {"low": np.minimum, "high": np.maximum}
 
-    def add(self, piece: Piece) -> None:
-        """Take some points in."""
-        values, low, high = (
-            getattr(piece, self.of),
-            self.low[piece.columns],
-            self.high[piece.columns],
-        )
+    def __init__(self, columns: int, of: str) -> None:
+        self.of, self.low, self.high = of, np.empty(columns), np.empty(columns)
+
+    def add(self, piece: Piece) -> None:  # noqa: D102
+        values, columns = getattr(piece, self.of), piece.columns
+        low, high = self.low[columns], self.high[columns]
         least, most = _reduced(np.minimum, values), _reduced(np.maximum, values)
         if max(-least.min(), most.max()) > LARGEST:
             what = "a derivative" if self.of == "entries" else "an input or output"
             raise NotFiniteError(f"sensitivity: the square of {what} leaves the range.")
-        if piece.first:
-            low[:], high[:] = least, most
-        else:
-            np.minimum(low, least, out=low)
-            np.maximum(high, most, out=high)
-
-    def merge(self, other: Range) -> Range:
-        """Return the range of both."""
-        merged = deepcopy(self)
-        merged.low, merged.high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
-        return merged
+        low[:] = least if piece.first else np.minimum(low, least)
+        high[:] = most if piece.first else np.maximum(high, most)
 
 
 def _reduced(extreme: np.ufunc, values: Array) -> Array:
@@ -229,105 +206,76 @@ def _reduced(extreme: np.ufunc, values: Array) -> Array:
     return reduced
 
 
-class Elasticity:
+class Elasticity(Accumulator):
     """The sum of ``x_j/y_i dy_i/dx_j`` over the points where ``1/y_i`` exists."""
 
-    blockwise = True
+    of = "entries"
+    joins: ClassVar = {"sum": np.add, "undefined": np.add}
 
-    def __init__(self, m: int, n: int) -> None:
-        self.sum, self.undefined = np.zeros(m * n), np.zeros(m * n, np.int64)
+    def __init__(self, columns: int) -> None:
+        self.sum, self.undefined = np.zeros(columns), np.zeros(columns, np.int64)
 
-    def add(self, piece: Piece) -> None:
-        """Take some points in."""
-        n = piece.x.shape[1]
+    def add(self, piece: Piece) -> None:  # noqa: D102
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             inverse = 1 / piece.y
             wrong = ~np.isfinite(inverse)
             if wrong.any():
                 inverse[wrong] = 0.0
-                self.undefined[piece.columns] += np.repeat(wrong.sum(axis=0), n)
+                missing = np.repeat(wrong.sum(axis=0), piece.x.shape[1])
+                self.undefined[piece.columns] += missing
             ratios = (inverse[:, :, None] * piece.x[:, None, :]).reshape(len(inverse), -1)
             self.sum[piece.columns] += np.einsum("bq,bq->q", piece.entries, ratios)
 
-    def merge(self, other: Elasticity) -> Elasticity:
-        """Return the sums of both."""
-        merged = deepcopy(self)
-        merged.sum += other.sum
-        merged.undefined += other.undefined
-        return merged
 
-
-class Gram:
+class Gram(Accumulator):
     """The sum of ``JᵀJ``, in one symmetric product for all points and outputs of a piece."""
 
-    blockwise = False
+    joins: ClassVar = {"sum": np.add}
 
     def __init__(self, n: int) -> None:
         self.sum = np.zeros((n, n))
 
-    def add(self, piece: Piece) -> None:
-        """Take some points in."""
+    def add(self, piece: Piece) -> None:  # noqa: D102
         rows = piece.J.reshape(-1, piece.J.shape[2])
         self.sum += rows.T @ rows
 
-    def merge(self, other: Gram) -> Gram:
-        """Return the sum of both."""
-        merged = deepcopy(self)
-        merged.sum += other.sum
-        return merged
 
-
-class Products:
+class Products(Accumulator):
     """The sum of ``(x - mean) (x - mean)ᵀ``: which inputs go together in the data."""
-
-    blockwise = False
 
     def __init__(self, n: int) -> None:
         self.count, self.mean, self.sum = 0, np.zeros(n), np.zeros((n, n))
 
-    def add(self, piece: Piece) -> None:
-        """Take some points in."""
-        mean = piece.x.mean(axis=0)
-        moved = piece.x - mean
-        self._join(len(moved), mean, moved.T @ moved)
+    def add(self, piece: Piece) -> None:  # noqa: D102
+        here = Products(len(self.mean))
+        here.count, here.mean = len(piece.x), piece.x.sum(axis=0) / len(piece.x)
+        moved = piece.x - here.mean
+        here.sum = moved.T @ moved
+        vars(self).update(vars(self.merge(here)))
 
-    def merge(self, other: Products) -> Products:
-        """Return the sum of both."""
-        merged = deepcopy(self)
-        merged._join(other.count, other.mean, other.sum)
+    def merge(self, other: Products) -> Products:  # noqa: D102
+        merged, step = copy(self), other.mean - self.mean
+        merged.count = self.count + other.count
+        share = other.count / merged.count
+        merged.sum = self.sum + other.sum + np.outer(step, step) * (self.count * share)
+        merged.mean = self.mean + step * share
         return merged
 
-    def _join(self, count: int, mean: Array, products: Array) -> None:
-        step, total = mean - self.mean, self.count + count
-        self.sum += products + np.outer(step, step) * (self.count * count / max(total, 1))
-        self.mean = self.mean + step * (count / max(total, 1))
-        self.count = total
 
-
-class Spectra:
+class Spectra(Accumulator):
     """Sum, smallest and largest of every singular value of J."""
 
-    blockwise = False
+    joins: ClassVar = {"sum": np.add, "low": np.minimum, "high": np.maximum}
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.sum, self.low, self.high = 0.0, np.inf, -np.inf
+    def __init__(self, count: int) -> None:
+        self.sum, self.low = np.zeros(count), np.full(count, np.inf)
+        self.high = np.zeros(count)
 
-    def add(self, piece: Piece) -> None:
-        """Take some points in."""
+    def add(self, piece: Piece) -> None:  # noqa: D102
         values = singular_values(piece.J)
-        self._join(len(values), values.sum(axis=0), values.min(axis=0), values.max(axis=0))
-
-    def merge(self, other: Spectra) -> Spectra:
-        """Return that of both."""
-        merged = deepcopy(self)
-        merged._join(other.count, other.sum, other.low, other.high)
-        return merged
-
-    def _join(self, count: int, total: Any, low: Any, high: Any) -> None:
-        self.count += count
-        self.sum = self.sum + total
-        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+        self.sum = self.sum + values.sum(axis=0)
+        self.low = np.minimum(self.low, values.min(axis=0))
+        self.high = np.maximum(self.high, values.max(axis=0))
 
 
 def singular_values(J: Array) -> Array:
@@ -357,10 +305,8 @@ class Sample:
     J: Array
 
 
-class Sampler:
+class Sampler(Accumulator):
     """The points with the smallest keys, each at a place of its own, in no order."""
-
-    blockwise = False
 
     def __init__(self, m: int, n: int, inputs: int) -> None:
         self.size, self.count = min(SAMPLE, max(1, SAMPLE_BYTES // (8 * m * n))), 0
@@ -370,12 +316,10 @@ class Sampler:
             for name, shape in shapes.items()
         }
 
-    def add(self, piece: Piece) -> None:
-        """Take some points in."""
+    def add(self, piece: Piece) -> None:  # noqa: D102
         self._join(piece)
 
-    def merge(self, other: Sampler) -> Sampler:
-        """Return the sample of both."""
+    def merge(self, other: Sampler) -> Sampler:  # noqa: D102
         merged = deepcopy(self)
         merged._join(other.sample)
         return merged

@@ -118,8 +118,7 @@ def error_bars(
 def _pushed(J: Array, scatter: Array) -> tuple[Array, Array]:
     """Return ``J S Jᵀ`` in float64, symmetric to the last bit, and the roots of its diagonal."""
     if scatter.ndim == 2:  # of independent inputs: (J sd) (J sd)ᵀ
-        left = J.astype(np.float64) * scatter[:, None, :]
-        left, exponent = _scaled(left)
+        left, exponent = _scaled(J.astype(np.float64) * scatter[:, None, :])
         product = left @ np.swapaxes(left, 1, 2)
     else:
         left, of_J = _scaled(J.astype(np.float64))
@@ -136,7 +135,7 @@ def _pushed(J: Array, scatter: Array) -> tuple[Array, Array]:
 
 
 def _scaled(A: Array) -> tuple[Array, Array]:
-    """Return matrices (B, m, n) with entries up to 1, and the powers of two taken out, (B, 1, 1)."""
+    """Return matrices (B, m, n) with entries up to 1, and the powers of two, (B, 1, 1)."""
     exponent = np.frexp(np.abs(A).max(axis=(1, 2), initial=0.0, keepdims=True))[1]
     return np.ldexp(A, -exponent), exponent
 

@@ -70,34 +70,23 @@ class Runs:
         )
 
 
-class GroupSums:
-    """Sums of columns for each group, (G, columns).
+def add_runs(sums: Array, rows: Array, runs: Runs, columns: slice = slice(None)) -> None:
+    """Add each run of rows to the sums of its group, in place.
 
-    What is added is itself the sum of many neighbouring rows, so a sum takes few steps, and is off
-    by the rounding of these.
+    What is added is itself a sum of many neighbours, so that a sum takes few steps, and is off by
+    the rounding of these.
 
-    >>> sums = GroupSums(groups=4, columns=1)
-    >>> sums.add(np.array([[1.0], [2.0], [4.0]]), Runs.of(np.array([0, 0, 2])))
-    >>> sums.value.ravel()
+    >>> sums = np.zeros((4, 1))
+    >>> add_runs(sums, np.array([[1.0], [2.0], [4.0]]), Runs.of(np.array([0, 0, 2])))
+    >>> sums.ravel()
     array([3., 0., 4., 0.])
     """
-
-    def __init__(self, groups: int, columns: int) -> None:
-        self.value = np.zeros((groups, columns))  # takes no memory where nothing is written
-
-    def add(self, rows: Array, runs: Runs, columns: slice = slice(None)) -> None:
-        """Add each run of rows to its group."""
-        if rows.shape[1] <= SHORT:
-            self.value[runs.labels, columns] += np.add.reduceat(rows, runs.starts, axis=0)
-            return
-        for start, stop, label in runs.spans:
-            row = self.value[label, columns]
-            row += rows[start] if stop == start + 1 else np.add.reduce(rows[start:stop])
-
-    def total(self, sizes: Array, columns: slice = slice(None)) -> Array:
-        """Return the sum of some columns over all groups that hold points."""
-        total: Array = self.value[np.flatnonzero(sizes), columns].sum(axis=0)
-        return total
+    if rows.shape[1] <= SHORT:
+        sums[runs.labels, columns] += np.add.reduceat(rows, runs.starts, axis=0)
+        return
+    for start, stop, label in runs.spans:
+        row = sums[label, columns]
+        row += rows[start] if stop == start + 1 else np.add.reduce(rows[start:stop])
 
 
 def squared_error(deleted: Array, estimate: Array, sizes: Array, count: int) -> Array:

@@ -35,7 +35,6 @@ import numpy as np
 
 from jacobians._checks import Array, Places
 from jacobians.sensitivities.accumulators import Moments
-from jacobians.sensitivities.groups import GroupSums
 
 SIGNED = ("mean", "standardised")  # all others are positive: their logarithm has an interval
 
@@ -58,16 +57,15 @@ class Measures:
         first, last, _ = outputs.indices(m)
         self.entries = slice(first * self.n, last * self.n)
         self.inputs, self.outputs = slice(0, self.n), slice(self.n + first, self.n + last)
-        sizes = kept["sizes"].sizes
-        self._N = np.reshape(sizes.sum() - (0 if left_out is None else sizes[left_out]), (-1, 1))
+        self._sizes = kept["sizes"].sizes
 
-    def _mean(self, sums: GroupSums, columns: slice) -> Array:
+    def _mean(self, sums: Array, columns: slice) -> Array:
         """Return the means of some columns, (R, columns)."""
-        total = sums.total(self.kept["sizes"].sizes, columns)
+        total, N = sums[np.flatnonzero(self._sizes), columns].sum(axis=0), self._sizes.sum()
         if self.left_out is None:
-            return np.asarray(total / self._N)
-        deleted: Array = total - sums.value[self.left_out, columns]
-        deleted /= self._N
+            return np.asarray(total / N)[None]
+        deleted: Array = total - sums[self.left_out, columns]
+        deleted /= N - self._sizes[self.left_out, None]
         return deleted
 
     def _moments(self, name: str, columns: slice) -> tuple[Array, Array]:
@@ -120,9 +118,8 @@ class Measures:
 
     def standardised(self) -> Array:
         """Return ``E[J] sd(x)/sd(y)``."""
-        return over(
-            self.mean() * np.sqrt(self.input_moments()[1]), np.sqrt(self.output_moments()[1])
-        )
+        ratio = over(np.sqrt(self.input_moments()[1]), np.sqrt(self.output_moments()[1]))
+        return self.mean() * ratio
 
     def effect(self) -> Array:
         """Return ``sqrt(E[J²]) sd(x)``."""

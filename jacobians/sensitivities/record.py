@@ -158,12 +158,13 @@ class Sensitivity(Statistics):
         return text(self)
 
     def __repr__(self) -> str:
-        m, n = len(self.output_names), len(self.input_names)
-        outputs, inputs = (
-            f"{k} {what}{'s' if k > 1 else ''}" for k, what in ((m, "output"), (n, "input"))
-        )
-        points = f"{self.count:,} point{'s' if self.count > 1 else ''}"
-        return f"Sensitivity of {outputs} to {inputs} over {points}"
+        m, n = self.shape
+        sizes = (_many(m, "output"), _many(n, "input"), _many(self.count, "point"))
+        return "Sensitivity of {} to {} over {}".format(*sizes)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _place(which: int | str, names: tuple[str, ...], where: str) -> int:

@@ -24,6 +24,10 @@ from jacobians.tracing import trace
 SLAB = 2**16  # numbers of the statistic without each group, at a time
 
 
+def _named(name: str, meaning: str) -> Any:
+    return property(lambda self: self.statistic(name), doc=f"{meaning}  Shape (m, n).")
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Statistics:
     """Statistics of ``dy_i/dx_j`` over a data set; made by ``sensitivity``.
@@ -111,7 +115,8 @@ class Statistics:
     @property
     def sample(self) -> Sample:
         """A random sample of the points with inputs, outputs and Jacobians, for pictures."""
-        return self._once("sample", lambda: self.kept["sample"].sample)
+        sample: Sample = self._once("sample", lambda: self.kept["sample"].sample)
+        return sample
 
     def correlated(self, above: float = 0.8) -> list[tuple[str, str, float]]:
         """Return the pairs of inputs whose correlation in the data is larger than that, or -that.
@@ -132,45 +137,24 @@ class Statistics:
 
     # --- statistics -------------------------------------------------------------------------------
 
-    @property
-    def mean(self) -> Array:
-        """``E[dy_i/dx_j]``, shape (m, n)."""
-        return self.statistic("mean")
-
-    @property
-    def mean_absolute(self) -> Array:
-        """``E|dy_i/dx_j|``, shape (m, n)."""
-        return self.statistic("mean_absolute")
-
-    @property
-    def root_mean_square(self) -> Array:
-        """``sqrt(E[(dy_i/dx_j)²])``, shape (m, n)."""
-        return self.statistic("root_mean_square")
-
-    @property
-    def std(self) -> Array:
-        """Standard deviation of ``dy_i/dx_j`` over the points (divided by N), shape (m, n)."""
-        return self.statistic("std")
+    mean = _named("mean", "``E[dy_i/dx_j]``.")
+    mean_absolute = _named("mean_absolute", "``E|dy_i/dx_j|``.")
+    root_mean_square = _named("root_mean_square", "``sqrt(E[(dy_i/dx_j)²])``.")
+    std = _named("std", "Standard deviation of ``dy_i/dx_j`` over the points (divided by N).")
+    standardised = _named("standardised", "``E[dy_i/dx_j] sd(x_j)/sd(y_i)``.")
+    importance = _named(
+        "importance", "``sqrt(E[(dy_i/dx_j)²]) sd(x_j)/sd(y_i)``: what ranks the inputs."
+    )
 
     @property
     def minimum(self) -> Array:
         """Smallest derivative, shape (m, n)."""
-        return self.kept["range of J"].low.reshape(self.shape).copy()
+        return np.array(self.kept["range of J"].low).reshape(self.shape)
 
     @property
     def maximum(self) -> Array:
         """Largest derivative, shape (m, n)."""
-        return self.kept["range of J"].high.reshape(self.shape).copy()
-
-    @property
-    def standardised(self) -> Array:
-        """``mean`` in standard deviations, ``E[dy_i/dx_j] sd(x_j)/sd(y_i)``, shape (m, n)."""
-        return self.statistic("standardised")
-
-    @property
-    def importance(self) -> Array:
-        """``sqrt(E[(dy_i/dx_j)²]) sd(x_j)/sd(y_i)``, shape (m, n): what ranks the inputs."""
-        return self.statistic("importance")
+        return np.array(self.kept["range of J"].high).reshape(self.shape)
 
     @property
     def elasticity(self) -> Array:
@@ -247,7 +231,7 @@ class Statistics:
         if name not in STATISTICS:
             known = ", ".join([*STATISTICS, "rank"])
             raise ValueError(f"statistic: expected one of {known}, but got {name!r:.80}.")
-        return self._once(name, lambda: self._measured(name)[0]).copy()
+        return np.array(self._once(name, lambda: self._measured(name)[0]))
 
     @underflow_is_rounding
     def interval(self, name: str, confidence: float = 0.95) -> tuple[Array, Array]:
@@ -384,7 +368,7 @@ class Statistics:
         """
         if "singular values" in self.kept:
             kept = self.kept["singular values"]
-            return {"mean": kept.sum / kept.count, "minimum": kept.low, "maximum": kept.high}
+            return {"mean": kept.sum / self.count, "minimum": kept.low, "maximum": kept.high}
         values = self._spectra
         ends = {"minimum": values.min(axis=0), "maximum": values.max(axis=0)}
         return {"mean": values.mean(axis=0), **ends}

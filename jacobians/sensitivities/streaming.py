@@ -326,8 +326,15 @@ def _pieces(
             for start in range(0, len(some), size):
                 part = slice(start, start + size)
                 here = slice(begin + start, begin + min(start + size, len(some)))
-                numbers = (np.asarray(a[part], np.float64) for a in (some, x, y, J))
-                yield Piece(*numbers, keys[here], Runs.of(labels[here]), first)
+                yield Piece(
+                    np.asarray(some[part], np.float64),
+                    np.asarray(x[part], np.float64),
+                    np.asarray(y[part], np.float64),
+                    np.asarray(J[part], np.float64),
+                    keys[here],
+                    Runs.of(labels[here]),
+                    first,
+                )
                 first = False
 
 
