@@ -25,9 +25,10 @@ from jacobians._text import chain_picture, picture, side_by_side
 from jacobians._writing import replacing
 from jacobians.certificate import Certificate, certify
 from jacobians.engine import value_and_jacobian
-from jacobians.files import load, load_points
+from jacobians.files import load
 from jacobians.network import Network
 from jacobians.planning import plan
+from jacobians.points import load_points
 from jacobians.sensitivities import Sensitivity, sensitivity
 
 
