@@ -87,7 +87,7 @@ def column_names(value: Any) -> tuple[str, ...] | None:
 
 def _labels(value: Any) -> list[Any] | None:
     if isinstance(value, (np.ndarray, np.void)):
-        return value.dtype.names and list(value.dtype.names)
+        return None if value.dtype.names is None else list(value.dtype.names)
     if hasattr(value, "__getitem__"):
         for attribute in ("column_names", "columns", "index"):  # of pyarrow, of frames, of a Series
             labels = getattr(value, attribute, None)
