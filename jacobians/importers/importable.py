@@ -9,7 +9,7 @@ from jacobians.importers.pytorch import RULES as TORCH_MODULES
 from jacobians.importers.scikit_learn import RULES as SKLEARN_ESTIMATORS
 
 IMPORTABLE: dict[str, tuple[str, ...]] = {
-    "from_sklearn": tuple(SKLEARN_ESTIMATORS),
+    "from_sklearn": SKLEARN_ESTIMATORS,
     "from_torch": tuple(TORCH_MODULES),
     "from_keras": (*KERAS_LAYERS, *KERAS_FUNCTIONS),
     "from_onnx": ONNX_OPERATORS,

@@ -31,6 +31,7 @@ class Layer(Frozen, ABC):
     inputs: int | None = None  # the width it insists on; None goes along with any
     arity: ClassVar[int | None] = 1  # how many inputs; None for two or more
     trained: ClassVar[tuple[str, ...]] = ()  # the fields that are parameters
+    formed: int = 0  # roundings in the entries of its matrix, where they are computed
 
     def output_width(self, *widths: int) -> int:
         """Return how many entries come out when so many go in."""
@@ -80,7 +81,7 @@ class Layer(Frozen, ABC):
 
     def astype(self: Self, dtype: np.dtype[Any]) -> Self:
         """Return the layer with its arrays in another dtype."""
-        if self.dtype in (None, dtype):
+        if self.dtype is None or self.dtype == dtype:
             return self
         kind = type(self).__name__
         return self.with_arrays(
