@@ -14,7 +14,8 @@ import numpy as np
 
 from jacobians._checks import Numbers, missing_extra
 from jacobians.importers._assembly import Assembly
-from jacobians.importers._state_dicts import Activations, linear_layers, network_of
+from jacobians.importers._checkpoints import layers_of_checkpoint
+from jacobians.importers._state_dicts import Activations, network_of
 from jacobians.network import Network
 
 
@@ -52,10 +53,8 @@ def from_torch(module: Any, *, activations: Activations | None = None) -> Networ
     Network 2-3-1 float64, 13 parameters: tanh, identity
     """
     if isinstance(module, Mapping):
-        arrays = {
-            str(key): array_of(value, f"from_torch: {key!r}") for key, value in module.items()
-        }
-        return network_of(linear_layers(arrays, "from_torch"), activations, "from_torch")
+        chosen = layers_of_checkpoint(module, activations, "from_torch", array_of)
+        return network_of(*chosen, "from_torch")
     try:
         from torch import nn
     except ImportError as err:
