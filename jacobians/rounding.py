@@ -101,12 +101,12 @@ def _(A: Matrix) -> LinearMap:
 
 @absolute.register(Diagonal)
 def _(A: Diagonal) -> LinearMap:
-    return Diagonal(np.abs(A.diagonal).astype(np.float64))
+    return Diagonal(np.abs(A.entries).astype(np.float64))
 
 
 @absolute.register(DiagonalPlusLowRank)
 def _(A: DiagonalPlusLowRank) -> LinearMap:
-    parts = (np.abs(part).astype(np.float64) for part in (A.diagonal, A.left, A.right))
+    parts = (np.abs(part).astype(np.float64) for part in (A.entries, A.left, A.right))
     return DiagonalPlusLowRank(*parts)
 
 
@@ -144,8 +144,8 @@ def count_roundings(factors: Sequence[LinearMap]) -> Any:
         if isinstance(A, Identity):
             continue
         if isinstance(A, Diagonal):
-            live = A.diagonal != 0
-            exact = np.abs(np.frexp(np.where(live, A.diagonal, 0.5))[0]) == 0.5
+            live = A.entries != 0
+            exact = np.abs(np.frexp(np.where(live, A.entries, 0.5))[0]) == 0.5
             K = K + ~exact.all(axis=-1)
             if width is not None:
                 width = np.minimum(width, np.maximum(live.sum(axis=-1), 1))
