@@ -27,7 +27,7 @@ from jacobians.network import Network
 
 
 @dataclass
-class _Draft:
+class Draft:
     """A layer to be: a Dense if W is a matrix, a Scale if it is a vector, else Elementwise."""
 
     at: str
@@ -47,6 +47,26 @@ class _Draft:
         layer = Dense(self.W, self.b, self.sigma) if self.W.ndim == 2 else Scale(self.W, self.b)
         return layer.astype(dtype) if exact else layer.rounded(dtype)
 
+    def fold(self, scale: Array, shift: Array, dtype: np.dtype[Any]) -> bool:
+        """Take in a scale and shift of what comes out, if it is affine and all stays in range."""
+        if self.W is None or self.sigma is not IDENTITY:
+            return False
+        W, b = self.W, shift
+        smallest = np.finfo(dtype).tiny
+        with np.errstate(all="ignore"):
+            if (scale != 1).any():
+                factor = scale if W.ndim == 1 else scale[:, None]
+                W = factor * W
+                lost = (np.abs(W) < smallest) & (factor != 0) & (self.W != 0)
+                if lost.any() or not np.isfinite(W).all():
+                    return False
+            if self.b is not None:
+                b = scale * self.b + shift
+        if not np.isfinite(b).all():
+            return False
+        self.W, self.b = W, b
+        return True
+
 
 class Assembly:
     """A chain of layers that grows step by step; ``at`` is the place in the model, for errors."""
@@ -55,7 +75,7 @@ class Assembly:
         self.where = where
         self.width = width  # of what has been computed so far, if anything fixed it
         self._inputs = width
-        self._drafts: list[_Draft] = []
+        self._drafts: list[Draft] = []
         self._dtypes: set[np.dtype[Any]] = set()
 
     # --- steps ------------------------------------------------------------------------------------
@@ -72,7 +92,7 @@ class Assembly:
             require_shape(b, W.shape[:1], f"{self.where}: {at}: bias")
         self._fit(W.shape[1], at)
         self.computed_in(np.result_type(W, W if b is None else b))
-        self._append(_Draft(at, W, b), W.shape[0])
+        self._append(Draft(at, W, b), W.shape[0])
 
     def scale(self, scale: Any, shift: Any, *, at: str, dtype: Any) -> None:
         """Append ``scale * a + shift``, entry by entry; either may be one number for all.
@@ -92,28 +112,8 @@ class Assembly:
         self.computed_in(dtype)
         scale, shift = (np.broadcast_to(part, (width,)) for part in (scale, shift))
         last = self._drafts[-1] if self._drafts else None
-        if last is None or not self._folded(last, scale, shift):
-            self._append(_Draft(at, scale, shift), width)
-
-    def _folded(self, last: _Draft, scale: Array, shift: Array) -> bool:
-        """Fold a scale into the step before it, if that is affine and nothing leaves the range."""
-        if last.W is None or last.sigma is not IDENTITY:
-            return False
-        W, b = last.W, shift
-        smallest = np.finfo(np.result_type(*self._dtypes)).tiny
-        with np.errstate(all="ignore"):
-            if (scale != 1).any():
-                factor = scale if W.ndim == 1 else scale[:, None]
-                W = factor * W
-                lost = (np.abs(W) < smallest) & (factor != 0) & (last.W != 0)
-                if lost.any() or not np.isfinite(W).all():
-                    return False
-            if last.b is not None:
-                b = scale * last.b + shift
-        if not np.isfinite(b).all():
-            return False
-        last.W, last.b = W, b
-        return True
+        if last is None or not last.fold(scale, shift, np.result_type(*self._dtypes)):
+            self._append(Draft(at, scale, shift), width)
 
     def activate(self, sigma: str | AnyActivation, *, at: str, **parameters: float) -> None:
         """Apply an activation to everything so far."""
@@ -127,7 +127,7 @@ class Assembly:
         if last is not None and last.W is not None and last.W.ndim == 2 and last.sigma is IDENTITY:
             last.sigma = sigma
         else:
-            self._append(_Draft(at, None, None, sigma), self.width)
+            self._append(Draft(at, None, None, sigma), self.width)
 
     def computed_in(self, dtype: Any) -> None:
         """Note a dtype in which the model computes; the network takes the widest."""
@@ -147,7 +147,7 @@ class Assembly:
                 "it needs a layer with weights."
             )
         dtype = np.result_type(*self._dtypes) if self._dtypes else FLOATS[1]
-        drafts = self._drafts or [_Draft("the model", None, None)]
+        drafts = self._drafts or [Draft("the model", None, None)]
         return Network(
             [draft.layer(self.where, dtype) for draft in drafts],
             inputs=self._inputs,
@@ -173,6 +173,6 @@ class Assembly:
         if self._inputs is None:
             self._inputs = inputs
 
-    def _append(self, draft: _Draft, width: int | None) -> None:
+    def _append(self, draft: Draft, width: int | None) -> None:
         self._drafts.append(draft)
         self.width = width

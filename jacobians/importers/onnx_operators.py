@@ -587,6 +587,7 @@ def _cast(node: Node) -> Value:
         node.refuse(
             f"rounds to {kind_name(kind)}, which has no derivative; export the model in float32."
         )
+    node.tape.dtypes.add(dtype_of(kind))
     return Value(x.step, x.shape, kind)
 
 

@@ -96,6 +96,7 @@ class Node:
     """An operator at work: its operands, None where left out, and its attributes."""
 
     op: str
+    domain: str
     at: str
     operands: Sequence[Operand]
     attributes: dict[str, Any]
@@ -111,6 +112,8 @@ class Node:
 
     def attribute(self, name: str, default: Any) -> Any:
         """Return an attribute, which must be of the kind of its default."""
+        if isinstance(default, float):
+            default = float(np.float32(default))  # as the standard gives its defaults
         value = self.attributes.pop(name, default)
         kind = type(default) if default is not None else type(value)
         if type(value) is not kind:
@@ -215,21 +218,25 @@ class Tape:
     source: Source
     steps: list[Step] = field(default_factory=list)
     batch: int = 1  # of fixed size, whose points are read one by one
+    dtypes: set[np.dtype[Any]] = field(default_factory=set)  # in which the model computes
 
     def _append(
-        self, kind: str, sources: Sequence[Value], shape: Shape, at: str, data: Any = None, **more: Any
+        self, kind: str, sources: Sequence[Value], shape: Shape, at: str, data: Any = None, dtype: Any = None
     ) -> Value:
         if len(shape) > MOST_AXES:
             raise ModelFormatError(f"{at} gives {len(shape)} axes; expected at most {MOST_AXES}.")
         if min(shape, default=1) < 1:
             raise ModelFormatError(f"{at} gives shape {shape}, which has no entries.")
-        step = Step(kind, tuple(v.step for v in sources), prod(shape), at, data, **more)
+        step = Step(kind, tuple(v.step for v in sources), prod(shape), at, data, dtype)
         self.steps.append(step)
-        return Value(step, shape, sources[0].kind if sources else more["kind"])
+        if dtype is not None:
+            self.dtypes.add(np.dtype(dtype))
+        return Value(step, shape, sources[0].kind)
 
     def input(self, name: str, shape: Shape, kind: int) -> Value:
         """Begin with a graph input."""
         step = Step("input", (), prod(shape), f"the input {name!r:.60}", name)
+        self.dtypes.add(dtype_of(kind))
         self.steps.append(step)
         return Value(step, shape, kind)
 

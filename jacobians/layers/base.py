@@ -31,6 +31,7 @@ class Layer(Frozen, ABC):
     inputs: int | None = None  # the width it insists on; None goes along with any
     arity: ClassVar[int | None] = 1  # how many inputs; None for two or more
     trained: ClassVar[tuple[str, ...]] = ()  # the fields that are parameters
+    _exact: ClassVar[Any] = None  # the float64 layer it was rounded from, where that is known
 
     def output_width(self, *widths: int) -> int:
         """Return how many entries come out when so many go in."""
@@ -82,6 +83,8 @@ class Layer(Frozen, ABC):
         """Return the layer with its arrays in another dtype."""
         if self.dtype in (None, dtype):
             return self
+        if self._exact is not None and dtype == self._exact.dtype:
+            return self._exact  # type: ignore[no-any-return]
         kind = type(self).__name__
         return self.with_arrays(
             {
@@ -89,6 +92,13 @@ class Layer(Frozen, ABC):
                 for name, array in self.arrays().items()
             }
         )
+
+    def rounded(self: Self, dtype: np.dtype[Any]) -> Self:
+        """Return ``astype(dtype)`` that remembers: ``astype`` of it to float64 gives this layer."""
+        layer = self.astype(dtype)
+        if layer is not self:
+            object.__setattr__(layer, "_exact", self)
+        return layer
 
     def __repr__(self) -> str:
         sigma = "" if self.activation == IDENTITY else f" {self.activation}"
