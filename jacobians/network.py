@@ -1,10 +1,10 @@
 """Network: layers on a directed acyclic graph, its nodes in sorted order.
 
 ``H(x) = a^L`` with ``a^0 = x``: node ``l`` reads the values of earlier nodes, computes
-``z^l = W^l a^{l-1} + b^l`` or whatever its layer says, and ``a^l = sigma^l(z^l)``.  A list of layers
-is the graph of one path, in which node ``l`` is layer ``l`` and reads node ``l - 1``.  The network
-knows how to compute its values and nothing of what is asked of it: the functions that ask take
-the network first.
+``z^l = W^l a^{l-1} + b^l`` or whatever its layer says, and ``a^l = sigma^l(z^l)``.  A list of
+layers is the graph of one path, in which node ``l`` is layer ``l`` and reads node ``l - 1``.  The
+network knows how to compute its values and nothing of what is asked of it: the functions that ask
+take the network first.
 
 Every value is kept flat, (n,) or (B, n); the axes of its own that it may have (an image, tokens)
 belong to the node, and are laid out in C order.

@@ -125,10 +125,10 @@ def trace(net: Network, X: Any) -> Trace:
     (array([-1., -1., -1.]), array([0., 0., 0.]), array([0.]))
     """
     net = as_network(net, "trace")
-    a = freeze(as_points(X, net.widths[0], "trace: X", net.dtype))
-    preactivations, activations = [], [a]
+    x = freeze(as_points(X, net.widths[0], "trace: X", net.dtype))
+    preactivations, activations = [], [x]
     with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
-        for l, _, z, a in net.forward(a):
+        for l, _, z, a in net.forward(x):
             _require_in_range(z, f"z^{l}", net.layers[l - 1])
             _require_in_range(a, f"a^{l}", net.layers[l - 1])
             preactivations.append(freeze(z))

@@ -81,7 +81,7 @@ class Layer(Frozen, ABC):
 
     def astype(self: Self, dtype: np.dtype[Any]) -> Self:
         """Return the layer with its arrays in another dtype."""
-        if self.dtype in (None, dtype):
+        if self.dtype is None or self.dtype == dtype:
             return self
         if self._exact is not None and dtype == self._exact.dtype:
             return self._exact  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
 """LayerNorm and RMSNorm: every row of a value brought to unit size, then scaled.
 
-    LayerNorm   x̂ = (a - mean a) / s,   s = sqrt(mean (a - mean a)² + epsilon),   z = scale x̂ + shift
-    RMSNorm     x̂ = a / s,              s = sqrt(mean a² + epsilon),              z = scale x̂
+    LayerNorm   x̂ = (a - mean a) / s,  s = sqrt(mean (a - mean a)² + epsilon),  z = scale x̂ + shift
+    RMSNorm     x̂ = a / s,             s = sqrt(mean a² + epsilon),             z = scale x̂
 
 A row is the last axis.  Source: J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer normalization" (2016);
 B. Zhang, R. Sennrich, "Root mean square layer normalization" (2019).

@@ -343,6 +343,6 @@ def _require_shapes(maps: tuple[LinearMap, ...], net: Network, l: int) -> None:
     expected = [(net.widths[l], net.widths[s]) for s in net.sources[l - 1]]
     if [A.shape for A in maps] != expected:
         raise ShapeError(
-            f"linearize: the rule of layer {net.names[l]} ({net.layers[l - 1]}) should give maps of "
-            f"shapes {expected}, but gave {[str(A) for A in maps]}."
+            f"linearize: the rule of layer {net.names[l]} ({net.layers[l - 1]}) should give maps "
+            f"of shapes {expected}, but gave {[str(A) for A in maps]}."
         )

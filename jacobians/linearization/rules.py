@@ -25,6 +25,7 @@ shaping layers      selections
 from __future__ import annotations
 
 from functools import singledispatch
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -152,10 +153,7 @@ def _(layer: Concatenate, *values: Array) -> tuple[LinearMap, ...]:
     ends = np.cumsum([0, *(a.shape[-1] for a in values)])
     place = np.argsort(layer.order)  # of every entry of the inputs in the result
     n, dtype = int(ends[-1]), values[0].dtype
-    return tuple(
-        Selection(place[start:end], n, dtype).T
-        for start, end in zip(ends[:-1], ends[1:], strict=True)
-    )
+    return tuple(Selection(place[start:end], n, dtype).T for start, end in pairwise(ends))
 
 
 @layer_map.register(MatrixProduct)
