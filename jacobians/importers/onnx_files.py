@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import ModelFormatError
-from jacobians.importers.onnx_arrays import folded
+from jacobians.importers.onnx_arrays import FOLDS, folded
 from jacobians.importers.onnx_ml import RULES as ML_RULES
 from jacobians.importers.onnx_model import (
     FLOATING,
@@ -48,7 +48,8 @@ RULES = {
     for op, rule in rules.items()
 }
 RULES.update({("ai.onnx.ml", op): rule for op, rule in ML_RULES.items()})
-NAMES = ("Constant", *sorted(op for _, op in RULES))
+ON_CONSTANTS = {("", "Constant"), *(("", op) for op in FOLDS)} - RULES.keys()
+NAMES = tuple(sorted(op for _, op in (*RULES, *ON_CONSTANTS)))
 
 # what the first versions of operators carry along that says nothing of what they compute
 _SAYS_NOTHING = {"consumed_inputs", "stash_type", "seed", "saturate"}
@@ -217,8 +218,10 @@ def _input_shape(port: Port, order: list[NodeRecord], model: Model, batch: int) 
     if port.dims is None:
         raise ModelFormatError(f"{at} has no shape; onnx.shape_inference or the exporter gives it.")
     sizes: list[int | None] = [n if isinstance(n, int) and n > 0 else None for n in port.dims]
-    if len(sizes) > 1 and (sizes[0] is None or batch > 1):
-        sizes[0] = Batch(1)
+    firsts = {p.dims[0] for p in model.inputs if p.dims and len(p.dims) > 1}
+    named = bool(sizes) and isinstance(port.dims[0], str) and port.dims[0] in firsts
+    if sizes and (sizes[0] is None or batch > 1) and (len(sizes) > 1 or named):
+        sizes[0] = Batch(1)  # of one entry per point, if its name is that of the others' batch
     if sizes and sizes[-1] is None and sizes.count(None) == 1 and len(sizes) <= 2:
         sizes[-1] = _first_width(port.name, order, model)
     if None in sizes or len(sizes) > MOST_AXES:
@@ -280,7 +283,7 @@ def _read(
 def _apply(record: NodeRecord, operands: list[Operand], model: Model, tape: Tape) -> list[Operand]:
     """Apply the rule of a node, and refuse what the rule has not looked at."""
     at, key = record.at, (record.domain, record.op)
-    if key in model.functions or (key not in RULES and key != ("", "Constant")):
+    if key in model.functions or (key not in RULES and key not in ON_CONSTANTS):
         domain = f" of {record.domain:.40}" if record.domain else ""
         own = "is a function of the model's own" if key in model.functions else "has no rule here"
         raise ModelFormatError(
@@ -320,6 +323,8 @@ def _outputs(node: Node) -> list[Operand]:
     computed = [operand for operand in node.operands if isinstance(operand, Value)]
     try:
         if computed:
+            if (node.domain, node.op) not in RULES:
+                node.refuse("has a rule for constants alone, but takes what is computed.")
             given = RULES[node.domain, node.op](node)
             return given if isinstance(given, list) else [given]
         arrays = [o.array for o in node.operands if isinstance(o, Constant)]

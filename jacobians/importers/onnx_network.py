@@ -8,7 +8,7 @@ are given a shape where a layer asks for one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -40,7 +40,9 @@ class _Sketch:
     sources: tuple[Any, ...]
     draft: Draft | None = None
     layer: Layer | None = None
-    rows: int = 1
+    finish: Callable[[Layer], Layer] | None = None  # from the matrix of a kernel to its layer
+    rows: int = 1  # before the axis on which a matrix acts, and the places behind it
+    places: int = 1
     takes: tuple[Shape | None, ...] = ()
     shape: Shape = ()
     name: str = ""
@@ -153,14 +155,13 @@ class _Builder:
         return tuple(np.broadcast_to(part, shape).reshape(-1) for part in (scale, shift))  # type: ignore[return-value]
 
     def _folded(self, before: _Sketch, scale: Any, shift: Any) -> bool:
-        """Fold into a product on several rows only what is the same for each of them."""
-        draft, rows = before.draft, before.rows
-        if rows > 1:
-            scale, shift = scale.reshape(rows, -1), shift.reshape(rows, -1)
-            if (scale != scale[0]).any() or (shift != shift[0]).any():
-                return False
-            scale, shift = scale[0], shift[0]
-        return draft is not None and draft.fold(scale, shift, self.dtype)
+        """Fold in what is the same for each of several rows, and at each place of a kernel."""
+        shape = (before.rows, -1, before.places)
+        parts = [part.reshape(shape) for part in (scale, shift)]
+        if any((part != part[:1, :, :1]).any() for part in parts):
+            return False
+        scale, shift = (part[0, :, 0] for part in parts)
+        return before.draft is not None and before.draft.fold(scale, shift, self.dtype)
 
     def _activated(self, step: Step, before: _Sketch) -> bool:
         """Take an activation into the product before it, if that has none."""
@@ -170,7 +171,7 @@ class _Builder:
         name, parameters, axis, shape = step.data
         sigma = activation(name, **parameters)
         if isinstance(sigma, VectorActivation):
-            if axis is None or (shape[axis], prod(shape[axis + 1 :])) != (len(draft.W), 1):
+            if axis is None or before.finish or (shape[axis], prod(shape[axis + 1 :])) != (len(draft.W), 1):
                 return False
         draft.sigma = sigma
         return True
@@ -192,6 +193,8 @@ class _Builder:
         if step.kind == "select":
             index = step.data.reshape(self.wishes.get(step, (-1,)))
             return _Sketch(step.at, sources, layer=Gather(index), takes=takes)
+        if step.kind == "convolve":
+            return _kernel_sketch(step, sources)
         if step.kind == "layer":
             return _Sketch(step.at, sources, layer=step.data[0](), takes=takes)
         if step.kind == "product":
@@ -222,6 +225,8 @@ class _Builder:
             )
             if sketch.draft is not None:
                 sketch.layer = sketch.draft.layer(self.where, self.dtype)
+                if sketch.finish is not None:
+                    sketch.layer = sketch.finish(sketch.layer)
             entering = tuple(shapes[source] for source in sketch.sources)
             assert sketch.layer is not None
             shapes[sketch] = sketch.layer.on(*entering).output_shape(*entering)
@@ -280,11 +285,39 @@ class _Builder:
         ).astype(self.dtype)
 
 
+def _kernel_sketch(step: Step, sources: tuple[Any, ...]) -> _Sketch:
+    """Draft a convolution as the matrix of its kernel, one row per channel that comes out."""
+    from jacobians import layers
+
+    kind, K, b, _, options = step.data
+    groups, transposed = options["groups"], kind == "TransposedConvolution"
+    kernel = K.array
+    if transposed:  # (groups, in, out, ...) to (groups, out, in, ...)
+        kernel = kernel.reshape(groups, -1, *K.shape[1:]).swapaxes(1, 2)
+    grouped = kernel.shape
+
+    def finish(dense: Any) -> Layer:
+        W = dense.W.reshape(grouped)
+        if transposed:
+            W = W.swapaxes(1, 2).reshape(K.shape)
+        layer: Layer = getattr(layers, kind)(W, dense.b, dense.activation, **options)
+        if dense._exact is not None:
+            object.__setattr__(layer, "_exact", finish(dense._exact))
+        return layer
+
+    channels = K.shape[1] * groups if transposed else K.shape[0]
+    matrix = np.ascontiguousarray(kernel.reshape(channels, -1))
+    draft = Draft(step.at, matrix, None if b is None else b.array)
+    places = step.size // channels
+    return _Sketch(step.at, sources, draft, finish=finish, places=places, takes=_taken(step))
+
+
 def _fits(sketch: _Sketch, held: list[Shape]) -> bool:
     """Tell whether a layer does with the shapes that are there what it does with those asked for."""
     if isinstance(sketch.layer, (Add, Multiply)):
         return len(set(held)) == 1
-    if sketch.draft is not None and sketch.draft.W is not None and sketch.draft.W.ndim == 2:
+    if sketch.finish is None and sketch.draft is not None and np.ndim(sketch.draft.W) == 2:
+        assert sketch.draft.W is not None
         (shape,), width = held, sketch.draft.W.shape[1]  # rows of its width, or one flat vector
         return (shape[-1] == width) == (sketch.rows > 1) or shape == (width,)
     return False
@@ -303,8 +336,9 @@ def _taken(step: Step) -> tuple[Shape | None, ...]:
             return (None,)
         before, after = prod(shape[:axis]), prod(shape[axis + 1 :])
         return ((before, int(shape[axis]), *((after,) if after > 1 else ())),)
-    if step.kind == "layer":
-        return (tuple(int(n) for n in step.data[1]),)
+    if step.kind in ("layer", "convolve"):
+        shape = step.data[1 if step.kind == "layer" else 3]
+        return (tuple(int(n) for n in shape),)
     if step.kind == "product":
         found = []
         for shape in step.data[:2]:

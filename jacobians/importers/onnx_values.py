@@ -10,7 +10,8 @@ whatever permutes, drops or keeps axes takes it along.  Steps are few: whatever 
 ``scale``      ``scale * x + shift``, entry by entry
 ``function``   an activation, entry by entry or along an axis
 ``select``     entries by number, in any order, repeated, or 0
-``layer``      one of the library's layers, on a value of a given shape
+``convolve``   a kernel over an image with its channels first
+``layer``      one of the library's other layers, on a value of a given shape
 ============== ===================================================================
 
 and the joins ``add``, ``multiply``, ``concatenate`` and ``product`` of matrices.
@@ -55,7 +56,14 @@ class Constant:
     @property
     def array(self) -> Numbers:
         """The numbers."""
-        return self._held.array if isinstance(self._held, Tensor) else self._held
+        array = self._held.array if isinstance(self._held, Tensor) else self._held
+        return array.reshape(self.shape)
+
+    def reshaped(self, shape: Shape) -> Constant:
+        """Return the same numbers in another shape, still to be decoded."""
+        constant = Constant(self._held)
+        constant.shape = shape
+        return constant
 
 
 @dataclass(eq=False)
@@ -178,9 +186,8 @@ class Node:
             self.refuse(f"has operands of {names}; the standard demands one type (use Cast).")
 
     def axis(self, axis: int, shape: Shape, end: bool = False) -> int:
-        """Count an axis from the front; negative ones came with opset 11."""
-        low = -len(shape) if self.opset >= 11 else 0
-        if not low <= axis < len(shape) + end:
+        """Count an axis from the front."""
+        if not -len(shape) <= axis < len(shape) + end:
             self.refuse(f"names axis {axis} of shape {shape}.")
         return axis + len(shape) if axis < 0 else axis
 
@@ -272,6 +279,13 @@ class Tape:
     ) -> Value:
         """Apply a layer of the library to a value that is seen in the shape ``takes``."""
         return self._append("layer", [x], shape, at, (make, takes), dtype=dtype)
+
+    def convolve(
+        self, x: Value, kind: str, K: Constant, b: Constant | None, shape: Shape, at: str, **options: Any
+    ) -> Value:
+        """Apply a ``Convolution`` or ``TransposedConvolution`` to the image of one point."""
+        self.source.budget.spend(2 * K.dtype.itemsize * prod(K.shape))
+        return self._append("convolve", [x], shape, at, (kind, K, b, x.shape[1:], options), K.dtype)
 
     # --- what is composed of these ----------------------------------------------------------------
 

@@ -78,8 +78,6 @@ class Dense(Layer):
         if len(shape) == 1 or shape[-1] != n:
             return self
         bound = replace(self, rows=prod(shape[:-1]))
-        if self._exact is not None:
-            set_field(bound, "_exact", self._exact.on(*shapes))
         if isinstance(self.activation, VectorActivation):
             set_field(bound, "activation", Along(self.activation, (*shape[:-1], m), -1))
         return bound
