@@ -1,4 +1,4 @@
-"""From the steps of a model to a network: a chain where it is one, else a graph of named nodes.
+"""From the steps of a model to a network: a graph of named nodes, or a chain where it is one.
 
 Steps that the output does not need are left out.  Affine steps are folded into the ones before them
 as everywhere (see ``_assembly``), and activations taken in by the matrix product before them; values
@@ -258,14 +258,6 @@ class _Builder:
         outputs: Mapping[str, Step],
         shapes: dict[Any, Shape],
     ) -> Network:
-        (first, *more) = inputs.values()
-        chain = not more and len(outputs) == 1 and all(
-            sketch.sources == ((placed[k - 1] if k else first),) for k, sketch in enumerate(placed)
-        )
-        if chain:
-            shape = shapes[first]
-            size = shape[0] if len(shape) == 1 else shape
-            return Network([s.layer for s in placed], inputs=size).astype(self.dtype)
         names: dict[Any, str] = {step: name for name, step in inputs.items()}
         taken = set(names.values())
         for name, end in outputs.items():
