@@ -1,6 +1,6 @@
 """Save and load: networks as npz files, points as npy, npz or csv files.
 
-``load`` also reads ``.onnx`` and ``.safetensors``, through the importers.
+``load`` also reads what other frameworks write, through the importers.
 
 A network file is an ordinary npz archive: one member ``header`` with a JSON description as bytes,
 and the arrays ``1.W``, ``1.b``, ``2.scale`` and so on.  Nothing in a file is ever executed, and
@@ -21,13 +21,14 @@ from jacobians._checks import (
     FLOATS,
     Array,
     ModelFormatError,
+    Numbers,
     ShapeError,
     as_floats,
     missing_extra,
 )
 from jacobians._npz import LIMIT, read_npy, read_npz, write_npz
 from jacobians.activations import AnyActivation, activation
-from jacobians.importers import from_onnx, from_safetensors
+from jacobians.importers import ELSEWHERE, WEIGHTS_ONLY, WHOLE_MODELS, from_weights
 from jacobians.layers import Dense, Elementwise, Layer, Scale
 from jacobians.network import Network
 
@@ -89,10 +90,11 @@ def load(path: str | os.PathLike[str], *, activations: Any = None) -> Network:
     Parameters
     ----------
     path : str or path
-        ``.npz``, as made by ``save``; ``.onnx``; or ``.safetensors`` with the weights and biases of
-        linear layers.
+        ``.npz``, as made by ``save``; ``.onnx``, ``.keras``, ``.h5``, ``.nnet``; or weights and
+        biases of linear layers in ``.safetensors``, ``.pt``, ``.pth``, ``.ckpt``, ``.mat``,
+        ``.npz``.
     activations : sequence of str or Activation, or mapping from layer names, optional
-        For ``.safetensors``, which hold none: one per layer, as in ``from_torch``.
+        For files of weights, which hold none: one per layer, as in ``from_torch``.
 
     Returns
     -------
@@ -109,21 +111,31 @@ def load(path: str | os.PathLike[str], *, activations: Any = None) -> Network:
         If it takes an optional package that is not installed.
     """
     path, name, suffix = _parts(path)
-    if suffix == ".safetensors":
-        return from_safetensors(path, activations=activations)
+    if suffix == ".npz":
+        arrays = read_npz(path)
+        if "header" not in arrays:
+            return from_weights(path, activations=activations, arrays=arrays)
+    if suffix in WEIGHTS_ONLY:
+        return WEIGHTS_ONLY[suffix](path, activations=activations)
     if activations is not None:
         raise TypeError(f"load: {name} has its own activations; leave activations out.")
-    if suffix == ".onnx":
-        return from_onnx(path)
-    if suffix != ".npz":
-        raise ModelFormatError(f"{name}: networks are read from .npz, .onnx and .safetensors.")
-    return _load_npz(path, name)
+    if suffix == ".npz":
+        return _read_network(arrays, name)
+    if suffix not in WHOLE_MODELS:
+        raise ModelFormatError(f"{name}: {_way_out(suffix)}")
+    return WHOLE_MODELS[suffix](path)
 
 
-def _load_npz(path: str, name: str) -> Network:
+def _way_out(suffix: str) -> str:
+    if suffix in ELSEWHERE:
+        return f"a {suffix} file is loaded by what wrote it: {ELSEWHERE[suffix]}."
+    listed = ", ".join([".npz", *WHOLE_MODELS, *WEIGHTS_ONLY])
+    return f"networks are read from {listed}."
+
+
+def _read_network(arrays: dict[str, Numbers], name: str) -> Network:
     import json
 
-    arrays = read_npz(path)
     try:
         raw = arrays.pop("header")
         if raw.dtype != np.uint8 or raw.size > LIMIT:

@@ -160,7 +160,7 @@ class Network:
             entering = [shapes[s] for s in sources]
             _require_fit(layer, name, l, sources, entering)
             try:
-                fitted = _bound(layer.astype(dtype), entering)
+                fitted = layer.astype(dtype).bound(*entering)
                 shapes.append(fitted.output_shape(*entering))
             except ShapeError as err:
                 raise ShapeError(f"Network: layer {name}: {err}") from None
@@ -412,14 +412,6 @@ def _read_only(value: Array) -> Array:
     view = value.view()
     view.flags.writeable = False
     return view
-
-
-def _bound(layer: Layer, shapes: Sequence[Shape]) -> Layer:
-    """Return the layer for inputs of these shapes, and with it the one it was rounded from."""
-    bound = layer.on(*shapes)
-    if layer._exact is not None and bound is not layer:
-        object.__setattr__(bound, "_exact", layer._exact.on(*shapes))
-    return bound
 
 
 def _input_shape(layers: Sequence[Layer], inputs: int | Shape | None) -> Shape:

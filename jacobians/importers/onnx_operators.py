@@ -7,6 +7,7 @@ and of ``ai.onnx.ml`` have files of their own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -347,11 +348,12 @@ def normalized(
     n, dtype = shape[-1], x.dtype
     node.tape.source.budget.spend(16 * n)
     scale = np.ones(n, dtype) if scale is None else scale
-    if root:
-        return node.tape.layer(x, lambda: RMSNorm(scale, epsilon=epsilon), shape, x.shape, node.at, dtype)
-    return node.tape.layer(
-        x, lambda: LayerNorm(scale, shift, epsilon=epsilon), shape, x.shape, node.at, dtype
+    make = (
+        partial(RMSNorm, scale, epsilon=epsilon)
+        if root
+        else partial(LayerNorm, scale, shift, epsilon=epsilon)
     )
+    return node.tape.rows(x, make, shape, node.at)
 
 
 def _layer_normalization(node: Node) -> Value:

@@ -10,8 +10,7 @@ whatever permutes, drops or keeps axes takes it along.  Steps are few: whatever 
 ``scale``      ``scale * x + shift``, entry by entry
 ``function``   an activation, entry by entry or along an axis
 ``select``     entries by number, in any order, repeated, or 0
-``convolve``   a kernel over an image with its channels first
-``layer``      one of the library's other layers, on a value of a given shape
+``layer``      one of the library's layers, on a value of a given shape; ``rows``, on its rows
 ============== ===================================================================
 
 and the joins ``add``, ``multiply``, ``concatenate`` and ``product`` of matrices.
@@ -278,14 +277,11 @@ class Tape:
         self, x: Value, make: Callable[[], Any], takes: Shape, shape: Shape, at: str, dtype: Any = None
     ) -> Value:
         """Apply a layer of the library to a value that is seen in the shape ``takes``."""
-        return self._append("layer", [x], shape, at, (make, takes), dtype=dtype)
+        return self._append("layer", [x], shape, at, (make, takes, shape), dtype=dtype)
 
-    def convolve(
-        self, x: Value, kind: str, K: Constant, b: Constant | None, shape: Shape, at: str, **options: Any
-    ) -> Value:
-        """Apply a ``Convolution`` or ``TransposedConvolution`` to the image of one point."""
-        self.source.budget.spend(2 * K.dtype.itemsize * prod(K.shape))
-        return self._append("convolve", [x], shape, at, (kind, K, b, x.shape[1:], options), K.dtype)
+    def rows(self, x: Value, make: Callable[[], Any], rows: Shape, at: str) -> Value:
+        """Apply a layer that acts on rows alike, whatever axes they have."""
+        return self._append("rows", [x], x.shape, at, (make, rows), dtype=x.dtype)
 
     # --- what is composed of these ----------------------------------------------------------------
 

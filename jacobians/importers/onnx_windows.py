@@ -113,7 +113,19 @@ def _convolution(node: Node) -> Value:
         y = _seen_whole(node, x, K, windows).reshaped(shape)
         return y if b is None else node.tape.scale(y, 1.0, _column(b, y), node.at, b.dtype)
     options = {"stride": windows.stride, "padding": windows.pads, "dilation": windows.dilation}
-    return node.tape.convolve(x, "Convolution", K, b, shape, node.at, groups=groups, **options)
+    return _convolved(node, "Convolution", x, K, b, shape, {**options, "groups": groups})
+
+
+def _convolved(
+    node: Node, kind: str, x: Value, K: Constant, b: Constant | None, shape: Shape, options: Any
+) -> Value:
+    from jacobians import layers
+
+    def make() -> Any:
+        return getattr(layers, kind)(K.array, None if b is None else b.array, **options)
+
+    node.tape.source.budget.spend(2 * K.dtype.itemsize * prod(K.shape))
+    return node.tape.layer(x, make, x.shape[1:], shape, node.at, K.dtype)
 
 
 def _column(b: Constant, y: Value) -> Any:
@@ -178,8 +190,7 @@ def _transposed_convolution(node: Node) -> Value:
     }
     if b is not None and b.shape != (shape[1],):
         node.refuse(f"has a bias of shape {b.shape} for {shape[1]} channels.")
-    kind = "TransposedConvolution"
-    return node.tape.convolve(x, kind, K, b, shape, node.at, groups=groups, **options)
+    return _convolved(node, "TransposedConvolution", x, K, b, shape, {**options, "groups": groups})
 
 
 # --- pools ----------------------------------------------------------------------------------------

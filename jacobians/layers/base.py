@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from math import prod
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -84,7 +84,7 @@ class Layer(Frozen, ABC):
         if self.dtype is None or self.dtype == dtype:
             return self
         if self._exact is not None and dtype == self._exact.dtype:
-            return self._exact  # type: ignore[no-any-return]
+            return cast(Self, self._exact)
         kind = type(self).__name__
         return self.with_arrays(
             {
@@ -97,7 +97,14 @@ class Layer(Frozen, ABC):
         """Return ``astype(dtype)`` that remembers: ``astype`` of it to float64 gives this layer."""
         layer = self.astype(dtype)
         if layer is not self:
-            object.__setattr__(layer, "_exact", self)
+            set_field(layer, "_exact", self)
+        return layer
+
+    def bound(self: Self, *shapes: Shape) -> Self:
+        """Return ``on(*shapes)``, with what it remembers."""
+        layer = self.on(*shapes)
+        if self._exact is not None and layer is not self:
+            set_field(layer, "_exact", self._exact.on(*shapes))
         return layer
 
     def __repr__(self) -> str:
