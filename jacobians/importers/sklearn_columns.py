@@ -16,7 +16,13 @@ import numpy as np
 
 from jacobians.importers._assembly import Value
 from jacobians.importers.sklearn_composites import FITTED, side_by_side, weighted
-from jacobians.importers.sklearn_reading import Reader, passes, steps_of, transforms
+from jacobians.importers.sklearn_reading import (
+    BEFOREHAND,
+    Reader,
+    passes,
+    steps_of,
+    transforms,
+)
 
 ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
 
@@ -139,6 +145,6 @@ def _encoded(encoder: Any, reader: Reader, of: Value, at: str) -> Value:
         reader.no_rule(
             at,
             f"{type(encoder).__name__} behind other steps, or alone,",
-            "Encode the data beforehand, and import the steps behind it.",
+            BEFOREHAND,
         )
     return reader.assembly.move(np.array(where), at=at, of=of)

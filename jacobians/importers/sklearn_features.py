@@ -117,17 +117,6 @@ def _unit_rows(model: Any, reader: Reader, of: Value, at: str) -> Value:
     return reader.assembly.apply(RMSNorm(scale, epsilon=0.0), of, at=at)
 
 
-@transforms("PowerTransformer")
-def _powers(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    assembly, name = reader.assembly, model.method.replace("-", "_")
-    parts = []
-    for j, exponent in enumerate(model.lambdas_):
-        feature = assembly.move([j], at=at, of=of)
-        parts.append(assembly.activate(name, at=at, of=feature, exponent=float(exponent)))
-    of = assembly.concatenate(parts, 0, at=at) if len(parts) > 1 else parts[0]
-    return reader.transform(model._scaler, of, at) if model.standardize else of
-
-
 # --- choices and products -------------------------------------------------------------------------
 
 
@@ -138,7 +127,10 @@ def _powers(model: Any, reader: Reader, of: Value, at: str) -> Value:
 )
 def select(model: Any, reader: Reader, of: Value, at: str) -> Value:
     """Append the choice of a feature selection."""
-    return reader.assembly.move(model.get_support(indices=True), at=at, of=of)
+    chosen = model.get_support(indices=True)
+    if not len(chosen):
+        reader.refuse(at, "selects no feature.")
+    return reader.assembly.move(chosen, at=at, of=of)
 
 
 @transforms("SimpleImputer", "KNNImputer", "IterativeImputer")

@@ -59,8 +59,7 @@ class Reader:
         kind = self.kind(estimator, at)
         rule = TRANSFORMERS.get(kind)
         if rule is None:
-            beforehand = "Apply it to the data beforehand, and import the steps behind it."
-            self.no_rule(at, kind, beforehand)
+            self.no_rule(at, kind, BEFOREHAND)
         self.require_fitted(estimator, at)
         return rule(estimator, self, of, at)
 
@@ -101,23 +100,18 @@ def steps_of(pipeline: Any, at: str) -> list[tuple[Any, str]]:
     ]
 
 
+BEFOREHAND = "Apply it to the data beforehand, and import the steps behind it."
+
+
 def way_out(estimator: Any) -> str:
     """Say what can be done where an estimator has no rule."""
-    methods = ("predict_proba", "decision_function", "predict", "score_samples", "transform")
+    methods = ("predict_proba", "decision_function", "predict", "score_samples")
     method = next((name for name in methods if hasattr(estimator, name)), None)
     if method is None:
-        return "It computes nothing at new points."
-    if not _takes_numbers(estimator):
-        return "It takes no rows of numbers: apply it to the data, and import what is fitted on it."
+        return BEFOREHAND if hasattr(estimator, "transform") else "It says nothing of new points."
+    if method == "predict" and hasattr(estimator, "classes_"):
+        return "It gives classes, and no numbers that have derivatives."
     return (
         "Take differences: jb.witness.finite_difference("
         f"lambda x: np.ravel(model.{method}(x[None])), x).jacobian"
     )
-
-
-def _takes_numbers(estimator: Any) -> bool:
-    try:
-        tags = estimator.__sklearn_tags__().input_tags
-    except AttributeError:  # before scikit-learn 1.6
-        return True
-    return bool(tags.two_d_array) and not getattr(tags, "pairwise", False)
