@@ -14,8 +14,9 @@ import jacobians as jb
 from jacobians.importers import IMPORTABLE, from_sklearn
 from jacobians.importers.sklearn_columns import ENCODERS
 
-sklearn = pytest.importorskip("sklearn")
+pytest.importorskip("sklearn")
 
+from sklearn.base import ClassifierMixin
 from sklearn.experimental import enable_halving_search_cv, enable_iterative_imputer  # noqa: F401
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.naive_bayes import GaussianNB
@@ -113,7 +114,7 @@ def targets(name, kind):
         return np.stack([TWO, X[:, 0] > 2], axis=1).astype(int)
     if name in BINARY:
         return TWO.astype(int)
-    return THREE if issubclass(kind, sklearn.base.ClassifierMixin) or name in CLASSES else Y
+    return THREE if issubclass(kind, ClassifierMixin) or name in CLASSES else Y
 
 
 def data_for(name):
