@@ -1,6 +1,6 @@
-"""Save and load: networks as npz files, points as npy, npz or csv files.
+"""Save and load networks, as npz files.
 
-``load`` also reads ``.onnx`` and ``.safetensors``, through the importers.
+``load`` also reads what other frameworks write, through the importers.
 
 A network file is an ordinary npz archive: one member ``header`` with a JSON description as bytes,
 and the arrays ``1.W``, ``1.b``, ``2.scale`` and so on.  Nothing in a file is ever executed, and
@@ -12,26 +12,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import fields
+from inspect import isabstract
 from typing import Any
 
 import numpy as np
 
-from jacobians._checks import (
-    FLOATS,
-    Array,
-    ModelFormatError,
-    ShapeError,
-    as_floats,
-    missing_extra,
-)
-from jacobians._npz import LIMIT, read_npy, read_npz, write_npz
+from jacobians import layers
+from jacobians._checks import FLOATS, Array, ModelFormatError, Numbers
+from jacobians._npz import LIMIT, read_npz, write_npz
 from jacobians.activations import AnyActivation, activation
-from jacobians.importers import from_onnx, from_safetensors
-from jacobians.layers import Dense, Elementwise, Layer, Scale
+from jacobians.along import Along
+from jacobians.importers import ELSEWHERE, WEIGHTS_ONLY, WHOLE_MODELS, from_weights
+from jacobians.layers import Layer
 from jacobians.network import Network
 
-_FORMAT, _VERSION = "jacobians network", 1
+_FORMAT, _VERSION = "jacobians network", 2
+_KINDS = {
+    name: kind
+    for name, kind in vars(layers).items()
+    if name in layers.__all__ and isinstance(kind, type) and not isabstract(kind)
+}
+_BOUND = {"shape", "shapes", "rows"}  # fields that say which values a layer is bound to
 
 
 # --- networks -------------------------------------------------------------------------------------
@@ -75,10 +77,13 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
         "format": _FORMAT,
         "version": _VERSION,
         "dtype": str(net.dtype),
-        "inputs": net.widths[0],
+        "inputs": net.shapes[0],
         "input_names": net.input_names,
         "output_names": net.output_names,
         "layers": described,
+        "names": net.names,
+        "sources": net.sources,
+        "parts": [_slices(net.inputs), _slices(net.outputs)],
     }
     write_npz(path, {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays})
 
@@ -89,10 +94,11 @@ def load(path: str | os.PathLike[str], *, activations: Any = None) -> Network:
     Parameters
     ----------
     path : str or path
-        ``.npz``, as made by ``save``; ``.onnx``; or ``.safetensors`` with the weights and biases of
-        linear layers.
+        ``.npz``, as made by ``save``; ``.onnx``, ``.keras``, ``.h5``, ``.nnet``; or weights and
+        biases of linear layers in ``.safetensors``, ``.pt``, ``.pth``, ``.ckpt``, ``.mat``,
+        ``.npz``.
     activations : sequence of str or Activation, or mapping from layer names, optional
-        For ``.safetensors``, which hold none: one per layer, as in ``from_torch``.
+        For files of weights, which hold none: one per layer, as in ``from_torch``.
 
     Returns
     -------
@@ -109,27 +115,37 @@ def load(path: str | os.PathLike[str], *, activations: Any = None) -> Network:
         If it takes an optional package that is not installed.
     """
     path, name, suffix = _parts(path)
-    if suffix == ".safetensors":
-        return from_safetensors(path, activations=activations)
+    if suffix == ".npz":
+        arrays = read_npz(path)
+        if "header" not in arrays:
+            return from_weights(path, activations=activations, arrays=arrays)
+    if suffix in WEIGHTS_ONLY:
+        return WEIGHTS_ONLY[suffix](path, activations=activations)
     if activations is not None:
         raise TypeError(f"load: {name} has its own activations; leave activations out.")
-    if suffix == ".onnx":
-        return from_onnx(path)
-    if suffix != ".npz":
-        raise ModelFormatError(f"{name}: networks are read from .npz, .onnx and .safetensors.")
-    return _load_npz(path, name)
+    if suffix == ".npz":
+        return _read_network(arrays, name)
+    if suffix not in WHOLE_MODELS:
+        raise ModelFormatError(f"{name}: {_way_out(suffix)}")
+    return WHOLE_MODELS[suffix](path)
 
 
-def _load_npz(path: str, name: str) -> Network:
+def _way_out(suffix: str) -> str:
+    if suffix in ELSEWHERE:
+        return f"a {suffix} file is loaded by what wrote it: {ELSEWHERE[suffix]}."
+    listed = ", ".join([".npz", *WHOLE_MODELS, *WEIGHTS_ONLY])
+    return f"networks are read from {listed}."
+
+
+def _read_network(arrays: dict[str, Numbers], name: str) -> Network:
     import json
 
-    arrays = read_npz(path)
     try:
         raw = arrays.pop("header")
         if raw.dtype != np.uint8 or raw.size > LIMIT:
             raise ModelFormatError(f"{name}: header: expected up to {LIMIT} bytes of text.")
         header = json.loads(raw.tobytes().decode())
-        if header["format"] != _FORMAT or header["version"] != _VERSION:
+        if header["format"] != _FORMAT or header["version"] not in (1, _VERSION):
             raise ModelFormatError(
                 f"{name}: format {header['format']!r}, version {header['version']!r} "
                 f"is not {_FORMAT!r}, version {_VERSION}."
@@ -140,12 +156,19 @@ def _load_npz(path: str, name: str) -> Network:
         for member, array in arrays.items():
             if array.dtype.newbyteorder("=") != dtype:
                 raise ModelFormatError(f"{name}: {member} is {array.dtype}, expected {dtype}.")
-        layers = [_rebuild(d, l, arrays) for l, d in enumerate(header["layers"], start=1)]
+        if header["version"] == 1:  # before networks were graphs
+            depth = len(header["layers"])
+            header["names"] = ["x", *(str(l) for l in range(1, depth + 1))]
+            header["sources"], header["parts"] = [[l] for l in range(depth)], []
+        given = [_rebuild(d, l, arrays) for l, d in enumerate(header["layers"], start=1)]
         if arrays:
             raise ModelFormatError(f"{name}: no layer uses {', '.join(sorted(arrays))}.")
-        return Network(
-            layers,
-            inputs=header["inputs"],
+        return Network.from_nodes(
+            given,
+            header["sources"],
+            header["names"],
+            inputs=_as_tuple(header["inputs"]),
+            parts=[{n: slice(*ends) for n, ends in part} for part in header["parts"]],
             input_names=header["input_names"],
             output_names=header["output_names"],
         ).astype(dtype)
@@ -153,6 +176,10 @@ def _load_npz(path: str, name: str) -> Network:
         raise
     except Exception as err:  # whatever a header that is not ours leads to
         raise ModelFormatError(f"{name}: not a network file: {err!s:.200}") from err
+
+
+def _slices(parts: Mapping[str, slice]) -> list[tuple[str, tuple[int, int]]]:
+    return [(name, (part.start, part.stop)) for name, part in parts.items()]
 
 
 def _parts(path: str | os.PathLike[str]) -> tuple[str, str, str]:
@@ -164,18 +191,27 @@ def _parts(path: str | os.PathLike[str]) -> tuple[str, str, str]:
 
 def _describe(layer: Layer, l: int) -> tuple[dict[str, Any], dict[str, Array]]:
     """Return a layer as JSON and arrays; exact types only, since a subclass may mean more."""
-    if type(layer) is Dense:
-        sigma = _describe_activation(layer.activation, l)
-        return {"kind": "dense", "activation": sigma}, {"W": layer.W, "b": layer.b}
-    if type(layer) is Scale:
-        return {"kind": "scale"}, {"scale": layer.scale, "shift": layer.shift}
-    if type(layer) is Elementwise:
-        sigma = _describe_activation(layer.activation, l)
-        return {"kind": "elementwise", "activation": sigma}, {}
-    raise TypeError(f"save: layer {l} ({layer}): only Dense, Scale and Elementwise can be saved.")
+    kind = type(layer)
+    if _KINDS.get(kind.__name__) is not kind:
+        raise TypeError(f"save: layer {l} ({layer}): only layers of the library can be saved.")
+    settings: dict[str, Any] = {}
+    arrays: dict[str, Array] = {}
+    for field in fields(layer):  # type: ignore[arg-type]
+        value = getattr(layer, field.name)
+        if field.name in _BOUND:  # what it is bound to is found again when the network is built
+            continue
+        if field.name == "activation":
+            settings["activation"] = _describe_activation(value, l)
+        elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            arrays[field.name] = value
+        else:
+            settings[field.name] = value.tolist() if isinstance(value, np.ndarray) else value
+    return {"kind": kind.__name__, **settings}, arrays
 
 
 def _describe_activation(sigma: AnyActivation, l: int) -> dict[str, Any]:
+    if isinstance(sigma, Along):  # it is bound to its axis again when the network is built
+        sigma = sigma.activation
     parameters = dict(sigma.parameters)
     try:
         known = activation(sigma.name, **parameters) == sigma
@@ -190,104 +226,28 @@ def _describe_activation(sigma: AnyActivation, l: int) -> dict[str, Any]:
 
 def _rebuild(description: Mapping[str, Any], l: int, arrays: dict[str, Array]) -> Layer:
     """Make a layer from its description, taking its arrays out of ``arrays``."""
-    kind = description["kind"]
-    if kind == "scale":
-        return Scale(arrays.pop(f"{l}.scale"), arrays.pop(f"{l}.shift"))
-    given = description["activation"]
-    sigma = activation(given["name"], **given["parameters"])
-    if kind == "elementwise":
-        return Elementwise(sigma)
-    if kind == "dense":
-        return Dense(arrays.pop(f"{l}.W"), arrays.pop(f"{l}.b"), sigma)
-    raise ValueError(f"layer {l}: kind {kind!r:.40} is not known")
+    settings = dict(description)
+    name = settings.pop("kind")
+    kind = _KINDS.get(name) or _KINDS.get(name.capitalize()) if isinstance(name, str) else None
+    if kind is None:
+        raise ValueError(f"layer {l}: kind {name!r:.40} is not known")
+    named = {field.name for field in fields(kind)}
+    if "activation" in settings:
+        given = settings["activation"]
+        settings["activation"] = activation(given["name"], **given["parameters"])
+    for field in named & {member.partition(".")[2] for member in arrays if _owner(member) == l}:
+        settings[field] = arrays.pop(f"{l}.{field}")
+    layer: Layer = kind(**{key: _as_tuple(value) for key, value in settings.items()})
+    for field in layer.arrays():
+        if field not in settings:  # what has a default is in the file nevertheless
+            raise KeyError(f"{l}.{field}")
+    return layer
 
 
-# --- points ---------------------------------------------------------------------------------------
+def _owner(member: str) -> int:
+    number = member.partition(".")[0]
+    return int(number) if number.isdecimal() else 0
 
 
-@dataclass(frozen=True, eq=False)
-class Points:
-    """Inputs from a file: an array (B, n) and, where the file says, the names of the columns."""
-
-    X: Array
-    names: tuple[str, ...] | None = None
-
-
-def load_points(path: str | os.PathLike[str]) -> Points:
-    """Read input points from a npy, npz, csv or parquet file.
-
-    Parameters
-    ----------
-    path : str or path
-        ``.npy``: an array (n,) or (B, n).  ``.npz``: its member ``inputs``, or its only member.
-        ``.csv``: numbers, one point per line, with or without a line of names.  ``.parquet``: its
-        columns of numbers.
-
-    Returns
-    -------
-    Points
-
-    Raises
-    ------
-    ModelFormatError
-        If the file cannot be read as one of these.
-    ImportError
-        For parquet, if pandas or pyarrow is missing, naming the extra.
-    """
-    path, name, suffix = _parts(path)
-    if suffix == ".csv":
-        points = _read_csv(path, name)
-    elif suffix == ".npy":
-        points = Points(read_npy(path))
-    elif suffix == ".npz":
-        arrays = read_npz(path)
-        if len(arrays) != 1 and "inputs" not in arrays:
-            raise ModelFormatError(f"{name}: has no member 'inputs' among {sorted(arrays)}.")
-        points = Points(arrays["inputs"] if "inputs" in arrays else next(iter(arrays.values())))
-    elif suffix == ".parquet":
-        points = _read_parquet(path, name)
-    else:
-        raise ModelFormatError(f"{name}: points are read from .npy, .npz, .csv and .parquet files.")
-    X = as_floats(points.X, name)
-    if X.ndim not in (1, 2):
-        raise ShapeError(f"{name}: expected points (B, n), but got shape {X.shape}.")
-    return Points(np.atleast_2d(X), points.names)
-
-
-def _read_csv(path: str, name: str) -> Points:
-    import csv
-
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            first = [cell.strip() for cell in next(csv.reader(file), [])]
-            named = not all(_is_number(cell) for cell in first)
-            if (named or not first) and not any(line.partition("#")[0].strip() for line in file):
-                raise ModelFormatError(f"{name}: has no line of numbers between commas.")
-        X = np.loadtxt(path, delimiter=",", skiprows=int(named), ndmin=2, encoding="utf-8-sig")
-    except ModelFormatError:
-        raise
-    except (ValueError, csv.Error) as err:
-        raise ModelFormatError(f"{name}: {err!s:.200}") from err
-    return Points(X, tuple(first) if named else None)
-
-
-def _read_parquet(path: str, name: str) -> Points:
-    try:
-        import pandas
-        import pyarrow  # noqa: F401  (pandas would only say so later, and in its own words)
-    except ImportError as err:
-        raise missing_extra("pandas and pyarrow", "pandas", name) from err
-    with open(path, "rb") as file:
-        try:
-            frame = pandas.read_parquet(file).select_dtypes("number")
-        except Exception as err:  # whatever both packages meet in a damaged file
-            raise ModelFormatError(f"{name}: not a readable parquet file: {err!s:.200}") from err
-    return Points(frame.to_numpy(), tuple(str(column) for column in frame.columns))
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(part) for part in value) if isinstance(value, list) else value

@@ -112,7 +112,7 @@ def test_explain_draws_the_chain_and_the_plan(capsys, model):
     ("arguments", "message"),
     [
         (["report", "absent.npz"], "absent.npz"),
-        (["report", "net.pkl"], "networks are read from .npz, .onnx and"),
+        (["report", "net.pkl"], "loaded by what wrote it: from_sklearn"),
         (["report", "{net}"], "INPUTS: a network of your own needs points"),
         (["report", "{net}", "absent.csv"], "absent.csv"),
         (["report", "{net}", "{wide}"], "has 4 columns, but Network 3-6-2"),
