@@ -10,6 +10,7 @@ so that the sums of a group are sums of neighbouring rows.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,12 +25,13 @@ from jacobians._checks import (
     TooLargeError,
     as_count,
     as_nonnegative,
-    as_points,
     readable_bytes,
 )
+from jacobians._tables import as_inputs, column_names
 from jacobians.engine import value_and_jacobian
 from jacobians.network import Network, as_network
 from jacobians.planning import DEFAULT_BYTES
+from jacobians.points import Batches, open_points
 from jacobians.sensitivities.accumulators import ENTRIES, Piece, accumulators, add
 from jacobians.sensitivities.groups import Keys, Runs, keys_of
 from jacobians.sensitivities.record import Sensitivity, as_names
@@ -66,14 +68,17 @@ def sensitivity(
     Parameters
     ----------
     net : Network
-    X : array, shape (B, n_0), B at least 1; iterable of such arrays; or dask array or data frame
-        Batches, from a generator, a DataLoader, or ``pandas.read_csv(chunksize=...)``, are gone
-        through once and never held; of a batch that is a tuple, as of inputs and targets, the first
-        is taken.  The chunks of a dask collection are summed up where they are, one task for each.
+    X : array or data frame, shape (B, n_0), B at least 1; iterable of such; path; dask collection
+        Columns of data frames are matched by name.  Batches, from a generator, a DataLoader, or
+        ``pandas.read_csv(chunksize=...)``, are gone through once and never held; of a batch that is
+        a tuple, as of inputs and targets, the first is taken.  A file, as in
+        ``jacobians.points.open_points``, may be larger than memory.  The chunks of a dask array or
+        data frame are summed up where they are, one task for each.
     inputs, outputs : sequence of int or str, optional
         Which ones, by number from 0 or by name; the other inputs count as held.
     input_names, output_names : sequence of str, optional
-        Of all inputs and outputs.  By default those of the network, else x1, x2, ... and y1, y2.
+        Of all inputs and outputs.  By default those of the network, else those of the columns, else
+        x1, x2, ... and y1, y2.
     units : dict of str to str, optional
         Units of inputs and outputs by name, for tables and pictures.
     ids : array of int, shape (B,), optional
@@ -112,7 +117,10 @@ def sensitivity(
     True
     """
     net = as_network(net, "sensitivity")
-    input_names = net.input_names if input_names is None else input_names
+    if isinstance(X, (str, os.PathLike)):
+        X = open_points(X, net.input_names or input_names)
+    if input_names is None:
+        input_names = net.input_names or (X.names if isinstance(X, Batches) else column_names(X))
     output_names = net.output_names if output_names is None else output_names
     every_input = as_names(input_names, net.widths[0], "x", "input_names")
     every_output = as_names(output_names, net.widths[-1], "y", "output_names")
@@ -131,9 +139,11 @@ def sensitivity(
         "max_bytes": max_bytes,
     }
 
+    table = net if net.input_names else net.with_names(every_input)  # columns go by its names
+
     def summed(X: Any, ids: Any, show: Show) -> Sensitivity:
         kept = accumulators(m, n, net.widths[0], groups, subspace=subspace, spectra=singular_values)
-        pieces = _pieces(net, _windows(_batches(net, X, ids), budget), groups, selection, budget)
+        pieces = _pieces(net, _windows(_batches(table, X, ids), budget), groups, selection, budget)
         with np.errstate(under="ignore"):  # what is below 1e-308 counts as 0
             for piece in pieces:
                 add(kept, piece)
@@ -155,7 +165,7 @@ def sensitivity(
         _refuse_ids(ids)
         return distributed.reduce(
             lambda part, first: summed(
-                _points(net, part), np.arange(first, first + len(part)), _silent
+                _points(table, part), np.arange(first, first + len(part)), _silent
             ),
             Sensitivity.merge,
             X,
@@ -163,7 +173,7 @@ def sensitivity(
     if _is_iterable_of_batches(X):
         _refuse_ids(ids)
     else:
-        X = _points(net, X)
+        X = _points(table, X)
     show, close = _progress(progress, len(X) if isinstance(X, np.ndarray) else None)
     try:
         return summed(X, ids, show)
@@ -227,7 +237,7 @@ def _is_iterable_of_batches(X: Any) -> bool:
     """Tell batches from what is an array, or would become one."""
     if isinstance(X, (list, tuple)):
         return bool(X) and getattr(X[0], "ndim", 0) == 2
-    return isinstance(X, Iterable) and not (hasattr(X, "__array__") or hasattr(X, "columns"))
+    return isinstance(X, Iterable) and not hasattr(X, "__array__") and column_names(X) is None
 
 
 def _refuse_ids(ids: Any) -> None:
@@ -237,7 +247,7 @@ def _refuse_ids(ids: Any) -> None:
 
 def _points(net: Network, X: Any) -> Array:
     """Return points (B, n_0), B at least 1."""
-    points = as_points(X, net.widths[0], "sensitivity: X", net.dtype)
+    points = as_inputs(X, net, "sensitivity: X")
     if points.ndim != 2 or not len(points):
         raise ShapeError(
             f"sensitivity: X: expected points (B, n) with B > 0, but got {points.shape}."
@@ -254,7 +264,7 @@ def _batches(net: Network, X: Any, ids: Any) -> Iterator[tuple[Array, Keys]]:
     for batch in X:
         if isinstance(batch, (list, tuple)) and batch and getattr(batch[0], "ndim", 0) == 2:
             batch = batch[0]  # inputs, and targets that are not asked for
-        points = as_points(batch, net.widths[0], "sensitivity: X", net.dtype)
+        points = as_inputs(batch, net, "sensitivity: X")
         if points.ndim != 2:
             raise ShapeError(f"sensitivity: X: expected batches (B, n), but got {points.shape}.")
         yield points, keys_of(np.arange(count, count + len(points), dtype=np.uint64))
