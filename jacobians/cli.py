@@ -40,7 +40,7 @@ from jacobians.network import Network
 from jacobians.planning import plan
 from jacobians.points import load_points
 from jacobians.sensitivities import Sensitivity, sensitivity
-from jacobians.sensitivities.bootstrap import as_confidence
+from jacobians.sensitivities.groups import as_confidence
 
 # Columns that often stand beside the inputs; left out where the network knows its inputs by name.
 BESIDE = ("", "Unnamed: 0", "index", "id", "target", "label", "class")
