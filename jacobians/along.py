@@ -22,8 +22,8 @@ from jacobians.activations import SOFTMAX, VectorActivation
 class Along(VectorActivation):
     """``activation`` along ``axis`` of values of one shape, which are kept flat.
 
-    Its ``parts``, ``matrix`` and ``second_derivative`` are those of every row: they have an axis of
-    rows in front of the axes that the activation's own have.
+    Its ``parts`` and ``second_derivative`` are those of every row: they have an axis of rows in
+    front of the axes that the activation's own have.
 
     Parameters
     ----------
@@ -67,6 +67,14 @@ class Along(VectorActivation):
         result = np.empty(np.shape(z), rows.dtype)
         result[..., self.index] = rows.reshape(np.shape(z))
         return result
+
+    def matrix(self, z: Any) -> Array:
+        """Return ``da/dz`` written out, (..., n, n): a block of entries for every row."""
+        blocks, n = super().matrix(z), np.shape(z)[-1]
+        J = np.zeros((*np.shape(z), n), blocks.dtype)
+        row = self.index.reshape(-1, blocks.shape[-1])
+        J[..., row[:, :, None], row[:, None, :]] = blocks
+        return J
 
     def _evaluate(self, formula: Callable[[Array], Any], z: Any) -> Any:
         return super()._evaluate(formula, self.rows(np.asarray(z)))
