@@ -52,8 +52,8 @@ FAMILIES = {  # inside a family folder each file may import only those before it
     ],
     "units": ["edges", "walks", "gradients", "linearization", "graph"],
     "sensitivities": [
-        *["groups", "accumulators", "measures", "subspace", "statistics", "text", "exports"],
-        *["pictures", "page", "record", "streaming", "log_odds", "error_bars"],
+        *["groups", "accumulators", "measures", "subspace", "dataset", "statistics"],
+        *["text", "exports", "pictures", "page", "record", "streaming", "log_odds", "error_bars"],
     ],
     "plotting": ["style", "matrices", "statistics", "lines"],
     "importers": [
