@@ -104,6 +104,7 @@ from jacobians.sensitivities import (
     ErrorBars,
     Sensitivity,
     error_bars,
+    log_odds,
     sensitivity,
 )
 from jacobians.tracing import Trace, trace
@@ -197,6 +198,7 @@ __all__ = [
     "ErrorBars",
     "Sensitivity",
     "error_bars",
+    "log_odds",
     "plotting",
     "sensitivity",
     # errors

@@ -112,7 +112,7 @@ def test_explain_draws_the_chain_and_the_plan(capsys, model):
     ("arguments", "message"),
     [
         (["report", "absent.npz"], "absent.npz"),
-        (["report", "net.pkl"], "networks are read from .npz, .onnx and"),
+        (["report", "net.pkl"], "loaded by what wrote it: from_sklearn"),
         (["report", "{net}"], "INPUTS: a network of your own needs points"),
         (["report", "{net}", "absent.csv"], "absent.csv"),
         (["report", "{net}", "{wide}"], "has 4 columns, but Network 3-6-2"),
@@ -242,13 +242,13 @@ def test_quiet_is_quiet(capsys, model, tmp_path):
 
 def test_report_of_some_inputs_and_outputs(capsys, model):
     options = ["--outputs", "1", "--inputs", "depth,0", "--dtype", "float32", "--json"]
-    options += ["--max-bytes", "64KiB", "--replicates", "0", "--confidence", "0.5"]
+    options += ["--max-bytes", "64KiB", "--confidence", "0.5"]
     status, out, _ = run(capsys, "report", *model, *options)
     found = json.loads(out)
     assert status == 0
     assert {y: list(x) for y, x in found["derivatives"].items()} == {"y2": ["depth", "height"]}
     assert "float32" in found["network"]
-    assert "mean_low" not in found["derivatives"]["y2"]["depth"]
+    assert found["intervals"]["confidence"] == 0.5
 
 
 def test_columns_are_taken_by_name(capsys, tmp_path):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from jacobians.importers.keras import FUNCTIONS as KERAS_FUNCTIONS
 from jacobians.importers.keras import RULES as KERAS_LAYERS
-from jacobians.importers.onnx_operators import NAMES as ONNX_OPERATORS
+from jacobians.importers.onnx_files import NAMES as ONNX_OPERATORS
 from jacobians.importers.pytorch import RULES as TORCH_MODULES
 from jacobians.importers.scikit_learn import RULES as SKLEARN_ESTIMATORS
 
 IMPORTABLE: dict[str, tuple[str, ...]] = {
-    "from_sklearn": tuple(SKLEARN_ESTIMATORS),
+    "from_sklearn": SKLEARN_ESTIMATORS,
     "from_torch": tuple(TORCH_MODULES),
     "from_keras": (*KERAS_LAYERS, *KERAS_FUNCTIONS),
     "from_onnx": ONNX_OPERATORS,
