@@ -32,6 +32,7 @@ class Layer(Frozen, ABC):
     arity: ClassVar[int | None] = 1  # how many inputs; None for two or more
     trained: ClassVar[tuple[str, ...]] = ()  # the fields that are parameters
     _exact: ClassVar[Any] = None  # the float64 layer it was rounded from, where that is known
+    formed: int = 0  # roundings in the entries of its matrix, where they are computed
 
     def output_width(self, *widths: int) -> int:
         """Return how many entries come out when so many go in."""

@@ -23,6 +23,7 @@ class _Norm(Layer):
 
     scale: Array
     epsilon: float
+    formed = 8  # of x̂ x̂ᵀ / d, minus, over s, times scale
     trained: ClassVar[tuple[str, ...]] = ("scale",)
 
     def output_shape(self, *shapes: Shape) -> Shape:

@@ -256,3 +256,17 @@ def _(layer: LayerNorm | RMSNorm, a: Array) -> dict[str, LinearMap]:
     if "shift" in layer.trained:
         maps["shift"] = Identity(d, a.dtype) if count == 1 else repeat
     return maps
+
+
+def is_nearer(rule: Any, layer: Layer, map_rule: Any = layer_map) -> bool:
+    """Tell whether ``rule`` stands at least as near to the layer's class as its map does.
+
+    A subclass that registers a map of its own must be obeyed by every method, also by those that
+    have a faster way for the class it comes from.
+    """
+    order = type(layer).__mro__
+    places = [
+        next((i for i, kind in enumerate(order) if kind in known.registry), len(order))
+        for known in (rule, map_rule)
+    ]
+    return places[0] <= places[1] and order[places[0]] is not object

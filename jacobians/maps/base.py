@@ -46,6 +46,7 @@ class LinearMap(Frozen, ABC):
 
     __array_ufunc__ = None  # let ``array @ map`` reach __rmatmul__
     ndim: ClassVar[int] = 2
+    composite: ClassVar[bool] = False  # whether applying it computes something in between
 
     # What @, +, scaling and [] of maps are.  Those kinds are maps themselves, so this module cannot
     # import them: each puts itself here.

@@ -43,6 +43,8 @@ class Substitution(LinearMap):
 
     nodes: tuple[tuple[tuple[int, LinearMap], ...], ...]
 
+    composite = True
+
     def __init__(self, nodes: Sequence[Sequence[tuple[int, Any]]]) -> None:
         built = tuple(
             tuple((int(source), as_map(A, "Substitution: edge")) for source, A in edges)
@@ -177,6 +179,8 @@ class BlockDiagonal(LinearMap):
     blocks: LinearMap
     count: int
     stacked: bool
+
+    composite = True
 
     def __post_init__(self) -> None:
         size = self.blocks.batch[0] if self.blocks.batch else 0
