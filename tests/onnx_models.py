@@ -3,7 +3,7 @@
 import numpy as np
 from onnx import TensorProto, defs, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
-from onnx.reference.op_run import OpRun
+from onnx.reference.ops import op_erf
 from scipy.special import erf
 
 import jacobians as jb
@@ -64,16 +64,12 @@ def integers(*values):
     return np.array(values, np.int64)
 
 
-class Erf(OpRun):
-    """The evaluator's own rounds to float32."""
-
-    def _run(self, x):
-        return (erf(x),)
+op_erf.Erf._run = lambda self, x: (erf(x),)  # the evaluator's own rounds to float32
 
 
 def evaluated(model):
     """Return the model as a function of one vector, computed by onnx itself at a batch of one."""
-    session = ReferenceEvaluator(model, new_ops=[Erf])
+    session = ReferenceEvaluator(model)
     ports = {
         port.name: [d.dim_value or 1 for d in port.type.tensor_type.shape.dim]
         for port in model.graph.input
