@@ -262,7 +262,7 @@ class _Import:
         schema = node.target._schema.arguments
         arguments = {a.name: a.default_value for a in schema if a.has_default_value()}
         arguments |= dict(zip((a.name for a in schema), given)) | named  # noqa: B905
-        return RULES[name](Call(self.assembly, at, node.target, arguments, traits))
+        return RULES[name](Call(self.assembly, at, traits, node.target, arguments))
 
     def _outputs(self, program: Any, values: dict[str, Any]) -> dict[str, Any]:
         """Return the outputs by name: "" for a single one."""
