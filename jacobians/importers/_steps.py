@@ -115,7 +115,7 @@ class Steps:
         if not isinstance(b, Value):
             return self.affine(a, 1 / np.asarray(b))  # type: ignore[arg-type]
         if self.traits.get(b) == ("1 + abs", a):
-            return self.activate("softsign", b if not isinstance(a, Value) else a)
+            return self.activate("softsign", self.traits[b][1])
         return self.multiply(a, self.activate("reciprocal", b))
 
     def power(self, a: Operand, exponent: Operand) -> Value:
@@ -149,7 +149,7 @@ class Steps:
         masks = ((yes, choice), (no, ~choice))
         values = [self.affine(o, mask.astype(float)) for o, mask in masks if isinstance(o, Value)]
         if len(values) == 2:
-            return self.add(*values)
+            return self.add(values[0], values[1])
         constant, mask = next((o, mask) for o, mask in masks if not isinstance(o, Value))
         (value,) = (o for o, _ in masks if isinstance(o, Value))
         return self.affine(value, (~mask).astype(float), np.where(mask, constant, 0.0))

@@ -155,8 +155,8 @@ def _along(name: str) -> Rule:
 
 
 def _clamp(call: Call) -> Value:
-    low, high = (call.arguments.get(name) for name in ("min", "max"))
-    if any(isinstance(end, Value) or np.size(end) > 1 for end in (low, high)):
+    low, high = (call.operand(name) for name in ("min", "max"))
+    if any(isinstance(end, Value) or (end is not None and end.size > 1) for end in (low, high)):
         call.no_rule("limits that are not two numbers")
     return call.clamp(call["self"], low, high)
 
