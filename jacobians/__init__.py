@@ -51,6 +51,7 @@ from jacobians._checks import (
 )
 from jacobians._graph import Parallel, Residual
 from jacobians.activations import Activation, VectorActivation, activation
+from jacobians.bounds import jacobian_with_bound
 from jacobians.certificate import Certificate, certify
 from jacobians.engine import jacobian, jvp, value_and_jacobian, vjp
 from jacobians.files import load, save
@@ -94,7 +95,6 @@ from jacobians.maps import (
 )
 from jacobians.network import Network
 from jacobians.planning import Plan, plan
-from jacobians.rounding import jacobian_with_bound
 from jacobians.sensitivities import (
     ActiveSubspace,
     ErrorBars,

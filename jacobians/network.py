@@ -177,6 +177,46 @@ class Network:
         set_(self, "output_names", as_names(output_names, self.widths[-1], "Network: output_names"))
 
     @classmethod
+    def from_nodes(
+        cls,
+        layers: Sequence[Layer],
+        sources: Sequence[Sequence[int]],
+        names: Sequence[str],
+        *,
+        inputs: int | Shape,
+        parts: Sequence[Mapping[str, slice]] = (),
+        input_names: Sequence[str] | None = None,
+        output_names: Sequence[str] | None = None,
+    ) -> Network:
+        """Make a network from its sorted nodes, as ``layers``, ``sources`` and ``names`` give them.
+
+        Parameters
+        ----------
+        layers : sequence of Layer
+            Of node 1 to L.
+        sources : sequence of sequences of int
+            The nodes that each of them reads, with smaller numbers.
+        names : sequence of str
+            Of node 0 to L.
+        inputs : int or shape
+        parts : two mappings from str to slice, optional
+            The named parts of the input and of the output.
+        input_names, output_names : sequence of str, optional
+        """
+        if not len(layers) == len(sources) == len(names) - 1 or len(set(names)) != len(names):
+            raise ValueError("Network.from_nodes: a layer, its sources and a name for every node.")
+        for l, entering in enumerate(sources, start=1):
+            if not entering or not all(isinstance(s, int) and 0 <= s < l for s in entering):
+                raise ValueError(f"Network.from_nodes: node {l} reads {entering!r:.80}.")
+        net = object.__new__(cls)
+        edges = [(n, y, tuple(s)) for n, y, s in zip(names[1:], layers, sources, strict=True)]
+        net._build(edges, inputs, input_names, output_names)
+        object.__setattr__(net, "names", tuple(str(name) for name in names))
+        for field, given in zip(("inputs", "outputs"), parts, strict=False):
+            object.__setattr__(net, field, dict(given))
+        return net
+
+    @classmethod
     def random(
         cls,
         widths: Sequence[int],
@@ -296,11 +336,12 @@ class Network:
             values[l] = a = _read_only(layer.activation(z))
             yield l, entering, z, a
             for s in set(sources):
-                if self._last_reader[s] == l:
+                if self.last_reader[s] == l:
                     del values[s]
 
     @cached_property
-    def _last_reader(self) -> dict[int, int]:
+    def last_reader(self) -> dict[int, int]:
+        """The last node that reads the value of each node."""
         return {s: l for l, sources in enumerate(self.sources, start=1) for s in sources}
 
     def __call__(self, X: Any) -> Array:

@@ -180,7 +180,7 @@ class Linearization(Frozen):
         TypeError
             If layer ``l`` has no bias.
         """
-        return self._parameter_map(l, of, ("b",), "bias_jacobian", "bias")
+        return self._of_layer(l, of, ("b",), "bias_jacobian", "bias")
 
     def weight_jacobian(self, l: int | str, of: int | str | None = None) -> LinearMap:
         """Return ``da^of/dvec(W^l) = aᵀ ⊗ da^of/dz^l`` as a map; the output's unless said.
@@ -192,7 +192,7 @@ class Linearization(Frozen):
         TypeError
             If layer ``l`` has no weight matrix.
         """
-        return self._parameter_map(l, of, ("W", "K"), "weight_jacobian", "weight matrix")
+        return self._of_layer(l, of, ("W", "K"), "weight_jacobian", "weight matrix")
 
     def parameter_jacobian(self, of: int | str | None = None) -> LinearMap:
         """Return the derivative with respect to ``(vec W^1, b^1, ..., vec W^L, b^L)`` as a map.
@@ -205,12 +205,12 @@ class Linearization(Frozen):
         for l, layer in enumerate(net.layers, start=1):
             for name, p in layer.parameters().items():
                 zero = _zero(self._width(end), p.size, net.dtype) if l > end else None
-                blocks.append(zero or self._parameter_map(l, end, (name,), "", ""))
+                blocks.append(zero or self.parameter_map(l, name, end))
         if not blocks:
             raise TypeError(f"parameter_jacobian: {net} has no parameters.")
         return Blocks(blocks)
 
-    def _parameter_map(
+    def _of_layer(
         self, l: int | str, of: int | str | None, names: tuple[str, ...], where: str, what: str
     ) -> LinearMap:
         net = self.trace.network
@@ -219,8 +219,16 @@ class Linearization(Frozen):
         name = next((name for name in names if name in layer.parameters()), None)
         if name is None:
             raise TypeError(f"{where}: layer {l} ({layer}) has no {what}.")
-        J = self.preactivation_jacobian(l, of)
-        P = parameter_maps(layer, *self.trace.entering(l))[name]
+        return self.parameter_map(l, name, of)
+
+    def parameter_map(self, l: int | str, name: str, of: int | str | None = None) -> LinearMap:
+        """Return ``da^of/dvec(theta)`` for one parameter of layer l; the output's unless said."""
+        net = self.trace.network
+        l = net.number(l, "parameter_map: l", 1)
+        maps = parameter_maps(net.layers[l - 1], *self.trace.entering(l))
+        if name not in maps:
+            raise ValueError(f"parameter_map: {net.layers[l - 1]} has {', '.join(maps) or 'none'}.")
+        J, P = self.preactivation_jacobian(l, of), maps[name]
         if isinstance(P, Identity):
             return J
         if isinstance(P, Kronecker) and P.left.shape[0] == 1 and isinstance(P.right, Identity):

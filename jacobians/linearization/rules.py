@@ -189,7 +189,7 @@ def _per_head(left: Any, right: Any, heads: int) -> LinearMap:
 
 
 @singledispatch
-def activation_map(activation: AnyActivation | Along, z: Array) -> LinearMap:
+def activation_map(activation: AnyActivation, z: Array) -> LinearMap:
     """Return ``D = da/dz`` of an activation at the preactivation ``z``, (n,) or (B, n)."""
     raise NotImplementedError(f"linearize: activation {activation} has no derivative rule.")
 
@@ -208,7 +208,7 @@ def _(activation: VectorActivation, z: Array) -> LinearMap:
 
 @activation_map.register(Along)
 def _(activation: Along, z: Array) -> LinearMap:
-    rows = _row_by_row(*activation.activation.parts(activation.rows(z)), bool(z.ndim > 1))
+    rows = _row_by_row(*activation.parts(z), bool(z.ndim > 1))
     if activation.axis in (-1, len(activation.shape) - 1):
         return rows
     P = Selection(activation.index, prod(activation.shape), z.dtype)
@@ -241,7 +241,7 @@ def _(layer: Dense, a: Array) -> dict[str, LinearMap]:
     one = Identity(m, a.dtype)
     if layer.rows == 1:
         return {"W": Kronecker(A, one), "b": one}
-    return {"W": Kronecker(A, one), "b": Kronecker(np.ones((layer.rows, 1), a.dtype), one)}
+    return {"W": Kronecker(A, one), "b": Kronecker(Matrix(np.ones((layer.rows, 1), a.dtype)), one)}
 
 
 @parameter_maps.register(LayerNorm)
@@ -256,3 +256,17 @@ def _(layer: LayerNorm | RMSNorm, a: Array) -> dict[str, LinearMap]:
     if "shift" in layer.trained:
         maps["shift"] = Identity(d, a.dtype) if count == 1 else repeat
     return maps
+
+
+def is_nearer(rule: Any, layer: Layer, map_rule: Any = layer_map) -> bool:
+    """Tell whether ``rule`` stands at least as near to the layer's class as its map does.
+
+    A subclass that registers a map of its own must be obeyed by every method, also by those that
+    have a faster way for the class it comes from.
+    """
+    order = type(layer).__mro__
+    places = [
+        next((i for i, kind in enumerate(order) if kind in known.registry), len(order))
+        for known in (rule, map_rule)
+    ]
+    return places[0] <= places[1] and order[places[0]] is not object

@@ -37,6 +37,8 @@ class Blocks(LinearMap):
 
     blocks: tuple[tuple[LinearMap, ...], ...]
 
+    composite = True
+
     def __init__(self, blocks: Sequence[Any]) -> None:
         rows = list(blocks)
         if not rows:

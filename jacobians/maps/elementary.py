@@ -223,6 +223,8 @@ class DiagonalPlusLowRank(LinearMap):
     left: Array
     right: Array
 
+    composite = True
+
     def __post_init__(self) -> None:
         d = frozen_field(self, "entries", (1, 2), "shape (n,) or (B, n)")
         U = frozen_field(self, "left", (2, 3), "shape (n, r) or (B, n, r)")

@@ -45,6 +45,8 @@ class Kronecker(LinearMap):
     left: LinearMap
     right: LinearMap
 
+    composite = True
+
     def __post_init__(self) -> None:
         for name in ("left", "right"):
             object.__setattr__(self, name, as_map(getattr(self, name), f"Kronecker: {name}"))

@@ -37,6 +37,8 @@ class Product(LinearMap):
 
     factors: tuple[LinearMap, ...]
 
+    composite = True
+
     def __init__(self, factors: Sequence[Any]) -> None:
         opened = tuple(_opened(factors))
         if not opened:

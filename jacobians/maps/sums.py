@@ -34,6 +34,8 @@ class Sum(LinearMap):
 
     terms: tuple[LinearMap, ...]
 
+    composite = True
+
     def __init__(self, terms: Sequence[Any]) -> None:
         opened = tuple(_opened(terms))
         if not opened:
