@@ -53,7 +53,7 @@ def written_parameters(layer: Layer, *values: Array) -> dict[str, Array]:
 
 
 @singledispatch
-def written_activation(activation: AnyActivation | Along, z: Array) -> Array:
+def written_activation(activation: AnyActivation, z: Array) -> Array:
     """Return ``D = da/dz``, (n, n)."""
     return activation_map(activation, z).to_dense()
 

@@ -216,8 +216,8 @@ def _compare(identity: str, notes: str, pairs: list[Sides], evidence: bool) -> C
         differences.append(difference.max(initial=0.0))
         bounds.append(bound.max(initial=0.0))
         ratios.append(ratio.max(initial=0.0))
-    largest = (float(np.max(values)) for values in (differences, bounds, ratios))
-    return Check(identity, notes, *largest, claimed, evidence)
+    worst = [float(np.max(values)) for values in (differences, bounds, ratios)]
+    return Check(identity, notes, worst[0], worst[1], worst[2], claimed, evidence)
 
 
 # --- the identities: each gives its two sides and the bound between them --------------------------

@@ -107,7 +107,7 @@ def chain_bound(factors: Sequence[LinearMap], dtype: Any) -> Bound:
     """
     product = Product(factors)
     if product.shape[0] < product.shape[1]:  # sweep over the side with fewer columns
-        return _swept(product.T, dtype).transposed()
+        return _swept(product.transpose(), dtype).transposed()
     return _swept(product, dtype)
 
 

@@ -220,7 +220,7 @@ def _per_head(left: Any, right: Any, heads: int) -> LinearMap:
 
 
 @singledispatch
-def activation_map(activation: AnyActivation | Along, z: Array) -> LinearMap:
+def activation_map(activation: AnyActivation, z: Array) -> LinearMap:
     """Return ``D = da/dz`` of an activation at the preactivation ``z``, (n,) or (B, n)."""
     raise NotImplementedError(f"linearize: activation {activation} has no derivative rule.")
 
@@ -239,7 +239,7 @@ def _(activation: VectorActivation, z: Array) -> LinearMap:
 
 @activation_map.register(Along)
 def _(activation: Along, z: Array) -> LinearMap:
-    rows = _row_by_row(*activation.activation.parts(activation.rows(z)), bool(z.ndim > 1))
+    rows = _row_by_row(*activation.parts(z), bool(z.ndim > 1))
     if activation.axis in (-1, len(activation.shape) - 1):
         return rows
     P = Selection(activation.index, prod(activation.shape), z.dtype)
@@ -272,7 +272,7 @@ def _(layer: Dense, a: Array) -> dict[str, LinearMap]:
     one = Identity(m, a.dtype)
     if layer.rows == 1:
         return {"W": Kronecker(A, one), "b": one}
-    return {"W": Kronecker(A, one), "b": Kronecker(np.ones((layer.rows, 1), a.dtype), one)}
+    return {"W": Kronecker(A, one), "b": Kronecker(Matrix(np.ones((layer.rows, 1), a.dtype)), one)}
 
 
 @parameter_maps.register(LayerNorm)

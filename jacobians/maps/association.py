@@ -46,7 +46,8 @@ class Operand:
 
     rows: int
     columns: int
-    kind: Literal["dense", "diagonal", "structured", "identity"] = "dense"
+    kind: Literal["dense", "diagonal", "structured", "identity", "low rank"] = "dense"
+    rank: int = 0
     stacked: bool = True
     own: float | None = None
 
@@ -59,6 +60,8 @@ class Operand:
         """
         if self.own is not None:
             return self.own
+        if self.kind == "low rank":
+            return float((4 * self.rank + 2) * self.rows)
         return float(_EACH.get(self.kind, 2 * self.columns) * self.rows)
 
 
@@ -69,7 +72,7 @@ def operand(A: LinearMap) -> Operand:
     """Describe a map to the cost model: it says itself what a column costs.
 
     >>> operand(Kronecker(np.ones((2, 3)), Identity(4)))
-    Operand(rows=8, columns=12, kind='structured', stacked=False, own=48.0)
+    Operand(rows=8, columns=12, kind='structured', rank=0, stacked=False, own=48.0)
     """
     stacked = bool(A.batch)
     if isinstance(A, Identity):

@@ -25,7 +25,7 @@ class _Rows(LinearMap):
     """A matrix with at most a single one in every row: ``(S x)_i = x[index_i]``, or 0."""
 
     dtype: np.dtype[Any]
-    index: Places  # column of the one in each row, (m,) or (B, m); -1 for a row of zeros
+    index: Any  # column of the one in each row, (m,) or (B, m); -1 for a row of zeros
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -158,7 +158,7 @@ class Scatter(LinearMap):
         if index.ndim == 1:
             flat = np.moveaxis(columns, -2, 0).reshape(m, -1)
             summed = self.rows._sparse().T.tocsr() @ flat
-            return np.moveaxis(summed.reshape(n, *lead, columns.shape[-1]), 0, -2).copy()
+            return np.array(np.moveaxis(summed.reshape(n, *lead, columns.shape[-1]), 0, -2))
         for one, places, values in zip(result, index, columns, strict=True):
             np.add.at(one, places[places >= 0], values[places >= 0])
         return result
@@ -185,9 +185,6 @@ class Scatter(LinearMap):
 
     def underflow(self) -> float:
         return 0.0
-
-    def _kind(self) -> str:
-        return f"{self.rows._kind()}ᵀ"
 
 
 def _is_injective(index: Places, n: int) -> bool:
@@ -231,7 +228,7 @@ class Commutation(_Fixed):
         return self.m * self.n, self.m * self.n
 
     @property
-    def index(self) -> Places:
+    def index(self) -> Places:  # type: ignore[override]
         return commutation_places(self.m, self.n)
 
     def transpose(self) -> Commutation:
@@ -263,7 +260,7 @@ class Duplication(_Fixed):
         return self.n**2, self.n * (self.n + 1) // 2
 
     @property
-    def index(self) -> Places:
+    def index(self) -> Places:  # type: ignore[override]
         return duplication_places(self.n)
 
 
@@ -289,5 +286,5 @@ class Elimination(_Fixed):
         return self.n * (self.n + 1) // 2, self.n**2
 
     @property
-    def index(self) -> Places:
+    def index(self) -> Places:  # type: ignore[override]
         return elimination_places(self.n)
