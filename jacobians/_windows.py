@@ -1,8 +1,9 @@
 """Windows: where a kernel or a pool stands over the grid of a value, and what it sees there.
 
-Along every axis, at position p, entry s of the window meets entry ``p stride - before + s dilation``
-of the grid, or padding outside of it.  With the patches that are seen side by side, one column for
-each position, a convolution is a matrix product; moving patches back adds up what overlaps.
+Along every axis, at position p, entry s of the window meets entry
+``p stride - before + s dilation`` of the grid, or padding outside of it.  With the patches that are
+seen side by side, one column for each position, a convolution is a matrix product; its transpose
+moves the patches back and adds up what overlaps.
 
 Values carry channels in front of the grid and columns behind it: (..., channels * grid, k).
 """
@@ -20,11 +21,9 @@ import numpy as np
 
 from jacobians._checks import Array, Places, ShapeError, as_count
 
-Slices = tuple[slice, ...]
-
 # Patches repeat every entry as often as windows meet it, so they are made for some points at a
-# time: this many entries stay in the second-level cache.
-PIECE = 2**17
+# time: this many entries stay in the cache.
+PIECE = 2**18
 
 
 @dataclass(frozen=True)
@@ -73,12 +72,16 @@ class Windows:
         return tuple((n + sum(pad) - d * (s - 1) - 1) // step + 1 for n, s, step, pad, d in axes)
 
     @cached_property
-    def offsets(self) -> tuple[tuple[Slices, Slices], ...]:
-        """For each entry of the window: the positions at which it meets the grid, and where."""
+    def offsets(self) -> tuple[tuple[Any, Any], ...]:
+        """For each entry of the window: the positions at which it meets the grid, and where there.
+
+        Both are indices into the last axes of an array.
+        """
         return tuple(
-            tuple(zip(*(self._meets(axis, s) for axis, s in enumerate(entry)), strict=True))
+            ((..., *(at for at, _ in axes)), (..., *(where for _, where in axes)))
             for entry in product(*map(range, self.size))
-        )  # type: ignore[return-value]
+            for axes in [[self._meets(axis, s) for axis, s in enumerate(entry)]]
+        )
 
     def _meets(self, axis: int, s: int) -> tuple[slice, slice]:
         step, shift = self.stride[axis], s * self.dilation[axis] - self.padding[axis][0]
@@ -103,22 +106,20 @@ class Windows:
     def patches(self, values: Array) -> Array:
         """Return what every window sees: from (..., *grid, k) to (..., entries, *positions, k)."""
         *lead, k = values.shape[: -1 - len(self.grid)] + values.shape[-1:]
-        padded = any(any(pad) for pad in self.padding)
+        padded = any(any(pair) for pair in self.padding)
         make = np.zeros if padded else np.empty
         seen = make((*lead, len(self.offsets), *self.positions, k), values.dtype)
-        for s, (at, where) in enumerate(self.offsets):
-            inside = (..., *where, slice(None))
-            seen[(..., s, *at, slice(None))] = values[inside]
+        for entry, (at, where) in zip(self._by_entry(seen), self.offsets, strict=True):
+            entry[(*at, slice(None))] = values[(*where, slice(None))]
         return seen
 
-    def add_up(self, patches: Array) -> Array:
-        """Add what came from one entry: the transpose of ``patches``."""
-        axes = len(self.grid)
-        *lead, k = patches.shape[: -2 - axes] + patches.shape[-1:]
-        total = np.zeros((*lead, *self.grid, k), patches.dtype)
-        for s, (at, where) in enumerate(self.offsets):
-            total[(..., *where, slice(None))] += patches[(..., s, *at, slice(None))]
-        return total
+    def add_up(self, patches: Array, total: Array) -> None:
+        """Add to ``total``, (..., *grid, k), what came from each entry: ``patches`` transposed."""
+        for entry, (at, where) in zip(self._by_entry(patches), self.offsets, strict=True):
+            total[(*where, slice(None))] += entry[(*at, slice(None))]
+
+    def _by_entry(self, patches: Array) -> Array:
+        return np.moveaxis(patches, -2 - len(self.grid), 0)
 
 
 def counts(value: Any, axes: int, where: str, at_least: int = 1) -> tuple[int, ...]:
@@ -186,14 +187,14 @@ def spread(kernel: Array, windows: Windows, groups: int, columns: Array) -> Arra
     Kt = np.swapaxes(kernel.reshape(groups, c_out // groups, -1), 1, 2)
     deltas = columns.reshape(-1, groups, c_out // groups, P, k)
     shape = (len(deltas), groups * c, *windows.grid, k)
-    result = np.empty(shape, np.result_type(kernel, columns))
+    result = np.zeros(shape, np.result_type(kernel, columns))
     for points, some in _pieces(len(deltas), k, kernel[0].size * groups * P):
         delta = deltas[points, ..., some]
         count, K = delta.shape[0], delta.shape[-1]
         seen = Kt @ delta.reshape(count, groups, c_out // groups, -1)
         seen = seen.reshape(count, groups * c, len(windows.offsets), *windows.positions, K)
-        result[points, ..., some] = windows.add_up(seen)
-    return result.reshape(*lead, -1, k)
+        windows.add_up(seen, result[points, ..., some])
+    return result.reshape(*lead, groups * c * prod(windows.grid), k)
 
 
 def _pieces(points: int, columns: int, entries: int) -> Iterator[tuple[slice, slice]]:

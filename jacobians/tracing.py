@@ -19,7 +19,7 @@ from jacobians.network import Network, as_network
 
 @dataclass(frozen=True)
 class Kink:
-    """A unit that sits on a kink of its activation, or a tie of a max-pool: there the derivative is a choice."""
+    """A unit at a kink of its activation or a tie of its max-pool: the derivative is a choice."""
 
     layer: int
     unit: int

@@ -1,4 +1,4 @@
-"""Convolutions: one kernel at every position of a grid, cross-correlated, as everywhere in the field.
+"""Convolutions: one kernel at every position of a grid, cross-correlated as everywhere.
 
     z[o, p] = b[o] + sum over c, s of K[o, c, s] a[c, p stride - before + s dilation]
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -77,7 +76,8 @@ class _Convolving(Layer):
 
     def _shifted(self, z: Array) -> Array:
         """Add the bias of every channel, in place."""
-        z.reshape(*z.shape[:-1], len(self.b), -1)[...] += self.b[:, None]
+        by_channel = z.reshape(*z.shape[:-1], len(self.b), z.shape[-1] // len(self.b))
+        by_channel += self.b[:, None]
         return z
 
     def __repr__(self) -> str:
@@ -168,7 +168,7 @@ class Convolution(_Convolving):
         return self.groups * self.K.shape[1], len(self.K)
 
     @cached_property
-    def windows(self) -> Windows:  # type: ignore[override]
+    def windows(self) -> Windows:
         """Where the kernel stands over what goes in."""
         return Windows(self.grid, self.K.shape[2:], self.stride, self.padding, self.dilation)
 
@@ -237,7 +237,7 @@ class TransposedConvolution(_Convolving):
         return self.windows.grid
 
     @cached_property
-    def windows(self) -> Windows:  # type: ignore[override]
+    def windows(self) -> Windows:
         """Where the kernel stands over what comes out; the positions are what goes in."""
         size, axes = self.K.shape[2:], range(self.K.ndim - 2)
         finer = tuple(

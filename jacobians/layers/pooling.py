@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jacobians._checks import Array, Places, ShapeError
+from jacobians._checks import Array, Numbers, Places, ShapeError
 from jacobians._windows import Windows
 from jacobians.layers.base import Layer, Shape
 
@@ -57,6 +57,10 @@ class _Pool(Layer):
         """Return flat values (..., n) with their axes, (..., c, *grid)."""
         return a.reshape(*a.shape[:-1], *self.shape)
 
+    def _flat(self, pooled: Numbers) -> Any:
+        lead = pooled.shape[: pooled.ndim - len(self.shape)]
+        return pooled.reshape(*lead, prod(pooled.shape[len(lead) :]))
+
     def __repr__(self) -> str:
         size = "x".join(map(str, self.size)) if isinstance(self.size, tuple) else self.size
         return f"{type(self).__name__} {size}"
@@ -90,13 +94,14 @@ class MaxPool(_Pool):
 
     def preactivation(self, *values: Array) -> Array:
         """Return the largest entries."""
-        return self._largest(self.images(values[0])).reshape(*values[0].shape[:-1], -1)
+        z: Array = self._flat(self._largest(self.images(values[0])))
+        return z
 
     def _largest(self, images: Array) -> Array:
         lead = images.shape[: images.ndim - len(self.shape) + 1]
         best = np.full((*lead, *self.windows.positions), -np.inf, images.dtype)
         for at, where in self.windows.offsets:
-            np.maximum(best[(..., *at)], images[(..., *where)], out=best[(..., *at)])
+            np.maximum(best[at], images[where], out=best[at])
         return best
 
     def chosen(self, a: Array) -> Places:
@@ -111,9 +116,10 @@ class MaxPool(_Pool):
         places = np.arange(prod(self.shape)).reshape(self.shape)
         chosen = np.empty(largest.shape, np.intp)
         for at, where in reversed(self.windows.offsets):  # the first one is written last
-            same = images[(..., *where)] == largest[(..., *at)]
-            np.copyto(chosen[(..., *at)], places[(..., *where)], where=same)
-        return chosen.reshape(*a.shape[:-1], -1)
+            same = images[where] == largest[at]
+            np.copyto(chosen[at], places[where], where=same)
+        flat: Places = self._flat(chosen)
+        return flat
 
     def kink_distance(self, *values: Array, live: tuple[Any, ...]) -> Array:
         """Return how much larger the largest entry is than any that could take its place."""
@@ -123,14 +129,13 @@ class MaxPool(_Pool):
         shape = (*lead, *self.windows.positions)
         first, second, moving = (np.full(shape, -np.inf, images.dtype) for _ in range(3))
         for at, where in self.windows.offsets:
-            entry, inside = images[(..., *where)], (..., *at)
-            second[inside] = np.maximum(second[inside], np.minimum(first[inside], entry))
-            first[inside] = np.maximum(first[inside], entry)
-            held = np.where(alive[(..., *where)], entry, -np.inf)
-            moving[inside] = np.maximum(moving[inside], held)
+            entry = images[where]
+            second[at] = np.maximum(second[at], np.minimum(first[at], entry))
+            first[at] = np.maximum(first[at], entry)
+            moving[at] = np.maximum(moving[at], np.where(alive[where], entry, -np.inf))
         # two entries that do not move stay where they are, whichever is chosen
-        distance: Array = first - np.minimum(second, moving)
-        return distance.reshape(*values[0].shape[:-1], -1)
+        distance: Array = self._flat(first - np.minimum(second, moving))
+        return distance
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -166,5 +171,6 @@ class AveragePool(_Pool):
         lead = images.shape[: images.ndim - len(self.shape) + 1]
         total = np.zeros((*lead, *self.windows.positions), images.dtype)
         for at, where in self.windows.offsets:
-            total[(..., *at)] += images[(..., *where)]
-        return total.reshape(*values[0].shape[:-1], -1) * self.weights(images.dtype)
+            total[at] += images[where]
+        means: Array = self._flat(total) * self.weights(images.dtype)
+        return means

@@ -51,7 +51,6 @@ from jacobians.layers import (
     MaxPool,
     Multiply,
     Rearrangement,
-    Reshape,
     RMSNorm,
     Scale,
     TransposedConvolution,
@@ -100,13 +99,14 @@ def _(layer: Scale, a: Array) -> LinearMap:
 
 
 @layer_map.register(Elementwise)
-@layer_map.register(Reshape)
-def _(layer: Layer, a: Array) -> LinearMap:
+def _(layer: Elementwise, a: Array) -> LinearMap:
     return Identity(a.shape[-1], a.dtype)
 
 
 @layer_map.register(Rearrangement)
 def _(layer: Rearrangement, a: Array) -> LinearMap:
+    if np.array_equal(layer.index, np.arange(a.shape[-1])):  # a new shape, and nothing else
+        return Identity(a.shape[-1], a.dtype)
     return Selection(layer.index, a.shape[-1], a.dtype)
 
 
@@ -289,20 +289,6 @@ def _(layer: LayerNorm | RMSNorm, a: Array) -> dict[str, LinearMap]:
     return maps
 
 
-def is_nearer(rule: Any, layer: Layer, map_rule: Any = layer_map) -> bool:
-    """Tell whether ``rule`` stands at least as near to the layer's class as its map does.
-
-    A subclass that registers a map of its own must be obeyed by every method, also by those that
-    have a faster way for the class it comes from.
-    """
-    order = type(layer).__mro__
-    places = [
-        next((i for i, kind in enumerate(order) if kind in known.registry), len(order))
-        for known in (rule, map_rule)
-    ]
-    return places[0] <= places[1] and order[places[0]] is not object
-
-
 @parameter_maps.register(Convolution)
 def _(layer: Convolution, a: Array) -> dict[str, LinearMap]:
     # Z = K P with the patches P, a column for each position, so dvec Z = (Pᵀ ⊗ I) dvec K: the dense
@@ -310,7 +296,7 @@ def _(layer: Convolution, a: Array) -> dict[str, LinearMap]:
     groups, windows = layer.groups, layer.windows
     rows, positions = len(layer.K) // groups, prod(windows.positions)
     values = a.reshape(*a.shape[:-1], groups, layer.K.shape[1], *layer.grid, 1)
-    P = windows.patches(values).reshape(*a.shape[:-1], groups, -1, positions)
+    P = windows.patches(values).reshape(*a.shape[:-1], groups, layer.K[0].size, positions)
     by_group = Kronecker(_each(P, groups).T, Identity(rows, a.dtype))
     K = Product([Commutation(rows, positions, a.dtype), by_group])
     return {"K": _group_by_group(K, layer, a), "b": _for_channels(layer, positions, a)}
@@ -320,7 +306,8 @@ def _(layer: Convolution, a: Array) -> dict[str, LinearMap]:
 def _(layer: TransposedConvolution, a: Array) -> dict[str, LinearMap]:
     # the patches Kᵀ A are added up at their places: dvec (Kᵀ A)ᵀ = (I ⊗ Aᵀ) dvec K
     groups, index, size = layer.groups, layer.windows.index, prod(layer.windows.grid)
-    A = a.reshape(*a.shape[:-1], groups, len(layer.K) // groups, -1)
+    positions = prod(layer.windows.positions)
+    A = a.reshape(*a.shape[:-1], groups, len(layer.K) // groups, positions)
     K = Kronecker(Identity(layer.K[0].size, a.dtype), _each(A, groups).T)
     channel = np.arange(len(layer.b))[:, None, None] * size
     places = np.where(index >= 0, index + channel, -1).ravel()
@@ -347,3 +334,17 @@ def _group_by_group(each: LinearMap, layer: Any, a: Array) -> LinearMap:
 def _for_channels(layer: Any, entries: int, a: Array) -> LinearMap:
     """Return the map of a bias that all entries of its channel share."""
     return Selection(np.repeat(np.arange(len(layer.b)), entries), len(layer.b), a.dtype)
+
+
+def is_nearer(rule: Any, layer: Layer, map_rule: Any = layer_map) -> bool:
+    """Tell whether ``rule`` stands at least as near to the layer's class as its map does.
+
+    A subclass that registers a map of its own must be obeyed by every method, also by those that
+    have a faster way for the class it comes from.
+    """
+    order = type(layer).__mro__
+    places = [
+        next((i for i, kind in enumerate(order) if kind in known.registry), len(order))
+        for known in (rule, map_rule)
+    ]
+    return places[0] <= places[1] and order[places[0]] is not object

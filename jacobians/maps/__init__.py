@@ -15,10 +15,11 @@ association         the order in which a product is best multiplied out
 =================== =====================================================================
 """
 
+from jacobians._windows import Windows
 from jacobians.maps.association import Association, associate, multiply_out
 from jacobians.maps.base import LinearMap
 from jacobians.maps.blocks import Blocks
-from jacobians.maps.convolution import Convolution, Windows
+from jacobians.maps.convolution import Convolution
 from jacobians.maps.elementary import Diagonal, DiagonalPlusLowRank, Identity, Matrix
 from jacobians.maps.graphs import BlockDiagonal, Substitution
 from jacobians.maps.kronecker import Kronecker
