@@ -168,6 +168,7 @@ def _functions(formula: Formula) -> Counter[str]:
 
 # A node is looked at closely only if as many functions stand behind it as in a formula.
 _INSIDE = {name: _functions(formula(X)) for name, formula in DEFINITIONS.items()}
+_INSIDE["power"] = Counter()  # of whole exponents
 _COUNTS = [_functions(form) for _, _, form in [*FORMS, ("", 0.0, THRESHOLD)]]
 
 
@@ -195,7 +196,7 @@ def _bases(step: Step, numbers: dict[Step, int]) -> Iterator[tuple[Step, list[St
     base, complete = step, True  # without a function it may be a square
     while True:
         if base.kind == "function":
-            functions += _INSIDE.get(base.data[0]) or Counter([base.data[0]])
+            functions += _INSIDE.get(base.data[0], Counter([base.data[0]]))
             complete, possible = _compared(frozenset(functions.items()))
             if not possible:
                 return
