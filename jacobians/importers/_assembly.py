@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -42,7 +42,8 @@ from jacobians.layers import (
 from jacobians.network import Network
 
 
-class Value(NamedTuple):
+@dataclass(frozen=True)
+class Value:
     """What a step gives: its number, and the shape in which the model sees it."""
 
     step: int
@@ -302,7 +303,8 @@ class Assembly:
             if end in names:
                 named[name] = (Elementwise(IDENTITY), end)
             names.setdefault(end, name)
-        numbers = (str(l) for l in range(1, len(self._steps) + 1) if str(l) not in names.values())
+        taken = set(names.values())
+        numbers = (str(l) for l in range(1, len(self._steps) + 1) if str(l) not in taken)
         for l in order:
             names.setdefault(l, next(numbers))
         nodes = {
@@ -312,6 +314,24 @@ class Assembly:
         nodes |= {name: (identity, names[end]) for name, (identity, end) in named.items()}
         inputs = {names[l]: self._steps[l].shape for l in begin}
         return Network.graph(nodes, inputs=inputs, outputs=list(ends), **labels).astype(dtype)
+
+    def compare(self, net: Network, points: Array, theirs: Array, at: str, digits: float) -> None:
+        """Refuse the network if the model, given three points at once, computes something else."""
+        a: Array = points.astype(np.float64)
+        with np.errstate(all="ignore"):
+            for _, _, _, value in net.astype(np.float64).forward(a):
+                a = value
+        if theirs.size == a.size:
+            finite = np.isfinite(a)
+            difference = np.abs(theirs.reshape(a.shape) - a)[finite].max(initial=0.0)
+            if difference <= digits * max(1, np.abs(a[finite]).max(initial=0.0)):
+                return
+        self.refuse(
+            at,
+            "computes something else from three points at once than from one: the points of its "
+            "batch, its first axis, depend on each other. Attention and recurrent layers need "
+            "their points first (batch_first=True) and inputs=(steps, features).",
+        )
 
     # --- refusals ---------------------------------------------------------------------------------
 

@@ -270,14 +270,25 @@ def _read(
         given = tape.input(port.name, _input_shape(port, order, model, batch), port.kind)
         values[port.name], steps[port.name] = given, given.step
     for record in order:
+        for taken in record.inputs:
+            _require_numbers(values, taken, record.at)
         outputs = _apply(record, [values[n] for n in record.inputs], model, tape)
         for made, given in zip(record.outputs, outputs, strict=False):
             values[made] = given
+    _require_numbers(values, end.name, "the output")
     result = values.get(end.name)
     if not isinstance(result, Value):
         raise ModelFormatError(f"the output {end.name!r:.60} depends on no input: it is constant.")
     _require_output(end, result, batch)
     return network_of(tape, steps, {end.name: result}, name)
+
+
+def _require_numbers(values: dict[str, Operand], name: str, at: str) -> None:
+    if name and values.get(name) is None:
+        raise ModelFormatError(
+            f"{at} takes {name!r:.60}, a label or an index, which has no derivative; name another "
+            "output."
+        )
 
 
 def _apply(record: NodeRecord, operands: list[Operand], model: Model, tape: Tape) -> list[Operand]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import ModelFormatError, Numbers, freeze
+from jacobians.importers._half import widened
 from jacobians.importers.onnx_wire import (
     EIGHT,
     FOUR,
@@ -216,10 +217,8 @@ def _narrowed(wide: Numbers, dtype: str) -> Numbers:
 
 def _widened(flat: Numbers, kind: int) -> Numbers:
     """Return the machine's own dtype; half precision becomes float32."""
-    if kind == FLOAT16:
-        return flat.view(np.float16).astype(np.float32)
-    if kind == BFLOAT16:  # the upper half of a float32
-        return (flat.astype(np.uint32) << 16).view(np.float32)
+    if kind in (FLOAT16, BFLOAT16):
+        return widened(flat, kind == BFLOAT16)
     if kind == BOOL:
         if flat.size and flat.max() > 1:
             raise ModelFormatError("holds numbers outside the range of its kind.")

@@ -106,9 +106,9 @@ def _several(kind: str) -> Rule:
     def rule(node: Node) -> Value:
         total: Any = node.operand(0)
         for k in range(1, len(node.operands)):
-            total = add(node, total, node.operand(k)) if kind == "add" else extreme(
-                node, total, node.operand(k), kind
-            )
+            more = node.operand(k)
+            extremes = kind in ("max", "min")
+            total = extreme(node, total, more, kind) if extremes else add(node, total, more)
         if kind == "mean":
             total = node.tape.scale(total, 1 / len(node.operands), 0.0, node.at)
         return total  # type: ignore[no-any-return]

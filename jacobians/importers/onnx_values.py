@@ -205,12 +205,15 @@ class Node:
         except ValueError:
             self.refuse(f"cannot combine shapes {' and '.join(map(str, shapes))}.")
         batch = {
-            k - len(shape) for shape in shapes for k, n in enumerate(shape) if isinstance(n, Batch)
+            k - len(shape): int(n)
+            for shape in shapes
+            for k, n in enumerate(shape)
+            if isinstance(n, Batch)
         }
         if len(batch) > 1:
             self.refuse("combines points of a batch with each other.")
-        return tuple(
-            Batch(n) if k - len(sizes) in batch else int(n) for k, n in enumerate(sizes)
+        return tuple(  # an axis that is spread over more is that of the batch no longer
+            Batch(n) if batch.get(k - len(sizes)) == n else int(n) for k, n in enumerate(sizes)
         )
 
 

@@ -262,7 +262,7 @@ class _Import:
         schema = node.target._schema.arguments
         arguments = {a.name: a.default_value for a in schema if a.has_default_value()}
         arguments |= dict(zip((a.name for a in schema), given)) | named  # noqa: B905
-        return RULES[name](Call(self.assembly, at, node.target, arguments, traits))
+        return RULES[name](Call(self.assembly, at, traits, node.target, arguments))
 
     def _outputs(self, program: Any, values: dict[str, Any]) -> dict[str, Any]:
         """Return the outputs by name: "" for a single one."""
@@ -297,37 +297,25 @@ class _Import:
         from torch.utils import _pytree
 
         points = self._points(3)
-        a = array_of(points, "from_torch").astype(np.float64)
+        a = array_of(points, "from_torch").copy()
         args, kwargs = self._given(points)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             results = _pytree.tree_leaves(self.module(*args, **kwargs))
         theirs = array_of([part for part in results if part is not None][index], "from_torch")
-        with np.errstate(all="ignore"):
-            for _, _, _, value in net.astype(np.float64).forward(a):
-                a = value
-        if theirs.size == a.size:
-            difference = np.abs(theirs.reshape(a.shape) - a)[np.isfinite(a)].max(initial=0.0)
-            epsilon = torch.finfo(self.tensor_dtype or torch.float64).eps
-            # sums of any length round to far less than half of the digits
-            if difference <= np.sqrt(epsilon) * max(1, np.abs(a[np.isfinite(a)]).max(initial=0.0)):
-                return
-        self.assembly.refuse(
-            f"the {self.kind}",
-            "computes something else from three points at once than from one: the points of its "
-            "batch, its first axis, depend on each other. Attention and recurrent layers need "
-            "batch_first=True and inputs=(steps, features), normalisations .eval().",
-        )
+        # sums of any length round to far less than half of the digits
+        digits = np.sqrt(torch.finfo(self.tensor_dtype or torch.float64).eps)
+        self.assembly.compare(net, a, theirs, f"the {self.kind}", digits)
 
 
 # --- helpers --------------------------------------------------------------------------------------
 
 
 def _readable(state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    from torch.nn.parameter import UninitializedTensorMixin
+    from torch.nn.parameter import is_lazy
 
     for name, tensor in state.items():
-        if isinstance(tensor, UninitializedTensorMixin):
+        if is_lazy(tensor):
             raise ValueError(
                 f"from_torch: {name!r} is lazy and has no shape yet; call the module on data first."
             )
