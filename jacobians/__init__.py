@@ -59,13 +59,16 @@ from jacobians.gradients import Gradients
 from jacobians.importers import from_keras, from_onnx, from_sklearn, from_torch
 from jacobians.layers import (
     Add,
+    AveragePool,
     Concatenate,
+    Convolution,
     Dense,
     Elementwise,
     Gather,
     Layer,
     LayerNorm,
     MatrixProduct,
+    MaxPool,
     Multiply,
     Pad,
     Permute,
@@ -73,6 +76,7 @@ from jacobians.layers import (
     RMSNorm,
     Scale,
     Slice,
+    TransposedConvolution,
 )
 from jacobians.linearization import Linearization, linearize
 from jacobians.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
@@ -112,13 +116,16 @@ __all__ = [
     # networks
     "Activation",
     "Add",
+    "AveragePool",
     "Concatenate",
+    "Convolution",
     "Dense",
     "Elementwise",
     "Gather",
     "Layer",
     "LayerNorm",
     "MatrixProduct",
+    "MaxPool",
     "Multiply",
     "Network",
     "Pad",
@@ -129,6 +136,7 @@ __all__ = [
     "Residual",
     "Scale",
     "Slice",
+    "TransposedConvolution",
     "VectorActivation",
     "activation",
     "from_keras",

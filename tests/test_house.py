@@ -15,7 +15,7 @@ PACKAGE = ROOT / "jacobians"
 FLOORS = [
     ["_checks"],
     ["_text", "_writing", "vectorization", "_sigma", "witness"],
-    ["_npz", "_gated", "_softmax"],
+    ["_npz", "_gated", "_softmax", "_elementary"],
     ["activations"],
     ["maps"],
     ["layers", "losses", "gradients"],

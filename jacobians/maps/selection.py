@@ -11,6 +11,7 @@ Source: J. R. Magnus and H. Neudecker, *Matrix Differential Calculus*, chapter 3
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,21 +30,26 @@ class _Rows(LinearMap):
 
     @property
     def batch(self) -> tuple[int, ...]:
-        return self.index.shape[:-1]
+        batch: tuple[int, ...] = self.index.shape[:-1]
+        return batch
 
     def apply(self, columns: Array) -> Array:
-        index = self.index
-        if index.ndim == 1:
-            gathered = columns[..., index, :]
-        else:
-            gathered = np.take_along_axis(
-                np.broadcast_to(columns, (*self.batch, *columns.shape[-2:])),
-                np.maximum(index, 0)[..., None],
-                axis=-2,
-            )
-        if (index < 0).any():
-            gathered[index < 0 if index.ndim > 1 else (..., index < 0, slice(None))] = 0
-        return gathered.astype(np.result_type(self.dtype, columns.dtype), copy=False)
+        columns, lead = _flat_points(columns, self)
+        gathered = columns[..., self.flat, :]
+        if (self.flat < 0).any():
+            gathered[..., self.flat < 0, :] = 0
+        gathered = gathered.astype(np.result_type(self.dtype, columns.dtype), copy=False)
+        return np.reshape(gathered, (*lead, self.shape[0], columns.shape[-1]))
+
+    @cached_property
+    def flat(self) -> Places:
+        """The index of all points at once, into their entries one after the other."""
+        flat: Places = self.index
+        if flat.ndim > 1:
+            first = np.arange(len(flat))[:, None] * self.shape[1]
+            flat = np.where(flat < 0, -1, flat + first).ravel()
+        flat.flags.writeable = False
+        return flat
 
     def transpose(self) -> LinearMap:
         return Scatter(self)
@@ -65,9 +71,10 @@ class _Rows(LinearMap):
     def flops(self) -> float:
         return 0.0
 
-    @property
+    @cached_property
     def monomial(self) -> bool:
-        return _is_injective(self.index, self.shape[1])
+        chosen = self.flat[self.flat >= 0]
+        return not chosen.size or int(np.bincount(chosen).max()) <= 1
 
     def magnitude(self) -> LinearMap:
         return Selection(self.index, self.shape[1])
@@ -144,24 +151,19 @@ class Scatter(LinearMap):
         return self.rows.batch
 
     def apply(self, columns: Array) -> Array:
-        index, (n, m) = self.rows.index, self.shape
-        lead = np.broadcast_shapes(columns.shape[:-2], self.batch)
-        columns = np.broadcast_to(columns, (*lead, *columns.shape[-2:]))
-        result = np.zeros((*lead, n, columns.shape[-1]), np.result_type(self.dtype, columns.dtype))
+        flat, n, k = self.rows.flat, self.shape[0], columns.shape[-1]
+        columns, lead = _flat_points(columns, self)
+        size = n * (self.batch[0] if self.batch else 1)
         if self.rows.monomial:
-            kept = index >= 0
-            if index.ndim == 1:
-                result[..., index[kept], :] = columns[..., kept, :]
-            else:
-                result[np.nonzero(kept)[0], index[kept]] = columns[kept]
-            return result
-        if index.ndim == 1:
-            flat = np.moveaxis(columns, -2, 0).reshape(m, -1)
-            summed = self.rows._sparse().T.tocsr() @ flat
-            return np.array(np.moveaxis(summed.reshape(n, *lead, columns.shape[-1]), 0, -2))
-        for one, places, values in zip(result, index, columns, strict=True):
-            np.add.at(one, places[places >= 0], values[places >= 0])
-        return result
+            dtype = np.result_type(self.dtype, columns.dtype)
+            result = np.zeros((*columns.shape[:-2], size, k), dtype)
+            kept = slice(None) if (flat >= 0).all() else flat >= 0
+            result[..., flat[kept], :] = columns[..., kept, :]
+            return result.reshape(*lead, n, k)
+        outer = columns.shape[:-2]
+        rows = np.moveaxis(columns, -2, 0).reshape(len(flat), -1)
+        summed = Selection(flat, size, self.dtype)._sparse().T.tocsr() @ rows
+        return np.reshape(np.moveaxis(summed.reshape(size, *outer, k), 0, -2), (*lead, n, k))
 
     def transpose(self) -> LinearMap:
         return self.rows
@@ -187,11 +189,14 @@ class Scatter(LinearMap):
         return 0.0
 
 
-def _is_injective(index: Places, n: int) -> bool:
-    """Tell whether no entry is chosen twice by one matrix."""
-    points = np.arange(len(index))[:, None] * n if index.ndim > 1 else 0
-    chosen = (index + points)[index >= 0]
-    return not chosen.size or int(np.bincount(chosen.ravel()).max()) <= 1
+def _flat_points(columns: Array, A: LinearMap) -> tuple[Array, tuple[int, ...]]:
+    """Put the rows of all points of a stack one after the other; return its leading axes too."""
+    lead: tuple[int, ...] = np.broadcast_shapes(columns.shape[:-2], A.batch)
+    if not A.batch:
+        return columns, lead
+    columns = np.broadcast_to(columns, (*lead, *columns.shape[-2:]))
+    *outer, points = lead
+    return columns.reshape(*outer, points * columns.shape[-2], columns.shape[-1]), lead
 
 
 class _Fixed(_Rows):
@@ -228,7 +233,7 @@ class Commutation(_Fixed):
         return self.m * self.n, self.m * self.n
 
     @property
-    def index(self) -> Places:  # type: ignore[override]
+    def index(self) -> Places:
         return commutation_places(self.m, self.n)
 
     def transpose(self) -> Commutation:
@@ -260,7 +265,7 @@ class Duplication(_Fixed):
         return self.n**2, self.n * (self.n + 1) // 2
 
     @property
-    def index(self) -> Places:  # type: ignore[override]
+    def index(self) -> Places:
         return duplication_places(self.n)
 
 
@@ -286,5 +291,5 @@ class Elimination(_Fixed):
         return self.n * (self.n + 1) // 2, self.n**2
 
     @property
-    def index(self) -> Places:  # type: ignore[override]
+    def index(self) -> Places:
         return elimination_places(self.n)

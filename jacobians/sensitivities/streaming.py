@@ -248,12 +248,12 @@ def _as_ids(ids: Any, count: int) -> Any:
 def _kinks(net: Network, x: Array, near: float) -> tuple[int, int]:
     """Count the points with a preactivation at a kink, and within a share of the largest."""
     at, close = np.zeros(len(x), bool), np.zeros(len(x), bool)
-    if any(layer.activation.kinks for layer in net.layers):
-        for layer, z in zip(net.layers, trace(net, x).preactivations, strict=True):
-            reach = near * np.abs(z).max(axis=1, keepdims=True)
-            for kink in layer.activation.kinks:
-                at |= (z == kink).any(axis=1)
-                close |= (np.abs(z - kink) <= reach).any(axis=1)
+    if any(layer.activation.kinks or layer.kinked for layer in net.layers):
+        seen = trace(net, x)
+        for l, _, distance in seen.kink_distances():
+            reach = near * np.abs(seen.preactivation(l)).max(axis=1, keepdims=True)
+            at |= (distance == 0).any(axis=1)
+            close |= (distance <= reach).any(axis=1)
     return int(at.sum()), int((at | close).sum())
 
 
