@@ -206,6 +206,12 @@ class Assembly:
         indices = np.asarray(indices)
         if np.array_equal(indices.ravel(), np.arange(of.size)):
             return of.reshaped(indices.shape)
+        step = self._steps[of.step]
+        if isinstance(step.layer, Gather):  # a choice of a choice is one
+            chosen = np.append(step.layer.indices, -1)[indices]
+            (source,) = step.sources
+            before = Value(source, (prod(self._steps[source].shape),))
+            return self.move(chosen, at=at, of=before)
         return self.apply(Gather(indices.reshape(-1)), of, at=at, shape=indices.shape)
 
     def concatenate(self, values: Sequence[Value], axis: int, *, at: str) -> Value:

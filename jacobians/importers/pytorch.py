@@ -177,7 +177,7 @@ class _Import:
                 program = torch.export.export(self.module, args, kwargs, strict=False)
                 decompositions = torch.export.default_decompositions()
                 for _ in range(4):
-                    wanted = _without_rule(program.graph)
+                    wanted = _without_rule(program)
                     table = {op: decompositions[op] for op in wanted if op in decompositions}
                     if not table and not any(op._schema.is_mutable for op in wanted):
                         break
@@ -188,7 +188,7 @@ class _Import:
         return program
 
     def _failure(self, at: str, err: Exception) -> Exception:
-        """Say whether the module does not take the point at all, or only does not show its graph."""
+        """Say whether the module does not take the point, or only does not show its graph."""
         import torch
 
         shapes = " and ".join(str(shape) for shape in self.shapes.values())
@@ -264,11 +264,11 @@ class _Import:
         name = node.target._schema.name.partition("::")[2]
         if not any(isinstance(part, Value) for part in _leaves([*given, *named.values()])):
             if torch.Tag.nondeterministic_seeded in node.target.tags and name not in RULES:
-                self.assembly.no_rule(at, f"the operator {name}, which is random,")
+                self.assembly.no_rule(at, f"the operator {name}, which is random,", _WAY_OUT)
             with torch.no_grad():
                 return node.target(*given, **named)
         if name not in RULES:
-            self.assembly.no_rule(at, f"the operator {name}", _HINTS.get(name, ""))
+            self.assembly.no_rule(at, f"the operator {name}", _WAY_OUT)
         schema = node.target._schema.arguments
         arguments = {a.name: a.default_value for a in schema if a.has_default_value()}
         arguments |= dict(zip((a.name for a in schema), given)) | named  # noqa: B905
@@ -422,17 +422,21 @@ def _first_size(module: Any) -> Any:
     return None
 
 
-def _without_rule(graph: Any) -> list[Any]:
-    """Return the operators of a graph that have no rule here, or write into their arguments."""
+def _without_rule(program: Any) -> list[Any]:
+    """Return the operators on the inputs that have no rule here, or write into their arguments."""
     import torch
 
-    operators = {node.target for node in graph.nodes if node.op == "call_function"}
-    return [
-        op
-        for op in operators
-        if isinstance(op, torch._ops.OpOverload)
-        and (op._schema.is_mutable or op._schema.name.partition("::")[2] not in RULES)
-    ]
+    depending = set(program.graph_signature.user_inputs)
+    wanted = set()
+    for node in program.graph.nodes:
+        if depending.isdisjoint(source.name for source in node.all_input_nodes):
+            continue
+        depending.add(node.name)
+        if isinstance(node.target, torch._ops.OpOverload):
+            schema = node.target._schema
+            if schema.is_mutable or schema.name.partition("::")[2] not in RULES:
+                wanted.add(node.target)
+    return sorted(wanted, key=str)
 
 
 def _looked_up(argument: Any, values: dict[str, Any]) -> Any:
@@ -464,4 +468,7 @@ def _first_line(err: Exception) -> str:
     return f"{text.strip():.200}".rstrip(".") + "."
 
 
-_HINTS: dict[str, str] = {}
+_WAY_OUT = (
+    "jacobians.importers.IMPORTABLE lists the operators that have one; leave it out of forward, or "
+    "choose an output in front of it."
+)
