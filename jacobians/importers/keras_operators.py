@@ -334,13 +334,21 @@ def _attention(call: Call) -> Value:
 def _normalization(call: Call) -> Value:
     import keras
 
-    if call.mean is None:
+    layer = call.operation
+    if layer.mean is None:
         call.assembly.refuse(call.at, "has neither been adapted to data nor built.")
-    mean = constant(call.mean)
-    deviation = np.maximum(np.sqrt(constant(call.variance)), keras.config.epsilon())
-    if call.invert:
+    mean = constant(layer.mean)
+    deviation = np.maximum(np.sqrt(constant(layer.variance)), keras.config.epsilon())
+    if layer.invert:
         return call.affine(call.of, deviation, mean)
     return call.affine(call.of, 1 / deviation, -mean / deviation)
+
+
+def _batch_normalization(call: Call) -> Value:
+    layer = call.operation
+    given = (layer.moving_mean, layer.moving_variance, layer.gamma, layer.beta)
+    parts = [None if part is None else constant(part) for part in given]
+    return call.batch_norm(call.of, layer.axis, layer.epsilon, parts)
 
 
 def _rescaling(call: Call) -> Value:
@@ -364,12 +372,13 @@ def _cast(call: Call) -> Value:
 
 
 MOVES = (
-    "BroadcastTo DepthToSpace DynamicSlice ExpandDims Flip GetItem Moveaxis Permute Ravel Repeat "
+    "BroadcastTo DepthToSpace ExpandDims Flip GetItem Moveaxis Permute Ravel Repeat "
     "Reshape Roll Rot90 SpaceToDepth Split Squeeze Swapaxes Take TakeAlongAxis Tile Transpose Tril "
     "Triu Unstack Diagonal"
 )
 
 LAYERS: dict[str, Rule] = {
+    "BatchNormalization": _batch_normalization,
     "Normalization": _normalization,
     "Rescaling": _rescaling,
 }
