@@ -1,6 +1,9 @@
-"""Every class of torch.nn comes in with torch's values and derivatives, or is refused with its place."""
+"""Every class of torch.nn is imported, with torch's values and derivatives, or is refused."""
 
+import numpy as np
 import pytest
+
+import jacobians as jb
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -10,12 +13,12 @@ nn = torch.nn
 IMAGE, SIGNAL, VOLUME, TOKENS = (2, 6, 5), (2, 7), (2, 3, 4, 3), (3, 4)
 MADE = {
     "AdaptiveAvgPool1d": (((3,), {}), SIGNAL),
-    "AdaptiveAvgPool2d": (((3, 2), {}), IMAGE),
+    "AdaptiveAvgPool2d": ((((3, 2),), {}), IMAGE),
     "AdaptiveAvgPool3d": ((((2, 2, 2),), {}), VOLUME),
     "AdaptiveLogSoftmaxWithLoss": (((4, 6, [2]), {}), {"input": 4, "target": ()}),
-    "AdaptiveMaxPool1d": (((3,), {}), SIGNAL),
-    "AdaptiveMaxPool2d": ((((3, 2),), {}), IMAGE),
-    "AdaptiveMaxPool3d": ((((2, 2, 2),), {}), VOLUME),
+    "AdaptiveMaxPool1d": (((7,), {}), SIGNAL),
+    "AdaptiveMaxPool2d": ((((3, 5),), {}), IMAGE),
+    "AdaptiveMaxPool3d": ((((3, 2, 1),), {}), VOLUME),
     "AvgPool1d": (((2,), {}), SIGNAL),
     "AvgPool2d": (((2,), {"padding": 1}), IMAGE),
     "AvgPool3d": (((2,), {}), VOLUME),
@@ -38,6 +41,7 @@ MADE = {
     "ConvTranspose3d": (((2, 3, 2), {}), VOLUME),
     "CosineSimilarity": (((), {}), {"x1": 4, "x2": 4}),
     "CrossMapLRN2d": (((3,), {}), IMAGE),
+    "DataParallel": (((nn.Linear(4, 3),), {}), (4,)),
     "Embedding": (((5, 3), {}), (4,)),
     "EmbeddingBag": (((5, 3), {}), (4,)),
     "Flatten": (((), {}), IMAGE),
@@ -58,6 +62,9 @@ MADE = {
     "LSTM": (((4, 3), {"batch_first": True}), TOKENS),
     "LSTMCell": (((4, 3), {}), (4,)),
     "LayerNorm": (((4,), {}), TOKENS),
+    **{f"LazyConv{n}d": (((3, 2), {}), IMAGE) for n in (1, 2, 3)},
+    **{f"LazyConvTranspose{n}d": (((3, 2), {}), IMAGE) for n in (1, 2, 3)},
+    "LazyLinear": (((3,), {}), (4,)),
     "Linear": (((4, 3), {}), (4,)),
     "LinearCrossEntropyLoss": (((4, 3), {}), (4,)),
     "LocalResponseNorm": (((2,), {}), IMAGE),
@@ -119,3 +126,189 @@ MADE = {
     "ZeroPad2d": (((1,), {}), IMAGE),
     "ZeroPad3d": (((1,), {}), VOLUME),
 }
+
+TWO = {"input": 4, "target": 4}  # what most losses take
+CLASSES = sorted(
+    name
+    for name, kind in vars(nn).items()
+    if isinstance(kind, type) and issubclass(kind, nn.Module)
+)
+IMPORTED = {
+    *["AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d"],
+    *[
+        "AdaptiveMaxPool2d",
+        "AdaptiveMaxPool3d",
+        "AlphaDropout",
+        "AvgPool1d",
+        "AvgPool2d",
+        "AvgPool3d",
+    ],
+    *[
+        "BatchNorm1d",
+        "BatchNorm2d",
+        "BatchNorm3d",
+        "Bilinear",
+        "CELU",
+        "ChannelShuffle",
+        "CircularPad1d",
+    ],
+    *[
+        "CircularPad2d",
+        "CircularPad3d",
+        "ConstantPad1d",
+        "ConstantPad2d",
+        "ConstantPad3d",
+        "Conv1d",
+        "Conv2d",
+    ],
+    *["Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "CosineSimilarity"],
+    *[
+        "DataParallel",
+        "Dropout",
+        "Dropout1d",
+        "Dropout2d",
+        "Dropout3d",
+        "ELU",
+        "FeatureAlphaDropout",
+        "Flatten",
+    ],
+    *[
+        "GELU",
+        "GLU",
+        "GRU",
+        "GRUCell",
+        "GroupNorm",
+        "Hardsigmoid",
+        "Hardswish",
+        "Hardtanh",
+        "Identity",
+    ],
+    *[
+        "InstanceNorm1d",
+        "InstanceNorm2d",
+        "InstanceNorm3d",
+        "LPPool1d",
+        "LPPool2d",
+        "LPPool3d",
+        "LSTM",
+    ],
+    *[
+        "LSTMCell",
+        "LayerNorm",
+        "LeakyReLU",
+        "Linear",
+        "LocalResponseNorm",
+        "LogSigmoid",
+        "LogSoftmax",
+    ],
+    *[
+        "MaxPool1d",
+        "MaxPool2d",
+        "MaxPool3d",
+        "Mish",
+        "MultiheadAttention",
+        "PReLU",
+        "PairwiseDistance",
+    ],
+    *[
+        "PixelShuffle",
+        "PixelUnshuffle",
+        "RMSNorm",
+        "RNN",
+        "RNNCell",
+        "RReLU",
+        "ReLU",
+        "ReLU6",
+        "ReflectionPad1d",
+    ],
+    *["ReflectionPad2d", "ReflectionPad3d", "ReplicationPad1d", "ReplicationPad2d"],
+    *[
+        "ReplicationPad3d",
+        "SELU",
+        "Sequential",
+        "SiLU",
+        "Sigmoid",
+        "Softmax",
+        "Softmax2d",
+        "Softmin",
+        "Softplus",
+    ],
+    *[
+        "Softshrink",
+        "Softsign",
+        "SyncBatchNorm",
+        "Tanh",
+        "Tanhshrink",
+        "Transformer",
+        "TransformerDecoder",
+    ],
+    *["TransformerDecoderLayer", "TransformerEncoder", "TransformerEncoderLayer", "Unflatten"],
+    *[
+        "Unfold",
+        "Upsample",
+        "UpsamplingBilinear2d",
+        "UpsamplingNearest2d",
+        "ZeroPad1d",
+        "ZeroPad2d",
+    ],
+    "ZeroPad3d",
+}
+
+
+def first(outputs):
+    """Return the first output of several, as rows."""
+    while isinstance(outputs, tuple):
+        outputs = outputs[0]
+    return outputs.reshape(len(outputs), -1)
+
+
+def made(name):
+    """Return a module of a class, in float64 and evaluation mode, and what it takes."""
+    torch.manual_seed(0)
+    (args, options), shape = MADE.get(name, (((), {}), TWO if name.endswith("Loss") else (4,)))
+    module = getattr(nn, name)(*args, **options).double().eval()
+    for parameter in module.parameters():
+        if not nn.parameter.is_lazy(parameter) and parameter.ndim == 1:
+            nn.init.normal_(parameter)  # scales of 1 and shifts of 0 would hide mistakes
+    return module, shape
+
+
+def imported(name, module, shapes):
+    """Return the network, or None and the refusal; any other error is an error of the test."""
+    options = {"output": 0} if name in SEVERAL else {}
+    try:
+        return jb.from_torch(module, inputs=shapes, **options), None
+    except (NotImplementedError, ValueError, TypeError) as err:
+        return None, str(err)
+
+
+SEVERAL = {"GRU", "LSTM", "RNN", "LSTMCell", "MultiheadAttention"}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_class_of_torch_is_imported_and_right_or_refused(name):
+    module, shapes = made(name)
+    net, refusal = imported(name, module, shapes)
+    assert (net is not None) == (name in IMPORTED), refusal
+    if net is None:
+        assert refusal.startswith("from_torch: ")
+        assert len(refusal) < 700
+        return
+    named = shapes if isinstance(shapes, dict) else {"x": shapes}
+    shapes = [(n,) if isinstance(n, int) else n for n in named.values()]
+    sizes = [int(np.prod(shape)) for shape in shapes]
+
+    def called(x):
+        parts = x.split(sizes, dim=1)
+        return first(module(*(p.reshape(-1, *s) for p, s in zip(parts, shapes, strict=True))))
+
+    X = torch.tensor(np.random.default_rng(4).normal(size=(2, sum(sizes))))
+    values, J = jb.value_and_jacobian(net, X.numpy())
+    expected = called(X).detach().numpy()
+    assert np.abs(values - expected).max() <= 1e-12 * max(1, np.abs(expected).max())
+    for x, ours in zip(X, J, strict=True):
+        theirs = torch.autograd.functional.jacobian(lambda x: called(x[None])[0], x).numpy()
+        # hard sigmoid and hard swish have 1/6 in float32 in torch's derivative
+        rounding = 2.0**-23 if name.startswith("Hards") else 1e-11
+        assert np.abs(ours - theirs).max() <= rounding * max(1, np.abs(theirs).max())

@@ -206,6 +206,12 @@ class Assembly:
         indices = np.asarray(indices)
         if np.array_equal(indices.ravel(), np.arange(of.size)):
             return of.reshaped(indices.shape)
+        step = self._steps[of.step]
+        if isinstance(step.layer, Gather):  # a choice of a choice is one
+            chosen = np.append(step.layer.indices, -1)[indices]
+            (source,) = step.sources
+            before = Value(source, (prod(self._steps[source].shape),))
+            return self.move(chosen, at=at, of=before)
         return self.apply(Gather(indices.reshape(-1)), of, at=at, shape=indices.shape)
 
     def concatenate(self, values: Sequence[Value], axis: int, *, at: str) -> Value:
@@ -285,9 +291,10 @@ class Assembly:
         if outputs is None:
             outputs = {"output": self._given(None, None, "the model")}
         dtype = self.dtype or (np.result_type(*self._dtypes) if self._dtypes else FLOATS[1])
-        place = _folded(self._steps, [value.step for value in outputs.values()], dtype)
+        live = _leading_to(self._steps, {value.step for value in outputs.values()})
+        place = _folded(self._steps, live, [value.step for value in outputs.values()], dtype)
         ends = {name: place[value.step] for name, value in outputs.items()}
-        order = _leading_to(self._steps, place, set(ends.values()))
+        order = [l for l in live if place[l] == l]
         labels = {"input_names": input_names, "output_names": output_names}
         made = [(l, self._steps[l], [place[s] for s in self._steps[l].sources]) for l in order]
         begin = [l for l, step in enumerate(self._steps) if not step.sources]
@@ -389,13 +396,25 @@ def _spelled(shape: Shape) -> str:
 # --- folding --------------------------------------------------------------------------------------
 
 
-def _folded(steps: list[_Step], ends: Sequence[int], dtype: np.dtype[Any]) -> list[int]:
+def _leading_to(steps: list[_Step], ends: set[int]) -> list[int]:
+    """Return the steps that lead to the ends, in order, without the inputs."""
+    needed = set(ends)
+    for l in reversed(range(len(steps))):
+        if l in needed:
+            needed.update(steps[l].sources)
+    return [l for l in sorted(needed) if steps[l].sources]
+
+
+def _folded(
+    steps: list[_Step], live: Sequence[int], ends: Sequence[int], dtype: np.dtype[Any]
+) -> list[int]:
     """Fold steps into the one they read, if nobody else reads it; return where each one is now."""
     readers = [0] * len(steps)
-    for source in [*ends, *(s for step in steps for s in step.sources)]:
+    for source in [*ends, *(s for l in live for s in steps[l].sources)]:
         readers[source] += 1
     place = list(range(len(steps)))
-    for l, step in enumerate(steps):
+    for l in live:
+        step = steps[l]
         if len(step.sources) == 1 and readers[step.sources[0]] == 1 and step.layer is None:
             target = place[step.sources[0]]
             if _fold(steps[target], step, dtype):
@@ -436,12 +455,3 @@ def _fold(into: _Step, step: _Step, dtype: np.dtype[Any]) -> bool:
         return False
     into.W, into.b = W, b
     return True
-
-
-def _leading_to(steps: list[_Step], place: list[int], ends: set[int]) -> list[int]:
-    """Return the steps that lead to the ends, in order, without the inputs."""
-    needed = set(ends)
-    for l in reversed(range(len(steps))):
-        if l in needed:
-            needed |= {place[s] for s in steps[l].sources}
-    return [l for l in sorted(needed) if steps[l].sources]

@@ -17,9 +17,10 @@ import numpy as np
 from jacobians._checks import Array
 from jacobians.activations import NAMES
 from jacobians.importers._assembly import Assembly, Value
-from jacobians.layers import LayerNorm, RMSNorm
+from jacobians.layers import AveragePool, Layer, LayerNorm, MaxPool, RMSNorm
 
 Operand: TypeAlias = Value | Array
+_MOST_TERMS = 16  # bicubic interpolation has as many
 NOWHERE = -(2.0**100)  # stands for -inf in front of softmax, whose exp of either is 0
 
 
@@ -126,10 +127,7 @@ class Steps:
         names = {1.0: "identity", 2.0: "square", 0.5: "sqrt", -1.0: "reciprocal"}
         if number in names:
             return self.activate(names[number], a)
-        if number not in (3.0, 4.0):
-            self.no_rule(f"the power {number:g}")
-        square = self.activate("square", a)
-        return self.multiply(square, a if number == 3 else square)
+        return self.activate("power", a, exponent=number)
 
     def absolute(self, a: Value) -> Value:
         """Return ``|a|``, a leaky relu of slope -1."""
@@ -206,11 +204,25 @@ class Steps:
         product = self.matmul(first, second).reshaped([sizes[k] for k in given])
         return self.transposed(product, [given.index(k) for k in right])
 
-    def reduced(self, of: Value, axes: Sequence[int] | None, keep: bool, average: bool) -> Value:
-        """Sum or average over some axes: bring them to the end, and multiply by a row."""
-        of, count, shape = self._rows(of, axes, keep)
-        row = np.full((1, count), 1 / count if average else 1.0)
-        return self.dense(of, row).reshaped(shape)
+    def mean(self, of: Value, axes: Sequence[int] | None, keep: bool) -> Value:
+        """Average over some axes, or all."""
+        return self._reduced(of, axes, keep, AveragePool)
+
+    def sum(self, of: Value, axes: Sequence[int] | None, keep: bool) -> Value:
+        """Sum over some axes, or all."""
+        mean = self.mean(of, axes, keep)
+        return self.affine(mean, of.size / mean.size)
+
+    def largest(self, of: Value, axes: Sequence[int] | None, keep: bool) -> Value:
+        """Return the largest entry along some axes, or of all."""
+        return self._reduced(of, axes, keep, MaxPool)
+
+    def _reduced(self, of: Value, axes: Sequence[int] | None, keep: bool, pool: Any) -> Value:
+        rows, count, shape = self._rows(of, axes, keep)
+        if count == 1:
+            return of.reshaped(shape)
+        pooled = self.assembly.apply(pool(count), rows, at=self.at, shaped=True)
+        return pooled.reshaped(shape)
 
     def _rows(
         self, of: Value, axes: Sequence[int] | None, keep: bool
@@ -223,6 +235,45 @@ class Steps:
         rows = self.transposed(of, [*rest, *along]).reshaped((-1, count))
         left = [1 if k in along else n for k, n in enumerate(of.shape) if keep or k not in along]
         return rows, count, left
+
+    def bilinear(self, a: Value, b: Value, W: Array, bias: Array | None) -> Value:
+        """Return ``aᵀ W_k b + bias_k`` for every k."""
+        if a.size != W.shape[1] or b.size != W.shape[2]:
+            self.no_rule("a bilinear form on several rows")
+        k, n, m = W.shape
+        product = self.dense(a.reshaped((n,)), W.transpose(0, 2, 1).reshape(k * m, n))
+        weighted = self.multiply(product.reshaped((k, m)), self.spread(b.reshaped((m,)), (k, m)))
+        total = self.sum(weighted, [1], False)
+        return (total if bias is None else self.affine(total, 1.0, bias)).reshaped((1, k))
+
+    def weighted(self, of: Value, W: Array, shape: Sequence[int]) -> Value:
+        """Apply a matrix with few entries per row to every channel: weighted choices, added up."""
+        channels = of.size // W.shape[1]
+        terms = int((W != 0).sum(axis=1).max())
+        if terms > _MOST_TERMS:
+            self.no_rule(f"a mean of {terms} entries that are not one window")
+        order = np.argsort(W == 0, axis=1, kind="stable")[:, :terms]
+        weights = np.take_along_axis(W, order, axis=1)
+        starts = W.shape[1] * np.arange(channels)[:, None]
+        values = [
+            self.affine(self.move(of, starts + order[:, k]), weights[:, k]) for k in range(terms)
+        ]
+        return (
+            self.assembly.add(*values, at=self.at).reshaped(shape)
+            if terms > 1
+            else (values[0].reshaped(shape))
+        )
+
+    # --- windows ----------------------------------------------------------------------------------
+
+    def windows(self, of: Value, layer: Layer) -> Value:
+        """Apply a convolution or pool to (1, channels, ...)."""
+        image = of.reshaped(of.shape[1:] if len(of.shape) > 2 and of.shape[0] == 1 else of.shape)
+        try:
+            shape = layer.on(image.shape).output_shape(image.shape)
+        except ValueError as err:
+            self.no_rule(f"{layer} on a value of shape {of.shape}", str(err))
+        return self.assembly.apply(layer, image, at=self.at, shape=(1, *shape), shaped=True)
 
     # --- activations ------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ operations.  At last model and network are evaluated at random points, and refus
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
@@ -18,6 +19,7 @@ import numpy as np
 
 from jacobians._checks import as_count, missing_extra
 from jacobians.importers._assembly import Assembly, Value
+from jacobians.importers._steps import Steps
 from jacobians.importers.keras_operators import LAYERS, OPERATIONS, Call
 from jacobians.network import Network
 
@@ -61,7 +63,8 @@ def from_keras(model: Any, *, inputs: Any = None, output: str | int | None = Non
         raise missing_extra("keras", "keras", "from_keras") from err
     if not isinstance(model, keras.Model):
         raise TypeError(f"from_keras: expected a keras model, but got {model!r:.80}.")
-    with _restored(model):
+    with _restored(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what Keras thinks of symbols for one point
         return _Import(model, inputs).network(output)
 
 
@@ -85,7 +88,7 @@ class _Import:
 
         self.model, self.kind = model, type(model).__name__
         self.traits: dict[Value, tuple[str, Value]] = {}
-        wide = {str(w.dtype) for w in model.weights if str(w.dtype).startswith("float")}
+        wide = {str(weight.dtype) for weight in model.weights if "float" in str(weight.dtype)}
         wide = wide or {keras.config.floatx()}
         self.dtype = np.dtype(np.float64 if "float64" in wide else np.float32)
         self.assembly = Assembly("from_keras", dtype=self.dtype)
@@ -170,7 +173,32 @@ class _Import:
             self.assembly.no_rule(at, f"the operation {kind}", hint)
         if getattr(operation, "quantization_mode", None) is not None:
             self.assembly.no_rule(at, f"quantization {operation.quantization_mode!r}")
+        if isinstance(operation, keras.layers.RNN):
+            return self._unrolled(operation, args, kwargs, at)
         return self._expanded(operation, args, kwargs, at)
+
+    def _unrolled(self, layer: Any, args: Any, kwargs: Any, at: str) -> Any:
+        """Apply a recurrent layer step by step, from a state of zeros."""
+        import keras
+
+        if len(args) > 1 or any(value is not None for value in kwargs.values()) or layer.stateful:
+            self.assembly.no_rule(at, "a state or mask that is given", "Begin with zeros.")
+        steps = Steps(self.assembly, at)
+        (x,) = args
+        count = x.shape[1]
+        sizes = (
+            layer.state_size if isinstance(layer.state_size, (list, tuple)) else [layer.state_size]
+        )
+        states: Any = [keras.ops.zeros((1, size), dtype=str(self.dtype)) for size in sizes]
+        outputs = []
+        for t in reversed(range(count)) if layer.go_backwards else range(count):
+            now = steps.move(x, steps.numbers(x)[:, t])
+            output, states = self._expanded(layer.cell, (now, states), {}, at)
+            outputs.append(output)
+        if layer.return_sequences:
+            rows = [output.reshaped((1, 1, *output.shape[1:])) for output in outputs]
+            output = steps.concatenate(rows, 1)
+        return [output, *states] if layer.return_state else output
 
     def _expanded(self, layer: Any, args: Any, kwargs: Any, at: str) -> Any:
         """Call a layer on symbols, and apply what it leaves to the values they stand for."""

@@ -16,7 +16,15 @@ import numpy as np
 from jacobians._checks import Array
 from jacobians.importers._assembly import Value
 from jacobians.importers._steps import Steps
-from jacobians.layers import LayerNorm, RMSNorm
+from jacobians.layers import (
+    AveragePool,
+    Convolution,
+    Layer,
+    LayerNorm,
+    MaxPool,
+    RMSNorm,
+    TransposedConvolution,
+)
 
 
 @dataclass
@@ -113,12 +121,11 @@ def _where(call: Call) -> Value:
     return call.choose(choice, yes, no)
 
 
-def _reduce(average: bool) -> Rule:
+def _reduced(compute: Callable[..., Value]) -> Rule:
     def rule(call: Call) -> Value:
-        axes = (
-            call.axis if call.axis is None or isinstance(call.axis, (tuple, list)) else [call.axis]
-        )
-        return call.reduced(call.of, axes, call.keepdims, average)
+        axis = call.axis
+        axes = axis if axis is None or isinstance(axis, (tuple, list)) else [axis]
+        return compute(call, call.of, axes, call.keepdims)
 
     return rule
 
@@ -127,6 +134,115 @@ def _einsum(call: Call) -> Value:
     if len(call.args) != 2:
         call.no_rule(f"einsum of {len(call.args)} operands")
     return call.einsum(call.subscripts, *(_operand(operand) for operand in call.args))
+
+
+# --- windows --------------------------------------------------------------------------------------
+
+
+def _images(call: Call, layer: Callable[[Value], Layer]) -> Value:
+    """Apply a layer to channels first, wherever the operation has them."""
+    of = call.of
+    rank = len(of.shape)
+    first = call.data_format == "channels_first"
+    to_first = [0, rank - 1, *range(1, rank - 1)]
+    of = of if first else call.transposed(of, to_first)
+    result = call.windows(of, layer(of))
+    return result if first else call.transposed(result, np.argsort(to_first).tolist())
+
+
+def _each(setting: Any, axes: int) -> tuple[int, ...]:
+    return tuple(setting) if isinstance(setting, (tuple, list)) else (setting,) * axes
+
+
+def _padding(mode: str, grid: Any, size: Any, stride: Any, dilation: Any) -> Any:
+    """Return the zeros before and after each axis: "same" leaves every stride-th position."""
+    if mode == "valid":
+        return 0
+    pads = []
+    for n, k, s, d in zip(grid, size, stride, dilation, strict=True):
+        total = max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
+        pads.append((total // 2, total - total // 2))
+    return tuple(pads)
+
+
+def _convolve(call: Call, kernel: Array, groups: int | None, strides: Any) -> Value:
+    """Convolve with a kernel (*size, c_in / groups, c_out)."""
+    axes = kernel.ndim - 2
+    K = kernel.transpose(axes + 1, axes, *range(axes))
+    stride, dilation = _each(strides, axes), _each(call.dilation_rate, axes)
+
+    def layer(of: Value) -> Layer:
+        padding = _padding(call.padding, of.shape[2:], K.shape[2:], stride, dilation)
+        count = of.shape[1] // K.shape[1] if groups is None else groups
+        return Convolution(K, None, "identity", stride, padding, dilation, count)
+
+    return _images(call, layer)
+
+
+def _convolution(call: Call) -> Value:
+    return _convolve(call, call.given("inputs kernel")[1], None, call.strides)
+
+
+def _depthwise_convolution(call: Call) -> Value:
+    kernel = call.given("inputs kernel")[1]
+    *size, channels, multiplier = kernel.shape
+    return _convolve(call, kernel.reshape(*size, 1, channels * multiplier), channels, call.strides)
+
+
+def _separable_convolution(call: Call) -> Value:
+    _, depthwise, pointwise = call.given("inputs depthwise_kernel pointwise_kernel")
+    *size, channels, multiplier = depthwise.shape
+    kernel = depthwise.reshape(*size, 1, channels * multiplier)
+    between = _convolve(call, kernel, channels, call.strides)
+    after = Call(call.assembly, call.at, call.traits, call.operation, (between,))
+    return _convolve(after, pointwise, None, 1)
+
+
+def _transposed_convolution(call: Call) -> Value:
+    kernel = call.given("inputs kernel")[1]
+    axes = kernel.ndim - 2
+    K = kernel.transpose(axes + 1, axes, *range(axes))
+    stride, dilation = _each(call.strides, axes), _each(call.dilation_rate, axes)
+    if call.output_padding is not None:
+        call.no_rule("a transposed convolution with an output_padding of its own")
+    pads, more = [], []
+    for k, s, d in zip(K.shape[2:], stride, dilation, strict=True):
+        total = (k - 1) * d + 1 - s
+        more.append(max(-total, 0))
+        cut = max(total, 0) if call.padding == "same" else 0
+        pads.append((cut // 2, cut - cut // 2))
+    layer = TransposedConvolution(
+        K, None, "identity", stride, tuple(pads), dilation, 1, tuple(more)
+    )
+    return _images(call, lambda _: layer)
+
+
+def _pool(call: Call) -> Value:
+    axes = len(call.of.shape) - 2
+    size = _each(call.pool_size, axes)
+    stride = size if call.strides is None else _each(call.strides, axes)
+
+    def layer(of: Value) -> Layer:
+        padding = _padding(call.padding, of.shape[2:], size, stride, (1,) * axes)
+        if type(call.operation).__name__ == "MaxPool":
+            return MaxPool(size, stride, padding)
+        return AveragePool(size, stride, padding, count_padding=False)
+
+    return _images(call, layer)
+
+
+def _adaptive(call: Call) -> Value:
+    axes = len(call.of.shape) - 2
+    wanted = _each(call.output_size, axes)
+
+    def layer(of: Value) -> Layer:
+        if any(n % m for n, m in zip(of.shape[2:], wanted, strict=True)):
+            call.no_rule("pooling of unequal windows")
+        size = tuple(n // m for n, m in zip(of.shape[2:], wanted, strict=True))
+        largest = type(call.operation).__name__ == "AdaptiveMaxPool"
+        return MaxPool(size) if largest else AveragePool(size)
+
+    return _images(call, layer)
 
 
 # --- activations ----------------------------------------------------------------------------------
@@ -218,13 +334,21 @@ def _attention(call: Call) -> Value:
 def _normalization(call: Call) -> Value:
     import keras
 
-    if call.mean is None:
+    layer = call.operation
+    if layer.mean is None:
         call.assembly.refuse(call.at, "has neither been adapted to data nor built.")
-    mean = constant(call.mean)
-    deviation = np.maximum(np.sqrt(constant(call.variance)), keras.config.epsilon())
-    if call.invert:
+    mean = constant(layer.mean)
+    deviation = np.maximum(np.sqrt(constant(layer.variance)), keras.config.epsilon())
+    if layer.invert:
         return call.affine(call.of, deviation, mean)
     return call.affine(call.of, 1 / deviation, -mean / deviation)
+
+
+def _batch_normalization(call: Call) -> Value:
+    layer = call.operation
+    given = (layer.moving_mean, layer.moving_variance, layer.gamma, layer.beta)
+    parts = [None if part is None else constant(part) for part in given]
+    return call.batch_norm(call.of, layer.axis, layer.epsilon, parts)
 
 
 def _rescaling(call: Call) -> Value:
@@ -248,12 +372,13 @@ def _cast(call: Call) -> Value:
 
 
 MOVES = (
-    "BroadcastTo DepthToSpace DynamicSlice ExpandDims Flip GetItem Moveaxis Permute Ravel Repeat "
+    "BroadcastTo DepthToSpace ExpandDims Flip GetItem Moveaxis Permute Ravel Repeat "
     "Reshape Roll Rot90 SpaceToDepth Split Squeeze Swapaxes Take TakeAlongAxis Tile Transpose Tril "
     "Triu Unstack Diagonal"
 )
 
 LAYERS: dict[str, Rule] = {
+    "BatchNormalization": _batch_normalization,
     "Normalization": _normalization,
     "Rescaling": _rescaling,
 }
@@ -274,8 +399,17 @@ OPERATIONS: dict[str, Rule] = {
     "Matmul": _two(Steps.matmul),
     "Einsum": _einsum,
     "Where": _where,
-    "Mean": _reduce(average=True),
-    "Sum": _reduce(average=False),
+    "Mean": _reduced(Steps.mean),
+    "Sum": _reduced(Steps.sum),
+    "Max": _reduced(Steps.largest),
+    "Conv": _convolution,
+    "ConvTranspose": _transposed_convolution,
+    "DepthwiseConv": _depthwise_convolution,
+    "SeparableConv": _separable_convolution,
+    "MaxPool": _pool,
+    "AveragePool": _pool,
+    "AdaptiveAveragePool": _adaptive,
+    "AdaptiveMaxPool": _adaptive,
     "Negative": lambda call: call.affine(call.of, -1.0),
     "Absolute": lambda call: call.absolute(call.of),
     "Abs": lambda call: call.absolute(call.of),

@@ -16,7 +16,15 @@ import numpy as np
 
 from jacobians.importers._assembly import Value
 from jacobians.importers._steps import Steps
-from jacobians.layers import LayerNorm, RMSNorm
+from jacobians.layers import (
+    AveragePool,
+    Convolution,
+    Layer,
+    LayerNorm,
+    MaxPool,
+    RMSNorm,
+    TransposedConvolution,
+)
 
 
 @dataclass
@@ -46,6 +54,7 @@ class Call(Steps):
 
 
 Rule = Callable[[Call], Any]
+_LARGEST = 2**24  # entries of a matrix that is written out to be read
 
 
 # --- entries that only move -----------------------------------------------------------------------
@@ -135,12 +144,110 @@ def _masked_fill(call: Call) -> Value:
     return call.choose(call.operand("mask"), call.operand("value"), call.operand("self"))
 
 
-def _reduce(average: bool) -> Rule:
-    def rule(call: Call) -> Value:
-        axes = call.arguments.get("dim") or None
-        return call.reduced(call["self"], axes, call.arguments.get("keepdim", False), average)
+def _reduced(compute: Callable[..., Value]) -> Rule:
+    def rule(call: Call) -> Any:
+        dim = call.arguments.get("dim")
+        axes = [dim] if isinstance(dim, int) else (dim or None)
+        result = compute(call, call["self"], axes, call.arguments.get("keepdim", False))
+        several = len(call.operator._schema.returns) > 1
+        return (result, None) if several else result
 
     return rule
+
+
+def _norm(call: Call) -> Value:
+    order, axes = float(call["ord"]), call.arguments.get("dim")
+    of, keep = call["self"], call.arguments.get("keepdim", False)
+    if order == 1:
+        return call.sum(call.absolute(of), axes, keep)
+    if order != 2:
+        call.no_rule(f"the norm of order {order:g}")
+    return call.activate("sqrt", call.sum(call.activate("square", of), axes, keep))
+
+
+# --- windows --------------------------------------------------------------------------------------
+
+
+def _convolution(call: Call) -> Value:
+    K, b = call.operand("weight"), call.operand("bias")
+    if isinstance(K, Value) or not isinstance(call["input"], Value):
+        call.no_rule("a kernel that depends on the input")
+    axes = K.ndim - 2
+    stride, padding, dilation = (
+        _each(call, name, axes) for name in ("stride", "padding", "dilation")
+    )
+    groups, packet = call["groups"], call.operator._schema.name
+    if call.arguments.get("transposed", "transpose" in packet):
+        more = _each(call, "output_padding", axes)
+        layer: Layer = TransposedConvolution(
+            K, b, "identity", stride, padding, dilation, groups, more
+        )
+    else:
+        layer = Convolution(K, b, "identity", stride, padding, dilation, groups)
+    return call.windows(call["input"], layer)
+
+
+def _each(call: Call, name: str, axes: int) -> Any:
+    """Return a setting for every axis; padding="same" is what keeps the size, a stride of 1."""
+    given = call.arguments.get(name, 0)
+    if given == "valid":
+        return (0,) * axes
+    if given == "same":
+        size = call["weight"].shape[2:]
+        total = [d * (k - 1) for d, k in zip(_each(call, "dilation", axes), size, strict=True)]
+        return tuple((n // 2, n - n // 2) for n in total)
+    given = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+    return given * axes if len(given) == 1 else given
+
+
+def _pool(axes: int, largest: bool) -> Rule:
+    def rule(call: Call) -> Any:
+        grid = call["self"].shape[-axes:]
+        size, padding = _each(call, "kernel_size", axes), _each(call, "padding", axes)
+        stride = _each(call, "stride", axes) if call.arguments.get("stride") else size
+        dilation = _each(call, "dilation", axes) if largest else (1,) * axes
+        pads = []
+        for n, k, s, p, d in zip(grid, size, stride, padding, dilation, strict=True):
+            left = n + 2 * p - (k - 1) * d - 1
+            more = -left % s if call["ceil_mode"] else 0
+            # a last window that would begin in the padding is left out
+            pads.append((p, p + more if (left + more) // s * s < n + p else p))
+        if largest:
+            result = call.windows(call["self"], MaxPool(size, stride, tuple(pads), dilation))
+            return (result, None) if len(call.operator._schema.returns) > 1 else result
+        if any(a != b for a, b in pads) or call.arguments.get("divisor_override"):
+            call.no_rule("a mean over windows that are cut off, or with a divisor of its own,")
+        counted = call["count_include_pad"]
+        return call.windows(call["self"], AveragePool(size, stride, tuple(pads), counted))
+
+    return rule
+
+
+def _adaptive(axes: int, largest: bool) -> Rule:
+    def rule(call: Call) -> Any:
+        grid = call["self"].shape[-axes:]
+        wanted = _each(call, "output_size", axes)
+        if any(n % m for n, m in zip(grid, wanted, strict=True)):
+            return call.no_rule("pooling of unequal windows") if largest else _per_channel(call)
+        size = tuple(n // m for n, m in zip(grid, wanted, strict=True))
+        result = call.windows(call["self"], (MaxPool if largest else AveragePool)(size))
+        return (result, None) if len(call.operator._schema.returns) > 1 else result
+
+    return rule
+
+
+def _per_channel(call: Call) -> Value:
+    """Find the matrix of a linear operator that does the same to each channel, entry by entry."""
+    import torch
+
+    (name,) = (name for name, value in call.arguments.items() if isinstance(value, Value))
+    of = call[name]
+    grid = of.shape[2:]
+    if prod(grid) ** 2 > _LARGEST:
+        call.no_rule(f"on an image of {prod(grid)} entries")
+    basis = torch.eye(prod(grid), dtype=torch.float64).reshape(-1, 1, *grid)
+    images = call.operator(**{**call.arguments, name: basis}).numpy()
+    return call.weighted(of, images.reshape(prod(grid), -1).T, (*of.shape[:2], *images.shape[2:]))
 
 
 # --- activations ----------------------------------------------------------------------------------
@@ -317,8 +424,26 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("addmm", "baddbmm", "addmv"), _add_product),
     "batch_norm": _batch_norm,
     "_native_batch_norm_legit_no_training": lambda call: (_batch_norm(call),),
-    "mean": _reduce(average=True),
-    "sum": _reduce(average=False),
+    "mean": _reduced(Steps.mean),
+    "sum": _reduced(Steps.sum),
+    "amax": _reduced(Steps.largest),
+    "max": _reduced(Steps.largest),
+    "linalg_vector_norm": _norm,
+    "bilinear": lambda call: call.bilinear(
+        call["input1"], call["input2"], call.operand("weight"), call.operand("bias")
+    ),
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d", "convolution"), _convolution),
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _convolution),
+    **{f"avg_pool{n}d": _pool(n, largest=False) for n in (1, 2, 3)},
+    **{f"max_pool{n}d": _pool(n, largest=True) for n in (1, 2, 3)},
+    **{f"max_pool{n}d_with_indices": _pool(n, largest=True) for n in (2, 3)},
+    **{f"adaptive_avg_pool{n}d": _adaptive(n, largest=False) for n in (1, 2, 3)},
+    **{f"_adaptive_avg_pool{n}d": _adaptive(n, largest=False) for n in (2, 3)},
+    **{f"adaptive_max_pool{n}d": _adaptive(n, largest=True) for n in (1, 2, 3)},
+    **{
+        f"upsample_{kind}": _per_channel
+        for kind in ("linear1d", "bilinear2d", "bicubic2d", "trilinear3d")
+    },
     "add": _add,
     "sub": _subtract,
     "rsub": _reversed_subtract,
@@ -337,9 +462,7 @@ RULES: dict[str, Rule] = {
         name: _fixed(name)
         for name in ("relu", "selu", "silu", "mish", "sigmoid", "tanh", "exp", "sin", "relu6")
     },
-    **{
-        name: _fixed(name) for name in ("sqrt", "log", "cos", "reciprocal", "erf", "log1p", "expm1")
-    },
+    **{name: _fixed(name) for name in ("sqrt", "log", "cos", "reciprocal", "erf", "sign", "floor")},
     "hardsigmoid": _fixed("hard_sigmoid"),
     "softmax": _along("softmax"),
     "_softmax": _along("softmax"),
