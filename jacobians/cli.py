@@ -317,10 +317,13 @@ def _model(options: argparse.Namespace) -> Network:
             f"MODEL: no file and no bundled network is called {name!r}"
             f"{did_you_mean(name, data.NAMES) or '; bundled are ' + ', '.join(data.NAMES)}"
         )
-    return net.with_names(
-        split_names(vars(options).get("input_names")),
-        split_names(vars(options).get("output_names")),
-    )
+    given = {}
+    for what, width in (("input", net.widths[0]), ("output", net.widths[-1])):
+        names = split_names(vars(options).get(f"{what}_names"))
+        if names and len(names) != width:
+            raise ValueError(f"--{what}-names: expected {width} names, but got {len(names)}.")
+        given[f"{what}s"] = names
+    return net.with_names(**given)
 
 
 def _model_and_points(options: argparse.Namespace) -> tuple[Network, Array]:
