@@ -80,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="jacobians", description="The Jacobian of a trained network.")
-    version = ", ".join(f"{name} {number}" for name, number in reports.versions().items())
+    versions = {**reports.versions(), "jacobians": sys.modules["jacobians"].__version__}
+    version = ", ".join(f"{name} {number}" for name, number in versions.items())
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -106,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_model(command: argparse.ArgumentParser, default: bool = True) -> None:
     bundled = ", ".join(data.NAMES)
-    model = f"a network as .npz, .onnx or .safetensors, or a bundled one: {bundled}"
+    model = f"a network file that jacobians.load reads, or a bundled one: {bundled}"
     if default:
         command.add_argument("model", nargs="?", default="digits", metavar="MODEL", help=model)
     else:
