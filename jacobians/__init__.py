@@ -100,6 +100,7 @@ from jacobians.sensitivities import (
     ErrorBars,
     Sensitivity,
     error_bars,
+    log_odds,
     sensitivity,
 )
 from jacobians.tracing import Trace, trace
@@ -189,6 +190,7 @@ __all__ = [
     "ErrorBars",
     "Sensitivity",
     "error_bars",
+    "log_odds",
     "plotting",
     "sensitivity",
     # errors

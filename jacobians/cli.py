@@ -40,7 +40,7 @@ from jacobians.network import Network
 from jacobians.planning import plan
 from jacobians.points import load_points
 from jacobians.sensitivities import Sensitivity, sensitivity
-from jacobians.sensitivities.bootstrap import as_confidence
+from jacobians.sensitivities.groups import as_confidence
 
 # Columns that often stand beside the inputs; left out where the network knows its inputs by name.
 BESIDE = ("", "Unnamed: 0", "index", "id", "target", "label", "class")
@@ -142,7 +142,6 @@ def _add_report_options(report: argparse.ArgumentParser) -> None:
     add("--units", action="append", default=[], metavar="NAME=UNIT", help=unit)
     add("--dtype", choices=("float32", "float64"), help="compute in this precision")
     add("--max-bytes", type=as_bytes, metavar="SIZE", help="working memory, such as 64MiB")
-    add("--replicates", type=int, default=200, metavar="R", help="of the bootstrap (200)")
     add("--confidence", type=float, default=0.95, metavar="C", help="of the intervals (0.95)")
     add("--title", metavar="TEXT", help="title of the page")
 
@@ -154,7 +153,6 @@ def _report(options: argparse.Namespace) -> None:
     require_writable(options.output, (".html", ".json"))
     if str(options.output).endswith(".html"):
         reports.require()
-    _require_at_least(0, options.replicates, "--replicates")
     as_confidence(options.confidence, "--confidence")
     net, X = _model_and_points(options)
     net = net.astype(options.dtype or net.dtype)
@@ -171,7 +169,6 @@ def _report(options: argparse.Namespace) -> None:
         inputs=columns,
         outputs=rows,
         units=named,
-        replicates=options.replicates,
         max_bytes=options.max_bytes,
         progress=False if options.quiet else None,
     )
@@ -209,19 +206,11 @@ def _timing(net: Network, X: Array, max_bytes: int | None) -> str:
 
 
 def _print_report(found: Sensitivity, certificates: list[Certificate]) -> None:
-    print("Most influential inputs: mean of |dy/dx|, with the sign of the mean of dy/dx")
     print(found)
     drawn = _as_pictures(found)
     if drawn:
         print(f"\nMean |dy/dx| as pictures, darkest = largest of that output\n\n{drawn}")
-    if found.tally.singular_range.size:
-        least, middle, most = (found.norm_quantile(share) for share in (0, 0.5, 1))
-        print(
-            f"\nNorm of J, its largest singular value: {least:.3g} to {most:.3g}, "
-            f"half of the points below {middle:.3g}"
-        )
-    kinks = found.kinks
-    print(f"\nPoints at a kink: {kinks['at']}, near one: {kinks['near']}\n{_verdict(certificates)}")
+    print(f"\n{_verdict(certificates)}")
 
 
 def _write_report(

@@ -14,8 +14,9 @@ import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import IO, NoReturn
+from contextlib import contextmanager
+from itertools import chain, islice
+from typing import IO, Any, NoReturn
 
 import numpy as np
 
@@ -41,6 +42,17 @@ class Points:
 
     X: Array
     names: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """Points of a file, arrays (B, n) one after the other; gone through once."""
+
+    parts: Iterator[Array]
+    names: tuple[str, ...] | None = None
+
+    def __iter__(self) -> Iterator[Array]:
+        return self.parts
 
 
 def load_points(
@@ -89,7 +101,8 @@ def load_points(
     name = "standard input" if path == "-" else os.path.basename(path)
     stem, suffix = os.path.splitext(name.removesuffix(".gz"))
     if path == "-" or (suffix in (".csv", ".tsv") and stem):
-        points = _read_csv(path, name, names, beside)
+        found = _csv_batches(path, name, names, beside, None)
+        points = Points(next(found.parts), found.names)
     elif suffix == ".parquet":
         points = _read_parquet(path, name, names, beside)
     elif suffix == ".npy":
@@ -110,22 +123,80 @@ def load_points(
     return Points(np.atleast_2d(points.X), points.names)
 
 
+def open_points(
+    path: str | os.PathLike[str],
+    names: Sequence[str] | None = None,
+    *,
+    beside: Sequence[str] = (),
+    size: int = 2**16,
+) -> Batches:
+    """Read points from a file that may be larger than memory, so many at a time.
+
+    Parameters
+    ----------
+    path, names, beside
+        As in ``load_points``.  ``.csv``, ``.parquet`` and ``.npy`` are never held as a whole.
+    size : int
+        Points at a time, at most.
+
+    Returns
+    -------
+    Batches
+        To iterate over once, or to hand to ``jacobians.sensitivity``.
+    """
+    path = os.fspath(path)
+    name = "standard input" if path == "-" else os.path.basename(path)
+    stem, suffix = os.path.splitext(name.removesuffix(".gz"))
+    if path == "-" or (suffix in (".csv", ".tsv") and stem):
+        return _csv_batches(path, name, names, beside, size)
+    if suffix == ".parquet":
+        return _parquet_batches(path, name, names, beside, size)
+    if suffix == ".npy":
+        try:
+            X = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as err:
+            raise ModelFormatError(f"{name}: not a readable npy file: {err!s:.200}") from err
+        if X.ndim != 2:
+            raise ShapeError(f"{name}: expected points (B, n), but got shape {X.shape}.")
+        return Batches(
+            as_floats(np.array(X[start : start + size]), name) for start in range(0, len(X), size)
+        )
+    points = load_points(path, names, beside=beside)
+    return Batches(iter([points.X]), points.names)
+
+
 # --- csv ------------------------------------------------------------------------------------------
 
 
-def _read_csv(path: str, name: str, names: Sequence[str] | None, beside: Sequence[str]) -> Points:
+def _csv_batches(
+    path: str, name: str, names: Sequence[str] | None, beside: Sequence[str], size: int | None
+) -> Batches:
+    file = _text(path)
+    lines = _Lines(file, name)
+    with _as_text(file, name):
+        order = lines.begin(names, beside)
+
+    def parts() -> Iterator[Array]:
+        with file, _as_text(file, name):
+            yield from lines.batches(order, size)
+
+    return Batches(parts(), tuple(lines.head[j] for j in order) if lines.head else None)
+
+
+@contextmanager
+def _as_text(file: IO[str], name: str) -> Iterator[None]:
+    """Say of a file that is no text that it is none, and close it."""
     import zlib
 
     try:
-        with _text(path) as file:
-            lines = _Lines(file, name)
-            order = lines.begin(names, beside)
-            X = lines.numbers(order)
-    except (UnicodeDecodeError, EOFError, zlib.error) as err:
+        yield
+    except BaseException as err:
+        file.close()
+        if not isinstance(err, (UnicodeDecodeError, EOFError, zlib.error)):
+            raise
         raise ModelFormatError(
             f"{name}: not a text in UTF-8: {err!s:.200}; save it as csv in UTF-8."
         ) from err
-    return Points(X, tuple(lines.head[j] for j in order) if lines.head else None)
 
 
 def _text(path: str) -> IO[str]:
@@ -176,15 +247,22 @@ class _Lines:
                 raise ModelFormatError(str(err)) from None
         return list(range(self.width))
 
-    def numbers(self, order: Sequence[int]) -> Array:
-        """Parse all lines that follow; the columns of ``order`` must hold finite numbers."""
+    def batches(self, order: Sequence[int], size: int | None) -> Iterator[Array]:
+        """Parse the lines that follow, so many at a time, or all at once."""
         rows = self._data()
         first = next(rows, None)
         if first is None:
             self._refuse("holds no numbers after the names of the columns.")
+        while first is not None:
+            yield self._numbers(order, chain([first], islice(rows, size and size - 1)))
+            del self.rows[:]  # the lines of the next points are counted from here
+            first = next(rows, None)
+
+    def _numbers(self, order: Sequence[int], lines: Iterator[str]) -> Array:
+        """Parse some lines; the columns of ``order`` must hold finite numbers."""
         try:
             X = np.loadtxt(
-                chain([first], rows),
+                lines,
                 delimiter=self.delimiter,
                 usecols=order,
                 ndmin=2,
@@ -298,3 +376,33 @@ def _read_parquet(
         raise
     except (ValueError, TypeError) as err:
         raise ModelFormatError(str(err)) from None
+
+
+def _parquet_batches(
+    path: str, name: str, names: Sequence[str] | None, beside: Sequence[str], size: int
+) -> Batches:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as err:
+        raise missing_extra("pyarrow", "pandas", name) from err
+    try:
+        file: Any = parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as err:
+        if isinstance(err, FileNotFoundError):
+            raise
+        raise ModelFormatError(f"{name}: not a readable parquet file: {err!s:.200}") from err
+    # a frame of pandas may have been saved with its index
+    found = [column for column in file.schema_arrow.names if not column.startswith("__index_")]
+    try:
+        columns = [found[j] for j in matched(found, names, name, DROP, beside)]
+    except ValueError as err:
+        raise ModelFormatError(str(err)) from None
+
+    def parts() -> Iterator[Array]:
+        with file:
+            for batch in file.iter_batches(batch_size=size, columns=columns):
+                table = pyarrow.Table.from_batches([batch])
+                yield take_columns(table, [table.column_names.index(c) for c in columns], name)
+
+    return Batches(parts(), tuple(columns))

@@ -262,13 +262,13 @@ def test_quiet_is_quiet(capsys, model, tmp_path):
 
 def test_report_of_some_inputs_and_outputs(capsys, model):
     options = ["--outputs", "1", "--inputs", "depth,0", "--dtype", "float32", "--json"]
-    options += ["--max-bytes", "64KiB", "--replicates", "0", "--confidence", "0.5"]
+    options += ["--max-bytes", "64KiB", "--confidence", "0.5"]
     status, out, _ = run(capsys, "report", *model, *options)
     found = json.loads(out)
     assert status == 0
     assert {y: list(x) for y, x in found["derivatives"].items()} == {"y2": ["depth", "height"]}
     assert "float32" in found["network"]
-    assert "mean_low" not in found["derivatives"]["y2"]["depth"]
+    assert found["intervals"]["confidence"] == 0.5
 
 
 def test_columns_are_taken_by_name(capsys, tmp_path):

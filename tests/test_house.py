@@ -14,7 +14,7 @@ PACKAGE = ROOT / "jacobians"
 # Each line may import only lines above it; rooms on one line are siblings and do not meet.
 FLOORS = [
     ["_checks"],
-    ["_text", "_writing", "vectorization", "_sigma", "witness"],
+    ["_text", "_writing", "vectorization", "_sigma", "witness", "distributed"],
     ["_npz", "_gated", "_softmax", "_elementary"],
     ["activations"],
     ["maps"],
@@ -52,8 +52,8 @@ FAMILIES = {  # inside a family folder each file may import only those before it
     ],
     "units": ["edges", "walks", "gradients", "linearization", "graph"],
     "sensitivities": [
-        *["exact_sums", "bootstrap", "histograms", "tally", "measures", "subspace"],
-        *["statistics", "exports", "pictures", "page", "record", "streaming", "error_bars"],
+        *["groups", "accumulators", "measures", "subspace", "statistics", "text", "exports"],
+        *["pictures", "page", "record", "streaming", "log_odds", "error_bars"],
     ],
     "plotting": ["style", "matrices", "statistics", "lines"],
     "importers": [
@@ -68,6 +68,8 @@ LIBRARY = {"numpy", "scipy", "jacobians"}
 OPTIONAL = {  # imported where it is used, in these rooms alone
     "strategies": {"hypothesis"},
     "sensitivities": {"pandas", "tqdm"},
+    "distributed": {"dask"},
+    "points": {"pandas", "pyarrow"},
     "plotting": {"matplotlib"},
     "reports": {"jinja2", "matplotlib"},
     "files": {"pandas", "pyarrow"},
