@@ -335,7 +335,6 @@ def test_report_runs_without_any_extra(tmp_path):
             "--outputs: 'progres' is not one of progression; did you",
         ),
         (["--units", "bmj=kg"], "called 'bmj'; did you mean 'bmi'?"),
-        (["--replicates", "-1"], "--replicates: expected at least 0, but got -1"),
         (["--output-names", "a,b"], "--output-names: expected 1 names, but got 2"),
     ],
 )
