@@ -209,7 +209,7 @@ def _print_report(found: Sensitivity, certificates: list[Certificate]) -> None:
     print(found)
     drawn = _as_pictures(found)
     if drawn:
-        print(f"\nMean |dy/dx| as pictures, darkest = largest of that output\n\n{drawn}")
+        print(f"\nImportance as pictures, darkest = largest of that output\n\n{drawn}")
     print(f"\n{_verdict(certificates)}")
 
 
@@ -367,8 +367,8 @@ def _as_pictures(found: Sensitivity) -> str:
         return ""
     rows, columns = np.array([[int(p[1]), int(p[2])] for p in places if p]).T
     drawn = []
-    for sizes in found.mean_absolute:
+    for sizes in found.importance:
         image = np.zeros((rows.max() + 1, columns.max() + 1))
-        image[rows, columns] = sizes
+        image[rows, columns] = np.nan_to_num(sizes)  # of a single point: it has no spread
         drawn.append(picture(image, float(image.max())))
     return side_by_side(found.output_names, drawn)

