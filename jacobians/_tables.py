@@ -173,7 +173,7 @@ def matched(
     if missing or extra:
         faults = []
         if missing:
-            close = get_close_matches(missing[0], extra, n=1)
+            close = get_close_matches(missing[0], extra, n=1, cutoff=0.65)
             hint = f" (is it {close[0]!r}?)" if close else ""
             faults.append(f"missing {listed(missing)}{hint}")
         if extra:
