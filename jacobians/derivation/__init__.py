@@ -1,0 +1,16 @@
+"""The derivation of a network: terms, the rules that make them, conventions, documents.
+
+=============== ==================================================================================
+``terms``       formulas as objects that evaluate, with errors, and can be transformed
+``functions``   activations, slopes and cotangents with what may move them
+``rules``       one rule for every quantity of a network
+``notation``    conventions as data; lines as another text lays them out
+``writers``     Unicode, LaTeX, MathML; ``numbers`` sets matrices in place of letters
+``building``    which lines are shown, and their checks; ``document`` prints them
+=============== ==================================================================================
+"""
+
+from jacobians.derivation.document import Derivation, derive
+from jacobians.derivation.notation import CONVENTIONS, Convention
+
+__all__ = ["CONVENTIONS", "Convention", "Derivation", "derive"]

@@ -1,0 +1,407 @@
+"""Writers: one walk through a term, three ways to set it: Unicode text, LaTeX, MathML.
+
+A piece of text is a list of (characters, what stands under them), so that shapes stand under their
+factors; LaTeX and MathML are strings.  Pieces of one writer are joined by ``+``.
+"""
+
+from __future__ import annotations
+
+from functools import singledispatchmethod
+from html import escape
+from typing import Any
+
+from jacobians.derivation.notation import (
+    Convention,
+    Entry,
+    Letter,
+    SumOver,
+    shape_of,
+    transposed,
+)
+from jacobians.derivation.terms import (
+    Apply,
+    Diagonal,
+    Hadamard,
+    Identity,
+    Kronecker,
+    OnePoint,
+    OverPoints,
+    Product,
+    Quotient,
+    Shape,
+    Slopes,
+    Sum,
+    Symbol,
+    Term,
+    Times,
+    Transpose,
+    Unvec,
+    Vec,
+)
+
+_PLAIN = ("x", "y", "ones", "1", "H", "⋯")  # letters without the number of a layer
+_LOOSE = (Sum, SumOver)  # in brackets inside a product
+
+
+class Writer:
+    """The walk; a subclass sets letters, indices, fractions and signs."""
+
+    def __init__(self, convention: Convention, depth: int, shapes: bool = True) -> None:
+        self.convention, self.depth, self.shapes = convention, depth, shapes
+
+    # --- what a subclass says -------------------------------------------------------------------
+
+    def word(self, text: str) -> Any:
+        """Set a letter or a name."""
+        raise NotImplementedError
+
+    def sign(self, text: str) -> Any:
+        """Set a sign between two things."""
+        raise NotImplementedError
+
+    def indexed(self, base: Any, above: str, below: str = "") -> Any:
+        """Set a superscript and a subscript."""
+        raise NotImplementedError
+
+    def fraction(self, above: Any, below: Any) -> Any:
+        """Set a fraction."""
+        raise NotImplementedError
+
+    def over(self, what: str) -> Any:
+        """Set a sum sign with what it runs over."""
+        raise NotImplementedError
+
+    def shaped(self, piece: Any, shape: Shape | None) -> Any:
+        """Set the shape of a factor under it."""
+        raise NotImplementedError
+
+    def turned(self, piece: Any, simple: bool) -> Any:
+        """Set a transpose."""
+        raise NotImplementedError
+
+    def under(self, base: str, piece: Any, rest: str) -> Any:
+        """Set an operator with its variable below: ``D_x C``."""
+        raise NotImplementedError
+
+    # --- the walk -------------------------------------------------------------------------------
+
+    def bracketed(self, piece: Any) -> Any:
+        """Set brackets."""
+        return self.sign("(") + piece + self.sign(")")
+
+    def line(self, left: Term, right: Term) -> Any:
+        """Set an equation."""
+        return self.write(left) + self.sign(" = ") + self.write(right)
+
+    def letter(self, symbol: Symbol, indices: tuple[str, ...] = ()) -> Any:
+        """Set a symbol by its letter in the convention."""
+        role = symbol.role
+        if role == "a" and symbol.layer in (0, "0"):
+            role = "x" if isinstance(self.convention.letter("a"), tuple) or self.convention.first == 0 else "a"
+        return self._set(self.convention.letter(role), role, symbol.layer, "".join(indices))
+
+    def _set(self, letter: Letter, role: str, layer: Any, below: str) -> Any:
+        if isinstance(letter, str):
+            return self.indexed(self.word(letter), "" if role in _PLAIN else self.convention.number(layer), below)
+        kind, *names = letter
+        if kind == "call":
+            inner = self._named(names[1], layer, below)
+            return self.word(names[0]) + self.bracketed(inner)
+        wrt_layer = layer if names[1] != "x" else None
+        if kind in ("∂", "∂²"):
+            of_below = "" if self.convention.units else ""
+            of = self._named(names[0], layer if role in ("J", "Z") else self.depth, of_below)
+            wrt = self._named(names[1], self.depth if role == "c" else wrt_layer, below)
+            if kind == "∂²":
+                return self.fraction(self.word("∂²") + of, self.word("∂") + wrt + self.word("∂") + wrt + self.word("ᵀ"))
+            return self.fraction(self.word("∂") + of, self.word("∂") + wrt)
+        wrt = self._named(names[1], self.depth if role == "c" else wrt_layer, below)
+        return self.under(kind, wrt, names[0])
+
+    def _named(self, role: str, layer: Any, below: str) -> Any:
+        if role in ("C", "L"):
+            return self.word(role)
+        if role == "vec W":
+            return self.word("vec") + self.bracketed(self._named("W", layer, below))
+        return self._set(self.convention.letter(role), role, layer, below)
+
+    def factor(self, term: Term) -> Any:
+        """Set a term as a factor of a product."""
+        piece = self.write(term)
+        return self.bracketed(piece) if isinstance(term, _LOOSE) else piece
+
+    @singledispatchmethod
+    def write(self, term: Term) -> Any:
+        """Set a term."""
+        raise NotImplementedError(type(term).__name__)
+
+    @write.register
+    def _(self, term: Symbol) -> Any:
+        return self.shaped(self.letter(term), term.shape)
+
+    @write.register
+    def _(self, term: Entry) -> Any:
+        return self.letter(term.symbol, term.indices)
+
+    @write.register
+    def _(self, term: Transpose) -> Any:
+        inner = term.term
+        if isinstance(inner, Symbol):
+            simple = inner.role in _PLAIN or (inner.role, inner.layer) == ("a", 0)
+            return self.shaped(self.turned(self.letter(inner), simple), transposed(inner.shape))
+        return self.turned(self.write(inner), isinstance(inner, Identity))
+
+    @write.register
+    def _(self, term: Product) -> Any:
+        pieces = [self.factor(factor) for factor in term.factors]
+        return _join(pieces, self.sign(" "))
+
+    @write.register
+    def _(self, term: Sum) -> Any:
+        written = self.write(term.terms[0])
+        for part in term.terms[1:]:
+            if isinstance(part, Times) and part.name == "−":
+                written = written + self.sign(" − ") + self.factor(part.term)
+            else:
+                written = written + self.sign(" + ") + self.write(part)
+        return written
+
+    @write.register
+    def _(self, term: Times) -> Any:
+        if term.name == "−":
+            return self.sign("−") + self.factor(term.term)
+        return self.word(term.name) + self.sign(" ") + self.factor(term.term)
+
+    @write.register
+    def _(self, term: Hadamard) -> Any:
+        sign = " " if self.convention.units else " ⊙ "
+        return self.factor(term.left) + self.sign(sign) + self.factor(term.right)
+
+    @write.register
+    def _(self, term: Slopes) -> Any:
+        return self.write(Diagonal(term.slopes)) + self.sign(" ") + self.factor(term.term)
+
+    @write.register
+    def _(self, term: Quotient) -> Any:
+        return self.fraction(self.write(term.numerator), self.write(term.denominator))
+
+    @write.register
+    def _(self, term: Diagonal) -> Any:
+        return self.word("diag") + self.bracketed(self.write(term.term))
+
+    @write.register
+    def _(self, term: Apply) -> Any:
+        name = {"σ": str(self.convention.letter("σ")), "σ'": str(self.convention.letter("σ")) + "'"}
+        pieces = [self.write(argument) for argument in term.arguments]
+        called = self.word(name.get(term.function.name, term.function.name))
+        return called + self.bracketed(_join(pieces, self.sign(", ")))
+
+    @write.register
+    def _(self, term: Kronecker) -> Any:
+        piece = self.write(term.left) + self.sign(" ⊗ ") + self.write(term.right)
+        return self.bracketed(piece)
+
+    @write.register
+    def _(self, term: Identity) -> Any:
+        return self.shaped(self.word("I"), (term.n, term.n))
+
+    @write.register
+    def _(self, term: Vec) -> Any:
+        return self.word("vec") + self.bracketed(self.write(term.term))
+
+    @write.register
+    def _(self, term: Unvec) -> Any:
+        return self.indexed(self.word("vec"), "−1") + self.bracketed(self.write(term.term))
+
+    @write.register
+    def _(self, term: OverPoints) -> Any:
+        return self.over("points") + self.factor(term.term)
+
+    @write.register
+    def _(self, term: OnePoint) -> Any:
+        point = "first point" if term.point == 0 else "last point"
+        return self.factor(term.term) + self.sign(" ") + self.bracketed(self.word(point))
+
+    @write.register
+    def _(self, term: SumOver) -> Any:
+        return self.over(f"{term.index} ∈ {term.over}" if term.over else term.index) + self.write(term.term)
+
+
+def _join(pieces: list[Any], between: Any) -> Any:
+    joined = pieces[0]
+    for piece in pieces[1:]:
+        joined = joined + between + piece
+    return joined
+
+
+_ABOVE = str.maketrans("0123456789+-−()lLnijkK", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾ˡᴸⁿⁱʲᵏᴷ")
+_BELOW = str.maketrans("0123456789ijkln", "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖₗₙ")
+
+
+class Text(Writer):
+    """Unicode on two lines: the formula, and the shapes under its factors."""
+
+    def word(self, text: str) -> Any:
+        """One token."""
+        return [(text, "")]
+
+    sign = word
+
+    def indexed(self, base: Any, above: str, below: str = "") -> Any:
+        """Superscript letters where Unicode has them, brackets where it has none."""
+        raised = above if "[" in above else above.translate(_ABOVE)
+        return [(_text(base) + below.translate(_BELOW) + raised, "")]
+
+    def fraction(self, above: Any, below: Any) -> Any:
+        """``a/b``, with brackets where they are needed."""
+        above, below = (_text(piece) for piece in (above, below))
+        above, below = (f"({piece})" if " " in piece else piece for piece in (above, below))
+        return [(f"{above}/{below}", "")]
+
+    def over(self, what: str) -> Any:
+        """``Σ_i``."""
+        return [("Σ " if what == "points" else f"Σ_{what} ".replace("_i ", "ᵢ "), "")]
+
+    def shaped(self, piece: Any, shape: Shape | None) -> Any:
+        """Under the first character."""
+        if not self.shapes or shape is None or self.convention.units:
+            return piece
+        return [(_text(piece), short(shape))]
+
+    def turned(self, piece: Any, simple: bool) -> Any:
+        """``(W²)ᵀ``."""
+        text = _text(piece)
+        return [(f"{text}ᵀ" if simple else f"({text})ᵀ", "")]
+
+    def under(self, base: str, piece: Any, rest: str) -> Any:
+        """``D_h C``."""
+        return [(f"{base}_{_text(piece)} {rest}", "")]
+
+
+def _text(piece: Any) -> str:
+    return "".join(text for text, _ in piece)
+
+
+def short(shape: Shape) -> str:
+    """Write a shape: a column by its length, all others in full."""
+    return str(shape[0]) if shape[1] == 1 else f"{shape[0]}×{shape[1]}"
+
+
+def two_lines(piece: Any) -> list[str]:
+    """Set a piece of text: the formula, and the shapes under it."""
+    above, below = "", ""
+    for text, shape in piece:
+        width = max(len(text), len(shape) + 1) if shape else len(text)
+        above, below = above + text.ljust(width), below + shape.ljust(width)
+    return [above.rstrip(), below.rstrip()] if below.strip() else [above.rstrip()]
+
+
+_LATEX = {
+    **{"δ": r"\delta", "Δ": r"\Delta", "σ": r"\sigma", "σ'": r"\sigma'", "σ''": r"\sigma''"},
+    **{"∂": r"\partial ", "∂²": r"\partial^{2} ", "∇": r"\nabla", "λ": r"\lambda", "diag": r"\operatorname{diag}"},
+    **{"vec": r"\operatorname{vec}", "1/N": r"\tfrac{1}{N}", "ᵀ": r"^{\top}", "(": r"\left(", ")": r"\right)"},
+    **{" ⊙ ": r" \odot ", " ⊗ ": r" \otimes ", " − ": " - ", "−": "-", " ": r"\,", "⋯": r"\cdots "},
+}
+
+
+class Latex(Writer):
+    """LaTeX, for amsmath."""
+
+    def word(self, text: str) -> str:
+        """A letter, or an upright name."""
+        if text in _LATEX:
+            return _LATEX[text]
+        return text if len(text) == 1 or text.endswith("'") else rf"\operatorname{{{_escaped(text)}}}"
+
+    def sign(self, text: str) -> str:
+        """A sign."""
+        return _LATEX.get(text, text)
+
+    def indexed(self, base: Any, above: str, below: str = "") -> str:
+        """``W_{ji}^{l}``."""
+        above = above.replace("−", "-")
+        sub, sup = f"_{{{below}}}" if below else "", f"^{{{above}}}" if above else ""
+        return f"{base}{sub}{sup}"
+
+    def fraction(self, above: Any, below: Any) -> str:
+        r"""``\frac``."""
+        return rf"\frac{{{above}}}{{{below}}}"
+
+    def over(self, what: str) -> str:
+        r"""``\sum``."""
+        what = "n" if what == "points" else what
+        index, _, rest = what.partition(" ∈ ")
+        where = rf" \in \mathrm{{{rest}}}" if rest else ""
+        return rf"\sum_{{{index}{where}}} "
+
+    def shaped(self, piece: Any, shape: Shape | None) -> str:
+        r"""``\underset``."""
+        if not self.shapes or shape is None or self.convention.units:
+            return str(piece)
+        under = short(shape).replace("×", r" \times ")
+        return rf"\underset{{\scriptscriptstyle {under}}}{{{piece}}}"
+
+    def turned(self, piece: Any, simple: bool) -> str:
+        """``A^T``."""
+        return rf"{{{piece}}}^{{\top}}" if simple else rf"{{\left({piece}\right)}}^{{\top}}"
+
+    def under(self, base: str, piece: Any, rest: str) -> str:
+        """``D_{h} C``."""
+        return rf"{_LATEX.get(base, base)}_{{{piece}}} {rest}"
+
+
+def _escaped(text: str) -> str:
+    """Escape a name for LaTeX, as amsmath sets it."""
+    for sign, name in (("∂", r"\partial "), ("_", r"\_"), ("&", r"\&"), ("%", r"\%"), ("#", r"\#")):
+        text = text.replace(sign, name)
+    return text
+
+
+class MathML(Writer):
+    """MathML, as browsers set it."""
+
+    def word(self, text: str) -> str:
+        """An identifier."""
+        return f"<mi>{escape(text)}</mi>"
+
+    def sign(self, text: str) -> str:
+        """An operator."""
+        if text == " ":
+            return '<mspace width="0.17em"/>'
+        return f"<mo>{escape(text.strip())}</mo>"
+
+    def indexed(self, base: Any, above: str, below: str = "") -> str:
+        """``msubsup``."""
+        up, down = (f"<mi>{escape(text)}</mi>" for text in (above, below))
+        if above and below:
+            return f"<msubsup><mrow>{base}</mrow>{down}{up}</msubsup>"
+        if above:
+            return f"<msup><mrow>{base}</mrow>{up}</msup>"
+        return f"<msub><mrow>{base}</mrow>{down}</msub>" if below else str(base)
+
+    def fraction(self, above: Any, below: Any) -> str:
+        """``mfrac``."""
+        return f"<mfrac><mrow>{above}</mrow><mrow>{below}</mrow></mfrac>"
+
+    def over(self, what: str) -> str:
+        """A sum sign."""
+        what = "n" if what == "points" else what
+        return f"<munder><mo>∑</mo><mi>{escape(what)}</mi></munder>"
+
+    def shaped(self, piece: Any, shape: Shape | None) -> str:
+        """``munder``."""
+        if not self.shapes or shape is None or self.convention.units:
+            return str(piece)
+        return f'<munder><mrow>{piece}</mrow><mtext class="shape">{short(shape)}</mtext></munder>'
+
+    def turned(self, piece: Any, simple: bool) -> str:
+        """A transpose."""
+        inner = piece if simple else f"<mo>(</mo>{piece}<mo>)</mo>"
+        return f"<msup><mrow>{inner}</mrow><mo>⊤</mo></msup>"
+
+    def under(self, base: str, piece: Any, rest: str) -> str:
+        """``D_h C``."""
+        return f"<msub><mi>{base}</mi><mrow>{piece}</mrow></msub><mi>{escape(rest)}</mi>"
+
+
+__all__ = ["Latex", "MathML", "Text", "Writer", "shape_of", "short", "two_lines"]
