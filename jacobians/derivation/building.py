@@ -173,7 +173,7 @@ class Builder:
             D = None
             if self._one_point and not isinstance(l, str) and self._fits(l):
                 D = ("explicit", explicit.activation_jacobian(self.seen, l))  # type: ignore[arg-type]
-            if self.convention.units or (self.convention.slopes == "entries" and reason.startswith("entry")):
+            if self.convention.units:
                 slope = f"slope of {self.rules.activation(l)}"
                 s = Symbol("s", l, (self.rules.width(l), 1))
                 yield self.line(s, self.rules.s(l), slope)
@@ -203,7 +203,7 @@ class Builder:
             check = None
             if self.seen is not None:
                 check = ("maps", linearize(self.rules.net, self.seen).jacobian())
-            yield self.line(left, self._product(), "all of it, identity 5", check)
+            yield self.line(left, self._product(), "all of it, with H(x) the output: identity 5", check)
 
     def _explicit_jacobian(self, l: int) -> tuple[str, Array] | None:
         assert self.seen is not None

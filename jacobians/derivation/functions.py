@@ -2,7 +2,7 @@
 
 Another right formula of a slope (``1 - a²`` for tanh) loses the digits that ours keeps, so a
 smooth function may be off by some roundings of 1, not only of its value.  Where a function is a
-straight line nothing is lost.  At a kink the slope is a choice: ``at_kinks`` says which side.
+straight line nothing is lost.  At a kink the slope is a choice.
 """
 
 from __future__ import annotations
@@ -41,22 +41,15 @@ def _sigma(activation: AnyActivation, z: Value, rounding: Rounding) -> Value:
     return Value(a, 2 * moved + _FORMULA * rounding.unit * size + rounding.tiny)
 
 
-def slope(activation: Activation, at_kinks: float | None = None) -> Function:
+def slope(activation: Activation, any_at_kinks: bool = False) -> Function:
     """Return ``sigma'`` as a function of a column ``z``.
 
-    Parameters
-    ----------
-    activation : Activation
-    at_kinks : float, optional
-        Where between the slope on the left (0) and on the right (1) the slope at a kink is taken;
-        by default as the activation takes it.
+    With ``any_at_kinks`` the error at a kink covers all slopes between those on its two sides.
     """
-    return Function("σ'", partial(_slope, activation, at_kinks))
+    return Function("σ'", partial(_slope, activation, any_at_kinks))
 
 
-def _slope(
-    activation: Activation, at_kinks: float | None, z: Value, rounding: Rounding
-) -> Value:
+def _slope(activation: Activation, any_at_kinks: bool, z: Value, rounding: Rounding) -> Value:
     s = activation.derivative(z.number)
     with np.errstate(over="ignore", invalid="ignore"):
         left, right = (activation.derivative(z.number + side * z.error) for side in (-1, 1))
@@ -65,8 +58,8 @@ def _slope(
     if kinks.any():
         gap = z.error + 1e-9 * (1 + np.abs(z.number))
         left, right = (activation.derivative(z.number + side * gap) for side in (-1, 1))
-        chosen = s if at_kinks is None else left + at_kinks * (right - left)
-        s, error = np.where(kinks, chosen, s), np.where(kinks, 0, error)
+        jump = np.maximum(np.abs(left - s), np.abs(right - s))
+        error = np.where(kinks, jump if any_at_kinks else 0, error)
     size = np.abs(s) + _is_curved(activation, z.number)
     return Value(s, error + _FORMULA * rounding.unit * size + rounding.tiny)
 

@@ -136,7 +136,7 @@ CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
                 "s": ("call", "f'", "z"),
                 "σ": "f",
             },
-            _COTANGENTS | {"W", "b", "z", "a", "s", "y", "1", "ones", "J", "P"},
+            _COTANGENTS | {"W", "b", "z", "a", "s", "y", "1", "ones", "J", "Jx", "P"},
             slopes="entries",
             roads=("outer",),
         ),
@@ -297,8 +297,11 @@ class SumOver(Term):
 
 
 def entries(left: Symbol, right: Term) -> tuple[Term, Term]:
-    """Return both sides of a line for single units: j here, i among its sources, k downstream."""
-    i = "i" if left.shape[1] != 1 else ""
+    """Return both sides of a line for single units: j here, i among its sources, k downstream.
+
+    The inputs of a Jacobian are p.
+    """
+    i = "" if left.shape[1] == 1 else "i" if left.role in ("W", "dW") else "p"
     return _entry(left, "j", i, left), _entry(right, "j", i, left)
 
 

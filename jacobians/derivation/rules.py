@@ -92,6 +92,8 @@ class Rules:
         The number of points of a data set; None for one point, whose gradients are no mean.
     summed : bool
         Whether the entries of every target add up to 1, so that ``p sum(y) - y`` is ``p - y``.
+    any_slope_at_kinks : bool
+        Whether the error of a slope at a kink covers the slopes on both sides.
     """
 
     net: Network
@@ -99,6 +101,7 @@ class Rules:
     l2: float = 0.0
     points: int | None = None
     summed: bool = True
+    any_slope_at_kinks: bool = False
 
     # --- letters --------------------------------------------------------------------------------
 
@@ -176,7 +179,7 @@ class Rules:
         """``sigma'(z)``, where it acts entry by entry."""
         activation = self.activation(l)
         assert isinstance(activation, Activation)
-        return Apply(functions.slope(activation), (self.symbol("z", l),))
+        return Apply(functions.slope(activation, self.any_slope_at_kinks), (self.symbol("z", l),))
 
     def D(self, l: Any) -> Term:
         """``D = da/dz``: ``diag(sigma'(z))``; for softmax ``diag(p) - p pᵀ``."""

@@ -91,6 +91,8 @@ class Writer:
 
     def line(self, left: Term, right: Term) -> Any:
         """Set an equation."""
+        if self.write(left) == self.write(right):  # a name for itself
+            return self.write(left)
         return self.write(left) + self.sign(" = ") + self.write(right)
 
     def letter(self, symbol: Symbol, indices: tuple[str, ...] = ()) -> Any:
@@ -109,7 +111,7 @@ class Writer:
             return self.word(names[0]) + self.bracketed(inner)
         wrt_layer = layer if names[1] != "x" else None
         if kind in ("∂", "∂²"):
-            of_below = "" if self.convention.units else ""
+            of_below, below = (below[:1], below[1:]) if role in ("J", "P", "Z") else ("", below)
             of = self._named(names[0], layer if role in ("J", "Z") else self.depth, of_below)
             wrt = self._named(names[1], self.depth if role == "c" else wrt_layer, below)
             if kind == "∂²":
@@ -170,12 +172,18 @@ class Writer:
     def _(self, term: Times) -> Any:
         if term.name == "−":
             return self.sign("−") + self.factor(term.term)
-        return self.word(term.name) + self.sign(" ") + self.factor(term.term)
+        dot = " · " if isinstance(term.term, Times) else " "
+        return self.word(term.name) + self.sign(dot) + self.factor(term.term)
 
     @write.register
     def _(self, term: Hadamard) -> Any:
-        sign = " " if self.convention.units else " ⊙ "
-        return self.factor(term.left) + self.sign(sign) + self.factor(term.right)
+        if self.convention.units:  # numbers: nothing but a product
+            return self.factor(term.left) + self.sign(" ") + self.factor(term.right)
+        pieces = [
+            self.bracketed(self.write(part)) if isinstance(part, Product) else self.factor(part)
+            for part in (term.left, term.right)
+        ]
+        return _join(pieces, self.sign(" ⊙ "))
 
     @write.register
     def _(self, term: Slopes) -> Any:
@@ -235,7 +243,7 @@ def _join(pieces: list[Any], between: Any) -> Any:
 
 
 _ABOVE = str.maketrans("0123456789+-−()lLnijkK", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾ˡᴸⁿⁱʲᵏᴷ")
-_BELOW = str.maketrans("0123456789ijkln", "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖₗₙ")
+_BELOW = str.maketrans("0123456789ijklnp", "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖₗₙₚ")
 
 
 class Text(Writer):
@@ -300,7 +308,7 @@ _LATEX = {
     **{"δ": r"\delta", "Δ": r"\Delta", "σ": r"\sigma", "σ'": r"\sigma'", "σ''": r"\sigma''"},
     **{"∂": r"\partial ", "∂²": r"\partial^{2} ", "∇": r"\nabla", "λ": r"\lambda", "diag": r"\operatorname{diag}"},
     **{"vec": r"\operatorname{vec}", "1/N": r"\tfrac{1}{N}", "ᵀ": r"^{\top}", "(": r"\left(", ")": r"\right)"},
-    **{" ⊙ ": r" \odot ", " ⊗ ": r" \otimes ", " − ": " - ", "−": "-", " ": r"\,", "⋯": r"\cdots "},
+    **{" ⊙ ": r" \odot ", " ⊗ ": r" \otimes ", " − ": " - ", " · ": r" \cdot ", "−": "-", " ": r"\,", "⋯": r"\cdots "},
 }
 
 

@@ -13,7 +13,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from jacobians.activations import SIGMOID, TANH, Activation
+from jacobians.activations import IDENTITY, SIGMOID, Activation
+from jacobians.activations import activation as named
 from jacobians.derivation import functions
 from jacobians.derivation.rules import Rules, minus, total
 from jacobians.derivation.terms import (
@@ -36,6 +37,8 @@ from jacobians.derivation.terms import (
     Values,
     Vec,
 )
+
+TANH = named("tanh")
 
 Rule: TypeAlias = Callable[[Rules, Key, Term], Term | None]
 
@@ -393,7 +396,8 @@ def catalogue(rules: Rules, claimed: Iterable[Key]) -> list[Mistake]:
         add(((n, r, w, p) for n, r, w, p in _of_slopes(rules, elementwise[0])), "s", elementwise)
     if gradients:
         hidden = [l for l in range(1, L) if l in elementwise]
-        last = [L] if L in elementwise and not rules.is_fused() else []
+        straight = rules.activation(L) == IDENTITY  # whose slopes are 1
+        last = [L] if L in elementwise and not straight and not rules.is_fused() else []
         add(_of_delta(), "delta", [*hidden, *last])
         if last and len(hidden) > 1:
             add(_of_delta(), "delta", hidden)
