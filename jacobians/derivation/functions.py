@@ -33,10 +33,12 @@ def _sigma(activation: AnyActivation, z: Value, rounding: Rounding) -> Value:
         return activation(number[..., 0])[..., None]
 
     a = at(z.number)
-    with np.errstate(over="ignore", invalid="ignore"):
-        moved = np.maximum(np.abs(at(z.number + z.error) - a), np.abs(at(z.number - z.error) - a))
-    if not isinstance(activation, Activation):  # entries move together; softmax by no more than z
-        moved = 2 * z.error.max(axis=-2, keepdims=True) * np.maximum(np.abs(a), 1) + 0 * a
+    if isinstance(activation, Activation):
+        with np.errstate(over="ignore", invalid="ignore"):
+            up, down = at(z.number + z.error), at(z.number - z.error)
+            moved = np.maximum(np.abs(up - a), np.abs(down - a))
+    else:  # entries move together: to first order by |D| times what z may move
+        moved = np.abs(_written_out(activation, z.number)) @ z.error
     size = np.abs(a) + _is_curved(activation, z.number)
     return Value(a, 2 * moved + _FORMULA * rounding.unit * size + rounding.tiny)
 
@@ -84,14 +86,16 @@ def jacobian_of(activation: AnyActivation) -> Function:
 
 
 def _jacobian_of(activation: AnyActivation, z: Value, rounding: Rounding) -> Value:
-    def at(number: Array) -> Array:
-        D = activation_map(activation, number[..., 0]).to_dense()
-        return np.broadcast_to(D, (*number.shape[:-2], *D.shape[-2:]))
-
-    D = at(z.number)
+    D = _written_out(activation, z.number)
     n = D.shape[-1]
-    moved = 4 * z.error.max(axis=-2, keepdims=True) * np.maximum(np.abs(D).max(initial=0), 1)
+    # softmax and log_softmax: an entry of D moves by at most 2 max|dz| of itself
+    moved = np.expm1(np.minimum(4 * z.error.max(axis=-2, keepdims=True), 50)) * np.abs(D)
     return Value(D, moved + (n + _FORMULA) * rounding.unit * (np.abs(D) + 1))
+
+
+def _written_out(activation: AnyActivation, z: Array) -> Array:
+    D = activation_map(activation, z[..., 0]).to_dense()
+    return np.broadcast_to(D, (*z.shape[:-2], *D.shape[-2:]))
 
 
 def cotangent(loss: Loss) -> Function:

@@ -233,7 +233,10 @@ def _laid(term: Term, turn: bool, convention: Convention) -> Term:
         if convention.slopes == "entries" and _is_vector(term.term):
             # a column keeps the slopes in front, a row behind, as the texts write them
             return Hadamard(rest, slopes) if turn else Hadamard(slopes, rest)
-        D: Term = Diagonal(laid(term.slopes, False)) if isinstance(term.slopes, Apply) else _D(term)
+        s = term.slopes
+        D: Term = Diagonal(laid(s, False))
+        if isinstance(s, Symbol) and s.role == "s":
+            D = Symbol("D", s.layer, (s.shape[0], s.shape[0]))
         return Product((rest, D) if turn else (D, *_factors(rest)))
     if isinstance(term, (Diagonal, Identity)):
         return term.map(lambda part: laid(part, False))
@@ -241,12 +244,6 @@ def _laid(term: Term, turn: bool, convention: Convention) -> Term:
         inner = term.map(lambda part: laid(part, False))
         return Transpose(inner) if turn else inner
     return term.map(laid)
-
-
-def _D(term: Slopes) -> Term:
-    assert isinstance(term.slopes, Symbol)
-    n = term.slopes.shape[0]
-    return Symbol("D", term.slopes.layer, (n, n))
 
 
 def _factors(term: Term) -> tuple[Term, ...]:

@@ -240,6 +240,7 @@ class Quotient(Term):
             number = x.number / y.number
             room = np.maximum(np.abs(y.number) - y.error, 0)
             error = (x.error + np.abs(number) * y.error) / room
+        error = np.where((x.number == 0) & (x.error == 0), 0, error)
         return Value(number, error + 2 * rounding.unit * np.abs(number) + rounding.tiny)
 
 

@@ -134,8 +134,10 @@ class Writer:
 
     @singledispatchmethod
     def write(self, term: Term) -> Any:
-        """Set a term."""
-        raise NotImplementedError(type(term).__name__)
+        """Set a term; one that has no rule here as a function of what is in it."""
+        pieces = [self.write(operand) for operand in term.operands]
+        called = self.word(type(term).__name__.lower())
+        return called + self.bracketed(_join(pieces, self.sign(", ")))
 
     @write.register
     def _(self, term: Symbol) -> Any:

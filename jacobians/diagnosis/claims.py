@@ -155,7 +155,7 @@ def _laid_out(
     if role in ("J", "JW") and array.ndim == 1 and 1 in (rules.net.widths[-1], rules.net.widths[0]):
         array = array.reshape(rules.net.widths[-1], -1)
     if role in ("J", "JW") and array.ndim == 2:
-        array = array[None]
+        array = np.broadcast_to(array, (batch or 1, *array.shape))
     if role == "dW" and array.ndim == 1 and array.size == n * rules.net.widths[l - 1]:
         array = array.reshape(n, -1)
     if array.ndim != (2 if role == "dW" else 3):

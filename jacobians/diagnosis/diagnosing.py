@@ -87,6 +87,8 @@ class Diagnosis:
         Arrays that no set of mistakes reproduces.
     remarks : tuple of str
         Choices that are no mistakes, what else looks the same, and which data would tell.
+    alternatives : tuple of tuples of Slip
+        Other sets of as many mistakes that give the same arrays on this data.
     """
 
     right: bool
@@ -96,6 +98,7 @@ class Diagnosis:
     bound: float
     unexplained: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    alternatives: tuple[tuple[Slip, ...], ...] = ()
 
     def __bool__(self) -> bool:
         return self.right
@@ -247,6 +250,8 @@ class _Doctor:
             for made in choices:
                 if self._is_right(tolerant, made):
                     return self._right(tolerant, made, self._about_kinks())
+        if self._is_right_here(self.case):  # what is wrong shows on another network alone
+            return self._elsewhere()
         candidates = [*(m for made in choices for m in made), *catalogue(self.case.rules, self.claims)]
         found = search([self.case, *self.heard], candidates, _fit)
         best = found[0]
@@ -255,20 +260,36 @@ class _Doctor:
             if len(other[0].unexplained) < len(best.unexplained):
                 return self._wrong(tolerant, other, (self._about_kinks(),))
         if best.unexplained and self.case.rounding.unit < 1e-12:
-            single = self._with(rounding=Rounding.of(np.float32))
+            single = Case(self.case.rules, self.case.given, Rounding.of(np.float32), self.claims)
             if self._is_right(single, NONE):
                 return self._in_float32(single)
         return self._wrong(self.case, found)
 
-    def _with(self, rules: Rules | None = None, rounding: Rounding | None = None) -> Case:
-        case = self.case
-        return Case(rules or case.rules, case.given, rounding or case.rounding, case.claims)
-
     def _is_right(self, case: Case, made: Made) -> bool:
-        others = all(p.explains(made, key) for p in self.heard for key in p.claims or ())
-        return all(case.explains(made, key) for key in self.claims) and (
-            others or bool(has_kinks(case.rules.net))
+        return self._is_right_here(case, made) and all(
+            p.explains(made, key) for p in self._heard_as(case) for key in p.claims or ()
         )
+
+    def _is_right_here(self, case: Case, made: Made = NONE) -> bool:
+        return all(case.explains(made, key) for key in self.claims)
+
+    def _heard_as(self, case: Case) -> list[Case]:
+        """Return the drawn networks, as tolerant of slopes at kinks as the case is."""
+        if not case.rules.any_slope_at_kinks:
+            return self.heard
+        return [_with_any_slope(probe) for probe in self.heard]
+
+    def _elsewhere(self) -> Diagnosis:
+        """Diagnose on the drawn network that shows what is wrong."""
+        assert self.case.claims is not None
+        for probe, about in zip(self.probes, self.about, strict=True):
+            case = _with_any_slope(probe) if has_kinks(probe.rules.net) else probe
+            if probe.claims is not None and not all(case.explains(NONE, k) for k in probe.claims):
+                rest = [self.case, *(p for p in self.heard if p is not probe)]
+                found = _Doctor(probe, rest, ["your data"] * len(rest)).diagnosis()
+                note = f"on your data it is right; this is about {about}"
+                return replace(found, remarks=(*found.remarks, note))
+        return self._right(self.case, NONE)
 
     def _choices(self) -> Iterator[Made]:
         """What is no mistake: errors of each point's own loss."""
@@ -282,7 +303,7 @@ class _Doctor:
         """Return the case with any slope allowed at a kink."""
         if not has_kinks(self.case.rules.net):
             return None
-        return self._with(rules=replace(self.case.rules, any_slope_at_kinks=True))
+        return _with_any_slope(self.case)
 
     def _about_kinks(self) -> str:
         return (
@@ -307,7 +328,7 @@ class _Doctor:
                 continue
             difference = np.abs(claim.astype(np.float64) - value.number)
             allowed = difference - excess(claim, value, case.rounding)
-            ratios = difference / np.maximum(allowed, 1e-300)
+            ratios = np.where(difference == 0, 0.0, difference / np.maximum(allowed, 1e-290))
             i = int(np.argmax(ratios))
             if ratios.flat[i] > ratio:
                 ratio, worst = float(ratios.flat[i]), (float(difference.flat[i]), float(allowed.flat[i]))
@@ -334,11 +355,14 @@ class _Doctor:
         base = frozenset(choices)
         arrays = {self._name(k): case.explains(base, k) for k in self.claims}
         difference, bound = self._worst(case, base)
-        notes = [*remarks, *(m.words for m in choices), *self._alike(found)]
+        alike = self._alike(found)
+        notes = [*remarks, *(m.words for m in choices)]
+        notes += [self._told(best.made, other.made, telling) for other, telling in alike[:3]]
+        alternatives = tuple(tuple(self._slip(case, m) for m in other.made) for other, _ in alike)
         notes += [self._lost(case, key, best.made) for key in best.unexplained]
         slips = tuple(self._slip(case, m) for m in made)
         unexplained = tuple(self._name(key) for key in best.unexplained)
-        return Diagnosis(False, slips, arrays, difference, bound, unexplained, tuple(notes))
+        return Diagnosis(False, slips, arrays, difference, bound, unexplained, tuple(notes), alternatives)
 
     def _slip(self, case: Case, mistake: Mistake) -> Slip:
         rules = replace(case.rules, points=case.rules.points if case.rules.points != 1 else None)
@@ -355,20 +379,19 @@ class _Doctor:
             lines.append((where, yours, right + (f"    (identity {notes})" if notes else "")))
         return Slip(mistake.name, mistake.words, tuple(lines), mistake.sites)
 
-    def _alike(self, found: list[Explanation]) -> Iterator[str]:
-        """Say what else explains the arrays with as many mistakes, and which data would tell."""
-        best, shown = found[0], 0
-        for other in found[1:]:
-            same = len(other.made) == len(best.made) and other.unexplained == best.unexplained
-            if not same or best.unexplained or shown == 3:
-                continue
-            telling = self._tells_apart(best.made, other.made)
-            if telling is None:
-                continue
-            names = " and ".join(self._short(m) for m in other.made - best.made)
-            mine = " and ".join(self._short(m) for m in best.made - other.made)
-            shown += 1
-            yield f"on this data {names} cannot be told from {mine}; {telling} would tell"
+    def _alike(self, found: list[Explanation]) -> list[tuple[Explanation, str]]:
+        """Return what else explains the arrays with as many mistakes, and which data would tell."""
+        best = found[0]
+        if best.unexplained:
+            return []
+        others = [e for e in found[1:] if len(e.made) == len(best.made) and not e.unexplained]
+        telling = [(other, self._tells_apart(best.made, other.made)) for other in others]
+        return [(other, about) for other, about in telling if about is not None]
+
+    def _told(self, best: Made, other: Made, telling: str) -> str:
+        theirs = " and ".join(self._short(m) for m in other - best)
+        mine = " and ".join(self._short(m) for m in best - other)
+        return f"on this data {theirs} cannot be told from {mine}; {telling} would tell"
 
     def _short(self, mistake: Mistake) -> str:
         where = mistake.sites[0]
@@ -408,6 +431,10 @@ class _Doctor:
             f"{claim[place]:.6g}, not {value.number[place]:.6g}; {int((over > 0).sum())} of "
             f"{over.size} entries are wrong"
         )
+
+
+def _with_any_slope(case: Case) -> Case:
+    return Case(replace(case.rules, any_slope_at_kinks=True), case.given, case.rounding, case.claims)
 
 
 def _undivided(rules: Rules, key: Key, term: Any) -> Any:

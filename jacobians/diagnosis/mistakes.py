@@ -160,7 +160,7 @@ def _scaled(factor: Callable[[Rules], tuple[str, float]]) -> Rule:
 
 
 @dataclass(frozen=True)
-class Scrambled(Term):
+class Reshaped(Term):
     """Points and entries mixed up: an (n, N) array reshaped to (N, n) where ``.T`` was meant."""
 
     term: Term
@@ -326,7 +326,7 @@ def _by_rows(rules: Rules, key: Key, term: Term) -> Term:
 
 def _points_mixed(role: str) -> Rule:
     def rule(rules: Rules, key: Key, term: Term) -> Term | None:
-        return _swap(lambda r, k, s: Scrambled(s), role)(rules, key, term) if rules.points else None
+        return _swap(lambda r, k, s: Reshaped(s), role)(rules, key, term) if rules.points else None
 
     return rule
 
@@ -376,7 +376,7 @@ def catalogue(rules: Rules, claimed: Iterable[Key]) -> list[Mistake]:
     rules : Rules
     claimed : keys of the arrays given
     """
-    claimed = list(claimed)
+    claimed = sorted(claimed)
     L, roles = rules.net.depth, {role for role, _ in claimed}
     dense = [l for l in range(1, L + 1) if rules.is_dense(l)]
     elementwise = [l for l in range(1, L + 1) if isinstance(rules.activation(l), Activation)]
