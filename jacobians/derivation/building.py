@@ -47,6 +47,7 @@ class Check:
     against: str
     difference: float
     bound: float
+    size: float
     evidence: bool = False
 
     @property
@@ -61,6 +62,8 @@ class Check:
             return f"evidence: {self.against}, off by {self.difference:.1e}"
         if self.difference == 0:
             return f"exact ({self.against})"
+        if self.bound > self.size:
+            return f"evidence: {self.against}, off by {self.difference:.1e}; no bound is below the numbers"
         return f"within the bound, {self.difference:.1e} of {self.bound:.1e} ({self.against})"
 
 
@@ -100,6 +103,13 @@ class Builder:
         if self.seen is None:
             return None
         given = self.rules.given(self.seen.activations[0], self.y)
+        for l in range(1, self.L + 1):  # the bounds are those of products of the factors seen
+            f = self.rules.activation(l)
+            z, a = (x[l - 1 + i][..., None] for i, x in enumerate((self.seen.preactivations, self.seen.activations)))
+            given["z", l], given["a", l] = (Value(x.astype(np.float64), np.zeros(x.shape)) for x in (z, a))
+            if isinstance(f, Activation):
+                s = f.derivative(self.seen.preactivations[l - 1])[..., None].astype(np.float64)
+                given["s", l] = Value(s, np.zeros_like(s))
         return Evaluation(self.rules.lines(), given, self.rounding)
 
     @cached_property
@@ -321,7 +331,7 @@ class Builder:
         if reference is not None and line.value is not None:
             off = float(np.abs(line.value - reference[1]).max())
             size = 1 + float(np.abs(line.value).max())
-            check = Check(reference[0], off, 1e-5 * size, evidence=True)
+            check = Check(reference[0], off, 1e-5 * size, size, evidence=True)
             line = Line(line.left, line.right, line.reason, line.value, check)
         yield line
 
@@ -339,7 +349,8 @@ def _checked(value: Value, against: str, reference: Any) -> Check:
     difference = np.abs(number - reference)
     over = np.where(difference == 0, 0.0, difference / np.maximum(value.error, 1e-300))
     worst = int(np.argmax(over)) if over.size else 0
-    return Check(against, float(difference.flat[worst]), 2 * float(np.broadcast_to(value.error, number.shape).flat[worst]))
+    bound = 2 * float(np.broadcast_to(value.error, number.shape).flat[worst])
+    return Check(against, float(difference.flat[worst]), bound, float(np.abs(number).max(initial=0)))
 
 
 def _second(activation: Activation) -> Any:

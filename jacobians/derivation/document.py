@@ -232,12 +232,12 @@ def _wrapped(lines: list[str]) -> list[str]:
     if max(map(len, lines)) <= WIDTH - 4:
         return lines
     above, below = lines[0], (lines[1:] or [""])[0].ljust(len(lines[0]))
-    cut = max(above.rfind(sign, 20, WIDTH - 4) for sign in (" + ", " − ", " = ", " "))
-    if cut < 20:
+    cuts = [above.rfind(sign, 20, WIDTH - 4) for sign in (" + ", " − ", " = ", " ")]
+    cut = next((cut for cut in cuts if cut >= 20), None)
+    if cut is None:
         return lines
-    first = [above[:cut], below[:cut].rstrip()]
-    rest = [("    " + part[cut:].lstrip() if i == 0 else "    " + part[cut:][len(above[cut:]) - len(above[cut:].lstrip()):]) for i, part in enumerate((above, below))]
-    return [*first, *_wrapped([text.rstrip() for text in rest])]
+    rest = [("    " + part[cut + 1 :]).rstrip() for part in (above, below)]
+    return [above[:cut], below[:cut].rstrip(), *_wrapped([text for text in rest if text])]
 
 
 def _latex(text: str) -> str:

@@ -40,7 +40,7 @@ def _sigma(activation: AnyActivation, z: Value, rounding: Rounding) -> Value:
     else:  # entries move together: to first order by |D| times what z may move
         moved = np.abs(_written_out(activation, z.number)) @ z.error
     size = np.abs(a) + _is_curved(activation, z.number)
-    return Value(a, 2 * moved + _FORMULA * rounding.unit * size + rounding.tiny)
+    return Value(a, moved + _FORMULA * rounding.unit * size + rounding.tiny)
 
 
 def slope(activation: Activation, any_at_kinks: bool = False) -> Function:
@@ -55,7 +55,7 @@ def _slope(activation: Activation, any_at_kinks: bool, z: Value, rounding: Round
     s = activation.derivative(z.number)
     with np.errstate(over="ignore", invalid="ignore"):
         left, right = (activation.derivative(z.number + side * z.error) for side in (-1, 1))
-        error = 2 * np.maximum(np.abs(left - s), np.abs(right - s))
+        error = np.maximum(np.abs(left - s), np.abs(right - s))
     kinks = near_kinks(activation, z)
     if kinks.any():
         gap = z.error + 1e-9 * (1 + np.abs(z.number))

@@ -56,7 +56,8 @@ from jacobians.tracing import trace
 def shifted(l: Any, by: int) -> Any:
     """Return the number, or the letter, of a layer above or below: ``l``, 1 gives ``l+1``."""
     if isinstance(l, str):
-        return f"{l}{by:+d}" if by else l
+        by += int(l[1:] or 0)
+        return f"{l[0]}{by:+d}" if by else l[0]
     return l + by
 
 

@@ -2,9 +2,10 @@
 
 A term is a tree of symbols and operations on matrices; vectors are columns ``n x 1``.  ``derive``
 prints terms, ``diagnose`` replaces one in another, and both evaluate them by the same rules: with
-every number goes a bound on how far any sensible computation in the given precision may be from
-it, carried from operation to operation (a product of inner width k rounds k + 2 times, a function
-moves by its slope times what its argument may move).  A symbol that every point of a data set has
+every number goes how far any sensible computation in the given precision may be from it, carried
+from operation to operation: a product of inner width k rounds k + 2 times, a function moves by its
+slope times what its argument may move.  Errors are added up as bounds or, where ``typical``, as
+independent ones, since bounds of a deep network exceed its numbers.  A symbol that every point of a data set has
 evaluates to (B, m, n), one that all points share to (m, n).
 """
 
@@ -34,12 +35,18 @@ class Rounding(NamedTuple):
 
     unit: float
     tiny: float
+    typical: bool = False
 
     @classmethod
-    def of(cls, dtype: Any) -> Rounding:
+    def of(cls, dtype: Any, typical: bool = False) -> Rounding:
         """Return the rounding of float32 or float64."""
         info = np.finfo(dtype)
-        return cls(float(info.eps) / 2, float(info.tiny))
+        return cls(float(info.eps) / 2, float(info.tiny), typical)
+
+    def both(self, x: Array, y: Array) -> Array:
+        """Add two errors up."""
+        total: Array = np.hypot(x, y) if self.typical else x + y
+        return total
 
 
 Values: TypeAlias = Callable[["Symbol"], Value]
@@ -164,7 +171,8 @@ class Sum(Term):
         for x in found[1:]:
             # a sum that comes out exact in the wider format may round in the accused one
             size = np.abs(number) + np.abs(x.number)
-            number, error = number + x.number, error + x.error + rounding.unit * size
+            number, error = number + x.number, rounding.both(error, x.error)
+            error = rounding.both(error, rounding.unit * size)
         return Value(number, error)
 
 
@@ -186,6 +194,10 @@ def times(A: Value, B: Value, rounding: Rounding) -> Value:
     """Return the matrix product with its error: each factor's, and ``k + 2`` roundings."""
     left, right = np.abs(A.number), np.abs(B.number)
     k = A.number.shape[-1]
+    if rounding.typical:
+        ku = (k**0.5 + 2) * rounding.unit
+        squares = left**2 @ (B.error**2 + (ku * right) ** 2) + A.error**2 @ (right**2 + B.error**2)
+        return Value(A.number @ B.number, np.sqrt(squares) + k * rounding.tiny)
     ku = (k + 2) * rounding.unit
     error = left @ (B.error + ku * right) + A.error @ (right + B.error) + k * rounding.tiny
     return Value(A.number @ B.number, error)
@@ -221,8 +233,8 @@ class Slopes(Term):
 
 def _entries(x: Value, y: Value, rounding: Rounding) -> Value:
     left, right = np.abs(x.number), np.abs(y.number)
-    error = left * (y.error + 2 * rounding.unit * right) + x.error * (right + y.error)
-    return Value(x.number * y.number, error + rounding.tiny)
+    error = rounding.both(left * y.error, x.error * (right + y.error))
+    return Value(x.number * y.number, error + 2 * rounding.unit * left * right + rounding.tiny)
 
 
 @dataclass(frozen=True)
@@ -344,8 +356,8 @@ class OverPoints(Term):
         x = self.term.evaluate(values, rounding)
         if x.number.ndim == 2:
             return x
-        B_u = (len(x.number) + 1) * rounding.unit
-        error = (x.error + B_u * np.abs(x.number)).sum(axis=0)
+        each = x.error + (len(x.number) + 1) * rounding.unit * np.abs(x.number)
+        error = np.sqrt((each**2).sum(axis=0)) if rounding.typical else each.sum(axis=0)
         return Value(x.number.sum(axis=0), error)
 
 

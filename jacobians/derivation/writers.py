@@ -6,6 +6,7 @@ factors; LaTeX and MathML are strings.  Pieces of one writer are joined by ``+``
 
 from __future__ import annotations
 
+import re
 from functools import singledispatchmethod
 from html import escape
 from typing import Any
@@ -141,7 +142,7 @@ class Writer:
 
     @write.register
     def _(self, term: Symbol) -> Any:
-        return self.shaped(self.letter(term), term.shape)
+        return self.shaped(self.letter(term), None if term.role == "⋯" else term.shape)
 
     @write.register
     def _(self, term: Entry) -> Any:
@@ -245,7 +246,7 @@ def _join(pieces: list[Any], between: Any) -> Any:
 
 
 _ABOVE = str.maketrans("0123456789+-−()lLnijkK", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾ˡᴸⁿⁱʲᵏᴷ")
-_BELOW = str.maketrans("0123456789ijklnp", "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖₗₙₚ")
+_BELOW = str.maketrans("0123456789+-ijklnp", "₀₁₂₃₄₅₆₇₈₉₊₋ᵢⱼₖₗₙₚ")
 
 
 class Text(Writer):
@@ -276,7 +277,7 @@ class Text(Writer):
         """Under the first character."""
         if not self.shapes or shape is None or self.convention.units:
             return piece
-        return [(_text(piece), short(shape))]
+        return [(_text(piece), _lowered(short(shape)))]
 
     def turned(self, piece: Any, simple: bool) -> Any:
         """``(W²)ᵀ``."""
@@ -290,6 +291,11 @@ class Text(Writer):
 
 def _text(piece: Any) -> str:
     return "".join(text for text, _ in piece)
+
+
+def _lowered(text: str) -> str:
+    """Write ``n_{l-1}`` with Unicode's subscripts."""
+    return re.sub(r"_\{?([l+\-0-9]+)\}?", lambda found: found[1].translate(_BELOW), text)
 
 
 def short(shape: Shape) -> str:
@@ -402,7 +408,7 @@ class MathML(Writer):
         """``munder``."""
         if not self.shapes or shape is None or self.convention.units:
             return str(piece)
-        return f'<munder><mrow>{piece}</mrow><mtext class="shape">{short(shape)}</mtext></munder>'
+        return f'<munder><mrow>{piece}</mrow><mtext class="shape">{_lowered(short(shape))}</mtext></munder>'
 
     def turned(self, piece: Any, simple: bool) -> str:
         """A transpose."""

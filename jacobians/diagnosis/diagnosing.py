@@ -18,6 +18,7 @@ from jacobians.diagnosis.drawing import draw, has_kinks
 from jacobians.diagnosis.mistakes import Mistake, catalogue, constant, dropped, penalty_of
 from jacobians.diagnosis.search import (
     NONE,
+    SAFETY,
     CannotBeMadeError,
     Case,
     Explanation,
@@ -204,14 +205,16 @@ def _case(
     mine: Any, net: Network, X: Any, Y: Any, loss: Loss | None, l2: float, batch: int | None,
     convention: Convention,
 ) -> Case:  # fmt: skip
-    case = _probe(net, X, Y, loss, l2, Rounding.of(np.float64))
+    case = _probe(net, X, Y, loss, l2, Rounding.of(np.float64, typical=True))
     case.claims = {
         key: _ours(array, key, convention) for key, array in read_claims(mine, case.rules, batch).items()
     }
     if loss is None and any(key[0] in ("dW", "db", "ddelta", "dx") for key in case.claims):
         raise ValueError("diagnose: gradients need Y and loss.")
     single = any(array.dtype.itemsize < 8 for array in case.claims.values())
-    case.rounding = Rounding.of(np.float32 if single or net.dtype == np.float32 else np.float64)
+    case.rounding = Rounding.of(
+        np.float32 if single or net.dtype == np.float32 else np.float64, typical=True
+    )
     return case
 
 
@@ -260,7 +263,7 @@ class _Doctor:
             if len(other[0].unexplained) < len(best.unexplained):
                 return self._wrong(tolerant, other, (self._about_kinks(),))
         if best.unexplained and self.case.rounding.unit < 1e-12:
-            single = Case(self.case.rules, self.case.given, Rounding.of(np.float32), self.claims)
+            single = Case(self.case.rules, self.case.given, Rounding.of(np.float32, typical=True), self.claims)
             if self._is_right(single, NONE):
                 return self._in_float32(single)
         return self._wrong(self.case, found)
@@ -451,7 +454,7 @@ def _fit(case: Case, made: Made, key: Key) -> Iterator[Mistake]:
     claim, number = case.claims[key].astype(np.float64), value.number
     if claim.shape != number.shape or not np.isfinite(claim).all():
         return
-    clear = np.abs(number) > 1e3 * value.error
+    clear = np.abs(number) > 1e3 * SAFETY * value.error
     if clear.sum() >= 2:
         i = int(np.argmax(np.abs(number)))
         c = float(claim.flat[i] / number.flat[i])

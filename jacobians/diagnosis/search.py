@@ -22,6 +22,7 @@ from jacobians.diagnosis.mistakes import Mistake
 
 Made: TypeAlias = frozenset[Mistake]
 NONE: Made = frozenset()
+SAFETY = 64  # times the typical error, since errors may conspire
 
 
 class CannotBeMadeError(Exception):
@@ -148,7 +149,7 @@ def excess(claim: Numbers, value: Value, rounding: Rounding) -> Array:
     """Return by how much more than its error an array differs, entry by entry."""
     with np.errstate(invalid="ignore"):
         difference = np.abs(claim.astype(np.float64) - value.number)
-        allowed = value.error + 2 * rounding.unit * np.abs(value.number) + rounding.tiny
+        allowed = SAFETY * value.error + 2 * rounding.unit * np.abs(value.number) + rounding.tiny
         over = difference - np.where(np.isnan(allowed), np.inf, allowed)
     result: Array = np.where(np.isnan(over), np.inf, over)
     return result

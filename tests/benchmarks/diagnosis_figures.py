@@ -22,7 +22,7 @@ from jacobians.derivation.terms import Rounding
 from jacobians.diagnosis import diagnose
 from jacobians.diagnosis.drawing import draw
 from jacobians.diagnosis.mistakes import catalogue
-from jacobians.diagnosis.search import CannotBeMadeError, Case
+from jacobians.diagnosis.search import SAFETY, CannotBeMadeError, Case
 
 HIDDEN = ("tanh", "sigmoid", "relu", "leaky_relu", "identity", "softplus", "square")
 
@@ -181,7 +181,7 @@ def values_of(made, keys, net, X, Y, loss, l2):
 def case_of(net, X, Y, loss, l2):
     summed = bool((np.abs(Y.sum(axis=-1) - 1) < 1e-6).all())
     rules = Rules(net, loss, l2, len(X), summed)
-    return Case(rules, rules.given(X, Y), Rounding.of(net.dtype), None)
+    return Case(rules, rules.given(X, Y), Rounding.of(net.dtype, typical=True), None)
 
 
 def changes(made, keys, case):
@@ -196,7 +196,7 @@ def changes(made, keys, case):
                 moved = True
             else:
                 gap = np.abs(right.number - wrong.number)
-                moved |= bool((gap > 4 * (right.error + wrong.error) + 1e-6 * np.abs(right.number)).any())
+                moved |= bool((gap > 4 * SAFETY * (right.error + wrong.error) + 1e-6 * np.abs(right.number)).any())
         if not moved:
             return False
     return True
