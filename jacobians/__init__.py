@@ -49,16 +49,35 @@ from jacobians._checks import (
     TooLargeError,
     dense_limit,
 )
+from jacobians._graph import Parallel, Residual
 from jacobians.activations import Activation, VectorActivation, activation
+from jacobians.bounds import jacobian_with_bound
 from jacobians.certificate import Certificate, certify
 from jacobians.engine import jacobian, jvp, value_and_jacobian, vjp
 from jacobians.files import load, save
 from jacobians.gradients import Gradients
 from jacobians.importers import from_keras, from_onnx, from_sklearn, from_torch
-from jacobians.layers import Dense, Elementwise, Layer, Scale
+from jacobians.layers import (
+    Add,
+    Concatenate,
+    Dense,
+    Elementwise,
+    Gather,
+    Layer,
+    LayerNorm,
+    MatrixProduct,
+    Multiply,
+    Pad,
+    Permute,
+    Reshape,
+    RMSNorm,
+    Scale,
+    Slice,
+)
 from jacobians.linearization import Linearization, linearize
 from jacobians.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
 from jacobians.maps import (
+    BlockDiagonal,
     Blocks,
     Commutation,
     Diagonal,
@@ -70,10 +89,12 @@ from jacobians.maps import (
     LinearMap,
     Matrix,
     Product,
+    Selection,
+    Substitution,
+    Sum,
 )
 from jacobians.network import Network
 from jacobians.planning import Plan, plan
-from jacobians.rounding import jacobian_with_bound
 from jacobians.sensitivities import (
     ActiveSubspace,
     ErrorBars,
@@ -90,11 +111,24 @@ __version__ = "0.1.0"
 __all__ = [
     # networks
     "Activation",
+    "Add",
+    "Concatenate",
     "Dense",
     "Elementwise",
+    "Gather",
     "Layer",
+    "LayerNorm",
+    "MatrixProduct",
+    "Multiply",
     "Network",
+    "Pad",
+    "Parallel",
+    "Permute",
+    "RMSNorm",
+    "Reshape",
+    "Residual",
     "Scale",
+    "Slice",
     "VectorActivation",
     "activation",
     "from_keras",
@@ -124,6 +158,7 @@ __all__ = [
     "value_and_jacobian",
     "vjp",
     # matrix calculus
+    "BlockDiagonal",
     "Blocks",
     "Commutation",
     "Diagonal",
@@ -135,6 +170,9 @@ __all__ = [
     "LinearMap",
     "Matrix",
     "Product",
+    "Selection",
+    "Substitution",
+    "Sum",
     "dense_limit",
     "unvec",
     "vec",

@@ -21,6 +21,10 @@ from jacobians.engine.memory import WARM_BYTES, Pool, borrow, bring_back
 from jacobians.engine.program import Program
 from jacobians.engine.scaling import multiply_scaled
 from jacobians.engine.workers import cut, share
+from jacobians.along import Along
+from jacobians.layers import Dense, Elementwise, Scale
+from jacobians.linearization import linearize
+from jacobians.maps import multiply_out
 from jacobians.network import Network
 from jacobians.planning import Plan, plan
 from jacobians.tracing import Trace, trace
@@ -111,6 +115,8 @@ def jacobian_at(trace: Trace, plan: Plan) -> Array:
     -------
     array, shape (m, n) or (B, m, n)
     """
+    if not _is_simple(trace.network):
+        return multiply_out(linearize(trace.network, trace).factors)
     _, program, line = _prepared(trace.network, 1, _ANYTHING, plan)
     J = np.empty((*trace.batch, *plan.shape), trace.network.dtype)
     with np.errstate(all="ignore"):
@@ -132,6 +138,8 @@ def _run(
     if not _is_plain_point(X, net):
         X = as_points(X, net.widths[0], "jacobian: X", net.dtype)
     batch = X.shape[:-1]
+    if not _is_simple(net):
+        return _by_maps(net, X, choice, out, valued)
     chosen, program, line = _prepared(net, prod(batch), choice, chosen)
     shape = (*batch, *chosen.shape)
     J = np.empty(shape, net.dtype) if out is None else _require_out(out, shape, net.dtype, X)
@@ -139,6 +147,30 @@ def _run(
     if line is None or batch not in ((), (1,)) or not line.run(X.ravel(), value, J):
         _Batch(net, chosen, program, X, value, J).run()
     return value, J
+
+
+def _is_simple(net: Network) -> bool:
+    return net.is_path and all(
+        isinstance(layer, (Dense, Scale, Elementwise))
+        and not isinstance(layer.activation, Along)
+        and getattr(layer, "rows", 1) == 1
+        for layer in net.layers
+    )
+
+
+def _by_maps(
+    net: Network, X: Array, choice: _Choice, out: Array | None, valued: bool
+) -> tuple[Array | None, Array]:
+    of, wrt, rows, columns, _ = choice
+    end = net.depth if of is None else net.number(of, "jacobian: of")
+    lin = linearize(net, X)
+    J = lin.jacobian(end, wrt)
+    J = J if rows is None else J[..., np.arange(J.shape[-2])[rows], :]
+    J = J if columns is None else J[..., np.arange(J.shape[-1])[columns]]
+    if out is not None:
+        _require_out(out, J.shape, net.dtype, X)[...] = J
+        J = out
+    return lin.trace.activations[end].copy() if valued else None, J
 
 
 def _is_plain_point(X: Any, net: Network) -> bool:

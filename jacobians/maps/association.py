@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import singledispatch
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
@@ -25,8 +24,7 @@ import numpy as np
 
 from jacobians._checks import Array, underflow_is_rounding
 from jacobians.maps.base import LinearMap
-from jacobians.maps.elementary import Diagonal, DiagonalPlusLowRank, Identity, Matrix
-from jacobians.maps.kronecker import Kronecker
+from jacobians.maps.elementary import Diagonal, Identity, Matrix
 
 Order: TypeAlias = Any  # int | tuple[Order, Order]; mypy has no recursive aliases under this form
 
@@ -39,17 +37,16 @@ class Operand:
     ----------
     rows, columns : int
     kind : str
-    rank : int
-        Of the low-rank term.
+        A structured factor is applied; the others multiply in their own ways.
     stacked : bool
         One per point of the batch, not one for all.
     own : float, optional
-        What it costs to apply the factor to one column, for kinds that say so themselves.
+        What it costs to apply a structured factor to one column.
     """
 
     rows: int
     columns: int
-    kind: Literal["dense", "diagonal", "low rank", "kronecker", "identity"] = "dense"
+    kind: Literal["dense", "diagonal", "structured", "identity", "low rank"] = "dense"
     rank: int = 0
     stacked: bool = True
     own: float | None = None
@@ -61,40 +58,30 @@ class Operand:
         >>> Operand(30, 30).single, Operand(30, 30, "diagonal").single
         (1800.0, 30.0)
         """
-        dense = 2.0 * self.rows * self.columns
         if self.own is not None:
-            return min(self.own, dense)
-        each = {"identity": 0, "diagonal": 1, "low rank": 4 * self.rank + 2}
-        return min(float(each.get(self.kind, 2 * self.columns) * self.rows), dense)
+            return self.own
+        if self.kind == "low rank":
+            return float((4 * self.rank + 2) * self.rows)
+        return float(_EACH.get(self.kind, 2 * self.columns) * self.rows)
 
 
-@singledispatch
+_EACH = {"identity": 0, "diagonal": 1}
+
+
 def operand(A: LinearMap) -> Operand:
-    """Describe a map to the cost model; kinds without a rule count as dense."""
-    return Operand(*A.shape, stacked=bool(A.batch))
+    """Describe a map to the cost model: it says itself what a column costs.
 
-
-@operand.register(Diagonal)
-def _(A: Diagonal) -> Operand:
-    return Operand(*A.shape, kind="diagonal", stacked=bool(A.batch))
-
-
-@operand.register(DiagonalPlusLowRank)
-def _(A: DiagonalPlusLowRank) -> Operand:
-    return Operand(*A.shape, kind="low rank", rank=A.rank, stacked=bool(A.batch))
-
-
-@operand.register(Kronecker)
-def _(A: Kronecker) -> Operand:
-    # (L ⊗ R) vec(X) = vec(R X Lᵀ): R on the columns of X, then L on the rows of what comes out
-    left, right = operand(A.left), operand(A.right)
-    own = left.columns * right.single + right.rows * left.single
-    return Operand(*A.shape, kind="kronecker", stacked=bool(A.batch), own=own)
-
-
-@operand.register(Identity)
-def _(A: Identity) -> Operand:
-    return Operand(*A.shape, kind="identity", stacked=False)
+    >>> operand(Kronecker(np.ones((2, 3)), Identity(4)))
+    Operand(rows=8, columns=12, kind='structured', rank=0, stacked=False, own=48.0)
+    """
+    stacked = bool(A.batch)
+    if isinstance(A, Identity):
+        return Operand(*A.shape, kind="identity", stacked=False)
+    if isinstance(A, Diagonal):
+        return Operand(*A.shape, kind="diagonal", stacked=stacked)
+    if isinstance(A, Matrix):
+        return Operand(*A.shape, stacked=stacked)
+    return Operand(*A.shape, kind="structured", stacked=stacked, own=A.flops)
 
 
 def join(left: Operand, right: Operand, batch: int = 1) -> tuple[Operand, float]:
@@ -274,13 +261,15 @@ def _times(left: LinearMap | Array, right: LinearMap | Array) -> LinearMap | Arr
     if isinstance(right, Identity):
         return left
     if isinstance(left, Diagonal) and isinstance(right, Diagonal):
-        return Diagonal(left.diagonal * right.diagonal)
+        return Diagonal(left.entries * right.entries)
     if isinstance(right, Matrix):
         right = right.array
     if isinstance(left, Matrix):
         left = left.array
     if isinstance(right, LinearMap):
         if isinstance(left, LinearMap):
+            if left.flops * right.shape[1] > right.flops * left.shape[0]:
+                return _times(left.to_dense(), right)
             return left.apply(right.to_dense())
         return np.swapaxes(right.T.apply(np.swapaxes(left, -2, -1)), -2, -1)
     return left.apply(right) if isinstance(left, LinearMap) else left @ right
