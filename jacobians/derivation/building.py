@@ -36,6 +36,7 @@ from jacobians.gradients import Gradients
 from jacobians.linearization import linearize
 from jacobians.losses import CrossEntropy
 from jacobians.tracing import Trace
+from jacobians.vectorization import vec
 
 SHOWN = 4  # layers that are written out; of a longer chain the first, the general, the last
 
@@ -105,8 +106,13 @@ class Builder:
         given = self.rules.given(self.seen.activations[0], self.y)
         for l in range(1, self.L + 1):  # the bounds are those of products of the factors seen
             f = self.rules.activation(l)
-            z, a = (x[l - 1 + i][..., None] for i, x in enumerate((self.seen.preactivations, self.seen.activations)))
-            given["z", l], given["a", l] = (Value(x.astype(np.float64), np.zeros(x.shape)) for x in (z, a))
+            z, a = (
+                x[l - 1 + i][..., None]
+                for i, x in enumerate((self.seen.preactivations, self.seen.activations))
+            )
+            given["z", l], given["a", l] = (
+                Value(x.astype(np.float64), np.zeros(x.shape)) for x in (z, a)
+            )
             if isinstance(f, Activation):
                 s = f.derivative(self.seen.preactivations[l - 1])[..., None].astype(np.float64)
                 given["s", l] = Value(s, np.zeros_like(s))
@@ -127,7 +133,9 @@ class Builder:
             self.rules.is_dense(l) and isinstance(self.rules.activation(l), Activation)
             for l in range(2, self.L)
         )
-        return [1, "l", self.L] if middle and self.rules.net_is_path() else list(range(1, self.L + 1))
+        return (
+            [1, "l", self.L] if middle and self.rules.net_is_path() else list(range(1, self.L + 1))
+        )
 
     def line(
         self, left: Symbol, right: Term, reason: str, reference: tuple[str, Any] | None = None
@@ -139,7 +147,7 @@ class Builder:
         try:
             with np.errstate(all="ignore"):
                 value = right.evaluate(self.evaluation, self.rounding)
-        except (ValueError, MemoryError):
+        except (ValueError, KeyError, MemoryError):  # a factor too large to be written out
             return Line(left, right, reason)
         check = None if reference is None else _checked(value, *reference)
         number = value.number
@@ -168,10 +176,14 @@ class Builder:
             if self.rules.is_dense(l):
                 reason = "the layer"
             else:
-                reason = f"the layer, {self.rules.net.layers[l - 1]}"
+                reason = f"{self.rules.net.layers[l - 1]}, node {self.rules.net.names[l]}"
             z = None if seen is None else ("forward pass", seen.preactivation(l))
             yield self.line(s("z", l), self.rules.z(l), reason, z)
-            named = "the activation of every layer" if isinstance(l, str) else str(self.rules.activation(l))
+            named = (
+                "the activation of every layer"
+                if isinstance(l, str)
+                else str(self.rules.activation(l))
+            )
             a = None if seen is None else ("forward pass", seen.activation(l))
             yield self.line(s("a", l), self.rules.a(l), named, a)
 
@@ -213,7 +225,9 @@ class Builder:
             check = None
             if self.seen is not None:
                 check = ("maps", linearize(self.rules.net, self.seen).jacobian())
-            yield self.line(left, self._product(), "all of it, with H(x) the output: identity 5", check)
+            yield self.line(
+                left, self._product(), "all of it, with H(x) the output: identity 5", check
+            )
 
     def _explicit_jacobian(self, l: int) -> tuple[str, Array] | None:
         assert self.seen is not None
@@ -263,16 +277,28 @@ class Builder:
         roads = self.convention.roads
         for l in reversed(self.layers()):
             if not rules.is_dense(l):
+                for name, (left, right) in rules.other_parameters(l).items():
+                    g = None
+                    if self.seen is not None:
+                        array = self.gradients.parameters[l - 1][name]
+                        g = ("backprop", vec(array.reshape(len(array), -1)))
+                    yield self.line(left, right, f"chain rule on vec({name})", g)
                 continue
             number = not isinstance(l, str) and self.seen is not None
             dW = ("backprop", self.gradients.weights[l - 1]) if number else None
             db = ("backprop", self.gradients.biases[l - 1]) if number else None
             if "vec" in roads and rules.points is None and (l == self.L or "outer" not in roads):
-                yield Line(s("z", l), Sum((rules.z_by_vec(l), s("b", l))), "vec(A X B) = (Bᵀ ⊗ A) vec(X), identity 2")
+                yield Line(
+                    s("z", l),
+                    Sum((rules.z_by_vec(l), s("b", l))),
+                    "vec(A X B) = (Bᵀ ⊗ A) vec(X), identity 2",
+                )
                 road = rules.dW_by_vec(l)
                 if rules.l2:
                     road = Sum((road, rules.penalty(l)))
-                yield self.line(s("dW", l), road, "chain rule on vec(W), cut into columns again", dW)
+                yield self.line(
+                    s("dW", l), road, "chain rule on vec(W), cut into columns again", dW
+                )
             if "outer" in roads or rules.points is not None:
                 reason = "only row i of W reaches z_i: an outer product, identity 8"
                 if rules.points is not None:
@@ -301,7 +327,9 @@ class Builder:
             if self._one_point and small:
                 JW = ("explicit", explicit.weight_jacobian(self.seen, l))  # type: ignore[arg-type]
             if small or isinstance(l, str):
-                yield self.line(s("JW", l), rules.JW(l), "the mixed product, identities 3 and 4", JW)
+                yield self.line(
+                    s("JW", l), rules.JW(l), "the mixed product, identities 3 and 4", JW
+                )
 
     def _hessian(self) -> Iterator[Line]:
         """Second derivatives of one output, where every activation has sigma''."""
@@ -350,7 +378,9 @@ def _checked(value: Value, against: str, reference: Any) -> Check:
     over = np.where(difference == 0, 0.0, difference / np.maximum(value.error, 1e-300))
     worst = int(np.argmax(over)) if over.size else 0
     bound = 2 * float(np.broadcast_to(value.error, number.shape).flat[worst])
-    return Check(against, float(difference.flat[worst]), bound, float(np.abs(number).max(initial=0)))
+    return Check(
+        against, float(difference.flat[worst]), bound, float(np.abs(number).max(initial=0))
+    )
 
 
 def _second(activation: Activation) -> Any:
@@ -366,8 +396,22 @@ def _second_differences(net: Any, seen: Trace, h: float = 1e-5) -> Array:
     net = net.astype(np.float64)
     x = seen.activations[0].astype(np.float64)
     steps = h * np.eye(len(x))
-    J = [(linearize(net, x + e).jacobian() - linearize(net, x - e).jacobian())[0] / (2 * h) for e in steps]
+    J = [
+        (linearize(net, x + e).jacobian() - linearize(net, x - e).jacobian())[0] / (2 * h)
+        for e in steps
+    ]
     return np.stack(J)
 
 
-__all__ = ["Builder", "Check", "Kronecker", "Line", "Section", "Shortened", "Slopes", "Unvec", "Vec", "Key"]
+__all__ = [
+    "Builder",
+    "Check",
+    "Kronecker",
+    "Line",
+    "Section",
+    "Shortened",
+    "Slopes",
+    "Unvec",
+    "Vec",
+    "Key",
+]

@@ -95,6 +95,8 @@ class Derivation:
         symbols = [part for part in right if isinstance(part, Symbol)]
         if any(evaluation.at(symbol.key).number.ndim != 2 for symbol in symbols):
             return None
+        if TextNumbers(self.convention, self.depth, self._values).write(right).width > WIDTH - 30:
+            return None
         return writer(self.convention, self.depth, self._values).write(right)
 
     # --- text -----------------------------------------------------------------------------------
@@ -245,7 +247,14 @@ def _latex(text: str) -> str:
     signs = {
         **{"\\": r"\textbackslash{}", "_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "$": r"\$"},
         **{"^": r"\^{}", "|": "$|$", "λ": r"$\lambda$", "ᵀ": r"$^{\top}$", "⊗": r"$\otimes$"},
-        **{"∂": r"$\partial$", "²": "$^2$", "σ": r"$\sigma$", "<": "$<$", ">": "$>$", "∇": r"$\nabla$"},
+        **{
+            "∂": r"$\partial$",
+            "²": "$^2$",
+            "σ": r"$\sigma$",
+            "<": "$<$",
+            ">": "$>$",
+            "∇": r"$\nabla$",
+        },
     }
     return "".join(signs.get(sign, sign) for sign in text)
 

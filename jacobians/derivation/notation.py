@@ -318,9 +318,7 @@ def _entry(term: Term, row: str, column: str, left: Symbol) -> Term:
         one = inner is not None and inner[1] == 1
         below = any(s.layer == left.layer for s in first if isinstance(s, Symbol))
         k = "" if one else "i" if below else "k"
-        product = Hadamard(
-            _entry(first, row, k, left), _entry(Product(rest), k, column, left)
-        )
+        product = Hadamard(_entry(first, row, k, left), _entry(Product(rest), k, column, left))
         return product if one else SumOver(k, "" if below else "Downstream(j)", product)
     if isinstance(term, Slopes):
         return Hadamard(_entry(term.slopes, row, "", left), entry(term.term))

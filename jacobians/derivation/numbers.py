@@ -72,13 +72,17 @@ def block(M: Array) -> Block:
     """Set a matrix in brackets, its columns aligned."""
     rows = cells(M)
     widths = [max(len(row[j]) for row in rows) for j in range(len(rows[0]))]
-    return Block(["[" + " ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) + "]" for row in rows])
+    return Block(
+        ["[" + " ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) + "]" for row in rows]
+    )
 
 
 class _Numbers(Writer):
     """Sets a symbol as its matrix."""
 
-    def __init__(self, convention: Convention, depth: int, values: Callable[[Symbol], Array]) -> None:
+    def __init__(
+        self, convention: Convention, depth: int, values: Callable[[Symbol], Array]
+    ) -> None:
         super().__init__(convention, depth, shapes=False)
         self.values = values
 
@@ -153,7 +157,8 @@ class MathMLNumbers(_Numbers, MathML):
     def matrix(self, M: Array) -> str:
         """``mtable``."""
         rows = "".join(
-            "<mtr>" + "".join(f"<mtd><mn>{c}</mn></mtd>" for c in row) + "</mtr>" for row in cells(M)
+            "<mtr>" + "".join(f"<mtd><mn>{c}</mn></mtd>" for c in row) + "</mtr>"
+            for row in cells(M)
         )
         return f"<mrow><mo>[</mo><mtable>{rows}</mtable><mo>]</mo></mrow>"
 

@@ -13,13 +13,14 @@ one value, what comes back from them is added up.  A rule takes a number of a la
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array
+from jacobians._checks import Array, TooLargeError, dense_limit
 from jacobians.activations import LOG_SOFTMAX, SIGMOID, SOFTMAX, Activation, AnyActivation
 from jacobians.derivation import functions
 from jacobians.derivation.terms import (
@@ -44,11 +45,10 @@ from jacobians.derivation.terms import (
     Value,
     Vec,
 )
-from jacobians.layers import Dense
-from jacobians.linearization import layer_map
+from jacobians.layers import Dense, Layer
+from jacobians.linearization import layer_map, parameter_maps
 from jacobians.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
 from jacobians.maps import Identity as IdentityMap
-from jacobians.maps import LinearMap
 from jacobians.network import Network
 from jacobians.tracing import trace
 
@@ -108,7 +108,7 @@ class Rules:
 
     def symbol(self, role: str, l: Any) -> Symbol:
         """Return the letter of a role at a layer, with its shape."""
-        n, before = self.width(l), None if l in (None, 0, "0") else self.width(shifted(l, -1))
+        n, before = self.width(l), None if l in (None, 0) else self.width(self.sources(l)[0])
         first, last = self.width(0), self.width(self.net.depth)
         shapes: dict[str, tuple[Any, Any]] = {
             **dict.fromkeys(("W", "dW", "M"), (n, before)),
@@ -128,13 +128,12 @@ class Rules:
 
     def sources(self, l: Any) -> tuple[Any, ...]:
         """Return the values that layer l reads."""
-        found = getattr(self.net, "sources", None)
-        return (shifted(l, -1),) if found is None or isinstance(l, str) else found[l - 1]
+        return (shifted(l, -1),) if isinstance(l, str) else self.net.sources[l - 1]
 
     def readers(self, k: Any) -> list[tuple[Any, int]]:
         """Return the layers that read the value of node k, each with the place of k among its."""
-        if isinstance(k, str) or getattr(self.net, "sources", None) is None:
-            return [(shifted(k, 1), 0)] if k != self.net.depth else []
+        if isinstance(k, str):
+            return [(shifted(k, 1), 0)]
         return [
             (l, i)
             for l in range(k + 1, self.net.depth + 1)
@@ -151,7 +150,8 @@ class Rules:
         if isinstance(l, str):
             return True
         layer = self.net.layers[l - 1]
-        return isinstance(layer, Dense) and layer.W.shape == (self.width(l), self.width(l - 1))
+        (k, *_) = self.sources(l)
+        return isinstance(layer, Dense) and layer.W.shape == (self.width(l), self.width(k))
 
     def net_is_path(self) -> bool:
         """Tell whether every layer reads the one before it."""
@@ -159,7 +159,9 @@ class Rules:
 
     def is_fused(self) -> bool:
         """Tell whether the loss cancels the slope of the last activation."""
-        return self.loss is not None and self.loss.fused(self.activation(self.net.depth)) is not None
+        return (
+            self.loss is not None and self.loss.fused(self.activation(self.net.depth)) is not None
+        )
 
     # --- the forward pass -----------------------------------------------------------------------
 
@@ -211,7 +213,9 @@ class Rules:
         layer = self.net.layers[l - 1]
         reads = [np.zeros(self.width(k)) for k in self.sources(l)]
         maps = layer_map(layer, *reads)
-        return all(isinstance(A, IdentityMap) for A in (maps if isinstance(maps, tuple) else [maps]))
+        return all(
+            isinstance(A, IdentityMap) for A in (maps if isinstance(maps, tuple) else [maps])
+        )
 
     # --- the way back ---------------------------------------------------------------------------
 
@@ -266,6 +270,17 @@ class Rules:
     def penalty(self, l: Any) -> Term:
         """``lambda W``."""
         return Times("λ", self.l2, self.symbol("W", l))
+
+    def other_parameters(self, l: Any) -> dict[str, tuple[Symbol, Term]]:
+        """``dC/dvec(theta) = (dz/dvec theta)ᵀ delta`` for the parameters of a layer of its own."""
+        found: dict[str, tuple[Symbol, Term]] = {}
+        if self.is_dense(l):
+            return found
+        for name, array in self.net.layers[l - 1].parameters().items():
+            left = Symbol(f"d{name}", l, (array.size, 1))
+            E = Symbol(f"E{name}", l, (self.width(l), array.size))
+            found[name] = (left, self.mean(Product((Transpose(E), self.symbol("delta", l)))))
+        return found
 
     def dW_by_vec(self, l: Any) -> Term:
         """``dC/dW = vec⁻¹((aᵀ ⊗ I)ᵀ delta)``, the same through vec and Kronecker."""
@@ -346,6 +361,8 @@ class Rules:
                 found["ddelta", l] = self.of_mean(self.symbol("delta", l))
             found["dx", 0] = self.of_mean(self.cotangent(0))
         for l in layers:
+            if self.loss is not None:
+                found.update({left.key: term for left, term in self.other_parameters(l).values()})
             if self.is_dense(l):
                 found["JW", l] = self.JW(l)
                 if self.loss is not None:
@@ -373,19 +390,29 @@ class Rules:
         others = [l for l in range(1, net.depth + 1) if not self.is_dense(l)]
         if others:
             seen = trace(net, X)
-            for l in others:
-                reads = [seen.activations[k] for k in self.sources(l)]
-                maps = layer_map(net.layers[l - 1], *reads)
-                for i, A in enumerate(maps if isinstance(maps, tuple) else (maps,)):
-                    M = _written_out(A, reads[i].shape[:-1])
-                    key = ("M" if i == 0 else f"M{i}", l)
-                    found[key] = Value(M, 64 * np.finfo(np.float64).eps * np.abs(M))
+            with dense_limit(_LARGEST):
+                for l in others:
+                    found.update(self._maps_of(net.layers[l - 1], l, seen.entering(l)))
+        return found
+
+    def _maps_of(self, layer: Layer, l: int, reads: tuple[Array, ...]) -> dict[Key, Value]:
+        """Return the derivatives of a layer that is not dense, written out unless too large."""
+        maps = layer_map(layer, *reads)
+        named = {
+            (f"M{i or ''}", l): A
+            for i, A in enumerate(maps if isinstance(maps, tuple) else (maps,))
+        }
+        if layer.parameters():
+            named.update({(f"E{k}", l): A for k, A in parameter_maps(layer, *reads).items()})
+        found: dict[Key, Value] = {}
+        for key, A in named.items():
+            with suppress(TooLargeError):
+                M = A.to_dense().astype(np.float64)
+                found[key] = Value(M, 64 * float(np.finfo(self.net.dtype).eps) * np.abs(M))
         return found
 
 
-def _written_out(A: LinearMap, batch: tuple[int, ...]) -> Array:
-    M = A.to_dense().astype(np.float64)
-    return M
+_LARGEST = 2**26  # bytes of a derivative of a layer that are written out
 
 
 def _layer_value(layer: Any, *arguments: Any) -> Value:
@@ -396,7 +423,12 @@ def _layer_value(layer: Any, *arguments: Any) -> Value:
     size = max(float(np.abs(x.number).max(initial=0)) for x in reads) + np.abs(z)
     n = max(x.number.shape[-2] for x in reads)
     steps = [
-        np.abs(layer.preactivation(*(x.number[..., 0] + side * x.error[..., 0] for x in reads))[..., None] - z)
+        np.abs(
+            layer.preactivation(*(x.number[..., 0] + side * x.error[..., 0] for x in reads))[
+                ..., None
+            ]
+            - z
+        )
         for side in (-1, 1)
     ]
     error = 2 * n * np.maximum(*steps) + moved + (n + 8) * rounding.unit * size

@@ -99,13 +99,38 @@ class Writer:
     def letter(self, symbol: Symbol, indices: tuple[str, ...] = ()) -> Any:
         """Set a symbol by its letter in the convention."""
         role = symbol.role
+        if role not in _PLAIN and role[0] in "ME" and self.convention.letter(role) == role:
+            return self._of_layer(role, symbol)
+        if role[0] == "d" and self.convention.letter(role) == role:  # of another parameter
+            above = self.word("∂") + self._named(
+                "C" if "C" in str(self.convention.letter("dW")) else "L", None, ""
+            )
+            theta = self.indexed(self.word(role[1:]), self.convention.number(symbol.layer))
+            return self.fraction(above, self.word("∂") + self.word("vec") + self.bracketed(theta))
         if role == "a" and symbol.layer in (0, "0"):
-            role = "x" if isinstance(self.convention.letter("a"), tuple) or self.convention.first == 0 else "a"
+            role = (
+                "x"
+                if isinstance(self.convention.letter("a"), tuple) or self.convention.first == 0
+                else "a"
+            )
         return self._set(self.convention.letter(role), role, symbol.layer, "".join(indices))
+
+    def _of_layer(self, role: str, symbol: Symbol) -> Any:
+        """Set the derivative of a layer of its own, by its value (M) or a parameter (E)."""
+        number = self.convention.number(symbol.layer)
+        if role[0] == "M":
+            return self.indexed(self.word("M"), number, role[1:])
+        theta = self.indexed(self.word(role[1:]), number)
+        z = self._named("z", symbol.layer, "")
+        return self.fraction(
+            self.word("∂") + z, self.word("∂") + self.word("vec") + self.bracketed(theta)
+        )
 
     def _set(self, letter: Letter, role: str, layer: Any, below: str) -> Any:
         if isinstance(letter, str):
-            return self.indexed(self.word(letter), "" if role in _PLAIN else self.convention.number(layer), below)
+            return self.indexed(
+                self.word(letter), "" if role in _PLAIN else self.convention.number(layer), below
+            )
         kind, *names = letter
         if kind == "call":
             inner = self._named(names[1], layer, below)
@@ -116,7 +141,10 @@ class Writer:
             of = self._named(names[0], layer if role in ("J", "Z") else self.depth, of_below)
             wrt = self._named(names[1], self.depth if role == "c" else wrt_layer, below)
             if kind == "∂²":
-                return self.fraction(self.word("∂²") + of, self.word("∂") + wrt + self.word("∂") + wrt + self.word("ᵀ"))
+                return self.fraction(
+                    self.word("∂²") + of,
+                    self.word("∂") + wrt + self.word("∂") + wrt + self.word("ᵀ"),
+                )
             return self.fraction(self.word("∂") + of, self.word("∂") + wrt)
         wrt = self._named(names[1], self.depth if role == "c" else wrt_layer, below)
         return self.under(kind, wrt, names[0])
@@ -235,7 +263,9 @@ class Writer:
 
     @write.register
     def _(self, term: SumOver) -> Any:
-        return self.over(f"{term.index} ∈ {term.over}" if term.over else term.index) + self.write(term.term)
+        return self.over(f"{term.index} ∈ {term.over}" if term.over else term.index) + self.write(
+            term.term
+        )
 
 
 def _join(pieces: list[Any], between: Any) -> Any:
@@ -314,9 +344,29 @@ def two_lines(piece: Any) -> list[str]:
 
 _LATEX = {
     **{"δ": r"\delta", "Δ": r"\Delta", "σ": r"\sigma", "σ'": r"\sigma'", "σ''": r"\sigma''"},
-    **{"∂": r"\partial ", "∂²": r"\partial^{2} ", "∇": r"\nabla", "λ": r"\lambda", "diag": r"\operatorname{diag}"},
-    **{"vec": r"\operatorname{vec}", "1/N": r"\tfrac{1}{N}", "ᵀ": r"^{\top}", "(": r"\left(", ")": r"\right)"},
-    **{" ⊙ ": r" \odot ", " ⊗ ": r" \otimes ", " − ": " - ", " · ": r" \cdot ", "−": "-", " ": r"\,", "⋯": r"\cdots "},
+    **{
+        "∂": r"\partial ",
+        "∂²": r"\partial^{2} ",
+        "∇": r"\nabla",
+        "λ": r"\lambda",
+        "diag": r"\operatorname{diag}",
+    },
+    **{
+        "vec": r"\operatorname{vec}",
+        "1/N": r"\tfrac{1}{N}",
+        "ᵀ": r"^{\top}",
+        "(": r"\left(",
+        ")": r"\right)",
+    },
+    **{
+        " ⊙ ": r" \odot ",
+        " ⊗ ": r" \otimes ",
+        " − ": " - ",
+        " · ": r" \cdot ",
+        "−": "-",
+        " ": r"\,",
+        "⋯": r"\cdots ",
+    },
 }
 
 
@@ -327,7 +377,9 @@ class Latex(Writer):
         """A letter, or an upright name."""
         if text in _LATEX:
             return _LATEX[text]
-        return text if len(text) == 1 or text.endswith("'") else rf"\operatorname{{{_escaped(text)}}}"
+        return (
+            text if len(text) == 1 or text.endswith("'") else rf"\operatorname{{{_escaped(text)}}}"
+        )
 
     def sign(self, text: str) -> str:
         """A sign."""

@@ -61,7 +61,9 @@ def read_claims(mine: Any, rules: Rules, batch: int | None) -> dict[Key, Numbers
             raise TypeError(f"{where}: expected real numbers, but got dtype {array.dtype}.")
         key = (role, rules.net.depth if role == "J" else l)
         if role in ("dW", "db", "JW") and not rules.is_dense(l):
-            raise ValueError(f"{where}: layer {l} ({rules.net.layers[l - 1]}) has no weight matrix.")
+            raise ValueError(
+                f"{where}: layer {l} ({rules.net.layers[l - 1]}) has no weight matrix."
+            )
         found[key] = _laid_out(array, role, l, rules, batch, where)
     if not found:
         raise ValueError("diagnose: mine: there is nothing in it.")
@@ -91,7 +93,9 @@ def _named(mine: Any, rules: Rules) -> Iterable[tuple[str, int, Any]]:
         return
     if isinstance(mine, (list, tuple)) and not (mine and np.ndim(mine[0]) == 0):
         dense = [l for l in range(1, L + 1) if rules.is_dense(l)]
-        if len(mine) == 2 * len(dense) and all(np.ndim(b) < 2 or 1 in np.shape(b) for b in mine[1::2]):
+        if len(mine) == 2 * len(dense) and all(
+            np.ndim(b) < 2 or 1 in np.shape(b) for b in mine[1::2]
+        ):
             mine = {"weights": mine[::2], "biases": mine[1::2]}  # as PyTorch lists parameters
             yield from _named(mine, rules)
             return
@@ -100,7 +104,9 @@ def _named(mine: Any, rules: Rules) -> Iterable[tuple[str, int, Any]]:
             return
     array = as_array(mine, "diagnose: mine")
     m, n = rules.net.widths[-1], rules.net.widths[0]
-    if array.shape[-2:] in ((m, n), (n, m)) or (array.ndim == 1 and 1 in (m, n) and array.size == m * n):
+    if array.shape[-2:] in ((m, n), (n, m)) or (
+        array.ndim == 1 and 1 in (m, n) and array.size == m * n
+    ):
         yield "jacobian", 0, array
         return
     if array.ndim == 1 and array.size == rules.net.parameter_count:
@@ -151,7 +157,9 @@ def _laid_out(
             return array.reshape(1, n, 1)
         if batch is not None and array.shape in ((batch, n), (n, batch)):
             return (array if array.shape == (batch, n) else array.T)[..., None]
-        raise ShapeError(f"{where}: expected one row of {n} for every point, but got {array.shape}.")
+        raise ShapeError(
+            f"{where}: expected one row of {n} for every point, but got {array.shape}."
+        )
     if role in ("J", "JW") and array.ndim == 1 and 1 in (rules.net.widths[-1], rules.net.widths[0]):
         array = array.reshape(rules.net.widths[-1], -1)
     if role in ("J", "JW") and array.ndim == 2:

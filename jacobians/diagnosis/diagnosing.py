@@ -37,7 +37,19 @@ _NAMES = {
     "J": "Jacobian",
     "JW": "weight Jacobian of layer {}",
 }
-_NOTES = {"dW": 8, "db": 8, "ddelta": 7, "delta": 7, "c": 7, "dx": 7, "J": 5, "P": 5, "JW": 4, "s": 1, "D": 1}
+_NOTES = {
+    "dW": 8,
+    "db": 8,
+    "ddelta": 7,
+    "delta": 7,
+    "c": 7,
+    "dx": 7,
+    "J": 5,
+    "P": 5,
+    "JW": 4,
+    "s": 1,
+    "D": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -207,7 +219,8 @@ def _case(
 ) -> Case:  # fmt: skip
     case = _probe(net, X, Y, loss, l2, Rounding.of(np.float64, typical=True))
     case.claims = {
-        key: _ours(array, key, convention) for key, array in read_claims(mine, case.rules, batch).items()
+        key: _ours(array, key, convention)
+        for key, array in read_claims(mine, case.rules, batch).items()
     }
     if loss is None and any(key[0] in ("dW", "db", "ddelta", "dx") for key in case.claims):
         raise ValueError("diagnose: gradients need Y and loss.")
@@ -255,7 +268,10 @@ class _Doctor:
                     return self._right(tolerant, made, self._about_kinks())
         if self._is_right_here(self.case):  # what is wrong shows on another network alone
             return self._elsewhere()
-        candidates = [*(m for made in choices for m in made), *catalogue(self.case.rules, self.claims)]
+        candidates = [
+            *(m for made in choices for m in made),
+            *catalogue(self.case.rules, self.claims),
+        ]
         found = search([self.case, *self.heard], candidates, _fit)
         best = found[0]
         if best.unexplained and tolerant is not None:
@@ -263,7 +279,9 @@ class _Doctor:
             if len(other[0].unexplained) < len(best.unexplained):
                 return self._wrong(tolerant, other, (self._about_kinks(),))
         if best.unexplained and self.case.rounding.unit < 1e-12:
-            single = Case(self.case.rules, self.case.given, Rounding.of(np.float32, typical=True), self.claims)
+            single = Case(
+                self.case.rules, self.case.given, Rounding.of(np.float32, typical=True), self.claims
+            )
             if self._is_right(single, NONE):
                 return self._in_float32(single)
         return self._wrong(self.case, found)
@@ -334,27 +352,40 @@ class _Doctor:
             ratios = np.where(difference == 0, 0.0, difference / np.maximum(allowed, 1e-290))
             i = int(np.argmax(ratios))
             if ratios.flat[i] > ratio:
-                ratio, worst = float(ratios.flat[i]), (float(difference.flat[i]), float(allowed.flat[i]))
+                ratio, worst = (
+                    float(ratios.flat[i]),
+                    (float(difference.flat[i]), float(allowed.flat[i])),
+                )
         return worst
 
     def _right(self, case: Case, made: Made, *remarks: str) -> Diagnosis:
         difference, bound = self._worst(case, made)
         if difference > 0 and not remarks:
-            remarks = ("the difference is rounding; a smaller tolerance would accuse a right result",)
+            remarks = (
+                "the difference is rounding; a smaller tolerance would accuse a right result",
+            )
         chosen = tuple(m.words for m in made)
         arrays = {self._name(key): True for key in self.claims}
         return Diagnosis(True, (), arrays, difference, bound, (), (*chosen, *remarks))
 
     def _in_float32(self, single: Case) -> Diagnosis:
         difference, bound = self._worst(self.case, NONE)
-        slip = Slip("float32 in the middle", "the result is right to the digits of float32, and no further", (("the computation", "float32", "float64"),))
+        slip = Slip(
+            "float32 in the middle",
+            "the result is right to the digits of float32, and no further",
+            (("the computation", "float32", "float64"),),
+        )
         arrays = {self._name(k): self.case.explains(NONE, k) for k in self.claims}
         return Diagnosis(False, (slip,), arrays, difference, bound)
 
-    def _wrong(self, case: Case, found: list[Explanation], remarks: tuple[str, ...] = ()) -> Diagnosis:
+    def _wrong(
+        self, case: Case, found: list[Explanation], remarks: tuple[str, ...] = ()
+    ) -> Diagnosis:
         best = found[0]
         choices = tuple(m for m in best.made if m.likelihood < 0)
-        made = sorted((m for m in best.made if m.likelihood >= 0), key=lambda m: (m.likelihood, m.name))
+        made = sorted(
+            (m for m in best.made if m.likelihood >= 0), key=lambda m: (m.likelihood, m.name)
+        )
         base = frozenset(choices)
         arrays = {self._name(k): case.explains(base, k) for k in self.claims}
         difference, bound = self._worst(case, base)
@@ -365,7 +396,9 @@ class _Doctor:
         notes += [self._lost(case, key, best.made) for key in best.unexplained]
         slips = tuple(self._slip(case, m) for m in made)
         unexplained = tuple(self._name(key) for key in best.unexplained)
-        return Diagnosis(False, slips, arrays, difference, bound, unexplained, tuple(notes), alternatives)
+        return Diagnosis(
+            False, slips, arrays, difference, bound, unexplained, tuple(notes), alternatives
+        )
 
     def _slip(self, case: Case, mistake: Mistake) -> Slip:
         rules = replace(case.rules, points=case.rules.points if case.rules.points != 1 else None)
@@ -376,7 +409,10 @@ class _Doctor:
                 continue
             left = rules.symbol(*site)
             writer = Text(as_convention("columns"), rules.net.depth, shapes=False)
-            right, yours = ("".join(t for t, _ in writer.line(*laid_out(left, x, writer.convention))) for x in (term, new))
+            right, yours = (
+                "".join(t for t, _ in writer.line(*laid_out(left, x, writer.convention)))
+                for x in (term, new)
+            )
             notes = _NOTES.get(site[0])
             where = "".join(t for t, _ in writer.write(left))
             lines.append((where, yours, right + (f"    (identity {notes})" if notes else "")))
@@ -437,7 +473,9 @@ class _Doctor:
 
 
 def _with_any_slope(case: Case) -> Case:
-    return Case(replace(case.rules, any_slope_at_kinks=True), case.given, case.rounding, case.claims)
+    return Case(
+        replace(case.rules, any_slope_at_kinks=True), case.given, case.rounding, case.claims
+    )
 
 
 def _undivided(rules: Rules, key: Key, term: Any) -> Any:

@@ -207,16 +207,28 @@ _FACTORS: tuple[tuple[str, Callable[[Rules], tuple[str, float]], str, int], ...]
 def _of_delta() -> Iterator[tuple[str, Rule, str, int]]:
     """Mistakes in the line of an error, ``delta^l = D^l (W^{l+1}ᵀ delta^{l+1})``."""
     yield "slope missing", _slopes(lambda r, k, t: t.term), "the slopes are left out", 0
-    yield "slope twice", _slopes(lambda r, k, t: Slopes(t.slopes, t)), "the slopes are there twice", 1
+    yield (
+        "slope twice",
+        _slopes(lambda r, k, t: Slopes(t.slopes, t)),
+        "the slopes are there twice",
+        1,
+    )
     for by in (1, -1, 2, -2):
         words = f"the slopes are those {abs(by)} layer{'s' * (abs(by) > 1)} {'above' if by > 0 else 'below'}"
         yield f"slope of another layer ({by:+d})", _shift("s", by), words, 1
     yield "trace", _slopes(_trace), "the trace of D stands in place of D", 2
     yield "row sum", _slopes(_row_sum), "what comes back is summed before the slopes are applied", 3
     yield "mask of the wrong array", _slopes(_mask), "the slopes are taken at what comes back", 2
-    yield "W not transposed", _part(Product, _untransposed), "W stands where its transpose should", 0
+    yield (
+        "W not transposed",
+        _part(Product, _untransposed),
+        "W stands where its transpose should",
+        0,
+    )
     for by in (1, -1, 2, -2):
-        words = f"W is that of {abs(by)} layer{'s' * (abs(by) > 1)} {'above' if by > 0 else 'below'}"
+        words = (
+            f"W is that of {abs(by)} layer{'s' * (abs(by) > 1)} {'above' if by > 0 else 'below'}"
+        )
         yield f"W of another layer ({by:+d})", _shift("W", by), words, 1
 
 
@@ -256,9 +268,19 @@ def _at_the_output(rules: Rules) -> Iterator[tuple[str, Rule, str, int]]:
         yield "applied twice", lambda r, k, t: r.through(L, t), "D is there twice", 1
     if softmax:
         words = "D is taken as diagonal, p (1 - p), without its other entries"
-        yield "softmax taken diagonal", lambda r, k, t: Slopes(_diagonal(r), r.symbol("c", None)), words, 0
+        yield (
+            "softmax taken diagonal",
+            lambda r, k, t: Slopes(_diagonal(r), r.symbol("c", None)),
+            words,
+            0,
+        )
         words = "D is taken as diag(p)"
-        yield "softmax taken diag(p)", lambda r, k, t: Slopes(r.symbol("a", L), r.symbol("c", None)), words, 2
+        yield (
+            "softmax taken diag(p)",
+            lambda r, k, t: Slopes(r.symbol("a", L), r.symbol("c", None)),
+            words,
+            2,
+        )
 
 
 def _broadcasts(rules: Rules) -> Iterator[tuple[str, Rule, str, int]]:
@@ -278,7 +300,12 @@ def _diagonal(rules: Rules) -> Term:
 def _of_slopes(rules: Rules, l: int) -> Iterator[tuple[str, Rule, str, int]]:
     """Mistakes in ``sigma'(z^l)`` itself."""
     activation = rules.activation(l)
-    yield "σ'(a) for σ'(z)", _swap(lambda r, k, s: r.symbol("a", s.layer), "z"), "the slope is taken at a, not at z", 0
+    yield (
+        "σ'(a) for σ'(z)",
+        _swap(lambda r, k, s: r.symbol("a", s.layer), "z"),
+        "the slope is taken at a, not at z",
+        0,
+    )
     rule = _swap(lambda r, k, s: _layer(r, "a", s.layer - 1), "z")
     yield "slope at the layer's input", rule, "the slope is taken at what enters the layer", 2
     if activation in (SIGMOID, TANH):
@@ -296,22 +323,49 @@ def _formula_for_a(rules: Rules, key: Key, term: Term) -> Term:
 def _of_weights() -> Iterator[tuple[str, Rule, str, int]]:
     """Mistakes in ``1/N sum delta aᵀ + lambda W``."""
     yield "transposed", lambda r, k, t: Transpose(t), "the whole is transposed", 0
-    yield "outer product swapped", _part(Product, _swapped), "the outer product is a deltaᵀ, not delta aᵀ", 1
+    yield (
+        "outer product swapped",
+        _part(Product, _swapped),
+        "the outer product is a deltaᵀ, not delta aᵀ",
+        1,
+    )
     yield "stacked by rows", _by_rows, "vec stacks rows, not columns", 1
     for by in (1, -1, 2, -2):
-        words = f"a is that of {abs(by)} layer{'s' * (abs(by) > 1)} too {'high' if by > 0 else 'low'}"
+        words = (
+            f"a is that of {abs(by)} layer{'s' * (abs(by) > 1)} too {'high' if by > 0 else 'low'}"
+        )
         yield f"value of the wrong layer ({by:+d})", _shift("a", by), words, 1
         words = f"delta is that of {abs(by)} layer{'s' * (abs(by) > 1)} too {'high' if by > 0 else 'low'}"
         yield f"delta of the wrong layer ({by:+d})", _shift("delta", by), words, 1
     rule = _swap(lambda r, k, s: _layer(r, "z", s.layer) if s.layer else None, "a")
     yield "z for a", rule, "the preactivation stands in place of the activation", 1
     yield "batch axis of a", _points_mixed("a"), "a is reshaped where it should be transposed", 2
-    yield "batch axis of delta", _points_mixed("delta"), "delta is reshaped where it should be transposed", 2
+    yield (
+        "batch axis of delta",
+        _points_mixed("delta"),
+        "delta is reshaped where it should be transposed",
+        2,
+    )
     yield "penalty left out", _penalty(lambda r: ("0", 0.0)), "the penalty is left out", 0
-    yield "penalty doubled", _penalty(lambda r: ("2", 2.0)), "the penalty is 2 lambda W, not lambda W", 0
+    yield (
+        "penalty doubled",
+        _penalty(lambda r: ("2", 2.0)),
+        "the penalty is 2 lambda W, not lambda W",
+        0,
+    )
     yield "penalty halved", _penalty(lambda r: ("1/2", 0.5)), "the penalty is lambda W / 2", 1
-    yield "penalty divided by N", _penalty(lambda r: ("1/N", 1 / (r.points or 1))), "the penalty is divided by N", 0
-    yield "penalty with the wrong sign", _penalty(lambda r: ("−", -1.0)), "the penalty is subtracted", 1
+    yield (
+        "penalty divided by N",
+        _penalty(lambda r: ("1/N", 1 / (r.points or 1))),
+        "the penalty is divided by N",
+        0,
+    )
+    yield (
+        "penalty with the wrong sign",
+        _penalty(lambda r: ("−", -1.0)),
+        "the penalty is subtracted",
+        1,
+    )
 
 
 def _swapped(rules: Rules, term: Term) -> Term:
@@ -333,10 +387,25 @@ def _points_mixed(role: str) -> Rule:
 
 def _of_biases() -> Iterator[tuple[str, Rule, str, int]]:
     yield "penalty on biases", _penalised_bias, "the biases are penalised too", 0
-    yield "bias not summed", _mean(lambda r, t: Times(t.name, t.value, _inner(t))), "the points are not added up", 0
-    yield "bias not summed, no mean", _mean(lambda r, t: _inner(t)), "the points are neither added up nor averaged", 1
+    yield (
+        "bias not summed",
+        _mean(lambda r, t: Times(t.name, t.value, _inner(t))),
+        "the points are not added up",
+        0,
+    )
+    yield (
+        "bias not summed, no mean",
+        _mean(lambda r, t: _inner(t)),
+        "the points are neither added up nor averaged",
+        1,
+    )
     yield "delta of the wrong layer (+1)", _shift("delta", 1), "delta is that of the layer above", 2
-    yield "delta of the wrong layer (-1)", _shift("delta", -1), "delta is that of the layer below", 2
+    yield (
+        "delta of the wrong layer (-1)",
+        _shift("delta", -1),
+        "delta is that of the layer below",
+        2,
+    )
 
 
 def _penalised_bias(rules: Rules, key: Key, term: Term) -> Term | None:
@@ -348,24 +417,44 @@ def _inner(term: Times) -> Term:
 
 
 def _of_means() -> Iterator[tuple[str, Rule, str, int]]:
-    yield "sum for mean", _mean(lambda r, t: t.term), "the sum over the points stands where their mean should", 0
+    yield (
+        "sum for mean",
+        _mean(lambda r, t: t.term),
+        "the sum over the points stands where their mean should",
+        0,
+    )
     yield "N twice", _mean(lambda r, t: Times(t.name, t.value, t)), "it is divided by N twice", 0
     for point, name in ((0, "first"), (-1, "last")):
         rule = _mean(lambda r, t, p=point: OnePoint(_inner(t), p))  # type: ignore[misc]
         yield f"only the {name} point", rule, f"only the {name} point is used", 1
         rule = _mean(lambda r, t, p=point: Times(t.name, t.value, OnePoint(_inner(t), p)))  # type: ignore[misc]
-        yield f"only the {name} point, over N", rule, f"only the {name} point is used, and divided by N", 2
+        yield (
+            f"only the {name} point, over N",
+            rule,
+            f"only the {name} point is used, and divided by N",
+            2,
+        )
 
 
 def _of_jacobians() -> Iterator[tuple[str, Rule, str, int]]:
     yield "slope missing", _slopes(lambda r, k, t: t.term), "the slopes are left out", 0
-    yield "slope twice", _slopes(lambda r, k, t: Slopes(t.slopes, t)), "the slopes are there twice", 1
+    yield (
+        "slope twice",
+        _slopes(lambda r, k, t: Slopes(t.slopes, t)),
+        "the slopes are there twice",
+        1,
+    )
     for by in (1, -1):
         words = f"the slopes are those of the layer {'above' if by > 0 else 'below'}"
         yield f"slope of another layer ({by:+d})", _shift("s", by), words, 1
         words = f"W is that of the layer {'above' if by > 0 else 'below'}"
         yield f"W of another layer ({by:+d})", _shift("W", by), words, 1
-    yield "W transposed", _swap(lambda r, k, s: Transpose(s) if s.shape[0] == s.shape[1] else None, "W"), "W is transposed", 1
+    yield (
+        "W transposed",
+        _swap(lambda r, k, s: Transpose(s) if s.shape[0] == s.shape[1] else None, "W"),
+        "W is transposed",
+        1,
+    )
 
 
 def catalogue(rules: Rules, claimed: Iterable[Key]) -> list[Mistake]:
@@ -382,12 +471,16 @@ def catalogue(rules: Rules, claimed: Iterable[Key]) -> list[Mistake]:
     elementwise = [l for l in range(1, L + 1) if isinstance(rules.activation(l), Activation)]
     found: list[Mistake] = []
 
-    def add(rows: Iterable[tuple[str, Rule, str, int]], role: str, layers: list[int], late: bool = False) -> None:
+    def add(
+        rows: Iterable[tuple[str, Rule, str, int]], role: str, layers: list[int], late: bool = False
+    ) -> None:
         for name, rule, words, likelihood in rows:
             if len(layers) > 1:
                 sites = tuple((role, l) for l in layers)
                 found.append(Mistake(name, sites, rule, words, late, likelihood))
-            found.extend(Mistake(name, ((role, l),), rule, words, late, likelihood + 1) for l in layers)
+            found.extend(
+                Mistake(name, ((role, l),), rule, words, late, likelihood + 1) for l in layers
+            )
 
     gradients = bool(roles & {"dW", "db", "ddelta", "dx"})
     for l in elementwise:
@@ -415,12 +508,34 @@ def catalogue(rules: Rules, claimed: Iterable[Key]) -> list[Mistake]:
     if roles & {"J", "JW"}:
         add(_of_jacobians(), "J", list(range(1, L + 1)))
         if "J" in roles:
-            found.append(Mistake("transposed", (("J", L),), lambda r, k, t: Transpose(t), "the whole is transposed", True, 0))
+            found.append(
+                Mistake(
+                    "transposed",
+                    (("J", L),),
+                    lambda r, k, t: Transpose(t),
+                    "the whole is transposed",
+                    True,
+                    0,
+                )
+            )
         if "JW" in roles:
             rows = [
-                ("stacked by rows", _part(Kronecker, lambda r, t: Kronecker(t.right, t.left)), "vec stacks rows, not columns", 0),  # type: ignore[attr-defined]
+                (
+                    "stacked by rows",
+                    _part(Kronecker, lambda r, t: Kronecker(t.right, t.left)),
+                    "vec stacks rows, not columns",
+                    0,
+                ),  # type: ignore[attr-defined]
                 ("transposed", lambda r, k, t: Transpose(t), "the whole is transposed", 1),
-                *((f"value of the wrong layer ({by:+d})", _shift("a", by), "a is of the wrong layer", 1) for by in (1, -1)),
+                *(
+                    (
+                        f"value of the wrong layer ({by:+d})",
+                        _shift("a", by),
+                        "a is of the wrong layer",
+                        1,
+                    )
+                    for by in (1, -1)
+                ),
             ]
             add(rows, "JW", dense)
     found += list(_factors(rules, claimed, gradients))
@@ -432,10 +547,14 @@ def _factors(rules: Rules, claimed: list[Key], gradients: bool) -> Iterator[Mist
     """Constant factors: in a result, in all results of a kind, in an error and all below it."""
     L = rules.net.depth
     deltas = [("delta", l) for l in range(1, L + 1)] if gradients else []
-    groups = [tuple(k for k in claimed if k[0] == role) for role in dict.fromkeys(r for r, _ in claimed)]
+    groups = [
+        tuple(k for k in claimed if k[0] == role) for role in dict.fromkeys(r for r, _ in claimed)
+    ]
     for name, factor, words, likelihood in _FACTORS:
         for key in (*reversed(deltas), *claimed):
-            yield Mistake(name, (key,), _scaled(factor), words, True, likelihood + 2 * (key != ("delta", L)))
+            yield Mistake(
+                name, (key,), _scaled(factor), words, True, likelihood + 2 * (key != ("delta", L))
+            )
         for sites in groups:
             if len(sites) > 1:
                 yield Mistake(name, sites, _scaled(factor), words, True, likelihood + 1)
@@ -445,7 +564,9 @@ def _forward(rules: Rules, l: int) -> Iterator[Mistake]:
     """Mistakes on the way forward, which every derivative inherits."""
     yield Mistake("bias left out", (("z", l),), _without_bias, "the bias is not added", False, 4)
     rule: Rule = lambda r, k, t: r.symbol("z", l)
-    yield Mistake("activation left out", (("a", l),), rule, "the activation is not applied", False, 4)
+    yield Mistake(
+        "activation left out", (("a", l),), rule, "the activation is not applied", False, 4
+    )
 
 
 def _without_bias(rules: Rules, key: Key, term: Term) -> Term | None:
@@ -456,7 +577,12 @@ def constant(c: float, sites: tuple[Key, ...]) -> Mistake:
     """Return the mistake of a factor that has no name."""
     name = f"{c:.6g}"
     return Mistake(
-        f"factor {name}", sites, lambda r, k, t: Times(name, c, t), f"is {name} times the truth", True, 6
+        f"factor {name}",
+        sites,
+        lambda r, k, t: Times(name, c, t),
+        f"is {name} times the truth",
+        True,
+        6,
     )
 
 
@@ -478,5 +604,3 @@ def dropped(l: int, kept: tuple[bool, ...], scale: float) -> Mistake:
     out = [str(i) for i, keep in enumerate(kept) if not keep]
     words = f"units {', '.join(out)} are dropped and the others multiplied by {scale:.4g}"
     return Mistake("dropout in training mode", (("a", l),), rule, words, False, 5)
-
-

@@ -170,7 +170,12 @@ class Explanation:
     def cost(self) -> tuple[int, int, int, int]:
         """Smaller is better: what is left, how many mistakes, how likely, at how many sites."""
         likelihood = sum(m.likelihood for m in self.made)
-        return len(self.unexplained), len(self.made), likelihood, -sum(len(m.sites) for m in self.made)
+        return (
+            len(self.unexplained),
+            len(self.made),
+            likelihood,
+            -sum(len(m.sites) for m in self.made),
+        )
 
 
 def search(

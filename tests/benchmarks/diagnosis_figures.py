@@ -35,16 +35,28 @@ def problem(rng, hidden=HIDDEN, deepest=3):
     if rng.random() < 0.5:
         widths = list(rng.permutation(6)[: L + 1] + 1)
     kind = rng.choice(["squared", "binary", "classes"])
-    last = {"squared": str(rng.choice(["identity", "tanh", "sigmoid"])), "binary": "sigmoid", "classes": "softmax"}[kind]
+    last = {
+        "squared": str(rng.choice(["identity", "tanh", "sigmoid"])),
+        "binary": "sigmoid",
+        "classes": "softmax",
+    }[kind]
     if kind == "classes":
         widths[-1] = max(widths[-1], 2)
-    loss = {"squared": jb.SquaredError, "binary": jb.BinaryCrossEntropy, "classes": jb.CrossEntropy}[kind]()
+    loss = {
+        "squared": jb.SquaredError,
+        "binary": jb.BinaryCrossEntropy,
+        "classes": jb.CrossEntropy,
+    }[kind]()
     whole, scale = rng.random() < 0.3, rng.choice([0.3, 1.0, 1.0, 6.0])
     layers = []
     name = str(rng.choice(hidden))
     for l in range(L):
         shape = (widths[l + 1], widths[l])
-        W = rng.integers(-2, 3, shape).astype(float) if whole else scale * rng.standard_normal(shape)
+        W = (
+            rng.integers(-2, 3, shape).astype(float)
+            if whole
+            else scale * rng.standard_normal(shape)
+        )
         b = rng.integers(-2, 3, shape[0]).astype(float) if whole else rng.standard_normal(shape[0])
         layers.append(jb.Dense(W, b, last if l == L - 1 else name))
     dtype = np.float32 if rng.random() < 0.4 else np.float64
@@ -52,7 +64,11 @@ def problem(rng, hidden=HIDDEN, deepest=3):
     N = int(rng.integers(1, 7))
     X = rng.integers(-2, 3, (N, widths[0])) if whole else rng.standard_normal((N, widths[0]))
     n = widths[-1]
-    Y = {"squared": rng.standard_normal((N, n)), "binary": rng.integers(0, 2, (N, n)), "classes": np.eye(n)[rng.integers(0, n, N)]}[kind]
+    Y = {
+        "squared": rng.standard_normal((N, n)),
+        "binary": rng.integers(0, 2, (N, n)),
+        "classes": np.eye(n)[rng.integers(0, n, N)],
+    }[kind]
     return net, X.astype(dtype), Y.astype(dtype), loss, float(rng.choice([0.0, 0.25]))
 
 
@@ -93,7 +109,11 @@ def right(net, X, Y, loss, l2, rng):
     names = [str(layer.activation).split("(")[0] for layer in net.layers]
     z, a = [], [X]
     for layer, name in zip(net.layers, names, strict=True):
-        z.append(np.einsum("bi,ji->bj", a[-1], layer.W) + layer.b if rng.random() < 0.5 else a[-1] @ layer.W.T + layer.b)
+        z.append(
+            np.einsum("bi,ji->bj", a[-1], layer.W) + layer.b
+            if rng.random() < 0.5
+            else a[-1] @ layer.W.T + layer.b
+        )
         a.append(sigma(name, z[-1]))
     N = X.dtype.type(len(X))
     if isinstance(loss, jb.SquaredError):
@@ -107,7 +127,10 @@ def right(net, X, Y, loss, l2, rng):
         W = net.layers[l].W
         deltas.append(delta if own else delta / N)
         if each:
-            G = sum((np.outer(d, x) for d, x in zip(delta, a[l], strict=True)), np.zeros_like(W)) / N
+            G = (
+                sum((np.outer(d, x) for d, x in zip(delta, a[l], strict=True)), np.zeros_like(W))
+                / N
+            )
         else:
             G = (delta / N).T @ a[l]
         weights.append(G + X.dtype.type(l2) * W)
@@ -151,7 +174,9 @@ def keys_of(net, rng):
     L = range(1, net.depth + 1)
     if rng.random() < 0.15:
         return [("J", net.depth)] + [("JW", l) for l in L]
-    return [(role, l) for l in L for role in ("dW", "db")] + ([("ddelta", l) for l in L] if rng.random() < 0.3 else [])
+    return [(role, l) for l in L for role in ("dW", "db")] + (
+        [("ddelta", l) for l in L] if rng.random() < 0.3 else []
+    )
 
 
 def planted(made, keys, loss, l2):
@@ -159,7 +184,13 @@ def planted(made, keys, loss, l2):
 
     def mine(net, X, Y):
         values = values_of(made, keys, net, X, Y, loss, l2)
-        names = {"dW": "weights", "db": "biases", "ddelta": "deltas", "J": "jacobian", "JW": "weight_jacobians"}
+        names = {
+            "dW": "weights",
+            "db": "biases",
+            "ddelta": "deltas",
+            "J": "jacobian",
+            "JW": "weight_jacobians",
+        }
         result = {}
         for (role, l), value in values.items():
             number = value.astype(net.dtype)
@@ -255,7 +286,11 @@ def named(count, how_many, seed=1, arrays=False):
             result = function(net, X, Y)
         except CannotBeMadeError:
             continue
-        if not all(np.isfinite(A).all() for g in result.values() for A in (g.values() if isinstance(g, dict) else [g])):
+        if not all(
+            np.isfinite(A).all()
+            for g in result.values()
+            for A in (g.values() if isinstance(g, dict) else [g])
+        ):
             continue
         label = " + ".join(sorted(m.name for m in made)) if how_many == 1 else "pairs"
         tried[label] += 1
@@ -268,7 +303,9 @@ def named(count, how_many, seed=1, arrays=False):
         if not hit:  # another name of the same thing: nothing tells the two apart on any network
             found = frozenset(m for m in every if (m.name, m.sites) in got)
             others = [(o.net, o.X, o.Y, loss, l2) for o in draw(net, loss, Y, seed=9)]
-            hit = len(found) == len(got) > 0 and same(made, found, keys, [(net, X, Y, loss, l2), *others])
+            hit = len(found) == len(got) > 0 and same(
+                made, found, keys, [(net, X, Y, loss, l2), *others]
+            )
             aliases += hit
         hits[label] += hit
         if not hit:
@@ -305,7 +342,9 @@ def main():
                 if hits[name] < tried[name]:
                     print(f"    {name}: {hits[name]} of {tried[name]}")
             for failure in failures[: options.show]:
-                print("   ", *failure[:3], failure[4], f"N = {failure[5]}", failure[6], sep="\n      ")
+                print(
+                    "   ", *failure[:3], failure[4], f"N = {failure[5]}", failure[6], sep="\n      "
+                )
     return 0
 
 
