@@ -25,7 +25,8 @@ FLOORS = [
     ["factors"],
     ["planning"],
     ["explicit", "backprop", "engine", "rounding"],
-    ["units", "certificate", "conventions", "plotting", "reports"],
+    ["units", "certificate", "conventions", "plotting", "reports", "derivation"],
+    ["diagnosis"],
     ["sensitivities"],
     ["importers"],
     ["files"],
@@ -55,6 +56,11 @@ FAMILIES = {  # inside a family folder each file may import only those before it
         *["exact_sums", "bootstrap", "histograms", "tally", "measures", "subspace"],
         *["statistics", "exports", "pictures", "page", "record", "streaming", "error_bars"],
     ],
+    "derivation": [
+        *["terms", "functions", "rules", "notation", "writers", "numbers", "building", "document"],
+    ],
+    "diagnosis": ["mistakes", "search", "claims", "drawing", "diagnosing"],
+    "strategies": ["drawing", "conformance"],
     "plotting": ["style", "matrices", "statistics", "lines"],
     "importers": [
         *["_assembly", "_state_dicts", "scikit_learn", "pytorch", "keras", "safetensors_files"],

@@ -194,10 +194,13 @@ def times(A: Value, B: Value, rounding: Rounding) -> Value:
     """Return the matrix product with its error: each factor's, and ``k + 2`` roundings."""
     left, right = np.abs(A.number), np.abs(B.number)
     k = A.number.shape[-1]
-    if rounding.typical:
+    if rounding.typical:  # rows and columns are scaled first, so that no square underflows
+        a = (left + A.error).max(axis=-1, keepdims=True, initial=rounding.tiny)
+        b = (right + B.error).max(axis=-2, keepdims=True, initial=rounding.tiny)
+        left, A_error, right, B_error = left / a, A.error / a, right / b, B.error / b
         ku = (k**0.5 + 2) * rounding.unit
-        squares = left**2 @ (B.error**2 + (ku * right) ** 2) + A.error**2 @ (right**2 + B.error**2)
-        return Value(A.number @ B.number, np.sqrt(squares) + k * rounding.tiny)
+        squares = left**2 @ (B_error**2 + (ku * right) ** 2) + A_error**2 @ (right**2 + B_error**2)
+        return Value(A.number @ B.number, np.sqrt(squares) * a * b + k * rounding.tiny)
     ku = (k + 2) * rounding.unit
     error = left @ (B.error + ku * right) + A.error @ (right + B.error) + k * rounding.tiny
     return Value(A.number @ B.number, error)
@@ -357,8 +360,7 @@ class OverPoints(Term):
         if x.number.ndim == 2:
             return x
         each = x.error + (len(x.number) + 1) * rounding.unit * np.abs(x.number)
-        error = np.sqrt((each**2).sum(axis=0)) if rounding.typical else each.sum(axis=0)
-        return Value(x.number.sum(axis=0), error)
+        return Value(x.number.sum(axis=0), each.sum(axis=0))
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,12 @@ _NOTES = {
 }
 
 
+_AT_KINKS = (
+    "some units are at a kink of their activation, within rounding; the slope there is a choice, "
+    "and yours is not ours"
+)
+
+
 @dataclass(frozen=True)
 class Slip:
     """One mistake in somebody's result.
@@ -184,6 +190,19 @@ def diagnose(
     >>> d.mistakes[0].name
     'factor 2'
     """
+    return _doctor(mine, net, X, Y, loss, l2, convention).diagnosis()
+
+
+def is_right(mine: Any, net: Network, X: Any, Y: Any, loss: Loss | None, l2: float = 0.0,
+             convention: str | Convention = "columns") -> bool:  # fmt: skip
+    """Say whether somebody's derivatives are right, as ``diagnose`` does, and no more."""
+    return _doctor(mine, net, X, Y, loss, l2, convention, probes=False).verdict() is not None
+
+
+def _doctor(
+    mine: Any, net: Network, X: Any, Y: Any, loss: Loss | None, l2: float,
+    convention: str | Convention, probes: bool = True,
+) -> _Doctor:  # fmt: skip
     net, convention = as_network(net, "diagnose"), as_convention(convention)
     X = as_points(X, net.widths[0], "diagnose: X", net.dtype)
     if (loss is None) != (Y is None):
@@ -195,12 +214,12 @@ def diagnose(
     result = function(net, X, Y) if function is not None else mine
     batch = len(X) if X.ndim == 2 else None
     case = _case(result, net, np.atleast_2d(X), _rows(Y), loss, l2, batch, convention)
-    drawn = draw(net, loss, Y)
-    probes = [_probe(d.net, d.X, d.Y, loss, l2, case.rounding) for d in drawn]
+    drawn = draw(net, loss, Y) if probes else []
+    cases = [_probe(d.net, d.X, d.Y, loss, l2, case.rounding) for d in drawn]
     if function is not None:
-        for probe, d in zip(probes, drawn, strict=True):
+        for probe, d in zip(cases, drawn, strict=True):
             _run(function, probe, d, convention)
-    return _Doctor(case, probes, [d.about for d in drawn]).diagnosis()
+    return _Doctor(case, cases, [d.about for d in drawn])
 
 
 def _rows(Y: Any) -> Any:
@@ -255,21 +274,24 @@ class _Doctor:
         self.claims = case.claims
         self.heard = [probe for probe in probes if probe.claims is not None]
 
+    def verdict(self) -> Diagnosis | None:
+        """Return the verdict that all is right, up to choices; None if it is not."""
+        for case in (self.case, self._tolerant()):
+            for made in (NONE, *self._choices()):
+                if case is not None and self._is_right(case, made):
+                    return self._right(case, made, *([_AT_KINKS] if case is not self.case else []))
+        return None
+
     def diagnosis(self) -> Diagnosis:
         """Return the diagnosis."""
-        choices = [NONE, *self._choices()]
-        for made in choices:
-            if self._is_right(self.case, made):
-                return self._right(self.case, made)
+        right = self.verdict()
+        if right is not None:
+            return right
         tolerant = self._tolerant()
-        if tolerant is not None:
-            for made in choices:
-                if self._is_right(tolerant, made):
-                    return self._right(tolerant, made, self._about_kinks())
         if self._is_right_here(self.case):  # what is wrong shows on another network alone
             return self._elsewhere()
         candidates = [
-            *(m for made in choices for m in made),
+            *(m for made in self._choices() for m in made),
             *catalogue(self.case.rules, self.claims),
         ]
         found = search([self.case, *self.heard], candidates, _fit)
@@ -277,7 +299,7 @@ class _Doctor:
         if best.unexplained and tolerant is not None:
             other = search([tolerant, *self.heard], candidates, _fit)
             if len(other[0].unexplained) < len(best.unexplained):
-                return self._wrong(tolerant, other, (self._about_kinks(),))
+                return self._wrong(tolerant, other, (_AT_KINKS,))
         if best.unexplained and self.case.rounding.unit < 1e-12:
             single = Case(
                 self.case.rules, self.case.given, Rounding.of(np.float32, typical=True), self.claims
@@ -325,12 +347,6 @@ class _Doctor:
         if not has_kinks(self.case.rules.net):
             return None
         return _with_any_slope(self.case)
-
-    def _about_kinks(self) -> str:
-        return (
-            "some units are at a kink of their activation, within rounding; the slope there is a "
-            "choice, and yours is not ours"
-        )
 
     # --- verdicts -------------------------------------------------------------------------------
 

@@ -146,7 +146,9 @@ def _mean(change: Callable[[Rules, Times], Term]) -> Rule:
 
     def rule(rules: Rules, key: Key, term: Term) -> Term | None:
         found = next((t for t in term if isinstance(t, Times) and t.name == "1/N"), None)
-        return None if found is None else term.put(found, change(rules, found))
+        if found is None or rules.points == 1:  # one point is its own mean
+            return None
+        return term.put(found, change(rules, found))
 
     return rule
 
