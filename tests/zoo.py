@@ -288,7 +288,7 @@ def attention(tokens=3, width=4, heads=1, seed=16):
 
 
 def _shaping():
-    rng, layer = _layers(17)
+    _, layer = _layers(17)
     return jb.Network(
         [
             jb.Slice(0, None, 2, axis=-1),

@@ -44,7 +44,6 @@ from jacobians.layers import (
     MatrixProduct,
     Multiply,
     Rearrangement,
-    Reshape,
     RMSNorm,
     Scale,
 )
@@ -91,13 +90,14 @@ def _(layer: Scale, a: Array) -> LinearMap:
 
 
 @layer_map.register(Elementwise)
-@layer_map.register(Reshape)
-def _(layer: Layer, a: Array) -> LinearMap:
+def _(layer: Elementwise, a: Array) -> LinearMap:
     return Identity(a.shape[-1], a.dtype)
 
 
 @layer_map.register(Rearrangement)
 def _(layer: Rearrangement, a: Array) -> LinearMap:
+    if np.array_equal(layer.index, np.arange(a.shape[-1])):  # a new shape, and nothing else
+        return Identity(a.shape[-1], a.dtype)
     return Selection(layer.index, a.shape[-1], a.dtype)
 
 

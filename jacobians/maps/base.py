@@ -323,7 +323,8 @@ class LinearMap(Frozen, ABC):
 
     def _of(self, other: Any) -> LinearMap:
         """Return a map as it is, and a matrix as one term of a sum."""
-        return other if isinstance(other, LinearMap) else self.sum_of([other]).terms[0]  # type: ignore[no-any-return]
+        term: LinearMap = self.sum_of([other]).terms[0]
+        return term
 
     def __repr__(self) -> str:
         return f"{self._kind()} {self._size()} {self.dtype}"

@@ -29,7 +29,8 @@ class _Rows(LinearMap):
 
     @property
     def batch(self) -> tuple[int, ...]:
-        return self.index.shape[:-1]
+        batch: tuple[int, ...] = self.index.shape[:-1]
+        return batch
 
     def apply(self, columns: Array) -> Array:
         index = self.index
@@ -228,7 +229,7 @@ class Commutation(_Fixed):
         return self.m * self.n, self.m * self.n
 
     @property
-    def index(self) -> Places:  # type: ignore[override]
+    def index(self) -> Places:
         return commutation_places(self.m, self.n)
 
     def transpose(self) -> Commutation:
@@ -260,7 +261,7 @@ class Duplication(_Fixed):
         return self.n**2, self.n * (self.n + 1) // 2
 
     @property
-    def index(self) -> Places:  # type: ignore[override]
+    def index(self) -> Places:
         return duplication_places(self.n)
 
 
@@ -286,5 +287,5 @@ class Elimination(_Fixed):
         return self.n * (self.n + 1) // 2, self.n**2
 
     @property
-    def index(self) -> Places:  # type: ignore[override]
+    def index(self) -> Places:
         return elimination_places(self.n)
