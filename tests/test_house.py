@@ -57,9 +57,13 @@ FAMILIES = {  # inside a family folder each file may import only those before it
         *["statistics", "exports", "pictures", "page", "record", "streaming", "error_bars"],
     ],
     "derivation": [
-        *["terms", "functions", "rules", "notation", "writers", "numbers", "building", "document"],
+        *["terms", "functions", "rules", "evaluation", "notation", "writers", "markup", "numbers"],
+        *["checks", "building", "document"],
     ],
-    "diagnosis": ["mistakes", "search", "claims", "drawing", "diagnosing"],
+    "diagnosis": [
+        *["ways", "mistakes", "search", "claims", "drawing", "record", "verdicts"],
+        "diagnosing",
+    ],
     "strategies": ["drawing", "conformance"],
     "plotting": ["style", "matrices", "statistics", "lines"],
     "importers": [

@@ -5,8 +5,10 @@
 ``functions``   activations, slopes and cotangents with what may move them
 ``rules``       one rule for every quantity of a network
 ``notation``    conventions as data; lines as another text lays them out
-``writers``     Unicode, LaTeX, MathML; ``numbers`` sets matrices in place of letters
-``building``    which lines are shown, and their checks; ``document`` prints them
+``evaluation``  the values of all lines
+``writers``     the walk through a term; ``markup`` sets it as Unicode, LaTeX, MathML, and
+                ``numbers`` with matrices in place of letters
+``building``    which lines are shown; ``checks`` of each; ``document`` prints them
 =============== ==================================================================================
 """
 

@@ -10,27 +10,24 @@ from typing import Any
 import numpy as np
 
 from jacobians import backprop, explicit
-from jacobians._checks import Array, TooLargeError, underflow_is_rounding
+from jacobians._checks import Array, TooLargeError
 from jacobians.activations import Activation
+from jacobians.derivation.checks import Check, checked, second, second_differences
+from jacobians.derivation.evaluation import Evaluation, given
 from jacobians.derivation.notation import Convention
-from jacobians.derivation.rules import Evaluation, Rules, matmul, shifted, total
+from jacobians.derivation.rules import Rules, matmul, shifted, total
 from jacobians.derivation.terms import (
     Apply,
     Diagonal,
     Function,
     Hadamard,
-    Key,
-    Kronecker,
     Product,
     Rounding,
-    Slopes,
     Sum,
     Symbol,
     Term,
     Transpose,
-    Unvec,
     Value,
-    Vec,
 )
 from jacobians.gradients import Gradients
 from jacobians.linearization import linearize
@@ -39,33 +36,6 @@ from jacobians.tracing import Trace
 from jacobians.vectorization import vec
 
 SHOWN = 4  # layers that are written out; of a longer chain the first, the general, the last
-
-
-@dataclass(frozen=True)
-class Check:
-    """How a line was checked: against what, how far apart, and what rounding allows."""
-
-    against: str
-    difference: float
-    bound: float
-    size: float
-    evidence: bool = False
-
-    @property
-    def holds(self) -> bool:
-        """Whether the two agree within the bound."""
-        return self.difference <= self.bound
-
-    def __str__(self) -> str:
-        if not self.holds:
-            return f"FAILS: off by {self.difference:.1e}, allowed {self.bound:.1e} ({self.against})"
-        if self.evidence:
-            return f"evidence: {self.against}, off by {self.difference:.1e}"
-        if self.difference == 0:
-            return f"exact ({self.against})"
-        if self.bound > self.size:
-            return f"evidence: {self.against}, off by {self.difference:.1e}; no bound is below the numbers"
-        return f"within the bound, {self.difference:.1e} of {self.bound:.1e} ({self.against})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,25 +73,26 @@ class Builder:
         """The values of all lines."""
         if self.seen is None:
             return None
-        given = self.rules.given(self.seen.activations[0], self.y)
+        start = given(self.rules, self.seen.activations[0], self.y)
         for l in range(1, self.L + 1):  # the bounds are those of products of the factors seen
             f = self.rules.activation(l)
             z, a = (
                 x[l - 1 + i][..., None]
                 for i, x in enumerate((self.seen.preactivations, self.seen.activations))
             )
-            given["z", l], given["a", l] = (
+            start["z", l], start["a", l] = (
                 Value(x.astype(np.float64), np.zeros(x.shape)) for x in (z, a)
             )
             if isinstance(f, Activation):
                 s = f.derivative(self.seen.preactivations[l - 1])[..., None].astype(np.float64)
-                given["s", l] = Value(s, np.zeros_like(s))
-        return Evaluation(self.rules.lines(), given, self.rounding)
+                start["s", l] = Value(s, np.zeros_like(s))
+        return Evaluation(self.rules.lines(), start, self.rounding)
 
     @cached_property
     def gradients(self) -> Gradients:
         """The gradients by the reverse sweep, as a second computation."""
-        assert self.seen is not None and self.rules.loss is not None
+        assert self.seen is not None
+        assert self.rules.loss is not None
         x = self.seen.activations[0]
         return backprop.gradients(self.rules.net, x, self.y, self.rules.loss, self.rules.l2)
 
@@ -149,7 +120,7 @@ class Builder:
                 value = right.evaluate(self.evaluation, self.rounding)
         except (ValueError, KeyError, MemoryError):  # a factor too large to be written out
             return Line(left, right, reason)
-        check = None if reference is None else _checked(value, *reference)
+        check = None if reference is None else checked(value, *reference)
         number = value.number
         return Line(left, right, reason, number if number.ndim == 2 else None, check, general)
 
@@ -211,10 +182,7 @@ class Builder:
 
     def _chain(self) -> Iterator[Line]:
         for l in self.layers():
-            if l == 1 and self.L > 1:
-                reason = "chain rule"
-            else:
-                reason = "chain rule, layer by layer"
+            reason = "chain rule" if l == 1 else "chain rule, layer by layer"
             J = None
             if self._one_point and not isinstance(l, str):
                 J = self._explicit_jacobian(l)
@@ -346,14 +314,14 @@ class Builder:
             assert isinstance(f, Activation)
             below = (rules.symbol("J", l - 1),) if l > 1 else ()
             Z = matmul(rules.symbol("W", l), *below)
-            second = Apply(Function("σ''", _second(f)), (rules.symbol("z", l),))
+            curved_z = Apply(Function("σ''", second(f)), (rules.symbol("z", l),))
             back = Transpose(rules.from_output(l))
-            weight = Diagonal(second if l == L else Hadamard(second, back))
+            weight = Diagonal(curved_z if l == L else Hadamard(curved_z, back))
             terms.append(Product((Transpose(Z), weight, Z)))
         reference = None
         if self._one_point:
             assert self.seen is not None
-            reference = ("differences of the Jacobian", _second_differences(rules.net, self.seen))
+            reference = ("differences of the Jacobian", second_differences(rules.net, self.seen))
         left = Symbol("HH", None, (n, n))
         line = self.line(left, total(*terms), "each layer bends once: chain rule on D^l")
         if reference is not None and line.value is not None:
@@ -369,49 +337,3 @@ class Shortened(Product):
     """A long product, of which the first and last factors are shown."""
 
     shown: tuple[Term, ...] = ()
-
-
-def _checked(value: Value, against: str, reference: Any) -> Check:
-    number = value.number
-    reference = np.asarray(reference, dtype=np.float64).reshape(number.shape)
-    difference = np.abs(number - reference)
-    over = np.where(difference == 0, 0.0, difference / np.maximum(value.error, 1e-300))
-    worst = int(np.argmax(over)) if over.size else 0
-    bound = 2 * float(np.broadcast_to(value.error, number.shape).flat[worst])
-    return Check(
-        against, float(difference.flat[worst]), bound, float(np.abs(number).max(initial=0))
-    )
-
-
-def _second(activation: Activation) -> Any:
-    def call(z: Value, rounding: Rounding) -> Value:
-        s = activation.second_derivative(z.number)
-        return Value(s, 16 * rounding.unit * (1 + np.abs(s)))
-
-    return call
-
-
-@underflow_is_rounding
-def _second_differences(net: Any, seen: Trace, h: float = 1e-5) -> Array:
-    net = net.astype(np.float64)
-    x = seen.activations[0].astype(np.float64)
-    steps = h * np.eye(len(x))
-    J = [
-        (linearize(net, x + e).jacobian() - linearize(net, x - e).jacobian())[0] / (2 * h)
-        for e in steps
-    ]
-    return np.stack(J)
-
-
-__all__ = [
-    "Builder",
-    "Check",
-    "Kronecker",
-    "Line",
-    "Section",
-    "Shortened",
-    "Slopes",
-    "Unvec",
-    "Vec",
-    "Key",
-]

@@ -13,18 +13,19 @@ import numpy as np
 from jacobians._checks import Array, as_floats, as_nonnegative
 from jacobians._writing import replacing
 from jacobians.derivation.building import SHOWN, Builder, Line, Section, Shortened
+from jacobians.derivation.markup import Latex, MathML, Text, two_lines
 from jacobians.derivation.notation import Convention, as_convention, entries, laid_out
 from jacobians.derivation.numbers import (
     Block,
     LatexNumbers,
     MathMLNumbers,
     TextNumbers,
-    is_small,
     block,
+    is_small,
 )
 from jacobians.derivation.rules import Rules
 from jacobians.derivation.terms import Apply, Diagonal, Product, Quotient, Symbol, Term, Unvec
-from jacobians.derivation.writers import Latex, MathML, Text, Writer, two_lines
+from jacobians.derivation.writers import Writer
 from jacobians.losses import Loss, as_loss
 from jacobians.network import Network, as_network
 from jacobians.tracing import trace
@@ -84,7 +85,7 @@ class Derivation:
         return line.value.T if line.left.role in self.convention.transposed else line.value
 
     def _substituted(self, line: Line, writer: type[Any]) -> Any:
-        """Return the right side with numbers, where they are small and not only the result again."""
+        """Return the right side with numbers, where they are few and not only the result."""
         evaluation, right = self.builder.evaluation, self._sides(line)[1]
         plain = any(isinstance(p, (Quotient, Apply, Unvec)) for p in right)
         plain |= isinstance(right, (Symbol, Diagonal))  # the numbers are the result already
@@ -142,7 +143,8 @@ class Derivation:
         """
         head = r"\documentclass{article}" + "\n" + r"\usepackage{amsmath}" + "\n"
         # shapes stand under their factors, so lines need room
-        head += r"\setlength{\parindent}{0pt}\setlength{\textwidth}{17cm}\setlength{\oddsidemargin}{-5mm}"
+        head += r"\setlength{\parindent}{0pt}\setlength{\textwidth}{17cm}"
+        head += r"\setlength{\oddsidemargin}{-5mm}"
         parts = [head + "\n" + r"\begin{document}", rf"\section*{{{_latex(self.title)}}}"]
         parts.append(_latex(f"Convention {self.convention.name}: {self.convention.title}.") + "\n")
         writer = Latex(self.convention, self.depth)

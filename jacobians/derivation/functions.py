@@ -113,3 +113,23 @@ def _cotangent(
     moved = np.maximum(np.abs(at(a.number + a.error) - c), np.abs(at(a.number - a.error) - c))
     total = moved.sum(axis=-2, keepdims=True) + 0 * moved  # an entry may depend on all of them
     return Value(c, 2 * total + 16 * rounding.unit * (np.abs(c) + 1))
+
+
+def layer_value(layer: Any, *arguments: Any) -> Value:
+    """Evaluate a layer; its own error is not known, so its values may be off by some roundings."""
+    *reads, rounding = arguments
+    z = layer.preactivation(*(x.number[..., 0] for x in reads))[..., None]
+    moved = max(float(x.error.max(initial=0)) for x in reads)
+    size = max(float(np.abs(x.number).max(initial=0)) for x in reads) + np.abs(z)
+    n = max(x.number.shape[-2] for x in reads)
+    steps = [
+        np.abs(
+            layer.preactivation(*(x.number[..., 0] + side * x.error[..., 0] for x in reads))[
+                ..., None
+            ]
+            - z
+        )
+        for side in (-1, 1)
+    ]
+    error = 2 * n * np.maximum(*steps) + moved + (n + 8) * rounding.unit * size
+    return Value(z, error)

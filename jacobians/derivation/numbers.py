@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array
+from jacobians.derivation.markup import Latex, MathML
 from jacobians.derivation.notation import Convention, shape_of
 from jacobians.derivation.terms import Diagonal, Shape, Slopes, Symbol, Term, Times, Transpose
-from jacobians.derivation.writers import Latex, MathML, Writer
+from jacobians.derivation.writers import Writer
 
 LARGEST = 6  # rows or columns that are set; of more, the first four, dots, and the last
 
@@ -109,30 +110,24 @@ class TextNumbers(_Numbers):
     """Matrices in plain text."""
 
     def word(self, text: str) -> Block:
-        """One line."""
         return Block([text])
 
     sign = word
-    matrix = staticmethod(block)  # type: ignore[assignment]
+    matrix = staticmethod(block)
 
     def indexed(self, base: Any, above: str, below: str = "") -> Block:
-        """Only vec⁻¹ is left to be set."""
         return Block([base.lines[0] + "⁻¹"])
 
     def fraction(self, above: Any, below: Any) -> Block:
-        """Beside each other."""
-        return Block([]) if not above else above + Block([" / "]) + below  # type: ignore[no-any-return]
+        return Block([]) if not above else above + Block([" / "]) + below
 
     def over(self, what: str) -> Block:
-        """A sum sign."""
         return Block(["Σ "])
 
     def shaped(self, piece: Any, shape: Shape | None) -> Any:
-        """No shapes: they can be seen."""
         return piece
 
     def turned(self, piece: Any, simple: bool) -> Any:
-        """A transpose."""
         return Block(["("]) + piece + Block([")ᵀ"])
 
 
@@ -140,7 +135,6 @@ class LatexNumbers(_Numbers, Latex):
     """Matrices in LaTeX."""
 
     def matrix(self, M: Array) -> str:
-        """``bmatrix``, of amsmath."""
         rows = cells(M, (r"\cdots", r"\vdots", r"\ddots"))
         body = r" \\ ".join(" & ".join(_power(c) for c in row) for row in rows)
         return rf"\begin{{bmatrix}} {body} \end{{bmatrix}}"
@@ -155,7 +149,6 @@ class MathMLNumbers(_Numbers, MathML):
     """Matrices in MathML."""
 
     def matrix(self, M: Array) -> str:
-        """``mtable``."""
         rows = "".join(
             "<mtr>" + "".join(f"<mtd><mn>{c}</mn></mtd>" for c in row) + "</mtr>"
             for row in cells(M)

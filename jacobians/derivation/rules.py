@@ -2,7 +2,7 @@
 
     z^l = W^l a^{l-1} + b^l                    a^l = sigma(z^l)              D^l = diag(sigma'(z^l))
     c = dC/da^L        delta^L = D^L c         delta^l = D^l (W^{l+1}ᵀ delta^{l+1})
-    dC/dW^l = 1/N sum delta^l (a^{l-1})ᵀ + lambda W^l                        dC/db^l = 1/N sum delta^l
+    dC/dW^l = 1/N sum delta^l (a^{l-1})ᵀ + lambda W^l              dC/db^l = 1/N sum delta^l
     dC/dx = W^1ᵀ delta^1                       da^l/dx = D^l W^l da^{l-1}/dx
 
 in columns, with the input as layer 0; a convention turns these terms into those of another text.
@@ -13,15 +13,13 @@ one value, what comes back from them is added up.  A rule takes a number of a la
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, TooLargeError, dense_limit
-from jacobians.activations import LOG_SOFTMAX, SIGMOID, SOFTMAX, Activation, AnyActivation
+from jacobians.activations import IDENTITY, LOG_SOFTMAX, SIGMOID, SOFTMAX, Activation, AnyActivation
 from jacobians.derivation import functions
 from jacobians.derivation.terms import (
     Apply,
@@ -34,7 +32,6 @@ from jacobians.derivation.terms import (
     OverPoints,
     Product,
     Quotient,
-    Rounding,
     Slopes,
     Sum,
     Symbol,
@@ -42,15 +39,13 @@ from jacobians.derivation.terms import (
     Times,
     Transpose,
     Unvec,
-    Value,
     Vec,
 )
-from jacobians.layers import Dense, Layer
-from jacobians.linearization import layer_map, parameter_maps
+from jacobians.layers import Dense
+from jacobians.linearization import layer_map
 from jacobians.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
 from jacobians.maps import Identity as IdentityMap
 from jacobians.network import Network
-from jacobians.tracing import trace
 
 
 def shifted(l: Any, by: int) -> Any:
@@ -145,6 +140,14 @@ class Rules:
         """Return the activation of a layer; every layer's own, where ``l`` is a letter."""
         return self.net.layers[0 if isinstance(l, str) else l - 1].activation
 
+    def is_elementwise(self, l: Any) -> bool:
+        """Tell whether the activation of a layer acts entry by entry, so that D is diagonal."""
+        return isinstance(self.activation(l), Activation)
+
+    def is_straight(self, l: Any) -> bool:
+        """Tell whether a layer has no activation, so that D is the identity."""
+        return self.activation(l) == IDENTITY
+
     def is_dense(self, l: Any) -> bool:
         """Tell whether a layer is ``W a + b`` (a letter stands for one that is)."""
         if isinstance(l, str):
@@ -172,7 +175,7 @@ class Rules:
             return Sum((Product((self.symbol("W", l), *reads)), self.symbol("b", l)))
         layer = self.net.layers[l - 1]
         name = type(layer).__name__
-        return Apply(Function(name, partial(_layer_value, layer)), reads)
+        return Apply(Function(name, partial(functions.layer_value, layer)), reads)
 
     def a(self, l: Any) -> Term:
         """``a = sigma(z)``."""
@@ -345,7 +348,8 @@ class Rules:
 
     def lines(self) -> dict[Key, Term]:
         """Return the right side of every quantity that is not given, in order of computation."""
-        L, found = self.net.depth, {}
+        L = self.net.depth
+        found: dict[Key, Term] = {}
         layers = range(1, L + 1)
         for l in layers:
             found["z", l], found["a", l] = self.z(l), self.a(l)
@@ -368,86 +372,3 @@ class Rules:
                 if self.loss is not None:
                     found["dW", l], found["db", l] = self.dW(l), self.db(l)
         return found
-
-    def given(self, X: Array, Y: Array | None, single: bool = False) -> dict[Key, Value]:
-        """Return the values of what is given: parameters, points and targets, in float64."""
-        net = self.net.astype(np.float64)
-        found: dict[Key, Value] = {}
-
-        def exact(array: Any) -> Value:
-            return Value(array, np.zeros_like(array))
-
-        found["a", 0] = exact(np.asarray(X, np.float64)[..., None])
-        if Y is not None:
-            found["y", None] = exact(np.asarray(Y, np.float64)[..., None])
-        for l in (None, *range(1, net.depth + 1)):
-            found["1", l] = exact(np.ones((self.width(l), 1)))
-            found["ones", l] = exact(np.ones((1, self.width(l))))
-        for l, layer in enumerate(net.layers, start=1):
-            if self.is_dense(l):
-                assert isinstance(layer, Dense)
-                found["W", l], found["b", l] = exact(layer.W), exact(layer.b[:, None])
-        others = [l for l in range(1, net.depth + 1) if not self.is_dense(l)]
-        if others:
-            seen = trace(net, X)
-            with dense_limit(_LARGEST):
-                for l in others:
-                    found.update(self._maps_of(net.layers[l - 1], l, seen.entering(l)))
-        return found
-
-    def _maps_of(self, layer: Layer, l: int, reads: tuple[Array, ...]) -> dict[Key, Value]:
-        """Return the derivatives of a layer that is not dense, written out unless too large."""
-        maps = layer_map(layer, *reads)
-        named = {
-            (f"M{i or ''}", l): A
-            for i, A in enumerate(maps if isinstance(maps, tuple) else (maps,))
-        }
-        if layer.parameters():
-            named.update({(f"E{k}", l): A for k, A in parameter_maps(layer, *reads).items()})
-        found: dict[Key, Value] = {}
-        for key, A in named.items():
-            with suppress(TooLargeError):
-                M = A.to_dense().astype(np.float64)
-                found[key] = Value(M, 64 * float(np.finfo(self.net.dtype).eps) * np.abs(M))
-        return found
-
-
-_LARGEST = 2**26  # bytes of a derivative of a layer that are written out
-
-
-def _layer_value(layer: Any, *arguments: Any) -> Value:
-    """Evaluate a layer; its own error is not known, so its values may be off by some roundings."""
-    *reads, rounding = arguments
-    z = layer.preactivation(*(x.number[..., 0] for x in reads))[..., None]
-    moved = max(float(x.error.max(initial=0)) for x in reads)
-    size = max(float(np.abs(x.number).max(initial=0)) for x in reads) + np.abs(z)
-    n = max(x.number.shape[-2] for x in reads)
-    steps = [
-        np.abs(
-            layer.preactivation(*(x.number[..., 0] + side * x.error[..., 0] for x in reads))[
-                ..., None
-            ]
-            - z
-        )
-        for side in (-1, 1)
-    ]
-    error = 2 * n * np.maximum(*steps) + moved + (n + 8) * rounding.unit * size
-    return Value(z, error)
-
-
-class Evaluation:
-    """The values of all lines, each computed when it is asked for."""
-
-    def __init__(self, lines: dict[Key, Term], given: dict[Key, Value], rounding: Rounding) -> None:
-        self.lines, self.rounding = lines, rounding
-        self.known = dict(given)
-
-    def __call__(self, symbol: Symbol) -> Value:
-        """Return the value of a symbol."""
-        return self.at(symbol.key)
-
-    def at(self, key: Key) -> Value:
-        """Return the value of what has this role at this layer."""
-        if key not in self.known:
-            self.known[key] = self.lines[key].evaluate(self, self.rounding)
-        return self.known[key]

@@ -5,8 +5,8 @@ prints terms, ``diagnose`` replaces one in another, and both evaluate them by th
 every number goes how far any sensible computation in the given precision may be from it, carried
 from operation to operation: a product of inner width k rounds k + 2 times, a function moves by its
 slope times what its argument may move.  Errors are added up as bounds or, where ``typical``, as
-independent ones, since bounds of a deep network exceed its numbers.  A symbol that every point of a data set has
-evaluates to (B, m, n), one that all points share to (m, n).
+independent ones, since bounds of a deep network exceed its numbers.  A symbol that every point of a
+data set has evaluates to (B, m, n), one that all points share to (m, n).
 """
 
 from __future__ import annotations
@@ -105,7 +105,6 @@ class Symbol(Term):
         return (self.role, self.layer)
 
     def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        """Look the symbol up."""
         return values(self)
 
 
@@ -125,7 +124,6 @@ class Apply(Term):
     arguments: tuple[Term, ...]
 
     def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        """Call the function."""
         assert self.function.call is not None
         found = (argument.evaluate(values, rounding) for argument in self.arguments)
         return self.function.call(*found, rounding)
@@ -140,7 +138,6 @@ class Times(Term):
     term: Term
 
     def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        """Scale."""
         x = self.term.evaluate(values, rounding)
         number, size = self.value * x.number, abs(self.value)
         return Value(number, size * x.error + 2 * rounding.unit * np.abs(number) + rounding.tiny)
@@ -153,7 +150,6 @@ class Transpose(Term):
     term: Term
 
     def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        """Swap the axes of a matrix."""
         x = self.term.evaluate(values, rounding)
         return Value(np.swapaxes(x.number, -2, -1), np.swapaxes(x.error, -2, -1))
 
@@ -165,7 +161,6 @@ class Sum(Term):
     terms: tuple[Term, ...]
 
     def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        """Add."""
         found = [term.evaluate(values, rounding) for term in self.terms]
         number, error = found[0]
         for x in found[1:]:
@@ -183,7 +178,6 @@ class Product(Term):
     factors: tuple[Term, ...]
 
     def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        """Multiply."""
         right = self.factors[-1].evaluate(values, rounding)
         for factor in self.factors[-2::-1]:
             right = times(factor.evaluate(values, rounding), right, rounding)
@@ -214,7 +208,6 @@ class Hadamard(Term):
     right: Term
 
     def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        """Multiply the entries."""
         return _entries(
             self.left.evaluate(values, rounding), self.right.evaluate(values, rounding), rounding
         )
@@ -228,7 +221,6 @@ class Slopes(Term):
     term: Term
 
     def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        """Scale the rows."""
         return _entries(
             self.slopes.evaluate(values, rounding), self.term.evaluate(values, rounding), rounding
         )
@@ -248,7 +240,6 @@ class Quotient(Term):
     denominator: Term
 
     def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        """Divide the entries."""
         x = self.numerator.evaluate(values, rounding)
         y = self.denominator.evaluate(values, rounding)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -266,7 +257,6 @@ class Diagonal(Term):
     term: Term
 
     def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        """Write the diagonal matrix out."""
         x = self.term.evaluate(values, rounding)
         eye = np.eye(x.number.shape[-2])
         return Value(x.number * eye, x.error * eye)
@@ -280,7 +270,6 @@ class Kronecker(Term):
     right: Term
 
     def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        """Multiply every pair of entries."""
         A, B = self.left.evaluate(values, rounding), self.right.evaluate(values, rounding)
         a, b = (np.abs(x.number) for x in (A, B))
         error = _kron(a, B.error + 2 * rounding.unit * b) + _kron(A.error, b + B.error)
@@ -300,7 +289,6 @@ class Identity(Term):
     n: Any
 
     def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        """Write it out."""
         return Value(np.eye(self.n), np.zeros((self.n, self.n)))
 
 
@@ -311,7 +299,6 @@ class Vec(Term):
     term: Term
 
     def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        """Stack the columns."""
         x = self.term.evaluate(values, rounding)
         return Value(*(_columns(part) for part in x))
 
@@ -329,7 +316,6 @@ class Unvec(Term):
     rows: bool = False
 
     def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        """Cut into columns."""
         m, n = self.shape
 
         def cut(x: Array) -> Array:
@@ -349,7 +335,6 @@ class OverPoints(Term):
     term: Term
 
     def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        """Add the points up; an outer product per point is never formed."""
         if isinstance(self.term, Product) and len(self.term.factors) == 2:
             A, B = (factor.evaluate(values, rounding) for factor in self.term.factors)
             if A.number.ndim == B.number.ndim == 3:
@@ -371,6 +356,5 @@ class OnePoint(Term):
     point: int
 
     def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        """Take that point alone."""
         x = self.term.evaluate(values, rounding)
         return x if x.number.ndim == 2 else Value(x.number[self.point], x.error[self.point])

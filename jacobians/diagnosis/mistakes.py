@@ -1,46 +1,30 @@
 """The catalogue of mistakes: each a transformation of lines of the derivation.
 
-A mistake is a rule ``(rules, key, term) -> term``, or None where it has nothing to change, and the
-lines it is made in: one, or the same in every layer, as a loop would make it.  The rule gets the
-rules of the network at hand, so the same mistake can be made on any network.
+A mistake is a rule and the lines it is made in: one, or the same in every layer, as a loop would
+make it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
-import numpy as np
-
-from jacobians.activations import IDENTITY, SIGMOID, Activation
-from jacobians.activations import activation as named
-from jacobians.derivation import functions
-from jacobians.derivation.rules import Rules, minus, total
+from jacobians.derivation.rules import Rules
 from jacobians.derivation.terms import (
-    Apply,
-    Hadamard,
     Key,
     Kronecker,
     OnePoint,
-    OverPoints,
     Product,
-    Rounding,
     Slopes,
     Sum,
-    Symbol,
     Term,
     Times,
     Transpose,
     Unvec,
-    Value,
-    Values,
     Vec,
 )
-
-TANH = named("tanh")
-
-Rule: TypeAlias = Callable[[Rules, Key, Term], Term | None]
+from jacobians.diagnosis import ways
+from jacobians.diagnosis.ways import Masked, Reshaped, Rule
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,407 +40,129 @@ class Mistake:
     rule : callable
     words : str
         What was done, for a reader.
-    late : bool
-        Made on the finished result of a line, after all others.
     likelihood : int
         Which of several that look the same is named first: the smaller.
+    late : bool
+        Made on the finished result of a line, after all others.
     """
 
     name: str
     sites: tuple[Key, ...]
     rule: Rule
     words: str
-    late: bool = False
     likelihood: int = 1
-
-    def change(self, rules: Rules, key: Key, term: Term) -> Term | None:
-        """Return the line as the mistake writes it; None if it cannot be made here."""
-        return self.rule(rules, key, term)
+    late: bool = False
 
 
-# --- rewriting ------------------------------------------------------------------------------------
-
-
-def _slopes(change: Callable[[Rules, Key, Slopes], Term | None]) -> Rule:
-    """Make a rule for the factor ``D^l`` of a line."""
-
-    def rule(rules: Rules, key: Key, term: Term) -> Term | None:
-        found = next((part for part in term if isinstance(part, Slopes)), None)
-        new = None if found is None else change(rules, key, found)
-        return None if found is None or new is None else term.put(found, new)
-
-    return rule
-
-
-def _swap(change: Callable[[Rules, Key, Symbol], Symbol | Term | None], role: str) -> Rule:
-    """Make a rule that puts something of the same shape in the place of a symbol."""
-
-    def rule(rules: Rules, key: Key, term: Term) -> Term | None:
-        found = next((s for s in term if isinstance(s, Symbol) and s.role == role), None)
-        new = None if found is None else change(rules, key, found)
-        if found is None or new is None or (isinstance(new, Symbol) and new.shape != found.shape):
-            return None
-        return term.put(found, new)
-
-    return rule
-
-
-def _part(kind: type[Term], change: Callable[[Rules, Term], Term]) -> Rule:
-    """Make a rule for the first term of a kind."""
-
-    def rule(rules: Rules, key: Key, term: Term) -> Term | None:
-        found = next((part for part in term if isinstance(part, kind)), None)
-        return None if found is None else term.put(found, change(rules, found))
-
-    return rule
-
-
-def _whole(change: Callable[[Rules, Key, Term], Term | None]) -> Rule:
-    return change
-
-
-def _layer(rules: Rules, role: str, l: int) -> Symbol | None:
-    low = {"a": 0, "W": 1, "s": 1, "z": 1, "delta": 1}[role]
-    if not low <= l <= rules.net.depth or (role == "W" and not rules.is_dense(l)):
-        return None
-    if role == "s" and not isinstance(rules.activation(l), Activation):
-        return None
-    return rules.symbol(role, l)
-
-
-def _shift(role: str, by: int) -> Rule:
-    return _swap(lambda rules, key, s: _layer(rules, role, s.layer + by), role)
-
-
-def _penalty(factor: Callable[[Rules], tuple[str, float]]) -> Rule:
-    """Make a rule for the term ``lambda W``."""
-
-    def rule(rules: Rules, key: Key, term: Term) -> Term | None:
-        if not rules.l2 or not isinstance(term, Sum):
-            return None
-        name, c = factor(rules)
-        *rest, penalty = term.terms
-        return total(*rest, *((Times(name, c, penalty),) if c else ()))
-
-    return rule
-
-
-def _mean(change: Callable[[Rules, Times], Term]) -> Rule:
-    """Make a rule for the term ``1/N sum``."""
-
-    def rule(rules: Rules, key: Key, term: Term) -> Term | None:
-        found = next((t for t in term if isinstance(t, Times) and t.name == "1/N"), None)
-        if found is None or rules.points == 1:  # one point is its own mean
-            return None
-        return term.put(found, change(rules, found))
-
-    return rule
-
-
-def _scaled(factor: Callable[[Rules], tuple[str, float]]) -> Rule:
-    def rule(rules: Rules, key: Key, term: Term) -> Term | None:
-        name, c = factor(rules)
-        return None if c == 1 else Times(name, c, term)
-
-    return rule
-
-
-@dataclass(frozen=True)
-class Reshaped(Term):
-    """Points and entries mixed up: an (n, N) array reshaped to (N, n) where ``.T`` was meant."""
-
-    term: Term
-
-    def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        """Reshape."""
-        x = self.term.evaluate(values, rounding)
-
-        def mix(part: np.ndarray) -> np.ndarray:
-            return part if part.ndim == 2 else part[..., 0].T.reshape(part.shape)
-
-        return Value(mix(x.number), mix(x.error))
-
-
-@dataclass(frozen=True)
-class Masked(Term):
-    """Entries of a column left out, the others enlarged: dropout in training mode."""
-
-    term: Term
-    kept: tuple[bool, ...]
-    scale: float
-
-    def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        """Multiply by the mask."""
-        x = self.term.evaluate(values, rounding)
-        mask = self.scale * np.array(self.kept, float)[:, None]
-        return Value(x.number * mask, x.error * mask + rounding.unit * np.abs(x.number) * mask)
-
-
-# --- the catalogue --------------------------------------------------------------------------------
-
-_FACTORS: tuple[tuple[str, Callable[[Rules], tuple[str, float]], str, int], ...] = (
-    ("sign", lambda r: ("−", -1.0), "has the wrong sign", 1),
-    ("factor 2", lambda r: ("2", 2.0), "is 2 times the truth", 2),
-    ("factor 1/2", lambda r: ("1/2", 0.5), "is half the truth", 2),
-    ("factor N", lambda r: ("N", float(r.points or 1)), "is N times the truth", 3),
-    ("factor 1/N", lambda r: ("1/N", 1.0 / (r.points or 1)), "is 1/N of the truth", 3),
-    ("factor n", lambda r: ("n", float(r.width(None))), "is n times the truth, n outputs", 4),
-    ("factor 1/n", lambda r: ("1/n", 1.0 / r.width(None)), "is 1/n of the truth, n outputs", 4),
-    ("factor 2/n", lambda r: ("2/n", 2.0 / r.width(None)), "is 2/n of the truth, n outputs", 5),
+# where, name, likelihood, what was done, rule; {} runs through neighbouring layers
+# fmt: off
+_ROWS: tuple[tuple[str, str, int, str, Callable[..., Rule]], ...] = (
+    ("delta", "slope missing", 0, "the slopes are left out",
+        lambda _: ways.first(Slopes, lambda r, k, t: t.term)),
+    ("delta", "slope twice", 1, "the slopes are there twice",
+        lambda _: ways.first(Slopes, lambda r, k, t: Slopes(t.slopes, t))),
+    ("delta", "slope of layer l{:+d}", 1, "the slopes are those of layer l{:+d}",
+        lambda by: ways.shift("s", by)),
+    ("delta", "trace", 2, "the trace of D stands in place of D",
+        lambda _: ways.first(Slopes, ways.trace)),
+    ("delta", "row sum", 3, "what comes back is summed before the slopes are applied",
+        lambda _: ways.first(Slopes, ways.row_sum)),
+    ("delta", "mask of the wrong array", 2, "the slopes are taken at what comes back",
+        lambda _: ways.first(Slopes, ways.mask)),
+    ("delta", "W not transposed", 0, "W stands where its transpose should",
+        lambda _: ways.first(Product, ways.untransposed)),
+    ("delta", "W of another layer ({:+d})", 1, "W is that of layer l+1{:+d}",
+        lambda by: ways.shift("W", by)),
+    ("output", "applied after it cancelled", 0, "the last D is applied though it has cancelled",
+        lambda _: ways.applied_again),
+    ("output", "left out", 1, "the last D is left out: only the loss is differentiated",
+        lambda _: ways.left_out),
+    ("output", "softmax taken diagonal", 0, "D is taken as diag(p (1 - p))",
+        lambda _: ways.diagonal),
+    ("output", "softmax taken diag(p)", 2, "D is taken as diag(p)", lambda _: ways.diag_p),
+    ("residual", "broadcast of the targets", 1,
+        "the target is averaged over the points: shapes (N,) and (N, 1)",
+        lambda _: ways.broadcast("y")),
+    ("residual", "broadcast of the outputs", 1,
+        "the output is averaged over the points: shapes (N, 1) and (N,)",
+        lambda _: ways.broadcast("a")),
+    ("s", "σ'(a) for σ'(z)", 0, "the slope is taken at a, not at z",
+        lambda _: ways.swap("z", lambda r, s: r.symbol("a", s.layer))),
+    ("s", "slope at the layer's input", 2, "the slope is taken at what enters the layer",
+        lambda _: ways.swap("z", lambda r, s: ways.at(r, "a", s.layer - 1))),
+    ("s", "formula for a given z", 1, "the formula of the slope in terms of a is given z",
+        lambda _: ways.formula_for_a),
+    ("dW", "transposed", 0, "the whole is transposed", lambda _: lambda r, k, t: Transpose(t)),
+    ("dW", "outer product swapped", 1, "the outer product is a deltaᵀ, not delta aᵀ",
+        lambda _: ways.first(Product, ways.swapped)),
+    ("dW", "stacked by rows", 1, "vec stacks rows, not columns",
+        lambda _: lambda r, k, t: Unvec(Vec(Transpose(t)), r.symbol("W", k[1]).shape)),
+    ("dW", "value of the wrong layer ({:+d})", 1, "a is that of layer l-1{:+d}",
+        lambda by: ways.shift("a", by)),
+    ("dW", "z for a", 1, "the preactivation stands in place of the activation",
+        lambda _: ways.swap("a", lambda r, s: ways.at(r, "z", s.layer))),
+    ("dW", "batch axis of a", 2, "a is reshaped where it should be transposed",
+        lambda _: ways.swap("a", lambda r, s: Reshaped(s))),
+    ("dW", "batch axis of delta", 2, "delta is reshaped where it should be transposed",
+        lambda _: ways.swap("delta", lambda r, s: Reshaped(s))),
+    ("dW", "penalty left out", 0, "the penalty is left out", lambda _: ways.penalty(lambda r: 0)),
+    ("dW", "penalty doubled", 0, "the penalty is 2 λ W", lambda _: ways.penalty(lambda r: 2, "2")),
+    ("dW", "penalty halved", 1, "the penalty is λ W / 2",
+        lambda _: ways.penalty(lambda r: 0.5, "1/2")),
+    ("dW", "penalty divided by N", 0, "the penalty is divided by N",
+        lambda _: ways.penalty(lambda r: 1 / (r.points or 1), "1/N")),
+    ("dW", "penalty with the wrong sign", 1, "the penalty is subtracted",
+        lambda _: ways.penalty(lambda r: -1, "−")),
+    ("both", "delta of the wrong layer ({:+d})", 1, "delta is that of layer l{:+d}",
+        lambda by: ways.shift("delta", by)),
+    ("both", "sum for mean", 0, "the sum over the points stands where their mean should",
+        lambda _: ways.mean(lambda t, x: t.term)),
+    ("both", "N twice", 0, "it is divided by N twice",
+        lambda _: ways.mean(lambda t, x: ways.again(t, t))),
+    ("both", "only the first point", 1, "only the first point is used",
+        lambda _: ways.mean(ways.only(0))),
+    ("both", "only the last point", 1, "only the last point is used",
+        lambda _: ways.mean(ways.only(-1))),
+    ("both", "the first point over N", 2, "only the first point is used, and divided by N",
+        lambda _: ways.mean(lambda t, x: ways.again(t, OnePoint(x, 0)))),
+    ("both", "the last point over N", 2, "only the last point is used, and divided by N",
+        lambda _: ways.mean(lambda t, x: ways.again(t, OnePoint(x, -1)))),
+    ("db", "penalty on biases", 0, "the biases are penalised too", lambda _: ways.penalised_bias),
+    ("db", "bias not summed", 0, "the points are not added up", lambda _: ways.mean(ways.again)),
+    ("db", "bias not summed, no mean", 1, "the points are neither added up nor averaged",
+        lambda _: ways.mean(lambda t, x: x)),
+    ("J", "slope missing", 0, "the slopes are left out",
+        lambda _: ways.first(Slopes, lambda r, k, t: t.term)),
+    ("J", "slope twice", 1, "the slopes are there twice",
+        lambda _: ways.first(Slopes, lambda r, k, t: Slopes(t.slopes, t))),
+    ("J", "slope of layer l{:+d}", 1, "the slopes are those of layer l{:+d}",
+        lambda by: ways.shift("s", by)),
+    ("J", "W of another layer ({:+d})", 1, "W is that of layer l{:+d}",
+        lambda by: ways.shift("W", by)),
+    ("J", "W transposed", 1, "W is transposed",
+        lambda _: ways.swap("W", lambda r, s: Transpose(s) if s.shape[0] == s.shape[1] else None)),
+    ("last J", "transposed", 0, "the whole is transposed", lambda _: lambda r, k, t: Transpose(t)),
+    ("JW", "stacked by rows", 0, "vec stacks rows, not columns",
+        lambda _: ways.first(Kronecker, lambda r, k, t: Kronecker(t.right, t.left))),
+    ("JW", "transposed", 1, "the whole is transposed", lambda _: lambda r, k, t: Transpose(t)),
+    ("JW", "value of the wrong layer ({:+d})", 1, "a is that of layer l-1{:+d}",
+        lambda by: ways.shift("a", by)),
+    ("z", "bias left out", 4, "the bias is not added",
+        lambda _: lambda r, k, t: t.terms[0] if isinstance(t, Sum) else None),
+    ("a", "activation left out", 4, "the activation is not applied",
+        lambda _: lambda r, k, t: r.symbol("z", k[1])),
 )
-
-
-def _of_delta() -> Iterator[tuple[str, Rule, str, int]]:
-    """Mistakes in the line of an error, ``delta^l = D^l (W^{l+1}ᵀ delta^{l+1})``."""
-    yield "slope missing", _slopes(lambda r, k, t: t.term), "the slopes are left out", 0
-    yield (
-        "slope twice",
-        _slopes(lambda r, k, t: Slopes(t.slopes, t)),
-        "the slopes are there twice",
-        1,
-    )
-    for by in (1, -1, 2, -2):
-        words = f"the slopes are those {abs(by)} layer{'s' * (abs(by) > 1)} {'above' if by > 0 else 'below'}"
-        yield f"slope of another layer ({by:+d})", _shift("s", by), words, 1
-    yield "trace", _slopes(_trace), "the trace of D stands in place of D", 2
-    yield "row sum", _slopes(_row_sum), "what comes back is summed before the slopes are applied", 3
-    yield "mask of the wrong array", _slopes(_mask), "the slopes are taken at what comes back", 2
-    yield (
-        "W not transposed",
-        _part(Product, _untransposed),
-        "W stands where its transpose should",
-        0,
-    )
-    for by in (1, -1, 2, -2):
-        words = (
-            f"W is that of {abs(by)} layer{'s' * (abs(by) > 1)} {'above' if by > 0 else 'below'}"
-        )
-        yield f"W of another layer ({by:+d})", _shift("W", by), words, 1
-
-
-def _trace(rules: Rules, key: Key, term: Slopes) -> Term:
-    return Product((term.term, rules.symbol("ones", key[1]), term.slopes))
-
-
-def _row_sum(rules: Rules, key: Key, term: Slopes) -> Term:
-    return Product((term.slopes, rules.symbol("ones", key[1]), term.term))
-
-
-def _mask(rules: Rules, key: Key, term: Slopes) -> Term | None:
-    activation = rules.activation(key[1])
-    if not activation.kinks or not isinstance(activation, Activation):
-        return None
-    return Slopes(Apply(functions.slope(activation), (term.term,)), term.term)
-
-
-def _untransposed(rules: Rules, term: Term) -> Term:
-    assert isinstance(term, Product)
-    first = term.factors[0]
-    return Product((first.term if isinstance(first, Transpose) else first, *term.factors[1:]))
-
-
-def _at_the_output(rules: Rules) -> Iterator[tuple[str, Rule, str, int]]:
-    """Mistakes where the loss meets the last activation."""
-    L = rules.net.depth
-    softmax = not isinstance(rules.activation(L), Activation)
-    if rules.is_fused():
-        words = "the last activation's derivative is applied though it has cancelled"
-        yield "applied after it cancelled", lambda r, k, t: r.through(L, t), words, 0
-        words = "the last activation's derivative is left out: only the loss is differentiated"
-        yield "left out", lambda r, k, t: r.symbol("c", None), words, 1
-    elif softmax:
-        words = "the last activation's derivative is left out: only the loss is differentiated"
-        yield "left out", lambda r, k, t: r.symbol("c", None), words, 1
-        yield "applied twice", lambda r, k, t: r.through(L, t), "D is there twice", 1
-    if softmax:
-        words = "D is taken as diagonal, p (1 - p), without its other entries"
-        yield (
-            "softmax taken diagonal",
-            lambda r, k, t: Slopes(_diagonal(r), r.symbol("c", None)),
-            words,
-            0,
-        )
-        words = "D is taken as diag(p)"
-        yield (
-            "softmax taken diag(p)",
-            lambda r, k, t: Slopes(r.symbol("a", L), r.symbol("c", None)),
-            words,
-            2,
-        )
-
-
-def _broadcasts(rules: Rules) -> Iterator[tuple[str, Rule, str, int]]:
-    """Mistakes of shapes (N,) and (N, 1) between one output and its target."""
-    if rules.width(None) == 1 and (rules.points or 1) > 1:
-        for role, name in (("y", "target"), ("a", "output")):
-            words = f"the {name} is averaged over the points: shapes (N,) and (N, 1) broadcast"
-            rule = _swap(lambda r, k, s: r.mean(s), role)
-            yield f"broadcast of the {name}s", rule, words, 1
-
-
-def _diagonal(rules: Rules) -> Term:
-    p, L = rules.symbol("a", rules.net.depth), rules.net.depth
-    return Hadamard(p, minus(rules.symbol("1", L), p))
-
-
-def _of_slopes(rules: Rules, l: int) -> Iterator[tuple[str, Rule, str, int]]:
-    """Mistakes in ``sigma'(z^l)`` itself."""
-    activation = rules.activation(l)
-    yield (
-        "σ'(a) for σ'(z)",
-        _swap(lambda r, k, s: r.symbol("a", s.layer), "z"),
-        "the slope is taken at a, not at z",
-        0,
-    )
-    rule = _swap(lambda r, k, s: _layer(r, "a", s.layer - 1), "z")
-    yield "slope at the layer's input", rule, "the slope is taken at what enters the layer", 2
-    if activation in (SIGMOID, TANH):
-        words = "the formula of the slope in terms of a is given z"
-        yield "formula for a given z", _formula_for_a, words, 1
-
-
-def _formula_for_a(rules: Rules, key: Key, term: Term) -> Term:
-    z, one = rules.symbol("z", key[1]), rules.symbol("1", key[1])
-    if rules.activation(key[1]) == TANH:
-        return minus(one, Hadamard(z, z))
-    return Hadamard(z, minus(one, z))
-
-
-def _of_weights() -> Iterator[tuple[str, Rule, str, int]]:
-    """Mistakes in ``1/N sum delta aᵀ + lambda W``."""
-    yield "transposed", lambda r, k, t: Transpose(t), "the whole is transposed", 0
-    yield (
-        "outer product swapped",
-        _part(Product, _swapped),
-        "the outer product is a deltaᵀ, not delta aᵀ",
-        1,
-    )
-    yield "stacked by rows", _by_rows, "vec stacks rows, not columns", 1
-    for by in (1, -1, 2, -2):
-        words = (
-            f"a is that of {abs(by)} layer{'s' * (abs(by) > 1)} too {'high' if by > 0 else 'low'}"
-        )
-        yield f"value of the wrong layer ({by:+d})", _shift("a", by), words, 1
-        words = f"delta is that of {abs(by)} layer{'s' * (abs(by) > 1)} too {'high' if by > 0 else 'low'}"
-        yield f"delta of the wrong layer ({by:+d})", _shift("delta", by), words, 1
-    rule = _swap(lambda r, k, s: _layer(r, "z", s.layer) if s.layer else None, "a")
-    yield "z for a", rule, "the preactivation stands in place of the activation", 1
-    yield "batch axis of a", _points_mixed("a"), "a is reshaped where it should be transposed", 2
-    yield (
-        "batch axis of delta",
-        _points_mixed("delta"),
-        "delta is reshaped where it should be transposed",
-        2,
-    )
-    yield "penalty left out", _penalty(lambda r: ("0", 0.0)), "the penalty is left out", 0
-    yield (
-        "penalty doubled",
-        _penalty(lambda r: ("2", 2.0)),
-        "the penalty is 2 lambda W, not lambda W",
-        0,
-    )
-    yield "penalty halved", _penalty(lambda r: ("1/2", 0.5)), "the penalty is lambda W / 2", 1
-    yield (
-        "penalty divided by N",
-        _penalty(lambda r: ("1/N", 1 / (r.points or 1))),
-        "the penalty is divided by N",
-        0,
-    )
-    yield (
-        "penalty with the wrong sign",
-        _penalty(lambda r: ("−", -1.0)),
-        "the penalty is subtracted",
-        1,
-    )
-
-
-def _swapped(rules: Rules, term: Term) -> Term:
-    assert isinstance(term, Product)
-    delta, a = term.factors[0], term.factors[-1]
-    return Product((a.term if isinstance(a, Transpose) else a, Transpose(delta)))
-
-
-def _by_rows(rules: Rules, key: Key, term: Term) -> Term:
-    return Unvec(Vec(Transpose(term)), rules.symbol("W", key[1]).shape)
-
-
-def _points_mixed(role: str) -> Rule:
-    def rule(rules: Rules, key: Key, term: Term) -> Term | None:
-        return _swap(lambda r, k, s: Reshaped(s), role)(rules, key, term) if rules.points else None
-
-    return rule
-
-
-def _of_biases() -> Iterator[tuple[str, Rule, str, int]]:
-    yield "penalty on biases", _penalised_bias, "the biases are penalised too", 0
-    yield (
-        "bias not summed",
-        _mean(lambda r, t: Times(t.name, t.value, _inner(t))),
-        "the points are not added up",
-        0,
-    )
-    yield (
-        "bias not summed, no mean",
-        _mean(lambda r, t: _inner(t)),
-        "the points are neither added up nor averaged",
-        1,
-    )
-    yield "delta of the wrong layer (+1)", _shift("delta", 1), "delta is that of the layer above", 2
-    yield (
-        "delta of the wrong layer (-1)",
-        _shift("delta", -1),
-        "delta is that of the layer below",
-        2,
-    )
-
-
-def _penalised_bias(rules: Rules, key: Key, term: Term) -> Term | None:
-    return Sum((term, Times("λ", rules.l2, rules.symbol("b", key[1])))) if rules.l2 else None
-
-
-def _inner(term: Times) -> Term:
-    return term.term.term if isinstance(term.term, OverPoints) else term.term
-
-
-def _of_means() -> Iterator[tuple[str, Rule, str, int]]:
-    yield (
-        "sum for mean",
-        _mean(lambda r, t: t.term),
-        "the sum over the points stands where their mean should",
-        0,
-    )
-    yield "N twice", _mean(lambda r, t: Times(t.name, t.value, t)), "it is divided by N twice", 0
-    for point, name in ((0, "first"), (-1, "last")):
-        rule = _mean(lambda r, t, p=point: OnePoint(_inner(t), p))  # type: ignore[misc]
-        yield f"only the {name} point", rule, f"only the {name} point is used", 1
-        rule = _mean(lambda r, t, p=point: Times(t.name, t.value, OnePoint(_inner(t), p)))  # type: ignore[misc]
-        yield (
-            f"only the {name} point, over N",
-            rule,
-            f"only the {name} point is used, and divided by N",
-            2,
-        )
-
-
-def _of_jacobians() -> Iterator[tuple[str, Rule, str, int]]:
-    yield "slope missing", _slopes(lambda r, k, t: t.term), "the slopes are left out", 0
-    yield (
-        "slope twice",
-        _slopes(lambda r, k, t: Slopes(t.slopes, t)),
-        "the slopes are there twice",
-        1,
-    )
-    for by in (1, -1):
-        words = f"the slopes are those of the layer {'above' if by > 0 else 'below'}"
-        yield f"slope of another layer ({by:+d})", _shift("s", by), words, 1
-        words = f"W is that of the layer {'above' if by > 0 else 'below'}"
-        yield f"W of another layer ({by:+d})", _shift("W", by), words, 1
-    yield (
-        "W transposed",
-        _swap(lambda r, k, s: Transpose(s) if s.shape[0] == s.shape[1] else None, "W"),
-        "W is transposed",
-        1,
-    )
+_FACTORS: tuple[tuple[str, Callable[[Rules], float], int], ...] = (
+    ("−", lambda r: -1.0, 1),
+    ("2", lambda r: 2.0, 2),
+    ("1/2", lambda r: 0.5, 2),
+    ("N", lambda r: float(r.points or 1), 3),
+    ("1/N", lambda r: 1 / (r.points or 1), 3),
+    ("n", lambda r: float(r.width(None)), 4),
+    ("1/n", lambda r: 1 / r.width(None), 4),
+    ("2/n", lambda r: 2 / r.width(None), 5),
+)
+# fmt: on
 
 
 def catalogue(rules: Rules, claimed: Iterable[Key]) -> list[Mistake]:
@@ -468,141 +174,86 @@ def catalogue(rules: Rules, claimed: Iterable[Key]) -> list[Mistake]:
     claimed : keys of the arrays given
     """
     claimed = sorted(claimed)
+    places, found = _places(rules, claimed), []
+    for where, name, likelihood, words, rule in _ROWS:
+        for by in (1, -1, 2, -2) if "{" in name else (0,):
+            row = (rule(by), words.format(by), likelihood)
+            groups = places.get(where, [])
+            several = any(len(sites) > 1 for sites in groups)
+            for sites in groups:  # in every layer is likelier than in one of them
+                made = row[2] + (several and len(sites) == 1)
+                found.append(Mistake(name.format(by), tuple(sites), row[0], row[1], made))
+    return [*found, *_factors(rules, claimed, "c" in {role for role, _ in rules.lines()})]
+
+
+def _places(rules: Rules, claimed: list[Key]) -> dict[str, list[list[Key]]]:
+    """Return, for every column ``where``, the groups of lines that a mistake may be made in."""
     L, roles = rules.net.depth, {role for role, _ in claimed}
-    dense = [l for l in range(1, L + 1) if rules.is_dense(l)]
-    elementwise = [l for l in range(1, L + 1) if isinstance(rules.activation(l), Activation)]
-    found: list[Mistake] = []
+    layers = list(range(1, L + 1))
+    straight = [l for l in layers if rules.is_elementwise(l)]
+    dense = [l for l in layers if rules.is_dense(l)]
 
-    def add(
-        rows: Iterable[tuple[str, Rule, str, int]], role: str, layers: list[int], late: bool = False
-    ) -> None:
-        for name, rule, words, likelihood in rows:
-            if len(layers) > 1:
-                sites = tuple((role, l) for l in layers)
-                found.append(Mistake(name, sites, rule, words, late, likelihood))
-            found.extend(
-                Mistake(name, ((role, l),), rule, words, late, likelihood + 1) for l in layers
-            )
+    def each(role: str, chosen: list[int]) -> list[list[Key]]:
+        every = [(role, l) for l in chosen]
+        return [every] * (len(every) > 1) + [[site] for site in every]
 
-    gradients = bool(roles & {"dW", "db", "ddelta", "dx"})
-    for l in elementwise:
-        add(_of_slopes(rules, l), "s", [l])
-    if len(elementwise) > 1:
-        add(((n, r, w, p) for n, r, w, p in _of_slopes(rules, elementwise[0])), "s", elementwise)
-    if gradients:
-        hidden = [l for l in range(1, L) if l in elementwise]
-        straight = rules.activation(L) == IDENTITY  # whose slopes are 1
-        last = [L] if L in elementwise and not straight and not rules.is_fused() else []
-        add(_of_delta(), "delta", [*hidden, *last])
-        if last and len(hidden) > 1:
-            add(_of_delta(), "delta", hidden)
-        add(_at_the_output(rules), "delta", [L])
-        place = ("delta", L) if rules.is_fused() else ("c", None)
-        found.extend(Mistake(n, (place,), r, w, False, p) for n, r, w, p in _broadcasts(rules))
-        add(_of_weights(), "dW", [l for l in dense if "dW" in roles])
-        add(_of_biases(), "db", [l for l in dense if "db" in roles])
-        both = [(role, l) for l in dense for role in ("dW", "db") if role in roles]
-        for name, rule, words, likelihood in _of_means():
-            if len(both) > 1:
-                found.append(Mistake(name, tuple(both), rule, words, False, likelihood))
-            for role in ("dW", "db"):
-                add([(name, rule, words, likelihood + 1)], role, dense if role in roles else [])
+    places = {"s": each("s", straight)} | {role: [[(role, l)] for l in layers] for role in "za"}
+    if roles & {"dW", "db", "ddelta", "dx"}:
+        hidden = [l for l in straight if l < L]
+        ends = L in straight and not rules.is_fused() and not rules.is_straight(L)
+        places["delta"] = each("delta", [*hidden, L]) if ends else each("delta", hidden)
+        places["delta"] += [[("delta", l) for l in hidden]] * (ends and len(hidden) > 1)
+        places["output"] = [[("delta", L)]]
+        places["residual"] = [[("delta", L) if rules.is_fused() else ("c", None)]]
+        own: dict[str, list[list[Key]]] = {
+            role: each(role, dense) if role in roles else [] for role in ("dW", "db")
+        }
+        both: list[Key] = [(role, l) for role in ("dW", "db") if role in roles for l in dense]
+        places |= own | {"both": [both] * (len(roles & {"dW", "db"}) > 1) + own["dW"] + own["db"]}
     if roles & {"J", "JW"}:
-        add(_of_jacobians(), "J", list(range(1, L + 1)))
-        if "J" in roles:
-            found.append(
-                Mistake(
-                    "transposed",
-                    (("J", L),),
-                    lambda r, k, t: Transpose(t),
-                    "the whole is transposed",
-                    True,
-                    0,
-                )
-            )
-        if "JW" in roles:
-            rows = [
-                (
-                    "stacked by rows",
-                    _part(Kronecker, lambda r, t: Kronecker(t.right, t.left)),
-                    "vec stacks rows, not columns",
-                    0,
-                ),  # type: ignore[attr-defined]
-                ("transposed", lambda r, k, t: Transpose(t), "the whole is transposed", 1),
-                *(
-                    (
-                        f"value of the wrong layer ({by:+d})",
-                        _shift("a", by),
-                        "a is of the wrong layer",
-                        1,
-                    )
-                    for by in (1, -1)
-                ),
-            ]
-            add(rows, "JW", dense)
-    found += list(_factors(rules, claimed, gradients))
-    found += [m for l in range(1, L + 1) for m in _forward(rules, l)]
-    return found
+        places["J"] = each("J", layers)
+        places["last J"] = [[("J", L)]] if "J" in roles else []
+        places["JW"] = each("JW", dense) if "JW" in roles else []
+    return places
 
 
 def _factors(rules: Rules, claimed: list[Key], gradients: bool) -> Iterator[Mistake]:
     """Constant factors: in a result, in all results of a kind, in an error and all below it."""
     L = rules.net.depth
-    deltas = [("delta", l) for l in range(1, L + 1)] if gradients else []
-    groups = [
-        tuple(k for k in claimed if k[0] == role) for role in dict.fromkeys(r for r, _ in claimed)
-    ]
-    for name, factor, words, likelihood in _FACTORS:
-        for key in (*reversed(deltas), *claimed):
-            yield Mistake(
-                name, (key,), _scaled(factor), words, True, likelihood + 2 * (key != ("delta", L))
-            )
-        for sites in groups:
-            if len(sites) > 1:
-                yield Mistake(name, sites, _scaled(factor), words, True, likelihood + 1)
-
-
-def _forward(rules: Rules, l: int) -> Iterator[Mistake]:
-    """Mistakes on the way forward, which every derivative inherits."""
-    yield Mistake("bias left out", (("z", l),), _without_bias, "the bias is not added", False, 4)
-    rule: Rule = lambda r, k, t: r.symbol("z", l)
-    yield Mistake(
-        "activation left out", (("a", l),), rule, "the activation is not applied", False, 4
-    )
-
-
-def _without_bias(rules: Rules, key: Key, term: Term) -> Term | None:
-    return term.terms[0] if isinstance(term, Sum) else None
+    sites: list[tuple[Key, ...]] = [(("delta", l),) for l in range(L, 0, -1)] if gradients else []
+    sites += [(key,) for key in claimed]
+    for role in dict.fromkeys(role for role, _ in claimed):
+        group = tuple(key for key in claimed if key[0] == role)
+        sites += [group] if len(group) > 1 else []
+    for name, factor, likelihood in _FACTORS:
+        words = "has the wrong sign" if name == "−" else f"is {name} times the truth"
+        called = "sign" if name == "−" else f"factor {name}"
+        for chosen in sites:
+            less = likelihood + (len(chosen) == 1) + (chosen != (("delta", L),))
+            yield Mistake(called, chosen, ways.scaled(name, factor), words, less, True)
 
 
 def constant(c: float, sites: tuple[Key, ...]) -> Mistake:
     """Return the mistake of a factor that has no name."""
-    name = f"{c:.6g}"
-    return Mistake(
-        f"factor {name}",
-        sites,
-        lambda r, k, t: Times(name, c, t),
-        f"is {name} times the truth",
-        True,
-        6,
-    )
+    words, rule = f"is {c:.6g} times the truth", ways.scaled(f"{c:.6g}", lambda r: c)
+    return Mistake(f"factor {c:.6g}", sites, rule, words, 6, True)
 
 
 def penalty_of(c: float, sites: tuple[Key, ...]) -> Mistake:
     """Return the mistake of a penalty ``c W`` that the objective does not have."""
 
-    def rule(rules: Rules, key: Key, term: Term) -> Term:
-        return Sum((term, Times(f"{c:.6g}", c, rules.symbol("W", key[1]))))
+    def rule(r: Rules, k: Key, t: Term) -> Term:
+        return Sum((t, Times(f"{c:.6g}", c, r.symbol("W", k[1]))))
 
-    return Mistake("another penalty", sites, rule, f"{c:.6g} W is added to what is right", False, 6)
+    return Mistake("another penalty", sites, rule, f"{c:.6g} W is added to what is right", 6)
 
 
 def dropped(l: int, kept: tuple[bool, ...], scale: float) -> Mistake:
     """Return the mistake of a layer in training mode, whose mask is read off the zeros."""
 
-    def rule(rules: Rules, key: Key, term: Term) -> Term | None:
-        return Masked(term, kept, scale) if len(kept) == rules.width(l) else None
+    def rule(r: Rules, k: Key, t: Term) -> Term | None:
+        return Masked(t, kept, scale) if len(kept) == r.width(l) else None
 
-    out = [str(i) for i, keep in enumerate(kept) if not keep]
-    words = f"units {', '.join(out)} are dropped and the others multiplied by {scale:.4g}"
-    return Mistake("dropout in training mode", (("a", l),), rule, words, False, 5)
+    out = ", ".join(str(i) for i, keep in enumerate(kept) if not keep)
+    words = f"units {out} are dropped and the others multiplied by {scale:.4g}"
+    return Mistake("dropout in training mode", (("a", l),), rule, words, 5)

@@ -69,7 +69,7 @@ class Case:
         """Return a line as a mistake alone would write it."""
         if (mistake, key) not in self._changed:
             line = self.lines.get(key)
-            new = None if line is None else mistake.change(self.rules, key, line)
+            new = None if line is None else mistake.rule(self.rules, key, line)
             self._changed[mistake, key] = None if new == line else new
         return self._changed[mistake, key]
 
@@ -79,7 +79,7 @@ class Case:
         term = self.changed(here[0], key) if here else None
         term = self.lines[key] if term is None else term
         for mistake in here[1:]:
-            term = mistake.change(self.rules, key, term) or term
+            term = mistake.rule(self.rules, key, term) or term
         return term
 
     def added(self, mistake: Mistake) -> frozenset[Key]:

@@ -15,13 +15,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from jacobians._checks import Array, ShapeError, as_points
+from jacobians.along import Along
 from jacobians.engine.compiling import compile_program
 from jacobians.engine.line import Line, compile_line
 from jacobians.engine.memory import WARM_BYTES, Pool, borrow, bring_back
 from jacobians.engine.program import Program
 from jacobians.engine.scaling import multiply_scaled
 from jacobians.engine.workers import cut, share
-from jacobians.along import Along
 from jacobians.layers import Dense, Elementwise, Scale
 from jacobians.linearization import linearize
 from jacobians.maps import multiply_out

@@ -11,11 +11,6 @@ is one line of a test.  The strategies are for tests of another kind.
 >>> jst.check_backprop(mine, examples=20)
 """
 
-from jacobians.strategies.conformance import (
-    check_backprop,
-    check_jacobian_rule,
-    check_named,
-)
 from jacobians.strategies.drawing import (
     HIDDEN,
     PIECEWISE_LINEAR,
@@ -35,6 +30,12 @@ from jacobians.strategies.drawing import (
     vectors,
     whole_points,
     widths,
+)
+
+from jacobians.strategies.conformance import (  # isort: skip  (drawing names the extra)
+    check_backprop,
+    check_jacobian_rule,
+    check_named,
 )
 
 __all__ = [

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from jacobians._checks import Array
 from jacobians.certificate import certify
@@ -16,10 +18,8 @@ from jacobians.layers import Dense, Layer
 from jacobians.linearization import layer_map
 from jacobians.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
 from jacobians.network import Network
-from jacobians.strategies.drawing import matrices, networks, st, vectors, widths
+from jacobians.strategies.drawing import matrices, networks, vectors, widths
 from jacobians.witness import check_jacobian
-
-from hypothesis import HealthCheck, given, settings  # isort: skip
 
 Signature = Literal["network", "lists", "vector"]
 
@@ -71,7 +71,7 @@ def check_backprop(
     if last is None:
         last = {CrossEntropy: ("softmax",), BinaryCrossEntropy: ("sigmoid",)}.get(
             type(loss),
-            ("identity",),  # type: ignore[arg-type]
+            ("identity",),
         )
     run = _adapted(function, signature, arrays)
     smallest: list[tuple[Network, Array, Array]] = []
@@ -94,7 +94,7 @@ def check_backprop(
         raise AssertionError(_failure(function, net, X, Y, str(found))) from None
 
 
-def _quietly(examples: int) -> Any:
+def _quietly(examples: int) -> settings:
     """Return the settings of a check inside a test: always the same, and no reports of its own."""
     return settings(
         max_examples=examples, deadline=None, derandomize=True, database=None,
@@ -121,13 +121,14 @@ def _trainings(
         sizes = [3, *(4 for _ in range(depth - 1)), 2]
         layers = [
             Dense(draw(matrices(m, n, dtype, 2.0)), draw(vectors(m, dtype, 2.0)), f)
-            for n, m, f in zip(sizes, sizes[1:], [hidden[0]] * (depth - 1) + [last[0]], strict=False)
+            for n, m, f in zip(
+                sizes, sizes[1:], [hidden[0]] * (depth - 1) + [last[0]], strict=False
+            )
         ]
         net = Network(layers)
     else:
-        net = draw(
-            networks(max_depth=depth, max_width=4, hidden=hidden, last=last, dtypes=[dtype], only_dense=True)
-        )  # fmt: skip
+        size = {"max_depth": depth, "max_width": 4, "only_dense": True}
+        net = draw(networks(hidden=hidden, last=last, dtypes=[dtype], **size))  # type: ignore[arg-type]
     N, m = draw(st.integers(1, 4)), net.widths[-1]
     X = draw(matrices(N, net.widths[0], dtype, 2.0))
     if isinstance(loss, CrossEntropy):
@@ -213,13 +214,15 @@ def check_jacobian_rule(
     def rule_is_right(case: tuple[Layer, Array]) -> None:
         mine, x = case
         net = Network([mine], inputs=len(x))
-        A = layer_map(net.layers[0], x)
+        A: Any = layer_map(net.layers[0], x)
         m = net.widths[-1]
         about = f"the rule of {mine} at x = {x.tolist()}"
         if not hasattr(A, "shape") or A.shape != (m, len(x)):
             shape = getattr(A, "shape", type(A).__name__)
             hint = "; it is the transpose" if shape == (len(x), m) else ""
-            raise AssertionError(f"{about}: expected a map of shape {(m, len(x))}, got {shape}{hint}.")
+            raise AssertionError(
+                f"{about}: expected a map of shape {(m, len(x))}, got {shape}{hint}."
+            )
         verdict = check_jacobian(mine.preactivation, A.to_dense(), x)
         if not verdict:
             raise AssertionError(f"{about}: {verdict}")

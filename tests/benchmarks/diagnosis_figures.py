@@ -18,6 +18,7 @@ from dataclasses import replace
 import numpy as np
 
 import jacobians as jb
+from jacobians.derivation.evaluation import given
 from jacobians.derivation.rules import Rules
 from jacobians.derivation.terms import Rounding
 from jacobians.diagnosis import diagnose
@@ -213,7 +214,7 @@ def values_of(made, keys, net, X, Y, loss, l2):
 def case_of(net, X, Y, loss, l2):
     summed = bool((np.abs(Y.sum(axis=-1) - 1) < 1e-6).all())
     rules = Rules(net, loss, l2, len(X), summed)
-    return Case(rules, rules.given(X, Y), Rounding.of(net.dtype, typical=True), None)
+    return Case(rules, given(rules, X, Y), Rounding.of(net.dtype, typical=True), None)
 
 
 def changes(made, keys, case):
