@@ -303,9 +303,8 @@ def derive(
     >>> derivation = derive(net, [1.0, 2.0])
     >>> derivation.holds
     True
-    >>> print(str(derivation)[:56])
+    >>> print(str(derivation).splitlines()[0])
     Derivation of a network 2-2-1: square, identity
-    Convention
     """
     net, convention = as_network(net, "derive"), as_convention(convention)
     l2 = as_nonnegative(l2, "derive: l2")

@@ -66,6 +66,9 @@ class Evaluation:
     def __init__(self, lines: dict[Key, Term], given: dict[Key, Value], rounding: Rounding) -> None:
         self.lines, self.rounding = lines, rounding
         self.known = dict(given)
+        self.order: dict[str, list[Key]] = {}
+        for key in lines:
+            self.order.setdefault(key[0], []).append(key)
 
     def __call__(self, symbol: Symbol) -> Value:
         """Return the value of a symbol."""
@@ -74,5 +77,10 @@ class Evaluation:
     def at(self, key: Key) -> Value:
         """Return the value of what has this role at this layer."""
         if key not in self.known:
-            self.known[key] = self.lines[key].evaluate(self, self.rounding)
+            # lines of one role in their order, so that a deep chain does not nest a deep call
+            for earlier in self.order[key[0]]:
+                if earlier not in self.known:
+                    self.known[earlier] = self.lines[earlier].evaluate(self, self.rounding)
+                if earlier == key:
+                    break
         return self.known[key]

@@ -120,7 +120,7 @@ CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
         "columns": Convention("columns", "columns, weights target by source, the input as layer 0"),
         "000": Convention(
             "000",
-            "row derivatives: those of a column are rows, those of W are laid out as its transpose",
+            "row derivatives; that of W is laid out as its transpose",
             _row_letters("D", "C"),
             _COTANGENTS,
             "({})",

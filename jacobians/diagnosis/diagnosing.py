@@ -71,9 +71,9 @@ def diagnose(
     >>> g = jb.backprop.gradients(net, X, Y, jb.SquaredError())
     >>> diagnose(g, net, X, Y, jb.SquaredError()).right
     True
-    >>> d = diagnose({"weights": [2 * g.weights[0], g.weights[1]]}, net, X, Y, jb.SquaredError())
+    >>> d = diagnose({"weights": [3 * g.weights[0], g.weights[1]]}, net, X, Y, jb.SquaredError())
     >>> d.mistakes[0].name
-    'factor 2'
+    'factor 3'
     """
     return _doctor(mine, net, X, Y, loss, l2, convention).diagnosis()
 
@@ -104,6 +104,8 @@ def _doctor(
     if function is not None:
         for probe, d in zip(cases, drawn, strict=True):
             _run(function, probe, d, convention)
+            if case.claims is not None and _same(case.claims, probe.claims):
+                probe.claims = None  # it does not look at what it is given
     return Verdict(case, cases, [d.about for d in drawn])
 
 
@@ -139,6 +141,10 @@ def _ours(array: Numbers, key: Key, convention: Convention) -> Numbers:
     """Turn an array from the layout of a convention into ours."""
     matrix = key[0] in ("dW", "J", "JW") and key[0] in convention.transposed
     return np.swapaxes(array, -2, -1) if matrix else array
+
+
+def _same(one: dict[Key, Numbers], other: dict[Key, Numbers] | None) -> bool:
+    return other is not None and all(np.array_equal(one[k], other.get(k, 0)) for k in one)
 
 
 def _run(function: Callable[..., Any], probe: Case, d: Any, convention: Convention) -> None:

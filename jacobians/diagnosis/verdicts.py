@@ -65,6 +65,7 @@ class Verdict:
         self.claims = case.claims
         self.heard = [probe for probe in probes if probe.claims is not None]
 
+    @np.errstate(all="ignore")
     def verdict(self) -> Diagnosis | None:
         """Return the verdict that all is right, up to choices; None if it is not."""
         for case in (self.case, self._tolerant()):
@@ -73,6 +74,7 @@ class Verdict:
                     return self._right(case, made, *([_AT_KINKS] if case is not self.case else []))
         return None
 
+    @np.errstate(all="ignore")
     def diagnosis(self) -> Diagnosis:
         """Return the diagnosis."""
         right = self.verdict()

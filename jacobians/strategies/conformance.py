@@ -217,12 +217,10 @@ def check_jacobian_rule(
         A: Any = layer_map(net.layers[0], x)
         m = net.widths[-1]
         about = f"the rule of {mine} at x = {x.tolist()}"
-        if not hasattr(A, "shape") or A.shape != (m, len(x)):
-            shape = getattr(A, "shape", type(A).__name__)
-            hint = "; it is the transpose" if shape == (len(x), m) else ""
-            raise AssertionError(
-                f"{about}: expected a map of shape {(m, len(x))}, got {shape}{hint}."
-            )
+        shape = getattr(A, "shape", type(A).__name__)
+        if shape != (m, len(x)):
+            hint = "; that is the transpose" if shape == (len(x), m) else ""
+            raise AssertionError(f"{about}: expected a map {(m, len(x))}, but got {shape}{hint}.")
         verdict = check_jacobian(mine.preactivation, A.to_dense(), x)
         if not verdict:
             raise AssertionError(f"{about}: {verdict}")
