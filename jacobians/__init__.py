@@ -53,6 +53,8 @@ from jacobians._graph import Parallel, Residual
 from jacobians.activations import Activation, VectorActivation, activation
 from jacobians.bounds import jacobian_with_bound
 from jacobians.certificate import Certificate, certify
+from jacobians.derivation import Derivation, derive
+from jacobians.diagnosis import Diagnosis, diagnose
 from jacobians.engine import jacobian, jvp, value_and_jacobian, vjp
 from jacobians.files import load, save
 from jacobians.gradients import Gradients
@@ -188,7 +190,11 @@ __all__ = [
     "vech",
     # evidence
     "Certificate",
+    "Derivation",
+    "Diagnosis",
     "certify",
+    "derive",
+    "diagnose",
     "jacobian_with_bound",
     "witness",
     # networks of single units

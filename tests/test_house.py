@@ -25,7 +25,8 @@ FLOORS = [
     ["factors"],
     ["planning"],
     ["explicit", "backprop", "engine", "rounding"],
-    ["units", "certificate", "conventions", "plotting", "reports"],
+    ["units", "certificate", "conventions", "plotting", "reports", "derivation"],
+    ["diagnosis"],
     ["sensitivities"],
     ["importers"],
     ["files"],
@@ -55,6 +56,15 @@ FAMILIES = {  # inside a family folder each file may import only those before it
         *["groups", "accumulators", "measures", "subspace", "dataset", "statistics"],
         *["text", "exports", "pictures", "page", "record", "streaming", "log_odds", "error_bars"],
     ],
+    "derivation": [
+        *["terms", "functions", "rules", "evaluation", "notation", "writers", "markup", "numbers"],
+        *["checks", "building", "document"],
+    ],
+    "diagnosis": [
+        *["ways", "mistakes", "search", "claims", "drawing", "record", "verdicts"],
+        "diagnosing",
+    ],
+    "strategies": ["drawing", "conformance"],
     "plotting": ["style", "matrices", "structures", "statistics", "lines"],
     "importers": [
         *["_assembly", "_state_dicts", "scikit_learn", "pytorch", "keras", "safetensors_files"],
