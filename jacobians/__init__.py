@@ -52,16 +52,35 @@ if TYPE_CHECKING:  # what type checkers and editors read; at run time names load
         TooLargeError,
         dense_limit,
     )
+    from jacobians._graph import Parallel, Residual
     from jacobians.activations import Activation, VectorActivation, activation
+    from jacobians.bounds import jacobian_with_bound
     from jacobians.certificate import Certificate, certify
     from jacobians.engine import jacobian, jvp, value_and_jacobian, vjp
     from jacobians.files import load, save
     from jacobians.gradients import Gradients
     from jacobians.importers import from_keras, from_onnx, from_sklearn, from_torch
-    from jacobians.layers import Dense, Elementwise, Layer, Scale
+    from jacobians.layers import (
+        Add,
+        Concatenate,
+        Dense,
+        Elementwise,
+        Gather,
+        Layer,
+        LayerNorm,
+        MatrixProduct,
+        Multiply,
+        Pad,
+        Permute,
+        Reshape,
+        RMSNorm,
+        Scale,
+        Slice,
+    )
     from jacobians.linearization import Linearization, linearize
     from jacobians.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
     from jacobians.maps import (
+        BlockDiagonal,
         Blocks,
         Commutation,
         Diagonal,
@@ -73,10 +92,12 @@ if TYPE_CHECKING:  # what type checkers and editors read; at run time names load
         LinearMap,
         Matrix,
         Product,
+        Selection,
+        Substitution,
+        Sum,
     )
     from jacobians.network import Network
     from jacobians.planning import Plan, plan
-    from jacobians.rounding import jacobian_with_bound
     from jacobians.sensitivities import ActiveSubspace, Sensitivity, sensitivity
     from jacobians.sensitivities.error_bars import ErrorBars, error_bars
     from jacobians.tracing import Trace, trace
@@ -89,20 +110,22 @@ else:
     _HOMES = {  # module: its names up here, the same as above
         "_checks": "DomainError ModelFormatError NotFiniteError ShapeError TooLargeError "
         "dense_limit",
+        "_graph": "Parallel Residual",
         "activations": "Activation VectorActivation activation",
+        "bounds": "jacobian_with_bound",
         "certificate": "Certificate certify",
         "engine": "jacobian jvp value_and_jacobian vjp",
         "files": "load save",
         "gradients": "Gradients",
         "importers": "from_keras from_onnx from_sklearn from_torch",
-        "layers": "Dense Elementwise Layer Scale",
+        "layers": "Add Concatenate Dense Elementwise Gather Layer LayerNorm MatrixProduct "
+        "Multiply Pad Permute Reshape RMSNorm Scale Slice",
         "linearization": "Linearization linearize",
         "losses": "BinaryCrossEntropy CrossEntropy Loss SquaredError",
-        "maps": "Blocks Commutation Diagonal DiagonalPlusLowRank Duplication "
-        "Elimination Identity Kronecker LinearMap Matrix Product",
+        "maps": "BlockDiagonal Blocks Commutation Diagonal DiagonalPlusLowRank Duplication "
+        "Elimination Identity Kronecker LinearMap Matrix Product Selection Substitution Sum",
         "network": "Network",
         "planning": "Plan plan",
-        "rounding": "jacobian_with_bound",
         "sensitivities": "ActiveSubspace Sensitivity sensitivity",
         "sensitivities.error_bars": "ErrorBars error_bars",
         "tracing": "Trace trace",
@@ -129,11 +152,24 @@ __version__ = "0.1.0"
 __all__ = [
     # networks
     "Activation",
+    "Add",
+    "Concatenate",
     "Dense",
     "Elementwise",
+    "Gather",
     "Layer",
+    "LayerNorm",
+    "MatrixProduct",
+    "Multiply",
     "Network",
+    "Pad",
+    "Parallel",
+    "Permute",
+    "RMSNorm",
+    "Reshape",
+    "Residual",
     "Scale",
+    "Slice",
     "VectorActivation",
     "activation",
     "from_keras",
@@ -163,6 +199,7 @@ __all__ = [
     "value_and_jacobian",
     "vjp",
     # matrix calculus
+    "BlockDiagonal",
     "Blocks",
     "Commutation",
     "Diagonal",
@@ -174,6 +211,9 @@ __all__ = [
     "LinearMap",
     "Matrix",
     "Product",
+    "Selection",
+    "Substitution",
+    "Sum",
     "dense_limit",
     "unvec",
     "vec",

@@ -5,8 +5,8 @@
     dC/dW^l = delta^l (a^{l-1})ᵀ        dC/db^l = delta^l        dC/dx = W^1ᵀ delta^1
 
 with ``*`` entry by entry and ``c = dC/da^L``.  At a batch every line holds for all points at once.
-A layer of your own may register its sweep with ``pull_back``; without one, the transpose of its
-``layer_map`` is applied.
+A value that several nodes read collects the sum of their cotangents.  A layer of your own may
+register its sweep with ``pull_back``; without one, the transpose of its ``layer_map`` is applied.
 """
 
 from __future__ import annotations
@@ -24,39 +24,110 @@ from jacobians._checks import (
     underflow_is_rounding,
 )
 from jacobians.activations import Activation, AnyActivation, VectorActivation
-from jacobians.gradients import Gradients
-from jacobians.layers import Dense, Elementwise, Layer, Scale
-from jacobians.linearization import layer_map
+from jacobians.along import Along
+from jacobians.gradients import WEIGHTS, Gradients
+from jacobians.layers import (
+    Add,
+    Concatenate,
+    Dense,
+    Elementwise,
+    Layer,
+    LayerNorm,
+    MatrixProduct,
+    Multiply,
+    Rearrangement,
+    RMSNorm,
+    Scale,
+)
+from jacobians.linearization.rules import is_nearer, layer_map, parameter_maps
 from jacobians.losses import Loss, as_loss
 from jacobians.network import Network
 from jacobians.tracing import Trace, trace
+from jacobians.vectorization import unvec
+
+# --- one layer ------------------------------------------------------------------------------------
 
 
 @singledispatch
-def pull_back(layer: Layer, a: Array, delta: Array) -> Array:
-    """Return the cotangent at ``a^{l-1}`` for the cotangent ``delta`` at ``z^l``."""
-    pulled: Array = layer_map(layer, a).T.apply(delta[..., None])[..., 0]
-    return pulled
+def pull_back(layer: Layer, delta: Array, *values: Array) -> Any:
+    """Return the cotangent at the value that came in, for the cotangent ``delta`` at ``z^l``.
+
+    One array for a layer with one input, a tuple for several.
+    """
+    maps = layer_map(layer, *values)
+    pulled = [
+        A.T.apply(delta[..., None])[..., 0] for A in (maps if isinstance(maps, tuple) else (maps,))
+    ]
+    return tuple(pulled)
 
 
 @pull_back.register(Dense)
-def _(layer: Dense, a: Array, delta: Array) -> Array:
-    cotangent: Array = delta @ layer.W
-    return cotangent
+def _(layer: Dense, delta: Array, a: Array) -> Array:
+    return (_rows(delta, layer.rows) @ layer.W).reshape(a.shape)
 
 
 @pull_back.register(Scale)
-def _(layer: Scale, a: Array, delta: Array) -> Array:
+def _(layer: Scale, delta: Array, a: Array) -> Array:
     return delta * layer.scale
 
 
 @pull_back.register(Elementwise)
-def _(layer: Elementwise, a: Array, delta: Array) -> Array:
+def _(layer: Elementwise, delta: Array, a: Array) -> Array:
     return delta
 
 
+@pull_back.register(Add)
+def _(layer: Add, delta: Array, *values: Array) -> tuple[Array, ...]:
+    return (delta,) * len(values)
+
+
+@pull_back.register(Multiply)
+def _(layer: Multiply, delta: Array, *values: Array) -> tuple[Array, ...]:
+    others = (values[:i] + values[i + 1 :] for i in range(len(values)))
+    return tuple(delta * layer.preactivation(*rest) for rest in others)
+
+
+@pull_back.register(Concatenate)
+def _(layer: Concatenate, delta: Array, *values: Array) -> tuple[Array, ...]:
+    in_order = np.empty_like(delta)
+    in_order[..., layer.order] = delta
+    ends = np.cumsum([a.shape[-1] for a in values])
+    return tuple(np.split(in_order, ends[:-1], axis=-1))
+
+
+@pull_back.register(MatrixProduct)
+def _(layer: MatrixProduct, delta: Array, a: Array, b: Array) -> tuple[Array, ...]:
+    # dA = dZ Bᵀ and dB = Aᵀ dZ
+    A, B = layer.matrices(a, b)
+    dZ = delta.reshape(*A.shape[:-1], B.shape[-1])
+    dA, dB = dZ @ np.swapaxes(B, -2, -1), np.swapaxes(A, -2, -1) @ dZ
+    if layer.transpose_second:
+        dB = np.swapaxes(dB, -2, -1)
+    return dA.reshape(a.shape), dB.reshape(b.shape)
+
+
+@pull_back.register(LayerNorm)
+@pull_back.register(RMSNorm)
+def _(layer: LayerNorm | RMSNorm, delta: Array, a: Array) -> Array:
+    # (g - mean(g) - x̂ mean(x̂ g)) / s with g = scale * delta; RMSNorm has no mean(g)
+    normal, size = layer.normalised(a)
+    g = layer.scale * _rows(delta, normal.shape[-2], keep=True)
+    along = normal * (normal * g).mean(axis=-1, keepdims=True)
+    centre = g.mean(axis=-1, keepdims=True) if isinstance(layer, LayerNorm) else 0
+    pulled: Array = np.divide(g - centre - along, size, out=np.zeros_like(g), where=size > 0)
+    return pulled.reshape(a.shape)
+
+
+@pull_back.register(Rearrangement)
+def _(layer: Rearrangement, delta: Array, a: Array) -> Array:
+    pulled = np.zeros(a.shape, delta.dtype)
+    kept = layer.index >= 0
+    np.add.at(pulled.T, layer.index[kept], delta.T[kept])
+    return pulled
+
+
 @singledispatch
-def pull_back_activation(activation: AnyActivation, z: Array, cotangent: Array) -> Array:
+def pull_back_activation(activation: AnyActivation | Along, z: Array, cotangent: Array) -> Array:
     """Return the cotangent at ``z`` for the cotangent at ``a = sigma(z)``."""
     raise NotImplementedError(f"backprop: activation {activation} has no rule.")
 
@@ -74,6 +145,72 @@ def _(activation: VectorActivation, z: Array, cotangent: Array) -> Array:
     return delta
 
 
+@pull_back_activation.register(Along)
+def _(activation: Along, z: Array, cotangent: Array) -> Array:
+    rows = pull_back_activation(
+        activation.activation, activation.rows(z), activation.rows(cotangent)
+    )
+    delta = np.empty_like(cotangent)
+    delta[..., activation.index] = rows.reshape(cotangent.shape)
+    return delta
+
+
+@singledispatch
+def parameter_gradients(layer: Layer, delta: Array, *values: Array) -> dict[str, Array]:
+    """Return the derivatives with respect to a layer's parameters, summed over all points."""
+    maps, gradients = parameter_maps(layer, *values), {}
+    for name, p in layer.parameters().items():
+        each = maps[name].T.apply(delta[..., None])[..., 0].reshape(-1, p.size)
+        gradients[name] = unvec(each.sum(axis=0), (len(p), p.size // len(p))).reshape(p.shape)
+    return gradients
+
+
+@parameter_gradients.register(Dense)
+def _(layer: Dense, delta: Array, a: Array) -> dict[str, Array]:
+    m, n = layer.W.shape
+    each = delta.reshape(-1, m)
+    return {"W": each.T @ a.reshape(-1, n), "b": each.sum(axis=0)}
+
+
+def _rows(value: Array, rows: int, keep: bool = False) -> Array:
+    """Give a flat value its rows, (..., rows, d); a single one only where asked for."""
+    return value.reshape(*value.shape[:-1], rows, -1) if rows > 1 or keep else value
+
+
+def _pull(layer: Layer, delta: Array, values: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Pull back by the layer's own sweep, or by its map where that is the nearer rule."""
+    own = pull_back if is_nearer(pull_back, layer) else pull_back.registry[object]
+    pulled = own(layer, delta, *values)
+    return pulled if isinstance(pulled, tuple) else (pulled,)
+
+
+# --- the sweep ------------------------------------------------------------------------------------
+
+
+def _sweep(
+    trace: Trace, cotangent: Array | None, delta: Array | None = None
+) -> tuple[tuple[Array, ...], Array]:
+    """Go from the output to the input; return ``delta^1 .. delta^L`` and the cotangent at x.
+
+    The last delta is given where loss and activation are fused.
+    """
+    net = trace.network
+    collected: list[Any] = [None] * net.depth + [cotangent]
+    deltas: list[Any] = [None] * net.depth
+    for l in range(net.depth, 0, -1):
+        layer = net.layers[l - 1]
+        if delta is None or l < net.depth:
+            delta = pull_back_activation(
+                layer.activation, trace.preactivations[l - 1], collected[l]
+            )
+        deltas[l - 1], collected[l] = delta, None
+        pulled = _pull(layer, delta, trace.entering(l))
+        for source, c in zip(net.sources[l - 1], pulled, strict=True):
+            collected[source] = c if collected[source] is None else collected[source] + c
+    at_input = collected[0]
+    return tuple(deltas), np.zeros_like(trace.activations[0]) if at_input is None else at_input
+
+
 @underflow_is_rounding
 def deltas(trace: Trace, cotangent: Array) -> tuple[Array, ...]:
     """Return ``delta^1 .. delta^L`` for a cotangent at the output ``a^L``.
@@ -87,19 +224,7 @@ def deltas(trace: Trace, cotangent: Array) -> tuple[Array, ...]:
     -------
     tuple of arrays, shapes (n_l,) or (B, n_l)
     """
-    c = as_floats(cotangent, "backprop: cotangent", dtype=trace.network.dtype)
-    require_shape(c, trace.output.shape, "backprop: cotangent", "That is the output's shape.")
-    last = trace.network.layers[-1].activation
-    return _sweep(trace, pull_back_activation(last, trace.preactivations[-1], c))
-
-
-def _sweep(trace: Trace, delta: Array) -> tuple[Array, ...]:
-    """Go down from ``delta^L`` to ``delta^1``."""
-    layers, found = trace.network.layers, [delta]
-    for l in range(trace.network.depth, 1, -1):
-        c = pull_back(layers[l - 1], trace.activation(l - 1), found[-1])
-        found.append(pull_back_activation(layers[l - 2].activation, trace.preactivation(l - 1), c))
-    return tuple(found[::-1])
+    return _sweep(trace, _as_cotangent(trace, cotangent))[0]
 
 
 @underflow_is_rounding
@@ -115,8 +240,13 @@ def vjp(trace: Trace, cotangent: Array) -> Array:
     >>> vjp(jb.trace(net, [1]), [1])
     array([14.])
     """
-    first = deltas(trace, cotangent)[0]
-    return pull_back(trace.network.layers[0], trace.activation(0), first)
+    return _sweep(trace, _as_cotangent(trace, cotangent))[1]
+
+
+def _as_cotangent(trace: Trace, cotangent: Array) -> Array:
+    c = as_floats(cotangent, "backprop: cotangent", dtype=trace.network.dtype)
+    require_shape(c, trace.output.shape, "backprop: cotangent", "That is the output's shape.")
+    return c
 
 
 @underflow_is_rounding
@@ -170,22 +300,25 @@ def gradients(net: Network, X: Any, Y: Any, loss: Loss, l2: float = 0.0) -> Grad
         raise ValueError("backprop.gradients: the mean over no points is undefined.")
     B = seen.batch[0] if seen.batch else 1
     values, delta = _loss_and_delta(seen, Y, loss)
-    found = _sweep(seen, delta / B)
-    weights: list[Array | None] = []
-    biases: list[Array | None] = []
+    each, inputs = _sweep(seen, None, delta / B)
     objective = float(values.mean())
-    for l, (layer, delta) in enumerate(zip(net.layers, found, strict=True), start=1):
-        if isinstance(layer, Dense):
-            each = delta.reshape(B, -1)
-            outer = each.T @ seen.activation(l - 1).reshape(B, -1)
-            weights.append(outer + l2 * layer.W)
-            biases.append(each.sum(axis=0))
-            objective += l2 / 2 * float(np.vdot(layer.W, layer.W))
-        else:
-            weights.append(None)
-            biases.append(None)
-    inputs = pull_back(net.layers[0], seen.activation(0), found[0])
-    return Gradients(objective, tuple(weights), tuple(biases), found, inputs)
+    parameters = []
+    for l, (layer, delta) in enumerate(zip(net.layers, each, strict=True), start=1):
+        by_name = _gradients_of(layer, delta, seen.entering(l))
+        for name in WEIGHTS if l2 else ():
+            if name in by_name:
+                W = layer.parameters()[name]
+                by_name[name] = by_name[name] + l2 * W
+                objective += l2 / 2 * float(np.vdot(W, W))
+        parameters.append(by_name)
+    return Gradients(objective, tuple(parameters), each, inputs)
+
+
+def _gradients_of(layer: Layer, delta: Array, values: tuple[Array, ...]) -> dict[str, Array]:
+    if not layer.parameters():
+        return {}
+    own = parameter_gradients if is_nearer(parameter_gradients, layer, parameter_maps) else None
+    return (own or parameter_gradients.registry[object])(layer, delta, *values)
 
 
 def _loss_and_delta(trace: Trace, Y: Array, loss: Loss) -> tuple[Array, Array]:

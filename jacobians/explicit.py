@@ -1,9 +1,10 @@
-"""The formulas of the notes, literally: ``np.diag``, ``np.kron``, matrix products.
+"""The formulas of the notes, literally: ``np.diag``, ``np.kron``, loops, matrix products.
 
-This room is for seeing.  It reads a trace and writes each derivative as the explicit matrix that
+This module is for seeing.  It reads a trace and writes each derivative as the explicit matrix that
 the notes write, with no structure exploited and no step skipped; a matrix that would not fit is
 refused before it is allocated, with the structured map to use instead.  It shares no product with
-``linearization`` or ``backprop``, so that their agreement is evidence.
+``linearization`` or ``backprop``, so that their agreement is evidence.  Where a layer has nothing
+but its map (a layer of your own), that map is written out, and ``is_independent`` says so.
 
 All functions take the trace of one point; ``gradients`` adds up the points of a data set.
 """
@@ -17,23 +18,40 @@ import numpy as np
 from jacobians._checks import (
     Array,
     ShapeError,
-    as_layer,
     as_nonnegative,
     refuse_if_too_large,
     underflow_is_rounding,
 )
-from jacobians.activations import Activation, VectorActivation
-from jacobians.gradients import Gradients
-from jacobians.layers import Dense, Elementwise, Scale
-from jacobians.linearization import activation_map, layer_map
+from jacobians._written_out import (
+    is_independent,
+    written_activation,
+    written_layer,
+    written_parameters,
+)
+from jacobians.gradients import WEIGHTS, Gradients
 from jacobians.losses import Loss, as_loss
 from jacobians.network import Network, as_network
 from jacobians.tracing import Trace, trace
 from jacobians.vectorization import unvec
 
+__all__ = [
+    "activation_jacobian",
+    "bias_jacobian",
+    "block_matrix",
+    "gradients",
+    "input_jacobian",
+    "is_independent",
+    "layer_jacobian",
+    "parameter_jacobian",
+    "preactivation_jacobian",
+    "preactivation_parameter_jacobian",
+    "preactivation_weight_jacobian",
+    "weight_jacobian",
+]
+
 
 @underflow_is_rounding
-def activation_jacobian(trace: Trace, l: int) -> Array:
+def activation_jacobian(trace: Trace, l: int | str) -> Array:
     """Return ``D^l = da^l/dz^l``, written out.
 
     ``diag(sigma'(z))``; for softmax ``diag(p) - p pᵀ``, arranged so that ``p (1 - p)`` keeps its
@@ -43,8 +61,8 @@ def activation_jacobian(trace: Trace, l: int) -> Array:
     ----------
     trace : Trace
         Of one point.
-    l : int
-        Layer number, 1 to L.
+    l : int or str
+        Number of the layer, 1 to L, or the name of a node.
 
     Returns
     -------
@@ -56,43 +74,32 @@ def activation_jacobian(trace: Trace, l: int) -> Array:
     array([[2., 0.],
            [0., 4.]])
     """
-    layer = _layer(trace, l, "activation_jacobian")
-    z = trace.preactivation(l)
+    l = _number(trace, l, "activation_jacobian: l", 1)
+    z = trace.preactivations[l - 1]
     _refuse((len(z), len(z)), z, f"D^{l}", "linearize(net, x).factors")
-    if isinstance(layer.activation, Activation):
-        return np.diag(layer.activation.derivative(z))
-    if isinstance(layer.activation, VectorActivation):
-        d, U, V = layer.activation.parts(z)
-        D: Array = np.diag(d) + U @ V.T
-        return D
-    return activation_map(layer.activation, z).to_dense()
-
-
-def layer_jacobian(trace: Trace, l: int) -> Array:
-    """Return ``dz^l/da^{l-1}``, written out: ``W^l`` for a dense layer.
-
-    Returns
-    -------
-    array, shape (n_l, n_{l-1})
-    """
-    layer = _layer(trace, l, "layer_jacobian")
-    a = trace.activation(l - 1)
-    if isinstance(layer, Dense):
-        return layer.W.copy()
-    _refuse((trace.network.widths[l], len(a)), a, f"dz^{l}/da^{l - 1}", "linearize(net, x).factors")
-    if isinstance(layer, Scale):
-        return np.diag(layer.scale)
-    if isinstance(layer, Elementwise):
-        return np.eye(len(a), dtype=a.dtype)
-    return layer_map(layer, a).to_dense()
+    return written_activation(trace.network.layers[l - 1].activation, z)
 
 
 @underflow_is_rounding
-def input_jacobian(trace: Trace, of: int | None = None, wrt: int = 0) -> Array:
+def layer_jacobian(trace: Trace, l: int | str, k: int = 0) -> Array:
+    """Return ``dz^l/da`` with respect to the k-th value that node l reads: ``W^l`` if dense.
+
+    Returns
+    -------
+    array, shape (n_l, n_source)
+    """
+    l = _number(trace, l, "layer_jacobian: l", 1)
+    for a in trace.entering(l):
+        _refuse((trace.network.widths[l], len(a)), a, f"dz^{l}/da", "linearize(net, x).factors")
+    return written_layer(trace.network.layers[l - 1], *trace.entering(l))[k]
+
+
+@underflow_is_rounding
+def input_jacobian(trace: Trace, of: int | str | None = None, wrt: int | str = 0) -> Array:
     """Return ``da^of/da^wrt = D^of W^of ... D^{wrt+1} W^{wrt+1}``, by default ``dH/dx``.
 
-    Layer by layer from the input outwards, as the notes derive it; the empty product is the
-    identity.
+    Node by node from the input outwards, as the notes derive it; where branches meet their
+    derivatives are added up.  The empty product is the identity.
 
     Returns
     -------
@@ -103,30 +110,104 @@ def input_jacobian(trace: Trace, of: int | None = None, wrt: int = 0) -> Array:
     >>> input_jacobian(jb.trace(net, [1]))  # d(3 x² + (2x)²)/dx at 1
     array([[14.]])
     """
-    of = trace.network.depth if of is None else _number(trace, of, "input_jacobian: of", 0)
-    wrt = as_layer(wrt, "input_jacobian: wrt", 0, of)
-    _require_room(trace.network, of, wrt)
-    J = np.eye(trace.network.widths[wrt], dtype=trace.network.dtype)
+    net = trace.network
+    of = net.depth if of is None else _number(trace, of, "input_jacobian: of", 0)
+    wrt = net.number(wrt, "input_jacobian: wrt", 0, of)
+    _refuse_large_products(net, of, wrt)
+    n = net.widths[wrt]
+    J: dict[int, Array] = {wrt: np.eye(n, dtype=net.dtype)}
     for l in range(wrt + 1, of + 1):
-        J = activation_jacobian(trace, l) @ (layer_jacobian(trace, l) @ J)
+        sources = net.sources[l - 1]
+        if not any(s in J for s in sources):
+            continue
+        Z = sum(layer_jacobian(trace, l, k) @ J[s] for k, s in enumerate(sources) if s in J)
+        J[l] = activation_jacobian(trace, l) @ Z
+        for s in sources:
+            if s != wrt and s in J and net.last_reader[s] == l:
+                del J[s]
+    return J.get(of, np.zeros((net.widths[of], n), net.dtype))
+
+
+@underflow_is_rounding
+def block_matrix(trace: Trace) -> Array:
+    """Return ``M``, the derivatives of all nodes with respect to what they read, block by block.
+
+    Strictly lower triangular, so that ``(I - M)^{-1}`` exists: its block (of, wrt) is
+    ``da^of/da^wrt``, the sum over all paths.  The nodes stand in sorted order, the input first.
+
+    Returns
+    -------
+    array, shape (N, N) with N the sum of all widths
+
+    >>> import jacobians as jb
+    >>> net = jb.Network([jb.Dense([[1], [2]], activation="square"), jb.Dense([[3, 1]])])
+    >>> M = block_matrix(jb.trace(net, [1])); M
+    array([[0., 0., 0., 0.],
+           [2., 0., 0., 0.],
+           [8., 0., 0., 0.],
+           [0., 3., 1., 0.]])
+    >>> np.linalg.inv(np.eye(4) - M)[3, 0].round(6)
+    np.float64(14.0)
+    """
+    net = trace.network
+    _number(trace, 1, "block_matrix: l", 1)
+    ends = np.cumsum([0, *net.widths])
+    _refuse((int(ends[-1]), int(ends[-1])), net, "M", "linearize(net, x).factors")
+    M = np.zeros((ends[-1], ends[-1]), net.dtype)
+    for l, sources in enumerate(net.sources, start=1):
+        D = activation_jacobian(trace, l)
+        for k, s in enumerate(sources):
+            M[ends[l] : ends[l + 1], ends[s] : ends[s + 1]] += D @ layer_jacobian(trace, l, k)
+    return M
+
+
+@underflow_is_rounding
+def preactivation_jacobian(trace: Trace, l: int | str, of: int | str | None = None) -> Array:
+    """Return ``da^of/dz^l = D^of W^of ... W^{l+1} D^l``; of the output unless said.
+
+    Returns
+    -------
+    array, shape (n_of, n_l)
+    """
+    l = _number(trace, l, "preactivation_jacobian: l", 1)
+    _refuse_large_products(trace.network, trace.network.depth, l - 1)
+    J: Array = input_jacobian(trace, of, wrt=l) @ activation_jacobian(trace, l)
     return J
 
 
 @underflow_is_rounding
-def bias_jacobian(trace: Trace, l: int) -> Array:
-    """Return ``dH/db^l = dH/dz^l = D^L W^L ... W^{l+1} D^l``.
+def preactivation_parameter_jacobian(trace: Trace, l: int | str, name: str) -> Array:
+    """Return ``dz^l/dvec(theta)`` for one parameter of layer l, all its zeros included.
 
     Returns
     -------
-    array, shape (n_L, n_l)
+    array, shape (n_l, number of entries)
     """
-    _layer(trace, l, "bias_jacobian")
-    _require_room(trace.network, trace.network.depth, l - 1)
-    J: Array = input_jacobian(trace, wrt=l) @ activation_jacobian(trace, l)
+    l = _number(trace, l, "preactivation_parameter_jacobian: l", 1)
+    layer = trace.network.layers[l - 1]
+    if name not in layer.parameters():
+        raise TypeError(f"explicit: layer {l} ({layer}) has no parameter {name!r}.")
+    _refuse_large_weights(trace.network, l)
+    return written_parameters(layer, *trace.entering(l))[name]
+
+
+@underflow_is_rounding
+def bias_jacobian(trace: Trace, l: int | str, of: int | str | None = None) -> Array:
+    """Return ``da^of/db^l``: for a dense layer ``da^of/dz^l = D^of W^of ... W^{l+1} D^l``.
+
+    Returns
+    -------
+    array, shape (n_of, n_l)
+    """
+    l = _number(trace, l, "bias_jacobian: l", 1)
+    _require(trace, l, ("b",), "bias_jacobian", "bias")
+    J: Array = preactivation_jacobian(trace, l, of) @ preactivation_parameter_jacobian(
+        trace, l, "b"
+    )
     return J
 
 
-def preactivation_weight_jacobian(trace: Trace, l: int) -> Array:
+def preactivation_weight_jacobian(trace: Trace, l: int | str) -> Array:
     """Return ``dz^l/dvec(W^l) = aᵀ ⊗ I`` with ``a = a^{l-1}``, all its zeros included.
 
     Returns
@@ -145,23 +226,23 @@ def preactivation_weight_jacobian(trace: Trace, l: int) -> Array:
     array([[5., 0., 6., 0.],
            [0., 5., 0., 6.]])
     """
-    layer = _dense_layer(trace, l, "preactivation_weight_jacobian")
-    _require_room_for_weights(trace.network, l)
-    a = trace.activation(l - 1)
-    return np.kron(a[None, :], np.eye(len(layer.W), dtype=a.dtype))
+    l = _number(trace, l, "preactivation_weight_jacobian: l", 1)
+    name = _require(trace, l, WEIGHTS, "preactivation_weight_jacobian", "weight matrix")
+    return preactivation_parameter_jacobian(trace, l, name)
 
 
 @underflow_is_rounding
-def weight_jacobian(trace: Trace, l: int) -> Array:
-    """Return ``dH/dvec(W^l) = dH/dz^l (aᵀ ⊗ I)``.
+def weight_jacobian(trace: Trace, l: int | str, of: int | str | None = None) -> Array:
+    """Return ``da^of/dvec(W^l) = da^of/dz^l (aᵀ ⊗ I)``; of the output unless said.
 
     Returns
     -------
-    array, shape (n_L, n_l * n_{l-1})
+    array, shape (n_of, n_l * n_{l-1})
     """
-    _dense_layer(trace, l, "weight_jacobian")
-    _require_room_for_weights(trace.network, l)
-    J: Array = bias_jacobian(trace, l) @ preactivation_weight_jacobian(trace, l)
+    l = _number(trace, l, "weight_jacobian: l", 1)
+    _require(trace, l, WEIGHTS, "weight_jacobian", "weight matrix")
+    _refuse_large_weights(trace.network, l)
+    J: Array = preactivation_jacobian(trace, l, of) @ preactivation_weight_jacobian(trace, l)
     return J
 
 
@@ -176,12 +257,17 @@ def parameter_jacobian(trace: Trace) -> Array:
     net = trace.network
     if not net.parameter_count:
         raise TypeError(f"parameter_jacobian: {net} has no parameters.")
-    _number(trace, 1, "parameter_jacobian: l")
-    _require_room_for_weights(net, *_dense_numbers(net))
+    _number(trace, 1, "parameter_jacobian: l", 1)
+    _refuse_large_weights(net, *range(1, net.depth + 1))
     shape = (net.widths[-1], net.parameter_count)
     _refuse(shape, trace.output, "dH/dtheta", "linearize(net, x).parameter_jacobian()")
-    views = (weight_jacobian, bias_jacobian)
-    return np.hstack([view(trace, l) for l in _dense_numbers(net) for view in views])
+    blocks = []
+    for l, layer in enumerate(net.layers, start=1):
+        J = preactivation_jacobian(trace, l) if layer.parameters() else None
+        blocks += [
+            J @ preactivation_parameter_jacobian(trace, l, name) for name in layer.parameters()
+        ]
+    return np.hstack(blocks)
 
 
 @underflow_is_rounding
@@ -207,8 +293,8 @@ def gradients(net: Network, X: Any, Y: Any, loss: Loss, l2: float = 0.0) -> Grad
         The same object as ``backprop.gradients`` returns.
     """
     net = as_network(net, "explicit.gradients")
-    _require_room(net, net.depth, 0)
-    _require_room_for_weights(net, *_dense_numbers(net))
+    _refuse_large_products(net, net.depth, 0)
+    _refuse_large_weights(net, *range(1, net.depth + 1))
     seen = trace(net, X)
     Y = as_loss(loss).targets(Y, seen.output)
     l2 = as_nonnegative(l2, "explicit.gradients: l2")
@@ -221,89 +307,81 @@ def gradients(net: Network, X: Any, Y: Any, loss: Loss, l2: float = 0.0) -> Grad
 
 
 def _at_point(trace: Trace, y: Array, loss: Loss) -> Gradients:
-    """Compute the gradients of one point's loss."""
+    """Compute the gradients of one point's loss: the cotangents are rows, and multiply matrices."""
     net, z, a = trace.network, trace.preactivations[-1], trace.output
     fused = loss.fused(net.layers[-1].activation)
-    if fused is None:
-        value = loss.value(a, y)
-        row: Array = loss.cotangent(a, y) @ activation_jacobian(trace, net.depth)
-    else:
-        value, row = fused.value(z, y), fused.cotangent(z, y)
-    weights: list[Array | None] = []
-    biases: list[Array | None] = []
-    deltas = []
+    rows: list[Any] = [np.zeros(n, net.dtype) for n in net.widths]
+    rows[-1] = loss.cotangent(a, y) if fused is None else None
+    value = loss.value(a, y) if fused is None else fused.value(z, y)
+    parameters, deltas = [], []
     for l in range(net.depth, 0, -1):
-        layer = net.layers[l - 1]
-        deltas.append(row)
-        if isinstance(layer, Dense):
-            weights.append(unvec(row @ preactivation_weight_jacobian(trace, l), layer.W.shape))
-            biases.append(row.copy())
+        if rows[l] is None:
+            delta: Array = fused.cotangent(z, y)  # type: ignore[union-attr]
         else:
-            weights.append(None)
-            biases.append(None)
-        row = row @ layer_jacobian(trace, l)
-        if l > 1:
-            row = row @ activation_jacobian(trace, l - 1)
-    return Gradients(
-        float(value), tuple(weights[::-1]), tuple(biases[::-1]), tuple(deltas[::-1]), row
-    )
+            delta = rows[l] @ activation_jacobian(trace, l)
+        deltas.append(delta)
+        written = {
+            name: (delta @ preactivation_parameter_jacobian(trace, l, name), p)
+            for name, p in net.layers[l - 1].parameters().items()
+        }
+        parameters.append(
+            {
+                name: unvec(row, (len(p), p.size // len(p))).reshape(p.shape)
+                for name, (row, p) in written.items()
+            }
+        )
+        for k, s in enumerate(net.sources[l - 1]):
+            rows[s] = rows[s] + delta @ layer_jacobian(trace, l, k)
+    return Gradients(float(value), tuple(parameters[::-1]), tuple(deltas[::-1]), rows[0])
 
 
 def _mean(each: list[Gradients]) -> Gradients:
     """Average the gradients of the points; what belongs to a point keeps its own row."""
-    B = len(each)
-
-    def average(parts: list[Any]) -> Any:
-        return None if parts[0] is None else sum(parts) / B
-
-    by_layer = range(len(each[0].deltas))
+    B, first = len(each), each[0]
     return Gradients(
-        average([g.loss for g in each]),
-        tuple(average([g.weights[l] for g in each]) for l in by_layer),
-        tuple(average([g.biases[l] for g in each]) for l in by_layer),
-        tuple(np.stack([g.deltas[l] for g in each]) / B for l in by_layer),
+        sum(g.loss for g in each) / B,
+        tuple(
+            {name: sum(g.parameters[l][name] for g in each) / B for name in by_name}
+            for l, by_name in enumerate(first.parameters)
+        ),
+        tuple(np.stack([g.deltas[l] for g in each]) / B for l in range(len(first.deltas))),
         np.stack([g.inputs for g in each]) / B,
     )
 
 
 def _with_penalty(g: Gradients, net: Network, l2: float) -> Gradients:
-    penalty = 0.0
-    weights = list(g.weights)
-    for l, layer in enumerate(net.layers):
-        if isinstance(layer, Dense):
-            penalty += float(np.trace(layer.W.T @ layer.W))
-            weights[l] = np.add(g.weights[l], l2 * layer.W)  # type: ignore[arg-type]
-    return Gradients(g.loss + l2 / 2 * penalty, tuple(weights), g.biases, g.deltas, g.inputs)
+    penalty, parameters = 0.0, []
+    for layer, by_name in zip(net.layers, g.parameters, strict=True):
+        weights = {n: W for n, W in layer.parameters().items() if n in WEIGHTS}
+        for W in weights.values():
+            M = W.reshape(len(W), -1)
+            penalty += float(np.trace(M.T @ M))
+        parameters.append({**by_name, **{n: by_name[n] + l2 * W for n, W in weights.items()}})
+    return Gradients(g.loss + l2 / 2 * penalty, tuple(parameters), g.deltas, g.inputs)
 
 
-def _number(trace: Trace, l: int, where: str, low: int = 1) -> int:
+def _number(trace: Trace, l: int | str, where: str, low: int) -> int:
     if trace.batch:
         raise ShapeError(
             f"{where.split(':')[0]}: the explicit view shows one point, but the trace holds "
             f"{trace.batch[0]}. Use trace.point(i)."
         )
-    return as_layer(l, where, low, trace.network.depth)
+    return trace.network.number(l, where, low)
 
 
-def _layer(trace: Trace, l: int, where: str) -> Any:
-    return trace.network.layers[_number(trace, l, f"{where}: l") - 1]
-
-
-def _dense_layer(trace: Trace, l: int, where: str) -> Dense:
-    layer = _layer(trace, l, where)
-    if not isinstance(layer, Dense):
-        raise TypeError(f"{where}: layer {l} ({layer}) has no weight matrix.")
-    return layer
-
-
-def _dense_numbers(net: Network) -> list[int]:
-    return [l for l, layer in enumerate(net.layers, start=1) if isinstance(layer, Dense)]
+def _require(trace: Trace, l: int, names: tuple[str, ...], where: str, what: str) -> str:
+    """Return the name of the layer's weight or bias, or say that it has none."""
+    layer = trace.network.layers[l - 1]
+    name = next((name for name in names if name in layer.parameters()), None)
+    if name is None:
+        raise TypeError(f"{where}: layer {l} ({layer}) has no {what}.")
+    return name
 
 
 # --- what does not fit is refused before anything is written --------------------------------------
 
 
-def _require_room(net: Network, of: int, wrt: int) -> None:
+def _refuse_large_products(net: Network, of: int, wrt: int) -> None:
     """Refuse the matrices of ``da^of/da^wrt`` that do not fit, its partial products included."""
     for l in range(wrt + 1, of + 1):
         n_l = net.widths[l]
@@ -311,13 +389,13 @@ def _require_room(net: Network, of: int, wrt: int) -> None:
         _refuse((n_l, net.widths[wrt]), net, f"da^{l}/da^{wrt}", "linearize(net, x).chain")
 
 
-def _require_room_for_weights(net: Network, *numbers: int) -> None:
-    """Refuse ``aᵀ ⊗ I`` and ``dH/dvec(W^l)`` if they do not fit."""
+def _refuse_large_weights(net: Network, *numbers: int) -> None:
+    """Refuse ``dz^l/dvec(theta)`` and ``dH/dvec(theta)`` if they do not fit."""
     for l in numbers:
         way_out = f"linearize(net, x).weight_jacobian({l})"
-        columns = net.widths[l] * net.widths[l - 1]
-        _refuse((net.widths[l], columns), net, f"dz^{l}/dvec(W^{l})", way_out)
-        _refuse((net.widths[-1], columns), net, f"dH/dvec(W^{l})", way_out)
+        for name, p in net.layers[l - 1].parameters().items():
+            _refuse((net.widths[l], p.size), net, f"dz^{l}/dvec({name}^{l})", way_out)
+            _refuse((net.widths[-1], p.size), net, f"dH/dvec({name}^{l})", way_out)
 
 
 def _refuse(shape: tuple[int, ...], like: Any, what: str, way_out: str) -> None:

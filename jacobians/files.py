@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from inspect import isabstract
 from typing import Any
 
 import numpy as np
 
+from jacobians import layers
 from jacobians._checks import (
     FLOATS,
     Array,
@@ -28,10 +30,16 @@ from jacobians._checks import (
 from jacobians._npz import LIMIT, read_npy, read_npz, write_npz
 from jacobians.activations import AnyActivation, activation
 from jacobians.importers import from_onnx, from_safetensors
-from jacobians.layers import Dense, Elementwise, Layer, Scale
+from jacobians.layers import Layer
 from jacobians.network import Network
 
-_FORMAT, _VERSION = "jacobians network", 1
+_FORMAT, _VERSION = "jacobians network", 2
+_KINDS = {
+    name: kind
+    for name, kind in vars(layers).items()
+    if name in layers.__all__ and isinstance(kind, type) and not isabstract(kind)
+}
+_BOUND = {"shape", "shapes", "rows"}  # fields that say which values a layer is bound to
 
 
 # --- networks -------------------------------------------------------------------------------------
@@ -75,10 +83,13 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
         "format": _FORMAT,
         "version": _VERSION,
         "dtype": str(net.dtype),
-        "inputs": net.widths[0],
+        "inputs": net.shapes[0],
         "input_names": net.input_names,
         "output_names": net.output_names,
         "layers": described,
+        "names": net.names,
+        "sources": net.sources,
+        "parts": [_slices(net.inputs), _slices(net.outputs)],
     }
     write_npz(path, {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays})
 
@@ -140,12 +151,15 @@ def _load_npz(path: str, name: str) -> Network:
         for member, array in arrays.items():
             if array.dtype.newbyteorder("=") != dtype:
                 raise ModelFormatError(f"{name}: {member} is {array.dtype}, expected {dtype}.")
-        layers = [_rebuild(d, l, arrays) for l, d in enumerate(header["layers"], start=1)]
+        given = [_rebuild(d, l, arrays) for l, d in enumerate(header["layers"], start=1)]
         if arrays:
             raise ModelFormatError(f"{name}: no layer uses {', '.join(sorted(arrays))}.")
-        return Network(
-            layers,
-            inputs=header["inputs"],
+        return Network.from_nodes(
+            given,
+            header["sources"],
+            header["names"],
+            inputs=_as_tuple(header["inputs"]),
+            parts=[{n: slice(*ends) for n, ends in part} for part in header["parts"]],
             input_names=header["input_names"],
             output_names=header["output_names"],
         ).astype(dtype)
@@ -153,6 +167,10 @@ def _load_npz(path: str, name: str) -> Network:
         raise
     except Exception as err:  # whatever a header that is not ours leads to
         raise ModelFormatError(f"{name}: not a network file: {err!s:.200}") from err
+
+
+def _slices(parts: Mapping[str, slice]) -> list[tuple[str, tuple[int, int]]]:
+    return [(name, (part.start, part.stop)) for name, part in parts.items()]
 
 
 def _parts(path: str | os.PathLike[str]) -> tuple[str, str, str]:
@@ -164,15 +182,22 @@ def _parts(path: str | os.PathLike[str]) -> tuple[str, str, str]:
 
 def _describe(layer: Layer, l: int) -> tuple[dict[str, Any], dict[str, Array]]:
     """Return a layer as JSON and arrays; exact types only, since a subclass may mean more."""
-    if type(layer) is Dense:
-        sigma = _describe_activation(layer.activation, l)
-        return {"kind": "dense", "activation": sigma}, {"W": layer.W, "b": layer.b}
-    if type(layer) is Scale:
-        return {"kind": "scale"}, {"scale": layer.scale, "shift": layer.shift}
-    if type(layer) is Elementwise:
-        sigma = _describe_activation(layer.activation, l)
-        return {"kind": "elementwise", "activation": sigma}, {}
-    raise TypeError(f"save: layer {l} ({layer}): only Dense, Scale and Elementwise can be saved.")
+    kind = type(layer)
+    if _KINDS.get(kind.__name__) is not kind:
+        raise TypeError(f"save: layer {l} ({layer}): only layers of the library can be saved.")
+    settings: dict[str, Any] = {}
+    arrays: dict[str, Array] = {}
+    for field in fields(layer):  # type: ignore[arg-type]
+        value = getattr(layer, field.name)
+        if field.name in _BOUND:  # what it is bound to is found again when the network is built
+            continue
+        if field.name == "activation":
+            settings["activation"] = _describe_activation(value, l)
+        elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            arrays[field.name] = value
+        else:
+            settings[field.name] = value.tolist() if isinstance(value, np.ndarray) else value
+    return {"kind": kind.__name__, **settings}, arrays
 
 
 def _describe_activation(sigma: AnyActivation, l: int) -> dict[str, Any]:
@@ -190,16 +215,27 @@ def _describe_activation(sigma: AnyActivation, l: int) -> dict[str, Any]:
 
 def _rebuild(description: Mapping[str, Any], l: int, arrays: dict[str, Array]) -> Layer:
     """Make a layer from its description, taking its arrays out of ``arrays``."""
-    kind = description["kind"]
-    if kind == "scale":
-        return Scale(arrays.pop(f"{l}.scale"), arrays.pop(f"{l}.shift"))
-    given = description["activation"]
-    sigma = activation(given["name"], **given["parameters"])
-    if kind == "elementwise":
-        return Elementwise(sigma)
-    if kind == "dense":
-        return Dense(arrays.pop(f"{l}.W"), arrays.pop(f"{l}.b"), sigma)
-    raise ValueError(f"layer {l}: kind {kind!r:.40} is not known")
+    settings = dict(description)
+    name = settings.pop("kind")
+    kind = _KINDS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise ValueError(f"layer {l}: kind {name!r:.40} is not known")
+    named = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    if "activation" in settings:
+        given = settings["activation"]
+        settings["activation"] = activation(given["name"], **given["parameters"])
+    for field in named & {member.partition(".")[2] for member in arrays if _owner(member) == l}:
+        settings[field] = arrays.pop(f"{l}.{field}")
+    return kind(**{key: _as_tuple(value) for key, value in settings.items()})
+
+
+def _owner(member: str) -> int:
+    number = member.partition(".")[0]
+    return int(number) if number.isdecimal() else 0
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(part) for part in value) if isinstance(value, list) else value
 
 
 # --- points ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The gradients of an objective, as one record that every road to them returns.
+"""The gradients of an objective, as one record that every method of computing them returns.
 
 Each has the shape of the parameter it belongs to: ``weights[l - 1][i, j]`` is the derivative with
 respect to ``W^l[i, j]``.  Everything is the derivative of the *objective*, the mean over the data
@@ -7,12 +7,15 @@ set: at a batch of B points ``deltas`` and ``inputs`` therefore carry the factor
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from jacobians._checks import Array
 from jacobians.vectorization import vec
+
+WEIGHTS = ("W", "K")  # the parameters that a penalty counts: weight matrices and kernels
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +26,8 @@ class Gradients:
     ----------
     loss : float
         The objective: mean loss plus penalty.
-    weights, biases : tuple of array or None
-        ``dC/dW^l`` and ``dC/db^l`` for l = 1..L; None for a layer without parameters.
+    parameters : tuple of mapping from str to array
+        For l = 1..L the derivatives with respect to the parameters of layer l, by name.
     deltas : tuple of array
         ``dC/dz^l`` for l = 1..L, shape (n_l,) or (B, n_l).
     inputs : array
@@ -32,19 +35,26 @@ class Gradients:
     """
 
     loss: float
-    weights: tuple[Array | None, ...]
-    biases: tuple[Array | None, ...]
+    parameters: tuple[Mapping[str, Array], ...]
     deltas: tuple[Array, ...]
     inputs: Array
 
     @property
+    def weights(self) -> tuple[Array | None, ...]:
+        """``dC/dW^l`` for l = 1..L (of a convolution, ``dC/dK``); None for a layer without one."""
+        return tuple(next((p[n] for n in WEIGHTS if n in p), None) for p in self.parameters)
+
+    @property
+    def biases(self) -> tuple[Array | None, ...]:
+        """``dC/db^l`` for l = 1..L; None for a layer without bias."""
+        return tuple(p.get("b") for p in self.parameters)
+
+    @property
     def vector(self) -> Array:
         """The gradient in the order of ``Network.parameters``: (vec W^1, b^1, ..., b^L)."""
-        parts: list[Array] = []
-        for W, b in zip(self.weights, self.biases, strict=True):
-            if W is not None and b is not None:
-                parts += [vec(W), b]
-        return np.concatenate(parts) if parts else np.zeros(0, self.inputs.dtype)
+        every = [array for by_name in self.parameters for array in by_name.values()]
+        stacked = [vec(array.reshape(len(array), -1)) for array in every]
+        return np.concatenate(stacked) if stacked else np.zeros(0, self.inputs.dtype)
 
     def __repr__(self) -> str:
         shapes = ", ".join("-" if W is None else "x".join(map(str, W.shape)) for W in self.weights)

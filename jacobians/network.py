@@ -1,15 +1,22 @@
-"""Network: an immutable sequence of layers.
+"""Network: layers on a directed acyclic graph, its nodes in sorted order.
 
-``H(x) = a^L`` with ``a^0 = x``, ``z^l = W^l a^{l-1} + b^l``, ``a^l = sigma^l(z^l)``.  The network
-knows how to compute its values and nothing of what is asked of it: verbs are functions that take
-the network first.
+``H(x) = a^L`` with ``a^0 = x``: node ``l`` reads the values of earlier nodes, computes
+``z^l = W^l a^{l-1} + b^l`` or whatever its layer says, and ``a^l = sigma^l(z^l)``.  A list of
+layers is the graph of one path, in which node ``l`` is layer ``l`` and reads node ``l - 1``.  The
+network knows how to compute its values and nothing of what is asked of it: the functions that ask
+take the network first.
+
+Every value is kept flat, (n,) or (B, n); the axes of its own that it may have (an image, tokens)
+belong to the node, and are laid out in C order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,11 +28,13 @@ from jacobians._checks import (
     ShapeError,
     as_count,
     as_floats,
+    as_layer,
     as_points,
     require_shape,
 )
+from jacobians._graph import Edges, path_of, sort_graph
 from jacobians.activations import AnyActivation
-from jacobians.layers import Dense, Layer
+from jacobians.layers import Dense, Layer, Shape
 from jacobians.vectorization import unvec, vec
 
 
@@ -35,11 +44,12 @@ class Network:
 
     Parameters
     ----------
-    layers : sequence of Layer
+    layers : sequence of Layer, Residual or Parallel
         At least one; layer ``l`` of the paper is ``layers[l - 1]``.  Mixed dtypes are settled here:
-        all layers take the widest one.
-    inputs : int, optional
-        Number of inputs; needed only if no layer fixes it.
+        all layers take the widest one.  Blocks are expanded to the nodes they stand for.
+    inputs : int or tuple of int, optional
+        Number of inputs, or the shape of the input's value, such as (1, 28, 28); points are rows
+        in either case.  Needed only if no layer fixes it.
     input_names, output_names : sequence of str, optional
         Labels for tables and pictures.
 
@@ -60,32 +70,151 @@ class Network:
     """
 
     layers: tuple[Layer, ...]
-    widths: tuple[int, ...]
+    sources: tuple[tuple[int, ...], ...]
+    names: tuple[str, ...]
+    shapes: tuple[Shape, ...]
     dtype: np.dtype[Any]
     input_names: tuple[str, ...] | None
     output_names: tuple[str, ...] | None
+    inputs: Mapping[str, slice]
+    outputs: Mapping[str, slice]
 
     def __init__(
         self,
-        layers: Iterable[Layer],
+        layers: Iterable[Any],
         *,
-        inputs: int | None = None,
+        inputs: int | Shape | None = None,
         input_names: Sequence[str] | None = None,
         output_names: Sequence[str] | None = None,
     ) -> None:
-        layers = _as_layers(layers)
+        self._build(path_of(layers), inputs, input_names, output_names)
+
+    @classmethod
+    def graph(
+        cls,
+        nodes: Mapping[str, Any],
+        *,
+        inputs: Mapping[str, int | Shape],
+        outputs: str | Sequence[str] | None = None,
+        input_names: Sequence[str] | None = None,
+        output_names: Sequence[str] | None = None,
+    ) -> Network:
+        """Make a network from named nodes.
+
+        Parameters
+        ----------
+        nodes : mapping of str to (layer, source, source, ...)
+            A layer (or Residual, Parallel) and the names of the nodes that it reads, in any order.
+        inputs : mapping of str to int or shape
+            The parts of the input vector, one after the other, with their sizes.
+        outputs : str or sequence of str, optional
+            The nodes whose values are the output, one after the other; the last node unless said.
+        input_names, output_names : sequence of str, optional
+            Labels of the single entries.
+
+        Raises
+        ------
+        ValueError
+            If a node reads one that is not there, nodes read each other in a circle, or nothing
+            reads a node that is not an output.
+        ShapeError
+            If a node's inputs do not fit its layer.
+
+        >>> from jacobians.layers import Add
+        >>> net = Network.graph(
+        ...     {"h": (Dense([[1, 2], [3, 4]], activation="relu"), "x"), "y": (Add(), "h", "x")},
+        ...     inputs={"x": 2},
+        ... )
+        >>> net([1.0, 1.0])
+        array([4., 8.])
+        """
+        edges, width, parts, ends = sort_graph(nodes, inputs, outputs)
+        net = object.__new__(cls)
+        net._build(edges, width, input_names, output_names)
+        object.__setattr__(net, "inputs", parts)
+        if len(parts) == 1:
+            object.__setattr__(net, "names", (*parts, *net.names[1:]))
+        sizes = [net.widths[net.names.index(name)] for name in ends]
+        starts = np.cumsum([0, *sizes])
+        object.__setattr__(
+            net,
+            "outputs",
+            {n: slice(int(i), int(j)) for n, (i, j) in zip(ends, pairwise(starts), strict=True)},
+        )
+        return net
+
+    def _build(
+        self,
+        edges: Edges,
+        inputs: int | Shape | None,
+        input_names: Sequence[str] | None,
+        output_names: Sequence[str] | None,
+    ) -> None:
+        """Settle dtypes and shapes, and bind every layer to what it reads."""
+        layers = [layer for _, layer, _ in edges]
         dtypes = [layer.dtype for layer in layers if layer.dtype is not None]
         dtype = np.result_type(*dtypes) if dtypes else np.dtype(np.float64)
-        layers = tuple(layer.astype(dtype) for layer in layers)
-        widths = _widths(layers, inputs)
-        object.__setattr__(self, "layers", layers)
-        object.__setattr__(self, "widths", widths)
-        object.__setattr__(self, "dtype", dtype)
-        for field, names, width in (
-            ("input_names", input_names, widths[0]),
-            ("output_names", output_names, widths[-1]),
-        ):
-            object.__setattr__(self, field, _as_names(names, width, f"Network: {field}"))
+        shapes = [_input_shape(layers, inputs)]
+        bound = []
+        for l, (name, layer, sources) in enumerate(edges, start=1):
+            entering = [shapes[s] for s in sources]
+            _require_fit(layer, name, l, sources, entering)
+            try:
+                fitted = layer.astype(dtype).on(*entering)
+                shapes.append(fitted.output_shape(*entering))
+            except ShapeError as err:
+                raise ShapeError(f"Network: layer {name}: {err}") from None
+            bound.append(fitted)
+        set_ = object.__setattr__
+        set_(self, "layers", tuple(bound))
+        set_(self, "sources", tuple(tuple(sources) for _, _, sources in edges))
+        set_(self, "names", ("x", *(name for name, _, _ in edges)))
+        set_(self, "shapes", tuple(shapes))
+        set_(self, "dtype", dtype)
+        set_(self, "inputs", {"x": slice(0, self.widths[0])})
+        set_(self, "outputs", {self.names[-1]: slice(0, self.widths[-1])})
+        set_(self, "input_names", as_names(input_names, self.widths[0], "Network: input_names"))
+        set_(self, "output_names", as_names(output_names, self.widths[-1], "Network: output_names"))
+
+    @classmethod
+    def from_nodes(
+        cls,
+        layers: Sequence[Layer],
+        sources: Sequence[Sequence[int]],
+        names: Sequence[str],
+        *,
+        inputs: int | Shape,
+        parts: Sequence[Mapping[str, slice]] = (),
+        input_names: Sequence[str] | None = None,
+        output_names: Sequence[str] | None = None,
+    ) -> Network:
+        """Make a network from its sorted nodes, as ``layers``, ``sources`` and ``names`` give them.
+
+        Parameters
+        ----------
+        layers : sequence of Layer
+            Of node 1 to L.
+        sources : sequence of sequences of int
+            The nodes that each of them reads, with smaller numbers.
+        names : sequence of str
+            Of node 0 to L.
+        inputs : int or shape
+        parts : two mappings from str to slice, optional
+            The named parts of the input and of the output.
+        input_names, output_names : sequence of str, optional
+        """
+        if not len(layers) == len(sources) == len(names) - 1 or len(set(names)) != len(names):
+            raise ValueError("Network.from_nodes: a layer, its sources and a name for every node.")
+        for l, entering in enumerate(sources, start=1):
+            if not entering or not all(isinstance(s, int) and 0 <= s < l for s in entering):
+                raise ValueError(f"Network.from_nodes: node {l} reads {entering!r:.80}.")
+        net = object.__new__(cls)
+        edges = [(n, y, tuple(s)) for n, y, s in zip(names[1:], layers, sources, strict=True)]
+        net._build(edges, inputs, input_names, output_names)
+        object.__setattr__(net, "names", tuple(str(name) for name in names))
+        for field, given in zip(("inputs", "outputs"), parts, strict=False):
+            object.__setattr__(net, field, dict(given))
+        return net
 
     @classmethod
     def random(
@@ -124,8 +253,34 @@ class Network:
 
     @property
     def depth(self) -> int:
-        """Number of layers, ``L``."""
+        """Number of nodes after the input, ``L``: the layers of a path."""
         return len(self.layers)
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """Number of entries of every node's value, ``(n_0, ..., n_L)``."""
+        return tuple(prod(shape) for shape in self.shapes)
+
+    @property
+    def is_path(self) -> bool:
+        """Whether every node reads the one before it, and nothing else."""
+        return all(sources == (l,) for l, sources in enumerate(self.sources))
+
+    def number(self, node: int | str, where: str, low: int = 0, high: int | None = None) -> int:
+        """Return the number of a node that is given by number or by name.
+
+        Raises
+        ------
+        ValueError
+            If there is no such node between ``low`` and ``high``.
+        """
+        high = self.depth if high is None else high
+        if isinstance(node, str):
+            if node not in self.names:
+                shown = ", ".join(self.names[:12]) + (", ..." if self.depth > 11 else "")
+                raise ValueError(f"{where}: no node is called {node!r}; there are {shown}.")
+            node = self.names.index(node)
+        return as_layer(node, where, low, high)
 
     def astype(self, dtype: Any) -> Network:
         """Return the same network in float32 or float64.
@@ -140,7 +295,54 @@ class Network:
             raise TypeError(f"Network.astype: expected float32 or float64, but got {dtype}.")
         if dtype == self.dtype:
             return self
-        return self._with_layers([layer.astype(dtype) for layer in self.layers], dtype)
+        return self._with(layers=tuple(layer.astype(dtype) for layer in self.layers), dtype=dtype)
+
+    def with_names(
+        self, inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None
+    ) -> Network:
+        """Return the network with other labels of inputs and outputs; None keeps those it has.
+
+        >>> Network.random([2, 3, 1], seed=0).with_names(["age", "dose"]).input_names
+        ('age', 'dose')
+        """
+        changed: dict[str, Any] = {}
+        if inputs is not None:
+            changed["input_names"] = as_names(inputs, self.widths[0], "with_names: inputs")
+        if outputs is not None:
+            changed["output_names"] = as_names(outputs, self.widths[-1], "with_names: outputs")
+        return self._with(**changed)
+
+    # --- values -----------------------------------------------------------------------------------
+
+    def forward(
+        self, a0: Array, of: int | None = None
+    ) -> Iterator[tuple[int, tuple[Array, ...], Array, Array]]:
+        """Compute node after node: yield its number, what it reads, ``z^l`` and ``a^l``.
+
+        The only forward pass.  Values are handed on read-only, and let go after their last reader.
+
+        Parameters
+        ----------
+        a0 : array, shape (n_0,) or (B, n_0)
+        of : int, optional
+            The last node to compute.
+        """
+        values = {0: _read_only(a0)}
+        for l, (layer, sources) in enumerate(zip(self.layers, self.sources, strict=True), start=1):
+            if of is not None and l > of:
+                return
+            entering = tuple(values[s] for s in sources)
+            z = _read_only(layer.preactivation(*entering))
+            values[l] = a = _read_only(layer.activation(z))
+            yield l, entering, z, a
+            for s in set(sources):
+                if self.last_reader[s] == l:
+                    del values[s]
+
+    @cached_property
+    def last_reader(self) -> dict[int, int]:
+        """The last node that reads the value of each node."""
+        return {s: l for l, sources in enumerate(self.sources, start=1) for s in sources}
 
     def __call__(self, X: Any) -> Array:
         """Return ``H(x)`` for one point (n_0,), or for every row of a batch (B, n_0).
@@ -151,32 +353,35 @@ class Network:
             If ``X`` does not fit or holds NaN, or if the output overflows.
         """
         a = as_points(X, self.widths[0], "Network: X", self.dtype)
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            for layer in self.layers:
-                a = layer(a)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+            for _, _, _, value in self.forward(a):
+                a = value
         if not np.isfinite(a).all():
             raise NotFiniteError(
                 f"Network: the output leaves the range of {self.dtype}; trace(net, X) names the "
                 "layer. Rescale the inputs or weights."
             )
-        return a
+        return a.copy() if not a.flags.writeable else a
 
     # --- parameters as one vector -----------------------------------------------------------------
 
     @property
     def parameter_count(self) -> int:
         """Number of weights and biases."""
-        return sum(layer.W.size + layer.b.size for layer in self.layers if isinstance(layer, Dense))
+        return sum(p.size for layer in self.layers for p in layer.parameters().values())
 
     @property
     def parameters(self) -> Array:
-        """All weights and biases as ``(vec W^1, b^1, ..., vec W^L, b^L)``, a new vector."""
-        dense = [layer for layer in self.layers if isinstance(layer, Dense)]
-        parts = [part for layer in dense for part in (vec(layer.W), layer.b)]
-        return np.concatenate(parts) if parts else np.zeros(0, self.dtype)
+        """All parameters as ``(vec W^1, b^1, ..., vec W^L, b^L)``, a new vector.
+
+        A kernel of more axes counts as the matrix of one row per output channel.
+        """
+        every = [p for layer in self.layers for p in layer.parameters().values()]
+        stacked = [vec(p.reshape(len(p), -1)) for p in every]
+        return np.concatenate(stacked) if stacked else np.zeros(0, self.dtype)
 
     def with_parameters(self, parameters: Any) -> Network:
-        """Return the network with other weights and biases, in the order of ``parameters``.
+        """Return the network with other parameters, in the order of ``parameters``.
 
         >>> net = Network.random([2, 3, 1], seed=0)
         >>> twice = net.with_parameters(2 * net.parameters)
@@ -185,83 +390,95 @@ class Network:
         """
         where = "Network.with_parameters: parameters"
         theta = as_floats(parameters, where, dtype=self.dtype)
-        require_shape(theta, self.parameters.shape, where)
-        layers: list[Layer] = []
-        start = 0
+        require_shape(theta, (self.parameter_count,), where, "In the order of net.parameters.")
+        layers, start = [], 0
         for layer in self.layers:
-            if isinstance(layer, Dense):
-                middle = start + layer.W.size
-                end = middle + layer.b.size
-                W = unvec(theta[start:middle], layer.W.shape)
-                layers.append(Dense(W, theta[middle:end], layer.activation))
-                start = end
-            else:
-                layers.append(layer)
-        return self._with_layers(layers, self.dtype)
+            arrays = {}
+            for name, p in layer.parameters().items():
+                matrix = unvec(theta[start : start + p.size], (len(p), p.size // len(p)))
+                arrays[name] = matrix.reshape(p.shape)
+                start += p.size
+            layers.append(layer.with_arrays(arrays))
+        return self._with(layers=tuple(layers))
 
-    def _with_layers(self, layers: Sequence[Layer], dtype: np.dtype[Any]) -> Network:
-        network = Network(
-            layers,
-            inputs=self.widths[0],
-            input_names=self.input_names,
-            output_names=self.output_names,
-        )
-        object.__setattr__(network, "dtype", dtype)  # also where no layer holds an array
-        return network
+    def _with(self, **changed: Any) -> Network:
+        """Return the network with some fields replaced; shapes and edges stay."""
+        net = object.__new__(type(self))
+        kept = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        for name, value in {**kept, **changed}.items():
+            object.__setattr__(net, name, value)
+        return net
 
     def __repr__(self) -> str:
         shown = [str(layer.activation) for layer in self.layers]
         if len(shown) > 6:
             shown = [*shown[:3], "...", shown[-1]]
-        widths = [str(width) for width in self.widths]
-        if len(widths) > 10:
-            widths = [*widths[:4], "...", *widths[-2:]]
-        size = f"{'-'.join(widths)} {self.dtype}, {self.parameter_count:,} parameters"
-        return f"Network {size}: {', '.join(shown)}"
+        if self.is_path:
+            widths = [str(width) for width in self.widths]
+            if len(widths) > 10:
+                widths = [*widths[:4], "...", *widths[-2:]]
+            size = "-".join(widths)
+        else:
+            size = f"{self.widths[0]}-...-{self.widths[-1]}, {self.depth} nodes"
+        count = f"{self.dtype}, {self.parameter_count:,} parameters"
+        return f"Network {size} {count}: {', '.join(shown)}"
 
 
 def as_network(value: Any, where: str) -> Network:
-    """Return the network, or say that verbs take it first."""
-    if not isinstance(value, Network):
-        raise TypeError(f"{where}: net: expected a Network first, but got {value!r:.80}.")
-    return value
+    """Return the network, or say what to put first."""
+    if isinstance(value, Network):
+        return value
+    module = type(value).__module__.partition(".")[0]
+    importers = {"sklearn": "from_sklearn", "torch": "from_torch", "keras": "from_keras"}
+    bases = {base.__module__.partition(".")[0] for base in type(value).__mro__} | {module}
+    way_out = next((f" Import it: jb.{f}(...)." for m, f in importers.items() if m in bases), "")
+    if isinstance(value, str):
+        way_out = f" Read a file with jb.load({value!r:.60})."
+    raise TypeError(f"{where}: net: expected a Network first, but got {value!r:.80}.{way_out}")
 
 
-def _as_layers(layers: Iterable[Layer]) -> tuple[Layer, ...]:
-    try:
-        found = tuple(layers)
-    except TypeError:
-        raise TypeError(f"Network: layers: expected layers, but got {layers!r}.") from None
-    if not found:
-        raise ValueError("Network: layers: expected at least one layer, but got none.")
-    for l, layer in enumerate(found, start=1):
-        if not isinstance(layer, Layer):
-            raise TypeError(f"Network: layer {l}: expected a Layer, but got {layer!r:.80}.")
-    return found
+def as_names(names: Sequence[str] | None, width: int, where: str) -> tuple[str, ...] | None:
+    """Check labels: as many as there are entries, or none at all."""
+    if names is None:
+        return None
+    if isinstance(names, str):
+        raise TypeError(f"{where}: expected a sequence of names, but got {names!r:.80}.")
+    given = tuple(str(name) for name in names)
+    if len(given) != width:
+        raise ShapeError(f"{where}: expected {width} names, but got {len(given)}.")
+    return given
 
 
-def _widths(layers: Sequence[Layer], inputs: int | None) -> tuple[int, ...]:
+def _read_only(value: Array) -> Array:
+    view = value.view()
+    view.flags.writeable = False
+    return view
+
+
+def _input_shape(layers: Sequence[Layer], inputs: int | Shape | None) -> Shape:
     if inputs is None:
         # layers in front of the first one that insists on a width must go along with it
         inputs = next((layer.inputs for layer in layers if layer.inputs is not None), None)
     if inputs is None:
         raise ShapeError("Network: no layer fixes the number of inputs; say inputs=n.")
-    widths = [as_count(inputs, "Network: inputs")]
-    for l, layer in enumerate(layers, start=1):
-        if layer.inputs not in (None, widths[-1]):
-            source = f"layer {l - 1} gives" if l > 1 else "the network gets"
-            raise ShapeError(
-                f"Network: layer {l} ({layer}) takes {layer.inputs} inputs, "
-                f"but {source} {widths[-1]}."
-            )
-        widths.append(layer.output_width(widths[-1]))
-    return tuple(widths)
+    sizes = inputs if isinstance(inputs, tuple) else (inputs,)
+    return tuple(as_count(n, "Network: inputs") for n in sizes)
 
 
-def _as_names(names: Sequence[str] | None, width: int, where: str) -> tuple[str, ...] | None:
-    if names is None:
-        return None
-    found = tuple(str(name) for name in names)
-    if len(found) != width:
-        raise ShapeError(f"{where}: expected {width} names, but got {len(found)}.")
-    return found
+def _require_fit(
+    layer: Layer, name: str, l: int, sources: Sequence[int], shapes: Sequence[Shape]
+) -> None:
+    """Refuse a layer that reads too few or too many values, or one of the wrong width."""
+    arity = layer.arity
+    if len(sources) != arity if arity is not None else len(sources) < 2:
+        demand = "two or more inputs" if arity is None else f"{arity} input{'s' * (arity > 1)}"
+        raise ShapeError(
+            f"Network: layer {name} ({layer}) takes {demand}, but reads {len(sources)}."
+        )
+    width = prod(shapes[0])
+    per_row = len(shapes[0]) > 1 and shapes[0][-1] == layer.inputs
+    if layer.inputs not in (None, width) and not per_row:
+        source = f"layer {sources[0]} gives" if sources[0] else "the network gets"
+        raise ShapeError(
+            f"Network: layer {name} ({layer}) takes {layer.inputs} inputs, but {source} {width}."
+        )

@@ -11,37 +11,33 @@ without fused multiply-add, on any number of threads,
     |J_computed - J|         <=  expm1(K u) P + underflow           entry by entry,
     |J_computed - J_other|   <=  twice that.
 
-K counts one rounding for a diagonal, ``r + 1`` for a diagonal plus rank r, and the inner width
-wherever two matrices meet: an index is contracted once, in whatever order, and there a path meets
-one multiplication and the additions.  A slope that is 0 or a power of two costs nothing, and a
-width counts only the units whose slope is not 0: adding zeros is exact.
+Every kind of map states what it adds: ``magnitude()`` is the map of absolute values of its
+computation, never of its dense form, so that P shows cancellation inside; ``roundings()`` counts
+what a path meets inside; the inner width is added wherever two maps meet, since an index is
+contracted once, in whatever order.  A slope that is 0 or a power of two costs nothing, and a width
+counts only the units whose slope is not 0: adding zeros is exact.  A kind that states no magnitude
+gets an infinite bound.
 
-Underflow adds at most ``s = 2 (n + 2)`` smallest numbers to an entry of any partial product
-``F_i ... F_j``, which the exact factors outside carry to the result.  All ways to multiply out are
-covered by letting every run of factors be replaced by ``s`` times the matrix of ones; one sweep
-adds them all up.  Source: ``paper_notes/rounding.md``, with the proof.
+Underflow adds at most ``s`` smallest numbers to an entry of any partial product ``F_i ... F_j``,
+which the exact factors outside carry to the result: ``2 (n + 2)`` in a contraction, and what
+``underflow()`` of a map says for its inside.  All ways to multiply out are covered by letting every
+run of factors be replaced by ``s`` times the matrix of ones; one sweep adds them all up.  Source:
+``paper_notes/rounding.md``, with the proof and its hypotheses.
+
+The bound is about rounding: about the product of the computed ``D`` and ``W``, not about the error
+of ``D`` itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import singledispatch
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, as_points
-from jacobians.linearization import linearize
-from jacobians.maps import (
-    Diagonal,
-    DiagonalPlusLowRank,
-    Identity,
-    LinearMap,
-    Matrix,
-    Product,
-)
-from jacobians.network import Network, as_network
+from jacobians._checks import Array
+from jacobians.maps import LinearMap, Product
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,84 +74,17 @@ class Bound:
         K = (np.asarray(self.roundings) + extra)[..., None, None]
         with np.errstate(over="ignore", under="ignore"):
             bound: Array = np.expm1(K * self.unit) * self.paths + self.underflow
+        # nothing is claimed where a product may overflow, or of a kind without a rule
         return np.where(np.asarray(self.overflow)[..., None, None], np.inf, bound)
 
     def pair(self, extra: int = 0) -> Array:
         """Bound the distance of two computations from each other."""
         return 2 * self.single(extra)
 
-
-# --- what a factor contributes --------------------------------------------------------------------
-
-
-@singledispatch
-def absolute(A: LinearMap) -> LinearMap:
-    """Return the map of absolute values, in float64.  Kinds without a rule are written out."""
-    return Matrix(np.abs(A.to_dense()).astype(np.float64))
-
-
-@absolute.register(Matrix)
-def _(A: Matrix) -> LinearMap:
-    return Matrix(np.abs(A.array).astype(np.float64))
-
-
-@absolute.register(Diagonal)
-def _(A: Diagonal) -> LinearMap:
-    return Diagonal(np.abs(A.diagonal).astype(np.float64))
-
-
-@absolute.register(DiagonalPlusLowRank)
-def _(A: DiagonalPlusLowRank) -> LinearMap:
-    parts = (np.abs(part).astype(np.float64) for part in (A.diagonal, A.left, A.right))
-    return DiagonalPlusLowRank(*parts)
-
-
-@absolute.register(Identity)
-def _(A: Identity) -> LinearMap:
-    return Identity(A.n)
-
-
-@singledispatch
-def own_roundings(A: LinearMap) -> int:
-    """Count the roundings that go into one entry of a factor, however it is formed."""
-    return sum(A.shape)
-
-
-@own_roundings.register(Matrix)
-def _(A: Matrix) -> int:
-    return 0
-
-
-@own_roundings.register(DiagonalPlusLowRank)
-def _(A: DiagonalPlusLowRank) -> int:
-    return A.rank + 1
-
-
-def count_roundings(factors: Sequence[LinearMap]) -> Any:
-    """Return ``K`` for a chain of factors: a number, or one per point.
-
-    >>> W2, W1 = Matrix(np.ones((2, 5))), Matrix(np.ones((5, 3)))
-    >>> int(count_roundings([W2, Diagonal([0.3, 0.0, 0.0, 0.7, 0.0]), W1]))  # 1 + two live units
-    3
-    """
-    K: Any = np.asarray(0)
-    width: Any = None  # of the contraction that is open to the left, None before the first matrix
-    for A in factors:
-        if isinstance(A, Identity):
-            continue
-        if isinstance(A, Diagonal):
-            live = A.diagonal != 0
-            exact = np.abs(np.frexp(np.where(live, A.diagonal, 0.5))[0]) == 0.5
-            K = K + ~exact.all(axis=-1)
-            if width is not None:
-                width = np.minimum(width, np.maximum(live.sum(axis=-1), 1))
-            continue
-        K = K + own_roundings(A) + (0 if width is None else width)
-        width = A.shape[1]
-    return K
-
-
-# --- the bound of a chain -------------------------------------------------------------------------
+    def transposed(self) -> Bound:
+        """Return the bound of the transposed product: the same paths, walked the other way."""
+        P, N = (np.swapaxes(A, -2, -1) for A in (self.paths, self.underflow))
+        return replace(self, paths=P, underflow=N)
 
 
 def chain_bound(factors: Sequence[LinearMap], dtype: Any) -> Bound:
@@ -170,86 +99,65 @@ def chain_bound(factors: Sequence[LinearMap], dtype: Any) -> Bound:
     Returns
     -------
     Bound
+
+    >>> from jacobians.maps import Diagonal
+    >>> factors = [np.ones((2, 5)), Diagonal([0.3, 0.0, 0.0, 0.7, 0.0]), np.ones((5, 3))]
+    >>> int(chain_bound(factors, np.float64).roundings)  # 1 + two live units
+    3
     """
-    opened = Product(factors).factors
+    product = Product(factors)
+    if product.shape[0] < product.shape[1]:  # sweep over the side with fewer columns
+        return _swept(product.T, dtype).transposed()
+    return _swept(product, dtype)
+
+
+def _swept(product: Product, dtype: Any) -> Bound:
     info = np.finfo(dtype)
-    unit = float(info.eps) / 2
-    K = count_roundings(opened)
-    magnitudes = [absolute(A) for A in opened]
+    unit, K = float(info.eps) / 2, product.roundings()
+    magnitude = product.magnitude()
+    n = product.shape[1]
+    if magnitude is None:
+        nothing = np.full((*product.batch, *product.shape), np.inf)
+        return Bound(nothing, nothing, K, unit, np.ones(product.batch, dtype=bool))
     # Several roundings of a subnormal can meet in one entry: the products of a contraction, and
-    # for low rank those of the inner one, magnified by U.
-    width = max(max(A.shape) for A in opened)
-    s = 2 * (width + 2) * float(info.smallest_subnormal) * max(_gain(A) for A in magnitudes)
-    n = opened[-1].shape[1]
+    # what a structured map computes inside.
+    width = max(max(A.shape) for A in product.factors)
+    inside = max(A.underflow() for A in product.factors)
+    s = (2 * (width + 2) + inside) * float(info.smallest_subnormal)
     P: Array = np.eye(n)
     N: Array = np.zeros((n, n))
     through: Array = np.zeros((1, n))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        for A in reversed(magnitudes):
+        for A in reversed(magnitude.factors):
             through = through + (P + N).sum(axis=-2, keepdims=True)
             N = A.apply(N) + s * through
             P = A.apply(P)
-        depth = sum(A.shape[1] for A in opened)
-        P = P * np.exp(1.01 * depth * 2.0**-53) * (1 + 2.0**-40)  # P was rounded itself
+        # P was rounded itself, by at most so many roundings in double precision
+        depth = sum(A.shape[1] for A in product.factors) + np.max(K, initial=0)
+        P = P * np.exp(1.01 * depth * 2.0**-53) * (1 + 2.0**-40)
         N = 2 * N * np.exp(K * unit)[..., None, None]
-    overflow = _may_overflow(magnitudes, float(info.max) / 4)
-    P, N = np.broadcast_arrays(P, N)
+    shape = (*product.batch, *product.shape)
+    P, N = np.broadcast_to(P, shape), np.broadcast_to(N, shape)
+    overflow = _may_overflow(magnitude.factors, float(info.max) / 4)
     return Bound(P, N, K, unit, overflow | ~np.isfinite(P).all(axis=(-2, -1)))
-
-
-def _gain(A: LinearMap) -> float:
-    if isinstance(A, DiagonalPlusLowRank):
-        return (A.rank + 1) * max(1.0, float(A.left.max(initial=0.0)))
-    return 1.0
 
 
 def _may_overflow(magnitudes: Sequence[LinearMap], limit: float) -> Any:
     """Tell where a partial product of some order could exceed ``limit``, by its row sums."""
-    with np.errstate(over="ignore", under="ignore", divide="ignore"):
-        sums = [A.apply(np.ones((A.shape[1], 1))).max(axis=(-2, -1)) for A in magnitudes]
-        # the product of the largest row sums is the quick answer for all ordinary networks
-        quick = sum(np.maximum(np.log2(total), 0) for total in sums) > np.log2(limit)
-        if not np.any(quick):
-            return np.zeros(np.shape(quick), dtype=bool)
+    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+        # the product of all reaches is the quick answer for ordinary networks
+        reaches = [A.reach() for A in magnitudes]
+        if sum(np.log2(reaches)) <= np.log2(limit):
+            return np.asarray(False)
+        # Else go from the right with the largest row sums over all starts: max(1, .) begins anew.
+        # What a structured map computes inside is within its reach, whatever comes from the right.
         worst: Any = np.asarray(0.0)
-        for j in range(len(magnitudes), 0, -1):
-            through = np.ones((magnitudes[j - 1].shape[1], 1))
-            for A in reversed(magnitudes[:j]):
-                through = np.minimum(A.apply(through), np.finfo(np.float64).max)
-                worst = np.maximum(worst, through.max(axis=(-2, -1)))
+        through: Any = np.ones((magnitudes[-1].shape[1], 1))
+        largest = np.finfo(np.float64).max
+        for A, reach in zip(reversed(magnitudes), reversed(reaches), strict=True):
+            if A.composite:
+                worst = np.maximum(worst, reach * through.max(axis=(-2, -1)))
+            through = np.minimum(A.apply(through), largest)
+            worst = np.maximum(worst, through.max(axis=(-2, -1)))
+            through = np.maximum(through, reach if A.composite else 1.0)
     return worst > limit
-
-
-def jacobian_with_bound(net: Network, X: Any) -> tuple[Array, Array]:
-    """Return the Jacobian and a proved bound on its rounding error, entry by entry.
-
-    Parameters
-    ----------
-    net : Network
-    X : array, shape (n_0,) or (B, n_0)
-
-    Returns
-    -------
-    J : array, shape (m, n) or (B, m, n)
-    bound : array of float64, same shape
-        ``|J - exact product of the same D and W| <= bound``; infinite where a partial product may
-        overflow.
-
-    >>> J, bound = jacobian_with_bound(Network.random([3, 5, 2], seed=0), [0.1, 0.2, 0.3])
-    >>> bool((bound < 1e-14).all())
-    True
-    """
-    net = as_network(net, "jacobian_with_bound")
-    X = as_points(X, net.widths[0], "jacobian_with_bound: X", net.dtype)
-    if X.ndim == 1:
-        lin = linearize(net, X)
-        return lin.jacobian(), chain_bound(lin.factors, net.dtype).single()
-    shape = (len(X), net.widths[-1], net.widths[0])
-    J, bound = np.empty(shape, net.dtype), np.empty(shape)
-    piece = max(1, 2**22 // max(sum(net.widths) * net.widths[0], 1))
-    for start in range(0, len(X), piece):
-        rows = slice(start, start + piece)
-        lin = linearize(net, X[rows])
-        J[rows] = lin.jacobian()
-        bound[rows] = chain_bound(lin.factors, net.dtype).single()
-    return J, bound

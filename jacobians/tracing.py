@@ -1,7 +1,7 @@
-"""A trace: what is seen on the way through the network at one point, or at a batch of points.
+"""Tracing: what is seen on the way, at a point or at every point of a batch.
 
-``a^0 = x``, then ``z^l`` and ``a^l`` for every layer.  Every account of the Jacobian starts from a
-trace, so two accounts of the same trace differ by the rounding of their products alone.
+``trace(net, X)`` runs the network once and keeps every ``z^l`` and ``a^l``.  All methods read the
+same trace, so they differ by the rounding of their products alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, Frozen, NotFiniteError, as_layer, as_points, freeze
+from jacobians._checks import Array, Frozen, NotFiniteError, as_count, as_points, freeze
+from jacobians.activations import IDENTITY
 from jacobians.network import Network, as_network
 
 
@@ -28,7 +29,7 @@ class Kink:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Trace(Frozen):
-    """Preactivations and activations of every layer, read-only; made by ``trace``."""
+    """Preactivations and activations of every node, read-only; made by ``trace``."""
 
     network: Network
     preactivations: tuple[Array, ...]
@@ -44,18 +45,25 @@ class Trace(Frozen):
         """``H(x) = a^L``."""
         return self.activations[-1]
 
-    def preactivation(self, l: int) -> Array:
-        """Return ``z^l``, for ``l`` from 1 to L."""
-        return self.preactivations[self._layer(l, "preactivation", 1) - 1]
+    def preactivation(self, l: int | str) -> Array:
+        """Return ``z^l``, for ``l`` from 1 to L, or the name of a node."""
+        return self.preactivations[self.network.number(l, "Trace.preactivation: l", 1) - 1]
 
-    def activation(self, l: int) -> Array:
-        """Return ``a^l``, for ``l`` from 0 (the input) to L (the output)."""
-        return self.activations[self._layer(l, "activation", 0)]
+    def activation(self, l: int | str) -> Array:
+        """Return ``a^l``, for ``l`` from 0 (the input) to L (the output), or the name of a node."""
+        return self.activations[self.network.number(l, "Trace.activation: l")]
+
+    def entering(self, l: int) -> tuple[Array, ...]:
+        """Return the values that node ``l`` reads."""
+        return tuple(self.activations[s] for s in self.network.sources[l - 1])
 
     def point(self, i: int) -> Trace:
         """Return the trace of one point of a batch, the same numbers to the last bit."""
         if not self.batch:
             raise ValueError("Trace.point: this is the trace of one point already.")
+        i = as_count(i, "Trace.point: i", at_least=0)
+        if i >= self.batch[0]:
+            raise ValueError(f"Trace.point: i: the trace holds {self.batch[0]} points, got {i}.")
         z = tuple(z[i] for z in self.preactivations)
         return Trace(self.network, z, tuple(a[i] for a in self.activations))
 
@@ -74,18 +82,15 @@ class Trace(Frozen):
         >>> trace(net, [1.0, 1.0]).kinks()
         (Kink(layer=1, unit=0, at=0.0, preactivation=0.0, point=None),)
         """
-        found = []
+        near = []
         for l, (layer, z) in enumerate(
             zip(self.network.layers, self.preactivations, strict=True), start=1
         ):
             for at in layer.activation.kinks:
                 for *point, unit in np.argwhere(np.abs(z - at) <= within):
                     value = float(z[(*point, unit)])
-                    found.append(Kink(l, int(unit), at, value, int(point[0]) if point else None))
-        return tuple(found)
-
-    def _layer(self, l: int, verb: str, low: int) -> int:
-        return as_layer(l, f"Trace.{verb}: l", low, self.network.depth)
+                    near.append(Kink(l, int(unit), at, value, int(point[0]) if point else None))
+        return tuple(near)
 
     def __repr__(self) -> str:
         where = f"{self.batch[0]} points" if self.batch else "one point"
@@ -120,17 +125,15 @@ def trace(net: Network, X: Any) -> Trace:
     (array([-1., -1., -1.]), array([0., 0., 0.]), array([0.]))
     """
     net = as_network(net, "trace")
-    a = freeze(as_points(X, net.widths[0], "trace: X", net.dtype))
-    preactivations, activations = [], [a]
-    for l, layer in enumerate(net.layers, start=1):
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            z = layer.preactivation(a)
-            a = layer.activation(z)
-        _require_in_range(z, f"z^{l}", layer)
-        _require_in_range(a, f"a^{l}", layer)
-        z.flags.writeable = a.flags.writeable = False
-        preactivations.append(z)
-        activations.append(a)
+    x = freeze(as_points(X, net.widths[0], "trace: X", net.dtype))
+    preactivations, activations = [], [x]
+    with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+        for l, _, z, a in net.forward(x):
+            _require_in_range(z, f"z^{l}", net.layers[l - 1])
+            _require_in_range(a, f"a^{l}", net.layers[l - 1])
+            preactivations.append(freeze(z))
+            same = net.layers[l - 1].activation == IDENTITY
+            activations.append(preactivations[-1] if same else freeze(a))
     return Trace(net, tuple(preactivations), tuple(activations))
 
 

@@ -56,10 +56,10 @@ class Differences:
 
 
 @underflow_is_rounding
-def finite_difference(f: Function, x: Any) -> Differences:
+def finite_difference(f: Function, x: Any, size: Any = None) -> Differences:
     """Differentiate by central differences, with steps chosen entry by entry.
 
-    The step goes down by factors of 4 from 1/8 of the size of ``x_j``; Richardson extrapolation
+    The step goes down by factors of 4 from 1/8 of ``size``; Richardson extrapolation
     removes the truncation error, and each entry takes the stage whose estimated error (the change
     from stage to stage, plus the rounding of ``f`` over the step) is least.  So a smooth function
     is differentiated with large steps, and a piecewise linear one inside its piece.
@@ -69,6 +69,8 @@ def finite_difference(f: Function, x: Any) -> Differences:
     f : callable
         From (n,) to (m,).
     x : array, shape (n,)
+    size : array, shape (n,), optional
+        The scale on which ``f`` changes along each entry; ``max(1, |x_j|)`` unless given.
 
     Returns
     -------
@@ -80,7 +82,12 @@ def finite_difference(f: Function, x: Any) -> Differences:
     """
     x = _point(x, "finite_difference")
     center = _value(f, x, "finite_difference")
-    columns = [_differentiate_along(f, x, center, j) for j in range(len(x))]
+    scale = np.maximum(1.0, np.abs(x)) if size is None else as_floats(size, "size")
+    if scale.shape != x.shape or not (scale > 0).all():
+        raise ShapeError(
+            f"finite_difference: size: expected {len(x)} positive numbers, but got {size!r:.80}."
+        )
+    columns = [_differentiate_along(f, x, center, j, float(scale[j])) for j in range(len(x))]
     J, error, left, right, kinks = (
         np.stack(parts, axis=-1) for parts in zip(*columns, strict=True)
     )
@@ -88,13 +95,15 @@ def finite_difference(f: Function, x: Any) -> Differences:
 
 
 _RATIO = 4.0
-_STAGES = 12  # the smallest step is 2^-25 of the size of x_j
+_STAGES = 12  # the smallest step is 2^-25 of the size
 
 
-def _differentiate_along(f: Function, x: Array, center: Array, j: int) -> tuple[Array, ...]:
+def _differentiate_along(
+    f: Function, x: Array, center: Array, j: int, scale: float
+) -> tuple[Array, ...]:
     eps = float(np.finfo(center.dtype).eps)
     stages = _STAGES if center.dtype == np.float64 else 6
-    size = 2.0 ** np.round(np.log2(max(1.0, abs(float(x[j])))))
+    size = 2.0 ** np.round(np.log2(scale))
     table: list[list[Array]] = []
     best: Array = np.zeros_like(center)
     error: Array = np.full(center.shape, np.inf)
@@ -281,6 +290,32 @@ def dot_test(
     return worst
 
 
+def allowance(differences: Differences, J: Array, value: Array, x: Array) -> Array:
+    """Return how far each entry of a claim may be from differences; infinity if they do not settle.
+
+    A hundred times their estimated error (what cancels inside ``f`` is unknown, so an estimate can
+    be too small), and the rounding of the claim.  They settle if that is below one part in a
+    hundred of the size of the derivative.
+
+    Parameters
+    ----------
+    differences : Differences
+    J : array, shape (m, n)
+        The claim.
+    value : array, shape (m,)
+        ``f(x)``.
+    x : array, shape (n,)
+    """
+    # The size of a derivative, also where all of them are 0: f per unit of x.
+    size = float(np.abs(value).max() / max(1.0, np.abs(x).max()))
+    size = max(size, float(np.abs(differences.jacobian).max()))
+    eps = max(float(np.finfo(value.dtype).eps), float(np.finfo(J.dtype).eps))
+    # The claim was rounded too: on its way it met numbers as large as the largest entry.
+    allowed = 100 * differences.error + 100 * eps * size
+    settled = allowed <= 0.01 * np.maximum(size, np.abs(J))
+    return np.where(settled, allowed, np.inf)
+
+
 @dataclass(frozen=True)
 class JacobianCheck:
     """The verdict of ``check_jacobian``; true or false as a condition, printable as a sentence."""
@@ -344,17 +379,11 @@ def check_jacobian(f: Function, J: Any, x: Any) -> JacobianCheck:
     claim = _jacobian(J, center, x, "check_jacobian")
     found = finite_difference(f, x)
     low, high = np.minimum(found.left, found.right), np.maximum(found.left, found.right)
-    # The size of a derivative, also where all of them are 0: f per unit of x.
-    size = float(np.abs(center).max() / max(1.0, np.abs(x).max()))
-    size = max(size, float(np.abs(found.jacobian).max()))
-    eps = max(float(np.finfo(center.dtype).eps), float(np.finfo(claim.dtype).eps))
-    # The claim was rounded too: on its way it met numbers as large as the largest entry.
-    allowed = 100 * found.error + 100 * eps * size
-    settled = allowed <= 0.01 * np.maximum(size, np.abs(claim))
+    allowed = allowance(found, claim, center, x)
     difference = np.maximum(np.maximum(low - claim, claim - high), 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(difference == 0, 0.0, difference / allowed)
-    ratio = np.where(settled & np.isfinite(claim), ratio, np.inf)
+    ratio = np.where(np.isfinite(allowed) & np.isfinite(claim), ratio, np.inf)
     i, j = (int(k) for k in np.unravel_index(int(np.argmax(ratio)), ratio.shape))
     return JacobianCheck(
         holds=bool((ratio <= 1).all()),

@@ -24,7 +24,7 @@ def exact_product(factors):
     result = None
     for A in Product(factors).factors:
         if isinstance(A, jb.DiagonalPlusLowRank):
-            d, U, V = (_fractions(part) for part in (A.diagonal, A.left, A.right))
+            d, U, V = (_fractions(part) for part in (A.entries, A.left, A.right))
             M = U @ V.T
             M[np.diag_indices(len(d))] += d
         else:
@@ -172,7 +172,7 @@ def test_the_bound_is_the_formula_of_the_note(dtype):
 def test_the_magnitude_of_a_map_is_that_of_its_entries(name, A, dense):
     """Or of its parts: |diag(d)| + |U| |V|ᵀ where entries are sums."""
     if isinstance(A, jb.DiagonalPlusLowRank):
-        d, U, V = (np.abs(part) for part in (A.diagonal, A.left, A.right))
+        d, U, V = (np.abs(part) for part in (A.entries, A.left, A.right))
         dense = d[..., None] * np.eye(d.shape[-1]) + U @ np.swapaxes(V, -2, -1)
     assert absolute(A).dtype == np.float64
     assert_equal(absolute(A).to_dense(), np.abs(dense))
@@ -267,8 +267,8 @@ def test_a_layer_that_leaks_through_float32_violates_the_bound(data):
     leaking = data.draw(
         st.sampled_from([k for k, A in enumerate(factors) if isinstance(A, jb.Diagonal)])
     )
-    slopes = factors[leaking].diagonal.astype(np.float32).astype(np.float64)
-    if np.array_equal(slopes, factors[leaking].diagonal):
+    slopes = factors[leaking].entries.astype(np.float32).astype(np.float64)
+    if np.array_equal(slopes, factors[leaking].entries):
         return  # 1 and 0 survive float32
     factors[leaking] = jb.Diagonal(slopes)
     bound = chain_bound(lin.factors, np.float64).pair()

@@ -1,37 +1,28 @@
-"""The engine: the Jacobians of a batch, in pieces of bounded size, in the planned order.
-
-Points are cut into pieces that stay in the cache; each piece is evaluated and multiplied out by the
-program of the plan, on one thread or several.  The cut depends on the plan and the number of points
-alone, so the same call gives the same bits.
-"""
+"""The engine's doors: Jacobians and values, at one point or for a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from math import prod
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from jacobians._checks import Array, ShapeError, as_points
-from jacobians.engine.compiling import compile_program
-from jacobians.engine.line import Line, compile_line
-from jacobians.engine.memory import WARM_BYTES, Pool, borrow, bring_back
-from jacobians.engine.program import Program
+from jacobians._checks import Array, ShapeError, TooLargeError, as_array, as_points, readable_bytes
+from jacobians.engine.running import Runner, quiet
 from jacobians.engine.scaling import multiply_scaled
-from jacobians.engine.workers import cut, share
-from jacobians.network import Network
-from jacobians.planning import Plan, plan
-from jacobians.tracing import Trace, trace
+from jacobians.linearization import linearize
+from jacobians.network import Network, as_network
+from jacobians.planning import Plan, machine_memory, plan
+from jacobians.tracing import Trace
 
 
 def jacobian(
     net: Network,
     X: Any,
     *,
-    of: int | None = None,
-    wrt: int = 0,
+    of: int | str | None = None,
+    wrt: int | str = 0,
     rows: Any = None,
     columns: Any = None,
     out: Array | None = None,
@@ -44,8 +35,8 @@ def jacobian(
     ----------
     net : Network
     X : array, shape (n_0,) or (B, n_0)
-    of, wrt : int
-        Layer numbers, for ``da^of/da^wrt`` instead.
+    of, wrt : int or str
+        Nodes by number or name, for ``da^of/da^wrt`` instead.
     rows, columns : slice or list of int, optional
         Only these outputs and inputs, at their cost.
     out : array, optional
@@ -64,6 +55,8 @@ def jacobian(
     ------
     ShapeError, TypeError, NotFiniteError
         If ``X`` or ``out`` does not fit.
+    TooLargeError
+        If the result is larger than the memory of the machine, before anything is allocated.
 
     >>> import jacobians as jb
     >>> net = jb.Network([jb.Dense([[1], [2]], activation="square"), jb.Dense([[3, 1]])])
@@ -72,15 +65,15 @@ def jacobian(
     <BLANKLINE>
            [[28.]]])
     """
-    return _run(net, X, (of, wrt, rows, columns, max_bytes), out, plan, False)[1]
+    return _run("jacobian", net, X, (of, wrt, rows, columns, max_bytes), out, plan, False)[1]
 
 
 def value_and_jacobian(
     net: Network,
     X: Any,
     *,
-    of: int | None = None,
-    wrt: int = 0,
+    of: int | str | None = None,
+    wrt: int | str = 0,
     rows: Any = None,
     columns: Any = None,
     out: Array | None = None,
@@ -99,11 +92,13 @@ def value_and_jacobian(
     >>> value_and_jacobian(net, [1])
     (array([7.]), array([[14.]]))
     """
-    value, J = _run(net, X, (of, wrt, rows, columns, max_bytes), out, plan, True)
+    choice = (of, wrt, rows, columns, max_bytes)
+    value, J = _run("value_and_jacobian", net, X, choice, out, plan, True)
     assert value is not None
     return value, J
 
 
+@quiet
 def jacobian_at(trace: Trace, plan: Plan) -> Array:
     """Multiply the chain of a trace out as planned, on the calling thread.
 
@@ -111,143 +106,146 @@ def jacobian_at(trace: Trace, plan: Plan) -> Array:
     -------
     array, shape (m, n) or (B, m, n)
     """
-    _, program, line = _prepared(trace.network, 1, _ANYTHING, plan)
-    J = np.empty((*trace.batch, *plan.shape), trace.network.dtype)
-    with np.errstate(all="ignore"):
-        if line is not None and not trace.batch:
-            line.multiply(line.point.row_of(trace), J)
-        elif J.size:
-            seen = trace if trace.batch else trace.stacked()
-            program.multiply(program.load(seen), J if trace.batch else J[None])
-    return J
+    seen = trace if trace.batch else trace.stacked()
+    J = np.empty((*seen.batch, *plan.shape), trace.network.dtype)
+    runner = _runner(trace.network, plan, False)
+    if J.size:
+        runner.run(seen.activations[0], J.transpose(1, 0, 2), seen=seen)
+    return J if trace.batch else J[0]
 
 
-_Choice = tuple[int | None, int, Any, Any, int | None]  # of, wrt, rows, columns, max_bytes
-_ANYTHING: _Choice = (None, 0, None, None, None)
+_Choice = tuple[Any, Any, Any, Any, int | None]  # of, wrt, rows, columns, max_bytes
 
 
+@quiet
 def _run(
-    net: Network, X: Any, choice: _Choice, out: Array | None, chosen: Plan | None, valued: bool
+    where: str,
+    net: Network,
+    X: Any,
+    choice: _Choice,
+    out: Array | None,
+    chosen: Plan | None,
+    valued: bool,
 ) -> tuple[Array | None, Array]:
-    if not _is_plain_point(X, net):
-        X = as_points(X, net.widths[0], "jacobian: X", net.dtype)
-    batch = X.shape[:-1]
-    chosen, program, line = _prepared(net, prod(batch), choice, chosen)
-    shape = (*batch, *chosen.shape)
-    J = np.empty(shape, net.dtype) if out is None else _require_out(out, shape, net.dtype, X)
-    value = np.empty((*batch, net.widths[chosen.of]), net.dtype) if valued else None
-    if line is None or batch not in ((), (1,)) or not line.run(X.ravel(), value, J):
-        _Batch(net, chosen, program, X, value, J).run()
+    net = as_network(net, where)
+    given = as_array(X, f"{where}: X")
+    lead = given.shape[:-1] if given.ndim == 2 else ()
+    B = lead[0] if lead else 1
+    chosen = _planned(net, B, choice, chosen, where)
+    shape = (*lead, *chosen.shape)
+    if out is None:
+        _require_room(shape, net.dtype, where)
+    points = as_points(given, net.widths[0], f"{where}: X", net.dtype)
+    J = np.empty(shape, net.dtype) if out is None else _require_out(out, shape, net.dtype, given)
+    value = np.empty((*lead, net.widths[chosen.of]), net.dtype) if valued else None
+
+    def repair(x: Array, _: Any) -> Array:
+        whole = np.empty((chosen.shape[0], len(x), chosen.shape[1]), net.dtype)
+        E = np.eye(net.widths[chosen.wrt])
+        E = E if chosen.columns is None else E[:, chosen.columns]
+        for i, point in enumerate(x):
+            chain = linearize(net, point).between(chosen.of, chosen.wrt)
+            J = multiply_scaled(chain, E).astype(net.dtype)
+            whole[:, i] = J if chosen.rows is None else J[chosen.rows]
+        return whole
+
+    runner = _runner(net, chosen, valued)
+    stacked = J if lead else J[None]
+    values = value if lead or value is None else value[None]
+    runner.batch(net, np.atleast_2d(points), stacked.transpose(1, 0, 2), values, repair)
     return value, J
-
-
-def _is_plain_point(X: Any, net: Network) -> bool:
-    """Tell whether the door would change nothing, its look for NaN apart, which comes later."""
-    return type(X) is np.ndarray and X.shape == net.widths[:1] and X.dtype == net.dtype
-
-
-class _Batch:
-    """A batch in the making: pieces are evaluated and multiplied out, each where it belongs."""
-
-    def __init__(
-        self, net: Network, chosen: Plan, program: Program, X: Array, value: Array | None, J: Array
-    ) -> None:
-        self.net, self.plan, self.program, self.X = net, chosen, program, X
-        self.points, self.Js, self.values = X, J, value
-        if X.ndim == 1:
-            self.points, self.Js = X[None], J[None]
-            self.values = None if value is None else value[None]
-
-    def run(self) -> None:
-        """Go through all pieces."""
-        B, threads = len(self.points), self.plan.threads
-        if B == 1:
-            self.piece(slice(None), None)
-            return
-        pieces = cut(B, self.plan.piece, threads)
-        size = pieces[0].stop if pieces else 0
-        pooled = self.program.known and size * self.plan.point_bytes > WARM_BYTES
-        pools = [borrow(self.net.dtype) if pooled else None for _ in range(threads)]
-        share(lambda where, k: self.piece(where, pools[k]), pieces, threads)
-        for pool in filter(None, pools):
-            bring_back(pool)
-
-    def piece(self, where: slice, pool: Pool | None) -> None:
-        """Evaluate and multiply out a few points."""
-        x, J, program = self.points[where], self.Js[where], self.program
-        with np.errstate(all="ignore"):
-            value, registers, finite = program.forward(x, pool, value=self.values is not None)
-            if not finite:
-                as_points(self.X, x.shape[1], "jacobian: X", x.dtype)
-                trace(self.net, x)  # says which layer leaves the range
-            if self.values is not None:
-                self.values[where] = value
-            if pool:
-                pool.give(value)
-            program.multiply(registers, J, pool)
-            if not program.tame and not np.isfinite(J).all():
-                self.rescue(x, J)
-
-    def rescue(self, x: Array, J: Array) -> None:
-        """Redo the points at which a partial product left the range."""
-        for i in np.flatnonzero(~np.isfinite(J).all(axis=(1, 2))):
-            whole = multiply_scaled(trace(self.net, x[i]), self.plan.of, self.plan.wrt)
-            J[i] = self.plan.part(whole)
 
 
 # --- plans and programs of a network, kept while it lives -----------------------------------------
 
 _KEPT = 16  # for each network; then the oldest make room
-_Prepared = tuple[Plan, Program, Line | None]
-_prepared_before: WeakKeyDictionary[Network, dict[Hashable, _Prepared]] = WeakKeyDictionary()
+_plans: WeakKeyDictionary[Network, dict[Hashable, Plan]] = WeakKeyDictionary()
 
 
-def _prepared(net: Network, B: int, choice: _Choice, chosen: Plan | None) -> _Prepared:
-    """Return the plan and what it compiles to, from before if there was the same call before."""
-    before = _prepared_before.get(net)
-    if before is None:
-        before = _prepared_before.setdefault(net, {})
+def _planned(net: Network, B: int, choice: _Choice, chosen: Any, where: str) -> Plan:
+    """Return the plan, from before if there was the same call before."""
+    if chosen is not None:
+        if not isinstance(chosen, Plan):
+            raise TypeError(f"{where}: plan: expected a Plan, but got {chosen!r:.80}.")
+        if not chosen.fits(net):
+            raise ValueError(f"{where}: the plan was made for another network than {net}.")
+        return chosen
     of, wrt, rows, columns, max_bytes = choice
     batch = 1 << (B - 1).bit_length() if B else 0  # a few plans for all sizes of batch
-    key: Hashable = chosen
-    if chosen is None:
-        key = (batch, of, wrt, max_bytes)
-        if rows is not None or columns is not None:  # lists, as often as not, which have no hash
-            key = None
-    found = before.get(key)
-    if found is None:
-        if chosen is None:
-            chosen = plan(
-                net, batch, of=of, wrt=wrt, rows=rows, columns=columns, max_bytes=max_bytes
-            )
-        found = _compiled(net, chosen)
-        if key is not None:
-            while len(before) >= _KEPT:
-                before.pop(next(iter(before)), None)
-            before[key] = found
-    return found
+    # 1, 1.0 and True are one key, so their types are in it; lists, as often as not, have no hash
+    key = (batch, of, wrt, max_bytes, type(of), type(wrt), type(max_bytes))
+    kept = _plans.get(net, {})
+    usual = rows is None and columns is None and all(type(part) in _PLAIN for part in key[:4])
+    if usual and key in kept:
+        return kept[key]
+    made = plan(net, batch, of=of, wrt=wrt, rows=rows, columns=columns, max_bytes=max_bytes)
+    if usual:  # a new dictionary: other threads may be reading the old one
+        _plans[net] = {**dict(list(kept.items())[1 - _KEPT :]), key: made}
+    return made
 
 
-def _compiled(net: Network, chosen: Any) -> _Prepared:
-    if not isinstance(chosen, Plan):
-        raise TypeError(f"jacobian: plan: expected a Plan, but got {chosen!r:.80}.")
-    if not chosen.fits(net):
-        raise ValueError(f"jacobian: the plan was made for another network than {net}.")
-    program = compile_program(net, chosen)
-    return chosen, program, compile_line(net, chosen, program) if chosen.piece == 1 else None
+_PLAIN = (int, str, type(None))
 
 
-def _require_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], X: Array) -> Array:
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"jacobian: out: expected an array, but got {type(out).__name__}.")
+def _runner(net: Network, chosen: Plan, valued: bool) -> Runner:
+    """Return the program of a plan for a network, with what is kept between calls."""
+    runners = chosen.runners.get(net)
+    if runners is None:
+        runners = chosen.runners.setdefault(net, {})
+    if valued not in runners:
+        runners[valued] = Runner(
+            chosen.of,
+            net.dtype,
+            chosen.program(net, valued),
+            chosen.limits,
+            chosen.piece,
+            chosen.threads,
+            chosen.allowed,
+        )
+    runner: Runner = runners[valued]
+    return runner
+
+
+def _require_room(shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> None:
+    size = dtype.itemsize
+    for n in shape:
+        size *= n
+    if size > machine_memory():
+        raise TooLargeError(
+            f"{where}: the result of shape {shape} takes {readable_bytes(size)}, but this machine "
+            f"has {readable_bytes(machine_memory())}. Ask for fewer points at a time, for rows= or "
+            "columns=, or give out= an array that lies in a file (numpy.memmap)."
+        )
+
+
+def _require_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], X: Any) -> Array:
+    where = "jacobian: out"
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        raise TypeError(f"{where}: expected an array, but got {type(out).__name__}.")
     if out.shape != shape or out.dtype != dtype:
         raise ShapeError(
-            f"jacobian: out: expected shape {shape} and {dtype}, but got {out.shape}, {out.dtype}."
+            f"{where}: expected shape {shape} and {dtype}, but got {out.shape}, {out.dtype}."
         )
     if not out.flags.writeable:
-        raise ValueError("jacobian: out: is read-only.")
-    if any(step == 0 and n > 1 for n, step in zip(out.shape, out.strides, strict=True)):
-        raise ValueError("jacobian: out: several entries share one place; give each its own.")
+        raise ValueError(f"{where}: is read-only.")
+    if _overlaps_itself(out):
+        raise ValueError(f"{where}: several entries share one place; give each its own.")
     if np.may_share_memory(out, X):
-        raise ValueError("jacobian: out: overlaps X; give it memory of its own.")
+        raise ValueError(f"{where}: overlaps X; give it memory of its own.")
     return out
+
+
+def _overlaps_itself(out: Array) -> bool:
+    """Tell whether two entries may share memory: no axis steps over all that the smaller ones span.
+
+    What lies inside one another without sharing an entry is refused with the rest.
+    """
+    if not out.size:
+        return False
+    span = out.itemsize
+    axes = sorted((abs(step), n) for n, step in zip(out.shape, out.strides, strict=True) if n > 1)
+    for step, n in axes:
+        if step < span:
+            return True
+        span += step * (n - 1)
+    return False

@@ -1,11 +1,15 @@
-"""The alphabet: structured linear maps.  This family knows nothing of networks.
+"""Structured linear maps, an algebra closed under ``@``, ``+``, scaling and ``.T``.
+
+It knows nothing of networks.
 
 =================== =====================================================================
-base                LinearMap: shape, apply, transpose, to_dense; ``@``, ``.T``, ``.to_scipy()``
+base                LinearMap: shape, apply, transpose, to_dense; ``@``, ``+``, ``.T``, ``[]``
 elementary          Identity, Matrix, Diagonal, DiagonalPlusLowRank
-kronecker           Kronecker (of maps), Commutation, Duplication, Elimination
-product             Product: the chain
-blocks              Blocks: maps side by side and above one another
+product, sums       Product: the chain; Sum: terms side by side
+kronecker           Kronecker (of maps)
+selection           Selection (rows of the identity), Commutation, Duplication, Elimination
+blocks              Blocks: maps beside and above one another
+graphs              Substitution in a graph; BlockDiagonal
 association         the order in which a product is best multiplied out
 =================== =====================================================================
 """
@@ -14,11 +18,15 @@ from jacobians.maps.association import Association, associate, multiply_out
 from jacobians.maps.base import LinearMap
 from jacobians.maps.blocks import Blocks
 from jacobians.maps.elementary import Diagonal, DiagonalPlusLowRank, Identity, Matrix
-from jacobians.maps.kronecker import Commutation, Duplication, Elimination, Kronecker
+from jacobians.maps.graphs import BlockDiagonal, Substitution
+from jacobians.maps.kronecker import Kronecker
 from jacobians.maps.product import Product
+from jacobians.maps.selection import Commutation, Duplication, Elimination, Selection
+from jacobians.maps.sums import Sum
 
 __all__ = [
     "Association",
+    "BlockDiagonal",
     "Blocks",
     "Commutation",
     "Diagonal",
@@ -30,6 +38,9 @@ __all__ = [
     "LinearMap",
     "Matrix",
     "Product",
+    "Selection",
+    "Substitution",
+    "Sum",
     "associate",
     "multiply_out",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array, ShapeError
-from jacobians.maps.base import LinearMap, common_batch
+from jacobians.maps.base import LinearMap, common_batch, magnitudes
 from jacobians.maps.elementary import as_map
 
 
@@ -36,6 +36,8 @@ class Blocks(LinearMap):
     """
 
     blocks: tuple[tuple[LinearMap, ...], ...]
+
+    composite = True
 
     def __init__(self, blocks: Sequence[Any]) -> None:
         rows = list(blocks)
@@ -108,6 +110,30 @@ class Blocks(LinearMap):
         from scipy.sparse import block_array
 
         return block_array([[A.to_sparse() for A in row] for row in self.blocks], format="csr")
+
+    @property
+    def flops(self) -> float:
+        additions = (len(self.blocks[0]) - 1) * self.shape[0]
+        return sum(A.flops for A in self._all()) + additions
+
+    def magnitude(self) -> Blocks | None:
+        found = magnitudes(self._all())
+        if found is None:
+            return None
+        across = len(self.blocks[0])
+        return Blocks([found[k : k + across] for k in range(0, len(found), across)])
+
+    def roundings(self) -> Any:
+        K: Any = 0
+        for A in self._all():
+            K = np.maximum(K, A.roundings())
+        return K
+
+    def reach(self) -> float:
+        return sum(A.reach() for A in self._all())
+
+    def underflow(self) -> float:
+        return sum(A.underflow() for A in self._all())
 
     def __repr__(self) -> str:
         return f"{super().__repr__()}: {len(self.blocks)} x {len(self.blocks[0])} blocks"

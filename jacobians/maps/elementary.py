@@ -10,6 +10,8 @@ import numpy as np
 from jacobians._checks import FLOATS, Array, ShapeError, as_array, as_count
 from jacobians.maps.base import LinearMap, frozen_field
 
+DOUBLE = np.dtype(np.float64)
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Identity(LinearMap):
@@ -39,13 +41,30 @@ class Identity(LinearMap):
         return self.n, self.n
 
     def apply(self, columns: Array) -> Array:
-        return columns.astype(np.result_type(self.dtype, columns.dtype))
+        return columns.astype(np.result_type(self.dtype, columns.dtype), copy=False)
 
     def transpose(self) -> Identity:
         return self
 
     def _dense(self) -> Array:
         return np.eye(self.n, dtype=self.dtype)
+
+    def diagonal(self) -> Array:
+        return np.ones(self.n, self.dtype)
+
+    @property
+    def flops(self) -> float:
+        return 0.0
+
+    @property
+    def monomial(self) -> bool:
+        return True
+
+    def magnitude(self) -> Identity:
+        return Identity(self.n)
+
+    def underflow(self) -> float:
+        return 0.0
 
     def _sparse(self) -> Any:
         from scipy.sparse import eye_array
@@ -93,10 +112,15 @@ class Matrix(LinearMap):
         return self.array @ columns
 
     def transpose(self) -> Matrix:
-        return Matrix(np.swapaxes(self.array, -2, -1))
+        transposed = object.__new__(Matrix)  # a view of what is checked and frozen already
+        object.__setattr__(transposed, "array", np.swapaxes(self.array, -2, -1))
+        return transposed
 
     def _dense(self) -> Array:
         return self.array.copy()
+
+    def magnitude(self) -> Matrix:
+        return Matrix(np.abs(self.array).astype(DOUBLE))
 
     def _sparse(self) -> Any:
         from scipy.sparse import csr_array
@@ -110,32 +134,32 @@ class Diagonal(LinearMap):
 
     Parameters
     ----------
-    diagonal : array, shape (n,) or (B, n)
+    entries : array, shape (n,) or (B, n)
 
     >>> Diagonal([2.0, 3.0]) @ [10.0, 100.0]
     array([ 20., 300.])
     """
 
-    diagonal: Array
+    entries: Array
 
     def __post_init__(self) -> None:
-        frozen_field(self, "diagonal", (1, 2), "shape (n,) or (B, n)")
+        frozen_field(self, "entries", (1, 2), "shape (n,) or (B, n)")
 
     @property
     def shape(self) -> tuple[int, int]:
-        n = self.diagonal.shape[-1]
+        n = self.entries.shape[-1]
         return n, n
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self.diagonal.dtype
+        return self.entries.dtype
 
     @property
     def batch(self) -> tuple[int, ...]:
-        return self.diagonal.shape[:-1]
+        return self.entries.shape[:-1]
 
     def apply(self, columns: Array) -> Array:
-        return self.diagonal[..., :, None] * columns
+        return self.entries[..., :, None] * columns
 
     def transpose(self) -> Diagonal:
         return self
@@ -143,13 +167,38 @@ class Diagonal(LinearMap):
     def _dense(self) -> Array:
         n = self.shape[0]
         dense = np.zeros((*self.batch, n, n), self.dtype)
-        dense[..., np.arange(n), np.arange(n)] = self.diagonal
+        dense[..., np.arange(n), np.arange(n)] = self.entries
         return dense
 
     def _sparse(self) -> Any:
         from scipy.sparse import diags_array
 
-        return diags_array(self.diagonal, format="csr")
+        return diags_array(self.entries, format="csr")
+
+    def diagonal(self) -> Array:
+        return self.entries.copy()
+
+    @property
+    def flops(self) -> float:
+        return float(self.shape[0])
+
+    @property
+    def monomial(self) -> bool:
+        return True
+
+    def magnitude(self) -> Diagonal:
+        return Diagonal(np.abs(self.entries).astype(DOUBLE))
+
+    def roundings(self) -> Any:
+        """Count one; none where every entry is 0 or a power of two, which multiply exactly."""
+        exact = np.abs(np.frexp(np.where(self.entries != 0, self.entries, 0.5))[0]) == 0.5
+        return (~exact.all(axis=-1)).astype(int)
+
+    def underflow(self) -> float:
+        return 2.0
+
+
+LinearMap.scaling_of = Diagonal
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -158,7 +207,8 @@ class DiagonalPlusLowRank(LinearMap):
 
     Parameters
     ----------
-    diagonal : array, shape (n,) or (B, n)
+    entries : array, shape (n,) or (B, n)
+        The diagonal ``d``.
     left, right : array, shape (n, r) or (B, n, r)
         The factors ``U`` and ``V``.
 
@@ -169,17 +219,19 @@ class DiagonalPlusLowRank(LinearMap):
     array([ 0.25 , -0.125, -0.125])
     """
 
-    diagonal: Array
+    entries: Array
     left: Array
     right: Array
 
+    composite = True
+
     def __post_init__(self) -> None:
-        d = frozen_field(self, "diagonal", (1, 2), "shape (n,) or (B, n)")
+        d = frozen_field(self, "entries", (1, 2), "shape (n,) or (B, n)")
         U = frozen_field(self, "left", (2, 3), "shape (n, r) or (B, n, r)")
         V = frozen_field(self, "right", (2, 3), "shape (n, r) or (B, n, r)")
         if U.shape != V.shape or U.shape[:-1] != d.shape:
             raise ShapeError(
-                "DiagonalPlusLowRank: expected diagonal (n,), left (n, r) and right (n, r), with "
+                "DiagonalPlusLowRank: expected entries (n,), left (n, r) and right (n, r), with "
                 f"the same leading axis, but got {d.shape}, {U.shape} and {V.shape}."
             )
 
@@ -190,29 +242,56 @@ class DiagonalPlusLowRank(LinearMap):
 
     @property
     def shape(self) -> tuple[int, int]:
-        n = self.diagonal.shape[-1]
+        n = self.entries.shape[-1]
         return n, n
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.result_type(self.diagonal, self.left, self.right)
+        return np.result_type(self.entries, self.left, self.right)
 
     @property
     def batch(self) -> tuple[int, ...]:
-        return self.diagonal.shape[:-1]
+        return self.entries.shape[:-1]
 
     def apply(self, columns: Array) -> Array:
         low_rank: Array = self.left @ (np.swapaxes(self.right, -2, -1) @ columns)
-        return self.diagonal[..., :, None] * columns + low_rank
+        return self.entries[..., :, None] * columns + low_rank
 
     def transpose(self) -> DiagonalPlusLowRank:
-        return DiagonalPlusLowRank(self.diagonal, self.right, self.left)
+        return DiagonalPlusLowRank(self.entries, self.right, self.left)
 
     def _dense(self) -> Array:
         dense: Array = self.left @ np.swapaxes(self.right, -2, -1)
         i = np.arange(self.shape[0])
-        dense[..., i, i] += self.diagonal
+        dense[..., i, i] += self.entries
         return dense
+
+    def diagonal(self) -> Array:
+        own: Array = self.entries + (self.left * self.right).sum(axis=-1)
+        return own
+
+    @property
+    def flops(self) -> float:
+        return float((4 * self.rank + 2) * self.shape[0])
+
+    def magnitude(self) -> DiagonalPlusLowRank:
+        d, U, V = (np.abs(A).astype(DOUBLE) for A in (self.entries, self.left, self.right))
+        return DiagonalPlusLowRank(d, U, V)
+
+    def roundings(self) -> int:
+        # the contraction with V is the one beside the map; then r products, and one addition
+        return self.rank + 1
+
+    def _ends(self) -> tuple[float, float]:
+        """Return the reach of U and of V: ``Vᵀ X`` and ``F U`` are partial products too."""
+        return Matrix(self.left).reach(), Matrix(self.right).reach()
+
+    def reach(self) -> float:
+        left, right = self._ends()
+        return float(np.abs(self.entries).max(initial=0.0)) + left * right
+
+    def underflow(self) -> float:
+        return super().underflow() * (1 + self.rank * max(self._ends()))
 
     def _kind(self) -> str:
         return f"DiagonalPlusLowRank(rank {self.rank})"

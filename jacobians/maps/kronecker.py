@@ -1,4 +1,4 @@
-"""Kronecker products of maps, and the permutations that vec brings along.
+"""Kronecker products of maps.
 
 ``(A ⊗ B) vec(X) = vec(B X Aᵀ)``: that one line is why a Kronecker product never has to be formed.
 The derivative of ``z = W a`` with respect to ``vec(W)`` is ``aᵀ ⊗ I``; for a layer of width 4096
@@ -10,22 +10,15 @@ J. R. Magnus and H. Neudecker, *Matrix Differential Calculus*, chapters 2 and 3.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, Places, as_count
+from jacobians._checks import Array
 from jacobians.maps.base import LinearMap, common_batch
 from jacobians.maps.elementary import as_map
-from jacobians.vectorization import (
-    commutation_places,
-    duplication_places,
-    elimination_places,
-    unvec,
-    vec,
-)
+from jacobians.vectorization import unvec, vec
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -51,6 +44,8 @@ class Kronecker(LinearMap):
 
     left: LinearMap
     right: LinearMap
+
+    composite = True
 
     def __post_init__(self) -> None:
         for name in ("left", "right"):
@@ -96,159 +91,40 @@ class Kronecker(LinearMap):
 
         return kron(self.left.to_sparse(), self.right.to_sparse(), format="csr")
 
+    @property
+    def flops(self) -> float:
+        # R on the columns of X, then L on the rows of what comes out
+        return self.left.shape[1] * self.right.flops + self.right.shape[0] * self.left.flops
+
+    @property
+    def monomial(self) -> bool:
+        return self.left.monomial and self.right.monomial
+
+    def magnitude(self) -> Kronecker | None:
+        left, right = self.left.magnitude(), self.right.magnitude()
+        return None if left is None or right is None else Kronecker(left, right)
+
+    def roundings(self) -> Any:
+        """Count those of both factors, and one for the product of an entry of each.
+
+        Applied one after the other, they contract q and then n indices; that is at most one
+        rounding more than the contraction of q n that the product beside it counts.
+        """
+        return self.left.roundings() + self.right.roundings() + 1
+
+    def diagonal(self) -> Array:
+        if self.left.shape[0] != self.left.shape[1] or self.right.shape[0] != self.right.shape[1]:
+            return super().diagonal()
+        own: Array = self.left.diagonal()[..., :, None] * self.right.diagonal()[..., None, :]
+        return own.reshape(*self.batch, -1)
+
+    def reach(self) -> float:
+        return self.left.reach() * self.right.reach()
+
+    def underflow(self) -> float:
+        left, right = self.left, self.right
+        return left.underflow() * right.reach() + right.underflow() * left.reach() + 4.0
+
     def __repr__(self) -> str:
         factors = (f"({A._kind()} {A._size()})" for A in (self.left, self.right))
         return f"{super().__repr__()}: {' ⊗ '.join(factors)}"
-
-
-class _Gather(LinearMap):
-    """A matrix of zeros with a single one in every row: ``(G x)_i = x[places_i]``."""
-
-    @property
-    @abstractmethod
-    def places(self) -> Places:
-        """Column of the one in each row."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.float64)
-
-    def apply(self, columns: Array) -> Array:
-        return columns[..., self.places, :]
-
-    def transpose(self) -> LinearMap:
-        return _Scatter(self)
-
-    def _dense(self) -> Array:
-        m, n = self.shape
-        dense = np.zeros((m, n))
-        dense[np.arange(m), self.places] = 1.0
-        return dense
-
-    def _sparse(self) -> Any:
-        from scipy.sparse import csr_array
-
-        m, n = self.shape
-        return csr_array((np.ones(m), (np.arange(m), self.places)), shape=(m, n))
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class _Scatter(LinearMap):
-    """The transpose of a gather: entries that came from one place are added up there."""
-
-    gather: _Gather
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        m, n = self.gather.shape
-        return n, m
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.gather.dtype
-
-    def apply(self, columns: Array) -> Array:
-        result = np.zeros((*columns.shape[:-2], self.shape[0], columns.shape[-1]), columns.dtype)
-        arriving = np.moveaxis(result, -2, 0)
-        np.add.at(arriving, self.gather.places, np.moveaxis(columns, -2, 0))
-        return result
-
-    def transpose(self) -> LinearMap:
-        return self.gather
-
-    def _dense(self) -> Array:
-        return self.gather._dense().T
-
-    def _sparse(self) -> Any:
-        return self.gather._sparse().T.tocsr()
-
-    def _kind(self) -> str:
-        return f"{self.gather._kind()}ᵀ"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Commutation(_Gather):
-    """``K vec(M) = vec(Mᵀ)`` for ``M`` of shape (m, n): from stacked columns to stacked rows.
-
-    Parameters
-    ----------
-    m, n : int
-
-    >>> Commutation(2, 3) @ vec([[1, 2, 3], [4, 5, 6]])
-    array([1., 2., 3., 4., 5., 6.])
-    """
-
-    m: int
-    n: int
-
-    def __post_init__(self) -> None:
-        _count_fields(self, "m", "n")
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.m * self.n, self.m * self.n
-
-    @property
-    def places(self) -> Places:
-        return commutation_places(self.m, self.n)
-
-    def transpose(self) -> Commutation:
-        return Commutation(self.n, self.m)  # a permutation: its transpose is its inverse
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Duplication(_Gather):
-    """``D_n vech(S) = vec(S)`` for symmetric ``S`` of shape (n, n).
-
-    Parameters
-    ----------
-    n : int
-
-    >>> Duplication(2) @ [1.0, 5.0, 2.0]
-    array([1., 5., 5., 2.])
-    """
-
-    n: int
-
-    def __post_init__(self) -> None:
-        _count_fields(self, "n")
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.n**2, self.n * (self.n + 1) // 2
-
-    @property
-    def places(self) -> Places:
-        return duplication_places(self.n)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Elimination(_Gather):
-    """``L_n vec(M) = vech(M)`` for ``M`` of shape (n, n): the lower triangle is kept.
-
-    Parameters
-    ----------
-    n : int
-
-    >>> Elimination(2) @ vec([[1, 9], [5, 2]])
-    array([1., 5., 2.])
-    """
-
-    n: int
-
-    def __post_init__(self) -> None:
-        _count_fields(self, "n")
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.n * (self.n + 1) // 2, self.n**2
-
-    @property
-    def places(self) -> Places:
-        return elimination_places(self.n)
-
-
-def _count_fields(record: LinearMap, *names: str) -> None:
-    for name in names:
-        count = as_count(getattr(record, name), f"{type(record).__name__}: {name}")
-        object.__setattr__(record, name, count)

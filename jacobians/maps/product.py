@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array, ShapeError, refuse_if_too_large
-from jacobians.maps.base import LinearMap, common_batch
-from jacobians.maps.elementary import as_map
+from jacobians.maps.base import LinearMap, common_batch, magnitudes
+from jacobians.maps.elementary import Diagonal, as_map
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,6 +36,8 @@ class Product(LinearMap):
     """
 
     factors: tuple[LinearMap, ...]
+
+    composite = True
 
     def __init__(self, factors: Sequence[Any]) -> None:
         opened = tuple(_opened(factors))
@@ -70,8 +72,8 @@ class Product(LinearMap):
     def transpose(self) -> Product:
         return Product([A.T for A in reversed(self.factors)])
 
-    def _require_room(self) -> None:
-        super()._require_room()
+    def _refuse_too_large(self) -> None:
+        super()._refuse_too_large()
         m, way_out = self.shape[0], "Keep the map, or multiply_out in another order"
         for A in self.factors[:-1]:
             shape = (*self.batch, m, A.shape[1])
@@ -91,6 +93,42 @@ class Product(LinearMap):
         for A in self.factors[1:]:
             sparse = sparse @ A.to_sparse()
         return sparse
+
+    @property
+    def flops(self) -> float:
+        return sum(A.flops for A in self.factors)
+
+    @property
+    def monomial(self) -> bool:
+        return all(A.monomial for A in self.factors)
+
+    def magnitude(self) -> Product | None:
+        found = magnitudes(self.factors)
+        return None if found is None else Product(found)
+
+    def roundings(self) -> Any:
+        """Count those of the factors, and one contraction wherever two of them meet.
+
+        An index is contracted once in whatever order: a monomial factor scales it on the way, so
+        the widths on its two sides count as one, and only its entries that are not 0 take part.
+        """
+        K: Any = np.asarray(0)
+        width: Any = None  # of the contraction that is open to the left, None before the first
+        for A in self.factors:
+            K = K + A.roundings()
+            if A.monomial:
+                if width is not None and isinstance(A, Diagonal):
+                    width = np.minimum(width, np.maximum((A.entries != 0).sum(axis=-1), 1))
+                continue
+            K = K + (0 if width is None else width)
+            width = A.shape[1]
+        return K
+
+    def reach(self) -> float:
+        return float(np.prod([A.reach() for A in self.factors]))
+
+    def underflow(self) -> float:
+        return sum(A.underflow() for A in self.factors) * self.reach()
 
     def __repr__(self) -> str:
         shown = [A._size() for A in self.factors]

@@ -1,0 +1,172 @@
+"""From what users write to sorted edges: lists of layers, blocks inside them, named nodes.
+
+An edge list holds a name, a layer and the numbers of the nodes it reads for node 1, 2, ..., L; the
+input is node 0, and every node reads smaller numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from jacobians._checks import as_count
+from jacobians.layers import Add, Concatenate, Gather, Layer, Shape
+
+Edges: TypeAlias = list[tuple[str, Layer, tuple[int, ...]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Residual:
+    """A branch that is added to what goes into it: ``a + branch(a)``.
+
+    Parameters
+    ----------
+    layers : sequence of layers
+        The branch; what comes out must have the shape of what goes in.
+    """
+
+    layers: Sequence[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Parallel:
+    """Branches that read the same value and are joined.
+
+    Parameters
+    ----------
+    branches : sequence of layers or of sequences of layers
+        An empty sequence hands the value on as it is.
+    join : Layer, optional
+        ``Concatenate()`` unless said.
+    """
+
+    branches: Sequence[Any]
+    join: Layer | None = None
+
+
+def path_of(layers: Iterable[Any]) -> Edges:
+    """Expand a list of layers and blocks; every node is named by its number."""
+    try:
+        given = list(layers)
+    except TypeError:
+        raise TypeError(f"Network: layers: expected layers, but got {layers!r}.") from None
+    if not given:
+        raise ValueError("Network: layers: expected at least one layer, but got none.")
+    edges: Edges = []
+    _append(edges, given, 0, None)
+    return edges
+
+
+def _append(edges: Edges, layers: Any, source: int, prefix: str | None) -> int:
+    """Append the nodes of a list of layers, and return the number of the last one."""
+    for layer in layers if isinstance(layers, (list, tuple)) else [layers]:
+        source = expand(edges, layer, (source,), prefix)
+    return source
+
+
+def expand(edges: Edges, layer: Any, sources: tuple[int, ...], prefix: str | None) -> int:
+    """Append the nodes that a layer or block stands for, and return the number of the last one."""
+    if isinstance(layer, Residual):
+        end = _append(edges, layer.layers, sources[0], prefix)
+        layer, sources = Add(), (sources[0], end)
+    elif isinstance(layer, Parallel):
+        ends = tuple(_append(edges, branch, sources[0], prefix) for branch in layer.branches)
+        layer, sources = layer.join or Concatenate(), ends
+    l = len(edges) + 1
+    if not isinstance(layer, Layer):
+        raise TypeError(f"Network: layer {l}: expected a Layer, but got {layer!r:.80}.")
+    edges.append((str(l) if prefix is None else f"{prefix}.{l}", layer, sources))
+    return l
+
+
+def sort_graph(
+    nodes: Mapping[str, Any],
+    inputs: Mapping[str, int | Shape],
+    outputs: str | Sequence[str] | None,
+) -> tuple[Edges, Shape, dict[str, slice], list[str]]:
+    """Sort named nodes; return the edges, the input's shape, its parts, and the outputs' names."""
+    if not isinstance(nodes, Mapping) or not nodes or not isinstance(inputs, Mapping) or not inputs:
+        raise TypeError("Network.graph: nodes and inputs: expected mappings from names.")
+    described = {name: _node(name, node, nodes, inputs) for name, node in nodes.items()}
+    if outputs is None:
+        outputs = [list(nodes)[-1]]
+    ends = [outputs] if isinstance(outputs, str) else list(outputs)
+    _require_known(ends, nodes, described)
+    try:
+        order = list(TopologicalSorter({n: d[1] for n, d in described.items()}).static_order())
+    except CycleError as err:
+        circle = " <- ".join(err.args[1])
+        raise ValueError(f"Network.graph: nodes read each other: {circle}.") from None
+
+    edges: Edges = []
+    numbers, shape, parts = _input_nodes(edges, inputs)
+    for name in order:
+        if name not in described:
+            continue
+        layer, sources = described[name]
+        number = expand(edges, layer, tuple(numbers[s] for s in sources), name)
+        edges[number - 1] = (name, *edges[number - 1][1:])
+        numbers[name] = number
+    if len(ends) > 1:  # one vector comes out; a single output is the last node, all lead to it
+        edges.append(("outputs", Concatenate(None), tuple(numbers[end] for end in ends)))
+    return edges, shape, parts, ends
+
+
+def _node(
+    name: str, node: Any, nodes: Mapping[str, Any], inputs: Mapping[str, Any]
+) -> tuple[Any, tuple[str, ...]]:
+    if not isinstance(node, (tuple, list)) or len(node) < 2:
+        raise TypeError(
+            f"Network.graph: node {name!r}: expected (layer, source, ...), got {node!r:.80}."
+        )
+    layer, *sources = node
+    for source in sources:
+        if source not in nodes and source not in inputs:
+            raise ValueError(f"Network.graph: node {name!r} reads {source!r}, which is not there.")
+    if name in inputs:
+        raise ValueError(f"Network.graph: {name!r} is an input and a node.")
+    return layer, tuple(sources)
+
+
+def _require_known(
+    ends: Sequence[str], nodes: Mapping[str, Any], described: Mapping[str, tuple[Any, Any]]
+) -> None:
+    for end in ends:
+        if end not in nodes:
+            raise ValueError(f"Network.graph: outputs: no node is called {end!r}.")
+    read = {source for _, sources in described.values() for source in sources}
+    idle = [name for name in nodes if name not in read and name not in ends]
+    if idle:
+        raise ValueError(
+            f"Network.graph: nothing reads {', '.join(map(repr, idle))}; "
+            "name it among the outputs, or leave it out."
+        )
+
+
+def _input_nodes(
+    edges: Edges, inputs: Mapping[str, int | Shape]
+) -> tuple[dict[str, int], Shape, dict[str, slice]]:
+    """Return the node of every input: the vector itself, or a part of it that a node takes out."""
+    shapes = {
+        name: tuple(as_count(n, f"Network.graph: inputs: {name}") for n in size)
+        if isinstance(size, tuple)
+        else (as_count(size, f"Network.graph: inputs: {name}"),)
+        for name, size in inputs.items()
+    }
+    starts = np.cumsum([0, *(prod(shape) for shape in shapes.values())])
+    parts = {n: slice(int(i), int(j)) for n, (i, j) in zip(shapes, pairwise(starts), strict=True)}
+    if len(shapes) == 1:
+        (name,) = shapes
+        return {name: 0}, shapes[name], parts
+    numbers: dict[str, int] = {}
+    for name, shape in shapes.items():
+        part = np.arange(parts[name].start, parts[name].stop).reshape(shape)
+        edges.append((name, Gather(part), (0,)))
+        numbers[name] = len(edges)
+    return numbers, (int(starts[-1]),), parts

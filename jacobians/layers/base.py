@@ -1,0 +1,117 @@
+"""Layer: what one step of a network states."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from math import prod
+from typing import Any, ClassVar, TypeAlias, TypeVar
+
+import numpy as np
+
+from jacobians._checks import Array, Frozen, ShapeError, as_floats, freeze
+from jacobians.activations import IDENTITY, AnyActivation
+from jacobians.along import Along
+
+Shape: TypeAlias = tuple[int, ...]
+Self = TypeVar("Self", bound="Layer")
+
+
+class Layer(Frozen, ABC):
+    """One step of a network: a preactivation, then an activation.
+
+    Subclasses are immutable records (frozen dataclasses) with an ``activation`` (identity unless
+    they set one).  They define ``preactivation`` and what comes out: ``output_width`` where a value
+    is just a vector, ``output_shape`` where it has axes of its own.  Arrays among their fields are
+    found by themselves; ``trained`` names those that are parameters.
+    """
+
+    activation: AnyActivation | Along = IDENTITY
+    inputs: int | None = None  # the width it insists on; None goes along with any
+    arity: ClassVar[int | None] = 1  # how many inputs; None for two or more
+    trained: ClassVar[tuple[str, ...]] = ()  # the fields that are parameters
+    formed: int = 0  # roundings in the entries of its matrix, where they are computed
+
+    def output_width(self, *widths: int) -> int:
+        """Return how many entries come out when so many go in."""
+        raise NotImplementedError(f"{type(self).__name__}: define output_width or output_shape.")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """Return the shape of the value that comes out; a vector, unless a layer says otherwise."""
+        return (self.output_width(*(prod(shape) for shape in shapes)),)
+
+    def on(self: Self, *shapes: Shape) -> Self:
+        """Return the layer as it acts on inputs of these shapes; itself, if they do not matter."""
+        return self
+
+    @abstractmethod
+    def preactivation(self, *values: Array) -> Array:
+        """Return ``z`` of shape (..., n_out) for values of shape (..., n_in), all of them flat."""
+
+    def __call__(self, *values: Array) -> Array:
+        """Return ``sigma(z)``."""
+        return self.activation(self.preactivation(*values))
+
+    # --- arrays and parameters --------------------------------------------------------------------
+
+    def arrays(self) -> dict[str, Array]:
+        """Return the fields that are arrays of floats, by name."""
+        names = [f.name for f in fields(self)] if is_dataclass(self) else []
+        values = {name: getattr(self, name) for name in names}
+        return {
+            name: value
+            for name, value in values.items()
+            if isinstance(value, np.ndarray) and value.dtype.kind == "f"
+        }
+
+    def parameters(self) -> dict[str, Array]:
+        """Return the parameters by name: weights, biases, scales."""
+        return {name: getattr(self, name) for name in self.trained}
+
+    def with_arrays(self: Self, arrays: Mapping[str, Array]) -> Self:
+        """Return the layer with other arrays in some of its fields."""
+        return replace(self, **arrays) if arrays else self  # type: ignore[type-var]
+
+    @property
+    def dtype(self) -> np.dtype[Any] | None:
+        """The dtype of its arrays, or None if it has none."""
+        arrays = self.arrays()
+        return np.result_type(*arrays.values()) if arrays else None
+
+    def astype(self: Self, dtype: np.dtype[Any]) -> Self:
+        """Return the layer with its arrays in another dtype."""
+        if self.dtype is None or self.dtype == dtype:
+            return self
+        kind = type(self).__name__
+        return self.with_arrays(
+            {
+                name: as_floats(array, f"{kind}: {name}", dtype=dtype)
+                for name, array in self.arrays().items()
+            }
+        )
+
+    def __repr__(self) -> str:
+        sigma = "" if self.activation == IDENTITY else f" {self.activation}"
+        return f"{type(self).__name__}{sigma}"
+
+
+def set_arrays(layer: Layer, **arrays: Array) -> None:
+    """Set fields to frozen arrays of their common dtype, in a record that is being made."""
+    dtype = np.result_type(*arrays.values())
+    for name, array in arrays.items():
+        object.__setattr__(layer, name, freeze(array.astype(dtype, copy=False)))
+
+
+def set_field(layer: Layer, name: str, value: Any) -> None:
+    """Set a field of a record that is being made."""
+    object.__setattr__(layer, name, value)
+
+
+def last_axis(shape: Shape, width: int, layer: Layer) -> int:
+    """Return how many rows of this width a value has along its last axis."""
+    if shape[-1] != width:
+        raise ShapeError(
+            f"{layer}: takes rows of {width} entries, but the value has shape {shape}."
+        )
+    return prod(shape[:-1])

@@ -1,0 +1,272 @@
+"""The one rule per kind of layer: the structured map of its derivative.
+
+``layer_map`` is ``dz/da`` with respect to every input, ``activation_map`` is ``D = da/dz``, and
+``parameter_maps`` is ``dz/dvec(theta)`` for every parameter.  Cost, memory, both directions of a
+product, rounding bounds and gradients all follow from these maps.  A layer of your own registers
+one rule::
+
+    @layer_map.register
+    def _(layer: MyLayer, a):
+        return Matrix(...)          # dz/da at the value a that comes in, (n,) or (B, n)
+
+with two inputs, ``(layer, a, b)`` and a tuple of two maps; with parameters, one more rule for
+``parameter_maps``, a dictionary by their names.
+
+=================== ========================================================================
+Dense               ``W``, or ``I ⊗ W`` on several rows;      ``Aᵀ ⊗ I`` for its weights
+Scale, Elementwise  ``diag(scale)``, ``I``
+LayerNorm, RMSNorm  a diagonal plus rank 2 or 1 in every row
+Add, Multiply       ``I``; ``diag`` of the other inputs
+MatrixProduct       ``I ⊗ Bᵀ`` and ``A ⊗ I``
+shaping layers      selections
+=================== ========================================================================
+"""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from itertools import pairwise
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from jacobians._checks import Array
+from jacobians.activations import IDENTITY, Activation, AnyActivation, VectorActivation
+from jacobians.along import Along
+from jacobians.layers import (
+    Add,
+    Concatenate,
+    Dense,
+    Elementwise,
+    Layer,
+    LayerNorm,
+    MatrixProduct,
+    Multiply,
+    Rearrangement,
+    Reshape,
+    RMSNorm,
+    Scale,
+)
+from jacobians.maps import (
+    BlockDiagonal,
+    Commutation,
+    Diagonal,
+    DiagonalPlusLowRank,
+    Identity,
+    Kronecker,
+    LinearMap,
+    Matrix,
+    Product,
+    Selection,
+)
+
+# --- dz/da, for every input -----------------------------------------------------------------------
+
+
+@singledispatch
+def layer_map(layer: Layer, *values: Array) -> LinearMap | tuple[LinearMap, ...]:
+    """Return ``dz/da`` of a layer at the values that come in, each (n,) or (B, n).
+
+    One map for a layer with one input, a tuple of maps for several.
+
+    >>> layer_map(Dense([[1, 2, 3], [4, 5, 6]]), np.zeros(3))
+    Matrix 2x3 float64
+    """
+    raise NotImplementedError(
+        f"linearize: {layer} has no derivative rule; register one with "
+        f"@layer_map.register for {type(layer).__name__}."
+    )
+
+
+@layer_map.register(Dense)
+def _(layer: Dense, a: Array) -> LinearMap:
+    W = Matrix(layer.W)
+    return W if layer.rows == 1 else Kronecker(Identity(layer.rows, a.dtype), W)
+
+
+@layer_map.register(Scale)
+def _(layer: Scale, a: Array) -> LinearMap:
+    return Diagonal(layer.scale)
+
+
+@layer_map.register(Elementwise)
+@layer_map.register(Reshape)
+def _(layer: Layer, a: Array) -> LinearMap:
+    return Identity(a.shape[-1], a.dtype)
+
+
+@layer_map.register(Rearrangement)
+def _(layer: Rearrangement, a: Array) -> LinearMap:
+    return Selection(layer.index, a.shape[-1], a.dtype)
+
+
+@layer_map.register(LayerNorm)
+def _(layer: LayerNorm, a: Array) -> LinearMap:
+    # d x̂ = (I - 1 1ᵀ/d - x̂ x̂ᵀ/d) da / s
+    normal, size = layer.normalised(a)
+    d = _over(layer.scale, size)
+    ones = np.full_like(normal, 1 / normal.shape[-1])
+    left = np.stack([-d, -d * normal], axis=-1)
+    right = np.stack([ones, normal / normal.shape[-1]], axis=-1)
+    return _row_by_row(d, left, right, bool(a.ndim > 1))
+
+
+@layer_map.register(RMSNorm)
+def _(layer: RMSNorm, a: Array) -> LinearMap:
+    # d x̂ = (I - x̂ x̂ᵀ/d) da / s
+    normal, size = layer.normalised(a)
+    d = _over(layer.scale, size)
+    left, right = (-d * normal)[..., None], (normal / normal.shape[-1])[..., None]
+    return _row_by_row(d, left, right, bool(a.ndim > 1))
+
+
+def _over(scale: Array, size: Array) -> Array:
+    """Return scale / size; at a row of zeros without an epsilon the derivative is a choice: 0."""
+    return np.divide(
+        scale, size, out=np.zeros(size.shape[:-1] + scale.shape, size.dtype), where=size > 0
+    )
+
+
+def _row_by_row(d: Array, U: Array, V: Array, stacked: bool) -> LinearMap:
+    """Return the diagonals plus low rank of all rows, (..., rows, d): one block for each."""
+    count = d.shape[-2]
+    if count == 1:
+        return DiagonalPlusLowRank(d[..., 0, :], U[..., 0, :, :], V[..., 0, :, :])
+    flat = (A.reshape(-1, *A.shape[d.ndim - 1 :]) for A in (d, U, V))
+    return BlockDiagonal(DiagonalPlusLowRank(*flat), count, stacked)
+
+
+@layer_map.register(Add)
+def _(layer: Add, *values: Array) -> tuple[LinearMap, ...]:
+    return tuple(Identity(a.shape[-1], a.dtype) for a in values)
+
+
+@layer_map.register(Multiply)
+def _(layer: Multiply, *values: Array) -> tuple[LinearMap, ...]:
+    others = [values[:i] + values[i + 1 :] for i in range(len(values))]
+    return tuple(Diagonal(layer.preactivation(*rest)) for rest in others)
+
+
+@layer_map.register(Concatenate)
+def _(layer: Concatenate, *values: Array) -> tuple[LinearMap, ...]:
+    ends = np.cumsum([0, *(a.shape[-1] for a in values)])
+    place = np.argsort(layer.order)  # of every entry of the inputs in the result
+    n, dtype = int(ends[-1]), values[0].dtype
+    return tuple(Selection(place[start:end], n, dtype).T for start, end in pairwise(ends))
+
+
+@layer_map.register(MatrixProduct)
+def _(layer: MatrixProduct, a: Array, b: Array) -> tuple[LinearMap, ...]:
+    # rows are stacked here, so Z = A B gives dvec Zᵀ = (I ⊗ Bᵀ) dvec Aᵀ and (A ⊗ I) dvec Bᵀ
+    A, B = layer.matrices(a, b)
+    *_, heads, p, q = A.shape
+    r = B.shape[-1]
+    first = _per_head(Identity(p, a.dtype), np.swapaxes(B, -2, -1), heads)
+    second = _per_head(A, Identity(r, a.dtype), heads)
+    if layer.transpose_second:
+        swap: LinearMap = Commutation(q, r, a.dtype)
+        if heads > 1:
+            swap = Kronecker(Identity(heads, a.dtype), swap)
+        second = Product([second, swap])
+    return first, second
+
+
+def _per_head(left: Any, right: Any, heads: int) -> LinearMap:
+    """Return ``left ⊗ right`` where one is a stack (..., heads, m, n), a block for each head."""
+
+    def flat(A: Any) -> Any:
+        return A if isinstance(A, LinearMap) else Matrix(A.reshape(-1, *A.shape[-2:]))
+
+    stack = left if isinstance(right, LinearMap) else right
+    if heads == 1:
+        one = stack[..., 0, :, :]
+        return Kronecker(left, one) if stack is right else Kronecker(one, right)
+    return BlockDiagonal(Kronecker(flat(left), flat(right)), heads, stack.ndim > 3)
+
+
+# --- da/dz ----------------------------------------------------------------------------------------
+
+
+@singledispatch
+def activation_map(activation: AnyActivation | Along, z: Array) -> LinearMap:
+    """Return ``D = da/dz`` of an activation at the preactivation ``z``, (n,) or (B, n)."""
+    raise NotImplementedError(f"linearize: activation {activation} has no derivative rule.")
+
+
+@activation_map.register(Activation)
+def _(activation: Activation, z: Array) -> LinearMap:
+    if activation == IDENTITY:
+        return Identity(z.shape[-1], z.dtype)
+    return Diagonal(activation.derivative(z))
+
+
+@activation_map.register(VectorActivation)
+def _(activation: VectorActivation, z: Array) -> LinearMap:
+    return DiagonalPlusLowRank(*activation.parts(z))
+
+
+@activation_map.register(Along)
+def _(activation: Along, z: Array) -> LinearMap:
+    rows = _row_by_row(*activation.activation.parts(activation.rows(z)), bool(z.ndim > 1))
+    if activation.axis in (-1, len(activation.shape) - 1):
+        return rows
+    P = Selection(activation.index, prod(activation.shape), z.dtype)
+    return Product([P.T, rows, P])
+
+
+# --- dz/dvec(theta), for every parameter ----------------------------------------------------------
+
+
+@singledispatch
+def parameter_maps(layer: Layer, *values: Array) -> dict[str, LinearMap]:
+    """Return ``dz/dvec(theta)`` for every parameter of a layer, by name.
+
+    >>> parameter_maps(Dense([[1, 2, 3], [4, 5, 6]]), np.ones(3))["W"]
+    Kronecker 2x6 float64: (Matrix 1x3) ⊗ (Identity 2x2)
+    """
+    if layer.parameters():
+        raise NotImplementedError(
+            f"linearize: {layer} has no rule for its parameters; register one with "
+            f"@parameter_maps.register for {type(layer).__name__}."
+        )
+    return {}
+
+
+@parameter_maps.register(Dense)
+def _(layer: Dense, a: Array) -> dict[str, LinearMap]:
+    # one row of A for each row of the value: z_t = W a_t + b gives (A ⊗ I) dvec W and (1 ⊗ I) db
+    m, n = layer.W.shape
+    A = Matrix(a.reshape(*a.shape[:-1], layer.rows, n))
+    one = Identity(m, a.dtype)
+    if layer.rows == 1:
+        return {"W": Kronecker(A, one), "b": one}
+    return {"W": Kronecker(A, one), "b": Kronecker(np.ones((layer.rows, 1), a.dtype), one)}
+
+
+@parameter_maps.register(LayerNorm)
+@parameter_maps.register(RMSNorm)
+def _(layer: LayerNorm | RMSNorm, a: Array) -> dict[str, LinearMap]:
+    # z = scale x̂ in every row: the diagonals of all rows above one another
+    normal, _ = layer.normalised(a)
+    count, d = normal.shape[-2:]
+    repeat = Selection(np.tile(np.arange(d), count), d, a.dtype)
+    entries = Diagonal(normal.reshape(*a.shape[:-1], count * d))
+    maps: dict[str, LinearMap] = {"scale": entries if count == 1 else Product([entries, repeat])}
+    if "shift" in layer.trained:
+        maps["shift"] = Identity(d, a.dtype) if count == 1 else repeat
+    return maps
+
+
+def is_nearer(rule: Any, layer: Layer, map_rule: Any = layer_map) -> bool:
+    """Tell whether ``rule`` stands at least as near to the layer's class as its map does.
+
+    A subclass that registers a map of its own must be obeyed by every method, also by those that
+    have a faster way for the class it comes from.
+    """
+    order = type(layer).__mro__
+    places = [
+        next((i for i, kind in enumerate(order) if kind in known.registry), len(order))
+        for known in (rule, map_rule)
+    ]
+    return places[0] <= places[1] and order[places[0]] is not object

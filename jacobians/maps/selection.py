@@ -1,0 +1,293 @@
+"""Rows of the identity: choosing, repeating, permuting and padding entries.
+
+A selection multiplies by gathering, ``(S x)_i = x[index_i]``, and its transpose adds up what came
+from one entry.  Slices, gathers, permutations, paddings and max-pools are selections; so are the
+matrices that ``vec`` brings along: the commutation matrix ``K``, and ``D`` and ``L`` for symmetric
+matrices.
+
+Source: J. R. Magnus and H. Neudecker, *Matrix Differential Calculus*, chapter 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jacobians._checks import Array, Places, ShapeError, as_array, as_count, freeze
+from jacobians.maps.base import LinearMap
+from jacobians.maps.elementary import DOUBLE
+from jacobians.vectorization import commutation_places, duplication_places, elimination_places
+
+
+class _Rows(LinearMap):
+    """A matrix with at most a single one in every row: ``(S x)_i = x[index_i]``, or 0."""
+
+    dtype: np.dtype[Any]
+    index: Places  # column of the one in each row, (m,) or (B, m); -1 for a row of zeros
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        return self.index.shape[:-1]
+
+    def apply(self, columns: Array) -> Array:
+        index = self.index
+        if index.ndim == 1:
+            gathered = columns[..., index, :]
+        else:
+            gathered = np.take_along_axis(
+                np.broadcast_to(columns, (*self.batch, *columns.shape[-2:])),
+                np.maximum(index, 0)[..., None],
+                axis=-2,
+            )
+        if (index < 0).any():
+            gathered[index < 0 if index.ndim > 1 else (..., index < 0, slice(None))] = 0
+        return gathered.astype(np.result_type(self.dtype, columns.dtype), copy=False)
+
+    def transpose(self) -> LinearMap:
+        return Scatter(self)
+
+    def _dense(self) -> Array:
+        dense = np.zeros((*self.batch, *self.shape), self.dtype)
+        place = np.nonzero(self.index >= 0)
+        dense[(*place, self.index[place])] = 1.0
+        return dense
+
+    def _sparse(self) -> Any:
+        from scipy.sparse import csr_array
+
+        rows = np.flatnonzero(self.index >= 0)
+        ones = np.ones(len(rows), self.dtype)
+        return csr_array((ones, (rows, self.index[rows])), shape=self.shape)
+
+    @property
+    def flops(self) -> float:
+        return 0.0
+
+    @property
+    def monomial(self) -> bool:
+        return _is_injective(self.index, self.shape[1])
+
+    def magnitude(self) -> LinearMap:
+        return Selection(self.index, self.shape[1])
+
+    def underflow(self) -> float:
+        return 0.0  # additions do not underflow
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Selection(_Rows):
+    """Rows of the identity: ``(S x)_i = x[index_i]``.
+
+    Parameters
+    ----------
+    index : array of int, shape (m,) or (B, m)
+        The entry of ``x`` that goes to each place, from 0; -1 puts a zero there.
+    n : int
+        How many entries ``x`` has.
+    dtype : numpy dtype, optional
+        float64 unless said.
+
+    >>> Selection([2, 0, 0, -1], 3) @ [10.0, 20.0, 30.0]
+    array([30., 10., 10.,  0.])
+    >>> Selection([2, 0, 0, -1], 3).T @ [1.0, 2.0, 3.0, 4.0]
+    array([5., 0., 1.])
+    """
+
+    index: Places
+    n: int
+    dtype: np.dtype[Any] = DOUBLE
+
+    def __post_init__(self) -> None:
+        n = as_count(self.n, "Selection: n")
+        index = as_array(self.index, "Selection: index")
+        if index.dtype.kind not in "iu" or index.ndim not in (1, 2) or 0 in index.shape[-1:]:
+            raise ShapeError(
+                "Selection: index: expected whole numbers of shape (m,) or (B, m), but got "
+                f"{index.dtype} of shape {index.shape}."
+            )
+        if index.size and not (index.min() >= -1 and index.max() < n):
+            raise ShapeError(
+                f"Selection: index: expected numbers from 0 to {n - 1}, or -1 for a zero, "
+                f"but got {index.min()} to {index.max()}."
+            )
+        object.__setattr__(self, "index", freeze(index.astype(np.intp, copy=False)))
+        object.__setattr__(self, "n", n)
+        object.__setattr__(self, "dtype", np.dtype(self.dtype))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.index.shape[-1], self.n
+
+
+LinearMap.selection_of = Selection
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Scatter(LinearMap):
+    """The transpose of a selection: entries that came from one place are added up there."""
+
+    rows: _Rows
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        m, n = self.rows.shape
+        return n, m
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.rows.dtype
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        return self.rows.batch
+
+    def apply(self, columns: Array) -> Array:
+        index, (n, m) = self.rows.index, self.shape
+        lead = np.broadcast_shapes(columns.shape[:-2], self.batch)
+        columns = np.broadcast_to(columns, (*lead, *columns.shape[-2:]))
+        result = np.zeros((*lead, n, columns.shape[-1]), np.result_type(self.dtype, columns.dtype))
+        if self.rows.monomial:
+            kept = index >= 0
+            if index.ndim == 1:
+                result[..., index[kept], :] = columns[..., kept, :]
+            else:
+                result[np.nonzero(kept)[0], index[kept]] = columns[kept]
+            return result
+        if index.ndim == 1:
+            flat = np.moveaxis(columns, -2, 0).reshape(m, -1)
+            summed = self.rows._sparse().T.tocsr() @ flat
+            return np.moveaxis(summed.reshape(n, *lead, columns.shape[-1]), 0, -2).copy()
+        for one, places, values in zip(result, index, columns, strict=True):
+            np.add.at(one, places[places >= 0], values[places >= 0])
+        return result
+
+    def transpose(self) -> LinearMap:
+        return self.rows
+
+    def _dense(self) -> Array:
+        return np.swapaxes(self.rows._dense(), -2, -1).copy()
+
+    def _sparse(self) -> Any:
+        return self.rows._sparse().T.tocsr()
+
+    @property
+    def flops(self) -> float:
+        return 0.0 if self.rows.monomial else float(self.shape[1])
+
+    @property
+    def monomial(self) -> bool:
+        return self.rows.monomial
+
+    def magnitude(self) -> LinearMap:
+        return Scatter(Selection(self.rows.index, self.shape[0]))
+
+    def underflow(self) -> float:
+        return 0.0
+
+    def _kind(self) -> str:
+        return f"{self.rows._kind()}ᵀ"
+
+
+def _is_injective(index: Places, n: int) -> bool:
+    """Tell whether no entry is chosen twice by one matrix."""
+    points = np.arange(len(index))[:, None] * n if index.ndim > 1 else 0
+    chosen = (index + points)[index >= 0]
+    return not chosen.size or int(np.bincount(chosen.ravel()).max()) <= 1
+
+
+class _Fixed(_Rows):
+    """A selection that its sizes determine."""
+
+    def __post_init__(self) -> None:
+        for name in ("m", "n"):
+            if hasattr(self, name):
+                count = as_count(getattr(self, name), f"{type(self).__name__}: {name}")
+                object.__setattr__(self, name, count)
+        object.__setattr__(self, "dtype", np.dtype(self.dtype))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Commutation(_Fixed):
+    """``K vec(M) = vec(Mᵀ)`` for ``M`` of shape (m, n): from stacked columns to stacked rows.
+
+    Parameters
+    ----------
+    m, n : int
+    dtype : numpy dtype, optional
+
+    >>> from jacobians.vectorization import vec
+    >>> Commutation(2, 3) @ vec([[1, 2, 3], [4, 5, 6]])
+    array([1., 2., 3., 4., 5., 6.])
+    """
+
+    m: int
+    n: int
+    dtype: np.dtype[Any] = DOUBLE
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.m * self.n, self.m * self.n
+
+    @property
+    def index(self) -> Places:
+        return commutation_places(self.m, self.n)
+
+    def transpose(self) -> Commutation:
+        return Commutation(self.n, self.m, self.dtype)  # its transpose is its inverse
+
+    @property
+    def monomial(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Duplication(_Fixed):
+    """``D_n vech(S) = vec(S)`` for symmetric ``S`` of shape (n, n).
+
+    Parameters
+    ----------
+    n : int
+    dtype : numpy dtype, optional
+
+    >>> Duplication(2) @ [1.0, 5.0, 2.0]
+    array([1., 5., 5., 2.])
+    """
+
+    n: int
+    dtype: np.dtype[Any] = DOUBLE
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.n**2, self.n * (self.n + 1) // 2
+
+    @property
+    def index(self) -> Places:
+        return duplication_places(self.n)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Elimination(_Fixed):
+    """``L_n vec(M) = vech(M)`` for ``M`` of shape (n, n): the lower triangle is kept.
+
+    Parameters
+    ----------
+    n : int
+    dtype : numpy dtype, optional
+
+    >>> from jacobians.vectorization import vec
+    >>> Elimination(2) @ vec([[1, 9], [5, 2]])
+    array([1., 5., 2.])
+    """
+
+    n: int
+    dtype: np.dtype[Any] = DOUBLE
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.n * (self.n + 1) // 2, self.n**2
+
+    @property
+    def index(self) -> Places:
+        return elimination_places(self.n)
