@@ -280,7 +280,15 @@ def _between(
 ) -> Activation:
     ends = (("low", low), ("high", high))
     return Activation(
-        name, sigma, prime, f.zero, (low, high), ends, slope_bound=slope, value_bound=value, flat=True
+        name,
+        sigma,
+        prime,
+        f.zero,
+        (low, high),
+        ends,
+        slope_bound=slope,
+        value_bound=value,
+        flat=True,
     )
 
 

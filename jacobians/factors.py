@@ -333,7 +333,9 @@ def as_index(value: Any, n: int, where: str) -> Places | None:
         index = given = given if given.size else given.astype(int)
         if given.dtype == bool and given.shape == (n,):
             index = np.flatnonzero(given)
-        elif given.dtype.kind not in "iu" or (given.size and not 0 <= given.min() <= given.max() < n):
+        elif given.dtype.kind not in "iu" or (
+            given.size and not 0 <= given.min() <= given.max() < n
+        ):
             raise ValueError(
                 f"{where}: expected numbers from 0 to {n - 1}, a mask or a slice, "
                 f"but got {value!r:.80}."

@@ -21,7 +21,7 @@ before any point is.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum, auto
 from typing import Any, Literal, NamedTuple
 
@@ -397,9 +397,7 @@ class _Compiler:
             node = self.constant(table, "matrix", P.rows, Q.columns)
             return self._step(Op.TABLE, d, node._replace(known=None), data=(P, Q))
         if P.kind == Q.kind == "stack" and d.flat and size >= self.limits.live:
-            out = self.emit(
-                Op.LIVE, (P.register, d.register, Q.register), (P.rows, 0, Q.columns)
-            )
+            out = self.emit(Op.LIVE, (P.register, d.register, Q.register), (P.rows, 0, Q.columns))
             return _Node(out, "stack", P.rows, Q.columns)
         return None
 

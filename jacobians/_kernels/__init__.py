@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array, ShapeError
-from jacobians.activations import Activation, AnyActivation, VectorActivation, activation
+from jacobians.activations import Activation, AnyActivation, activation
 
 try:
     from jacobians._kernels import _kernel  # type: ignore[attr-defined]
@@ -37,10 +37,9 @@ PROCESSORS = tuple(_PROCESSORS)
 """The kinds of processor that this one is, the best last; empty without the kernel."""
 
 _PRODUCT, _SCALING, _ACTIVATION, _SOFTMAX = range(4)
-_BY_ROWS, _SUM = 1, 2
-_LOGARITHM, _TRANSPOSED = 1, 2
+_BY_ROWS, _LOGARITHM, _TRANSPOSED = 1, 1, 2
 _NONE, _OUTSIDE, _WORK, _CONSTANT = range(4)
-_READ, _WRITTEN, _SUMMED = range(3)
+_READ, _WRITTEN = range(2)
 _LEAKY, _CLIP, _RAMP, _ELU, *_OTHERS = range(17)
 _CODES = dict(
     zip(
@@ -137,7 +136,7 @@ class Tape:
     processor: str | None = None
     _values: list[Value] = field(default_factory=list)
     _steps: list[_Step] = field(default_factory=list)
-    _outside: list[Value] = field(default_factory=list)
+    outside: list[Value] = field(default_factory=list)
     _roles: list[int] = field(default_factory=list)
     _constants: list[Array] = field(default_factory=list)
 
@@ -163,15 +162,18 @@ class Tape:
         """Declare an array (points, rows, columns) of the caller that is written."""
         return self._outside_array(rows, columns, _WRITTEN)
 
-    def summed(self, rows: int, columns: int) -> Value:
-        """Declare an array (rows, columns) of the caller to which sums over points are added."""
-        return self._outside_array(rows, columns, _SUMMED)
+    @staticmethod
+    def is_constant(value: Value) -> bool:
+        """Tell whether a value is the same for all points."""
+        return value.kind == _CONSTANT
 
     def constant(self, value: Any) -> Value:
         """Declare a constant: a vector, a matrix, or a table (k, m, n)."""
-        array = np.array(value, self.dtype, order="C", ndmin=2)
+        array = np.atleast_2d(np.asarray(value, self.dtype))
         if array.ndim > 3 or not 0 < array.size < _MOST:
             raise ShapeError(f"kernel: constant: shape {array.shape}.")
+        if array.ndim == 3 and array.shape[1] == 1:
+            array = array[:, 0]
         self._constants.append(array)
         depth = array.shape[1] if array.ndim == 3 else 1
         return Value(_CONSTANT, len(self._constants) - 1, len(array), array.shape[-1], depth)
@@ -211,14 +213,6 @@ class Tape:
         self._steps.append(_Step(_PRODUCT, 0, [out, a, b, live, scale, add]))
         return out
 
-    def sum_over_points(self, a: Value, b: Value, into: Value) -> None:
-        """Add ``aᵀ b``, of a row a and a row b for each point, to an array outside."""
-        self._require(a, b, into)
-        _demand(a.rows == b.rows == 1 == a.depth and b.kind == _WORK, "sum: expected two rows.")
-        ours = into.kind == _OUTSIDE and self._roles[into.index] == _SUMMED
-        _demand(ours and _shape(into) == (a.columns, b.columns), f"sum: into {_shape(into)}.")
-        self._steps.append(_Step(_PRODUCT, _SUM, [into, a, b, None, None, into]))
-
     def scaling(
         self,
         a: Value,
@@ -255,27 +249,32 @@ class Tape:
         return out, slopes
 
     def softmax(
-        self, z: Value, *, log: bool = False, transposed: bool = False, into: Value | None = None
-    ) -> tuple[Value, Value]:
-        """Return softmax of a row, or its logarithm, and the Jacobian written out."""
+        self, z: Value, *, log: bool = False, transposed: bool = False, jacobian: bool = True
+    ) -> tuple[Value, Value | None]:
+        """Return softmax of a row, or its logarithm, and the Jacobian written out, if wanted."""
         self._require(z)
         _demand(z.kind == _WORK and z.rows == 1, "softmax: expected a row of workspace.")
         n = z.columns
-        out, J = self._new(1, n), self._result(n, n, into)
+        out, J = self._new(1, n), self._new(n, n) if jacobian else None
         flags = _LOGARITHM * log + _TRANSPOSED * transposed
         self._steps.append(_Step(_SOFTMAX, flags, [out, z, J, None, None, None], 2))
         return out, J
 
+    @property
+    def nbytes(self) -> int:
+        """What the constants take, before they are padded."""
+        return sum(constant.nbytes for constant in self._constants)
+
     # --- checks -----------------------------------------------------------------------------------
 
     def _outside_array(self, rows: int, columns: int, role: int) -> Value:
-        _demand(len(self._outside) < _OUTSIDE_MOST, "more arrays outside than it takes.")
-        _demand(role == _READ or self._outside != [], "the first array outside is read.")
+        _demand(len(self.outside) < _OUTSIDE_MOST, "more arrays outside than it takes.")
+        _demand(role == _READ or self.outside != [], "the first array outside is read.")
         for n in (rows, columns):
-            _demand(isinstance(n, int) and 0 < n, f"outside: shape ({rows}, {columns}).")
+            _demand(isinstance(n, int) and n > 0, f"outside: shape ({rows}, {columns}).")
         _demand(rows * columns < _MOST, f"outside: shape ({rows}, {columns}).")
-        value = Value(_OUTSIDE, len(self._outside), rows, columns)
-        self._outside.append(value)
+        value = Value(_OUTSIDE, len(self.outside), rows, columns)
+        self.outside.append(value)
         self._roles.append(role)
         return value
 
@@ -296,7 +295,7 @@ class Tape:
     def _require(self, *values: Value | None) -> None:
         """Refuse values that this tape has not made."""
         homes: dict[int, Sequence[Any]]
-        homes = {_OUTSIDE: self._outside, _WORK: self._values}
+        homes = {_OUTSIDE: self.outside, _WORK: self._values}
         for value in values:
             if value is None:
                 continue
@@ -337,7 +336,7 @@ class Tape:
         kept: list[Array] = []
         inner = max(self._write(*pair, kept) for pair in zip(steps, self._steps, strict=True))
         constant_bytes = sum(constant.nbytes for constant in kept)
-        places = zip(self._outside, self._roles, strict=True)
+        places = zip(self.outside, self._roles, strict=True)
         each = np.array([(v.rows * v.columns, role) for v, role in places], np.int64)
         kept += [each, np.array([*offsets, 0], np.int64), steps]
         size, addresses = self.dtype.itemsize, [array.ctypes.data for array in kept[-3:]]
@@ -392,7 +391,7 @@ class Tape:
         table = b is not None and b.depth > 1
         if table:  # a product with one long row
             m, n, columns = 1, m * columns, m * columns
-        if step.op == _PRODUCT and not step.flags & _SUM:
+        if step.op == _PRODUCT:
             k = a.columns
         operations = 2.0 * m * k * n if step.op == _PRODUCT else 20.0 * m * n
         packed = step.op == _PRODUCT and b is not None and b.kind == _CONSTANT
@@ -410,8 +409,6 @@ class Tape:
                 line = int(step.flags & _BY_ROWS)
             if place == 5 and value.rows == 1 < out.rows:
                 line = 0
-            if value.kind == _OUTSIDE and self._roles[value.index] == _SUMMED:
-                point = 0
             row[10 + 4 * place : 14 + 4 * place] = value.kind, index, point, line
         return k
 
@@ -454,13 +451,13 @@ class Program:
     point_bytes: int
     constant_bytes: int
 
-    def run(self, *outside: Array, radius: float = np.inf) -> bool:
-        """Run over all points; False, and nothing is done, if ``|x|`` is beyond the radius.
+    def run(self, *outside: Array) -> bool:
+        """Run over all points; return whether all values that met an activation were finite.
 
         Arrays are contiguous, in the order of their declaration.
         """
-        done: bool = self._program.run(radius, *outside)
-        return done
+        finite: bool = self._program.run(*outside)
+        return finite
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -1,12 +1,12 @@
 /* A compiled kernel for the products and activations of a network, as a small interpreter.
  *
  * A program is a list of steps on registers, each of which holds a matrix for every point of a block.
- * Those outside are arrays of the caller, (points, rows, columns), which are read, or written, or
- * summed into over all points; the others are workspace, with rows padded to whole vectors.
+ * Those outside are arrays of the caller, (points, rows, columns), which are read or written; the
+ * others are workspace, with rows padded to whole vectors.
  * Constants have padded rows too; on the right of a product they are packed in panels of columns.
  *
  *     PRODUCT       out = (add + a b) diag(scale); where the vector live is 0, the inner index is
- *                   left out.  For a packed table (k, m n), out is m rows.  SUM: out += aᵀ b
+ *                   left out.  For a packed table (k, m n), out is m rows
  *     SCALING       out = add + a diag(scale), BY_ROWS add + diag(scale) a; without scale, a copy
  *     ACTIVATIONS   out = sigma(a), b = sigma'(a); the flags say which, p are its parameters
  *     SOFTMAX       out = softmax(a), or its logarithm; b = its Jacobian
@@ -23,9 +23,8 @@
 #include <string.h>
 
 enum { PRODUCT, SCALING, ACTIVATIONS, SOFTMAX };
-enum { BY_ROWS = 1, SUM = 2, LOGARITHM = 1, TRANSPOSED = 2 }; /* of a scaling, product, softmax */
+enum { BY_ROWS = 1, LOGARITHM = 1, TRANSPOSED = 2 }; /* of a scaling, a softmax */
 enum { NONE, OUTSIDE, WORK, CONSTANT };
-enum { READ, WRITTEN, SUMMED }; /* outside */
 #define EVERY_ACTIVATION(x) /* in their dtype; in double */                                      \
     x(LEAKY) x(CLIP) x(RAMP) x(ELU) x(SIGMOID) x(TANH) x(SOFTPLUS) x(SOFTSIGN) x(EXP) x(SQUARE)  \
     x(CELU) x(GAUSSIAN) x(SIN) x(SILU) x(GELU) x(GELU_TANH) x(MISH)
@@ -83,8 +82,7 @@ static void fill_tables(void)
 typedef struct {
     const char *name;
     size_t bytes, panel; /* of a vector; vectors in a row of packed constants */
-    int (*within[2])(const void *, size_t, double); /* float, double */
-    void (*run[2])(const step *, const view *, size_t, const uint32_t *, uint32_t *);
+    int (*run[2])( /* float, double */ const step *, const view *, size_t, const uint32_t *, uint32_t *);
 } processor;
 
 /* What kernel.h says, of whichever dtype and processor it is compiled for. */
@@ -100,8 +98,9 @@ typedef struct {
 #define LOOP(code)                                                  \
     case code:                                                     \
         for (size_t i = 0; i < count; i += LANES) {                \
-            V a, d;                                                \
-            NAME(sigma)(code, NAME(load)(from + i), s->p, &a, &d); \
+            V z = NAME(load)(from + i), a, d;                      \
+            NAME(sigma)(code, z, s->p, &a, &d);                    \
+            finite += (z + a) * 0;                                 \
             NAME(store)(to + i, a), NAME(store)(slope + i, d);     \
         }                                                          \
         break;
@@ -164,7 +163,7 @@ static size_t usable(const processor **found)
 
 typedef struct { /* eight bytes each, as they come from Python */
     int64_t size, processor, inner, numbers, outside, steps; /* of a number; workspace of a point */
-    const int64_t *each, *offset; /* outside: numbers and role; before a register: numbers */
+    const int64_t *each, *offset; /* outside: numbers, written; before a register: numbers */
     const step *step;
 } program;
 
@@ -214,7 +213,7 @@ static int run_over(const program *p, const processor *on, char *const *outside,
     double operations = 0, since = 0;
     for (int64_t i = 0; i < p->steps; i++) operations += p->step[i].operations;
     PyThreadState *state = operations * (double)points > SHORT ? PyEval_SaveThread() : NULL;
-    int stopped = 0;
+    int stopped = 0, finite = 1;
     for (size_t first = 0; first < points && !stopped; first += block) {
         size_t here = points - first < block ? points - first : block;
         for (const step *s = p->step; s < p->step + p->steps && !stopped; s++) {
@@ -227,7 +226,7 @@ static int run_over(const program *p, const processor *on, char *const *outside,
                            : o->kind == CONSTANT ? (char *)k : NULL;
                 v[i] = (view){at, point, (size_t)o->row};
             }
-            on->run[size == 8](s, v, here, all, found);
+            finite &= on->run[size == 8](s, v, here, all, found);
             since += s->operations * (double)here;
             if (since > PATIENCE) {
                 PyEval_RestoreThread(state);
@@ -239,11 +238,10 @@ static int run_over(const program *p, const processor *on, char *const *outside,
     }
     if (state) PyEval_RestoreThread(state);
     free(memory);
-    return -stopped;
+    return stopped ? -1 : finite;
 }
 
-/* run(radius, *outside): fill in what is written; False, and nothing done, if an entry of the first
- * array is not within the radius. */
+/* run(*outside): fill in what is written, and return whether all activations were finite. */
 static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     const program *p = &((object *)self)->p;
@@ -251,28 +249,22 @@ static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t count)
     Py_buffer held[8];
     char *outside[8];
     Py_ssize_t taken = 0, points = 0, good = 0;
-    int done = 0;
-    usable(found);
-    double radius = count ? PyFloat_AsDouble(args[0]) : 0;
-    for (; taken < p->outside && taken < count - 1 && !PyErr_Occurred(); taken++) {
-        const int64_t *each = p->each + 2 * taken;
+    int finite = -1;
+    for (; taken < p->outside && taken < count; taken++) {
+        const int64_t bytes = p->each[2 * taken] * p->size, written = p->each[2 * taken + 1];
         Py_buffer *b = &held[taken];
-        if (PyObject_GetBuffer(args[taken + 1], b, each[1] == READ ? PyBUF_SIMPLE : PyBUF_WRITABLE) < 0)
-            break;
-        if (taken == 0) points = b->len / (each[0] * p->size);
-        good += b->len == each[0] * p->size * (each[1] == SUMMED ? 1 : points) &&
-                (uintptr_t)b->buf % (size_t)p->size == 0;
+        if (PyObject_GetBuffer(args[taken], b, written ? PyBUF_WRITABLE : PyBUF_SIMPLE) < 0) break;
+        if (taken == 0) points = b->len / bytes;
+        good += b->len == bytes * points && (uintptr_t)b->buf % (size_t)p->size == 0;
         outside[taken] = b->buf;
     }
-    if (!PyErr_Occurred() && (good < p->outside || count != p->outside + 1))
+    usable(found);
+    if (!PyErr_Occurred() && good == p->outside && count == good)
+        finite = run_over(p, found[p->processor], outside, (size_t)points);
+    else if (!PyErr_Occurred())
         PyErr_SetString(PyExc_ValueError, "kernel: an array of another size.");
-    if (!PyErr_Occurred()) {
-        const processor *on = found[p->processor];
-        done = on->within[p->size == 8](outside[0], (size_t)(points * *p->each), radius);
-        if (done) run_over(p, on, outside, (size_t)points);
-    }
     while (taken--) PyBuffer_Release(&held[taken]);
-    return PyErr_Occurred() ? NULL : PyBool_FromLong(done);
+    return finite < 0 ? NULL : PyBool_FromLong(finite);
 }
 
 static PyMethodDef methods[] = {{"run", (PyCFunction)(void (*)(void))run, METH_FASTCALL, NULL}, {0}};

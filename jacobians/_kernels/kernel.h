@@ -25,7 +25,7 @@
 #define DOUBLE 0
 #include "kernel.h"
 static const processor PROCESSOR_OF(PROCESSOR) = {
-    NAME_OF(PROCESSOR), BYTES, PANEL, {NAME(within), WIDER(within)}, {NAME(run), WIDER(run)}};
+    NAME_OF(PROCESSOR), BYTES, PANEL, {NAME(run), WIDER(run)}};
 #undef DTYPE
 #undef UINT
 #undef DOUBLE
@@ -71,7 +71,7 @@ INLINE V NAME(size)(V x) { return (V)((MASK)x & ~(MASK){0} >> 1); }
 typedef struct {
     const DTYPE *a, *b, *add, *scale;
     DTYPE *out;
-    size_t a_row, a_k, b_k, b_panel, add_row, scale_row, out_row;
+    size_t a_row, b_k, b_panel, add_row, scale_row, out_row;
     const uint32_t *live; /* the k that are not left out */
     size_t count;
 } NAME(tile);
@@ -85,9 +85,9 @@ INLINE void NAME(fill)(const NAME(tile) *t, const size_t rows, const size_t vect
         if (t->add) EVERY(v, vectors) sum[r][v] = NAME(load)(t->add + r * t->add_row + v * LANES);
     }
     const DTYPE *a = t->a, *b = t->b;
-    const size_t a_row = t->a_row, a_k = t->a_k, b_k = t->b_k, b_panel = t->b_panel;
+    const size_t a_row = t->a_row, b_k = t->b_k, b_panel = t->b_panel;
     for (const uint32_t *live = t->live, *end = live + t->count; live < end; live++) {
-        const DTYPE *row = a + *live * a_k, *column = b + *live * b_k;
+        const DTYPE *row = a + *live, *column = b + *live * b_k;
         if (rows < vectors) { /* keep the fewer of them in registers */
             EVERY(r, rows) left[r] = VALUE(row[r * a_row]);
             EVERY(v, vectors)
@@ -162,17 +162,15 @@ static void NAME(product)(const step *s, view out, view a, view b, view live, vi
 {
     size_t m = s->m, k = s->k, n = s->n;
     const size_t panel = PANEL * LANES;
-    NAME(tile) t = {.a_k = 1, .b_k = s->packed ? panel : b.row, .b_panel = s->packed ? k * panel : panel};
-    if (s->flags & SUM) { /* over the points: out += sum of a_iᵀ b_i */
-        t.a_k = a.point, t.b_k = b.point, a.row = 1, k = points, points = 1;
-    } else if (m == 1 && !b.point && points > 1) { /* points are rows of one matrix */
+    NAME(tile) t = {.b_k = s->packed ? panel : b.row, .b_panel = s->packed ? k * panel : panel};
+    if (m == 1 && !b.point && points > 1) { /* points are rows of one matrix */
         a.row = a.point, out.row = out.point, scale.row = scale.point, add.row = add.point;
         m = points, points = 1, live.p = NULL;
     }
     t.a_row = a.row, t.out_row = out.row, t.scale_row = scale.row, t.add_row = add.row;
     const size_t groups = (m + 5) / 6, most = NAME(most)[(m + groups - 1) / groups];
     const size_t strip = STRIP_BYTES / sizeof(DTYPE) / k / (8 * LANES) * (8 * LANES) + 8 * LANES;
-    if (!live.p && m == 1 && t.a_k == 1) live = (view){a.p, a.point, 0}; /* numbers of a itself */
+    if (!live.p && m == 1) live = (view){a.p, a.point, 0}; /* numbers of a itself */
     for (size_t from = 0; from < n; from += strip) {
         const size_t to = n - from < strip ? n : from + strip;
         for (size_t i = 0; i < points; i++) {
@@ -414,23 +412,28 @@ INLINE void NAME(sigma)(const int code, V z, const double *p, V *a, V *s)
     }
 }
 
-static void NAME(activate)(const step *s, view out, view z, view slopes, size_t points)
+static int NAME(activate)(const step *s, view out, view z, view slopes, size_t points)
 {
     /* rows of workspace follow one another, and their padding may be computed along */
     size_t count = points * s->m * z.row;
     const DTYPE *from = (DTYPE *)z.p;
     DTYPE *to = (DTYPE *)out.p, *slope = (DTYPE *)slopes.p;
+    V finite = {0}; /* or else NaN */
     switch (s->flags) {
         EVERY_ACTIVATION(LOOP)
     }
+    DTYPE total = 0;
+    EVERY(i, LANES) total += finite[i];
+    return total == 0;
 }
 
 /* p = softmax(z), or log p, and its Jacobian written out if it is asked for; see _softmax.py.
  * The largest p has the sum of the others in place of 1 - p.
  */
-static void NAME(softmax)(const step *s, view out, view z, view matrix, size_t points)
+static int NAME(softmax)(const step *s, view out, view z, view matrix, size_t points)
 {
     const size_t n = s->n;
+    DTYPE finite = 0;
     const int log = s->flags & LOGARITHM, transposed = s->flags & TRANSPOSED;
     for (size_t i = 0; i < points * s->m; i++) {
         const DTYPE *from = (DTYPE *)z.p + i * z.row;
@@ -439,6 +442,7 @@ static void NAME(softmax)(const step *s, view out, view z, view matrix, size_t p
         DTYPE others = 0, least;
         for (size_t c = 1; c < n; c++) top = from[c] > from[top] ? c : top;
         least = from[top];
+        for (size_t c = 0; c < n; c++) finite += from[c] * 0;
         for (size_t c = 0; c < n; c += LANES) {
             V t = NAME(above)(NAME(load)(from + c) - least, VALUE(LOWEST));
             NAME(store)(p + c, NAME(whole)(NAME(exp)(t, VALUE(0))));
@@ -454,25 +458,19 @@ static void NAME(softmax)(const step *s, view out, view z, view matrix, size_t p
         const DTYPE correction = log ? (DTYPE)log1p(others) : 0;
         for (size_t c = 0; log && c < n; c++) p[c] = (from[c] - least) - correction;
     }
+    return finite == 0;
 }
 
-static int NAME(within)(const void *x, size_t count, double radius)
-{
-    const DTYPE *p = x, r = (DTYPE)radius;
-    int inside = 1;
-    for (size_t i = 0; i < count; i++) inside &= p[i] <= r && p[i] >= -r; /* never so for NaN */
-    return inside;
-}
-
-static void NAME(run)(const step *s, const view *v, size_t points, const uint32_t *all,
-                      uint32_t *found)
+/* Return whether all activations were of finite numbers, and are finite. */
+static int NAME(run)(const step *s, const view *v, size_t points, const uint32_t *all, uint32_t *found)
 {
     switch (s->op) {
     case PRODUCT: NAME(product)(s, v[0], v[1], v[2], v[3], v[4], v[5], points, all, found); break;
     case SCALING: NAME(scaling)(s, v[0], v[1], v[4], v[5], points); break;
-    case ACTIVATIONS: NAME(activate)(s, v[0], v[1], v[2], points); break;
-    case SOFTMAX: NAME(softmax)(s, v[0], v[1], v[2], points); break;
+    case ACTIVATIONS: return NAME(activate)(s, v[0], v[1], v[2], points);
+    case SOFTMAX: return NAME(softmax)(s, v[0], v[1], v[2], points);
     }
+    return 1;
 }
 
 #endif

@@ -193,14 +193,17 @@ def _runner(net: Network, chosen: Plan, valued: bool) -> Runner:
     if runners is None:
         runners = chosen.runners.setdefault(net, {})
     if valued not in runners:
+        program = chosen.program(net, valued)
+        tape = chosen.tape(net, program, valued)
         runners[valued] = Runner(
             chosen.of,
             net.dtype,
-            chosen.program(net, valued),
+            program,
             chosen.limits,
             chosen.piece,
             chosen.threads,
             chosen.allowed,
+            None if tape is None else tape.pack(),
         )
     runner: Runner = runners[valued]
     return runner

@@ -32,7 +32,8 @@ class Kernels:
     def __init__(self, limits: Limits, threads: int, allowed: int) -> None:
         self.limits, self.slabs, self.allowed = limits, threads > 1, allowed
         self.table: list[Callable[..., Any]] = [
-            getattr(self, f"_{op.name.lower()}") for op in Op  # in the order of their numbers
+            getattr(self, f"_{op.name.lower()}")
+            for op in Op  # in the order of their numbers
         ]
         self.table.insert(0, lambda *_: None)
 

@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array
-from jacobians.maps import Diagonal, DiagonalPlusLowRank, LinearMap, Matrix, Product, Substitution, Sum
+from jacobians.maps import (
+    Diagonal,
+    DiagonalPlusLowRank,
+    LinearMap,
+    Matrix,
+    Product,
+    Substitution,
+    Sum,
+)
 
 _Scaled = tuple[Array, Any]  # columns, and their exponents
 
