@@ -22,7 +22,7 @@ from jacobians.network import Network, as_network
 from jacobians.program import Limits, Program, compile_jacobian
 
 DEFAULT_BYTES = 64 * 2**20
-BLOCK_BYTES = 2**19  # of the kernel's workspace for each thread, see kernel.c
+BLOCK_BYTES = 2**20  # of the kernel's workspace for each thread, and its lists; see kernel.c
 FLOPS, UNIT_SECONDS = 5e10, 6e-9  # rough speeds of products, and of sigma with its slope
 
 
@@ -287,10 +287,11 @@ def _in_pieces(made: Plan, net: Network, batch: int) -> Plan:
     point_bytes = net.dtype.itemsize * program.point_numbers
     fixed = program.constant_bytes + (limits.apply_bytes if program.applies else 0)
     tape = made.tape(net, program, valued=True)
-    if tape is not None and fixed + tape.nbytes + made.allowed * BLOCK_BYTES <= made.max_bytes // 2:
-        fixed += tape.nbytes + made.allowed * BLOCK_BYTES
-    else:
-        made = replace(made, kernels=False)
+    more = 0 if tape is None else tape.nbytes + made.allowed * BLOCK_BYTES
+    if made.max_bytes == DEFAULT_BYTES:  # nobody asked for less: packed weights come on top
+        made = replace(made, max_bytes=DEFAULT_BYTES + more)
+    made = replace(made, kernels=tape is not None and fixed + more <= made.max_bytes // 2)
+    fixed += more if made.kernels else 0
     budget = made.max_bytes - min(fixed, made.max_bytes // 2)
     if point_bytes > budget:
         raise ValueError(

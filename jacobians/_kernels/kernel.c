@@ -205,7 +205,7 @@ static int run_over(const program *p, const processor *on, char *const *outside,
     block = block < 1 ? 1 : block > 6 ? block / 6 * 6 : block;
     block = points < block ? points : block;
     if (inner < block) inner = block;
-    size_t lists = inner * 2 * sizeof(uint32_t) / 64 + 1, lines = numbers * block * size / 64 + 1;
+    size_t lists = (inner + 1) * (block + 1) * sizeof(uint32_t) / 64 + 1, lines = numbers * block * size / 64 + 1;
     char *memory = aligned_alloc(64, (lists + lines) * 64);
     if (!memory) return PyErr_NoMemory(), -1;
     uint32_t *all = (uint32_t *)memory, *found = all + inner;

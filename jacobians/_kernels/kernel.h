@@ -141,21 +141,21 @@ static void NAME(fill_some)(const NAME(tile) *t, size_t rows, size_t vectors, si
     for (size_t r = 0; r < rows; r++) memcpy(t->out + r * t->out_row, spare + r * width, bytes);
 }
 
-/* Write which numbers are not 0, and return how many. */
-INLINE size_t NAME(find_live)(const DTYPE *d, size_t n, uint32_t *live)
+/* Write which numbers are not 0, after how many they are. */
+INLINE void NAME(find_live)(const DTYPE *d, size_t n, uint32_t *live)
 {
-    size_t count = 0;
+    uint32_t count = 0;
     for (size_t k = 0; k < n; k++) {
-        live[count] = (uint32_t)k;
+        live[1 + count] = (uint32_t)k;
         count += d[k] != 0;
     }
-    return count;
+    *live = count;
 }
 
 /* out_i = (add_i + a_i b_i) diag(scale_i) for every point i; a is (m, k), b is (k, n), packed or not.
  *
  * A few rows of a stay in the first cache while columns of b go by, a strip of which stays in the
- * second one while all rows go by.
+ * second one while all rows go by, or rows that all points share while all points do.
  */
 static void NAME(product)(const step *s, view out, view a, view b, view live, view scale, view add,
                           size_t points, const uint32_t *all, uint32_t *found)
@@ -168,29 +168,30 @@ static void NAME(product)(const step *s, view out, view a, view b, view live, vi
         m = points, points = 1, live.p = NULL;
     }
     t.a_row = a.row, t.out_row = out.row, t.scale_row = scale.row, t.add_row = add.row;
+    if (!live.p && m == 1) live = (view){a.p, a.point, 0}; /* the numbers of a itself */
+    for (size_t i = 0; live.p && i < points; i++)
+        NAME(find_live)((DTYPE *)live.p + i * live.point, k, found + i * (k + 1));
     const size_t groups = (m + 5) / 6, most = NAME(most)[(m + groups - 1) / groups];
-    const size_t strip = STRIP_BYTES / sizeof(DTYPE) / k / (8 * LANES) * (8 * LANES) + 8 * LANES;
-    if (!live.p && m == 1) live = (view){a.p, a.point, 0}; /* numbers of a itself */
-    for (size_t from = 0; from < n; from += strip) {
-        const size_t to = n - from < strip ? n : from + strip;
-        for (size_t i = 0; i < points; i++) {
-            t.live = all, t.count = k;
-            if (live.p)
-                t.live = found, t.count = NAME(find_live)((DTYPE *)live.p + i * live.point, k, found);
-            for (size_t g = 0; g < groups; g++) {
-                const size_t r = g * m / groups, rows = (g + 1) * m / groups - r;
-                t.a = (DTYPE *)a.p + i * a.point + r * a.row;
-                for (size_t c = from, vectors = most; c < to; c += vectors * LANES) {
-                    while ((vectors - 1) * LANES >= to - c) vectors /= 2;
-                    const size_t left = s->columns - c, width = vectors * LANES;
-                    t.b = (DTYPE *)b.p + i * b.point;
-                    t.b += s->packed ? c / panel * panel * k + c % panel : c;
-                    t.out = (DTYPE *)out.p + i * out.point + r * out.row + c;
-                    t.add = add.p ? (DTYPE *)add.p + i * add.point + r * add.row + c : NULL;
-                    t.scale = scale.p ? (DTYPE *)scale.p + i * scale.point + r * scale.row + c : NULL;
-                    if (left < width) NAME(fill_some)(&t, rows, vectors, left);
-                    else NAME(fill_any)(&t, rows, vectors);
-                }
+    const size_t wide = 8 * LANES, fit = STRIP_BYTES / sizeof(DTYPE) / k / wide * wide;
+    const size_t strip = fit > wide ? fit : wide;
+    for (size_t from = 0, to; from < n; from = to) {
+        to = n - from < strip ? n : from + strip;
+        for (size_t q = 0; q < points * groups; q++) {
+            const size_t i = a.point ? q / groups : q % points, g = a.point ? q % groups : q / points;
+            const size_t r = g * m / groups, rows = (g + 1) * m / groups - r;
+            const uint32_t *own = found + i * (k + 1);
+            t.live = live.p ? own + 1 : all, t.count = live.p ? *own : k;
+            t.a = (DTYPE *)a.p + i * a.point + r * a.row;
+            for (size_t c = from, vectors = most; c < to; c += vectors * LANES) {
+                while ((vectors - 1) * LANES >= to - c) vectors /= 2;
+                const size_t left = s->columns - c;
+                t.b = (DTYPE *)b.p + i * b.point;
+                t.b += s->packed ? c / panel * panel * k + c % panel : c;
+                t.out = (DTYPE *)out.p + i * out.point + r * out.row + c;
+                t.add = add.p ? (DTYPE *)add.p + i * add.point + r * add.row + c : NULL;
+                t.scale = scale.p ? (DTYPE *)scale.p + i * scale.point + r * scale.row + c : NULL;
+                if (left < vectors * LANES) NAME(fill_some)(&t, rows, vectors, left);
+                else NAME(fill_any)(&t, rows, vectors);
             }
         }
     }
