@@ -56,6 +56,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; at run time names load
     from jacobians.activations import Activation, VectorActivation, activation
     from jacobians.bounds import jacobian_with_bound
     from jacobians.certificate import Certificate, certify
+    from jacobians.configuration import show_config
     from jacobians.engine import jacobian, jvp, value_and_jacobian, vjp
     from jacobians.files import load, save
     from jacobians.gradients import Gradients
@@ -114,6 +115,7 @@ else:
         "activations": "Activation VectorActivation activation",
         "bounds": "jacobian_with_bound",
         "certificate": "Certificate certify",
+        "configuration": "show_config",
         "engine": "jacobian jvp value_and_jacobian vjp",
         "files": "load save",
         "gradients": "Gradients",
@@ -232,6 +234,8 @@ __all__ = [
     "error_bars",
     "plotting",
     "sensitivity",
+    # what runs here
+    "show_config",
     # errors
     "DomainError",
     "ModelFormatError",

@@ -49,11 +49,11 @@ def written_layer(layer: Layer, *values: Array) -> tuple[Array, ...]:
 def written_parameters(layer: Layer, *values: Array) -> dict[str, Array]:
     """Return ``dz/dvec(theta)`` for every parameter, by name."""
     own = is_nearer(parameters_of, layer, parameter_maps)
-    return (parameters_of if own else parameters_of.registry[object])(layer, *values)  # type: ignore[no-any-return]
+    return (parameters_of if own else parameters_of.registry[object])(layer, *values)
 
 
 @singledispatch
-def written_activation(activation: AnyActivation | Along, z: Array) -> Array:
+def written_activation(activation: AnyActivation, z: Array) -> Array:
     """Return ``D = da/dz``, (n, n)."""
     return activation_map(activation, z).to_dense()
 

@@ -393,7 +393,7 @@ def activation(name: str | AnyActivation, **parameters: float) -> AnyActivation:
     >>> activation("leaky_relu", slope=0.25).derivative([-1.0, 0.0, 2.0])
     array([0.25, 0.25, 1.  ])
     """
-    if callable(getattr(name, "second_derivative", None)) and not isinstance(name, type):
+    if isinstance(name, (Activation, VectorActivation)):
         if parameters:
             raise TypeError(f"activation: {name} is made already and takes no parameters.")
         return name

@@ -7,19 +7,23 @@ derivative is therefore ``Pᵀ diag(D_1, ..., D_t) P`` with a permutation ``P``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from jacobians._checks import Array, Places, ShapeError
-from jacobians.activations import VectorActivation
+from jacobians.activations import SOFTMAX, VectorActivation
 
 
-@dataclass(frozen=True)
-class Along:
+@dataclass(frozen=True, init=False)
+class Along(VectorActivation):
     """``activation`` along ``axis`` of values of one shape, which are kept flat.
+
+    Its ``parts`` and ``second_derivative`` are those of every row: they have an axis of rows in
+    front of the axes that the activation's own have.
 
     Parameters
     ----------
@@ -33,39 +37,20 @@ class Along:
     array([0.5, 0.5, 0.5, 0.5])
     """
 
-    activation: VectorActivation
-    shape: tuple[int, ...]
-    axis: int
+    activation: VectorActivation = field(default=SOFTMAX)
+    shape: tuple[int, ...] = ()
+    axis: int = -1
 
-    flat = False
-    into_memory = ()
-    kinks = ()
+    matrix: ClassVar[Any] = None  # its structure is what it is for: see ``activation_map``
 
-    def __post_init__(self) -> None:
-        if not -len(self.shape) <= self.axis < len(self.shape):
-            raise ShapeError(
-                f"{self.activation}: a value of shape {self.shape} has no axis {self.axis}."
-            )
-
-    @property
-    def name(self) -> str:
-        """The activation's name."""
-        return self.activation.name
-
-    @property
-    def parameters(self) -> tuple[tuple[str, float], ...]:
-        """The activation's parameters."""
-        return self.activation.parameters
-
-    @property
-    def slope_bound(self) -> float:
-        """The activation's bound on the row sums of its derivative."""
-        return self.activation.slope_bound
-
-    @property
-    def value_bound(self) -> float:
-        """The activation's bound on its values."""
-        return self.activation.value_bound
+    def __init__(self, activation: VectorActivation, shape: tuple[int, ...], axis: int) -> None:
+        if not -len(shape) <= axis < len(shape):
+            raise ShapeError(f"{activation}: a value of shape {shape} has no axis {axis}.")
+        if isinstance(activation, Along):
+            activation = activation.activation
+        own = {name: getattr(activation, name) for name in activation.__dataclass_fields__}
+        for name, value in {**own, "activation": activation, "shape": shape, "axis": axis}.items():
+            object.__setattr__(self, name, value)
 
     @property
     def index(self) -> Places:
@@ -75,18 +60,18 @@ class Along:
 
     def rows(self, z: Array) -> Array:
         """Return the rows of flat values (..., n), shape (..., count, length)."""
-        return z[..., self.index].reshape(*z.shape[:-1], -1, self.shape[self.axis])
+        length = self.shape[self.axis]
+        return z[..., self.index].reshape(*z.shape[:-1], z.shape[-1] // length, length)
 
     def __call__(self, z: Any) -> Array:
         """Return the activation of flat values (..., n), flat again."""
-        rows = self.activation(self.rows(np.asarray(z)))
+        rows = super().__call__(z)
         result = np.empty(np.shape(z), rows.dtype)
-        result[..., self.index] = rows.reshape(*np.shape(z)[:-1], -1)
+        result[..., self.index] = rows.reshape(np.shape(z))
         return result
 
-    def second_derivative(self, z: Any) -> Array:
-        """Return that of every row, shape (..., count, length, length, length)."""
-        return self.activation.second_derivative(self.rows(np.asarray(z)))
+    def _evaluate(self, formula: Callable[[Array], Any], z: Any) -> Any:
+        return super()._evaluate(formula, self.rows(np.asarray(z)))
 
     def __str__(self) -> str:
         return f"{self.activation}(axis={self.axis})"

@@ -127,7 +127,7 @@ def _(layer: Rearrangement, delta: Array, a: Array) -> Array:
 
 
 @singledispatch
-def pull_back_activation(activation: AnyActivation | Along, z: Array, cotangent: Array) -> Array:
+def pull_back_activation(activation: AnyActivation, z: Array, cotangent: Array) -> Array:
     """Return the cotangent at ``z`` for the cotangent at ``a = sigma(z)``."""
     raise NotImplementedError(f"backprop: activation {activation} has no rule.")
 
@@ -174,7 +174,9 @@ def _(layer: Dense, delta: Array, a: Array) -> dict[str, Array]:
 
 def _rows(value: Array, rows: int, keep: bool = False) -> Array:
     """Give a flat value its rows, (..., rows, d); a single one only where asked for."""
-    return value.reshape(*value.shape[:-1], rows, -1) if rows > 1 or keep else value
+    if rows == 1 and not keep:
+        return value
+    return value.reshape(*value.shape[:-1], rows, value.shape[-1] // rows)
 
 
 def _pull(layer: Layer, delta: Array, values: tuple[Array, ...]) -> tuple[Array, ...]:

@@ -216,8 +216,8 @@ def _compare(identity: str, notes: str, pairs: list[Sides], evidence: bool) -> C
         differences.append(difference.max(initial=0.0))
         bounds.append(bound.max(initial=0.0))
         ratios.append(ratio.max(initial=0.0))
-    largest = (float(np.max(values)) for values in (differences, bounds, ratios))
-    return Check(identity, notes, *largest, claimed, evidence)
+    worst = [float(np.max(values)) for values in (differences, bounds, ratios)]
+    return Check(identity, notes, worst[0], worst[1], worst[2], claimed, evidence)
 
 
 # --- the identities: each gives its two sides and the bound between them --------------------------
@@ -384,11 +384,12 @@ def _differences(lin: Linearization) -> list[Sides]:
     exact = linearize(net, x)
     J = exact.jacobian()
     low = high = np.zeros(J.shape)
+    noise = _error_of_values(exact)
     allowed = np.full(J.shape, np.inf)
     # steps of the size of 1, and of the size of x: a network may be curved on either scale
     for size in (np.maximum(1, np.abs(x)), np.where(x == 0, 1, np.abs(x))):
         try:
-            seen = witness.finite_difference(net, x, size)
+            seen = witness.finite_difference(net, x, size, noise)
         except NotFiniteError:
             continue
         judged = witness.allowance(seen, J, exact.value, x)
@@ -397,6 +398,22 @@ def _differences(lin: Linearization) -> list[Sides]:
         high = np.where(better, np.maximum(seen.left, seen.right), high)
         allowed = np.minimum(allowed, judged)
     return [(J, np.clip(J, low, high), allowed + _chain(exact))]
+
+
+def _error_of_values(lin: Linearization) -> Array:
+    """Estimate the rounding error of ``H(x)``, with what cancels on the way."""
+    net, eps = lin.trace.network, float(np.finfo(lin.trace.network.dtype).eps)
+    errors = [np.zeros(net.widths[0])]
+    for l, sources in enumerate(net.sources, start=1):
+        size, error = np.abs(lin.trace.preactivations[l - 1]), np.zeros(net.widths[l])
+        for source, A in zip(sources, lin.input_maps(l), strict=True):
+            M = A.magnitude() or Matrix(np.abs(A.to_dense()))
+            size = size + 2 * (M @ np.abs(lin.trace.activations[source]))
+            error = error + M @ errors[source]
+        D = lin.activation_map(l).magnitude() or Matrix(np.abs(lin.activation_map(l).to_dense()))
+        error = D @ (error + eps * size)
+        errors.append(error + eps * np.abs(lin.trace.activations[l]))
+    return np.where(np.isfinite(errors[-1]), errors[-1], 0.0)
 
 
 _IDENTITIES: tuple[tuple[str, str, Callable[[Linearization], list[Sides]]], ...] = (

@@ -186,10 +186,13 @@ def rows_from_gradients(g: Gradients) -> RowDerivatives:
 
 def gradients_from_rows(rows: RowDerivatives) -> Gradients:
     """Undo ``rows_from_gradients``, exactly."""
+    parameters = tuple(
+        {} if W is None or b is None else {"W": W.T.copy(), "b": from_row(b)}
+        for W, b in zip(rows.weights, rows.biases, strict=True)
+    )
     return Gradients(
         rows.cost,
-        tuple(None if W is None else W.T.copy() for W in rows.weights),
-        tuple(None if b is None else from_row(b) for b in rows.biases),
+        parameters,
         tuple(from_row(row) for row in rows.preactivations),
         from_row(rows.outputs[0]),
     )

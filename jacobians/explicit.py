@@ -263,10 +263,10 @@ def parameter_jacobian(trace: Trace) -> Array:
     _refuse(shape, trace.output, "dH/dtheta", "linearize(net, x).parameter_jacobian()")
     blocks = []
     for l, layer in enumerate(net.layers, start=1):
-        J = preactivation_jacobian(trace, l) if layer.parameters() else None
-        blocks += [
-            J @ preactivation_parameter_jacobian(trace, l, name) for name in layer.parameters()
-        ]
+        if layer.parameters():
+            J = preactivation_jacobian(trace, l)
+        for name in layer.parameters():
+            blocks.append(J @ preactivation_parameter_jacobian(trace, l, name))
     return np.hstack(blocks)
 
 
@@ -341,7 +341,7 @@ def _mean(each: list[Gradients]) -> Gradients:
     return Gradients(
         sum(g.loss for g in each) / B,
         tuple(
-            {name: sum(g.parameters[l][name] for g in each) / B for name in by_name}
+            {name: np.sum([g.parameters[l][name] for g in each], axis=0) / B for name in by_name}
             for l, by_name in enumerate(first.parameters)
         ),
         tuple(np.stack([g.deltas[l] for g in each]) / B for l in range(len(first.deltas))),

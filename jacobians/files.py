@@ -29,6 +29,7 @@ from jacobians._checks import (
 )
 from jacobians._npz import LIMIT, read_npy, read_npz, write_npz
 from jacobians.activations import AnyActivation, activation
+from jacobians.along import Along
 from jacobians.importers import from_onnx, from_safetensors
 from jacobians.layers import Layer
 from jacobians.network import Network
@@ -140,7 +141,7 @@ def _load_npz(path: str, name: str) -> Network:
         if raw.dtype != np.uint8 or raw.size > LIMIT:
             raise ModelFormatError(f"{name}: header: expected up to {LIMIT} bytes of text.")
         header = json.loads(raw.tobytes().decode())
-        if header["format"] != _FORMAT or header["version"] != _VERSION:
+        if header["format"] != _FORMAT or header["version"] not in (1, _VERSION):
             raise ModelFormatError(
                 f"{name}: format {header['format']!r}, version {header['version']!r} "
                 f"is not {_FORMAT!r}, version {_VERSION}."
@@ -151,6 +152,10 @@ def _load_npz(path: str, name: str) -> Network:
         for member, array in arrays.items():
             if array.dtype.newbyteorder("=") != dtype:
                 raise ModelFormatError(f"{name}: {member} is {array.dtype}, expected {dtype}.")
+        if header["version"] == 1:  # before networks were graphs
+            depth = len(header["layers"])
+            header["names"] = ["x", *(str(l) for l in range(1, depth + 1))]
+            header["sources"], header["parts"] = [[l] for l in range(depth)], []
         given = [_rebuild(d, l, arrays) for l, d in enumerate(header["layers"], start=1)]
         if arrays:
             raise ModelFormatError(f"{name}: no layer uses {', '.join(sorted(arrays))}.")
@@ -201,6 +206,8 @@ def _describe(layer: Layer, l: int) -> tuple[dict[str, Any], dict[str, Array]]:
 
 
 def _describe_activation(sigma: AnyActivation, l: int) -> dict[str, Any]:
+    if isinstance(sigma, Along):  # it is bound to its axis again when the network is built
+        sigma = sigma.activation
     parameters = dict(sigma.parameters)
     try:
         known = activation(sigma.name, **parameters) == sigma
@@ -217,16 +224,20 @@ def _rebuild(description: Mapping[str, Any], l: int, arrays: dict[str, Array]) -
     """Make a layer from its description, taking its arrays out of ``arrays``."""
     settings = dict(description)
     name = settings.pop("kind")
-    kind = _KINDS.get(name) if isinstance(name, str) else None
+    kind = _KINDS.get(name) or _KINDS.get(name.capitalize()) if isinstance(name, str) else None
     if kind is None:
         raise ValueError(f"layer {l}: kind {name!r:.40} is not known")
-    named = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    named = {field.name for field in fields(kind)}
     if "activation" in settings:
         given = settings["activation"]
         settings["activation"] = activation(given["name"], **given["parameters"])
     for field in named & {member.partition(".")[2] for member in arrays if _owner(member) == l}:
         settings[field] = arrays.pop(f"{l}.{field}")
-    return kind(**{key: _as_tuple(value) for key, value in settings.items()})
+    layer: Layer = kind(**{key: _as_tuple(value) for key, value in settings.items()})
+    for field in layer.arrays():
+        if field not in settings:  # what has a default is in the file nevertheless
+            raise KeyError(f"{l}.{field}")
+    return layer
 
 
 def _owner(member: str) -> int:

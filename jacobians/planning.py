@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import pairwise
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -26,6 +27,7 @@ BLOCK_BYTES = 2**20  # of the kernel's workspace for each thread, and its lists;
 FLOPS, UNIT_SECONDS = 5e10, 6e-9  # rough speeds of products, and of sigma with its slope
 
 
+@cache
 def machine_memory() -> int:
     """Return the bytes of memory of this machine; a terabyte if it does not say."""
     try:
@@ -48,7 +50,7 @@ def _thread_count() -> int:
 THREADS = _thread_count()  # BLAS reads its settings once too, when it is loaded
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Plan:
     """How the Jacobians ``da^of/da^wrt`` of a network are computed; made by ``plan``.
 
@@ -89,6 +91,9 @@ class Plan:
     kernels: bool
     # what it compiles to, for each network that it was used for
     runners: WeakKeyDictionary[Network, dict[Any, Any]] = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"Plan: {self}"
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -101,7 +101,6 @@ class Op(IntEnum):
     WRITE = auto()  # anything as a stack                         A
 
 
-FORWARD = {Op.AFFINE, Op.CALL, Op.SLOPES, Op.VALUE}
 # These put their result where they are told; those of the second set also over an operand.
 PLACED = {op for op in Op if op >= Op.MULTIPLY_SLOPES} | {Op.AFFINE}
 OVER = {Op.MULTIPLY_SLOPES: (0, 1), Op.SCALE_ROWS: (1,), Op.SCALE_COLUMNS: (0,), Op.ADD: (0, 1)}
@@ -440,8 +439,14 @@ class _Compiler:
             return self.add([self.leaf(A.parts[k]) for k in order])
         if A.kind == "graph":
             return self.write(self.apply_left(A, _Node(-1, "identity", n, n)))
+        if A.value is not None:
+            return self._kept(A.value.to_dense())
         out = self.emit(Op.WRITE, (self._register(A),), (m, 0, n))
         return _Node(out, "stack", m, n)
+
+    def _kept(self, matrix: Array) -> _Node:
+        self.constant_bytes += matrix.nbytes
+        return self.constant(matrix, "matrix", *matrix.shape)
 
     def add(self, nodes: list[_Node]) -> _Node:
         """Add nodes up, diagonals last."""
@@ -483,6 +488,8 @@ class _Compiler:
             return self._joined(arriving[0])
         if A.kind == "map":
             P = self.write(P)
+            if P.known is not None and A.value is not None:
+                return self._kept(np.ascontiguousarray(A.value.T.apply(P.known.T).T))
             out = self.emit(Op.RIGHT, (P.register, self._register(A)), (P.rows, 0, A.shape[1]))
             return _Node(out, "stack", P.rows, A.shape[1])
         return self.multiply(P, self.leaf(A))
@@ -503,6 +510,8 @@ class _Compiler:
             return at[-1]
         if A.kind == "map" and Q.kind != "identity":
             Q = self.write(Q)
+            if Q.known is not None and A.value is not None:
+                return self._kept(A.value.apply(Q.known))
             out = self.emit(Op.LEFT, (self._register(A), Q.register), (A.shape[0], 0, Q.columns))
             return _Node(out, "stack", A.shape[0], Q.columns)
         return self.multiply(self.leaf(A), Q)
@@ -547,7 +556,7 @@ class _Compiler:
             placed.append(step._replace(frees=frees))
         widest = max((self.net.widths[l] for l in range(self.last + 1)), default=0)
         # perhaps copied, where a product cannot be put in its place
-        copied = max(self.sizes[s.out] for s in placed if s.room == -2 or s.op in _COPIED)
+        copied = max((self.sizes[s.out] for s in placed if self._may_copy(s)), default=0)
         return Program(
             registers=tuple(self.registers),
             steps=tuple(placed),
@@ -558,8 +567,11 @@ class _Compiler:
             tame=tame,
         )
 
+    def _may_copy(self, step: Step) -> bool:
+        one = any(getattr(self.registers[k], "ndim", 0) == 2 for k in step.args)
+        return step.op in (Op.LEFT, Op.RIGHT) or (step.op == Op.PRODUCT and step.room == -2 and one)
 
-_COPIED = (Op.LEFT, Op.RIGHT)
+
 _LENDING = (Op.CALL, Op.LAYER_MAPS, Op.ACTIVATION_MAP)
 _MULTIPLIED: dict[Op, Any] = {
     Op.MULTIPLY_SLOPES: np.multiply,

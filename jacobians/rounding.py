@@ -72,7 +72,7 @@ class Bound:
             Further roundings that a path meets.
         """
         K = (np.asarray(self.roundings) + extra)[..., None, None]
-        with np.errstate(over="ignore", under="ignore"):
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             bound: Array = np.expm1(K * self.unit) * self.paths + self.underflow
         # nothing is claimed where a product may overflow, or of a kind without a rule
         return np.where(np.asarray(self.overflow)[..., None, None], np.inf, bound)
@@ -107,7 +107,7 @@ def chain_bound(factors: Sequence[LinearMap], dtype: Any) -> Bound:
     """
     product = Product(factors)
     if product.shape[0] < product.shape[1]:  # sweep over the side with fewer columns
-        return _swept(product.T, dtype).transposed()
+        return _swept(product.transpose(), dtype).transposed()
     return _swept(product, dtype)
 
 

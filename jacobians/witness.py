@@ -56,7 +56,7 @@ class Differences:
 
 
 @underflow_is_rounding
-def finite_difference(f: Function, x: Any, size: Any = None) -> Differences:
+def finite_difference(f: Function, x: Any, size: Any = None, noise: Any = None) -> Differences:
     """Differentiate by central differences, with steps chosen entry by entry.
 
     The step goes down by factors of 4 from 1/8 of ``size``; Richardson extrapolation
@@ -71,6 +71,9 @@ def finite_difference(f: Function, x: Any, size: Any = None) -> Differences:
     x : array, shape (n,)
     size : array, shape (n,), optional
         The scale on which ``f`` changes along each entry; ``max(1, |x_j|)`` unless given.
+    noise : array, shape (m,), optional
+        The error of ``f`` itself; a few units of the last place of its values unless given, which
+        is too little where large numbers cancel inside.
 
     Returns
     -------
@@ -87,7 +90,8 @@ def finite_difference(f: Function, x: Any, size: Any = None) -> Differences:
         raise ShapeError(
             f"finite_difference: size: expected {len(x)} positive numbers, but got {size!r:.80}."
         )
-    columns = [_differentiate_along(f, x, center, j, float(scale[j])) for j in range(len(x))]
+    own = np.zeros_like(center) if noise is None else as_floats(noise, "finite_difference: noise")
+    columns = [_differentiate_along(f, x, center, j, float(scale[j]), own) for j in range(len(x))]
     J, error, left, right, kinks = (
         np.stack(parts, axis=-1) for parts in zip(*columns, strict=True)
     )
@@ -99,7 +103,7 @@ _STAGES = 12  # the smallest step is 2^-25 of the size
 
 
 def _differentiate_along(
-    f: Function, x: Array, center: Array, j: int, scale: float
+    f: Function, x: Array, center: Array, j: int, scale: float, own: Array
 ) -> tuple[Array, ...]:
     eps = float(np.finfo(center.dtype).eps)
     stages = _STAGES if center.dtype == np.float64 else 6
@@ -115,7 +119,7 @@ def _differentiate_along(
         below[j] -= h
         width = float(above[j] - below[j])  # what the step really is, after rounding
         up, down = _value(f, above, "f"), _value(f, below, "f")
-        noise = 4 * eps * np.maximum(np.abs(up), np.abs(down)) / h
+        noise = np.maximum(4 * eps * np.maximum(np.abs(up), np.abs(down)), own) / h
         right = (up - center) / float(above[j] - x[j])
         left = (center - down) / float(x[j] - below[j])
         row: list[Array] = [(up - down) / width]

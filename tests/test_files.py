@@ -145,7 +145,7 @@ def test_the_good_archive_loads(tmp_path):
         ([GOOD[0], ("1.W.npy", b"not an array"), GOOD[2]], "not a readable npz archive"),
         ([("header.npy", npy(np.frombuffer(b"{", np.uint8))), *GOOD[1:]], "not a network file"),
         ([("header.npy", npy(np.frombuffer(b"[]", np.uint8))), *GOOD[1:]], "not a network file"),
-        ([("header.npy", header(version=2)), *GOOD[1:]], "version 2 is not"),
+        ([("header.npy", header(version=3)), *GOOD[1:]], "version 3 is not"),
         ([("header.npy", header(format="x")), *GOOD[1:]], "format 'x'"),
         ([("header.npy", header(layers=[])), *GOOD[1:]], "no layer uses 1.W, 1.b"),
         ([("header.npy", header(layers=[{"kind": "conv"}])), *GOOD[1:]], "not a network file"),

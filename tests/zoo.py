@@ -68,7 +68,25 @@ MAPS = [
     ("commutation of a row", jb.Commutation(1, 4), np.eye(4)),
     ("duplication", jb.Duplication(3), _duplication(3)),
     ("elimination", jb.Elimination(3), _elimination(3)),
+    ("selection", jb.Selection([2, 0, 0, -1], 3), np.eye(4)[[2, 0, 0, 3], :3]),
+    ("transposed selection", jb.Selection([2, 0, 0, -1], 3).T, np.eye(4)[[2, 0, 0, 3], :3].T),
+    ("permutation", jb.Selection([2, 0, 1], 3), np.eye(3)[[2, 0, 1]]),
     ("product", jb.Product([_A, _C]), _A @ _C),
+    (
+        "sum",
+        jb.Matrix(_A) + _A[:, ::-1] + jb.Product([_A[:, :1], _C[:1, :3]]),
+        _A + _A[:, ::-1] + _A[:, :1] @ _C[:1, :3],
+    ),
+    ("identity plus diagonal", jb.Identity(4) + jb.Diagonal(_d), np.eye(4) + np.diag(_d)),
+    ("difference, scaled", 3 * (jb.Matrix(_B) - 2 * jb.Matrix(_B[::-1])), 3 * (_B - 2 * _B[::-1])),
+    ("chosen rows and columns", jb.Matrix(_B)[[3, 0], 1:], _B[[3, 0], 1:]),
+    (
+        "substitution in a graph with shared nodes",
+        jb.Substitution(
+            [[(0, _C)], [(0, _A.T[:, :1] @ _C[:1]), (1, np.eye(3))], [(1, _A), (2, 2 * _A)]]
+        ),
+        _A @ _C + 2 * _A @ (_A.T[:, :1] @ _C[:1] + _C),
+    ),
     (
         "product with structure",
         jb.Product([jb.Diagonal(_A[:, 0]), _A, jb.Identity(3), _C]),
@@ -88,6 +106,36 @@ MAPS = [
         "stack of low ranks",
         jb.DiagonalPlusLowRank(_d_stack, _stack[:, 0, :, None], _stack[:, 1, :, None]),
         _d_stack[:, :, None] * np.eye(3) + _stack[:, 0, :, None] * _stack[:, 1, None, :],
+    ),
+    (
+        "stack of selections",
+        jb.Selection([[2, 0], [1, 1], [0, -1]], 3),
+        np.stack([np.eye(4)[rows, :3] for rows in ([2, 0], [1, 1], [0, 3])]),
+    ),
+    (
+        "transposed stack of selections",
+        jb.Selection([[2, 0], [1, 1], [0, -1]], 3).T,
+        np.stack([np.eye(4)[rows, :3].T for rows in ([2, 0], [1, 1], [0, 3])]),
+    ),
+    (
+        "blocks along the diagonal",
+        jb.BlockDiagonal(jb.Matrix(_stack), 6, stacked=False),
+        sum(np.kron(np.diag(np.eye(6)[i]), M) for i, M in enumerate(_stack)),
+    ),
+    (
+        "stack of blocks along the diagonal",
+        jb.BlockDiagonal(jb.Matrix(_stack), 2, stacked=True),
+        np.stack(
+            [
+                np.kron(np.diag([1, 0]), M) + np.kron(np.diag([0, 1]), N)
+                for M, N in zip(_stack[::2], _stack[1::2], strict=True)
+            ]
+        ),
+    ),
+    (
+        "sum of a stack and a matrix",
+        jb.Matrix(_stack) + _A,
+        _stack + _A,
     ),
     (
         "stack in a product",
@@ -138,6 +186,125 @@ def _mixed():
     )
 
 
+def _layers(seed):
+    """Draw dense layers that are easy to write: ``layer(m, n, activation)``."""
+    rng = np.random.default_rng(seed)
+
+    def layer(m, n, activation="identity"):
+        return jb.Dense(rng.normal(size=(m, n)) / np.sqrt(n), rng.normal(size=m) / 4, activation)
+
+    return rng, layer
+
+
+def _residual():
+    _, layer = _layers(11)
+    nested = jb.Residual([layer(7, 5, "relu"), jb.Residual([layer(7, 7, "sin")]), layer(5, 7)])
+    return jb.Network(
+        [layer(5, 4, "tanh"), nested, jb.Residual([layer(5, 5, "silu")]), layer(2, 5)]
+    )
+
+
+def _parallel():
+    _, layer = _layers(12)
+    return jb.Network(
+        [
+            layer(6, 4, "tanh"),
+            jb.Parallel([layer(3, 6, "sigmoid"), [], [layer(2, 6), jb.Elementwise("sin")]]),
+            layer(5, 11, "softmax"),
+        ]
+    )
+
+
+def _shared_nodes():
+    """Branches that share nodes: no sum of separate products."""
+    _, layer = _layers(13)
+    return jb.Network.graph(
+        {
+            "a": (layer(5, 4, "tanh"), "x"),
+            "b": (layer(6, 5, "relu"), "a"),
+            "c": (jb.Concatenate(), "x", "a"),
+            "d": (jb.Concatenate(), "c", "b"),
+            "e": (layer(5, 15, "softplus"), "d"),
+            "f": (jb.Multiply(), "e", "a", "e"),
+            "y": (layer(3, 5), "f"),
+        },
+        inputs={"x": 4},
+    )
+
+
+def _several_inputs_and_outputs():
+    _, layer = _layers(14)
+    return jb.Network.graph(
+        {
+            "gate": (layer(3, 2, "sigmoid"), "control"),
+            "state": (layer(3, 4, "tanh"), "image"),
+            "mixed": (jb.Multiply(), "gate", "state"),
+            "y": (layer(2, 3), "mixed"),
+        },
+        inputs={"control": 2, "image": (2, 2)},
+        outputs=["y", "gate"],
+    )
+
+
+def _norms():
+    rng, layer = _layers(15)
+    return jb.Network(
+        [
+            layer(6, 4, "tanh"),
+            jb.LayerNorm(rng.normal(size=6), rng.normal(size=6)),
+            jb.Residual([layer(5, 6, "gelu"), jb.RMSNorm(rng.normal(size=5)), layer(6, 5)]),
+            layer(3, 6),
+        ]
+    )
+
+
+def attention(tokens=3, width=4, heads=1, seed=16):
+    """A self-attention block on tokens of some width: scores, softmax over keys, mixtures."""
+    rng, layer = _layers(seed)
+    size = width // heads
+    split = (jb.Reshape((tokens, heads, size)), jb.Permute((1, 0, 2)))
+    joined = (jb.Permute((1, 0, 2)), jb.Reshape((tokens, width)))
+
+    def part(name):
+        first = {f"{name}0": (layer(width, width), "x"), f"{name}1": (split[0], f"{name}0")}
+        return {**first, name: (split[1], f"{name}1")}
+
+    return jb.Network.graph(
+        {
+            **part("q"),
+            **part("k"),
+            **part("v"),
+            "scores": (jb.MatrixProduct(transpose_second=True), "q", "k"),
+            "weights": (jb.Elementwise("softmax", axis=-1), "scores"),
+            "mixed": (jb.MatrixProduct(), "weights", "v"),
+            "joined0": (joined[0], "mixed"),
+            "joined": (joined[1], "joined0"),
+            "out": (layer(width, width), "joined"),
+            "sum": (jb.Add(), "x", "out"),
+            "y": (jb.LayerNorm(rng.normal(size=width), rng.normal(size=width)), "sum"),
+        },
+        inputs={"x": (tokens, width)},
+    )
+
+
+def _shaping():
+    _, layer = _layers(17)
+    return jb.Network(
+        [
+            jb.Slice(0, None, 2, axis=-1),
+            jb.Pad(((0, 1), (1, 0))),
+            jb.Permute((1, 0)),
+            layer(5, 3, "softmax"),
+            jb.Elementwise("log_softmax", axis=0),
+            jb.Gather([0, 3, 3, 11, -1]),
+            jb.Reshape((5, 1)),
+            layer(2, 1, "tanh"),
+            layer(3, 10),
+        ],
+        inputs=(2, 5),
+    )
+
+
 NETWORKS = {
     **{
         f"{name} hidden": dense([4, 6, 3], name)
@@ -157,6 +324,15 @@ NETWORKS = {
     "float32": dense([6, 5, 3], "tanh", "softmax", dtype=np.float32),
     "float32, more outputs than inputs": dense([2, 5, 7], "sigmoid", dtype=np.float32),
     "scales and elementwise layers": _mixed(),
+    "residual blocks, nested": _residual(),
+    "parallel branches": _parallel(),
+    "branches that share nodes": _shared_nodes(),
+    "several inputs and outputs": _several_inputs_and_outputs(),
+    "norms": _norms(),
+    "norms, float32": _norms().astype(np.float32),
+    "attention": attention(),
+    "attention with heads": attention(4, 6, 2),
+    "shaping": _shaping(),
 }
 
 

@@ -1,4 +1,4 @@
-"""The compiled kernel, where it was built: programs of products and activations for blocks of points.
+"""The compiled kernel, where it was built: products and activations for blocks of points.
 
 A tape is written step by step, each naming the values it needs and returning the value it makes, a
 matrix for each point; then it is packed: shapes are checked here, memory of values that are not
@@ -51,6 +51,11 @@ _CODES = dict(
 )
 _MOST = 2**31  # numbers in a matrix, a list of which is kept in 32 bits
 _OUTSIDE_MOST = 8
+
+
+def is_built() -> bool:
+    """Tell whether the kernel was compiled, turned off or not."""
+    return _kernel is not None
 
 
 def code_of(sigma: AnyActivation) -> tuple[int, float, float] | None:
@@ -382,7 +387,7 @@ class Tape:
         return offsets, top
 
     def _write(self, row: Array, step: _Step, kept: list[Array]) -> int:
-        """Write a step as the kernel reads it; see ``kernel.c``.  Return its inner index's range."""
+        """Write a step as the kernel reads it, see ``kernel.c``; return its inner dimension."""
         out, a, b = step.operands[:3]
         assert out is not None
         assert a is not None

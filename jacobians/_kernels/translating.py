@@ -1,6 +1,6 @@
 """From a program of the engine to a tape of the kernel: every step, or none.
 
-A step that the kernel does not have (a layer or an activation of one's own, a map of a general kind)
+A step that the kernel does not have (a layer or activation of one's own, a map of a general kind)
 leaves the whole program to NumPy.  What the kernel gains is seen here: a value and its slopes are
 one step; a product is scaled by the diagonal that follows while it is still in registers; units
 whose slope is 0 are left out of the product that follows the scaling.

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from jacobians._checks import Array, ShapeError, TooLargeError, as_array, as_points, readable_bytes
-from jacobians.engine.running import Runner, quiet
+from jacobians.engine.running import Runner, is_plain, quiet
 from jacobians.engine.scaling import multiply_scaled
 from jacobians.linearization import linearize
 from jacobians.network import Network, as_network
@@ -175,7 +175,9 @@ def _run_with_checks(
     shape = (*lead, *chosen.shape)
     if out is None:
         _require_room(shape, net.dtype, where)
-    points = as_points(given, net.widths[0], f"{where}: X", net.dtype)
+    points = given
+    if not (lead == () and given.shape == net.widths[:1] and is_plain(given, net.dtype)):
+        points = as_points(given, net.widths[0], f"{where}: X", net.dtype)
     J = np.empty(shape, net.dtype) if out is None else _require_out(out, shape, net.dtype, given)
     value = np.empty((*lead, net.widths[chosen.of]), net.dtype) if valued else None
 
@@ -190,9 +192,11 @@ def _run_with_checks(
         return whole
 
     runner = _runner(net, chosen, valued)
-    stacked = J if lead else J[None]
-    values = value if lead or value is None else value[None]
-    runner.batch(net, np.atleast_2d(points), stacked.transpose(1, 0, 2), values, repair)
+    if not lead:
+        stacked, values = J[:, None], None if value is None else value[None]
+        runner.batch(net, points[None], stacked, values, repair)
+    else:
+        runner.batch(net, points, J.transpose(1, 0, 2), value, repair)
     if not lead and _is_usual(choice) and runner.compiled is not None and runner.program.tame:
         _points[net] = {**_points.get(net, {}), valued: (runner, *chosen.shape, points.shape)}
     return value, J

@@ -38,14 +38,11 @@ class _Draft:
     def layer(self, where: str, dtype: np.dtype[Any]) -> Layer:
         if self.W is None:
             return Elementwise(self.sigma)
-        exact = True
         for part, name in ((self.W, "weight"), (self.b, "bias")):
             if part is not None:
-                exact &= bool(
-                    (as_floats(part, f"{where}: {self.at}: {name}", dtype=dtype) == part).all()
-                )
+                as_floats(part, f"{where}: {self.at}: {name}", dtype=dtype)
         layer = Dense(self.W, self.b, self.sigma) if self.W.ndim == 2 else Scale(self.W, self.b)
-        return layer.astype(dtype) if exact else layer.rounded(dtype)
+        return layer.astype(dtype)
 
 
 class Assembly:

@@ -44,7 +44,7 @@ class Dense(Layer):
 
     W: Array
     b: Array
-    activation: AnyActivation | Along
+    activation: AnyActivation
     rows: int = 1  # of the value it acts on; 1 for a vector
 
     trained: ClassVar[tuple[str, ...]] = ("W", "b")
@@ -53,7 +53,7 @@ class Dense(Layer):
         self,
         W: Any,
         b: Any = None,
-        activation: str | AnyActivation | Along = IDENTITY,
+        activation: str | AnyActivation = IDENTITY,
         rows: int = 1,
     ) -> None:
         W = as_floats(W, "Dense: W")
@@ -92,10 +92,10 @@ class Dense(Layer):
         """Return ``W a + b``, for every row of every point of a batch."""
         (a,) = values
         if self.rows > 1:
-            a = a.reshape(*a.shape[:-1], self.rows, -1)
+            a = a.reshape(*a.shape[:-1], self.rows, self.W.shape[1])
         z: Array = a @ self.W.T
         z += self.b  # in place: a second large array costs more than the sum
-        return z.reshape(*z.shape[:-2], -1) if self.rows > 1 else z
+        return z.reshape(*z.shape[:-2], self.rows * len(self.b)) if self.rows > 1 else z
 
     def __repr__(self) -> str:
         m, n = self.W.shape
@@ -161,10 +161,10 @@ class Elementwise(Layer):
     array([0., 2.])
     """
 
-    activation: AnyActivation | Along
+    activation: AnyActivation
     axis: int | None = None
 
-    def __init__(self, activation: str | AnyActivation | Along, axis: int | None = None) -> None:
+    def __init__(self, activation: str | AnyActivation, axis: int | None = None) -> None:
         set_field(self, "activation", as_activation(activation))
         set_field(self, "axis", None if axis is None else as_count(axis, "Elementwise: axis", -8))
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from jacobians._checks import Array, Frozen, ShapeError, as_floats, freeze
 from jacobians.activations import IDENTITY, AnyActivation
-from jacobians.along import Along
 
 Shape: TypeAlias = tuple[int, ...]
 Self = TypeVar("Self", bound="Layer")
@@ -27,7 +26,7 @@ class Layer(Frozen, ABC):
     found by themselves; ``trained`` names those that are parameters.
     """
 
-    activation: AnyActivation | Along = IDENTITY
+    activation: AnyActivation = IDENTITY
     inputs: int | None = None  # the width it insists on; None goes along with any
     arity: ClassVar[int | None] = 1  # how many inputs; None for two or more
     trained: ClassVar[tuple[str, ...]] = ()  # the fields that are parameters
@@ -57,7 +56,7 @@ class Layer(Frozen, ABC):
 
     def arrays(self) -> dict[str, Array]:
         """Return the fields that are arrays of floats, by name."""
-        names = [f.name for f in fields(self)] if is_dataclass(self) else []
+        names: list[str] = [f.name for f in fields(self)] if is_dataclass(self) else []
         values = {name: getattr(self, name) for name in names}
         return {
             name: value

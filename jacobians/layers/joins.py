@@ -149,7 +149,7 @@ class MatrixProduct(_Join):
     def matrices(self, *values: Array) -> tuple[Array, Array]:
         """Return A and B with their axes, shapes (..., heads, p, q) and (..., heads, q, r)."""
         A, B = (
-            value.reshape(*value.shape[:-1], -1, *shape[-2:])
+            value.reshape(*value.shape[:-1], prod(shape[:-2]), *shape[-2:])
             for value, shape in zip(values, self.shapes, strict=True)
         )
         return A, np.swapaxes(B, -2, -1) if self.transpose_second else B
@@ -157,7 +157,8 @@ class MatrixProduct(_Join):
     def preactivation(self, *values: Array) -> Array:
         """Return ``A B``, flat."""
         A, B = self.matrices(*values)
-        return (A @ B).reshape(*values[0].shape[:-1], -1)
+        Z = A @ B
+        return Z.reshape(*Z.shape[:-3], prod(Z.shape[-3:]))
 
     def __repr__(self) -> str:
         return f"MatrixProduct{' with second transposed' if self.transpose_second else ''}"

@@ -33,7 +33,8 @@ class _Norm(Layer):
 
     def normalised(self, a: Array) -> tuple[Array, Array]:
         """Return ``x̂`` of shape (..., rows, d) and the sizes ``s``, (..., rows, 1)."""
-        rows = a.reshape(*a.shape[:-1], -1, len(self.scale))
+        d = len(self.scale)
+        rows = a.reshape(*a.shape[:-1], a.shape[-1] // d, d)
         rows = self._centred(rows)
         # the largest entry is taken out first: its square must not leave the range
         largest = np.maximum(np.abs(rows).max(axis=-1, keepdims=True), np.sqrt(self.epsilon))

@@ -44,7 +44,6 @@ from jacobians.layers import (
     MatrixProduct,
     Multiply,
     Rearrangement,
-    Reshape,
     RMSNorm,
     Scale,
 )
@@ -91,13 +90,14 @@ def _(layer: Scale, a: Array) -> LinearMap:
 
 
 @layer_map.register(Elementwise)
-@layer_map.register(Reshape)
-def _(layer: Layer, a: Array) -> LinearMap:
+def _(layer: Elementwise, a: Array) -> LinearMap:
     return Identity(a.shape[-1], a.dtype)
 
 
 @layer_map.register(Rearrangement)
 def _(layer: Rearrangement, a: Array) -> LinearMap:
+    if np.array_equal(layer.index, np.arange(a.shape[-1])):  # a new shape, and nothing else
+        return Identity(a.shape[-1], a.dtype)
     return Selection(layer.index, a.shape[-1], a.dtype)
 
 
@@ -189,7 +189,7 @@ def _per_head(left: Any, right: Any, heads: int) -> LinearMap:
 
 
 @singledispatch
-def activation_map(activation: AnyActivation | Along, z: Array) -> LinearMap:
+def activation_map(activation: AnyActivation, z: Array) -> LinearMap:
     """Return ``D = da/dz`` of an activation at the preactivation ``z``, (n,) or (B, n)."""
     raise NotImplementedError(f"linearize: activation {activation} has no derivative rule.")
 
@@ -208,7 +208,7 @@ def _(activation: VectorActivation, z: Array) -> LinearMap:
 
 @activation_map.register(Along)
 def _(activation: Along, z: Array) -> LinearMap:
-    rows = _row_by_row(*activation.activation.parts(activation.rows(z)), bool(z.ndim > 1))
+    rows = _row_by_row(*activation.parts(z), bool(z.ndim > 1))
     if activation.axis in (-1, len(activation.shape) - 1):
         return rows
     P = Selection(activation.index, prod(activation.shape), z.dtype)
@@ -241,7 +241,7 @@ def _(layer: Dense, a: Array) -> dict[str, LinearMap]:
     one = Identity(m, a.dtype)
     if layer.rows == 1:
         return {"W": Kronecker(A, one), "b": one}
-    return {"W": Kronecker(A, one), "b": Kronecker(np.ones((layer.rows, 1), a.dtype), one)}
+    return {"W": Kronecker(A, one), "b": Kronecker(Matrix(np.ones((layer.rows, 1), a.dtype)), one)}
 
 
 @parameter_maps.register(LayerNorm)

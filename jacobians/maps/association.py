@@ -16,7 +16,7 @@ A. Griewank and A. Walther, *Evaluating Derivatives*, chapter 10 (Jacobian accum
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -104,6 +104,7 @@ _EACH = {"identity": 0, "diagonal": 1}
 def operand(A: LinearMap) -> Operand:
     """Describe a map to the cost model: it says itself what a column costs.
 
+    >>> from jacobians.maps import Kronecker
     >>> operand(Kronecker(np.ones((2, 3)), Identity(4)))
     Operand(rows=8, columns=12, kind='structured', stacked=False, own=48.0, written=None)
     """
@@ -199,11 +200,11 @@ def forward_order(count: int) -> Order:
     return order
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Association:
     """A chosen order and what it costs beside the two ordinary ones (operations per point)."""
 
-    order: Order
+    order: Order = field(repr=False)  # as deep as a network
     flops: float
     forward: float
     reverse: float

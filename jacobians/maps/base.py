@@ -281,13 +281,14 @@ class LinearMap(Frozen, ABC):
     __radd__ = __add__
 
     def __sub__(self, other: Any) -> LinearMap:
-        return self + self._of(other).__neg__()
+        return self + -self._of(other)
 
     def __rsub__(self, other: Any) -> LinearMap:
-        return -self + other
+        difference: LinearMap = -self + other
+        return difference
 
     def __neg__(self) -> LinearMap:
-        return self * -1.0
+        return self.__mul__(-1.0)
 
     def __mul__(self, factor: Any) -> LinearMap:
         """Multiply by a number."""
@@ -322,7 +323,8 @@ class LinearMap(Frozen, ABC):
 
     def _of(self, other: Any) -> LinearMap:
         """Return a map as it is, and a matrix as one term of a sum."""
-        return other if isinstance(other, LinearMap) else self.sum_of([other]).terms[0]  # type: ignore[no-any-return]
+        term: LinearMap = self.sum_of([other]).terms[0]
+        return term
 
     def __repr__(self) -> str:
         return f"{self._kind()} {self._size()} {self.dtype}"

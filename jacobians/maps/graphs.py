@@ -106,6 +106,14 @@ class Substitution(LinearMap):
             values.append(sum(A.to_dense() @ values[source] for source, A in edges))
         return np.array(np.broadcast_to(values[-1], (*self.batch, *self.shape)))
 
+    def _sparse(self) -> Any:
+        from scipy.sparse import eye_array
+
+        values: list[Any] = [eye_array(self.shape[1], dtype=self.dtype, format="csr")]
+        for edges in self.nodes:
+            values.append(sum(A.to_sparse() @ values[source] for source, A in edges))
+        return values[-1].tocsr()
+
     @property
     def flops(self) -> float:
         additions = sum((len(edges) - 1) * edges[0][1].shape[0] for edges in self.nodes)
@@ -121,7 +129,14 @@ class Substitution(LinearMap):
         return Substitution(nodes)
 
     def roundings(self) -> Any:
-        """Count along the path that meets most: its maps, contractions and additions."""
+        """Count along the path that meets most: its maps, contractions and additions.
+
+        Forwards a node adds up what enters it, backwards what leaves it; the larger count holds for
+        both.
+        """
+        return np.maximum(self._met(), self.transpose()._met())
+
+    def _met(self) -> Any:
         met: list[Any] = [0]  # by what goes in, on the way to each node
         width: list[int] = [0]  # of the contraction that is open there, 0 at the entry
         for edges in self.nodes:
@@ -137,8 +152,7 @@ class Substitution(LinearMap):
         return met[-1]
 
     def reach(self) -> float:
-        forward, backward = self._restarted(), self.T._restarted()
-        return max(forward, backward)
+        return max(self._restarted(), self.transpose()._restarted())
 
     def _restarted(self) -> float:
         """Bound the row sums of all paths that end in a node, wherever they begin."""
@@ -207,9 +221,9 @@ class BlockDiagonal(LinearMap):
         if self.batch:
             lead = [*lead[:-1], self.batch[0]] if len(lead) else [self.batch[0]]
             columns = np.broadcast_to(columns, (*lead, n, k))
-        size = self.blocks.shape[1]
         # the point and its block become the batch of the stack; other leading axes stay in front
-        rows = columns.reshape(*lead[: -1 if self.stacked else None], -1, size, k)
+        front = lead[: -1 if self.stacked else None]
+        rows = columns.reshape(*front, self.blocks.batch[0], self.blocks.shape[1], k)
         return self.blocks.apply(rows).reshape(*lead, self.shape[0], k)
 
     def transpose(self) -> BlockDiagonal:

@@ -25,11 +25,12 @@ class _Rows(LinearMap):
     """A matrix with at most a single one in every row: ``(S x)_i = x[index_i]``, or 0."""
 
     dtype: np.dtype[Any]
-    index: Places  # column of the one in each row, (m,) or (B, m); -1 for a row of zeros
+    index: Any  # column of the one in each row, (m,) or (B, m); -1 for a row of zeros
 
     @property
     def batch(self) -> tuple[int, ...]:
-        return self.index.shape[:-1]
+        batch: tuple[int, ...] = self.index.shape[:-1]
+        return batch
 
     def apply(self, columns: Array) -> Array:
         index = self.index
@@ -158,7 +159,7 @@ class Scatter(LinearMap):
         if index.ndim == 1:
             flat = np.moveaxis(columns, -2, 0).reshape(m, -1)
             summed = self.rows._sparse().T.tocsr() @ flat
-            return np.moveaxis(summed.reshape(n, *lead, columns.shape[-1]), 0, -2).copy()
+            return np.array(np.moveaxis(summed.reshape(n, *lead, columns.shape[-1]), 0, -2))
         for one, places, values in zip(result, index, columns, strict=True):
             np.add.at(one, places[places >= 0], values[places >= 0])
         return result
@@ -185,9 +186,6 @@ class Scatter(LinearMap):
 
     def underflow(self) -> float:
         return 0.0
-
-    def _kind(self) -> str:
-        return f"{self.rows._kind()}ᵀ"
 
 
 def _is_injective(index: Places, n: int) -> bool:

@@ -1,0 +1,258 @@
+"""Laws of networks whose branches split and meet, and of what users write to make them."""
+
+from time import perf_counter
+
+import numpy as np
+import pytest
+from claims import assert_equal, assert_within
+from drawn_graphs import graphs, points_of
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from zoo import NETWORKS, points
+
+import jacobians as jb
+from jacobians.engine import jacobian_at
+from jacobians.rounding import chain_bound
+
+GRAPHS = {name: net for name, net in NETWORKS.items() if not net.is_path}
+every_graph = pytest.mark.parametrize("net", GRAPHS.values(), ids=GRAPHS.keys())
+
+
+def formed(net):
+    return sum(layer.formed for layer in net.layers)
+
+
+# --- all methods agree ----------------------------------------------------------------------------
+
+
+def methods(lin):
+    """Every method of computing dH/dx at one trace, but for the explicit one."""
+    net = lin.trace.network
+    return {
+        "maps": lin.jacobian(),
+        "maps, transposed": lin.chain.T.to_dense().T,
+        "dense factors": lin.chain.to_dense(),
+        "engine": jacobian_at(lin.trace, jb.plan(net)),
+        "columns of JVPs": np.stack([lin.jvp(e) for e in np.eye(net.widths[0])], axis=-1),
+        "backprop": jb.backprop.jacobian(lin.trace),
+    }
+
+
+@given(st.data())
+def test_all_methods_agree_on_drawn_graphs(data):
+    """Explicit = maps in both directions = engine = backprop, within the proved bound."""
+    net = data.draw(graphs(dtypes=(np.float64, np.float32), decades=4))
+    try:
+        lin = jb.linearize(net, data.draw(points_of(net)))
+    except jb.NotFiniteError:
+        assume(False)
+    bound = chain_bound(lin.factors, net.dtype)
+    assume(not np.any(bound.overflow))
+    written_out = jb.explicit.input_jacobian(lin.trace)
+    for J in methods(lin).values():
+        assert_within(J, written_out, bound.pair(formed(net)))
+
+
+@given(st.data())
+def test_all_methods_are_equal_on_exact_graphs(data):
+    """Whole numbers: not one bit may differ."""
+    net = data.draw(graphs(exact=True))
+    lin = jb.linearize(net, data.draw(points_of(net, exact=True)))
+    written_out = jb.explicit.input_jacobian(lin.trace)
+    for J in methods(lin).values():
+        assert_equal(J, written_out)
+    if net.parameter_count:
+        J = lin.parameter_jacobian().to_dense()
+        assert_equal(J, jb.explicit.parameter_jacobian(lin.trace))
+
+
+@given(st.data())
+def test_gradients_of_graphs_agree_exactly(data):
+    net = data.draw(graphs(exact=True))
+    assume(net.parameter_count)
+    x = data.draw(points_of(net, exact=True))
+    y = np.zeros(net.widths[-1])
+    swept = jb.backprop.gradients(net, x, y, jb.SquaredError())
+    written = jb.explicit.gradients(net, x, y, jb.SquaredError())
+    assert_equal(swept.vector, written.vector)
+    assert_equal(swept.inputs, written.inputs)
+
+
+@given(st.data())
+def test_blocks_between_any_two_nodes_are_those_of_the_block_matrix(data):
+    """(I - M)^{-1} holds da^of/da^wrt: M is strictly lower triangular, its powers end at 0."""
+    net = data.draw(graphs(max_nodes=5, exact=True))
+    lin = jb.linearize(net, data.draw(points_of(net, exact=True)))
+    M = jb.explicit.block_matrix(lin.trace)
+    inverse, power = np.eye(len(M)), np.eye(len(M))
+    for _ in range(net.depth):
+        power = power @ M
+        inverse += power
+    ends = np.cumsum([0, *net.widths])
+    of = data.draw(st.integers(0, net.depth))
+    wrt = data.draw(st.integers(0, of))
+    block = inverse[ends[of] : ends[of + 1], ends[wrt] : ends[wrt + 1]]
+    assert_equal(lin.jacobian(of, wrt), block)
+    assert_equal(jb.explicit.input_jacobian(lin.trace, of, wrt), block)
+    assert_equal(jb.jacobian(net, lin.trace.activation(0), of=of, wrt=wrt), block)
+
+
+@every_graph
+def test_certificates_hold(net):
+    for x in points(net, 2):
+        certificate = jb.certify(net, x)
+        assert certificate.holds, str(certificate)
+        assert not certificate.dependent
+
+
+@every_graph
+def test_a_batch_of_a_graph_is_a_stack_of_points(net):
+    X = points(net, 3)
+    lin = jb.linearize(net, X)
+    J, engine = lin.jacobian(), jacobian_at(lin.trace, jb.plan(net))
+    for i in range(len(X)):
+        point = jb.linearize(net, lin.trace.point(i))
+        bound = chain_bound(point.factors, net.dtype).pair(formed(net))
+        assert_within(J[i], point.jacobian(), bound)
+        assert_within(engine[i], point.jacobian(), bound)
+
+
+# --- what a graph is ------------------------------------------------------------------------------
+
+
+@given(st.data())
+def test_a_path_written_as_a_graph_gives_the_bits_of_the_chain(data):
+    net = data.draw(jb.strategies.networks())
+    x = data.draw(jb.strategies.points(net))
+    names = ["x", *(f"n{l}" for l in range(1, net.depth + 1))]
+    nodes = {names[l]: (net.layers[l - 1], names[l - 1]) for l in range(1, net.depth + 1)}
+    same = jb.Network.graph(nodes, inputs={"x": net.widths[0]})
+    assert same.is_path
+    assert_equal(same(x), net(x))
+    assert_equal(jb.jacobian(same, x), jb.jacobian(net, x))
+    assert_equal(jb.linearize(same, x).jacobian(), jb.linearize(net, x).jacobian())
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_a_linear_residual_block_is_the_dense_layer_identity_plus_w(n, hidden, seed):
+    """a + W₂ W₁ a = (I + W₂ W₁) a, exactly on whole numbers."""
+    rng = np.random.default_rng(seed)
+    W1, W2 = rng.integers(-3, 4, (hidden, n)), rng.integers(-3, 4, (n, hidden))
+    block = jb.Network([jb.Residual([jb.Dense(W1), jb.Dense(W2)])], inputs=n)
+    x = rng.integers(-3, 4, n)
+    assert_equal(jb.jacobian(block, x), np.eye(n) + W2 @ W1)
+    assert_equal(block(x), (np.eye(n) + W2 @ W1) @ x)
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_parallel_branches_concatenated_are_rows_above_one_another(n, p, q, seed):
+    rng = np.random.default_rng(seed)
+    A, B = rng.integers(-3, 4, (p, n)), rng.integers(-3, 4, (q, n))
+    net = jb.Network([jb.Parallel([jb.Dense(A), [jb.Dense(B)], []])], inputs=n)
+    assert_equal(jb.jacobian(net, np.ones(n)), np.vstack([A, B, np.eye(n)]))
+
+
+def test_thirty_residual_blocks_cost_thirty_blocks():
+    """2^30 paths, never followed one by one: operations grow with the number of blocks."""
+    rng = np.random.default_rng(0)
+
+    def net(blocks):
+        layer = jb.Dense(rng.integers(-1, 2, (3, 3)), activation="relu")
+        return jb.Network([jb.Residual([layer]) for _ in range(blocks)])
+
+    cost = [jb.linearize(net(k), np.ones(3)).chain.flops for k in (15, 30)]
+    assert cost[1] == 2 * cost[0]
+    assert jb.jacobian(net(30), np.ones(3)).shape == (3, 3)
+
+
+def test_diamonds_that_share_nodes_cost_their_edges():
+    """Each node reads the two before it, so paths grow like Fibonacci numbers; edges do not."""
+    W = jb.Dense(np.array([[0.5]]))
+
+    def net(depth):
+        nodes = {"n0": (W, "x"), "n1": (W, "n0")}
+        for k in range(2, depth):
+            nodes[f"n{k}"] = (jb.Add(), f"n{k - 1}", f"n{k - 2}")
+        return jb.Network.graph(nodes, inputs={"x": 1})
+
+    deep = jb.linearize(net(300), [1.0])
+    assert deep.chain.flops < 2 * jb.linearize(net(150), [1.0]).chain.flops + 10
+    start = perf_counter()
+    J = deep.jacobian()[0, 0]
+    assert perf_counter() - start < 60  # of 10^62 paths none is followed: milliseconds
+    assert J > 1e61
+
+
+def test_several_inputs_are_named_parts_of_one_vector():
+    net = NETWORKS["several inputs and outputs"]
+    assert net.inputs == {"control": slice(0, 2), "image": slice(2, 6)}
+    assert net.outputs == {"y": slice(0, 2), "gate": slice(2, 5)}
+    x = points(net, 1)[0]
+    J = jb.jacobian(net, x)
+    assert_equal(J[net.outputs["gate"], net.inputs["image"]], np.zeros((3, 4)))
+    assert_equal(jb.linearize(net, x).jacobian(of="gate"), J[2:])
+    assert jb.jacobian(net, x, of="mixed", wrt="image").shape == (3, 4)
+    assert net.shapes[net.number("image", "")] == (2, 2)
+
+
+def test_of_and_wrt_take_names_and_numbers():
+    net = NETWORKS["branches that share nodes"]
+    lin = jb.linearize(net, points(net, 1)[0])
+    assert_equal(lin.jacobian("e", "a"), lin.jacobian(net.number("e", ""), net.number("a", "")))
+    assert_equal(lin.trace.activation("b"), lin.trace.activation(net.number("b", "")))
+    with pytest.raises(ValueError, match="no node is called 'z'; there are x, a"):
+        lin.jacobian("z")
+
+
+# --- what users get wrong -------------------------------------------------------------------------
+
+D = jb.Dense(np.eye(2))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "error", "message"),
+    [
+        ({"a": (D, "b")}, ValueError, "node 'a' reads 'b', which is not there"),
+        ({"a": (D, "b"), "b": (D, "a")}, ValueError, "read each other: "),
+        ({"a": (D, "x"), "b": (D, "x")}, ValueError, "nothing reads 'a'"),
+        ({"x": (D, "x")}, ValueError, "'x' is an input and a node"),
+        ({"a": D}, TypeError, r"node 'a': expected \(layer, source, ...\)"),
+        ({"a": ("D", "x")}, TypeError, "layer 1: expected a Layer"),
+        ({}, TypeError, "expected mappings"),
+        ({"a": (jb.Add(), "x")}, jb.ShapeError, "takes two or more inputs, but reads 1"),
+        ({"a": (D, "x", "x")}, jb.ShapeError, "takes 1 input, but reads 2"),
+        (
+            {"a": (jb.Dense(np.ones((3, 2))), "x"), "b": (jb.Add(), "a", "x")},
+            jb.ShapeError,
+            r"layer b: Add: takes inputs of one shape, but got \(3,\) and \(2,\)",
+        ),
+        (
+            {"a": (jb.Dense(np.ones((1, 3))), "x")},
+            jb.ShapeError,
+            r"layer a \(Dense 3 -> 1 identity\) takes 3 inputs, but the network gets 2",
+        ),
+        ({"a": (jb.LayerNorm(np.ones(3)), "x")}, jb.ShapeError, "takes rows of 3 entries"),
+        ({"a": (jb.Gather([5]), "x")}, jb.ShapeError, "does not fit a value of shape"),
+        ({"a": (jb.Concatenate(axis=1), "x", "x")}, jb.ShapeError, "Concatenate"),
+        ({"a": (jb.MatrixProduct(), "x", "x")}, jb.ShapeError, "inputs do not fit"),
+        ({"a": (jb.Elementwise("softmax", axis=1), "x")}, jb.ShapeError, "has no axis 1"),
+    ],
+)
+def test_a_graph_that_does_not_fit_says_where(nodes, error, message):
+    with pytest.raises(error, match=message):
+        jb.Network.graph(nodes, inputs={"x": 2})
+
+
+def test_outputs_that_are_not_there_are_refused():
+    with pytest.raises(ValueError, match="outputs: no node is called 'z'"):
+        jb.Network.graph({"a": (D, "x")}, inputs={"x": 2}, outputs="z")
+
+
+def test_something_else_as_a_network_is_refused_with_the_way_in():
+    from sklearn.linear_model import LinearRegression
+
+    for call in (jb.jacobian, jb.value_and_jacobian, jb.sensitivity, jb.linearize, jb.certify):
+        with pytest.raises(TypeError, match=r"expected a Network first, but got 'a'.*jb\.load"):
+            call("a", np.ones(2))
+        with pytest.raises(TypeError, match=r"Import it: jb\.from_sklearn"):
+            call(LinearRegression(), np.ones(2))
