@@ -248,7 +248,7 @@ def plan(
     >>> net = Network.random([784, 256, 32, 256, 784], seed=0)
     >>> print(plan(net, batch=32, threads=1, kernels=False))
     da^4/da^0 784x784: mixed order W4 (D3 W3) (D2 (W2 D1) W1), 65.1 Mflop per point
-    (forward 341 Mflop, reverse 341 Mflop), pieces of 32 points, 22 MiB, in NumPy
+    (forward 341 Mflop, reverse 341 Mflop), pieces of 32 points, 16 MiB, in NumPy
     """
     net = as_network(net, "plan")
     of = net.depth if of is None else net.number(of, "plan: of")
