@@ -530,9 +530,8 @@ class _Compiler:
         result = result if result.kind in ("slopes", "matrix") else self.write(result)
         last = self.steps[-1] if self.steps else None
         if result.kind != "stack" or last is None or last.out != result.register:
-            kind = "matrix" if result.kind == "matrix" else None
             shape = (result.rows, 0, result.columns)
-            self.emit(Op.WRITE, (result.register,), shape, kind)
+            self.emit(Op.WRITE, (result.register,), shape, result.kind)
         *others, last = self.steps
         steps = [*others, last._replace(room=-2)]
         lent = {k for step in steps if step.op in _LENDING for k in step.args}

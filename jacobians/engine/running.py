@@ -1,7 +1,7 @@
 """Running a program: its steps one after the other, for the points of a batch piece by piece.
 
-Points are cut into pieces that stay in the cache; each piece is evaluated and multiplied out, on one
-thread or several.  The cut depends on the plan and the number of points alone, so the same call
+Points are cut into pieces that stay in the cache; each piece is evaluated and multiplied out, on
+one thread or several.  The cut depends on the plan and the number of points alone, so the same call
 gives the same bits.  The memory of a piece is used again by the next one.
 """
 
