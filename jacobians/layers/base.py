@@ -30,6 +30,7 @@ class Layer(Frozen, ABC):
     inputs: int | None = None  # the width it insists on; None goes along with any
     arity: ClassVar[int | None] = 1  # how many inputs; None for two or more
     trained: ClassVar[tuple[str, ...]] = ()  # the fields that are parameters
+    kinked: ClassVar[bool] = False  # whether z has kinks: then kink_distance is defined
     formed: int = 0  # roundings in the entries of its matrix, where they are computed
 
     def output_width(self, *widths: int) -> int:
@@ -47,6 +48,13 @@ class Layer(Frozen, ABC):
     @abstractmethod
     def preactivation(self, *values: Array) -> Array:
         """Return ``z`` of shape (..., n_out) for values of shape (..., n_in), all of them flat."""
+
+    def kink_distance(self, *values: Array, live: tuple[Any, ...]) -> Array:
+        """Return how far each entry of ``z`` is from a kink of its own, (..., n_out).
+
+        ``live`` tells of each value which entries move at all when the input does.
+        """
+        raise NotImplementedError(f"{type(self).__name__}: define kink_distance.")
 
     def __call__(self, *values: Array) -> Array:
         """Return ``sigma(z)``."""
