@@ -96,6 +96,8 @@ class Runner:
         ``repair(points, vectors)`` computes the result where the steps cannot: where a partial
         product left the range, or a rule gives another kind of map than before.
         """
+        if not len(X):
+            return
         if len(X) <= self.piece:
             self._piece(net, X, J, value, repair, vectors, self._rooms(len(X)))
             return
