@@ -12,7 +12,8 @@ one rule::
 with two inputs, ``(layer, a, b)`` and a tuple of two maps; with parameters, one more rule for
 ``parameter_maps``, a dictionary by their names.
 
-=================== ========================================================================
+=================== =================================================================
+
 Dense               ``W``, or ``I ⊗ W`` on several rows;      ``Aᵀ ⊗ I`` for its weights
 Scale, Elementwise  ``diag(scale)``, ``I``
 LayerNorm, RMSNorm  a diagonal plus rank 2 or 1 in every row
@@ -21,7 +22,8 @@ Convolution         itself;  ``K (Pᵀ ⊗ I)`` for its kernel, with the matrix 
 MaxPool             a selection; AveragePool a convolution
 MatrixProduct       ``I ⊗ Bᵀ`` and ``A ⊗ I``
 shaping layers      selections
-=================== ========================================================================
+=================== =================================================================
+
 """
 
 from __future__ import annotations
