@@ -200,8 +200,9 @@ class Tape:
     ) -> Value:
         """Return ``(add + a b) diag(scale)``.
 
-        With a vector ``live``, the inner indices at which it is 0 are left out.  ``b`` may be a
-        table (k, m, n); then ``a`` is a row, and the result is the sum over k of ``a_k b_k``.
+        A vector ``live`` says by its zeros where columns of a, or rows of b, are 0, so that they
+        need not be read.  ``b`` may be a table (k, m, n); then ``a`` is a row, and the result is the
+        sum over k of ``a_k b_k``.
         """
         self._require(a, b, live, scale, add)
         _demand(b.kind != _OUTSIDE, "product: b stands outside; copy it first.")

@@ -5,8 +5,8 @@
  * others are workspace, with rows padded to whole vectors.
  * Constants have padded rows too; on the right of a product they are packed in panels of columns.
  *
- *     PRODUCT       out = (add + a b) diag(scale); where the vector live is 0, the inner index is
- *                   left out.  For a packed table (k, m n), out is m rows
+ *     PRODUCT       out = (add + a b) diag(scale); where the vector live is 0, columns of a or rows
+ *                   of b are, and need not be read.  For a packed table (k, m n), out is m rows
  *     SCALING       out = add + a diag(scale), BY_ROWS add + diag(scale) a; without scale, a copy
  *     ACTIVATIONS   out = sigma(a), b = sigma'(a); the flags say which, p are its parameters
  *     SOFTMAX       out = softmax(a), or its logarithm; b = its Jacobian
