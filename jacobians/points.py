@@ -13,8 +13,8 @@ import re
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import IO, Any, NoReturn
 
