@@ -62,13 +62,34 @@ def reduce(
     return result
 
 
+def map_chunks(
+    function: Callable[[Any], Any], X: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> Any:
+    """Return the dask array (B, ...) of what a function makes of every chunk of points (B, n)."""
+    rows = _rows(X)
+    sizes = [(size,) for size in shape]
+    added = list(range(1, 1 + len(shape)))
+    meta = np.empty((0,) * (1 + len(shape)), dtype)
+    return rows.map_blocks(
+        function, chunks=(rows.chunks[0], *sizes), drop_axis=1, new_axis=added, meta=meta
+    )
+
+
 def _chunks(X: Any) -> tuple[list[Any], list[int]]:
     """Return the delayed chunks of rows, and how long each is."""
     if hasattr(X, "to_bag"):  # a data frame
         return X.to_delayed(), [int(length) for length in X.map_partitions(len).compute()]
-    if X.ndim != 2:
-        raise ShapeError(f"expected points (B, n), but got a dask array of shape {X.shape}.")
-    rows = X.rechunk({1: -1})
+    rows = _rows(X)
     if any(np.isnan(length) for length in rows.chunks[0]):
         rows = rows.compute_chunk_sizes()
     return list(rows.to_delayed().ravel()), [int(length) for length in rows.chunks[0]]
+
+
+def _rows(X: Any) -> Any:
+    """Join chunks of columns, so that every chunk holds whole points."""
+    if getattr(X, "ndim", 0) != 2 or not hasattr(X, "rechunk"):
+        raise ShapeError(
+            f"expected a dask array of points (B, n), but got {X!r:.80}. Of a data frame, take "
+            "to_dask_array(lengths=True)."
+        )
+    return X.rechunk({1: -1})

@@ -29,7 +29,7 @@ from jacobians._checks import (
     missing_extra,
 )
 from jacobians._npz import read_npy, read_npz
-from jacobians._tables import column_names, matched, take_columns
+from jacobians._tables import matched, take_columns
 
 LINE, CELLS = 2**23, 2**19  # most characters, and most columns, of one line of text
 DROP = "say which, beside=[...] or --drop NAME"
@@ -104,7 +104,8 @@ def load_points(
         found = _csv_batches(path, name, names, beside, None)
         points = Points(next(found.parts), found.names)
     elif suffix == ".parquet":
-        points = _read_parquet(path, name, names, beside)
+        found = _parquet_batches(path, name, names, beside, 2**16)
+        points = Points(np.concatenate([*found.parts]), found.names)
     elif suffix == ".npy":
         points = Points(as_floats(read_npy(path), name))
     elif suffix == ".npz":
@@ -355,29 +356,6 @@ def _is_number(cell: str) -> bool:
 # --- parquet --------------------------------------------------------------------------------------
 
 
-def _read_parquet(
-    path: str, name: str, names: Sequence[str] | None, beside: Sequence[str]
-) -> Points:
-    try:
-        import pandas
-        import pyarrow  # noqa: F401  (pandas would only say so later, and in its own words)
-    except ImportError as err:
-        raise missing_extra("pandas and pyarrow", "pandas", name) from err
-    with open(path, "rb") as file:
-        try:
-            frame = pandas.read_parquet(file)
-        except Exception as err:  # whatever both packages meet in a damaged file
-            raise ModelFormatError(f"{name}: not a readable parquet file: {err!s:.200}") from err
-    found = column_names(frame) or tuple(map(str, frame.columns))
-    try:
-        order = matched(found, names, name, DROP, beside)
-        return Points(take_columns(frame, order, name), tuple(found[j] for j in order))
-    except NotFiniteError:
-        raise
-    except (ValueError, TypeError) as err:
-        raise ModelFormatError(str(err)) from None
-
-
 def _parquet_batches(
     path: str, name: str, names: Sequence[str] | None, beside: Sequence[str], size: int
 ) -> Batches:
@@ -400,9 +378,15 @@ def _parquet_batches(
         raise ModelFormatError(str(err)) from None
 
     def parts() -> Iterator[Array]:
+        yield np.zeros((0, len(columns)))
         with file:
-            for batch in file.iter_batches(batch_size=size, columns=columns):
-                table = pyarrow.Table.from_batches([batch])
-                yield take_columns(table, [table.column_names.index(c) for c in columns], name)
+            try:
+                for batch in file.iter_batches(batch_size=size, columns=columns):
+                    table = pyarrow.Table.from_batches([batch]).select(columns)
+                    yield take_columns(table, range(len(columns)), name)
+            except NotFiniteError:
+                raise
+            except (ValueError, TypeError, OSError) as err:  # which pyarrow's errors are
+                raise ModelFormatError(f"{err!s:.300}") from None
 
     return Batches(parts(), tuple(columns))

@@ -52,11 +52,25 @@ def test_chunks_of_unknown_size_are_counted_first():
 def test_data_frames_in_partitions_some_of_them_empty():
     pandas = pytest.importorskip("pandas")
     dd = pytest.importorskip("dask.dataframe")
-    named = NET.with_names(list("abcd")) if hasattr(NET, "with_names") else NET
+    named = NET.with_names(list("dcba"))
     frame = dd.from_pandas(pandas.DataFrame(X, columns=list("abcd")), npartitions=7)
-    assert_same(jb.sensitivity(named, frame), jb.sensitivity(named, X))
+    assert_same(jb.sensitivity(named, frame), jb.sensitivity(named, X[:, ::-1]))
     some = frame[frame.a > 1.9]
-    assert_same(jb.sensitivity(named, some), jb.sensitivity(named, X[X[:, 0] > 1.9]))
+    assert_same(jb.sensitivity(named, some), jb.sensitivity(named, X[X[:, 0] > 1.9][:, ::-1]))
+
+
+def test_jacobians_of_chunks_are_those_of_the_whole():
+    """Lazy, chunk by chunk, with selections; a dask array as NumPy would have it."""
+    lazy = jb.jacobian(NET, da.from_array(X, chunks=(100, 3)))
+    assert (lazy.shape, lazy.dtype, lazy.chunks[0][:2]) == ((1003, 2, 4), X.dtype, (100, 100))
+    assert_within(lazy.compute(), jb.jacobian(NET, X), 1e-14)
+    some = jb.jacobian(NET, da.from_array(X, chunks=(500, 4)), of=1, columns=[2, 0])
+    assert_within(some.compute(), jb.jacobian(NET, X, of=1, columns=[2, 0]), 1e-14)
+    single = jb.jacobian(NET.astype(np.float32), da.from_array(X, chunks=(500, 4)))
+    assert single.dtype == single.compute().dtype == np.float32
+    assert_within(lazy.mean(axis=0).compute(), jb.jacobian(NET, X).mean(axis=0), 1e-14)
+    with pytest.raises(TypeError, match="out and plan belong to arrays"):
+        jb.jacobian(NET, da.from_array(X), plan=jb.plan(NET, 3))
 
 
 def test_options_reach_the_chunks():
@@ -72,7 +86,7 @@ def test_bad_collections_are_refused():
     for bad, message in (
         (lazy[:, :3], r"shape \(4,\) or a batch of shape \(B, 4\)"),
         (lazy[:0], "B > 0, but got none"),
-        (lazy[0], r"expected points \(B, n\)"),
+        (lazy[0], r"expected a dask array of points \(B, n\)"),
         (da.from_array(holes, chunks=(100, 4)), "Every entry must be finite"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import jacobians as jb
 from jacobians import points as reader
 from jacobians._npz import read_npz, write_npz
-from jacobians.points import load_points
+from jacobians.points import load_points, open_points
 
 X = np.array([[1.0, 2.0], [3.5, -4.0], [5.0, 6.0]])
 
@@ -101,8 +101,8 @@ def test_points_come_from_parquet_where_pandas_is(tmp_path, monkeypatch):
     frame[["town"]].to_parquet(tmp_path / "b.parquet")
     with pytest.raises(jb.ModelFormatError, match="expected columns of numbers, but got none"):
         load_points(tmp_path / "b.parquet", beside=["town"])
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match=r'a.parquet needs pandas and pyarrow: pip install "jac'):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r'a.parquet needs pyarrow: pip install "jac'):
         load_points(tmp_path / "a.parquet")
 
 
@@ -241,3 +241,80 @@ def test_any_table_is_read_as_its_cells_say_or_refused(rows, delimiter):
 def test_the_limits_are_above_what_people_have():
     assert reader.CELLS > 50_176 * 3 > 28 * 28  # images, pixel by pixel
     assert reader.LINE > 25 * 224 * 224
+
+
+# --- more than memory holds -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 100])
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "npy", "npz", "parquet"])
+def test_a_file_in_batches_is_the_file(tmp_path, suffix, size):
+    """Concatenated, the batches are what ``load_points`` gives; none is larger than said."""
+    X, path = np.arange(14.0).reshape(7, 2) / 3, tmp_path / f"a.{suffix}"
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+        pandas = pytest.importorskip("pandas")
+        pandas.DataFrame(X, columns=["b", "a"], index=list("stuvwxy")).to_parquet(path)
+    elif suffix in ("npy", "npz"):
+        np.save(path, X) if suffix == "npy" else np.savez(path, X)
+    else:
+        np.savetxt(path, X, delimiter=",", header="b,a", comments="", fmt="%.17g")
+    names = None if suffix in ("npy", "npz") else ["a", "b"]
+    found, whole = open_points(path, names, size=size), load_points(path, names)
+    parts = list(found)
+    assert_equal(np.concatenate(parts), whole.X)
+    assert found.names == whole.names
+    assert suffix == "npz" or max(map(len, parts)) <= size
+
+
+def test_a_fault_in_a_later_batch_has_its_line(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n\n3,4\n5,six\n")
+    found = open_points(tmp_path / "a.csv", size=1)
+    assert_equal(next(iter(found)), [[1.0, 2.0]])
+    assert_equal(next(iter(found)), [[3.0, 4.0]])
+    with pytest.raises(jb.ModelFormatError, match="line 5: column 'b': expected a number, but got"):
+        next(iter(found))
+    (tmp_path / "b.csv").write_text("1,2\n3,4\n5,nan\n")
+    found = open_points(tmp_path / "b.csv", size=2)
+    assert_equal(next(iter(found)), [[1.0, 2.0], [3.0, 4.0]])
+    with pytest.raises(jb.NotFiniteError, match="line 3, column 2 is nan"):
+        next(iter(found))
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    import tracemalloc
+
+    def peak(lines):
+        np.savetxt(tmp_path / "a.csv", np.ones((lines, 5)), delimiter=",")
+        tracemalloc.start()
+        assert sum(len(part) for part in open_points(tmp_path / "a.csv", size=500)) == lines
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    assert peak(20_000) < 1.5 * peak(2000)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: path.write_bytes(b"no array"), "not a readable npy file"),
+        (lambda path: np.save(path, np.ones(3)), r"expected points \(B, n\)"),
+        (lambda path: np.save(path, np.array([{}]), allow_pickle=True), "not a readable npy file"),
+    ],
+)
+def test_npy_files_that_hold_no_points_are_refused(tmp_path, write, message):
+    write(tmp_path / "a.npy")
+    with pytest.raises(ValueError, match=message):
+        open_points(tmp_path / "a.npy")
+
+
+def test_a_path_is_a_data_set(tmp_path):
+    """Columns by name; names of the columns where the network has none; ends as the array does."""
+    X = np.random.default_rng(0).normal(size=(50, 2))
+    np.savetxt(tmp_path / "a.csv", X, delimiter=";", header="b;a", comments="", fmt="%.17g")
+    net = jb.Network([jb.Dense([[1.0, 2.0]], activation="tanh")])
+    named = net.with_names(["a", "b"])
+    found = jb.sensitivity(named, tmp_path / "a.csv")
+    assert_equal(found.mean, jb.sensitivity(named, X[:, ::-1]).mean)
+    assert jb.sensitivity(net, str(tmp_path / "a.csv")).input_names == ("b", "a")

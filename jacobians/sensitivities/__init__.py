@@ -11,6 +11,7 @@
 ``accumulators``         what is kept of a data set: one class for each thing, which merges
 ``measures``             statistics as functions of what is kept
 ``subspace``             eigenvalues and directions of ``E[JᵀJ]``
+``dataset``              the points themselves, and the Jacobian as a whole
 ``statistics``           the labelled numbers, computed when they are asked for
 ``text``, ``exports``    a record as text; as dictionaries, JSON, data frame
 ``pictures``, ``page``   a record as pictures and as a page

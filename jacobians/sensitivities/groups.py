@@ -22,7 +22,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from jacobians._checks import Array, Places
 
@@ -118,6 +117,8 @@ def student_interval(
     >>> float(low.round(3)), float(high.round(3))
     (0.8, 1.2)
     """
+    from scipy.special import stdtrit  # importing it takes as long as all of this library
+
     freedom = sizes.sum() ** 2 / (sizes**2).sum() - 1
     reach = error * (stdtrit(freedom, (1 + confidence) / 2) if freedom > 0 else np.nan)
     if not positive:

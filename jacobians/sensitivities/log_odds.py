@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array, as_count
-from jacobians.activations import IDENTITY, VectorActivation
+from jacobians.activations import IDENTITY, AnyActivation, VectorActivation
 from jacobians.layers import Dense, Layer
 from jacobians.network import Network, as_network
 
@@ -63,19 +63,24 @@ def log_odds(net: Network, against: int | str | None = None) -> Network:
     if kind == "sigmoid":
         if against is not None:
             raise ValueError("log_odds: against: outputs of sigmoid are no classes of one choice.")
-        return _ending(net, replace(last, activation=IDENTITY), [f"log-odds of {k}" for k in names])
+        return _ending(net, _with(last, IDENTITY), [f"log-odds of {k}" for k in names])
     if len(names) < 2:
         raise ValueError("log_odds: softmax of one class is always 1.")
     if against is None:
-        compared = replace(last, activation=LOG_ODDS)
+        compared = _with(last, LOG_ODDS)
         return _ending(net, compared, [f"log-odds of {name}" for name in names])
     c = _class(against, names)
     others = [k for k in range(len(names)) if k != c]
     margins = np.eye(len(names))[others]
     margins[:, c] = -1.0
     shown = [f"log-odds of {names[k]} against {names[c]}" for k in others]
-    plain = replace(last, activation=IDENTITY)
+    plain = _with(last, IDENTITY)
     return _ending(net, plain, shown, Dense(margins.astype(net.dtype)))
+
+
+def _with(layer: Any, sigma: AnyActivation) -> Layer:
+    changed: Layer = replace(layer, activation=sigma)
+    return changed
 
 
 def _names(net: Network) -> list[str]:

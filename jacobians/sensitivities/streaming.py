@@ -30,7 +30,7 @@ from jacobians._checks import (
 from jacobians._tables import as_inputs, column_names
 from jacobians.engine import value_and_jacobian
 from jacobians.network import Network, as_network
-from jacobians.planning import DEFAULT_BYTES
+from jacobians.planning import DEFAULT_BYTES, plan
 from jacobians.points import Batches, open_points
 from jacobians.sensitivities.accumulators import ENTRIES, Piece, accumulators, add
 from jacobians.sensitivities.groups import Keys, Runs, keys_of
@@ -136,7 +136,6 @@ def sensitivity(
     selection = {
         "rows": None if outputs is None else rows,
         "columns": None if inputs is None else columns,
-        "max_bytes": max_bytes,
     }
 
     table = net if net.input_names else net.with_names(every_input)  # columns go by its names
@@ -321,6 +320,7 @@ def _pieces(
     n = net.widths[0] if columns is None else len(columns)
     at_once = max(1, budget // (8 * m * n))
     size = max(1, ENTRIES // min(m * n, max(n, 1024)))
+    chosen = plan(net, at_once, **selection, max_bytes=budget)
     room, first = np.empty((0, m, n), net.dtype), True
     for points, keys in windows:
         labels = (keys % np.uint64(groups)).astype(np.uint8)
@@ -330,7 +330,7 @@ def _pieces(
             room = np.empty((min(at_once, len(points)), m, n), net.dtype)
         for begin in range(0, len(points), at_once):
             some = points[begin : begin + at_once]
-            y, J = value_and_jacobian(net, some, out=room[: len(some)], **selection)
+            y, J = value_and_jacobian(net, some, out=room[: len(some)], plan=chosen)
             y = y if rows is None else y[:, rows]
             x = some if columns is None else some[:, columns]
             for start in range(0, len(some), size):
