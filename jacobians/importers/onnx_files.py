@@ -77,10 +77,10 @@ def from_onnx(path_or_model: Any, output: str | None = None) -> Network:
     Raises
     ------
     ModelFormatError
-        If it is not an ONNX model, is damaged, claims more than it holds, or has an operator
-        without a rule; the message names the node and the operator.
+        If it is not an ONNX model, is damaged, claims more than it holds, has several outputs and
+        none is named, or an operator without a rule; the message names the node and the operator.
     ValueError
-        If there are several outputs and none is named, or none has the name given.
+        If no output has the name given.
     OSError
         If the file cannot be opened.
 
@@ -155,7 +155,9 @@ def _wanted(model: Model, output: str | None) -> Port:
     shown = ", ".join(map(repr, names)) or "none"
     if output is None:
         if len(names) > 1:
-            raise _OutputError(f"it has the outputs {shown:.400}; say output=... for one of them.")
+            raise ModelFormatError(
+                f"it has the outputs {shown:.400}; say output=... for one of them."
+            )
         if not names:
             raise ModelFormatError("it has no output.")
         return model.outputs[0]

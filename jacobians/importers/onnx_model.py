@@ -113,7 +113,10 @@ class Tensor:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype here; half precision is widened to float32."""
-        return dtype_of(self.kind)
+        try:
+            return np.dtype(_known(self.kind)[3])
+        except ModelFormatError as err:
+            raise ModelFormatError(f"tensor {self.name!r:.60} {err}") from None
 
     @property
     def array(self) -> Numbers:
@@ -124,13 +127,6 @@ class Tensor:
             except ModelFormatError as err:
                 raise ModelFormatError(f"tensor {self.name!r:.60} {err}") from None
         return self._array
-
-    def require_sound(self) -> None:
-        """Compare what it claims with what it holds, before anything is decoded."""
-        try:
-            self._require_sound()
-        except ModelFormatError as err:
-            raise ModelFormatError(f"tensor {self.name!r:.60} {err}") from None
 
     def _require_sound(self) -> None:
         name, dtype, number, _ = _known(self.kind)

@@ -50,7 +50,11 @@ class Constant:
     def __init__(self, held: Tensor | Numbers) -> None:
         self._held = held
         self.shape: Shape = held.shape
-        self.dtype: np.dtype[Any] = held.dtype
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the numbers."""
+        return self._held.dtype
 
     @property
     def array(self) -> Numbers:
