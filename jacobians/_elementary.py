@@ -95,12 +95,12 @@ def erf(z: Array) -> Array:
 
 @in_double
 def erf_prime(z: Array) -> Array:
-    return 2 / np.sqrt(np.pi) * gaussian(z)
+    return np.asarray(2 / np.sqrt(np.pi) * gaussian(z))
 
 
 @in_double
 def erf_second(z: Array) -> Array:
-    return 2 / np.sqrt(np.pi) * gaussian_prime(z)
+    return np.asarray(2 / np.sqrt(np.pi) * gaussian_prime(z))
 
 
 def minus_cos(z: Array) -> Array:
@@ -113,4 +113,3 @@ def sign(z: Array) -> Array:
 
 def floor(z: Array) -> Array:
     return np.floor(z)
-

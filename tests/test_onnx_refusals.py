@@ -1,8 +1,7 @@
 """ONNX models as exporters write them, in every encoding; whatever cannot be read is refused."""
 
-import gzip
 import tracemalloc
-from itertools import count, pairwise, product
+from itertools import count
 
 import numpy as np
 import pytest
@@ -15,21 +14,18 @@ from jacobians.importers import from_onnx
 pytest.importorskip("onnx")
 
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 from onnx_cases import END, H, batch_normalization
 from onnx_models import (
     DOUBLE,
     FLOAT,
     LAST,
-    RNG,
-    V,
     W,
     X,
     assert_same,
     b,
     chain,
     changed,
-    evaluated,
     integers,
     op,
 )
@@ -160,6 +156,7 @@ def test_weights_in_any_other_file_are_refused(said, message, tmp_path):
 
 # --- refusals -------------------------------------------------------------------------------------
 
+
 def second(name):
     """Return a chain whose second node stands under another operator's name."""
     return chain(H, op(name, X), END)
@@ -199,7 +196,10 @@ REFUSED = [
     (chain(op("Relu", X), shape=("n",)), r"'x' has shape \(n\); all sizes .* fixed"),
     (chain(H, shape=(1, -4, 2)), r"'x' has shape \(1, -4, 2\)"),
     (chain(op("Relu", X), shape=(1,) * 64 + (4,)), "'x' has shape"),
-    (chain(H, shape=(1, 5)), r"\(MatMul\) multiplies shapes \(1, 5\) and \(4, 3\), which do not fit"),
+    (
+        chain(H, shape=(1, 5)),
+        r"\(MatMul\) multiplies shapes \(1, 5\) and \(4, 3\), which do not fit",
+    ),
     (chain(H, output=(1, 4)), r"the output 'v0' claims shape \(1, 4\), but is of shape \(1, 3\)"),
     (chain(H, output=(3,)), r"claims shape \(3,\), but is of shape \(1, 3\)"),
     (chain(H, element=TensorProto.INT64), "'x' has INT64; expected one of FLOAT, DOUBLE"),
@@ -212,11 +212,19 @@ REFUSED = [
     (chain(H, op("MatMul", "v0", X), shape=("n", 4)), "do not fit|axis of the batch"),
     (chain(H, op("Concat", X, X, axis=0)), "goes along the axis of the batch"),
     (
-        chain(H, op("Unsqueeze", "v0", integers(0)), op("Unsqueeze", "v0", integers(1)), op("Add", X, "v1")),
+        chain(
+            H,
+            op("Unsqueeze", "v0", integers(0)),
+            op("Unsqueeze", "v0", integers(1)),
+            op("Add", X, "v1"),
+        ),
         "combines points of a batch",
     ),
     # shapes
-    (chain(H, op("Reshape", X, integers(2, -1))), r"reshapes \(1, 3\) to \(2, 1\), which holds ano"),
+    (
+        chain(H, op("Reshape", X, integers(2, -1))),
+        r"reshapes \(1, 3\) to \(2, 1\), which holds ano",
+    ),
     (chain(H, op("Reshape", X, integers(0, 3), allowzero=1)), r"reshapes \(1, 3\) to \(0, 3\)"),
     (chain(H, op("Reshape", X, integers(-1, -1))), "which holds another number of entries"),
     (chain(H, op("Reshape", X, integers(0, 0, 0))), "which holds another number of entries"),
@@ -224,7 +232,10 @@ REFUSED = [
     (chain(H, op("Reshape", X, np.ones(2))), "needs a list of whole numbers as input 2"),
     (chain(H, op("Reshape", X, integers(1, 3)[None])), "needs a list of whole numbers as input 2"),
     (chain(H, op("Reshape", X, "v0")), "takes what is computed as input 2, where it must be a c"),
-    (chain(H, op("Squeeze", X, integers(1))), r"squeezes axes \(1,\) of \(1, 3\), which are not all"),
+    (
+        chain(H, op("Squeeze", X, integers(1))),
+        r"squeezes axes \(1,\) of \(1, 3\), which are not all",
+    ),
     (chain(H, op("Squeeze", X, integers(2))), r"names axis 2 of shape \(1, 3\)"),
     (chain(H, op("Unsqueeze", X, integers(0, 0))), r"names an axis twice: \(0, 0\)"),
     (chain(H, op("Flatten", X, axis=3)), r"names axis 3 of shape \(1, 3\)"),
@@ -234,7 +245,10 @@ REFUSED = [
     (chain(H, op("Gather", X, integers(3), axis=1)), "gathers entries 3 to 3 of 3"),
     (chain(H, op("Gather", X, np.ones(1), axis=1)), "needs whole numbers as input 2"),
     (chain(H, op("Split", X, axis=1, outputs=2), op("Relu", "v1.1"), opset=13), None),
-    (chain(H, op("Split", X, integers(1, 1), axis=1, outputs=2)), r"splits axis 1 of \(1, 3\) into"),
+    (
+        chain(H, op("Split", X, integers(1, 1), axis=1, outputs=2)),
+        r"splits axis 1 of \(1, 3\) into",
+    ),
     (chain(H, op("Expand", X, integers(2, 2))), r"cannot expand \(1, 3\) to \(2, 2\)"),
     (chain(H, op("Tile", X, integers(2))), r"repeats \(1, 3\) by \(2,\)"),
     (chain(H, op("Pad", X, integers(1))), "pads 2 axes by"),
@@ -255,7 +269,10 @@ REFUSED = [
     (chain(op("MatMul", X, W > 0)), "has operands of bool and float64"),
     (chain(op("MatMul", X, np.ones((4, 0)))), "which has no entries"),
     (chain(op("Gemm", X, W, transA=1)), "which do not fit|axis of the batch"),
-    (chain(op("Gemm", X, W), shape=(4,)), r"multiplies shapes \(4,\) and \(4, 3\); expected two mat"),
+    (
+        chain(op("Gemm", X, W), shape=(4,)),
+        r"multiplies shapes \(4,\) and \(4, 3\); expected two mat",
+    ),
     (chain(op("Gemm", X, W, np.ones((1, 1, 3)))), r"adds shape \(1, 1, 3\) to"),
     (chain(op("Gemm", X, W, np.ones((2, 3)))), r"adds shape \(2, 3\) to"),
     (chain(H, op("PRelu", X, np.ones(2))), "cannot combine shapes"),
@@ -332,11 +349,20 @@ REFUSED = [
     (chain(op("Tanh", W), op("MatMul", "x", X)), "computes on constants alone; simplify"),
     (chain(op("Cast", W, to=8), op("MatMul", "x", X)), "casts to element type 8"),
     (chain(op("Cast", W, to=10), op("MatMul", "x", X)), "rounds constants to FLOAT16"),
-    (chain(op("Range", np.zeros(()), np.ones(()), np.zeros(())), op("Add", "x", X)), "three numbers"),
-    (chain(op("Expand", np.ones(()), integers(2**40)), op("Exp", X), op("Add", "x", X)), "for anoth"),
+    (
+        chain(op("Range", np.zeros(()), np.ones(()), np.zeros(())), op("Add", "x", X)),
+        "three numbers",
+    ),
+    (
+        chain(op("Expand", np.ones(()), integers(2**40)), op("Exp", X), op("Add", "x", X)),
+        "for anoth",
+    ),
     (holding(INT16), "tensor 'w' holds element type 5; expected one of FLOAT, UINT8"),
     (holding(tensor(99, raw=b"123456")), "tensor 'w' holds element type 99; expected one of"),
-    (holding(tensor(TensorProto.STRING, string_data=[b"a"] * 6)), "tensor 'w' holds element type 8"),
+    (
+        holding(tensor(TensorProto.STRING, string_data=[b"a"] * 6)),
+        "tensor 'w' holds element type 8",
+    ),
     (holding(tensor(FLOAT, raw=b"1234")), r"claims shape \(2, 3\) of FLOAT, but holds 4 bytes"),
     (holding(tensor(FLOAT, raw=bytes(56))), r"claims shape \(2, 3\) of FLOAT, but holds 56 b"),
     (holding(tensor(FLOAT, raw=b"")), r"claims shape \(2, 3\) of FLOAT, but holds 0 bytes"),
@@ -379,9 +405,19 @@ def test_the_file_is_named(tmp_path):
 # --- any bytes at all -----------------------------------------------------------------------------
 
 SMALL = [
-    chain(op("Sub", X, b[:1]), op("Flatten", X), op("Gemm", X, W, b), op("Sigmoid", X), shape=(1, 2, 2)),
+    chain(
+        op("Sub", X, b[:1]),
+        op("Flatten", X),
+        op("Gemm", X, W, b),
+        op("Sigmoid", X),
+        shape=(1, 2, 2),
+    ),
     chain(H, op("Sigmoid", X), op("Mul", "v0", X), op("Concat", X, "v0", axis=1), op("Shape", X)),
-    chain(op("Reshape", X, integers(-1, 1, 2, 2)), op("MaxPool", X, kernel_shape=[2, 1]), op("Conv", X, b.reshape(3, 1, 1, 1))),
+    chain(
+        op("Reshape", X, integers(-1, 1, 2, 2)),
+        op("MaxPool", X, kernel_shape=[2, 1]),
+        op("Conv", X, b.reshape(3, 1, 1, 1)),
+    ),
     chain(*next(batch_normalization(LAST))),
     holding(ENCODINGS["float field"]),
 ]

@@ -140,7 +140,9 @@ class Tensor:
         if self.outside or holders <= {9} or (packed and holders == {number}):
             held = size if self.outside else sum(stop - start for _, start, stop in self.held)
             if held != size:
-                raise ModelFormatError(f"claims shape {self.shape} of {name}, but holds {held} bytes.")
+                raise ModelFormatError(
+                    f"claims shape {self.shape} of {name}, but holds {held} bytes."
+                )
         elif holders != {number}:
             raise ModelFormatError(f"claims to be {name}, but holds numbers of another kind.")
 
@@ -187,7 +189,7 @@ def _varints(tensor: Tensor) -> Numbers:
     data = tensor.source.data
     if any(stop < 0 for _, _, stop in tensor.held):  # one by one
         numbers = [whole_numbers(data, f, tensor.source.budget) for f in tensor.held]
-        return np.array(sum(numbers, []), np.int64)
+        return np.array([number for part in numbers for number in part], np.int64)
     raw = np.frombuffer(b"".join(data[start:stop] for _, start, stop in tensor.held), np.uint8)
     ends = np.flatnonzero(raw < 128)
     tensor.source.budget.spend(24 * raw.size)
@@ -253,7 +255,9 @@ def read_tensor(source: Source, span: Span) -> Tensor:
     if external:
         outside.setdefault("location", "")
     kind = once.get("data_type", 0)
-    return Tensor(once.get("name", ""), kind, tuple(dims), held, outside if external else {}, source)
+    return Tensor(
+        once.get("name", ""), kind, tuple(dims), held, outside if external else {}, source
+    )
 
 
 class Once:
@@ -328,7 +332,8 @@ def read_node(source: Source, span: Span, number: int) -> NodeRecord:
     return node
 
 
-_ATTRIBUTES = {  # type: name, tag of the field that holds it
+# by the number of a type: its name, and the tag of the field that holds it
+_ATTRIBUTES = {
     1: ("FLOAT", tag(2, FOUR)),
     2: ("INT", tag(3, VARINT)),
     3: ("STRING", tag(4)),
