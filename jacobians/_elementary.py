@@ -1,8 +1,8 @@
 """The formulas of powers, roots, logarithms and steps: sigma, sigma' and sigma''.
 
 They come from files of others, where branches are divided, squared and compared.  Some are not
-defined everywhere: outside they give NaN or infinity, which is reported by whoever asked.  Quotients
-are taken one after the other, since a square may leave the range where the result does not.
+defined everywhere: outside they give NaN or infinity, which is reported by whoever asked.
+Quotients are taken one after the other, since a square may leave the range and the result not.
 """
 
 from __future__ import annotations
