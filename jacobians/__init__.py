@@ -61,13 +61,16 @@ from jacobians.gradients import Gradients
 from jacobians.importers import from_keras, from_onnx, from_sklearn, from_torch
 from jacobians.layers import (
     Add,
+    AveragePool,
     Concatenate,
+    Convolution,
     Dense,
     Elementwise,
     Gather,
     Layer,
     LayerNorm,
     MatrixProduct,
+    MaxPool,
     Multiply,
     Pad,
     Permute,
@@ -75,6 +78,7 @@ from jacobians.layers import (
     RMSNorm,
     Scale,
     Slice,
+    TransposedConvolution,
 )
 from jacobians.linearization import Linearization, linearize
 from jacobians.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
@@ -102,6 +106,7 @@ from jacobians.sensitivities import (
     ErrorBars,
     Sensitivity,
     error_bars,
+    log_odds,
     sensitivity,
 )
 from jacobians.tracing import Trace, trace
@@ -114,13 +119,16 @@ __all__ = [
     # networks
     "Activation",
     "Add",
+    "AveragePool",
     "Concatenate",
+    "Convolution",
     "Dense",
     "Elementwise",
     "Gather",
     "Layer",
     "LayerNorm",
     "MatrixProduct",
+    "MaxPool",
     "Multiply",
     "Network",
     "Pad",
@@ -131,6 +139,7 @@ __all__ = [
     "Residual",
     "Scale",
     "Slice",
+    "TransposedConvolution",
     "VectorActivation",
     "activation",
     "from_keras",
@@ -195,6 +204,7 @@ __all__ = [
     "ErrorBars",
     "Sensitivity",
     "error_bars",
+    "log_odds",
     "plotting",
     "sensitivity",
     # errors

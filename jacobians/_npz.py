@@ -44,10 +44,10 @@ def read_npz(path: str) -> dict[str, Numbers]:
     name = os.path.basename(path)
     with open(path, "rb") as file:
         try:
-            source = _Brief(file)
+            source = Brief(file)
             with zipfile.ZipFile(source) as archive:
                 members = archive.infolist()
-                _require_side_by_side(members, source.size)
+                require_side_by_side(members, source.size)
                 source.most = source.size
                 return {_key(m): _read_member(archive, m) for m in members}
         except ModelFormatError as err:
@@ -68,7 +68,7 @@ def read_npy(path: str) -> Numbers:
             raise ModelFormatError(f"{name}: not a readable npy file: {err!s:.200}") from err
 
 
-class _Brief:
+class Brief:
     """A file that refuses to be read at length: ``most`` bytes at a time."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -85,14 +85,15 @@ class _Brief:
         return getattr(self.file, name)
 
 
-def _require_side_by_side(members: list[ZipInfo], size: int) -> None:
+def require_side_by_side(
+    members: list[ZipInfo], size: int, way_out: str = "write it with save or numpy.savez"
+) -> None:
+    """Refuse members of one name, compressed ones, and more of them than the file holds."""
     if len({_key(member) for member in members}) < len(members):
         raise ModelFormatError("two members have the same name.")
     for member in members:
         if member.compress_type != 0 or member.file_size != member.compress_size:
-            raise ModelFormatError(
-                f"{member.filename} is compressed; write it with save or numpy.savez."
-            )
+            raise ModelFormatError(f"{member.filename} is compressed; {way_out}.")
     claimed = sum(member.file_size for member in members)
     if claimed > size:
         raise ModelFormatError(f"claims {claimed} bytes, but the file has {size}.")

@@ -20,6 +20,9 @@ first, except celu's; an alpha above 5 adds alpha/2 smallest numbers in elu' whe
 subnormal, and in celu where z is.  The bounds for softmax are in ``_softmax``.  The benchmark
 ``activation_accuracy`` prints the worst cases; most are half of this.
 
+sqrt, log, reciprocal and power with a broken exponent are so right where they are defined, and give
+NaN or infinity elsewhere; sign and floor jump, and their derivative is 0 everywhere.
+
 ``activation(name)`` looks one up by name; ``Activation(name, sigma, sigma_prime)`` makes your own.
 """
 
@@ -33,6 +36,7 @@ from warnings import catch_warnings, simplefilter
 
 import numpy as np
 
+from jacobians import _elementary as e
 from jacobians import _gated as g
 from jacobians import _sigma as f
 from jacobians import _softmax as v
@@ -292,6 +296,11 @@ def _between(
     )
 
 
+def _power(exponent: float = 2.0) -> Activation:
+    given = (("exponent", exponent),)
+    return Activation("power", e.power, e.power_prime, e.power_second, (), given)
+
+
 def _require_order(name: str, low: float, high: float) -> None:
     if not low < high:
         raise ValueError(f"{name}: expected low < high, but got {low} and {high}.")
@@ -303,6 +312,7 @@ FAMILIES: dict[str, Callable[..., AnyActivation]] = {
     "celu": _celu,
     "hard_sigmoid": _hard_sigmoid,
     "hard_tanh": _hard_tanh,
+    "power": _power,
 }
 
 BOTH, SLOPES = ("sigma", "sigma_prime"), ("sigma_prime",)
@@ -356,6 +366,14 @@ FIXED: dict[str, AnyActivation] = {
         Activation("sin", f.sin, f.cos, f.minus_sin, **_BOUNDED),
         Activation("gaussian", f.gaussian, f.gaussian_prime, f.gaussian_second, **_BOUNDED),
         Activation("square", f.square, f.square_prime, f.square_second),
+        Activation("cos", f.cos, f.minus_sin, e.minus_cos),
+        Activation("erf", e.erf, e.erf_prime, e.erf_second),
+        Activation("abs", e.absolute, e.absolute_prime, f.zero, kinks=(0.0,)),
+        Activation("sqrt", e.sqrt, e.sqrt_prime, e.sqrt_second),
+        Activation("log", e.log, e.reciprocal, e.log_second),
+        Activation("reciprocal", e.reciprocal, e.reciprocal_prime, e.reciprocal_second),
+        Activation("sign", e.sign, f.zero, f.zero),
+        Activation("floor", e.floor, f.zero, f.zero),
         SOFTMAX,
         LOG_SOFTMAX,
     )
@@ -372,8 +390,8 @@ def activation(name: str | AnyActivation, **parameters: float) -> AnyActivation:
     name : str or Activation
         One of identity, relu, leaky_relu(slope), relu6, elu(alpha), celu(alpha), selu,
         sigmoid, hard_sigmoid(low, high), tanh, hard_tanh(low, high), softplus, softsign,
-        gelu (with the error function), gelu_tanh, silu, mish, exp, sin, gaussian, square,
-        softmax, log_softmax.
+        gelu (with the error function), gelu_tanh, silu, mish, exp, sin, cos, erf, gaussian,
+        square, abs, power(exponent), sqrt, log, reciprocal, sign, floor, softmax, log_softmax.
     **parameters : float
         For the families with parameters.
 

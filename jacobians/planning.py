@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import pairwise
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,6 +24,7 @@ DEFAULT_BYTES = 64 * 2**20
 FLOPS, UNIT_SECONDS = 5e10, 6e-9  # rough speeds of products, and of sigma with its slope
 
 
+@cache
 def machine_memory() -> int:
     """Return the bytes of memory of this machine; a terabyte if it does not say."""
     try:

@@ -48,7 +48,24 @@ CASES = [
     ("sin", {}),
     ("gaussian", {}),
     ("square", {}),
+    ("cos", {}),
+    ("erf", {}),
+    ("abs", {}),
+    ("sqrt", {}),
+    ("log", {}),
+    ("reciprocal", {}),
+    ("power", {"exponent": 3.0}),
+    ("power", {"exponent": -1.5}),
+    ("sign", {}),
+    ("floor", {}),
 ]
+# where a function is defined, if that is not everywhere
+DOMAINS = {
+    "sqrt": lambda z: z > 0,
+    "log": lambda z: z > 0,
+    "reciprocal": lambda z: z != 0,
+    "power": lambda z: z > 0,
+}
 
 
 def reference(name, parameters, dtype):
@@ -200,6 +217,27 @@ with mp.workprec(PRECISION):
             lambda z: (4 * z * z - 2) * mp.exp(-z * z),
         ),
         "square": (lambda z: z * z, lambda z: 2 * z, lambda z: 2),
+        "cos": (mp.cos, lambda z: -mp.sin(z), lambda z: -mp.cos(z)),
+        "erf": (
+            lambda z: mp.erf(min(max(z, -1000), 1000)),
+            lambda z: 2 / mp.sqrt(mp.pi) * mp.exp(-z * z),
+            lambda z: -4 * z / mp.sqrt(mp.pi) * mp.exp(-z * z),
+        ),
+        "abs": _left_and_right(_line(-1), _line(1)),
+        "sqrt": (
+            mp.sqrt,
+            lambda z: 1 / (2 * mp.sqrt(z)),
+            lambda z: -1 / (4 * z * mp.sqrt(z)),
+        ),
+        "log": (mp.log, lambda z: 1 / z, lambda z: -1 / z**2),
+        "reciprocal": (lambda z: 1 / z, lambda z: -1 / z**2, lambda z: 2 / z**3),
+        "power": lambda exponent: (
+            lambda z: z**exponent,
+            lambda z: exponent * z ** (exponent - 1),
+            lambda z: exponent * (exponent - 1) * z ** (exponent - 2),
+        ),
+        "sign": (mp.sign, lambda z: 0, lambda z: 0),
+        "floor": (mp.floor, lambda z: 0, lambda z: 0),
     }
 
 # Where sigma' (first) and sigma'' (rest) vanish, roughly.
@@ -288,4 +326,5 @@ def mesh(name, dtype, dense=1):
         z = [special, np.nextafter(special, -dtype(np.inf)), np.nextafter(special, dtype(np.inf))]
     z = np.concatenate([*z, np.array(near).astype(dtype), random.astype(dtype)])
     z = np.unique(np.concatenate([z, -z]))
-    return z[np.isfinite(z)]
+    z = z[np.isfinite(z)]
+    return z[DOMAINS[name](z)] if name in DOMAINS else z

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from activation_references import (
     CASES,
+    DOMAINS,
     GOALS,
     PRECISION,
     errors,
@@ -35,8 +36,11 @@ DTYPES = [np.float32, np.float64]
 ACTIVATIONS = [activation(name, **parameters) for name, parameters in CASES]
 VECTORS = [activation("softmax"), activation("log_softmax")]
 
+TOTAL = [act for act in ACTIVATIONS if act.name not in DOMAINS]
+
 NAME = attrgetter("__name__")
 every_activation = pytest.mark.parametrize("act", ACTIVATIONS, ids=str)
+every_total = pytest.mark.parametrize("act", TOTAL, ids=str)
 every_vector = pytest.mark.parametrize("act", VECTORS, ids=str)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
 
@@ -50,6 +54,9 @@ def formulas(act, dtype=np.float64):
 
 
 def require_goals(act, z):
+    z = z[DOMAINS[act.name](z)] if act.name in DOMAINS else z
+    if not z.size:
+        return
     for (role, function), formula in zip(functions(act), formulas(act, z.dtype.type), strict=True):
         found = errors(function, formula, z)
         worst = found.argmax()
@@ -137,7 +144,7 @@ def one_sided(function, place):
     return function(sides)
 
 
-@every_activation
+@every_total
 def test_kinks_are_exactly_the_jumps_of_sigma_prime(act):
     """lim sigma'(k - h) != lim sigma'(k + h) if and only if k is among the kinks."""
     candidates = {*np.arange(-64, 65) / 8, *act.kinks, *dict(act.parameters).values()}
@@ -169,7 +176,7 @@ def test_where_sigma_prime_has_a_kink_sigma_second_is_the_left_one(act):
 
 
 @every_dtype
-@every_activation
+@every_total
 def test_the_largest_inputs_give_no_nan_and_raise_no_flag(act, dtype):
     """sigma, sigma', sigma'' at ±max are finite, unless sigma grows faster than z."""
     largest = np.finfo(dtype).max
@@ -187,7 +194,7 @@ def test_the_largest_inputs_give_no_nan_and_raise_no_flag(act, dtype):
                 assert np.isfinite(function(z)).all()
 
 
-@every_activation
+@every_total
 def test_every_float16_passes_without_a_warning(act):
     """All 65,536 of them, computed in float32; finite ones, and those alone, give numbers."""
     z = np.arange(2**16, dtype=np.uint16).view(np.float16)
@@ -203,7 +210,7 @@ def test_every_float16_passes_without_a_warning(act):
 
 
 @every_dtype
-@every_activation
+@every_total
 def test_dtype_and_shape_are_kept_and_the_input_is_left_alone(act, dtype):
     grid = np.linspace(-3, 3, 24, dtype=dtype).reshape(2, 3, 4)
     grid.flags.writeable = False
@@ -223,7 +230,7 @@ def test_dtype_and_shape_are_kept_and_the_input_is_left_alone(act, dtype):
         np.testing.assert_array_equal(z, before)
 
 
-@every_activation
+@every_total
 def test_whole_numbers_and_lists_become_float64(act):
     for _, function in functions(act):
         np.testing.assert_array_equal(function([-2, 0, 3]), function(np.array([-2.0, 0.0, 3.0])))
@@ -289,7 +296,7 @@ def test_a_parameter_decides_whether_there_is_a_kink():
 @pytest.mark.parametrize(
     ("error", "message", "arguments"),
     [
-        (ValueError, "'tahn' is not known; there are celu, elu, exp, ", ("tahn", {})),
+        (ValueError, "'tahn' is not known; there are abs, celu, cos, ", ("tahn", {})),
         (ValueError, "'tahn' is not known", ("tahn", {"alpha": 1})),
         (TypeError, "expected a name or an Activation, but got 3", (3, {})),
         (TypeError, r"expected a name or an Activation, but got \['relu'\]", (["relu"], {})),
@@ -335,7 +342,7 @@ def test_a_copy_is_equal_to_the_original(act):
     ):
         assert twin == act
         assert hash(twin) == hash(act)
-        assert twin([0.5, -1.5]).tolist() == act([0.5, -1.5]).tolist()
+        assert twin([0.5, 1.5]).tolist() == act([0.5, 1.5]).tolist()
 
 
 def test_different_activations_are_not_equal():

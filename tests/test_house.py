@@ -14,8 +14,8 @@ PACKAGE = ROOT / "jacobians"
 # Each line may import only lines above it; rooms on one line are siblings and do not meet.
 FLOORS = [
     ["_checks"],
-    ["_text", "_writing", "vectorization", "_sigma", "witness"],
-    ["_npz", "_gated", "_softmax"],
+    ["_text", "_writing", "vectorization", "_sigma", "witness", "distributed"],
+    ["_npz", "_gated", "_softmax", "_elementary"],
     ["activations"],
     ["maps"],
     ["layers", "losses", "gradients"],
@@ -53,8 +53,8 @@ FAMILIES = {  # inside a family folder each file may import only those before it
     ],
     "units": ["edges", "walks", "gradients", "linearization", "graph"],
     "sensitivities": [
-        *["exact_sums", "bootstrap", "histograms", "tally", "measures", "subspace"],
-        *["statistics", "exports", "pictures", "page", "record", "streaming", "error_bars"],
+        *["groups", "accumulators", "measures", "subspace", "dataset", "statistics"],
+        *["text", "exports", "pictures", "page", "record", "streaming", "log_odds", "error_bars"],
     ],
     "derivation": [
         *["terms", "functions", "rules", "evaluation", "notation", "writers", "markup", "numbers"],
@@ -65,7 +65,8 @@ FAMILIES = {  # inside a family folder each file may import only those before it
         "diagnosing",
     ],
     "strategies": ["drawing", "conformance"],
-    "plotting": ["style", "matrices", "statistics", "lines"],
+    "conventions": ["products", "rows", "form", "numbering"],
+    "plotting": ["style", "matrices", "structures", "statistics", "lines"],
     "importers": [
         *["_assembly", "_state_dicts", "scikit_learn", "pytorch", "keras", "safetensors_files"],
         *["onnx_tensors", "onnx_nodes", "onnx_shapes", "onnx_operators"],
@@ -78,6 +79,8 @@ LIBRARY = {"numpy", "scipy", "jacobians"}
 OPTIONAL = {  # imported where it is used, in these rooms alone
     "strategies": {"hypothesis"},
     "sensitivities": {"pandas", "tqdm"},
+    "distributed": {"dask"},
+    "points": {"pandas", "pyarrow"},
     "plotting": {"matplotlib"},
     "reports": {"jinja2", "matplotlib"},
     "files": {"pandas", "pyarrow"},

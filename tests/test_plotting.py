@@ -33,7 +33,7 @@ def records():
     found = {}
     for name in ("digits", "diabetes"):
         data = bundle(name)
-        found[name] = jb.sensitivity(data.network, data.inputs, replicates=20)
+        found[name] = jb.sensitivity(data.network, data.inputs)
     return found
 
 

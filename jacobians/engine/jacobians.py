@@ -8,8 +8,9 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from jacobians import distributed
 from jacobians._checks import Array, ShapeError, TooLargeError, as_array, as_points, readable_bytes
-from jacobians.engine.running import Runner, quiet
+from jacobians.engine.running import Runner, is_plain, quiet
 from jacobians.engine.scaling import multiply_scaled
 from jacobians.linearization import linearize
 from jacobians.network import Network, as_network
@@ -34,7 +35,7 @@ def jacobian(
     Parameters
     ----------
     net : Network
-    X : array, shape (n_0,) or (B, n_0)
+    X : array, shape (n_0,) or (B, n_0); or dask array (B, n_0), which gives a dask array
     of, wrt : int or str
         Nodes by number or name, for ``da^of/da^wrt`` instead.
     rows, columns : slice or list of int, optional
@@ -65,7 +66,13 @@ def jacobian(
     <BLANKLINE>
            [[28.]]])
     """
-    return _run("jacobian", net, X, (of, wrt, rows, columns, max_bytes), out, plan, False)[1]
+    choice = (of, wrt, rows, columns, max_bytes)
+    if distributed.is_collection(X):
+        if out is not None or plan is not None:
+            raise TypeError("jacobian: out and plan belong to arrays; leave them out with dask.")
+        shape = _planned(net, 2**10, choice, None, "jacobian").shape
+        return distributed.map_chunks(lambda x: _chunk(net, x, choice), X, shape, net.dtype)
+    return _run("jacobian", net, X, choice, out, plan, False)[1]
 
 
 def value_and_jacobian(
@@ -117,6 +124,10 @@ def jacobian_at(trace: Trace, plan: Plan) -> Array:
 _Choice = tuple[Any, Any, Any, Any, int | None]  # of, wrt, rows, columns, max_bytes
 
 
+def _chunk(net: Network, x: Array, choice: _Choice) -> Array:
+    return _run("jacobian", net, x, choice, None, None, False)[1]
+
+
 @quiet
 def _run(
     where: str,
@@ -135,7 +146,9 @@ def _run(
     shape = (*lead, *chosen.shape)
     if out is None:
         _require_room(shape, net.dtype, where)
-    points = as_points(given, net.widths[0], f"{where}: X", net.dtype)
+    points = given
+    if not (lead == () and given.shape == net.widths[:1] and is_plain(given, net.dtype)):
+        points = as_points(given, net.widths[0], f"{where}: X", net.dtype)
     J = np.empty(shape, net.dtype) if out is None else _require_out(out, shape, net.dtype, given)
     value = np.empty((*lead, net.widths[chosen.of]), net.dtype) if valued else None
 
@@ -150,9 +163,11 @@ def _run(
         return whole
 
     runner = _runner(net, chosen, valued)
-    stacked = J if lead else J[None]
-    values = value if lead or value is None else value[None]
-    runner.batch(net, np.atleast_2d(points), stacked.transpose(1, 0, 2), values, repair)
+    if not lead:
+        stacked, values = J[:, None], None if value is None else value[None]
+        runner.batch(net, points[None], stacked, values, repair)
+    else:
+        runner.batch(net, points, J.transpose(1, 0, 2), value, repair)
     return value, J
 
 

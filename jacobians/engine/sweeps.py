@@ -23,7 +23,6 @@ from jacobians.planning import THREADS, threads_that_pay
 from jacobians.program import Limits, compile_sweep
 
 
-@quiet
 def jvp(net: Network, X: Any, tangents: Any) -> Array:
     """Push a tangent at each point forward: ``J v``, never forming ``J``.
 
@@ -52,10 +51,9 @@ def jvp(net: Network, X: Any, tangents: Any) -> Array:
     points = as_points(X, net.widths[0], "jvp: X", net.dtype)
     T = as_floats(tangents, "jvp: tangents", dtype=net.dtype)
     require_shape(T, points.shape, "jvp: tangents", "One for each point.")
-    return _sweep(net, points, T, forward=True)
+    return _told(_sweep(net, points, T, forward=True))
 
 
-@quiet
 def vjp(net: Network, X: Any, cotangents: Any) -> Array:
     """Pull a cotangent at each output back: ``Jᵀ c``, never forming ``J``.
 
@@ -84,9 +82,17 @@ def vjp(net: Network, X: Any, cotangents: Any) -> Array:
     points = as_points(X, net.widths[0], "vjp: X", net.dtype)
     C = as_floats(cotangents, "vjp: cotangents", dtype=net.dtype)
     require_shape(C, (*points.shape[:-1], net.widths[-1]), "vjp: cotangents", "One for each point.")
-    return _sweep(net, points, C, forward=False)
+    return _told(_sweep(net, points, C, forward=False))
 
 
+def _told(result: Array) -> Array:
+    """Tell an overflow the way NumPy is set to tell it."""
+    if not np.isfinite(result.sum()) and not np.isfinite(result).all():
+        np.multiply(np.finfo(result.dtype).max, result.dtype.type(2))
+    return result
+
+
+@quiet
 def _sweep(net: Network, points: Array, vectors: Array, forward: bool) -> Array:
     width = net.widths[-1 if forward else 0]
     result = np.empty((*points.shape[:-1], width), net.dtype)
@@ -105,6 +111,8 @@ def _sweep(net: Network, points: Array, vectors: Array, forward: bool) -> Array:
     return result
 
 
+LIMITS = Limits()
+
 # --- what is prepared for a network, and kept while it lives --------------------------------------
 
 _prepared: WeakKeyDictionary[Network, dict[tuple[bool, int], Runner]] = WeakKeyDictionary()
@@ -115,7 +123,7 @@ def _runner(net: Network, batch: int, forward: bool) -> Runner:
     kept = _prepared.get(net, {})
     if key in kept:
         return kept[key]
-    limits, size = Limits(), net.dtype.itemsize
+    limits, size = LIMITS, net.dtype.itemsize
     factors = factors_of(net, net.depth, 0, written_out=limits.written_out)
     program = compile_sweep(net, factors, forward, limits)
     work = sum(factor.flops for factor in factors)

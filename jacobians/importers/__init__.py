@@ -4,7 +4,7 @@
 ``from_sklearn``   estimators and pipelines, in the original units of inputs and targets
 ``from_torch``     ``Sequential`` modules; state dicts, once somebody names the activations
 ``from_keras``     Keras 3, any backend: Sequential models and functional chains
-``from_onnx``      ``.onnx`` files and models, opsets 7 to 28
+``from_onnx``      ``.onnx`` files and models, opsets 1 to 28, without the onnx package
 ================== ===============================================================================
 
 ``load`` reads ``.onnx`` and ``.safetensors`` files.  Each framework is imported inside the function
@@ -12,19 +12,60 @@ that needs it.  What has no rule is refused by name and place: nothing is guesse
 dropped but what does nothing in inference.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from jacobians.importers.importable import IMPORTABLE, importable_table
 from jacobians.importers.keras import from_keras
+from jacobians.importers.keras_files import from_keras_file
+from jacobians.importers.nnet_files import from_nnet
 from jacobians.importers.onnx_files import from_onnx
 from jacobians.importers.pytorch import from_torch
 from jacobians.importers.safetensors_files import from_safetensors
 from jacobians.importers.scikit_learn import from_sklearn
+from jacobians.importers.torch_files import from_torch_file
+from jacobians.importers.weight_files import from_weights
+from jacobians.network import Network
+
+# By the ending of a file: how it is loaded, or, of what only its own framework can read, how there.
+WHOLE_MODELS: dict[str, Callable[[Any], Network]] = {
+    ".onnx": from_onnx,
+    ".keras": from_keras_file,
+    ".h5": from_keras_file,
+    ".hdf5": from_keras_file,
+    ".nnet": from_nnet,
+}
+WEIGHTS_ONLY: dict[str, Callable[..., Network]] = {
+    ".safetensors": from_safetensors,
+    ".pt": from_torch_file,
+    ".pth": from_torch_file,
+    ".ckpt": from_torch_file,
+    ".mat": from_weights,
+}
+ELSEWHERE = {
+    ".joblib": "from_sklearn(joblib.load(path)), if you trust where it comes from",
+    ".pkl": "from_sklearn(joblib.load(path)), if you trust where it comes from",
+    ".pickle": "from_sklearn(joblib.load(path)), if you trust where it comes from",
+    ".skops": "from_sklearn(skops.io.load(path))",
+    ".bin": "from_torch(torch.load(path, weights_only=True), activations=[...])",
+    ".pt2": "from_torch(torch.export.load(path).module())",
+    ".tflite": "convert it with tf2onnx --tflite, and load the .onnx file",
+    ".pb": "convert its folder with tf2onnx --saved-model, and load the .onnx file",
+}
 
 __all__ = [
+    "ELSEWHERE",
     "IMPORTABLE",
+    "WEIGHTS_ONLY",
+    "WHOLE_MODELS",
     "from_keras",
+    "from_keras_file",
+    "from_nnet",
     "from_onnx",
     "from_safetensors",
     "from_sklearn",
     "from_torch",
+    "from_torch_file",
+    "from_weights",
     "importable_table",
 ]

@@ -1,64 +1,126 @@
-"""Layers in the making: what every importer does with the steps that it reads.
+"""Networks in the making: what every importer does with the steps that it reads.
 
-A foreign model says "multiply by this matrix, add that vector, apply tanh"; here that is one
-``Dense``.  Steps are folded where nothing of the model changes but its writing::
+A foreign model says "multiply by this matrix, add that vector, apply tanh", step by step, and each
+step reads values of earlier ones; here most of that is one ``Dense``.  Steps are folded where
+nothing of the model changes but its writing, and nobody else reads what lies between::
 
     matrix product, then scale and shift   one Dense
     scale and shift, again and again       one Scale
     either, then an activation             one Dense, or a Scale and an Elementwise
 
-Constants that a float32 model does not hold itself (``1 / standard deviation``, the product of a
-scale and a weight) are computed in float64, and the layer remembers them: ``astype(np.float64)`` of
-what was imported is the model in float64, to the last rounding.
+A value has the shape that the model sees when it is given one point, with a batch axis of length 1
+where it has one; a model's reshaping is free.  Constants that a float32 model does not hold itself
+(``1 / standard deviation``, the product of a scale and a weight) are computed in float64, and the
+layer remembers them: ``astype(np.float64)`` of what was imported is the model in float64, to the
+last rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, NoReturn
 
 import numpy as np
 
 from jacobians._checks import FLOATS, Array, ShapeError, as_floats, require_shape
-from jacobians.activations import IDENTITY, AnyActivation, activation
-from jacobians.layers import Dense, Elementwise, Layer, Scale
+from jacobians.activations import IDENTITY, AnyActivation, VectorActivation, activation
+from jacobians.layers import (
+    Add,
+    Concatenate,
+    Dense,
+    Elementwise,
+    Gather,
+    Layer,
+    MatrixProduct,
+    Multiply,
+    Reshape,
+    Scale,
+    Shape,
+)
 from jacobians.network import Network
 
 
+@dataclass(frozen=True)
+class Value:
+    """What a step gives: its number, and the shape in which the model sees it."""
+
+    step: int
+    shape: Shape
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return prod(self.shape)
+
+    def reshaped(self, shape: Sequence[int]) -> Value:
+        """Return the same entries under other axes; one size may be -1."""
+        rest = -prod(shape)
+        return Value(self.step, tuple(self.size // rest if n == -1 else int(n) for n in shape))
+
+
 @dataclass
-class _Draft:
-    """A layer to be: a Dense if W is a matrix, a Scale if it is a vector, else Elementwise."""
+class _Step:
+    """A node to be: Dense if W is a matrix, Scale if it is a vector, a layer, or Elementwise."""
 
     at: str
-    W: Array | None
-    b: Array | None
+    sources: tuple[int, ...]
+    shape: Shape  # of its value, as the node has it
+    W: Array | None = None
+    b: Array | None = None
     sigma: AnyActivation = IDENTITY
+    axis: int | None = None
+    layer: Layer | None = None
+    name: str = ""  # of an input
 
-    def layer(self, where: str, dtype: np.dtype[Any]) -> Layer:
-        if self.W is None:
-            return Elementwise(self.sigma)
-        for part, name in ((self.W, "weight"), (self.b, "bias")):
-            if part is not None:
-                as_floats(part, f"{where}: {self.at}: {name}", dtype=dtype)
-        layer = Dense(self.W, self.b, self.sigma) if self.W.ndim == 2 else Scale(self.W, self.b)
-        return layer.astype(dtype)
+    def made(self, where: str, dtype: np.dtype[Any]) -> Layer:
+        """Return the layer, which remembers what dtype cannot hold."""
+        layer = self.layer
+        if layer is None:
+            W: Any = self.W
+            if W is None:
+                return Elementwise(self.sigma, self.axis)
+            layer = Dense(W, self.b, self.sigma) if W.ndim == 2 else Scale(W, self.b)
+        exact = True
+        for name, array in layer.arrays().items():
+            at = f"{where}: {self.at}: {_NAMES.get(name, name)}"
+            exact &= bool((as_floats(array, at, dtype=dtype) == array).all())
+        return layer.astype(dtype) if exact else layer.rounded(dtype)
+
+
+_NAMES = {"W": "weight", "b": "bias"}
 
 
 class Assembly:
-    """A chain of layers that grows step by step; ``at`` is the place in the model, for errors."""
+    """A network that grows step by step; ``at`` is the place in the model, for errors.
 
-    def __init__(self, where: str, width: int | None = None) -> None:
+    Every step reads ``of``, the last value unless said, and returns its own.  ``dtype`` is that of
+    the network; the widest that its steps name, unless said.
+    """
+
+    def __init__(self, where: str, width: int | None = None, dtype: Any = None) -> None:
         self.where = where
-        self.width = width  # of what has been computed so far, if anything fixed it
-        self._inputs = width
-        self._drafts: list[_Draft] = []
+        self.dtype = dtype
+        self.last: Value | None = None
+        self._steps: list[_Step] = []
         self._dtypes: set[np.dtype[Any]] = set()
+        if width is not None:
+            self.input((width,))
+
+    @property
+    def width(self) -> int | None:
+        """Number of entries of the last value, if anything fixed it."""
+        return None if self.last is None else self.last.size
 
     # --- steps ------------------------------------------------------------------------------------
 
-    def dense(self, W: Any, b: Any = None, *, at: str) -> None:
-        """Append ``W a + b``."""
+    def input(self, shape: Shape, name: str = "x") -> Value:
+        """Begin with a value of this shape."""
+        return self._append(_Step("the model", (), shape, name=name), shape)
+
+    def dense(self, W: Any, b: Any = None, *, at: str, of: Value | None = None) -> Value:
+        """Append ``W a + b``, along the last axis."""
         W = as_floats(W, f"{self.where}: {at}: weight")
         if W.ndim != 2 or 0 in W.shape:
             raise ShapeError(
@@ -67,64 +129,148 @@ class Assembly:
         if b is not None:
             b = as_floats(b, f"{self.where}: {at}: bias")
             require_shape(b, W.shape[:1], f"{self.where}: {at}: bias")
-        self._fit(W.shape[1], at)
+        m, n = W.shape
+        of = self._given(of, n, at)
+        if of.shape[-1:] != (n,):
+            last = self._steps[of.step].at + (" gives" if self._steps[of.step].sources else " gets")
+            raise ShapeError(
+                f"{self.where}: {at} takes {n} inputs, but {last} {_spelled(of.shape)}."
+            )
         self.computed_in(np.result_type(W, W if b is None else b))
-        self._append(_Draft(at, W, b), W.shape[0])
+        rows = of.size // n
+        source = of.step if rows == 1 else self._shaped(of, (rows, n), rows_of=n)
+        node = self._steps[source].shape
+        shape = (*node[:-1], m) if node[-1] == n else (m,)
+        return self._append(_Step(at, (source,), shape, W, b), (*of.shape[:-1], m))
 
-    def scale(self, scale: Any, shift: Any, *, at: str, dtype: Any) -> None:
-        """Append ``scale * a + shift``, entry by entry; either may be one number for all.
+    def scale(
+        self, scale: Any, shift: Any, *, at: str, dtype: Any = None, of: Value | None = None
+    ) -> Value:
+        """Append ``scale * a + shift``, entry by entry; both are spread over the shape of ``a``.
 
-        Both are given in float64; ``dtype`` is that of the model's own constants behind them.
+        Both are given in float64; ``dtype`` is that of the model's own constants behind them, if
+        there are any.
         """
         scale = as_floats(scale, f"{self.where}: {at}: scale", dtype=FLOATS[1])
         shift = as_floats(shift, f"{self.where}: {at}: shift", dtype=FLOATS[1])
-        width = max((part.size for part in (scale, shift) if part.ndim), default=self.width or 1)
-        for part in (scale, shift):
-            if part.shape not in ((), (width,)):
-                raise ShapeError(
-                    f"{self.where}: {at}: expected one scale and one shift per entry, but got "
-                    f"shapes {scale.shape} and {shift.shape}."
-                )
-        self._fit(width, at)
-        self.computed_in(dtype)
-        scale, shift = (np.broadcast_to(part, (width,)) for part in (scale, shift))
-        last = self._drafts[-1] if self._drafts else None
-        if last is None or not self._folded(last, scale, shift):
-            self._append(_Draft(at, scale, shift), width)
+        width = max((part.size for part in (scale, shift) if part.ndim), default=1)
+        of = self._given(of, width, at)
+        try:
+            W, b = (np.broadcast_to(part, of.shape).reshape(-1) for part in (scale, shift))
+        except ValueError:
+            raise ShapeError(
+                f"{self.where}: {at}: expected one scale and one shift per entry of "
+                f"{_spelled(of.shape)}, but got shapes {scale.shape} and {shift.shape}."
+            ) from None
+        if dtype is not None:
+            self.computed_in(dtype)
+        return self._append(_Step(at, (of.step,), self._steps[of.step].shape, W, b), of.shape)
 
-    def _folded(self, last: _Draft, scale: Array, shift: Array) -> bool:
-        """Fold a scale into the step before it, if that is affine and nothing leaves the range."""
-        if last.W is None or last.sigma is not IDENTITY:
-            return False
-        W, b = last.W, shift
-        smallest = np.finfo(np.result_type(*self._dtypes)).tiny
-        with np.errstate(all="ignore"):
-            if (scale != 1).any():
-                factor = scale if W.ndim == 1 else scale[:, None]
-                W = factor * W
-                lost = (np.abs(W) < smallest) & (factor != 0) & (last.W != 0)
-                if lost.any() or not np.isfinite(W).all():
-                    return False
-            if last.b is not None:
-                b = scale * last.b + shift
-        if not np.isfinite(b).all():
-            return False
-        last.W, last.b = W, b
-        return True
-
-    def activate(self, sigma: str | AnyActivation, *, at: str, **parameters: float) -> None:
-        """Apply an activation to everything so far."""
+    def activate(
+        self,
+        sigma: str | AnyActivation,
+        *,
+        at: str,
+        of: Value | None = None,
+        axis: int | None = None,
+        **parameters: float,
+    ) -> Value:
+        """Append an activation; along an axis if it is softmax, or over everything."""
         try:
             sigma = activation(sigma, **parameters)
         except (ValueError, TypeError) as err:
             raise type(err)(f"{self.where}: {at}: {err}") from None
-        last = self._drafts[-1] if self._drafts else None
+        of = self._given(of, None, at)
         if sigma is IDENTITY:
-            return
-        if last is not None and last.W is not None and last.W.ndim == 2 and last.sigma is IDENTITY:
-            last.sigma = sigma
+            return of
+        source = of.step
+        if isinstance(sigma, VectorActivation) and axis is not None:
+            axis %= len(of.shape)
+            count, inner = of.shape[axis], prod(of.shape[axis + 1 :])
+            axis = None
+            if of.size > count:
+                shape = (of.size // count // inner, count, inner)
+                axis = 1 if inner > 1 else -1
+                rows = 0 if inner > 1 else count
+                source = self._shaped(of, shape if inner > 1 else shape[:2], rows_of=rows)
+        step = _Step(at, (source,), self._steps[source].shape, sigma=sigma, axis=axis)
+        return self._append(step, of.shape)
+
+    def move(self, indices: Any, *, at: str, of: Value | None = None) -> Value:
+        """Append a choice of entries, by their numbers in C order, -1 for a zero.
+
+        The result has the shape of ``indices``: whatever the model does to a value that only moves,
+        repeats or leaves out entries, it does to ``np.arange(size).reshape(shape)`` too.
+        """
+        of = self._given(of, None, at)
+        indices = np.asarray(indices)
+        if np.array_equal(indices.ravel(), np.arange(of.size)):
+            return of.reshaped(indices.shape)
+        step = self._steps[of.step]
+        if isinstance(step.layer, Gather):  # a choice of a choice is one
+            chosen = np.append(step.layer.indices, -1)[indices]
+            (source,) = step.sources
+            before = Value(source, (prod(self._steps[source].shape),))
+            return self.move(chosen, at=at, of=before)
+        return self.apply(Gather(indices.reshape(-1)), of, at=at, shape=indices.shape)
+
+    def concatenate(self, values: Sequence[Value], axis: int, *, at: str) -> Value:
+        """Append values one after the other along an axis."""
+        if len(values) == 1:
+            return values[0]
+        axis %= len(values[0].shape)
+        first = values[0].shape
+        shape = (*first[:axis], sum(value.shape[axis] for value in values), *first[axis + 1 :])
+        outer = prod(first[:axis])
+        parts = [value.reshaped((-1,) if outer == 1 else (outer, -1)) for value in values]
+        join = Concatenate(None if outer == 1 else 1)
+        return self.apply(join, *parts, at=at, shape=shape, shaped=outer > 1)
+
+    def add(self, *values: Value, at: str) -> Value:
+        """Append the sum of values of one shape, or of shapes that are spread over a common one."""
+        return self.apply(Add(), *self._spread(values, at), at=at)
+
+    def multiply(self, *values: Value, at: str) -> Value:
+        """Append the product, entry by entry, spread like a sum."""
+        return self.apply(Multiply(), *self._spread(values, at), at=at)
+
+    def matmul(self, A: Value, B: Value, *, at: str, transposed: bool = False) -> Value:
+        """Append the matrix product of the last two axes; axes in front are spread."""
+        front = np.broadcast_shapes(A.shape[:-2], B.shape[:-2])
+        A, B = (self._expanded(X, (*front, *X.shape[-2:]), at) for X in (A, B))
+        shape = (*front, A.shape[-2], B.shape[-2 if transposed else -1])
+        A, B = (X.reshaped((-1, *X.shape[-2:])[prod(front) == 1 :]) for X in (A, B))
+        return self.apply(MatrixProduct(transposed), A, B, at=at, shape=shape, shaped=True)
+
+    def apply(
+        self,
+        layer: Layer,
+        *values: Value,
+        at: str,
+        shape: Shape | None = None,
+        shaped: bool = False,
+        rows_of: int = 0,
+    ) -> Value:
+        """Append any layer: one that minds the axes of its values if ``shaped``, or their rows.
+
+        The result is seen under ``shape``, which is that of the first value unless said.
+        """
+        if shaped or rows_of:
+            sources = tuple(self._shaped(value, value.shape, rows_of) for value in values)
         else:
-            self._append(_Draft(at, None, None, sigma), self.width)
+            sizes = {self._steps[value.step].shape for value in values}
+            flat = len(sizes) > 1 and not (isinstance(layer, Concatenate) and layer.axis is None)
+            sources = tuple(
+                self._shaped(value, (value.size,)) if flat else value.step for value in values
+            )
+        shapes = [self._steps[source].shape for source in sources]
+        if layer.dtype is not None:
+            self.computed_in(layer.dtype)
+        try:
+            given = layer.on(*shapes).output_shape(*shapes)
+        except ValueError as err:
+            raise type(err)(f"{self.where}: {at}: {err}") from None
+        return self._append(_Step(at, sources, given, layer=layer), shape or values[0].shape)
 
     def computed_in(self, dtype: Any) -> None:
         """Note a dtype in which the model computes; the network takes the widest."""
@@ -136,21 +282,63 @@ class Assembly:
         self,
         input_names: Sequence[str] | None = None,
         output_names: Sequence[str] | None = None,
+        outputs: Mapping[str, Value] | None = None,
     ) -> Network:
-        """Return the network, in the widest dtype of the model."""
-        if self._inputs is None:
-            raise ValueError(
-                f"{self.where}: nothing in the model fixes the number of inputs; "
-                "it needs a layer with weights."
-            )
-        dtype = np.result_type(*self._dtypes) if self._dtypes else FLOATS[1]
-        drafts = self._drafts or [_Draft("the model", None, None)]
-        return Network(
-            [draft.layer(self.where, dtype) for draft in drafts],
-            inputs=self._inputs,
-            input_names=input_names,
-            output_names=output_names,
-        ).astype(dtype)
+        """Return the network of everything that leads to the outputs.
+
+        The last value is the output unless said.
+        """
+        if outputs is None:
+            outputs = {"output": self._given(None, None, "the model")}
+        dtype = self.dtype or (np.result_type(*self._dtypes) if self._dtypes else FLOATS[1])
+        live = _leading_to(self._steps, {value.step for value in outputs.values()})
+        place = _folded(self._steps, live, [value.step for value in outputs.values()], dtype)
+        ends = {name: place[value.step] for name, value in outputs.items()}
+        order = [l for l in live if place[l] == l]
+        labels = {"input_names": input_names, "output_names": output_names}
+        made = [(l, self._steps[l], [place[s] for s in self._steps[l].sources]) for l in order]
+        begin = [l for l, step in enumerate(self._steps) if not step.sources]
+        is_path = [0, *order[:-1]] == [s for _, _, sources in made for s in sources]
+        if len(begin) == 1 and len(ends) == 1 and (is_path or not made):
+            layers = [step.made(self.where, dtype) for _, step, _ in made]
+            return Network(
+                layers or [Elementwise(IDENTITY)], inputs=self._steps[0].shape, **labels
+            ).astype(dtype)
+        names = {l: self._steps[l].name for l in begin}
+        named: dict[str, Any] = {}
+        for name, end in ends.items():  # an output is its node, if that has no name yet
+            if end in names:
+                named[name] = (Elementwise(IDENTITY), end)
+            names.setdefault(end, name)
+        taken = set(names.values())
+        numbers = (str(l) for l in range(1, len(self._steps) + 1) if str(l) not in taken)
+        for l in order:
+            names.setdefault(l, next(numbers))
+        nodes = {
+            names[l]: (step.made(self.where, dtype), *(names[s] for s in sources))
+            for l, step, sources in made
+        }
+        nodes |= {name: (identity, names[end]) for name, (identity, end) in named.items()}
+        inputs = {names[l]: self._steps[l].shape for l in begin}
+        return Network.graph(nodes, inputs=inputs, outputs=list(ends), **labels).astype(dtype)
+
+    def compare(self, net: Network, points: Array, theirs: Array, at: str, digits: float) -> None:
+        """Refuse the network if the model, given three points at once, computes something else."""
+        a: Array = points.astype(np.float64)
+        with np.errstate(all="ignore"):
+            for _, _, _, value in net.astype(np.float64).forward(a):
+                a = value
+        if theirs.size == a.size:
+            finite = np.isfinite(a)
+            difference = np.abs(theirs.reshape(a.shape) - a)[finite].max(initial=0.0)
+            if difference <= digits * max(1, np.abs(a[finite]).max(initial=0.0)):
+                return
+        self.refuse(
+            at,
+            "computes something else from three points at once than from one: the points of its "
+            "batch, its first axis, depend on each other. Attention and recurrent layers need "
+            "their points first (batch_first=True) and inputs=(steps, features).",
+        )
 
     # --- refusals ---------------------------------------------------------------------------------
 
@@ -163,13 +351,107 @@ class Assembly:
         """Refuse what has a rule but cannot be used as it is."""
         raise ValueError(f"{self.where}: {at} {message}")
 
-    def _fit(self, inputs: int, at: str) -> None:
-        if self.width not in (None, inputs):
-            last = self._drafts[-1].at + " gives" if self._drafts else "the model gets"
-            raise ShapeError(f"{self.where}: {at} takes {inputs} inputs, but {last} {self.width}.")
-        if self._inputs is None:
-            self._inputs = inputs
+    # --- helpers ----------------------------------------------------------------------------------
 
-    def _append(self, draft: _Draft, width: int | None) -> None:
-        self._drafts.append(draft)
-        self.width = width
+    def _given(self, of: Value | None, width: int | None, at: str) -> Value:
+        """Return the value that a step reads; the first step of a chain may fix its width."""
+        if of is None and self.last is None and width is not None:
+            self.input((width,))
+        of = of or self.last
+        if of is None:
+            raise ValueError(
+                f"{self.where}: nothing in the model fixes the number of inputs; "
+                "it needs a layer with weights."
+            )
+        return of
+
+    def _shaped(self, value: Value, shape: Shape, rows_of: int = 0) -> int:
+        """Return a step whose node has this shape, or at least rows of this length."""
+        node = self._steps[value.step].shape
+        if node == shape or node[-1] == rows_of:
+            return value.step
+        self._append(_Step("the model", (value.step,), shape, layer=Reshape(shape)), shape)
+        return len(self._steps) - 1
+
+    def _spread(self, values: Sequence[Value], at: str) -> list[Value]:
+        shape = np.broadcast_shapes(*(value.shape for value in values))
+        return [self._expanded(value, shape, at) for value in values]
+
+    def _expanded(self, value: Value, shape: Shape, at: str) -> Value:
+        if value.size == prod(shape):
+            return value.reshaped(shape)
+        entries = np.arange(value.size).reshape(value.shape)
+        return self.move(np.broadcast_to(entries, shape), at=at, of=value)
+
+    def _append(self, step: _Step, shape: Shape) -> Value:
+        self._steps.append(step)
+        self.last = Value(len(self._steps) - 1, tuple(shape))
+        return self.last
+
+
+def _spelled(shape: Shape) -> str:
+    return str(shape[0]) if len(shape) == 1 else str(shape)
+
+
+# --- folding --------------------------------------------------------------------------------------
+
+
+def _leading_to(steps: list[_Step], ends: set[int]) -> list[int]:
+    """Return the steps that lead to the ends, in order, without the inputs."""
+    needed = set(ends)
+    for l in reversed(range(len(steps))):
+        if l in needed:
+            needed.update(steps[l].sources)
+    return [l for l in sorted(needed) if steps[l].sources]
+
+
+def _folded(
+    steps: list[_Step], live: Sequence[int], ends: Sequence[int], dtype: np.dtype[Any]
+) -> list[int]:
+    """Fold steps into the one they read, if nobody else reads it; return where each one is now."""
+    readers = [0] * len(steps)
+    for source in [*ends, *(s for l in live for s in steps[l].sources)]:
+        readers[source] += 1
+    place = list(range(len(steps)))
+    for l in live:
+        step = steps[l]
+        if len(step.sources) == 1 and readers[step.sources[0]] == 1 and step.layer is None:
+            target = place[step.sources[0]]
+            if _fold(steps[target], step, dtype):
+                place[l] = target
+    return place
+
+
+def _fold(into: _Step, step: _Step, dtype: np.dtype[Any]) -> bool:
+    """Let an affine step do what comes after it, if nothing leaves the range."""
+    if into.W is None or into.sigma is not IDENTITY:
+        return False
+    if step.W is None:  # an activation
+        fits = into.W.ndim == 2
+        if isinstance(step.sigma, VectorActivation):  # per row, as the layer applies it
+            fits &= step.axis == -1 or prod(into.shape) == len(into.W)
+        if fits:
+            into.sigma = step.sigma
+        return fits
+    if step.W.ndim == 2 or step.b is None:
+        return False
+    scale, shift = step.W, step.b
+    if into.W.ndim == 2 and scale.size > len(into.W):
+        scale, shift = (part.reshape(-1, len(into.W)) for part in (scale, shift))
+        if (scale != scale[0]).any() or (shift != shift[0]).any():
+            return False
+        scale, shift = scale[0], shift[0]
+    W, b = into.W, shift
+    with np.errstate(all="ignore"):
+        if (scale != 1).any():
+            factor = scale if W.ndim == 1 else scale[:, None]
+            W = factor * W
+            lost = (np.abs(W) < np.finfo(dtype).tiny) & (factor != 0) & (into.W != 0)
+            if lost.any() or not np.isfinite(W).all():
+                return False
+        if into.b is not None:
+            b = scale * into.b + shift
+    if not np.isfinite(b).all():
+        return False
+    into.W, into.b = W, b
+    return True

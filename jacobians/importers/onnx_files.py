@@ -1,306 +1,380 @@
 """ONNX files and models -> Network.
 
-The graph must be one chain from one input to one output, through operators with a rule and gates
-that are written out; weights and other constants hang on it.  The onnx package parses the file;
-nothing that the file says of itself is believed before it has been compared with what is there, so
-that every sequence of bytes gives a network or a ``ModelFormatError``.
+The bytes are read as they are (``onnx_wire``, ``onnx_model``), without the onnx package.  From the
+output that is asked for backwards, the nodes it needs are put in order, and each becomes steps on
+constants and values (``onnx_values``, ``onnx_operators``); those become the network
+(``onnx_network``).  What the output does not need is never looked at.  Every sequence of bytes gives
+a network or a ``ModelFormatError``.
 """
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
-from collections.abc import Iterator
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from jacobians._checks import ModelFormatError, Numbers, missing_extra
-from jacobians.importers._assembly import Assembly
-from jacobians.importers.onnx_gates import find_gates, gate_rule
-from jacobians.importers.onnx_nodes import COMPUTED, Chain, Node
-from jacobians.importers.onnx_operators import RULES
-from jacobians.importers.onnx_shapes import SHAPES, permutation
-from jacobians.importers.onnx_tensors import MOST_AXES, Source, dtype_of, to_array
+from jacobians._checks import ModelFormatError
+from jacobians.importers.onnx_arrays import FOLDS, folded
+from jacobians.importers.onnx_ml import RULES as ML_RULES
+from jacobians.importers.onnx_model import (
+    FLOATING,
+    MOST_AXES,
+    Model,
+    NodeRecord,
+    Port,
+    Source,
+    Tensor,
+    dtype_of,
+    kind_name,
+    read_attribute,
+    read_model,
+)
+from jacobians.importers.onnx_network import network_of
+from jacobians.importers.onnx_operators import RULES as PLAIN_RULES
+from jacobians.importers.onnx_recurrent import RULES as RECURRENT_RULES
+from jacobians.importers.onnx_values import Batch, Constant, Node, Operand, Shape, Tape, Value
+from jacobians.importers.onnx_windows import RULES as WINDOW_RULES
 from jacobians.network import Network
 
-OPSETS = (7, 28)  # the first and the last that the rules were written for
+OPSETS = (1, 28)  # the first and the last that the rules were written for
+
+RULES = {
+    ("", op): rule
+    for rules in (PLAIN_RULES, WINDOW_RULES, RECURRENT_RULES)
+    for op, rule in rules.items()
+}
+RULES.update({("ai.onnx.ml", op): rule for op, rule in ML_RULES.items()})
+ON_CONSTANTS = {("", "Constant"), *(("", op) for op in FOLDS)} - RULES.keys()
+NAMES = tuple(sorted(op for _, op in (*RULES, *ON_CONSTANTS)))
+
+# what the first versions of operators carry along that says nothing of what they compute
+_SAYS_NOTHING = {"consumed_inputs", "stash_type", "seed", "saturate"}
 
 
-def from_onnx(path_or_model: Any) -> Network:
-    """Import an ONNX model: a chain of matrix products, constants and activations.
+def from_onnx(path_or_model: Any, output: str | None = None) -> Network:
+    """Import an ONNX model.
 
     Parameters
     ----------
     path_or_model : str, path or onnx.ModelProto
-        Weights may be in a file of their own, in the model's folder, if a path is given.
+        A ``.onnx`` file, as it is or compressed by gzip.  Weights may be in a file of their own, in
+        the model's folder, if a path is given.
+    output : str, optional
+        Which output is wanted, where there are several; nodes and inputs that it does not use are
+        left out.
 
     Returns
     -------
     Network
-        What the model computes for a batch of one point, flattened row by row.  SiLU and GELU are
-        found where older opsets write them out.
+        What the model computes for a batch of one point, flattened row by row; several inputs are
+        named parts of one vector, ``net.inputs``.  A fixed batch above 1 is read as so many points
+        where every point goes its own way, and else as one function of all entries.
 
     Raises
     ------
     ModelFormatError
-        If it is not an ONNX model, is damaged, claims more than it holds, branches, or has an
-        operator without a rule; the message names the node and the operator.
+        If it is not an ONNX model, is damaged, claims more than it holds, or has an operator
+        without a rule; the message names the node and the operator.
+    ValueError
+        If there are several outputs and none is named, or none has the name given.
     OSError
         If the file cannot be opened.
-    ImportError
-        If onnx is not installed.
 
     >>> from jacobians.importers import IMPORTABLE
     >>> "Gemm" in IMPORTABLE["from_onnx"]
     True
     """
-    try:
-        import onnx
-    except ImportError as err:
-        raise missing_extra("onnx", "onnx", "from_onnx") from err
-    model, folder, name = path_or_model, None, "from_onnx"
+    folder, name = None, "from_onnx"
     if isinstance(path_or_model, (str, os.PathLike)):
         folder, name = os.path.split(os.fspath(path_or_model))
         with open(path_or_model, "rb") as file:
             data = file.read()
-    elif not isinstance(path_or_model, onnx.ModelProto):
+    elif getattr(type(path_or_model), "__name__", "") == "ModelProto":
+        data = path_or_model.SerializeToString()
+    else:
         raise TypeError(
             f"from_onnx: expected a path or an onnx.ModelProto, but got {path_or_model!r:.80}."
         )
+    if output is not None and not isinstance(output, str):
+        raise TypeError(f"from_onnx: output: expected a name, but got {output!r:.80}.")
     try:
-        if folder is not None:
-            model = onnx.ModelProto.FromString(data)
-            del data
-        return _network(model, Source(model.ByteSize(), folder), name)
+        source = Source(_unzipped(data), len(data), folder)
+        del data
+        return _network(read_model(source), output, name)
     except ModelFormatError as err:
-        raise ModelFormatError(f"{name}: {err}") from None
+        raise ModelFormatError(f"{name}: {str(err).removeprefix(f'{name}: ')}") from None
+    except _OutputError as err:
+        raise ValueError(f"{name}: {err}") from None
     except Exception as err:  # whatever a model that is not one leads to
         raise ModelFormatError(f"{name}: not a readable ONNX model: {err!s:.200}") from err
 
 
-def _network(model: Any, source: Source, name: str) -> Network:
-    graph, opset = model.graph, _opset(model)
-    if graph.sparse_initializer or model.functions:
-        raise ModelFormatError("sparse weights and functions of the model's own have no rule.")
-    constants = _Constants(graph.initializer, source)
-    value, chain = _input(graph, constants, source, name)
-    used: dict[str, str] = {}  # what was computed on the way, and the node that took it
-    source.spend(1024 * len(graph.node))
-    for node, names, output in _nodes(graph, opset, constants):
-        node.operands = [_operand(n, value, constants, used, node) for n in names]
-        count = sum(operand is COMPUTED for operand in node.operands)
-        if output in used or output == value or output in constants:
-            node.refuse(f"gives {output!r:.60}, which there is already.")
-        if count > 1:
-            node.refuse("takes what is computed twice: the graph branches, which has no rule.")
-        if count == 0:
-            constants[output] = _evaluate(node, source)
-            continue
-        _step(chain, node)
-        used[value] = node.at
-        value = output
-    _require_output(graph, value, chain.shape)
-    return chain.assembly.network()
+class _OutputError(Exception):
+    """Which output is wanted is a question to the caller, not damage."""
 
 
-def _require_output(graph: Any, value: str, shape: tuple[int, ...]) -> None:
-    """Compare what the graph says of its output with what the nodes have led to."""
-    names = [output.name for output in graph.output]
-    if names != [value]:
+def _unzipped(data: bytes) -> bytes:
+    """Return what gzip holds, which may not be much larger; no model begins like it."""
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    most = 2**25 + 2 * len(data)
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        held = file.read(most + 1)
+    if len(held) > most:
         raise ModelFormatError(
-            f"its outputs are {', '.join(map(repr, names)) or 'none':.200}, but the chain of "
-            f"nodes ends in {value!r:.60}."
+            f"it is compressed to less than a half, {len(data)} bytes; decompress it first (gunzip)."
         )
-    given = graph.output[0].type.tensor_type
-    if given.HasField("shape"):
-        claimed = tuple(d.dim_value for d in given.shape.dim)  # 0 where it is left open
-        if len(claimed) != len(shape) or any(
-            size > 0 and size != true for size, true in zip(claimed, shape, strict=True)
-        ):
-            raise ModelFormatError(
-                f"the output {value!r:.60} claims shape {claimed}, but is of shape {shape}."
-            )
+    return held
 
 
-def _opset(model: Any) -> int:
-    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
-    if len(versions) != 1 or not OPSETS[0] <= versions[0] <= OPSETS[1]:
-        raise ModelFormatError(
-            f"its opset is {', '.join(map(str, versions)) or 'not given'}; expected one from "
-            f"{OPSETS[0]} to {OPSETS[1]}. onnx.version_converter may convert it."
-        )
-    return int(versions[0])
-
-
-class _Constants:
-    """Weights and what is computed from them, by name; each is decoded once, when it is used."""
-
-    def __init__(self, initializers: Any, source: Source) -> None:
-        self._waiting = {tensor.name: tensor for tensor in initializers}
-        self._arrays: dict[str, Numbers] = {}
-        self.source = source
-        if len(self._waiting) < len(initializers):
-            raise ModelFormatError("two initializers have the same name.")
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._waiting or name in self._arrays
-
-    def __getitem__(self, name: str) -> Numbers:
-        if name in self._waiting:
-            try:
-                self._arrays[name] = to_array(self._waiting[name], self.source)
-            except ModelFormatError as err:
-                raise ModelFormatError(f"tensor {name!r:.60} {err}") from None
-            del self._waiting[name]
-        return self._arrays[name]
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        if isinstance(value, np.ndarray):
-            self._arrays[name] = value
-        else:
-            self._waiting[name] = value
-
-
-def _input(graph: Any, constants: _Constants, source: Source, name: str) -> tuple[str, Chain]:
-    """Return the name of the one input that is not a weight, and a chain that begins with it."""
-    inputs = [entry for entry in graph.input if entry.name not in constants]
-    if len(inputs) != 1:
-        shown = ", ".join(repr(entry.name) for entry in inputs) or "none"
-        raise ModelFormatError(f"it has the inputs {shown:.200}; expected one besides the weights.")
-    given = inputs[0].type.tensor_type
-    at = f"the input {inputs[0].name!r:.60}"
-    dtype = dtype_of(given.elem_type, at)
-    if not given.HasField("shape"):
-        raise ModelFormatError(f"{at} has no shape; onnx.shape_inference or the exporter gives it.")
-    shape = [d.dim_value if d.HasField("dim_value") else 0 for d in given.shape.dim]
-    if len(shape) > 1 and shape[0] < 1:
-        shape[0] = 1  # the batch, of open size
-    if min(shape, default=1) < 1 or len(shape) > MOST_AXES:
-        raise ModelFormatError(
-            f"{at} has shape {tuple(shape)!s:.80}; all but the batch must be given."
-        )
-    assembly = Assembly(name, prod(shape))
-    assembly.computed_in(dtype)
-    return inputs[0].name, Chain(assembly, tuple(shape), source, dtype)
-
-
-def _nodes(graph: Any, opset: int, constants: _Constants) -> Iterator[tuple[Node, list[str], str]]:
-    """Yield every node with its rule checked, the names of its inputs, and that of its output."""
-    from onnx import defs
-
-    gates = find_gates(graph.node, constants)
-    inner = {place for _, gate in gates.values() for place in gate.places} - gates.keys()
-    for i, proto in enumerate(graph.node):
-        kind = proto.op_type
-        at = f"node {i + 1}{f' {proto.name!r:.60}' if proto.name else ''} ({kind:.40})"
-        if i in inner:
-            continue
-        if i in gates:
-            activation, gate = gates[i]
-            given = {"activation": activation, "numbers": gate.numbers}
-            node = Node(_GATE, at, [], given, opset, 1)
-            yield node, [gate.x[0], *gate.constants], proto.output[0]
-            continue
-        if proto.domain not in ("", "ai.onnx") or kind not in (*SHAPES, *RULES, "Constant"):
-            raise ModelFormatError(
-                f"{at}: this operator{f' of {proto.domain:.40}' if proto.domain else ''} has no "
-                "rule here; jacobians.importers.IMPORTABLE lists those that have one."
-            )
-        if opset > defs.onnx_opset_version():
-            raise ModelFormatError(f"opset {opset} is newer than the installed onnx package.")
+def _network(model: Model, output: str | None, name: str) -> Network:
+    end = _wanted(model, output)
+    if model.sparse:
+        raise ModelFormatError("sparse weights have no rule.")
+    order = _sorted(model, end.name)
+    used = {given for node in order for given in node.inputs} | {end.name}
+    inputs = [i for i in model.inputs if i.name in used and i.name not in model.initializers]
+    if not inputs:
+        raise ModelFormatError(f"the output {end.name!r:.60} depends on no input: it is constant.")
+    batch = _fixed_batch(inputs)
+    if batch > 1:
         try:
-            schema = defs.get_schema(kind, opset, "")
-        except defs.SchemaError:
-            raise ModelFormatError(f"{at}: opset {opset} has no such operator.") from None
-        node = Node(kind, at, [], _attributes(proto, schema, at), opset, len(proto.output))
-        inputs, outputs = list(proto.input), list(proto.output)
-        if not (
-            schema.min_input <= len(inputs) <= schema.max_input
-            and schema.min_output <= len(outputs) <= schema.max_output
-        ):
-            node.refuse(f"has {len(inputs)} inputs and {len(outputs)} outputs.")
-        yield node, inputs, outputs[0]
-
-
-def _attributes(proto: Any, schema: Any, at: str) -> dict[str, Any]:
-    """Return the attributes of a node, completed by the defaults of its operator's version."""
-    from onnx import helper
-
-    found = {
-        name: helper.get_attribute_value(attribute.default_value)
-        for name, attribute in schema.attributes.items()
-        if attribute.default_value.name
-    }
-    for given in proto.attribute:
-        known = schema.attributes.get(given.name)
-        if known is None or int(known.type.value) != given.type or given.ref_attr_name:
-            raise ModelFormatError(f"{at} has an unknown attribute {given.name!r:.60}.")
-        found[given.name] = helper.get_attribute_value(given)
-    return found
-
-
-def _operand(name: str, value: str, constants: _Constants, used: dict[str, str], node: Node) -> Any:
-    if name == value:
-        return COMPUTED
-    if name in used:
-        node.refuse(
-            f"takes {name!r:.60} after {used[name]} took it: the graph branches, which has no rule."
-        )
-    if not name:
-        return None
-    if name not in constants:
-        node.refuse(f"takes {name!r:.60}, which nothing before it gives.")
-    return constants[name]
-
-
-def _step(chain: Chain, node: Node) -> None:
-    """Let a node continue the chain."""
-    if node.operands[0] is not COMPUTED and node.kind not in EITHER_SIDE:
-        node.refuse("takes what is computed elsewhere than in its first input.")
-    if node.kind in SHAPES:
-        chain.shape = SHAPES[node.kind](chain.shape, node)
-        if len(chain.shape) > MOST_AXES:
-            node.refuse(f"gives {len(chain.shape)} axes; expected at most {MOST_AXES}.")
-    else:
-        try:
-            _ALL_RULES[node.kind](chain, node)
+            return _read(model, order, inputs, end, name, batch)
         except ModelFormatError:
-            raise
-        except (ValueError, TypeError) as err:  # of layers and activations, which name the place
-            raise ModelFormatError(str(err).removeprefix(f"{chain.assembly.where}: ")) from err
+            pass  # the points do not go their own ways: one function of all entries
+    return _read(model, order, inputs, end, name, 1)
 
 
-_GATE = "gate"  # of several nodes; an operator's own name is never in small letters
-_ALL_RULES = {**RULES, _GATE: gate_rule}
-EITHER_SIDE = ("Add", "Sub", "Mul", "Div", "MatMul", "Gemm")
+def _wanted(model: Model, output: str | None) -> Port:
+    """Return the output that is asked for."""
+    names = [port.name for port in model.outputs]
+    shown = ", ".join(map(repr, names)) or "none"
+    if output is None:
+        if len(names) > 1:
+            raise _OutputError(f"it has the outputs {shown:.400}; say output=... for one of them.")
+        if not names:
+            raise ModelFormatError("it has no output.")
+        return model.outputs[0]
+    if names.count(output) != 1:
+        raise _OutputError(f"no output is called {output!r:.60}; there are {shown:.400}.")
+    return model.outputs[names.index(output)]
 
 
-def _evaluate(node: Node, source: Source) -> Any:
-    """Compute a constant from constants: what exporters leave between weights and their use."""
-    if node.kind == "Constant":
-        return _constant(node)
-    array = node.needed(0)
-    if node.kind == "Transpose":
-        return array.transpose(permutation(array.shape, node))
-    if node.kind in SHAPES:
-        return array.reshape(SHAPES[node.kind](array.shape, node))
-    if node.kind == "Cast":
-        source.spend(8 * array.size)
-        with np.errstate(over="ignore"):  # refused as not finite
-            return array.astype(dtype_of(node.attributes["to"], node.at))
-    return node.refuse("computes on constants alone; simplify the model first (constant folding).")
+def _sorted(model: Model, end: str) -> list[NodeRecord]:
+    """Return the nodes that an output needs, each behind those that it takes from."""
+    makers: dict[str, NodeRecord] = {}
+    given = {port.name for port in model.inputs} | model.initializers.keys()
+    for node in model.nodes:
+        for name in filter(None, node.outputs):
+            if name in makers or name in given:
+                raise ModelFormatError(f"{node.at} gives {name!r:.60}, which there is already.")
+            makers[name] = node
+    order: list[NodeRecord] = []
+    state: dict[NodeRecord, bool] = {}  # whether it is done
+    waiting = [makers[end]] if end in makers else []
+    if not waiting and end not in given:
+        raise ModelFormatError(f"nothing gives the output {end!r:.60}.")
+    while waiting:
+        node = waiting[-1]
+        if state.get(node):
+            waiting.pop()
+        elif node in state:
+            state[node] = True
+            order.append(node)
+            waiting.pop()
+        else:
+            state[node] = False
+            for name in node.inputs:
+                maker = makers.get(name)
+                if maker is None and name and name not in given:
+                    raise ModelFormatError(f"{node.at} takes {name!r:.60}, which nothing gives.")
+                if maker is not None and state.get(maker) is False:
+                    raise ModelFormatError(f"{node.at} takes {name!r:.60}, which depends on it.")
+                if maker is not None and maker not in state:
+                    waiting.append(maker)
+    return order
 
 
-def _constant(node: Node) -> Any:
+# --- inputs ---------------------------------------------------------------------------------------
+
+
+def _fixed_batch(inputs: list[Port]) -> int:
+    """Return the first size of all inputs, if they agree on one above 1 and have further axes."""
+    sizes = {port.dims[0] if port.dims and len(port.dims) > 1 else 1 for port in inputs}
+    (size, *more) = sizes
+    return size if isinstance(size, int) and not more and size > 1 else 1
+
+
+def _input_shape(port: Port, order: list[NodeRecord], model: Model, batch: int) -> Shape:
+    """Return the shape of an input at a batch of one; an open first axis is that of the batch."""
+    at = f"the input {port.name!r:.60}"
+    if port.kind not in FLOATING:
+        names = ", ".join(map(kind_name, FLOATING))
+        raise ModelFormatError(f"{at} has {kind_name(port.kind)}; expected one of {names}.")
+    if port.dims is None:
+        raise ModelFormatError(f"{at} has no shape; onnx.shape_inference or the exporter gives it.")
+    sizes: list[int | None] = [n if isinstance(n, int) and n > 0 else None for n in port.dims]
+    firsts = {p.dims[0] for p in model.inputs if p.dims and len(p.dims) > 1}
+    named = bool(sizes) and isinstance(port.dims[0], str) and port.dims[0] in firsts
+    if sizes and (sizes[0] is None or batch > 1) and (len(sizes) > 1 or named):
+        sizes[0] = Batch(1)  # of one entry per point, if its name is that of the others' batch
+    if sizes and sizes[-1] is None and sizes.count(None) == 1 and len(sizes) <= 2:
+        sizes[-1] = _first_width(port.name, order, model)
+    if None in sizes or len(sizes) > MOST_AXES:
+        shown = ", ".join("?" if n is None else str(n) for n in port.dims)
+        raise ModelFormatError(
+            f"{at} has shape ({shown:.80}); all sizes but that of the batch must be given. "
+            "Export the model with them fixed."
+        )
+    return tuple(n for n in sizes if n is not None)
+
+
+def _first_width(name: str, order: list[NodeRecord], model: Model) -> int | None:
+    """Return the width that the first weight after an input fixes, if one does."""
+    for node in order:
+        if name not in node.inputs:
+            continue
+        others = [model.initializers[n].shape for n in node.inputs if n in model.initializers]
+        if node.op in ("Gemm", "MatMul") and node.inputs[0] == name and len(others[0]) == 2:
+            turned = {a: v for a, v in (read_attribute(model.source, s, node.at) for s in node.attributes)}
+            return others[0][1 if turned.get("transB") else 0]
+        if node.op in ("Sub", "Add", "Mul", "Div") and others and others[0] and others[0][-1] > 1:
+            return others[0][-1]
+        if node.op == "Scaler":
+            given = dict(read_attribute(model.source, s, node.at) for s in node.attributes)
+            return max((len(given[k]) for k in ("offset", "scale") if k in given), default=None)
+        if node.op in _KEEPS_WIDTH or len(node.inputs) == 1:
+            name = node.outputs[0] if node.outputs else ""
+    return None
+
+
+_KEEPS_WIDTH = ("Cast", "Identity", "Dropout", "Sub", "Add", "Mul", "Div", "BatchNormalization")
+
+
+# --- nodes ----------------------------------------------------------------------------------------
+
+
+def _read(
+    model: Model, order: list[NodeRecord], inputs: list[Port], end: Port, name: str, batch: int
+) -> Network:
+    """Walk through the nodes, and build the network of what comes out."""
+    tape = Tape(model.source, batch=batch)
+    values: dict[str, Operand] = {n: Constant(tensor) for n, tensor in model.initializers.items()}
+    values[""] = None
+    steps = {}
+    for port in inputs:
+        given = tape.input(port.name, _input_shape(port, order, model, batch), port.kind)
+        values[port.name], steps[port.name] = given, given.step
+    for record in order:
+        for taken in record.inputs:
+            _require_numbers(values, taken, record.at)
+        outputs = _apply(record, [values[n] for n in record.inputs], model, tape)
+        for made, given in zip(record.outputs, outputs, strict=False):
+            values[made] = given
+    _require_numbers(values, end.name, "the output")
+    result = values.get(end.name)
+    if not isinstance(result, Value):
+        raise ModelFormatError(f"the output {end.name!r:.60} depends on no input: it is constant.")
+    _require_output(end, result, batch)
+    return network_of(tape, steps, {end.name: result}, name)
+
+
+def _require_numbers(values: dict[str, Operand], name: str, at: str) -> None:
+    if name and values.get(name) is None:
+        raise ModelFormatError(
+            f"{at} takes {name!r:.60}, a label or an index, which has no derivative; name another "
+            "output."
+        )
+
+
+def _apply(record: NodeRecord, operands: list[Operand], model: Model, tape: Tape) -> list[Operand]:
+    """Apply the rule of a node, and refuse what the rule has not looked at."""
+    at, key = record.at, (record.domain, record.op)
+    if key in model.functions or (key not in RULES and key not in ON_CONSTANTS):
+        domain = f" of {record.domain:.40}" if record.domain else ""
+        own = "is a function of the model's own" if key in model.functions else "has no rule here"
+        raise ModelFormatError(
+            f"{at}: this operator{domain} {own}; jacobians.importers.IMPORTABLE lists those that "
+            "have one. Name an output before it, or leave it out of the model."
+        )
+    opset = model.opsets.get("")
+    if not record.domain and (opset is None or not OPSETS[0] <= opset <= OPSETS[1]):
+        raise ModelFormatError(
+            f"its opset is {'not given' if opset is None else opset}; expected one from "
+            f"{OPSETS[0]} to {OPSETS[1]}."
+        )
+    if len(record.attributes) > 100 or len(record.inputs) > 10_000:
+        raise ModelFormatError(f"{at} has more attributes or inputs than any operator.")
+    attributes: dict[str, Any] = {}
+    for span in record.attributes:
+        name, value = read_attribute(model.source, span, at)
+        if name in attributes:
+            raise ModelFormatError(f"{at} has two attributes {name!r:.60}.")
+        attributes[name] = value
+    for name in _SAYS_NOTHING:
+        attributes.pop(name, None)
+    node = Node(record.op, record.domain, at, operands, attributes, opset or OPSETS[1], len(record.outputs), tape)
+    outputs = _outputs(node)
+    if node.attributes:
+        node.refuse(f"has an attribute {next(iter(node.attributes))!r:.60} that has no rule.")
+    for value in outputs:
+        points = isinstance(value, Value) and tape.batch > 1
+        if points and not any(isinstance(n, Batch) for n in value.shape):  # type: ignore[union-attr]
+            node.refuse("treats the points of the batch differently.")
+    return outputs
+
+
+def _outputs(node: Node) -> list[Operand]:
+    if node.op == "Constant":
+        return [_constant(node)]
+    computed = [operand for operand in node.operands if isinstance(operand, Value)]
+    try:
+        if computed:
+            if (node.domain, node.op) not in RULES:
+                node.refuse("has a rule for constants alone, but takes what is computed.")
+            given = RULES[node.domain, node.op](node)
+            return given if isinstance(given, list) else [given]
+        arrays = [o.array for o in node.operands if isinstance(o, Constant)]
+        if not arrays:
+            node.refuse("has no inputs.")
+        if node.op == "Shape":
+            return [Constant(np.array(arrays[0].shape, np.int64))]
+        return [Constant(array) for array in folded(node, arrays)]
+    except ModelFormatError:
+        raise
+    except (ValueError, TypeError, IndexError, OverflowError) as err:  # of layers and of shapes
+        raise ModelFormatError(f"{node.at} {err!s:.300}") from err
+
+
+def _constant(node: Node) -> Constant:
     """Return the tensor, still to be decoded, or the numbers of a Constant."""
     if len(node.attributes) != 1:
         node.refuse("must have exactly one value.")
-    ((name, value),) = node.attributes.items()
-    if name == "value":
-        return value
+    name, value = node.attributes.popitem()
+    if name == "value" and isinstance(value, Tensor):
+        return Constant(value)
     if name in ("value_float", "value_floats"):
-        return np.array(value, np.float32)
+        return Constant(np.array(value, np.float32))
     if name in ("value_int", "value_ints"):
-        return np.array(value, np.int64)
-    return node.refuse(f"holds a {name}, which has no rule.")
+        return Constant(np.array(value, np.int64))
+    return node.refuse(f"holds a {name:.40}, which has no rule.")
+
+
+def _require_output(port: Port, value: Value, batch: int) -> None:
+    """Compare what the graph says of its output with what the nodes have led to."""
+    if port.dims is None or port.kind == 0:
+        return
+    claimed = tuple(n if isinstance(n, int) and n > 0 else None for n in port.dims)
+    shape = tuple(n * batch if isinstance(n, Batch) else n for n in value.shape)
+    if len(claimed) != len(shape) or any(
+        size not in (None, true, batch * true) for size, true in zip(claimed, shape, strict=True)
+    ):
+        shown = tuple(0 if n is None else n for n in claimed)
+        raise ModelFormatError(
+            f"the output {port.name!r:.60} claims shape {shown}, but is of shape "
+            f"{tuple(int(n) for n in shape)}."
+        )

@@ -1,47 +1,71 @@
 """PyTorch modules and state dicts -> Network.
 
-A module's computation is its ``forward``, which only ``Sequential`` lets one read: its children,
-one after the other.  Everything else is imported through that, or exported to ONNX first.  Half
-precision (float16, bfloat16) becomes float32, which holds the same weights exactly.
+A module is whatever its ``forward`` does.  ``torch.export`` runs that once, on a point without
+values, and writes down which operators it called: classes, functions, ``view`` and slices, residual
+branches, attention, parametrized weights, all in one list, which is read here operator by operator.
+What depends on nothing but weights is computed by torch itself, in float64.  At last the module and
+the network are evaluated at random points: the import is refused if they differ, as they do when
+the points of a batch depend on each other.
+
+Half precision (float16, bfloat16) becomes float32, which holds the same weights exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+import operator
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Numbers, missing_extra
-from jacobians.importers._assembly import Assembly
-from jacobians.importers._state_dicts import Activations, linear_layers, network_of
+from jacobians._checks import Numbers, as_count, missing_extra
+from jacobians.importers._assembly import Assembly, Value
+from jacobians.importers._checkpoints import layers_of_checkpoint
+from jacobians.importers._state_dicts import Activations, network_of
+from jacobians.importers.torch_operators import RULES, Call
 from jacobians.network import Network
 
 
-def from_torch(module: Any, *, activations: Activations | None = None) -> Network:
+def from_torch(
+    module: Any,
+    *,
+    activations: Activations | None = None,
+    inputs: Any = None,
+    output: str | int | None = None,
+) -> Network:
     """Import a PyTorch module, or a state dict together with its activations.
 
     Parameters
     ----------
     module : torch.nn.Module or mapping
-        ``Sequential``, nested as deep as you like, of the modules that
-        ``jacobians.importers.IMPORTABLE`` lists, in evaluation mode; or a state dict (of tensors or
-        arrays) that holds nothing but ``NAME.weight`` and ``NAME.bias`` of linear layers.
-    activations : sequence of str or Activation, optional
+        Any module in evaluation mode whose graph ``torch.export`` can show and whose operators have
+        a rule; or a state dict (of tensors or arrays), or a checkpoint that holds one, of nothing
+        but ``NAME.weight`` and ``NAME.bias`` of linear layers.
+    activations : sequence of str or Activation, or mapping from layer names, optional
         For a state dict: one per layer, in the order of the numbers in the layers' names; or a
-        mapping from layer names, in the order of the layers.
+        mapping from layer names, in the order of the layers, with None for what is to be left out.
+    inputs : int, tuple of int, or mapping from argument names to these, optional
+        The shape of one point, without the batch: ``(1, 28, 28)``.  Needed where the first layer
+        with a size of its own does not tell.
+    output : str or int, optional
+        Which of several outputs: its position, or its name in a dict.
 
     Returns
     -------
     Network
-        Its input is the flattened one if the module begins with ``Flatten``.
+        Its points are flattened, row by row.
 
     Raises
     ------
     NotImplementedError
-        If a module has no rule, naming the module, its place and the way out.
+        If an operator has no rule, or the graph cannot be shown, naming the module and the way out.
     ValueError
-        If a module is in training mode, or its parts do not fit.
+        If a module is in training mode, its parts do not fit, or points depend on each other.
     TypeError
         If ``module`` is neither a module nor a mapping.
     ImportError
@@ -52,10 +76,8 @@ def from_torch(module: Any, *, activations: Activations | None = None) -> Networ
     Network 2-3-1 float64, 13 parameters: tanh, identity
     """
     if isinstance(module, Mapping):
-        arrays = {
-            str(key): array_of(value, f"from_torch: {key!r}") for key, value in module.items()
-        }
-        return network_of(linear_layers(arrays, "from_torch"), activations, "from_torch")
+        chosen = layers_of_checkpoint(module, activations, "from_torch", array_of)
+        return network_of(*chosen, "from_torch")
     try:
         from torch import nn
     except ImportError as err:
@@ -66,9 +88,7 @@ def from_torch(module: Any, *, activations: Activations | None = None) -> Networ
         )
     if activations is not None:
         raise TypeError("from_torch: a module has its own activations; leave activations out.")
-    assembly = Assembly("from_torch")
-    _import(module, assembly, "")
-    return assembly.network()
+    return _Import(module, inputs).network(output)
 
 
 def array_of(tensor: Any, where: str) -> Numbers:
@@ -88,168 +108,367 @@ def array_of(tensor: Any, where: str) -> Numbers:
     return array.astype(np.float32) if half else array
 
 
-# --- a module and its children --------------------------------------------------------------------
+class _Import:
+    """One module on its way in."""
 
+    def __init__(self, module: Any, inputs: Any) -> None:
+        self.module = module
+        self.kind = type(module).__name__
+        state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        dtypes = {_dtype_of(tensor, f"from_torch: {name!r}") for name, tensor in state.items()}
+        dtypes -= {None}
+        self.dtype = np.result_type(*dtypes) if dtypes else np.dtype(np.float64)
+        self.tensor_dtype = next((t.dtype for t in state.values() if t.is_floating_point()), None)
+        _refuse_hooks(module)
+        _refuse_batches(module)
+        self.shapes = self._shapes(inputs)
+        self.assembly = Assembly("from_torch", dtype=self.dtype)
 
-def _import(module: Any, assembly: Assembly, path: str) -> None:
-    from torch import nn
+    # --- what goes in -----------------------------------------------------------------------------
 
-    kind = type(module).__name__
-    at = f"{path!r} ({kind})" if path else f"the {kind}"
-    if getattr(nn, kind, None) is not type(module) or kind not in RULES:
-        assembly.no_rule(at, f"the module {kind}", _way_out(module))
-    if "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks:
-        assembly.refuse(
-            at,
-            "its forward is changed by a hook or from outside, which cannot be read; remove it "
-            "(weight_norm and spectral_norm have functions for that).",
+    def _shapes(self, inputs: Any) -> dict[str, tuple[int, ...]]:
+        """Return the shape of a point for every argument; "" is the only, nameless one."""
+        self.assumed = inputs is None
+        if inputs is None:
+            inputs = _first_size(self.module)
+        if inputs is None:
+            raise ValueError(
+                "from_torch: nothing in the model fixes the number of inputs; say inputs=n, or "
+                "inputs=(channels, height, width), the shape of one point."
+            )
+        named = inputs if isinstance(inputs, Mapping) else {"": inputs}
+        return {
+            str(name): tuple(
+                as_count(n, "from_torch: inputs")
+                for n in (shape if isinstance(shape, (tuple, list)) else (shape,))
+            )
+            for name, shape in named.items()
+        }
+
+    def _given(self, points: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return tensors as positional and keyword arguments: points (B, n), cut and reshaped."""
+        sizes = [prod(shape) for shape in self.shapes.values()]
+        parts = points.split(sizes, dim=1)
+        tensors = {
+            name: part.reshape(len(points), *shape)
+            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
+        nameless = tensors.pop("", None)
+        return (() if nameless is None else (nameless,)), tensors
+
+    def _points(self, count: int) -> Any:
+        """Return random points, the same ones always, as tensors that the module takes."""
+        import torch
+
+        width = sum(prod(shape) for shape in self.shapes.values())
+        points = np.random.default_rng(0).standard_normal((count, width))
+        device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
+        return torch.tensor(points, dtype=self.tensor_dtype or torch.float64, device=device)
+
+    # --- the graph --------------------------------------------------------------------------------
+
+    def _exported(self) -> Any:
+        """Let torch write the module down, in operators with a rule as far as it can."""
+        import torch
+
+        args, kwargs = self._given(self._points(1))
+        with _quiet(), _watched(self.module) as entered:
+            try:
+                program = torch.export.export(self.module, args, kwargs, strict=False)
+                decompositions = torch.export.default_decompositions()
+                for _ in range(4):
+                    wanted = _without_rule(program)
+                    table = {op: decompositions[op] for op in wanted if op in decompositions}
+                    if not table and not any(op._schema.is_mutable for op in wanted):
+                        break
+                    program = program.run_decompositions(table)
+            except Exception as err:  # whatever torch meets on the way, in its own words
+                at = entered[-1] if entered else f"the {self.kind}"
+                raise self._failure(at, err) from err
+        return program
+
+    def _failure(self, at: str, err: Exception) -> Exception:
+        """Say whether the module does not take the point, or only does not show its graph."""
+        import torch
+
+        shapes = " and ".join(str(shape) for shape in self.shapes.values())
+        hint = ", as its first layer has it; say inputs= if it is another" * self.assumed
+        args, kwargs = self._given(self._points(1))
+        try:
+            with torch.no_grad(), _quiet():
+                self.module(*args, **kwargs)
+        except Exception:  # torch's own, which is told in any case
+            return ValueError(
+                f"from_torch: {at} does not take what comes from a point of shape {shapes}{hint}: "
+                f"{_first_line(err)}"
+            )
+        return NotImplementedError(
+            f"from_torch: {at}: torch.export cannot show what it does: {_first_line(err)} Rewrite "
+            "its forward without that, or give its state_dict() with activations."
         )
-    if kind in RANDOM_IN_TRAINING and module.training:
-        assembly.refuse(
-            at, "is in training mode, where its output depends on more than its input; .eval() it."
-        )
-    if kind == "Sequential":
-        # not named_children, which leaves out a module's second appearance
-        for name, child in module._modules.items():
-            _import(child, assembly, f"{path}.{name}" if path else name)
-        return
-    RULES[kind](module, assembly, at)
+
+    def network(self, output: str | int | None) -> Network:
+        """Return the network, compared with the module."""
+        program = self._exported()
+        values = self._constants(program)
+        traits: dict[Value, tuple[str, Value]] = {}
+        inputs = iter(self.shapes.items())
+        for node in program.graph.nodes:
+            if node.op == "placeholder":
+                if node.name not in values:
+                    name, shape = next(inputs)
+                    value = self.assembly.input(shape, name or "x")
+                    values[node.name] = value.reshaped((1, *shape))
+            elif node.op == "call_function":
+                values[node.name] = self._called(node, values, traits)
+        outputs = self._outputs(program, values)
+        chosen = self._chosen(outputs, output)
+        value = outputs[chosen]
+        if not isinstance(value, Value):
+            self.assembly.refuse(f"the {self.kind}", "gives an output that no input leads to.")
+        net = self.assembly.network(outputs={"output" if chosen == "" else chosen: value})
+        self._compare(net, list(outputs).index(chosen))
+        return net
+
+    def _constants(self, program: Any) -> dict[str, Any]:
+        """Return parameters, buffers and constants by the names of their nodes, in float64."""
+        signature = program.graph_signature
+        values = {}
+        for names, source in (
+            (signature.inputs_to_parameters, program.state_dict),
+            (signature.inputs_to_buffers, {**program.constants, **program.state_dict}),
+            (signature.inputs_to_lifted_tensor_constants, program.constants),
+        ):
+            for node, target in names.items():
+                tensor = source[target].detach().cpu()
+                array_of(tensor[:0] if tensor.ndim else tensor, f"from_torch: {target!r}")
+                floating = tensor.is_floating_point()
+                values[node] = tensor.double() if floating else tensor.clone()
+        return values
+
+    def _called(
+        self, node: Any, values: dict[str, Any], traits: dict[Value, tuple[str, Value]]
+    ) -> Any:
+        """Compute what a call gives: by torch if nothing of it depends on the input, else a step."""
+        import torch
+
+        given = [_looked_up(argument, values) for argument in node.args]
+        named = {key: _looked_up(argument, values) for key, argument in node.kwargs.items()}
+        at = _place(node, self.kind)
+        if node.target is operator.getitem:
+            return given[0][given[1]]
+        if not isinstance(node.target, torch._ops.OpOverload):
+            self.assembly.no_rule(at, f"{node.target}", "Leave it out of forward.")
+        if node.target._schema.name.startswith(("aten::_assert", "aten::sym_")):
+            return None
+        name = node.target._schema.name.partition("::")[2]
+        if not any(isinstance(part, Value) for part in _leaves([*given, *named.values()])):
+            if torch.Tag.nondeterministic_seeded in node.target.tags and name not in RULES:
+                self.assembly.no_rule(at, f"the operator {name}, which is random,", _WAY_OUT)
+            with torch.no_grad():
+                return node.target(*given, **named)
+        if name not in RULES:
+            self.assembly.no_rule(at, f"the operator {name}", _WAY_OUT)
+        schema = node.target._schema.arguments
+        arguments = {a.name: a.default_value for a in schema if a.has_default_value()}
+        arguments |= dict(zip((a.name for a in schema), given)) | named  # noqa: B905
+        return RULES[name](Call(self.assembly, at, traits, node.target, arguments))
+
+    def _outputs(self, program: Any, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the outputs by name: "" for a single one."""
+        from torch.utils import _pytree
+
+        (node,) = (node for node in program.graph.nodes if node.op == "output")
+        results = node.args[0][len(node.args[0]) - program.call_spec.out_spec.num_leaves :]
+        tree = _pytree.tree_unflatten(list(results), program.call_spec.out_spec)
+        paths, _ = _pytree.tree_flatten_with_path(tree)
+        return {
+            ".".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path): (
+                _looked_up(result, values)
+            )
+            for path, result in paths
+            if result is not None
+        }
+
+    def _chosen(self, outputs: dict[str, Any], output: str | int | None) -> str:
+        wanted = "" if output is None else str(output)
+        if output is None and len(outputs) == 1:
+            return next(iter(outputs))
+        if wanted not in outputs:
+            listed = ", ".join(map(repr, outputs)) if "" not in outputs else "one, without a name"
+            raise ValueError(
+                f"from_torch: output: expected one of {listed}, but got {output!r:.40}."
+            )
+        return wanted
+
+    def _compare(self, net: Network, index: int) -> None:
+        """Refuse the import if the module, given three points at once, computes something else."""
+        import torch
+        from torch.utils import _pytree
+
+        points = self._points(3)
+        a = array_of(points, "from_torch").copy()
+        args, kwargs = self._given(points)
+        try:
+            with torch.no_grad(), _quiet():
+                results = _pytree.tree_leaves(self.module(*args, **kwargs))
+        except Exception as err:  # whatever torch meets
+            raise ValueError(
+                f"from_torch: the {self.kind} does not take three points at once, "
+                f"along its first axis: {_first_line(err)}"
+            ) from err
+        theirs = array_of([part for part in results if part is not None][index], "from_torch")
+        # sums of any length round to far less than half of the digits
+        digits = np.sqrt(torch.finfo(self.tensor_dtype or torch.float64).eps)
+        self.assembly.compare(net, a, theirs, f"the {self.kind}", digits)
 
 
-def _way_out(module: Any) -> str:
-    from torch import nn
-
-    inner = [
-        f".{name}" for name, child in module.named_children() if isinstance(child, nn.Sequential)
-    ]
-    if inner:
-        return (
-            f"Its forward cannot be read, but a Sequential can: {', '.join(inner)}. "
-            "Or export it with torch.onnx.export and load the file."
-        )
-    if not type(module).__module__.startswith("torch.nn.modules."):
-        return (
-            "Its forward cannot be read: write it as a Sequential, name the activations of its "
-            "state_dict(), or export it with torch.onnx.export and load the file."
-        )
-    return "jacobians.importers.IMPORTABLE lists those that have one."
+# --- helpers --------------------------------------------------------------------------------------
 
 
-# --- one rule per kind ----------------------------------------------------------------------------
+def _dtype_of(tensor: Any, where: str) -> Any:
+    """Return in what a parameter computes, if it computes, and refuse what holds no numbers."""
+    from torch.nn.parameter import is_lazy
+
+    if is_lazy(tensor):
+        raise ValueError(f"{where} is lazy and has no shape yet; call the module on data first.")
+    if tensor.is_complex():
+        raise TypeError(f"{where}: expected real numbers, but got {tensor.dtype}.")
+    array = array_of(tensor[:0] if tensor.ndim else tensor, where)
+    return array.dtype if array.dtype.kind == "f" else None
 
 
-def _linear(module: Any, assembly: Assembly, at: str) -> None:
-    W = array_of(module.weight, f"from_torch: {at}: weight")
-    b = None if module.bias is None else array_of(module.bias, f"from_torch: {at}: bias")
-    assembly.dense(W, b, at=at)
+def _refuse_hooks(module: Any) -> None:
+    """Refuse hooks, which may do anything: those of modules, and those of all modules."""
+    from torch.nn.modules import module as every
+
+    hooked = [("every module", (every._global_forward_hooks, every._global_forward_pre_hooks))]
+    for path, part in module.named_modules():
+        hooked.append((_spelled(path, part), (part._forward_hooks, part._forward_pre_hooks)))
+    for at, tables in hooked:
+        for hook in chain(*(table.values() for table in tables)):
+            if not type(hook).__module__.startswith("torch.nn.utils."):  # old weight_norm's
+                raise ValueError(
+                    f"from_torch: {at} has a forward hook, which may change what it computes; "
+                    "remove it."
+                )
 
 
-def _batch_norm(module: Any, assembly: Assembly, at: str) -> None:
-    if module.running_mean is None:
-        assembly.refuse(
-            at, "keeps no running statistics, so a point's output depends on its batch."
-        )
-    parts = {
-        name: array_of(tensor, f"from_torch: {at}: {name}")
-        for name in ("running_mean", "running_var", "weight", "bias")
-        if (tensor := getattr(module, name)) is not None
-    }
-    dtype = np.result_type(*parts.values())
-    mean, variance = (parts[f"running_{name}"].astype(np.float64) for name in ("mean", "var"))
-    scale = parts.get("weight", 1.0) / np.sqrt(variance + module.eps)
-    assembly.scale(scale, parts.get("bias", 0.0) - mean * scale, at=at, dtype=dtype)
+def _refuse_batches(module: Any) -> None:
+    """Refuse normalisation over the batch, which torch cannot even do with one point."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    for path, part in module.named_modules():
+        if isinstance(part, _BatchNorm) and (part.training or part.running_mean is None):
+            raise ValueError(
+                f"from_torch: {_spelled(path, part)} "
+                + (
+                    "is in training mode, where its output depends on more than its input; "
+                    ".eval() it."
+                    if part.running_mean is not None
+                    else "keeps no running statistics, so a point's output depends on its batch."
+                )
+            )
 
 
-def _flatten(module: Any, assembly: Assembly, at: str) -> None:
-    if (module.start_dim, module.end_dim) != (1, -1):
-        assembly.no_rule(at, f"start_dim={module.start_dim}, end_dim={module.end_dim}")
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what torch warns of, and logs before it raises, from the user's screen."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = before
 
 
-def _nothing(module: Any, assembly: Assembly, at: str) -> None:
-    """Leave the values as they are: identities, and what is random in training only."""
+@contextmanager
+def _watched(module: Any) -> Iterator[list[str]]:
+    """Note which modules have been entered and not left: where it stops is where it fails."""
+    entered: list[str] = []
+    handles = []
+    for path, part in module.named_modules():
+        at = _spelled(path, part)
+        enter = lambda *_, at=at: entered.append(at)  # noqa: E731
+        leave = lambda *_, at=at: entered.remove(at)  # noqa: E731
+        handles += [part.register_forward_pre_hook(enter), part.register_forward_hook(leave)]
+    try:
+        yield entered
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
-def _fixed(name: str) -> Rule:
-    def rule(module: Any, assembly: Assembly, at: str) -> None:
-        assembly.activate(name, at=at)
-
-    return rule
+def _spelled(path: str, part: Any) -> str:
+    kind = type(part).__name__
+    return f"{path!r} ({kind})" if path else f"the {kind}"
 
 
-def _family(name: str, **attributes: str) -> Rule:
-    """Pass attributes of the module on as parameters of an activation."""
-
-    def rule(module: Any, assembly: Assembly, at: str) -> None:
-        given = {parameter: getattr(module, key) for parameter, key in attributes.items()}
-        assembly.activate(name, at=at, **given)
-
-    return rule
-
-
-def _softmax(name: str) -> Rule:
-    def rule(module: Any, assembly: Assembly, at: str) -> None:
-        if module.dim not in (-1, 1):
-            assembly.no_rule(at, f"dim={module.dim}", "Say dim=-1, along the entries of a point.")
-        assembly.activate(name, at=at)
-
-    return rule
+def _first_size(module: Any) -> Any:
+    """Return the shape of a point that the first layer with a size of its own demands."""
+    for part in module.modules():
+        kind = type(part)
+        names = {base.__name__ for base in kind.__mro__}
+        if "Linear" in names:
+            return part.in_features
+        if "BatchNorm1d" in names:
+            return part.num_features
+        if "LayerNorm" in names:
+            return tuple(part.normalized_shape)
+        if names & {"_ConvNd", "RNNBase", "_BatchNorm", "Embedding", "MultiheadAttention"}:
+            return None
+    return None
 
 
-def _softplus(module: Any, assembly: Assembly, at: str) -> None:
-    # Above its threshold torch writes x for softplus(x); from 20 on that is the same to 2e-9.
-    if module.beta != 1 or module.threshold < 20:
-        assembly.no_rule(
-            at, f"beta={module.beta:g}, threshold={module.threshold:g}", "Only 1 and 20 have one."
-        )
-    assembly.activate("softplus", at=at)
+def _without_rule(program: Any) -> list[Any]:
+    """Return the operators on the inputs that have no rule here, or write into their arguments."""
+    import torch
+
+    depending = set(program.graph_signature.user_inputs)
+    wanted = set()
+    for node in program.graph.nodes:
+        if depending.isdisjoint(source.name for source in node.all_input_nodes):
+            continue
+        depending.add(node.name)
+        if isinstance(node.target, torch._ops.OpOverload):
+            schema = node.target._schema
+            if schema.is_mutable or schema.name.partition("::")[2] not in RULES:
+                wanted.add(node.target)
+    return sorted(wanted, key=str)
 
 
-def _gelu(module: Any, assembly: Assembly, at: str) -> None:
-    assembly.activate("gelu" if module.approximate == "none" else "gelu_tanh", at=at)
+def _looked_up(argument: Any, values: dict[str, Any]) -> Any:
+    """Return an argument with what nodes have computed in place of the nodes."""
+    if isinstance(argument, (list, tuple)):
+        return [_looked_up(part, values) for part in argument]
+    return values[argument.name] if hasattr(argument, "all_input_nodes") else argument
 
 
-def _prelu(module: Any, assembly: Assembly, at: str) -> None:
-    slopes = array_of(module.weight, f"from_torch: {at}: weight")
-    if len(set(slopes.tolist())) != 1:
-        assembly.no_rule(at, "a slope for every entry", "One slope for all of them has.")
-    assembly.computed_in(slopes.dtype)
-    assembly.activate("leaky_relu", at=at, slope=float(slopes[0]))
+def _leaves(arguments: list[Any]) -> Iterator[Any]:
+    for argument in arguments:
+        if isinstance(argument, list):
+            yield from _leaves(argument)
+        else:
+            yield argument
 
 
-def _rrelu(module: Any, assembly: Assembly, at: str) -> None:
-    assembly.activate("leaky_relu", at=at, slope=(module.lower + module.upper) / 2)
+def _place(node: Any, kind: str) -> str:
+    """Say in which module a call stands."""
+    stack = [*(node.meta.get("nn_module_stack") or {}).values()]
+    if not stack or not stack[-1][0]:
+        return f"the {kind}"
+    path, name = stack[-1]
+    return f"{path.partition('@')[0]!r} ({str(name).rpartition('.')[2]})"
 
 
-Rule = Callable[[Any, Assembly, str], None]
+def _first_line(err: Exception) -> str:
+    text = next((line for line in str(err).splitlines() if line.strip()), type(err).__name__)
+    return f"{text.strip():.200}".rstrip(".") + "."
 
-RANDOM_IN_TRAINING = ("Dropout", "AlphaDropout", "FeatureAlphaDropout", "RReLU", "BatchNorm1d")
 
-RULES: dict[str, Rule] = {
-    "Sequential": _nothing,  # its children have rules
-    "Linear": _linear,
-    "BatchNorm1d": _batch_norm,
-    "Flatten": _flatten,
-    "Identity": _nothing,
-    "Dropout": _nothing,
-    "AlphaDropout": _nothing,
-    "FeatureAlphaDropout": _nothing,
-    "ReLU": _fixed("relu"),
-    "ReLU6": _fixed("relu6"),
-    "LeakyReLU": _family("leaky_relu", slope="negative_slope"),
-    "PReLU": _prelu,
-    "RReLU": _rrelu,
-    "ELU": _family("elu", alpha="alpha"),
-    "CELU": _family("celu", alpha="alpha"),
-    "SELU": _fixed("selu"),
-    "GELU": _gelu,
-    "SiLU": _fixed("silu"),
-    "Mish": _fixed("mish"),
-    "Sigmoid": _fixed("sigmoid"),
-    "Hardsigmoid": _fixed("hard_sigmoid"),
-    "Tanh": _fixed("tanh"),
-    "Hardtanh": _family("hard_tanh", low="min_val", high="max_val"),
-    "Softplus": _softplus,
-    "Softsign": _fixed("softsign"),
-    "Softmax": _softmax("softmax"),
-    "LogSoftmax": _softmax("log_softmax"),
-}
+_WAY_OUT = (
+    "jacobians.importers.IMPORTABLE lists the operators that have one; leave it out of forward, or "
+    "choose an output in front of it."
+)

@@ -1,0 +1,4 @@
+"""stub"""
+
+
+def from_keras_file(path): ...

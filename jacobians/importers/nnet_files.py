@@ -1,0 +1,137 @@
+"""``.nnet`` files -> Network: the plain text in which collision-avoidance networks are published.
+
+After lines of text that begin with ``//`` come, separated by commas, the number of layers, of
+inputs and of outputs; the sizes of all layers; a line that nobody uses; the smallest and largest
+input; then a mean and a range for each input and one of each for all outputs; at last, layer by
+layer, the rows of the weight matrix and the biases, one per line.  The network is
+
+    y = range_y * (W^L relu(... relu(W^1 (clip(x) - mean) / range + b^1) ...) + b^L) + mean_y
+
+where ``clip`` holds an input between the smallest and the largest: like every program that writes
+such files evaluates them, and therefore with derivative 0 beyond these limits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from itertools import pairwise
+from typing import TextIO, TypeVar
+
+import numpy as np
+
+from jacobians._checks import Array, ModelFormatError
+from jacobians.importers._assembly import Assembly
+from jacobians.network import Network
+
+_LONGEST = 2**20  # characters in which a line may say something other than weights
+_N = TypeVar("_N", int, float)
+
+
+def from_nnet(path: str | os.PathLike[str]) -> Network:
+    """Import a ``.nnet`` file.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    Network
+        In float64, from the original units of the inputs to those of the outputs.
+
+    Raises
+    ------
+    ModelFormatError
+        If it is no such file, naming the line.
+    OSError
+        If it cannot be opened.
+    """
+    name = os.path.basename(os.fspath(path))
+    with open(path, encoding="utf-8", errors="replace") as file:
+        lines = _Lines(file, name)
+        try:
+            return _read(lines, name)
+        except ModelFormatError:
+            raise
+        except ValueError as err:  # of numbers that are not finite, or ranges of 0
+            raise ModelFormatError(str(err)) from None
+
+
+def _read(lines: _Lines, name: str) -> Network:
+    depth, inputs, outputs = lines.counts(at_least=3)[:3]
+    sizes = lines.counts(at_least=2)
+    if len(sizes) != depth + 1 or (sizes[0], sizes[-1]) != (inputs, outputs) or min(sizes) < 1:
+        raise lines.refusal(f"{depth + 1} sizes from {inputs} to {outputs}, but got {sizes!s:.80}")
+    lines.text()
+    low, high = lines.numbers(inputs), lines.numbers(inputs)
+    means, ranges = lines.numbers(inputs + 1), lines.numbers(inputs + 1)
+    if not (low <= high).all() or (ranges == 0).any():
+        raise lines.refusal("limits in order before it, and ranges that are not 0")
+    assembly = Assembly(name, inputs)
+    _clip(assembly, low, high)
+    at = "the normalisation of the inputs"
+    assembly.scale(1 / ranges[:-1], -means[:-1] / ranges[:-1], at=at, dtype=np.float64)
+    for l, (n, m) in enumerate(pairwise(sizes), start=1):
+        W = np.array([lines.numbers(n) for _ in range(m)])
+        b = np.concatenate([lines.numbers(1) for _ in range(m)])
+        assembly.dense(W, b, at=f"layer {l}")
+        if l < depth:
+            assembly.activate("relu", at=f"layer {l}")
+    at = "the normalisation of the outputs"
+    assembly.scale(np.full(outputs, ranges[-1]), means[-1], at=at, dtype=np.float64)
+    return assembly.network()
+
+
+def _clip(assembly: Assembly, low: Array, high: Array) -> None:
+    """Hold every entry between its limits: scaled to [-1, 1], cut off there, and scaled back."""
+    at = "the limits of the inputs"
+    middle, half = low + (high - low) / 2, (high - low) / 2
+    scale = np.divide(1.0, half, out=np.zeros_like(half), where=half > 0)
+    assembly.scale(scale, -middle * scale, at=at, dtype=np.float64)
+    assembly.activate("hard_tanh", at=at)
+    assembly.scale(half, middle, at=at, dtype=np.float64)
+
+
+class _Lines:
+    """The lines of the file, less its comments, read one by one and never at any length."""
+
+    def __init__(self, file: TextIO, name: str) -> None:
+        self.file, self.name, self.line = file, name, 0
+        self.size = os.fstat(file.fileno()).st_size
+
+    def text(self, most: int = _LONGEST) -> str:
+        """Return the next line that is no comment."""
+        while True:
+            text = self.file.readline(most + 1)
+            self.line += 1
+            if not text or len(text) > most:
+                raise self.refusal("another line" if not text else f"at most {most} characters")
+            if not text.startswith("//"):
+                return text.strip().rstrip(",")
+
+    def counts(self, at_least: int) -> list[int]:
+        """Read a line of whole numbers."""
+        numbers = self._split(self.text(), int)
+        if len(numbers) < at_least:
+            raise self.refusal(f"{at_least} whole numbers or more, but got {len(numbers)}")
+        return numbers
+
+    def numbers(self, count: int) -> Array:
+        """Read a line of ``count`` numbers; each takes a character and a comma at least."""
+        if 2 * count - 1 > self.size:
+            raise self.refusal(f"{count} numbers, for which the file is too short")
+        numbers = self._split(self.text(max(_LONGEST, 64 * count)), float)
+        if len(numbers) != count:
+            raise self.refusal(f"{count} numbers, but got {len(numbers)}")
+        return np.array(numbers)
+
+    def _split(self, text: str, kind: Callable[[str], _N]) -> list[_N]:
+        try:
+            return [kind(number) for number in text.split(",")]
+        except ValueError:
+            raise self.refusal(f"numbers between commas, but got {text!r:.80}") from None
+
+    def refusal(self, expected: str) -> ModelFormatError:
+        """Make the error, which says what stands where it should not."""
+        return ModelFormatError(f"{self.name}: line {self.line}: expected {expected}.")

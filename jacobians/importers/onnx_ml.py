@@ -1,0 +1,136 @@
+"""Operators of ``ai.onnx.ml``: linear models and scalers, as converters of scikit-learn write them.
+
+Their numbers stand in attributes; a classifier gives a label, which has no derivative and is left
+out, and its scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from jacobians.importers.onnx_operators import (
+    along,
+    divided_by_norm,
+    opposite,
+)
+from jacobians.importers.onnx_values import Constant, Node, Value
+
+
+def _numbers(node: Node, name: str, count: int) -> Any:
+    """Return a list of numbers, one for each of ``count`` entries, or one for all of them."""
+    given = node.attributes.pop(name, None)
+    if given is None:
+        return None
+    if not isinstance(given, np.ndarray) or len(given) not in (1, count):
+        node.refuse(f"has {np.size(given)} numbers as {name} for {count}.")
+    return given
+
+
+def _rows(node: Node) -> Value:
+    """Return what is computed, as a matrix of one row per point."""
+    x = node.floats()
+    if len(x.shape) == 1:
+        return x.reshaped((1, *x.shape))
+    if len(x.shape) != 2:
+        node.refuse(f"takes shape {x.shape}; expected one row per point.")
+    return x
+
+
+def _scaler(node: Node) -> Value:
+    """``(x - offset) * scale``."""
+    x = _rows(node)
+    offset, scale = (_numbers(node, name, x.shape[1]) for name in ("offset", "scale"))
+    offset = np.zeros(1) if offset is None else offset.astype(np.float64)
+    scale = np.ones(1) if scale is None else scale.astype(np.float64)
+    return node.tape.scale(x, scale, -offset * scale, node.at, x.dtype)
+
+
+def _linear(node: Node, x: Value, count: int) -> Value:
+    """``x C' + b``, with the coefficients of one output after those of another."""
+    C = node.attributes.pop("coefficients", None)
+    if not isinstance(C, np.ndarray) or count < 1 or len(C) != count * x.shape[1]:
+        node.refuse(f"has {np.size(C)} coefficients for {count} times {x.shape[1]}.")
+    y = node.tape.dense(x, Constant(C.reshape(count, -1).astype(x.dtype)), node.at, rows=True)
+    b = _numbers(node, "intercepts", count)
+    if b is None or not b.size:
+        return y
+    return node.tape.scale(y, 1.0, b.astype(np.float64), node.at, x.dtype)
+
+
+def _regressor(node: Node) -> Value:
+    y = _linear(node, _rows(node), node.attribute("targets", 1))
+    if node.attribute("post_transform", "NONE") != "NONE":
+        node.refuse("transforms its result in a way that has no rule.")
+    return y
+
+
+def _classifier(node: Node) -> list[Any]:
+    """Return no label, and the scores; two classes may share one score s as (-s, s)."""
+    x = _rows(node)
+    names = [node.attributes.pop(f"classlabels_{kind}", ()) for kind in ("ints", "strings")]
+    classes = max(map(len, names))
+    node.attribute("multi_class", 0)
+    transform = node.attribute("post_transform", "NONE")
+    size = np.size(node.attributes.get("coefficients", ()))
+    count = 1 if classes == 2 and size == x.shape[1] else classes
+    y = _linear(node, x, count)
+    if count == 1 and classes == 2:
+        node.refuse("has one score for two classes, which readers of the format treat differently.")
+    if transform == "SOFTMAX":
+        y = along(node, y, "softmax", 1)
+    elif transform == "LOGISTIC":
+        y = node.tape.function(y, "sigmoid", node.at)
+    elif transform != "NONE":
+        node.refuse(f"transforms its scores by {transform!r:.40}, which has no rule.")
+    return [None, y]
+
+
+def _normalizer(node: Node) -> Value:
+    x, norm = _rows(node), node.attribute("norm", "MAX")
+    if norm not in ("L1", "L2", "MAX"):
+        node.refuse(f"divides by the norm {norm!r:.40}, which has no rule.")
+    return divided_by_norm(node, x, 1, norm)
+
+
+def _zip_map(node: Node) -> Value:
+    """A map from class labels to scores: the scores, in the order of the labels."""
+    node.attributes.clear()
+    return node.value()
+
+
+def _imputer(node: Node) -> Value:
+    """At a point without missing entries, which alone can be asked for, nothing is put in."""
+    x = node.floats()
+    replaced = node.attributes.pop("replaced_value_float", np.nan)
+    node.attributes.pop("imputed_value_floats", None)
+    if not np.isnan(replaced):
+        node.refuse(f"replaces {replaced:g}, which a point may hold.")
+    return x
+
+
+def _extracted(node: Node) -> Any:
+    from jacobians.importers.onnx_operators import RULES as PLAIN
+
+    return PLAIN["ArrayFeatureExtractor"](node)
+
+
+def _binarizer(node: Node) -> Value:
+    x, threshold = node.floats(), node.attribute("threshold", 0.0)
+    above = node.tape.function(node.tape.scale(x, 1.0, -threshold, node.at), "sign", node.at)
+    return node.tape.function(above, "relu", node.at)
+
+
+RULES: dict[str, Callable[[Node], Any]] = {
+    "Scaler": _scaler,
+    "LinearRegressor": _regressor,
+    "LinearClassifier": _classifier,
+    "Normalizer": _normalizer,
+    "ZipMap": _zip_map,
+    "Imputer": _imputer,
+    "ArrayFeatureExtractor": _extracted,
+    "Binarizer": _binarizer,
+}
