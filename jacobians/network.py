@@ -160,7 +160,7 @@ class Network:
             entering = [shapes[s] for s in sources]
             _require_fit(layer, name, l, sources, entering)
             try:
-                fitted = layer.astype(dtype).bound(*entering)
+                fitted = layer.astype(dtype).on(*entering)
                 shapes.append(fitted.output_shape(*entering))
             except ShapeError as err:
                 raise ShapeError(f"Network: layer {name}: {err}") from None

@@ -9,7 +9,6 @@ from onnx import defs
 from onnx_cases import CASES, as_evaluated
 from onnx_models import LAST, assert_same, chain
 
-import jacobians as jb
 from jacobians.importers import IMPORTABLE, from_onnx
 from jacobians.importers.onnx_files import RULES
 from jacobians.importers.onnx_ml import RULES as ML_RULES

@@ -1,13 +1,10 @@
 """ONNX models as exporters write them, in every encoding; whatever cannot be read is refused."""
 
 import gzip
-import tracemalloc
 from itertools import count, pairwise, product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import jacobians as jb
 from jacobians.importers import from_onnx
@@ -16,7 +13,7 @@ pytest.importorskip("onnx")
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from onnx_cases import END, H, batch_normalization
+from onnx_cases import END, H
 from onnx_models import (
     DOUBLE,
     FLOAT,
@@ -257,13 +254,22 @@ def written_out():
     yield "sigmoid", [op("Neg", X), exp, one, op("Div", ONE, X)]
     yield "silu", [op("Neg", X), exp, one, op("Div", "v0", X)]
     yield "softplus", [exp, one, log]
-    yield "softplus", [op("Abs", X), op("Neg", X), exp, one, log, op("Relu", "v0"), op("Add", X, "v5")]
+    yield (
+        "softplus",
+        [op("Abs", X), op("Neg", X), exp, one, log, op("Relu", "v0"), op("Add", X, "v5")],
+    )
     yield "softplus", [op("Sigmoid", X), log]  # of -x, with a sign
     yield "softsign", [op("Abs", X), one, op("Div", "v0", X)]
     yield "mish", [exp, one, log, op("Tanh", X), op("Mul", X, "v0")]
     yield "mish", [op("Softplus", X), op("Tanh", X), op("Mul", "v0", X)]
     cube = [op("Pow", X, c(3)), op("Mul", X, c(0.044715)), op("Add", "v0", X)]
-    rest = [op("Mul", X, c(np.sqrt(2 / np.pi))), op("Tanh", X), one, op("Mul", "v0", X), op("Mul", X, HALF)]
+    rest = [
+        op("Mul", X, c(np.sqrt(2 / np.pi))),
+        op("Tanh", X),
+        one,
+        op("Mul", "v0", X),
+        op("Mul", X, HALF),
+    ]
     yield "gelu_tanh", [*cube, *rest]
     square = [op("Mul", X, X), op("Mul", "v0", X), op("Mul", X, c(0.044715)), op("Add", "v0", X)]
     yield "gelu_tanh", [*square, *rest]
@@ -290,7 +296,10 @@ def test_a_softplus_with_a_threshold_is_one_in_float32_alone():
     assert_same(from_onnx(twenty), twenty)
     assert "softplus" in {str(layer.activation) for layer in from_onnx(twenty).layers}
     assert from_onnx(twenty).depth > 3
-    single = [(k, [o.astype("f4") if isinstance(o, np.ndarray) else o for o in given], a) for k, given, a in [H, *steps]]
+    single = [
+        (k, [o.astype("f4") if isinstance(o, np.ndarray) else o for o in given], a)
+        for k, given, a in [H, *steps]
+    ]
     net = from_onnx(chain(*single, element=FLOAT))
     assert str(net) == "Network 4-3 float32, 15 parameters: softplus"
 
@@ -329,7 +338,13 @@ def test_attention_is_products_of_branches_with_a_softmax_along_the_keys():
 
 def two_headed():
     """A trunk with two heads; the second takes a second input."""
-    steps = [H, op("Tanh", X), op("MatMul", "v1", V), op("Concat", "v1", "extra", axis=1), op("Sin", X)]
+    steps = [
+        H,
+        op("Tanh", X),
+        op("MatMul", "v1", V),
+        op("Concat", "v1", "extra", axis=1),
+        op("Sin", X),
+    ]
     model = chain(*steps, more=[("extra", ("batch", 2))])
     model.graph.output.insert(0, helper.make_tensor_value_info("v2", DOUBLE, None))
     return model
@@ -437,7 +452,9 @@ def test_an_open_width_is_fixed_by_the_first_weight(steps, width):
 
 def test_a_layer_of_rows_keeps_its_rows():
     """(784, 1) rows through one neuron each: one matrix, 784 rows."""
-    model = chain(op("Reshape", X, integers(-1, 1)), op("MatMul", X, V.T.copy()[:1]), shape=(1, 1, 2, 2))
+    model = chain(
+        op("Reshape", X, integers(-1, 1)), op("MatMul", X, V.T.copy()[:1]), shape=(1, 1, 2, 2)
+    )
     assert_same(from_onnx(model), model)
     assert from_onnx(model).parameter_count == V.T[:1].size * 2
 
@@ -487,7 +504,13 @@ def test_of_a_classifier_the_probabilities_are_read(transform):
 def test_linear_regressors_and_scalers_are_affine():
     steps = [
         ml("Imputer", X, imputed_value_floats=[0.0], replaced_value_float=float("nan")),
-        ml("LinearRegressor", X, targets=3, coefficients=W.T.ravel().tolist(), intercepts=[1.0, 2.0, 3.0]),
+        ml(
+            "LinearRegressor",
+            X,
+            targets=3,
+            coefficients=W.T.ravel().tolist(),
+            intercepts=[1.0, 2.0, 3.0],
+        ),
         ml("Normalizer", X, norm="L2"),
         ml("Binarizer", X, threshold=0.25),
         ml("ArrayFeatureExtractor", "v2", integers(2, 0)),
@@ -521,7 +544,9 @@ def test_pipelines_of_skl2onnx_agree_with_scikit_learn():
     ):
         fitted = make_pipeline(StandardScaler(), model).fit(A, target)
         options = {id(fitted): {"zipmap": False}} if output == "probabilities" else None
-        net = from_onnx(skl2onnx.to_onnx(fitted, initial_types=[("x", *kinds)], options=options), output)
+        net = from_onnx(
+            skl2onnx.to_onnx(fitted, initial_types=[("x", *kinds)], options=options), output
+        )
         predict = fitted.predict_proba if output == "probabilities" else fitted.predict
         # the converter rounds the coefficients to float32
         assert np.allclose(net(A.astype("f4")), predict(A), rtol=0, atol=1e-5)
@@ -541,8 +566,11 @@ def test_pipelines_of_skl2onnx_agree_with_scikit_learn():
         ([op("Dropout", X, is_test=1)], 6, []),
         ([op("Concat", X, X)], 3, [op("Concat", X, X, axis=1)]),
         ([op("Relu", X, consumed_inputs=[0])], 1, [op("Relu", X)]),
-        ([op("BatchNormalization", X, *np.ones((4, 3)), is_test=1)], 6,
-         [op("BatchNormalization", X, *np.ones((4, 3)))]),
+        (
+            [op("BatchNormalization", X, *np.ones((4, 3)), is_test=1)],
+            6,
+            [op("BatchNormalization", X, *np.ones((4, 3)))],
+        ),
         ([op("Pad", X, paddings=[0, 1, 0, 2])], 1, [op("Pad", X, integers(0, 1, 0, 2))]),
         ([op("Softmax", X, axis=0)], 12, [op("Softmax", X)]),
     ],

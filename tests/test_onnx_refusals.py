@@ -1,8 +1,7 @@
 """ONNX models as exporters write them, in every encoding; whatever cannot be read is refused."""
 
-import gzip
 import tracemalloc
-from itertools import count, pairwise, product
+from itertools import count
 
 import numpy as np
 import pytest
@@ -15,21 +14,18 @@ from jacobians.importers import from_onnx
 pytest.importorskip("onnx")
 
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 from onnx_cases import END, H, batch_normalization
 from onnx_models import (
     DOUBLE,
     FLOAT,
     LAST,
-    RNG,
-    V,
     W,
     X,
     assert_same,
     b,
     chain,
     changed,
-    evaluated,
     integers,
     op,
 )

@@ -14,6 +14,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from jacobians._checks import Array, as_floats, as_points, require_shape
+from jacobians._kernels import PROCESSORS
+from jacobians._kernels.translating import tape_of
 from jacobians.engine.running import Runner, quiet
 from jacobians.engine.scaling import multiply_scaled
 from jacobians.factors import factors_of
@@ -126,9 +128,16 @@ def _runner(net: Network, batch: int, forward: bool) -> Runner:
     limits, size = LIMITS, net.dtype.itemsize
     factors = factors_of(net, net.depth, 0, written_out=limits.written_out)
     program = compile_sweep(net, factors, forward, limits)
+    ends = (net.widths[0], net.widths[-1])
+    entering, leaving = ends if forward else ends[::-1]
+    tape = None
+    if PROCESSORS:
+        tape = tape_of(program, net.dtype, net.widths[0], (1, leaving), entering, 0)
+    kernels = tape is not None
     work = sum(factor.flops for factor in factors)
-    threads = threads_that_pay(net, net.depth, key[1], work, 0, THREADS, limits)
+    threads = threads_that_pay(net, net.depth, key[1], work, 0, THREADS, limits, kernels)
     piece = max(1, limits.thread_piece_bytes // (program.point_numbers * size))
-    runner = Runner(net.depth, net.dtype, program, limits, piece, threads, THREADS)
+    packed = None if tape is None else tape.pack()
+    runner = Runner(net.depth, net.dtype, program, limits, piece, threads, THREADS, packed)
     _prepared[net] = {**kept, key: runner}
     return runner

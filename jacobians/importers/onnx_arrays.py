@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import ModelFormatError, Numbers
-from jacobians.importers.onnx_model import BFLOAT16, FLOAT16, MOST_AXES, dtype_of, kind_name
-from jacobians.importers.onnx_model import Tensor
+from jacobians.importers.onnx_model import BFLOAT16, FLOAT16, MOST_AXES, Tensor, dtype_of, kind_name
 from jacobians.importers.onnx_values import Batch, Node, Shape
 
 # --- shapes alone ---------------------------------------------------------------------------------
@@ -221,7 +220,10 @@ def _pad(node: Node, x: Numbers) -> Numbers:
     grow = [(max(a, 0), max(b, 0)) for a, b in both]
     if mode == "constant":
         return np.pad(x[cut], grow, constant_values=-1)  # no entry: see ``padding_value``
-    if x[cut].size == 0 or any(max(g) >= n and mode == "reflect" and max(g) for g, n in zip(grow, x[cut].shape, strict=True)):
+    if x[cut].size == 0 or any(
+        max(g) >= n and mode == "reflect" and max(g)
+        for g, n in zip(grow, x[cut].shape, strict=True)
+    ):
         node.refuse(f"pads {x.shape} by {both} in mode {mode}.")
     return np.pad(x[cut], grow, mode=mode)  # type: ignore[call-overload, no-any-return]
 

@@ -176,7 +176,9 @@ def recognise(steps: list[Step]) -> None:
     """Replace every step that computes a known activation by that activation, in place."""
     numbers = {step: k for k, step in enumerate(steps)}
     for step in steps:
-        if step.kind in ("multiply", "add", "scale") or _is_function(step, "log", "exp", "reciprocal"):
+        if step.kind in ("multiply", "add", "scale") or _is_function(
+            step, "log", "exp", "reciprocal"
+        ):
             for base, inner in _bases(step, numbers):
                 found = _activation_of(step, base, inner)
                 if found is not None:
@@ -263,7 +265,9 @@ def _replace(step: Step, base: Step, name: str, sign: float) -> None:
     if sign < 0:
         shape = (base.size,)
         numbers = (np.float64(-1), np.float64(0), shape)
-        minus = Step("scale", (base,), base.size, step.at, tuple(map(np.asarray, numbers[:2])) + (shape,))
+        minus = Step(
+            "scale", (base,), base.size, step.at, tuple(map(np.asarray, numbers[:2])) + (shape,)
+        )
         middle = Step("function", (minus,), base.size, step.at, (name, {}, None, shape))
         step.kind, step.sources, step.data = "scale", (middle,), minus.data
     else:

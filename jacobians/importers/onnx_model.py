@@ -144,7 +144,9 @@ class Tensor:
         if self.outside or holders <= {9} or (packed and holders == {number}):
             held = size if self.outside else sum(stop - start for _, start, stop in self.held)
             if held != size:
-                raise ModelFormatError(f"claims shape {self.shape} of {name}, but holds {held} bytes.")
+                raise ModelFormatError(
+                    f"claims shape {self.shape} of {name}, but holds {held} bytes."
+                )
         elif holders != {number}:
             raise ModelFormatError(f"claims to be {name}, but holds numbers of another kind.")
 
@@ -257,7 +259,9 @@ def read_tensor(source: Source, span: Span) -> Tensor:
     if external:
         outside.setdefault("location", "")
     kind = once.get("data_type", 0)
-    return Tensor(once.get("name", ""), kind, tuple(dims), held, outside if external else {}, source)
+    return Tensor(
+        once.get("name", ""), kind, tuple(dims), held, outside if external else {}, source
+    )
 
 
 class Once:
