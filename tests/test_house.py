@@ -58,7 +58,7 @@ FAMILIES = {  # inside a family folder each file may import only those before it
     ],
     "derivation": [
         *["terms", "functions", "rules", "evaluation", "notation", "writers", "markup", "numbers"],
-        *["checks", "building", "document"],
+        *["checks", "building", "document", "playing"],
     ],
     "diagnosis": [
         *["ways", "mistakes", "search", "claims", "drawing", "record", "verdicts"],
