@@ -58,13 +58,14 @@ FAMILIES = {  # inside a family folder each file may import only those before it
     ],
     "derivation": [
         *["terms", "functions", "rules", "evaluation", "notation", "writers", "markup", "numbers"],
-        *["checks", "building", "document"],
+        *["checks", "building", "document", "playing"],
     ],
     "diagnosis": [
         *["ways", "mistakes", "search", "claims", "drawing", "record", "verdicts"],
         "diagnosing",
     ],
     "strategies": ["drawing", "conformance"],
+    "conventions": ["products", "rows", "form", "numbering"],
     "plotting": ["style", "matrices", "structures", "statistics", "lines"],
     "importers": [
         *["_assembly", "_half", "_state_dicts", "scikit_learn", "pytorch", "keras", "safetensors_files"],
