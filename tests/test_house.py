@@ -68,7 +68,15 @@ FAMILIES = {  # inside a family folder each file may import only those before it
     "conventions": ["products", "rows", "form", "numbering"],
     "plotting": ["style", "matrices", "structures", "statistics", "lines"],
     "importers": [
-        *["_assembly", "_half", "_state_dicts", "scikit_learn", "pytorch", "keras", "safetensors_files"],
+        *[
+            "_assembly",
+            "_half",
+            "_state_dicts",
+            "scikit_learn",
+            "pytorch",
+            "keras",
+            "safetensors_files",
+        ],
         *["onnx_wire", "onnx_tensors", "onnx_model", "onnx_values", "onnx_shapes", "onnx_folding"],
         *["onnx_arithmetic", "onnx_activations", "onnx_products", "onnx_moves", "onnx_windows"],
         *["onnx_recurrent", "onnx_ml", "onnx_operators", "onnx_formulas", "onnx_network"],
