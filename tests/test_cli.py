@@ -42,9 +42,11 @@ def test_report_needs_no_arguments(capsys):
     assert "Jacobians at 360 points: shape (360, 10, 64)" in out
     assert "ms (" in out
     net, X = bundle("digits").network, bundle("digits").inputs
-    size = np.abs(jb.jacobian(net, X)).mean(axis=0)
-    best = net.input_names[size[3].argmax()]
-    assert f"digit 3  {best} " in out
+    J = jb.jacobian(net, X)
+    j = (np.sqrt((J[:, 3] ** 2).mean(axis=0)) * X.std(axis=0)).argmax()
+    sign = "+" if J[:, 3, j].mean() > 0 else "-"
+    assert f"digit 3  {sign}{net.input_names[j]} " in out
+    assert "Inputs by importance" in out
     pictures = out[out.index("digit 0", out.index("as pictures")) :]
     assert sum(pictures.count(shade) for shade in "░▒▓█") > 800
     assert "Certified: at 3 points, 45 of 45 identities hold" in out
