@@ -4,9 +4,11 @@
 
 For every line with a batch: the record of the data set, and the record with its importance and the
 95 % intervals of importance and mean; over the time of ``value_and_jacobian`` on the same points.
-Each time is the least of many repetitions, and they take turns.  NeuralSens and SALib's DGSM run on the lines
-that they can do: the first gives no intervals, the second wants evaluations of the network at a
-finite-difference design of the same number of points, which are counted in.
+Each time is the least of many repetitions, and they take turns.
+
+NeuralSens and SALib's DGSM run on the lines that they can do: the first gives no intervals, the
+second wants values of the network at a finite-difference design of the same number of points, which
+are counted in.
 """
 
 import argparse

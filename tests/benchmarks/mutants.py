@@ -55,8 +55,8 @@ GROUPS = {  # the tests that speak about some rooms, quick ones first; the last 
     "conventions underflow": "conventions",
     "units underflow": "units/*",
     "sensitivities sensitivity_shards intervals": "sensitivities/groups sensitivities/st* "
-    "sensitivities/accumulators sensitivities/measures sensitivities/subspace sensitivities/dataset "
-    "sensitivities/text sensitivities/exports",
+    "sensitivities/accumulators sensitivities/measures sensitivities/subspace sensitivities/text "
+    "sensitivities/dataset sensitivities/exports",
     "log_odds": "sensitivities/log_odds",
     "distributed": "distributed",
     "error_bars": "sensitivities/error_bars",
