@@ -420,6 +420,24 @@ def test_progress_needs_no_tqdm(monkeypatch):
     assert sys.stderr.getvalue() == "sensitivity: 6 points\n"
 
 
+def test_graphs_with_branches_have_records_too():
+    """A residual block, images, a join: the statistics are those of the stack."""
+    net = jb.Network(
+        [
+            jb.Dense(np.eye(3)[:, [1, 2, 0]] / 2, activation="tanh"),
+            jb.Residual(
+                [jb.Dense([[1.0, 2, 0], [0, 1, -1]], activation="relu"), jb.Dense(np.ones((3, 2)))]
+            ),
+        ]
+    )
+    X = np.random.default_rng(0).normal(size=(80, 3))
+    record, J = jb.sensitivity(net, X, near=0.1), jb.jacobian(net, X)
+    assert_within(record.mean, J.mean(axis=0), 1e-14)
+    assert_within(record.std, J.std(axis=0), 1e-14)
+    assert_within(record.minimum, J.min(axis=0), 1e-14)
+    assert 0 < record.kinks["near"] < record.kinks["points"] == 80
+
+
 # --- at the door ----------------------------------------------------------------------------------
 
 
