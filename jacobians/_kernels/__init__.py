@@ -201,8 +201,8 @@ class Tape:
         """Return ``(add + a b) diag(scale)``.
 
         A vector ``live`` says by its zeros where columns of a, or rows of b, are 0, so that they
-        need not be read.  ``b`` may be a table (k, m, n); then ``a`` is a row, and the result is the
-        sum over k of ``a_k b_k``.
+        need not be read.  ``b`` may be a table (k, m, n); then ``a`` is a row, and the result is
+        the sum over k of ``a_k b_k``.
         """
         self._require(a, b, live, scale, add)
         _demand(b.kind != _OUTSIDE, "product: b stands outside; copy it first.")

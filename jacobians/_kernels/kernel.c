@@ -30,7 +30,6 @@ enum { NONE, OUTSIDE, WORK, CONSTANT };
     x(CELU) x(GAUSSIAN) x(SIN) x(SILU) x(GELU) x(GELU_TANH) x(MISH)
 #define COMMA(x) x,
 enum { EVERY_ACTIVATION(COMMA) };
-
 #define STRIP_BYTES 131072 /* columns of b that stay in the second cache while rows go by */
 #define BLOCK_BYTES 524288 /* workspace of the points that go through the steps together */
 #define PATIENCE 1e8       /* operations between two looks for an interrupt */
@@ -54,8 +53,7 @@ static double MIDPOINT_SQUARE[13], MIDPOINT_WEIGHT[13], GELU_SERIES[GELU_TERMS];
 static const double FACTORIAL[] = {1, 1, 2, 6, 24, 120, 720, 5040, 40320, 362880, 3628800, 39916800,
                                    479001600, 6227020800.0};
 
-static void fill_tables(void)
-{
+static void fill_tables(void) {
     const double r = -0.7517915246935645, root = 2.5066282746310002; /* sqrt(2 pi) */
     for (int i = 0; i < 13; i++) {
         double t = (i + 0.5) * MIDPOINT_STEP;
@@ -128,19 +126,17 @@ BEGIN("avx512f,avx512bw,avx512dq,avx512vl,fma")
 #define PANEL 4
 #include "kernel.h"
 END
-#define BOTH(x) {run_float_##x, run_double_##x}
 #define AVX , BOTH(avx2), BOTH(avx512)
 #else
-#define BOTH(x) {run_float_##x, run_double_##x}
 #define AVX
 #endif
+#define BOTH(x) {run_float_##x, run_double_##x}
 
 static int (*const RUN[][2])(const step *, const view *, size_t, const uint32_t *, uint32_t *) = {
     BOTH(baseline) AVX};
 
 /* How many of these this processor can run. */
-static int usable(void)
-{
+static int usable(void) {
     int count = 1;
 #if defined __x86_64__ && !defined BASELINE_ALONE
     __builtin_cpu_init();
@@ -165,8 +161,7 @@ typedef struct {
     PyObject *kept; /* the owners of all addresses */
 } object;
 
-static void deallocate(PyObject *self)
-{
+static void deallocate(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     Py_XDECREF(((object *)self)->kept);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
@@ -174,11 +169,9 @@ static void deallocate(PyObject *self)
 }
 
 /* Program(the struct, what owns its addresses) */
-static PyObject *create(PyTypeObject *type, PyObject *args, PyObject *keywords)
-{
+static PyObject *create(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords)) {
     Py_buffer given;
     PyObject *kept;
-    (void)keywords;
     if (!PyArg_ParseTuple(args, "y*O", &given, &kept)) return NULL;
     object *self = (object *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (self && given.len == sizeof(program)) {
@@ -190,14 +183,13 @@ static PyObject *create(PyTypeObject *type, PyObject *args, PyObject *keywords)
 }
 
 /* Run over all points, a block after the other; the workspace is one piece of memory. */
-static int run_over(const program *p, char *const *outside, size_t points)
-{
+static int run_over(const program *p, char *const *outside, size_t points) {
     size_t size = (size_t)p->size, numbers = (size_t)p->numbers, inner = (size_t)p->inner;
     size_t block = BLOCK_BYTES / size / (numbers + 1);
     block = block < 1 ? 1 : block > 6 ? block / 6 * 6 : block;
     block = points < block ? points : block;
     if (inner < block) inner = block;
-    size_t lists = (inner + 1) * (block + 1) * sizeof(uint32_t) / 64 + 1, lines = numbers * block * size / 64 + 1;
+    size_t lists = (inner + 1) * (block + 1) * 4 / 64 + 1, lines = numbers * block * size / 64 + 1;
     char *memory = aligned_alloc(64, (lists + lines) * 64);
     if (!memory) return PyErr_NoMemory(), -1;
     uint32_t *all = (uint32_t *)memory, *found = all + inner;
@@ -234,8 +226,7 @@ static int run_over(const program *p, char *const *outside, size_t points)
 }
 
 /* run(*outside): fill in what is written, and return whether all activations were finite. */
-static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t count)
-{
+static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     const program *p = &((object *)self)->p;
     Py_buffer held[8];
     char *outside[8];
@@ -262,8 +253,7 @@ static PyType_Slot slots[] = {
     {Py_tp_new, create}, {Py_tp_dealloc, deallocate}, {Py_tp_methods, methods}, {0, NULL}};
 static PyType_Spec spec = {"jacobians._kernels._kernel.Program", sizeof(object), 0, Py_TPFLAGS_DEFAULT, slots};
 
-static int execute(PyObject *module)
-{
+static int execute(PyObject *module) {
     PyObject *type = PyType_FromSpec(&spec);
     fill_tables();
     if (!type || PyModule_AddIntConstant(module, "PROCESSORS", usable()) < 0) return -1;
@@ -272,5 +262,4 @@ static int execute(PyObject *module)
 
 static PyModuleDef_Slot stages[] = {{Py_mod_exec, execute}, {0, NULL}};
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, NULL, stages, NULL, NULL, NULL};
-
 PyMODINIT_FUNC PyInit__kernel(void) { return PyModuleDef_Init(&definition); }
