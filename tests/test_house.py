@@ -14,9 +14,9 @@ PACKAGE = ROOT / "jacobians"
 # Each line may import only lines above it; rooms on one line are siblings and do not meet.
 FLOORS = [
     ["_checks"],
-    ["_text", "_writing", "vectorization", "_sigma", "witness", "distributed"],
-    ["_npz", "_gated", "_softmax", "_elementary"],
-    ["activations"],
+    ["_text", "_writing", "vectorization", "_sigma", "witness", "distributed", "_tables"],
+    ["_npz", "_gated", "_softmax", "_elementary", "_options"],
+    ["activations", "points"],
     ["maps"],
     ["layers", "losses", "gradients"],
     ["network"],
@@ -67,7 +67,9 @@ FAMILIES = {  # inside a family folder each file may import only those before it
     "strategies": ["drawing", "conformance"],
     "plotting": ["style", "matrices", "structures", "statistics", "lines"],
     "importers": [
-        *["_assembly", "_state_dicts", "scikit_learn", "pytorch", "keras", "safetensors_files"],
+        *["_assembly", "_state_dicts", "sklearn_reading", "sklearn_scalers", "sklearn_features"],
+        *["sklearn_curves", "sklearn_models", "sklearn_composites", "sklearn_columns"],
+        *["scikit_learn", "pytorch", "keras", "safetensors_files"],
         *["onnx_tensors", "onnx_nodes", "onnx_shapes", "onnx_operators"],
         *["onnx_gates", "onnx_files"],
         "importable",
