@@ -327,7 +327,7 @@ class Steps:
     def batch_norm(
         self, of: Value, axis: int, epsilon: float, parts: Sequence[Array | None]
     ) -> Value:
-        """Return ``weight (a - mean) / sqrt(variance + epsilon) + bias``, one of each per channel."""
+        """Return ``weight (a - mean) / sqrt(variance + epsilon) + bias``, one per channel."""
         sizes = [-1 if k == axis % len(of.shape) else 1 for k in range(len(of.shape))]
         mean, variance, weight, bias = (
             default if part is None else np.reshape(part, sizes)
@@ -339,7 +339,7 @@ class Steps:
     def attention(
         self, Q: Operand, K: Operand, V: Operand, scale: float, mask: Operand | None = None
     ) -> Value:
-        """Return ``softmax(scale Q Kᵀ + mask) V``; a mask of truth values hides where it is false."""
+        """Return ``softmax(scale Q Kᵀ + mask) V``; a mask of booleans hides where it is false."""
         Q, K, V = self.value(Q), self.value(K), self.value(V)
         scores = self.assembly.matmul(self.affine(Q, scale), K, at=self.at, transposed=True)
         if isinstance(mask, np.ndarray) and mask.dtype == bool:
