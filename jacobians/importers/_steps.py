@@ -339,7 +339,7 @@ class Steps:
     def attention(
         self, Q: Operand, K: Operand, V: Operand, scale: float, mask: Operand | None = None
     ) -> Value:
-        """Return ``softmax(scale Q Kᵀ + mask) V``; a mask of truth values hides what is false."""
+        """Return ``softmax(scale Q Kᵀ + mask) V``; a mask of booleans hides where it is false."""
         Q, K, V = self.value(Q), self.value(K), self.value(V)
         scores = self.assembly.matmul(self.affine(Q, scale), K, at=self.at, transposed=True)
         if isinstance(mask, np.ndarray) and mask.dtype == bool:
