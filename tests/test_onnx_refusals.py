@@ -499,3 +499,66 @@ def _lie(draw, message):
         value[draw(st.integers(0, len(value) - 1))] = new
     else:
         value.append(new)
+
+
+# --- what a refusal costs -------------------------------------------------------------------------
+
+
+def field(number, content):
+    """Write a field of bytes as a file holds it."""
+    size, length = len(content), b""
+    while size > 127:
+        length, size = length + bytes([size & 127 | 128]), size >> 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+
+def with_many(number, *, inside_node=False):
+    """Return a good model and a million empty fields of some number."""
+    model = chain(op("Relu", X), shape=(1, 4))
+    node = model.graph.node[0].SerializeToString()
+    del model.graph.node[:]
+    empty = bytes([number << 3 | 2, 0]) * 1_000_000
+    node = field(1, node + empty if inside_node else node)
+    graph = model.graph.SerializeToString() + node + (b"" if inside_node else empty)
+    model.ClearField("graph")
+    return model.SerializeToString() + field(7, graph)
+
+
+@pytest.mark.parametrize(
+    ("number", "inside_node"),
+    [(5, True), (1, True), (1, False), (5, False), (11, False), (13, False)],
+)
+def test_empty_fields_without_end_are_refused_for_little_memory(number, inside_node, tmp_path):
+    """Attributes, names, nodes, initializers, inputs, shapes: 64 MiB and three times the file."""
+    data = with_many(number, inside_node=inside_node)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        with pytest.raises(jb.ModelFormatError, match="more pieces|same name|already|more attrib"):
+            jb.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**26 + 3 * len(data)
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_node_of_many_inputs_is_read_in_a_moment():
+    """Twelve operands once were permuted before anybody counted them: 12! ways."""
+    model = chain(H, op("Sigmoid", X), op("Mul", *[X] * 12))
+    with pytest.raises(jb.ModelFormatError, match=r"\(Mul\) has 12 inputs"):
+        from_onnx(model)
+
+
+def test_half_precision_that_is_refused_late_costs_three_times_the_file(tmp_path):
+    W = np.zeros((512, 512), np.float16)
+    steps = [op("MatMul", X, W) for _ in range(16)]
+    model = chain(*steps, op("TopK", X), shape=(1, 512), element=TensorProto.FLOAT16)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(model.SerializeToString())
+    tracemalloc.start()
+    try:
+        with pytest.raises(jb.ModelFormatError, match="TopK"):
+            jb.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 2 * path.stat().st_size
+    finally:
+        tracemalloc.stop()

@@ -256,8 +256,8 @@ def _read(
         for taken in record.inputs:
             _require_numbers(values, taken, record.at)
         outputs = _apply(record, [values[n] for n in record.inputs], model, tape)
-        for made, given in zip(record.outputs, outputs, strict=False):
-            values[made] = given
+        for k, made in enumerate(record.outputs):
+            values[made] = outputs[k] if k < len(outputs) else None
     _require_numbers(values, end.name, "the output")
     result = values.get(end.name)
     if not isinstance(result, Value):
@@ -306,6 +306,8 @@ def _apply(record: NodeRecord, operands: list[Operand], model: Model, tape: Tape
         tape,
     )
     outputs = _outputs(node)
+    if len(operands) > node.looked_at:
+        node.refuse(f"has {len(operands)} inputs; expected at most {node.looked_at}.")
     if node.attributes:
         node.refuse(f"has an attribute {next(iter(node.attributes))!r:.60} that has no rule.")
     for value in outputs:
@@ -339,6 +341,7 @@ def _outputs(node: Node) -> list[Operand]:
             given = RULES[node.domain, node.op](node)
             return given if isinstance(given, list) else [given]
         arrays = [o.array for o in node.operands if isinstance(o, Constant)]
+        node.looked_at = 1
         if not arrays:
             node.refuse("has no inputs.")
         if node.op == "Shape":

@@ -181,7 +181,9 @@ def folded(node: Node, arrays: list[Numbers]) -> list[Numbers]:
     if node.op not in FOLDS:
         node.refuse("computes on constants alone; simplify the model first (constant folding).")
     try:
-        return [FOLDS[node.op](node, *arrays)]
+        result = FOLDS[node.op](node, *arrays)
+        node.looked_at = len(node.operands)  # or it would have had too many arguments
+        return [result]
     except ModelFormatError:
         raise
     except (ValueError, TypeError, ZeroDivisionError, OverflowError) as err:

@@ -123,7 +123,7 @@ def _moved_batch(
 
 def _concat(node: Node) -> Value:
     """Join along an axis; constants are put where the selection leaves zeros."""
-    given = [operand for operand in node.operands if operand is not None]
+    given = [operand for operand in map(node.operand, range(len(node.operands))) if operand]
     values = [v for v in given if isinstance(v, Value)]
     node.same_kind(*given)
     begin, numbers = 0, []

@@ -42,7 +42,7 @@ class _Cell:
         if biases.shape[1] != len(W):
             node.refuse(f"has a bias of shape {B.shape if B else ()}.")
         self.Wb, self.Rb = biases
-        P = node.constant(7)
+        P = node.constant(7) if node.op == "LSTM" else None
         self.P = None if P is None else P.array[d].reshape(3, self.hidden)
         self.linear_first = bool(node.attributes.get("linear_before_reset", 0))
 

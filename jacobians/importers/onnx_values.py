@@ -114,6 +114,7 @@ class Node:
     opset: int
     outputs: int
     tape: Tape
+    looked_at: int = 0  # operands; none may be left in the end
 
     def refuse(self, message: str) -> NoReturn:
         """Refuse this node, by name and place."""
@@ -149,6 +150,7 @@ class Node:
 
     def operand(self, k: int) -> Operand:
         """Return operand ``k``, None if it is left out."""
+        self.looked_at = max(self.looked_at, k + 1)
         return self.operands[k] if k < len(self.operands) else None
 
     def value(self, k: int = 0) -> Value:
