@@ -29,10 +29,8 @@ NaN or infinity elsewhere; sign and floor jump, and their derivative is 0 everyw
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-from warnings import catch_warnings, simplefilter
 
 import numpy as np
 
@@ -41,6 +39,7 @@ from jacobians import _gated as g
 from jacobians import _sigma as f
 from jacobians import _softmax as v
 from jacobians._checks import FLOATS, Array, ShapeError, as_floats, require_ndim
+from jacobians._user_derivatives import require_derivative
 
 Formula: TypeAlias = Callable[..., Array]
 
@@ -97,9 +96,9 @@ class Activation:
             if not callable(getattr(self, role)):
                 raise TypeError(f"Activation {self.name!r}: {role} must be callable.")
         if self.check:
-            _require_derivative(self, self.sigma, self.sigma_prime, "sigma_prime")
+            require_derivative(self, self.sigma, self.sigma_prime, "sigma_prime")
             if self.sigma_second is not None:
-                _require_derivative(self, self.sigma_prime, self.sigma_second, "sigma_second")
+                require_derivative(self, self.sigma_prime, self.sigma_second, "sigma_second")
 
     def __call__(self, z: Any) -> Array:
         """Return ``sigma(z)``, in the dtype of ``z``."""
@@ -438,40 +437,3 @@ def _checked_parameters(name: str, parameters: dict[str, float]) -> dict[str, fl
         require_ndim(number, (0,), where, "a number")
         checked[key] = float(number)
     return checked
-
-
-# --- checking a user's own ------------------------------------------------------------------------
-
-
-_NOT_COMPLEX = (TypeError, ValueError, np.exceptions.ComplexWarning)
-
-
-def _require_derivative(act: Activation, function: Formula, claimed: Formula, role: str) -> None:
-    """Refuse a derivative that neither a complex step nor differences confirm."""
-    z = np.linspace(-4.0, 4.0, 41)
-    z = z[[all(abs(point - kink) > 0.05 for kink in act.kinks) for point in z]]
-    parameters = dict(act.parameters)
-    slope = np.asarray(claimed(z, **parameters), dtype=float)
-    witnesses = [_difference(lambda x: function(x, **parameters), z)]
-    with np.errstate(all="ignore"), catch_warnings(), suppress(*_NOT_COMPLEX):
-        # where sigma is not written for complex numbers, the differences decide alone
-        simplefilter("error", np.exceptions.ComplexWarning)
-        witnesses.append(np.imag(function(z + 1e-30j, **parameters)) / 1e-30)
-    # The differences are good to about 1e-9 of the function's size, and a wrong formula is not
-    # wrong in the ninth digit; one confirmation is enough, since abs() defeats the complex step.
-    allowed = 1e-6 * (1 + np.abs(slope) + np.abs(function(z, **parameters)))
-    gap = np.min([np.abs(slope - witness) for witness in witnesses], axis=0)
-    if not (gap <= allowed).all():
-        worst = int(np.argmax(np.where(np.isnan(gap), np.inf, gap / allowed)))
-        raise ValueError(
-            f"Activation {act.name!r}: {role} is {slope[worst]:g} at z = {z[worst]:g}, but "
-            f"differences give {witnesses[0][worst]:g}. Correct it, or name the kinks."
-        )
-
-
-def _difference(function: Formula, z: Array, h: float = 1e-3) -> Array:
-    """Differentiate by central differences of fourth order."""
-    near = np.asarray(function(z + h)) - function(z - h)
-    far = np.asarray(function(z + 2 * h)) - function(z - 2 * h)
-    result: Array = (8 * near - far) / (12 * h)
-    return result

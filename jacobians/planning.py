@@ -17,10 +17,11 @@ from jacobians import _kernels
 from jacobians._checks import Places, as_count, readable_bytes
 from jacobians._kernels.translating import tape_of
 from jacobians._text import table
+from jacobians.compiling import compile_jacobian
 from jacobians.factors import Factor, as_index, factors_of
 from jacobians.maps.association import Association, Operand, Order, associate, flops, fold
 from jacobians.network import Network, as_network
-from jacobians.program import Limits, Program, compile_jacobian
+from jacobians.program import Limits, Program
 
 DEFAULT_BYTES = 64 * 2**20
 BLOCK_BYTES = 2**20  # of the kernel's workspace for each thread, and its lists; see kernel.c

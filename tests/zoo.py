@@ -371,7 +371,7 @@ NETWORKS = {
     **{
         f"{name} hidden": dense([4, 6, 3], name)
         for name in jb.activations.NAMES
-        if name not in ("softmax", "log_softmax")
+        if name not in ("softmax", "log_softmax", "sqrt", "log")
     },
     "softmax output": dense([5, 7, 4], "tanh", "softmax"),
     "log_softmax output": dense([5, 7, 4], "relu", "log_softmax"),
