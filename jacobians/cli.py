@@ -170,7 +170,7 @@ def _report(options: argparse.Namespace) -> None:
         outputs=rows,
         units=named,
         max_bytes=options.max_bytes,
-        progress=False if options.quiet else None,
+        progress=_progress(options.quiet),
     )
     certificates = _certificates(net, X, 3)
     if talks:
@@ -178,6 +178,13 @@ def _report(options: argparse.Namespace) -> None:
     _write_report(found, certificates, options)
     if options.output and talks:
         print(f"\n{options.output}: {readable_bytes(os.path.getsize(options.output))}")
+
+
+def _progress(quiet: bool) -> bool | None:
+    """On a terminal as the library thinks best; in a file or pipe a line every few seconds."""
+    if quiet or sys.stderr is None:
+        return False
+    return None if sys.stderr.isatty() else True
 
 
 def _names(net: Network) -> tuple[Sequence[str], Sequence[str]]:

@@ -29,10 +29,10 @@ from jacobians._checks import (
     as_count,
     as_floats,
     as_layer,
-    as_points,
     require_shape,
 )
 from jacobians._graph import Edges, path_of, sort_graph
+from jacobians._tables import as_inputs
 from jacobians.activations import AnyActivation
 from jacobians.layers import Dense, Layer, Shape
 from jacobians.vectorization import unvec, vec
@@ -352,7 +352,7 @@ class Network:
         ShapeError, NotFiniteError
             If ``X`` does not fit or holds NaN, or if the output overflows.
         """
-        a = as_points(X, self.widths[0], "Network: X", self.dtype)
+        a = as_inputs(X, self, "Network: X")
         with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
             for _, _, _, value in self.forward(a):
                 a = value

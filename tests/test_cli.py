@@ -486,6 +486,13 @@ def test_output_is_written_in_any_encoding(encoding):
     assert ("\\" in text) == (encoding != "utf-8")
 
 
+def test_progress_is_told_where_standard_error_is_no_terminal(capsys, monkeypatch):
+    monkeypatch.setattr("jacobians.sensitivities.streaming.LINE_SECONDS", 0.0)
+    _, _, err = run(capsys, "report", "diabetes", "--json")
+    assert err == "sensitivity: 142 of 142 points (100%)\n"
+    assert run(capsys, "report", "diabetes", "--quiet") == (0, "", "")
+
+
 def test_the_version_is_told(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--version"])

@@ -253,7 +253,7 @@ def _(layer: Wide, a):
 
 @pytest.mark.parametrize("kind", ["low rank", "sum", "kronecker", "matrix"])
 def test_a_users_layer_keeps_its_structure(kind):
-    """Within the bound, for every kind of map; no matrix for each point where there is structure."""
+    """Within the bound, for every kind of map; no matrix for a point where there is structure."""
     n = 96
     net = jb.Network([Wide(n, kind), jb.Dense(np.ones((2, n)) / n, activation="tanh")], inputs=n)
     X = points(net, 50) / n

@@ -14,9 +14,9 @@ PACKAGE = ROOT / "jacobians"
 # Each line may import only lines above it; rooms on one line are siblings and do not meet.
 FLOORS = [
     ["_checks"],
-    ["_text", "_writing", "vectorization", "_sigma", "witness", "distributed"],
-    ["_npz", "_gated", "_softmax", "_elementary"],
-    ["activations"],
+    ["_text", "_writing", "vectorization", "_sigma", "witness", "distributed", "_tables"],
+    ["_npz", "_gated", "_softmax", "_elementary", "_options"],
+    ["activations", "points"],
     ["maps"],
     ["layers", "losses", "gradients"],
     ["network"],
@@ -58,18 +58,25 @@ FAMILIES = {  # inside a family folder each file may import only those before it
     ],
     "derivation": [
         *["terms", "functions", "rules", "evaluation", "notation", "writers", "markup", "numbers"],
-        *["checks", "building", "document"],
+        *["checks", "building", "document", "playing"],
     ],
     "diagnosis": [
         *["ways", "mistakes", "search", "claims", "drawing", "record", "verdicts"],
         "diagnosing",
     ],
     "strategies": ["drawing", "conformance"],
+    "conventions": ["products", "rows", "form", "numbering"],
     "plotting": ["style", "matrices", "structures", "statistics", "lines"],
     "importers": [
-        *["_assembly", "_state_dicts", "scikit_learn", "pytorch", "keras", "safetensors_files"],
-        *["onnx_tensors", "onnx_nodes", "onnx_shapes", "onnx_operators"],
-        *["onnx_gates", "onnx_files"],
+        *["_assembly", "_steps", "_half", "_state_dicts", "_checkpoints", "weight_files"],
+        *["sklearn_reading", "sklearn_scalers", "sklearn_features", "sklearn_curves"],
+        *["sklearn_models", "sklearn_composites", "sklearn_columns", "scikit_learn"],
+        *["torch_operators", "torch_files", "pytorch", "keras_operators", "keras"],
+        *["keras_files", "nnet_files", "safetensors_files"],
+        *["onnx_wire", "onnx_tensors", "onnx_model", "onnx_values", "onnx_shapes", "onnx_folding"],
+        *["onnx_arithmetic", "onnx_activations", "onnx_products", "onnx_moves", "onnx_windows"],
+        *["onnx_recurrent", "onnx_ml", "onnx_operators", "onnx_formulas", "onnx_network"],
+        *["onnx_files"],
         "importable",
     ],
 }

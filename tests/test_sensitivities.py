@@ -397,11 +397,15 @@ class Terminal(io.StringIO):
 def test_progress_is_shown_on_demand_and_on_standard_error_alone(monkeypatch, capsys):
     net, X = jb.Network.random([3, 2], seed=0), np.eye(3)
     jb.sensitivity(net, X, progress=True)
+    assert capsys.readouterr().err == ""  # a line every few seconds, and nothing took so long
+    monkeypatch.setattr("jacobians.sensitivities.streaming.LINE_SECONDS", 0.0)
+    jb.sensitivity(net, X, progress=True)
     seen = capsys.readouterr()
     assert seen.err == "sensitivity: 3 of 3 points (100%)\n"
     assert seen.out == ""
     jb.sensitivity(net, X)  # not a terminal
     assert capsys.readouterr().err == ""
+    monkeypatch.undo()
     monkeypatch.setattr("sys.stderr", Terminal())
     jb.sensitivity(net, X)  # a terminal, but nothing to wait for
     assert sys.stderr.getvalue() == ""
@@ -418,6 +422,24 @@ def test_progress_needs_no_tqdm(monkeypatch):
     monkeypatch.setattr("jacobians.sensitivities.streaming.LINE_SECONDS", 0.0)
     jb.sensitivity(net, iter([X, X]))
     assert sys.stderr.getvalue() == "sensitivity: 6 points\n"
+
+
+def test_graphs_with_branches_have_records_too():
+    """A residual block, images, a join: the statistics are those of the stack."""
+    net = jb.Network(
+        [
+            jb.Dense(np.eye(3)[:, [1, 2, 0]] / 2, activation="tanh"),
+            jb.Residual(
+                [jb.Dense([[1.0, 2, 0], [0, 1, -1]], activation="relu"), jb.Dense(np.ones((3, 2)))]
+            ),
+        ]
+    )
+    X = np.random.default_rng(0).normal(size=(80, 3))
+    record, J = jb.sensitivity(net, X, near=0.1), jb.jacobian(net, X)
+    assert_within(record.mean, J.mean(axis=0), 1e-14)
+    assert_within(record.std, J.std(axis=0), 1e-14)
+    assert_within(record.minimum, J.min(axis=0), 1e-14)
+    assert 0 < record.kinks["near"] < record.kinks["points"] == 80
 
 
 # --- at the door ----------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Numbers, as_nonnegative, as_points
+from jacobians._checks import Numbers, as_nonnegative
+from jacobians._tables import as_inputs
 from jacobians.derivation.evaluation import given
 from jacobians.derivation.notation import Convention, as_convention
 from jacobians.derivation.rules import Rules
@@ -89,7 +90,7 @@ def _doctor(
     convention: str | Convention, probes: bool = True,
 ) -> Verdict:  # fmt: skip
     net, convention = as_network(net, "diagnose"), as_convention(convention)
-    X = as_points(X, net.widths[0], "diagnose: X", net.dtype)
+    X = as_inputs(X, net, "diagnose: X")
     if (loss is None) != (Y is None):
         raise ValueError("diagnose: gradients need both Y and loss; a Jacobian needs neither.")
     if loss is not None:

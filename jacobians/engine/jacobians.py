@@ -10,7 +10,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from jacobians import distributed
-from jacobians._checks import Array, ShapeError, TooLargeError, as_array, as_points, readable_bytes
+from jacobians._checks import Array, ShapeError, TooLargeError, as_array, readable_bytes
+from jacobians._tables import as_inputs, in_order
 from jacobians.engine.running import Runner, is_plain, quiet
 from jacobians.engine.scaling import multiply_scaled
 from jacobians.linearization import linearize
@@ -72,7 +73,8 @@ def jacobian(
         if out is not None or plan is not None:
             raise TypeError("jacobian: out and plan belong to arrays; leave them out with dask.")
         shape = _planned(net, 2**10, choice, None, "jacobian").shape
-        return distributed.map_chunks(lambda x: _chunk(net, x, choice), X, shape, net.dtype)
+        lazy: Array = distributed.map_chunks(lambda x: _chunk(net, x, choice), X, shape, net.dtype)
+        return lazy
     return _run("jacobian", net, X, choice, out, plan, False)[1]
 
 
@@ -179,7 +181,7 @@ def _run_with_checks(
     valued: bool,
 ) -> tuple[Array | None, Array]:
     net = as_network(net, where)
-    given = as_array(X, f"{where}: X")
+    given = as_array(in_order(X, net, f"{where}: X"), f"{where}: X")
     lead = given.shape[:-1] if given.ndim == 2 else ()
     B = lead[0] if lead else 1
     near = given[0] if lead and B else given if given.shape == net.widths[:1] else None
@@ -189,7 +191,7 @@ def _run_with_checks(
         _require_room(shape, net.dtype, where)
     points = given
     if not (lead == () and given.shape == net.widths[:1] and is_plain(given, net.dtype)):
-        points = as_points(given, net.widths[0], f"{where}: X", net.dtype)
+        points = as_inputs(given, net, f"{where}: X")
     J = np.empty(shape, net.dtype) if out is None else _require_out(out, shape, net.dtype, given)
     value = np.empty((*lead, net.widths[chosen.of]), net.dtype) if valued else None
 

@@ -143,7 +143,7 @@ class Runner:
                 J[:, lost] = repair(x[lost], None if v is None else v[lost])
 
     def _by_kernel(self, x: Array, J: Array, value: Array | None, v: Array | None) -> bool:
-        """Let the kernel fill J and the value; False if one left the range, or J is not one piece."""
+        """Let the kernel fill J and the value; False if one left the range, or J has gaps."""
         target = J.transpose(1, 0, 2)
         outside = [np.ascontiguousarray(A) for A in (x, v) if A is not None]
         outside += [target] if value is None else [value, target]

@@ -13,9 +13,10 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from jacobians._checks import Array, as_floats, as_points, require_shape
+from jacobians._checks import Array, as_floats, require_shape
 from jacobians._kernels import PROCESSORS
 from jacobians._kernels.translating import tape_of
+from jacobians._tables import as_inputs
 from jacobians.engine.running import Runner, quiet
 from jacobians.engine.scaling import multiply_scaled
 from jacobians.factors import factors_of
@@ -50,7 +51,7 @@ def jvp(net: Network, X: Any, tangents: Any) -> Array:
            [280.]])
     """
     net = as_network(net, "jvp")
-    points = as_points(X, net.widths[0], "jvp: X", net.dtype)
+    points = as_inputs(X, net, "jvp: X")
     T = as_floats(tangents, "jvp: tangents", dtype=net.dtype)
     require_shape(T, points.shape, "jvp: tangents", "One for each point.")
     return _told(_sweep(net, points, T, forward=True))
@@ -81,7 +82,7 @@ def vjp(net: Network, X: Any, cotangents: Any) -> Array:
            [280.]])
     """
     net = as_network(net, "vjp")
-    points = as_points(X, net.widths[0], "vjp: X", net.dtype)
+    points = as_inputs(X, net, "vjp: X")
     C = as_floats(cotangents, "vjp: cotangents", dtype=net.dtype)
     require_shape(C, (*points.shape[:-1], net.widths[-1]), "vjp: cotangents", "One for each point.")
     return _told(_sweep(net, points, C, forward=False))

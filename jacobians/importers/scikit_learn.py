@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import jacobians.importers.sklearn_curves  # noqa: F401  (its rules)
 from jacobians._checks import missing_extra
-from jacobians.importers import sklearn_curves  # noqa: F401  (its rules)
 from jacobians.importers._assembly import Assembly
 from jacobians.importers.sklearn_columns import inputs_of
 from jacobians.importers.sklearn_reading import MODELS, TRANSFORMERS, Reader

@@ -52,7 +52,7 @@ def page(
             "tables": [_table(found, i, order[i, :ROWS], numbers) for i in range(min(m, OUTPUTS))],
             "left_out": {"inputs": max(0, n - ROWS), "outputs": max(0, m - OUTPUTS)},
             "confidence": confidence,
-            "replicates": found.groups,
+            "groups": found.groups,
             "norms": _norms(found),
             "subspace": _subspace(found),
             "pictures": _pictures(found),
