@@ -160,10 +160,12 @@ def factors_of(
     rows: Places | None = None,
     columns: Places | None = None,
     written_out: int = 64,
+    near: Any = None,
 ) -> tuple[Factor, ...]:
     """Describe the factors of ``da^of/da^wrt``, left to right, without those that are the identity.
 
-    Maps of other kinds than matrices are written out up to a width of ``written_out``.
+    Maps of other kinds than matrices are written out up to a width of ``written_out``.  ``near`` is
+    a point to ask the maps at, if 0 and a few others are none.
 
     >>> from jacobians.layers import Dense
     >>> net = Network([Dense([[1, 2], [3, 4], [5, 6]], activation="relu"), Dense([[1, 2, 3]])])
@@ -171,7 +173,7 @@ def factors_of(
     ['W2', 'D1', 'W1']
     """
     with np.errstate(all="ignore"):
-        lin, maps = _at_some_point(net, of, wrt)
+        lin, maps = _at_some_point(net, of, wrt, near)
         sources = dict(_sources(lin, of))
         factors: list[Factor] = []
         name = ""
@@ -192,11 +194,16 @@ def factors_of(
     return tuple(factors)
 
 
-def _at_some_point(net: Network, of: int, wrt: int) -> tuple[Linearization, Sequence[LinearMap]]:
+def _at_some_point(
+    net: Network, of: int, wrt: int, near: Any
+) -> tuple[Linearization, Sequence[LinearMap]]:
     """Linearize at a point from which nothing leaves the range."""
-    for size in (0.0, 1.0, -1.0, 1e-3):
+    n = net.widths[0]
+    rng = np.random.default_rng(0)
+    several = [np.zeros(n), np.ones(n), *rng.standard_normal((8, n))]
+    for x in several if near is None else [several[0], as_array(near, "plan: near")]:
         try:
-            lin = linearize(net, np.full((1, net.widths[0]), size, net.dtype))
+            lin = linearize(net, x.astype(net.dtype)[None])
             return lin, lin.between(of, wrt)
         except NotFiniteError as err:
             failure = err

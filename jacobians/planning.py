@@ -212,6 +212,7 @@ def plan(
     columns: Any = None,
     max_bytes: int | None = None,
     threads: int | None = None,
+    near: Any = None,
     limits: Limits | None = None,
     kernels: bool = True,
 ) -> Plan:
@@ -232,6 +233,8 @@ def plan(
     threads : int, optional
         At most this many; as many as the BLAS library was told to take, unless said
         (``OPENBLAS_NUM_THREADS``, ``OMP_NUM_THREADS``), or as there are processors.
+    near : array, shape (n_0,), optional
+        A point at which the network has a value, if it has none at 0 or at a few random points.
     limits : Limits, optional
         Sizes at which one way of computing gives place to another.
     kernels : bool
@@ -260,7 +263,8 @@ def plan(
     limits = limits or Limits()
     chosen_rows = as_index(rows, net.widths[of], "plan: rows")
     chosen_columns = as_index(columns, net.widths[wrt], "plan: columns")
-    factors = factors_of(net, of, wrt, chosen_rows, chosen_columns, limits.written_out)
+    written_out = limits.written_out
+    factors = factors_of(net, of, wrt, chosen_rows, chosen_columns, written_out, near)
     operands = tuple(factor.operand for factor in factors)
     association = associate(operands, max(batch, 1)) if operands else None
     if association:
@@ -381,7 +385,7 @@ def threads_that_pay(
     ways = [m * n for m, n in pairwise(net.widths[: of + 1])]
     units = sum(net.widths[1 : of + 1])
     seconds = batch * (flops / FLOPS + 2 * sum(ways) / FLOPS + units * UNIT_SECONDS)
-    small = kernels or max(largest, *ways) <= limits.small_matrix
+    small = kernels or max([largest, *ways]) <= limits.small_matrix
     return allowed if small and seconds > limits.thread_seconds else 1
 
 

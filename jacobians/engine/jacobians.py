@@ -184,7 +184,8 @@ def _run_with_checks(
     given = as_array(in_order(X, net, f"{where}: X"), f"{where}: X")
     lead = given.shape[:-1] if given.ndim == 2 else ()
     B = lead[0] if lead else 1
-    chosen = _planned(net, B, choice, chosen, where)
+    near = given[0] if lead and B else given if given.shape == net.widths[:1] else None
+    chosen = _planned(net, B, choice, chosen, where, near)
     shape = (*lead, *chosen.shape)
     if out is None:
         _require_room(shape, net.dtype, where)
@@ -222,7 +223,9 @@ _points: WeakKeyDictionary[Network, dict[bool, tuple[Runner, int, int, Any]]] = 
 _plans: WeakKeyDictionary[Network, dict[Hashable, Plan]] = WeakKeyDictionary()
 
 
-def _planned(net: Network, B: int, choice: _Choice, chosen: Any, where: str) -> Plan:
+def _planned(
+    net: Network, B: int, choice: _Choice, chosen: Any, where: str, near: Any = None
+) -> Plan:
     """Return the plan, from before if there was the same call before."""
     if chosen is not None:
         if not isinstance(chosen, Plan):
@@ -238,7 +241,12 @@ def _planned(net: Network, B: int, choice: _Choice, chosen: Any, where: str) -> 
     usual = rows is None and columns is None and all(type(part) in _PLAIN for part in key[:4])
     if usual and key in kept:
         return kept[key]
-    made = plan(net, batch, of=of, wrt=wrt, rows=rows, columns=columns, max_bytes=max_bytes)
+    if near is not None and not (near.shape == net.widths[:1] and near.dtype.kind in "iuf"):
+        near = None  # the door says what is wrong with it
+    elif near is not None and not np.isfinite(near).all():
+        near = None
+    chosen_nodes = {"of": of, "wrt": wrt, "rows": rows, "columns": columns}
+    made = plan(net, batch, **chosen_nodes, max_bytes=max_bytes, near=near)
     if usual:  # a new dictionary: other threads may be reading the old one
         _plans[net] = {**dict(list(kept.items())[1 - _KEPT :]), key: made}
     return made

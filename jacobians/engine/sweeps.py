@@ -111,7 +111,7 @@ def _sweep(net: Network, points: Array, vectors: Array, forward: bool) -> Array:
             rows[0, i] = multiply_scaled(chain, v[i][:, None])[:, 0]
         return rows
 
-    _runner(net, len(X), forward).batch(net, X, out[None], None, repair, V)
+    _runner(net, X, forward).batch(net, X, out[None], None, repair, V)
     return result
 
 
@@ -122,13 +122,14 @@ LIMITS = Limits()
 _prepared: WeakKeyDictionary[Network, dict[tuple[bool, int], Runner]] = WeakKeyDictionary()
 
 
-def _runner(net: Network, batch: int, forward: bool) -> Runner:
-    key = (forward, 1 << (batch - 1).bit_length() if batch else 0)
+def _runner(net: Network, X: Array, forward: bool) -> Runner:
+    key = (forward, 1 << (len(X) - 1).bit_length() if len(X) else 0)
     kept = _prepared.get(net, {})
     if key in kept:
         return kept[key]
     limits, size = LIMITS, net.dtype.itemsize
-    factors = factors_of(net, net.depth, 0, written_out=limits.written_out)
+    near = X[0] if len(X) else None
+    factors = factors_of(net, net.depth, 0, written_out=limits.written_out, near=near)
     program = compile_sweep(net, factors, forward, limits)
     ends = (net.widths[0], net.widths[-1])
     entering, leaving = ends if forward else ends[::-1]
