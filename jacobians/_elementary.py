@@ -113,4 +113,3 @@ def sign(z: Array) -> Array:
 
 def floor(z: Array) -> Array:
     return np.floor(z)
-

@@ -61,12 +61,18 @@ def as_inputs(value: Any, net: HasInputs, where: str) -> Array:
     >>> as_inputs(table, net, "jacobian: X")
     array([[2., 1.]])
     """
-    if type(value) is not np.ndarray or value.dtype.names is not None:
-        names = column_names(value)
-        if names is not None:
-            order = matched(names, net.input_names, where, "X[list(net.input_names)]")
-            value = take_columns(value, order, where, net.dtype)
-    return as_points(value, net.widths[0], where, net.dtype)
+    return as_points(in_order(value, net, where), net.widths[0], where, net.dtype)
+
+
+def in_order(value: Any, net: HasInputs, where: str) -> Any:
+    """Return the columns of a table as an array in the order of the inputs, all else as it is."""
+    if type(value) is np.ndarray and value.dtype.names is None:
+        return value
+    names = column_names(value)
+    if names is None:
+        return value
+    order = matched(names, net.input_names, where, "X[list(net.input_names)]")
+    return take_columns(value, order, where, net.dtype)
 
 
 def column_names(value: Any) -> tuple[str, ...] | None:
@@ -173,7 +179,7 @@ def matched(
     if missing or extra:
         faults = []
         if missing:
-            close = get_close_matches(missing[0], extra, n=1)
+            close = get_close_matches(missing[0], extra, n=1, cutoff=0.65)
             hint = f" (is it {close[0]!r}?)" if close else ""
             faults.append(f"missing {listed(missing)}{hint}")
         if extra:

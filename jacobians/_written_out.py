@@ -5,26 +5,33 @@ For ``explicit``.  Nothing here reads a structured map, but for layers that have
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import singledispatch
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from jacobians._checks import Array
+from jacobians._windows import Windows
 from jacobians.activations import Activation, AnyActivation, VectorActivation
 from jacobians.along import Along
 from jacobians.layers import (
     Add,
+    AveragePool,
     Concatenate,
+    Convolution,
     Dense,
     Elementwise,
     Layer,
     LayerNorm,
     MatrixProduct,
+    MaxPool,
     Multiply,
     Rearrangement,
     RMSNorm,
     Scale,
+    TransposedConvolution,
 )
 from jacobians.linearization.rules import (
     activation_map,
@@ -176,6 +183,69 @@ def _(layer: MatrixProduct, a: Array, b: Array) -> tuple[Array, ...]:
     return first, second
 
 
+@written.register(Convolution)
+def _(layer: Convolution, a: Array) -> Array:
+    # z[o, p] = sum over c, s of K[o, c, s] a[c, g], where window p sees entry g of the grid at s
+    K = layer.K.reshape(*layer.K.shape[:2], -1)
+    grid, positions = prod(layer.windows.grid), prod(layer.windows.positions)
+    J = np.zeros((len(K) * positions, len(a)), a.dtype)
+    for p, s, g in _meetings(layer.windows):
+        for o in range(len(K)):
+            for c in range(K.shape[1]):
+                J[o * positions + p, _channel(layer, o, c) * grid + g] = K[o, c, s]
+    return J
+
+
+@written.register(TransposedConvolution)
+def _(layer: TransposedConvolution, a: Array) -> Array:
+    # z[o, g] = sum over i, s of K[i, o, s] a[i, p]
+    K = layer.K.reshape(*layer.K.shape[:2], -1)
+    grid, positions = prod(layer.windows.grid), prod(layer.windows.positions)
+    J = np.zeros((len(layer.b) * grid, len(a)), a.dtype)
+    for p, s, g in _meetings(layer.windows):
+        for i in range(len(K)):
+            for o in range(K.shape[1]):
+                J[_channel(layer, i, o) * grid + g, i * positions + p] = K[i, o, s]
+    return J
+
+
+@written.register(MaxPool)
+@written.register(AveragePool)
+def _(layer: MaxPool | AveragePool, a: Array) -> Array:
+    grid, positions = prod(layer.windows.grid), prod(layer.windows.positions)
+    seen: dict[int, list[int]] = {}
+    for p, _, g in _meetings(layer.windows):
+        seen.setdefault(p, []).append(g)
+    J = np.zeros((layer.shape[0] * positions, len(a)), a.dtype)
+    for c in range(layer.shape[0]):
+        for p, window in seen.items():
+            row, places = c * positions + p, [c * grid + g for g in window]
+            if isinstance(layer, MaxPool):
+                J[row, max(places, key=lambda place: a[place])] = 1
+            else:
+                J[row, places] = layer.weights(a.dtype)[row]
+    return J
+
+
+def _meetings(windows: Windows) -> Iterator[tuple[int, int, int]]:
+    """Yield (position, entry of the window, entry of the grid) wherever they meet, in C order."""
+    axes = list(zip(windows.stride, windows.padding, windows.dilation, strict=True))
+    for p, position in enumerate(np.ndindex(*windows.positions)):
+        for s, entry in enumerate(np.ndindex(*windows.size)):
+            met = [
+                i * step - before + e * apart
+                for i, e, (step, (before, _), apart) in zip(position, entry, axes, strict=True)
+            ]
+            if all(0 <= g < n for g, n in zip(met, windows.grid, strict=True)):
+                yield p, s, int(np.ravel_multi_index(met, windows.grid))
+
+
+def _channel(layer: Convolution | TransposedConvolution, row: int, c: int) -> int:
+    """Return which of all channels the c-th of a row of the kernel is: those of the row's group."""
+    rows = len(layer.K) // layer.groups
+    return int(row // rows * layer.K.shape[1] + c)
+
+
 # --- parameters -----------------------------------------------------------------------------------
 
 
@@ -200,3 +270,20 @@ def _(layer: LayerNorm | RMSNorm, a: Array) -> dict[str, Array]:
     if isinstance(layer, LayerNorm):
         above["shift"] = np.vstack([np.eye(normal.shape[-1], dtype=a.dtype) for _ in normal])
     return above
+
+
+@parameters_of.register(Convolution)
+@parameters_of.register(TransposedConvolution)
+def _(layer: Convolution | TransposedConvolution, a: Array) -> dict[str, Array]:
+    (rows, c), size = layer.K.shape[:2], prod(layer.windows.size)
+    grid, positions = prod(layer.windows.grid), prod(layer.windows.positions)
+    forward = isinstance(layer, Convolution)
+    each = positions if forward else grid
+    J = np.zeros((len(layer.b) * each, layer.K.size), a.dtype)
+    for p, s, g in _meetings(layer.windows):
+        for i in range(rows):
+            for j in range(c):
+                coarse, fine = i * positions + p, _channel(layer, i, j) * grid + g
+                z, source = (coarse, fine) if forward else (fine, coarse)
+                J[z, (j * size + s) * rows + i] = a[source]  # vec stacks the columns of K
+    return {"K": J, "b": np.kron(np.eye(len(layer.b)), np.ones((each, 1))).astype(a.dtype)}

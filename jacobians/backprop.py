@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from jacobians import _windowed_sweeps as windowed
 from jacobians._checks import (
     Array,
     as_floats,
@@ -28,16 +29,20 @@ from jacobians.along import Along
 from jacobians.gradients import WEIGHTS, Gradients
 from jacobians.layers import (
     Add,
+    AveragePool,
     Concatenate,
+    Convolution,
     Dense,
     Elementwise,
     Layer,
     LayerNorm,
     MatrixProduct,
+    MaxPool,
     Multiply,
     Rearrangement,
     RMSNorm,
     Scale,
+    TransposedConvolution,
 )
 from jacobians.linearization.rules import is_nearer, layer_map, parameter_maps
 from jacobians.losses import Loss, as_loss
@@ -126,6 +131,12 @@ def _(layer: Rearrangement, delta: Array, a: Array) -> Array:
     return pulled
 
 
+pull_back.register(Convolution, windowed.pull_convolution)
+pull_back.register(TransposedConvolution, windowed.pull_transposed_convolution)
+pull_back.register(MaxPool, windowed.pull_max_pool)
+pull_back.register(AveragePool, windowed.pull_average_pool)
+
+
 @singledispatch
 def pull_back_activation(activation: AnyActivation, z: Array, cotangent: Array) -> Array:
     """Return the cotangent at ``z`` for the cotangent at ``a = sigma(z)``."""
@@ -170,6 +181,10 @@ def _(layer: Dense, delta: Array, a: Array) -> dict[str, Array]:
     m, n = layer.W.shape
     each = delta.reshape(-1, m)
     return {"W": each.T @ a.reshape(-1, n), "b": each.sum(axis=0)}
+
+
+parameter_gradients.register(Convolution, windowed.kernel_gradients)
+parameter_gradients.register(TransposedConvolution, windowed.kernel_gradients)
 
 
 def _rows(value: Array, rows: int, keep: bool = False) -> Array:

@@ -103,12 +103,15 @@ class Certificate:
     dependent : tuple of str
         Layers of which the explicit matrix is their map written out, so that "explicit" is no
         independent computation.
+    hints : tuple of str
+        What is wrong with the rule of such a layer, where an identity fails.
     """
 
     network: str
     checks: tuple[Check, ...]
     left_out: tuple[tuple[str, str], ...] = ()
     dependent: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -147,6 +150,7 @@ class Certificate:
             f"not independent: the explicit matrix of {layer} is its map, written out"
             for layer in self.dependent
         ]
+        lines += self.hints
         lines += [f"{held} of {len(self.checks)} identities hold, {exact} of them bit for bit."]
         lines += ["The bounds are about rounding: about products of the computed D and W."]
         return "\n".join(lines)
@@ -195,7 +199,18 @@ def certify(net: Network, x: Any) -> Certificate:
             ("parameters", f"of {LAYERS} layers of {count}, evenly spaced, these are checked")
         )
     own = dict.fromkeys(str(layer) for layer in net.layers if not explicit.is_independent(layer))
-    return Certificate(str(net), tuple(checks), tuple(left_out), tuple(own))
+    hints = () if all(check.holds for check in checks) else tuple(_hints(lin))
+    return Certificate(str(net), tuple(checks), tuple(left_out), tuple(own), hints)
+
+
+def _hints(lin: Linearization) -> Iterator[str]:
+    """Judge the rules of users' own layers of one input by differences of their values."""
+    for l, layer in enumerate(lin.trace.network.layers, start=1):
+        maps, reads = lin.input_maps(l), lin.trace.entering(l)
+        if len(maps) == 1 and not explicit.is_independent(layer):
+            verdict = witness.check_jacobian(layer.preactivation, maps[0].to_dense(), reads[0])
+            if not verdict:
+                yield f"the rule of {layer}: {verdict}"
 
 
 Sides: TypeAlias = tuple[Any, Any, Any]  # left side, right side, bound on their difference

@@ -80,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="jacobians", description="The Jacobian of a trained network.")
-    version = ", ".join(f"{name} {number}" for name, number in reports.versions().items())
+    versions = {**reports.versions(), "jacobians": sys.modules["jacobians"].__version__}
+    version = ", ".join(f"{name} {number}" for name, number in versions.items())
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -106,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_model(command: argparse.ArgumentParser, default: bool = True) -> None:
     bundled = ", ".join(data.NAMES)
-    model = f"a network as .npz, .onnx or .safetensors, or a bundled one: {bundled}"
+    model = f"a network file that jacobians.load reads, or a bundled one: {bundled}"
     if default:
         command.add_argument("model", nargs="?", default="digits", metavar="MODEL", help=model)
     else:
@@ -169,7 +170,7 @@ def _report(options: argparse.Namespace) -> None:
         outputs=rows,
         units=named,
         max_bytes=options.max_bytes,
-        progress=False if options.quiet else None,
+        progress=_progress(options.quiet),
     )
     certificates = _certificates(net, X, 3)
     if talks:
@@ -177,6 +178,13 @@ def _report(options: argparse.Namespace) -> None:
     _write_report(found, certificates, options)
     if options.output and talks:
         print(f"\n{options.output}: {readable_bytes(os.path.getsize(options.output))}")
+
+
+def _progress(quiet: bool) -> bool | None:
+    """On a terminal as the library thinks best; in a file or pipe a line every few seconds."""
+    if quiet or sys.stderr is None:
+        return False
+    return None if sys.stderr.isatty() else True
 
 
 def _names(net: Network) -> tuple[Sequence[str], Sequence[str]]:
@@ -208,7 +216,7 @@ def _print_report(found: Sensitivity, certificates: list[Certificate]) -> None:
     print(found)
     drawn = _as_pictures(found)
     if drawn:
-        print(f"\nMean |dy/dx| as pictures, darkest = largest of that output\n\n{drawn}")
+        print(f"\nImportance as pictures, darkest = largest of that output\n\n{drawn}")
     print(f"\n{_verdict(certificates)}")
 
 
@@ -306,10 +314,13 @@ def _model(options: argparse.Namespace) -> Network:
             f"MODEL: no file and no bundled network is called {name!r}"
             f"{did_you_mean(name, data.NAMES) or '; bundled are ' + ', '.join(data.NAMES)}"
         )
-    return net.with_names(
-        split_names(vars(options).get("input_names")),
-        split_names(vars(options).get("output_names")),
-    )
+    given = {}
+    for what, width in (("input", net.widths[0]), ("output", net.widths[-1])):
+        names = split_names(vars(options).get(f"{what}_names"))
+        if names and len(names) != width:
+            raise ValueError(f"--{what}-names: expected {width} names, but got {len(names)}.")
+        given[f"{what}s"] = names
+    return net.with_names(**given)
 
 
 def _model_and_points(options: argparse.Namespace) -> tuple[Network, Array]:
@@ -363,8 +374,8 @@ def _as_pictures(found: Sensitivity) -> str:
         return ""
     rows, columns = np.array([[int(p[1]), int(p[2])] for p in places if p]).T
     drawn = []
-    for sizes in found.mean_absolute:
+    for sizes in found.importance:
         image = np.zeros((rows.max() + 1, columns.max() + 1))
-        image[rows, columns] = sizes
+        image[rows, columns] = np.nan_to_num(sizes)  # of a single point: it has no spread
         drawn.append(picture(image, float(image.max())))
     return side_by_side(found.output_names, drawn)

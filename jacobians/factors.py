@@ -2,8 +2,8 @@
 
 The network is linearized at one point, and what its maps say there (kind, size, operations, whether
 all points share one) holds at every point.  So the description knows no kind of layer.  Identities,
-diagonals, matrices, products, sums and substitutions are looked into; every other kind is a map that
-is applied as it is.
+diagonals, matrices, products, sums and substitutions are looked into; every other kind is a map
+that is applied as it is.
 
 Asking for some rows or columns only makes the outer factors smaller: a diagonal keeps those entries
 and passes the choice on, a matrix keeps those rows or columns, and for any other kind rows of the
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -109,7 +110,7 @@ class Factor:
         """What the cost model knows of it."""
         m, n = self.shape
         if self.kind in ("identity", "diagonal"):
-            return Operand(m, n, self.kind, self.stacked)  # type: ignore[arg-type]
+            return Operand(m, n, self.kind, self.stacked)
         if self.kind == "matrix":
             return Operand(m, n, stacked=self.stacked)
         return Operand(m, n, "structured", self.stacked, self.flops, self._written())
@@ -122,7 +123,7 @@ class Factor:
         if self.kind == "sum":
             light = sum(part.kind in ("identity", "diagonal") for part in self.parts)
             additions = (len(self.parts) - light - 1) * m * n + light * n
-            return sum(part.operand.alone for part in self.parts) + max(additions, 0)
+            return float(sum(part.operand.alone for part in self.parts) + max(additions, 0))
         return self.flops * n if self.kind == "graph" else None
 
     def chosen(self, M: Array) -> Array:
@@ -222,7 +223,7 @@ def parts_of(A: LinearMap) -> Sequence[LinearMap]:
         return A.factors
     if isinstance(A, Sum):
         return A.terms
-    return A._parts() if isinstance(A, Substitution) else ()  # type: ignore[return-value]
+    return A._parts() if isinstance(A, Substitution) else ()
 
 
 def _describe(
@@ -235,7 +236,7 @@ def _describe(
     bounds = [part.bound for part in members]
     known: dict[str, Any] = {"name": name, "shape": A.shape, "flops": A.flops}
     if isinstance(A, Product):
-        bound = np.prod([max(1.0, b) for b in bounds])
+        bound = prod(max(1.0, b) for b in bounds)
         return Factor(kind="product", parts=members, bound=bound, **known)
     if isinstance(A, Sum):
         return Factor(kind="sum", parts=members, bound=sum(bounds), **known)
@@ -251,7 +252,7 @@ def _describe(
     if not A.batch:
         value = A.diagonal() if kind == "diagonal" else A.to_dense() if kind == "matrix" else A
         sums = A.magnitude()
-        bound = np.inf
+        bound = float("inf")
         if sums is not None:
             bound = float(sums.apply(np.ones((A.shape[1], 1))).max(initial=0.0))
         return Factor(kind=kind, value=value, bound=bound, **known)
@@ -299,7 +300,8 @@ def _choose(
             continue
         if factor.kind == "matrix":
             shape = (count, factor.shape[1]) if side == "rows" else (factor.shape[0], count)
-            small = replace(factor, shape=shape, flops=2.0 * shape[0] * shape[1], **{side: index})
+            chosen_ones: dict[str, Any] = {side: index}
+            small = replace(factor, shape=shape, flops=2.0 * shape[0] * shape[1], **chosen_ones)
             if factor.value is not None:
                 cut = factor.value[index] if side == "rows" else factor.value[:, index]
                 small = replace(small, value=np.ascontiguousarray(cut))
@@ -307,8 +309,8 @@ def _choose(
         break
     rest = factors[len(chosen) :]
     n = (rest[0] if rest else factors[-1]).shape[0 if side == "rows" else 1]
-    E = _identity_rows(*((index, None) if side == "rows" else (None, index)), n, dtype)
-    return [*chosen, E, *rest]
+    E = _identity_rows(index, None, n, dtype)
+    return [*chosen, E if side == "rows" else replace(E.T, name="E"), *rest]
 
 
 def _identity_rows(rows: Places | None, columns: Places | None, n: int, dtype: Any) -> Factor:

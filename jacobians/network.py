@@ -29,10 +29,10 @@ from jacobians._checks import (
     as_count,
     as_floats,
     as_layer,
-    as_points,
     require_shape,
 )
 from jacobians._graph import Edges, path_of, sort_graph
+from jacobians._tables import as_inputs
 from jacobians.activations import AnyActivation
 from jacobians.layers import Dense, Layer, Shape
 from jacobians.vectorization import unvec, vec
@@ -160,7 +160,7 @@ class Network:
             entering = [shapes[s] for s in sources]
             _require_fit(layer, name, l, sources, entering)
             try:
-                fitted = layer.astype(dtype).bound(*entering)
+                fitted = layer.astype(dtype).on(*entering)
                 shapes.append(fitted.output_shape(*entering))
             except ShapeError as err:
                 raise ShapeError(f"Network: layer {name}: {err}") from None
@@ -352,7 +352,7 @@ class Network:
         ShapeError, NotFiniteError
             If ``X`` does not fit or holds NaN, or if the output overflows.
         """
-        a = as_points(X, self.widths[0], "Network: X", self.dtype)
+        a = as_inputs(X, self, "Network: X")
         with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
             for _, _, _, value in self.forward(a):
                 a = value

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import pairwise
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from jacobians import _kernels
 from jacobians._checks import Places, as_count, readable_bytes
+from jacobians._kernels.translating import tape_of
 from jacobians._text import table
 from jacobians.factors import Factor, as_index, factors_of
 from jacobians.maps.association import Association, Operand, Order, associate, flops, fold
@@ -20,9 +23,11 @@ from jacobians.network import Network, as_network
 from jacobians.program import Limits, Program, compile_jacobian
 
 DEFAULT_BYTES = 64 * 2**20
+BLOCK_BYTES = 2**20  # of the kernel's workspace for each thread, and its lists; see kernel.c
 FLOPS, UNIT_SECONDS = 5e10, 6e-9  # rough speeds of products, and of sigma with its slope
 
 
+@cache
 def machine_memory() -> int:
     """Return the bytes of memory of this machine; a terabyte if it does not say."""
     try:
@@ -65,6 +70,8 @@ class Plan:
         Threads over pieces; 1 leaves threads to the BLAS library.
     allowed : int
         The most threads that anything may take.
+    kernels : bool
+        Whether the compiled kernel runs the program.
     """
 
     widths: tuple[int, ...]
@@ -81,6 +88,7 @@ class Plan:
     rows: Places | None
     columns: Places | None
     limits: Limits
+    kernels: bool
     # what it compiles to, for each network that it was used for
     runners: WeakKeyDictionary[Network, dict[Any, Any]] = field(repr=False)
 
@@ -107,6 +115,13 @@ class Plan:
         factors = self.factors if net in self.runners else self._factors(net)
         order = self.association.order if self.association else None
         return compile_jacobian(net, self.of, factors, order, self.shape, valued, self.limits)
+
+    def tape(self, net: Network, program: Program, valued: bool) -> _kernels.Tape | None:
+        """Translate a program for the compiled kernel; None if that is not to run it."""
+        if not self.kernels:
+            return None
+        value = net.widths[self.of] if valued else 0
+        return tape_of(program, net.dtype, net.widths[0], self.shape, 0, value)
 
     def in_order(self, order: Order) -> Plan:
         """Return the plan with another order of association."""
@@ -159,7 +174,8 @@ class Plan:
         line += f", pieces of {self.piece} {points}"
         if self.threads > 1:
             line += f" on {self.threads} threads"
-        return f"{line}, {readable_bytes(self.working_bytes)}"
+        by = f"compiled for {_kernels.PROCESSORS[-1]}" if self.kernels else "in NumPy"
+        return f"{line}, {readable_bytes(self.working_bytes)}, {by}"
 
     def explain(self) -> str:
         """Return a readable table of the factors and of what each order would cost."""
@@ -196,6 +212,7 @@ def plan(
     max_bytes: int | None = None,
     threads: int | None = None,
     limits: Limits | None = None,
+    kernels: bool = True,
 ) -> Plan:
     """Decide how the Jacobians of a batch are best computed.
 
@@ -216,6 +233,8 @@ def plan(
         (``OPENBLAS_NUM_THREADS``, ``OMP_NUM_THREADS``), or as there are processors.
     limits : Limits, optional
         Sizes at which one way of computing gives place to another.
+    kernels : bool
+        Whether the compiled kernel may run the program, where it was built and has all its steps.
 
     Returns
     -------
@@ -227,9 +246,9 @@ def plan(
         If a number is out of range, or not even one point fits the budget.
 
     >>> net = Network.random([784, 256, 32, 256, 784], seed=0)
-    >>> print(plan(net, batch=32, threads=1))
+    >>> print(plan(net, batch=32, threads=1, kernels=False))
     da^4/da^0 784x784: mixed order W4 (D3 W3) (D2 (W2 D1) W1), 65.1 Mflop per point
-    (forward 341 Mflop, reverse 341 Mflop), pieces of 32 points, 22 MiB
+    (forward 341 Mflop, reverse 341 Mflop), pieces of 32 points, 16 MiB, in NumPy
     """
     net = as_network(net, "plan")
     of = net.depth if of is None else net.number(of, "plan: of")
@@ -260,6 +279,7 @@ def plan(
         rows=chosen_rows,
         columns=chosen_columns,
         limits=limits,
+        kernels=kernels and bool(_kernels.PROCESSORS),
         runners=WeakKeyDictionary(),
     )
     made.runners[net] = {}
@@ -271,6 +291,12 @@ def _in_pieces(made: Plan, net: Network, batch: int) -> Plan:
     program, limits = made.program(net, valued=True), made.limits
     point_bytes = net.dtype.itemsize * program.point_numbers
     fixed = program.constant_bytes + (limits.apply_bytes if program.applies else 0)
+    tape = made.tape(net, program, valued=True)
+    more = 0 if tape is None else tape.nbytes + made.allowed * BLOCK_BYTES
+    if made.max_bytes == DEFAULT_BYTES:  # nobody asked for less: packed weights come on top
+        made = replace(made, max_bytes=DEFAULT_BYTES + more)
+    made = replace(made, kernels=tape is not None and fixed + more <= made.max_bytes // 2)
+    fixed += more if made.kernels else 0
     budget = made.max_bytes - min(fixed, made.max_bytes // 2)
     if point_bytes > budget:
         raise ValueError(
@@ -282,7 +308,9 @@ def _in_pieces(made: Plan, net: Network, batch: int) -> Plan:
         largest = max((A.rows * A.columns for A in made.operands if A.kind == "dense"), default=0)
         most = min(made.allowed, budget // point_bytes)
         work = made.association.flops
-        threads = threads_that_pay(net, made.of, batch, work, largest, most, limits)
+        threads = threads_that_pay(
+            net, made.of, batch, work, 0 if made.kernels else largest, most, limits, made.kernels
+        )
     most = limits.thread_piece_bytes if threads > 1 else limits.piece_bytes
     within = min(budget // threads, max(most, point_bytes)) // point_bytes
     piece = max(1, min(-(-batch // threads), within))
@@ -330,7 +358,14 @@ def _labels(factors: tuple[Factor, ...]) -> list[Any]:
 
 
 def threads_that_pay(
-    net: Network, of: int, batch: int, flops: float, largest: int, allowed: int, limits: Limits
+    net: Network,
+    of: int,
+    batch: int,
+    flops: float,
+    largest: int,
+    allowed: int,
+    limits: Limits,
+    kernels: bool = False,
 ) -> int:
     """Return how many threads pay: small matrices, long calls, and enough work for each of them.
 
@@ -339,12 +374,12 @@ def threads_that_pay(
     if allowed < 2 or batch < 2:
         return 1
     width = sum(net.widths[: of + 1]) / (of + 1)
-    if batch // allowed * width < limits.long_call:
+    if batch // allowed * width < limits.long_call and not kernels:
         return 1
     ways = [m * n for m, n in pairwise(net.widths[: of + 1])]
     units = sum(net.widths[1 : of + 1])
     seconds = batch * (flops / FLOPS + 2 * sum(ways) / FLOPS + units * UNIT_SECONDS)
-    small = max(largest, *ways) <= limits.small_matrix
+    small = kernels or max(largest, *ways) <= limits.small_matrix
     return allowed if small and seconds > limits.thread_seconds else 1
 
 

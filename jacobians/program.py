@@ -21,7 +21,7 @@ before any point is.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum, auto
 from typing import Any, Literal, NamedTuple
 
@@ -101,7 +101,6 @@ class Op(IntEnum):
     WRITE = auto()  # anything as a stack                         A
 
 
-FORWARD = {Op.AFFINE, Op.CALL, Op.SLOPES, Op.VALUE}
 # These put their result where they are told; those of the second set also over an operand.
 PLACED = {op for op in Op if op >= Op.MULTIPLY_SLOPES} | {Op.AFFINE}
 OVER = {Op.MULTIPLY_SLOPES: (0, 1), Op.SCALE_ROWS: (1,), Op.SCALE_COLUMNS: (0,), Op.ADD: (0, 1)}

@@ -6,19 +6,21 @@ same trace, so they differ by the rounding of their products alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, Frozen, NotFiniteError, as_count, as_points, freeze
-from jacobians.activations import IDENTITY
+from jacobians._checks import Array, Frozen, NotFiniteError, as_count, freeze
+from jacobians._tables import as_inputs
+from jacobians.activations import IDENTITY, Activation
 from jacobians.network import Network, as_network
 
 
 @dataclass(frozen=True)
 class Kink:
-    """A unit that sits on a kink of its activation, where the derivative is a choice."""
+    """A unit at a kink of its activation or a tie of its max-pool: the derivative is a choice."""
 
     layer: int
     unit: int
@@ -83,14 +85,36 @@ class Trace(Frozen):
         (Kink(layer=1, unit=0, at=0.0, preactivation=0.0, point=None),)
         """
         near = []
+        for l, places, distance in self.kink_distances():
+            z = self.preactivations[l - 1]
+            at = np.broadcast_to(places, z.shape)
+            for *point, unit in np.argwhere(distance <= within):
+                where, i = (*point, unit), int(point[0]) if point else None
+                near.append(Kink(l, int(unit), float(at[where]), float(z[where]), i))
+        return tuple(near)
+
+    def kink_distances(self) -> Iterator[tuple[int, Any, Array]]:
+        """Yield for every kink of a node: its number, where kinks are, how far every unit is away.
+
+        Two entries that tie in a max-pool are a kink, unless neither of them moves.
+        """
         for l, (layer, z) in enumerate(
             zip(self.network.layers, self.preactivations, strict=True), start=1
         ):
             for at in layer.activation.kinks:
-                for *point, unit in np.argwhere(np.abs(z - at) <= within):
-                    value = float(z[(*point, unit)])
-                    near.append(Kink(l, int(unit), at, value, int(point[0]) if point else None))
-        return tuple(near)
+                yield l, at, np.abs(z - at)
+            if layer.kinked:
+                live = tuple(self._live(s) for s in self.network.sources[l - 1])
+                distance = layer.kink_distance(*self.entering(l), live=live)
+                yield l, z - distance, distance
+
+    def _live(self, l: int) -> Any:
+        """Tell which entries of ``a^l`` have a slope that is not 0."""
+        sigma = self.network.layers[l - 1].activation if l else IDENTITY
+        if not isinstance(sigma, Activation) or sigma == IDENTITY:
+            return True
+        slopes: Array = sigma.derivative(self.preactivations[l - 1])
+        return slopes != 0
 
     def __repr__(self) -> str:
         where = f"{self.batch[0]} points" if self.batch else "one point"
@@ -125,7 +149,7 @@ def trace(net: Network, X: Any) -> Trace:
     (array([-1., -1., -1.]), array([0., 0., 0.]), array([0.]))
     """
     net = as_network(net, "trace")
-    x = freeze(as_points(X, net.widths[0], "trace: X", net.dtype))
+    x = freeze(as_inputs(X, net, "trace: X"))
     preactivations, activations = [], [x]
     with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
         for l, _, z, a in net.forward(x):

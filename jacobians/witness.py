@@ -331,6 +331,7 @@ class JacobianCheck:
     difference: float
     allowed: float
     kinks: int
+    hint: str = ""
 
     def __bool__(self) -> bool:
         return self.holds
@@ -338,11 +339,12 @@ class JacobianCheck:
     def __str__(self) -> str:
         i, j = self.worst
         verdict = "holds" if self.holds else "FAILS"
+        hint = f"; {self.hint}" if self.hint else ""
         kinks = f"; {self.kinks} entries at a kink" if self.kinks else ""
         return (
             f"Jacobian {verdict}: worst entry [{i}, {j}] is {self.claimed:.10g}, differences give "
             f"{self.witnessed:.10g} (off by {self.difference:.2g}, "
-            f"allowed {self.allowed:.2g}){kinks}"
+            f"allowed {self.allowed:.2g}{hint}){kinks}"
         )
 
 
@@ -397,7 +399,22 @@ def check_jacobian(f: Function, J: Any, x: Any) -> JacobianCheck:
         difference=float(difference[i, j]),
         allowed=float(allowed[i, j]),
         kinks=int(found.kinks.sum()),
+        hint="" if (ratio <= 1).all() else _hint(claim, found.jacobian, allowed),
     )
+
+
+def _hint(claim: Array, J: Array, allowed: Array) -> str:
+    """Say which simple slip leads from the derivative to the claim, if one does."""
+    i = int(np.argmax(np.abs(J)))
+    c = float(claim.flat[i] / J.flat[i]) if J.flat[i] else 0.0
+    slips = [(f"it is {c:.6g} times the derivative", c * J)] if J.size > 1 and c else []
+    if len(J) == J.shape[1]:
+        slips.insert(0, ("it is the transpose of the derivative", J.T))
+        slips.append(("it is the diagonal of the derivative alone", np.diag(np.diag(J))))
+    for words, slip in slips:
+        if (np.abs(claim - slip) <= max(1.0, abs(c)) * allowed.max()).all():
+            return words
+    return "jb.diagnose knows the mistakes of networks"
 
 
 # --- the doors ------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ PACKAGE = ROOT / "jacobians"
 # Each line may import only lines above it; rooms on one line are siblings and do not meet.
 FLOORS = [
     ["_checks"],
-    ["_text", "_writing", "vectorization", "_sigma", "witness", "distributed"],
-    ["_npz", "_gated", "_softmax", "_elementary"],
-    ["activations"],
+    ["_text", "_writing", "vectorization", "_sigma", "witness", "distributed", "_tables"],
+    ["_npz", "_gated", "_softmax", "_elementary", "_options"],
+    ["activations", "points"],
     ["maps"],
     ["layers", "losses", "gradients"],
     ["network"],
@@ -25,7 +25,8 @@ FLOORS = [
     ["factors"],
     ["planning"],
     ["explicit", "backprop", "engine", "rounding"],
-    ["units", "certificate", "conventions", "plotting", "reports"],
+    ["units", "certificate", "conventions", "plotting", "reports", "derivation"],
+    ["diagnosis"],
     ["sensitivities"],
     ["importers"],
     ["files"],
@@ -55,9 +56,20 @@ FAMILIES = {  # inside a family folder each file may import only those before it
         *["groups", "accumulators", "measures", "subspace", "dataset", "statistics"],
         *["text", "exports", "pictures", "page", "record", "streaming", "log_odds", "error_bars"],
     ],
-    "plotting": ["style", "matrices", "statistics", "lines"],
+    "derivation": [
+        *["terms", "functions", "rules", "evaluation", "notation", "writers", "markup", "numbers"],
+        *["checks", "building", "document"],
+    ],
+    "diagnosis": [
+        *["ways", "mistakes", "search", "claims", "drawing", "record", "verdicts"],
+        "diagnosing",
+    ],
+    "strategies": ["drawing", "conformance"],
+    "plotting": ["style", "matrices", "structures", "statistics", "lines"],
     "importers": [
-        *["_assembly", "_state_dicts", "scikit_learn", "pytorch", "keras", "safetensors_files"],
+        *["_assembly", "_state_dicts", "sklearn_reading", "sklearn_scalers", "sklearn_features"],
+        *["sklearn_curves", "sklearn_models", "sklearn_composites", "sklearn_columns"],
+        *["scikit_learn", "pytorch", "keras", "safetensors_files"],
         *["onnx_tensors", "onnx_nodes", "onnx_shapes", "onnx_operators"],
         *["onnx_gates", "onnx_files"],
         "importable",
@@ -155,12 +167,53 @@ def loaded_by(statement):
 
 
 def test_import_loads_nothing_optional_and_nothing_heavy():
-    """No optional package, and scipy's parts only where they are used."""
+    """No optional package, and scipy's parts only where they are used; not a module of ours."""
     packages, modules = loaded_by("import jacobians")
     meant = sys.stdlib_module_names | {"numpy", "jacobians"}
     started = loaded_by("pass")[0]  # what the interpreter itself brings along
     assert packages - meant - started <= {"__main__"}
-    assert not {m for m in modules if m.startswith("scipy")}
+    assert not {m for m in modules if m.startswith(("scipy", "jacobians."))}
+
+
+def test_the_first_jacobian_loads_the_engine_alone():
+    code = "import jacobians as jb; jb.jacobian(jb.Network.random([3, 2], seed=0), [1, 2, 3])"
+    modules = {m for m in loaded_by(code)[1] if m.startswith("jacobians.")}
+    rooms = {m.split(".")[1] for m in modules}
+    assert "engine" in rooms
+    assert not rooms & {"importers", "units", "sensitivities", "plotting", "reports", "witness"}
+
+
+def test_names_that_load_on_first_use_are_the_ones_that_type_checkers_see():
+    """One list for tools, one for the run, one in ``__all__``: the same names, the same homes."""
+    import jacobians as jb
+
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.name: node.module.removeprefix("jacobians").lstrip(".")
+        for node in block.body
+        for alias in node.names
+    }
+    modules = {name for name, home in seen.items() if not home}
+    assert {name: home for name, home in seen.items() if home} == jb._HOME_OF
+    assert set(seen) == set(jb.__all__)
+    assert len(jb.__all__) == len(set(jb.__all__))
+    # a module that is loaded by another one would hide a name of its own
+    assert not set(jb._HOME_OF) & {room_of(path) for path in FILES}
+    assert modules <= {room_of(path) for path in FILES}
+    for name in jb.__all__:
+        assert getattr(jb, name) is not None
+
+
+def test_tab_completion_and_misspelt_names():
+    code = "import jacobians as jb; print(*dir(jb))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    import jacobians as jb
+
+    assert set(jb.__all__) <= set(run.stdout.split())
+    assert jb.linearization.linearize is jb.linearize  # modules too
+    with pytest.raises(AttributeError, match="'jacobians' has no attribute 'jacobain'"):
+        _ = jb.jacobain
 
 
 def test_strategies_say_which_extra_they_need():

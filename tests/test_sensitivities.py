@@ -397,11 +397,15 @@ class Terminal(io.StringIO):
 def test_progress_is_shown_on_demand_and_on_standard_error_alone(monkeypatch, capsys):
     net, X = jb.Network.random([3, 2], seed=0), np.eye(3)
     jb.sensitivity(net, X, progress=True)
+    assert capsys.readouterr().err == ""  # a line every few seconds, and nothing took so long
+    monkeypatch.setattr("jacobians.sensitivities.streaming.LINE_SECONDS", 0.0)
+    jb.sensitivity(net, X, progress=True)
     seen = capsys.readouterr()
     assert seen.err == "sensitivity: 3 of 3 points (100%)\n"
     assert seen.out == ""
     jb.sensitivity(net, X)  # not a terminal
     assert capsys.readouterr().err == ""
+    monkeypatch.undo()
     monkeypatch.setattr("sys.stderr", Terminal())
     jb.sensitivity(net, X)  # a terminal, but nothing to wait for
     assert sys.stderr.getvalue() == ""

@@ -7,6 +7,7 @@ have one unit.  A new map or layer costs one line here.
 import numpy as np
 
 import jacobians as jb
+from jacobians.maps import Convolution, Windows
 
 _rng = np.random.default_rng(20260701)
 
@@ -47,7 +48,37 @@ def _elimination(n):
     return L
 
 
+def _convolution(K, grid, stride, before, dilation, groups, positions):
+    """Write a convolution's matrix by index, output channel and position downwards."""
+    c_out, c = K.shape[:2]
+    J = np.zeros((c_out, *positions, groups * c, *grid))
+    for o, *p in np.ndindex(c_out, *positions):
+        for i, *s in np.ndindex(c, *K.shape[2:]):
+            at = tuple(np.multiply(p, stride) - before + np.multiply(s, dilation))
+            if all(0 <= a < n for a, n in zip(at, grid, strict=True)):
+                J[(o, *p, o // (c_out // groups) * c + i, *at)] = K[(o, i, *s)]
+    return J.reshape(c_out * int(np.prod(positions)), -1)
+
+
+_K1, _K2, _K3 = whole(3, 2, 3), whole(4, 1, 2, 3), whole(2, 1, 2, 1, 2)
+_padded = Windows((5, 4), (2, 3), (1, 2), ((0, 1), 2), (3, 1))
+
 MAPS = [
+    (
+        "convolution along one axis, stride beyond the size",
+        Convolution(_K1, Windows((9,), 3, stride=4)),
+        _convolution(_K1, (9,), 4, 0, 1, 1, (2,)),
+    ),
+    (
+        "convolution in groups, padded and dilated",
+        Convolution(_K2, _padded, groups=2),
+        _convolution(_K2, (5, 4), (1, 2), (0, 2), (3, 1), 2, (3, 3)),
+    ),
+    (
+        "transposed convolution, three axes",
+        Convolution(_K3, Windows((3, 1, 4), (2, 1, 2))).T,
+        _convolution(_K3, (3, 1, 4), 1, 0, 1, 1, (2, 1, 3)).T,
+    ),
     ("identity", jb.Identity(5), np.eye(5)),
     ("matrix", jb.Matrix(_A), _A),
     ("one entry", jb.Matrix([[3.0]]), np.array([[3.0]])),
@@ -305,6 +336,37 @@ def _shaping():
     )
 
 
+def _convolutions():
+    rng, layer = _layers(18)
+    kernel = lambda *shape: rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))  # noqa: E731
+    return jb.Network(
+        [
+            jb.Convolution(kernel(4, 1, 3, 2), rng.normal(size=4), "relu", padding=1, groups=2),
+            jb.MaxPool((2, 3), stride=(2, 1)),
+            jb.Convolution(kernel(3, 4, 1, 2), rng.normal(size=3), "softmax", dilation=(1, 2)),
+            jb.Residual([jb.AveragePool((3, 1), stride=1, padding=((1, 1), 0))]),
+            jb.TransposedConvolution(kernel(3, 2, 2, 2), [0.5, -1.0], "tanh", stride=2),
+            layer(3, 48),
+        ],
+        inputs=(2, 5, 6),
+    )
+
+
+def _one_axis_and_three():
+    rng, layer = _layers(19)
+    return jb.Network(
+        [
+            jb.Convolution(rng.normal(size=(4, 2, 3)), None, "tanh", stride=2, padding=((2, 0),)),
+            jb.AveragePool(2, padding=1, count_padding=False),
+            jb.Reshape((1, 2, 1, 6)),
+            jb.Convolution(rng.normal(size=(2, 1, 2, 1, 3)) / 2, activation="silu"),
+            jb.MaxPool((1, 1, 2), stride=1),
+            layer(2, 6),
+        ],
+        inputs=(2, 7),
+    )
+
+
 NETWORKS = {
     **{
         f"{name} hidden": dense([4, 6, 3], name)
@@ -333,6 +395,8 @@ NETWORKS = {
     "attention": attention(),
     "attention with heads": attention(4, 6, 2),
     "shaping": _shaping(),
+    "convolutions and pools": _convolutions(),
+    "convolutions along one axis and three": _one_axis_and_three(),
 }
 
 

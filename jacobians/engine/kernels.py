@@ -215,8 +215,14 @@ class Kernels:
         """``P A``: the transposed map on the rows of P, some at a time."""
         if isinstance(A, DiagonalPlusLowRank) and A.batch:
             return _by_low_rank(P, A, out)
-        turned = self._left(step, None, A.T, np.swapaxes(P, 0, -1))
-        return _into(out, np.swapaxes(turned, 0, 2))
+        turned = A.T
+        parts = self._columns(
+            len(P), P[0].size + turned.shape[0] * P[0].size // A.shape[0], P.itemsize
+        )
+        if len(parts) == 1:
+            return _through(turned, P)
+        done = [_through(turned, P[part]) for part in parts]
+        return np.concatenate(done, out=out)
 
     def _left(self, step: Step, out: Array | None, A: LinearMap, Q: Array) -> Array:
         """``A Q``: the map on the columns of Q, some at a time."""
@@ -276,6 +282,17 @@ class Kernels:
         out[...] = 0
         _diagonals(out)[...] = d
         return out
+
+
+def _through(A: LinearMap, P: Array) -> Array:
+    """Apply a map to every row of P; the rows stay where they are, for maps that keep layouts."""
+    if P.ndim == 2:
+        rows = A.apply(P.T)
+        return rows.transpose(2, 0, 1) if A.batch else rows.T[:, None, :]
+    if A.batch:
+        return A.apply(P.transpose(1, 2, 0)).transpose(2, 0, 1)
+    m, b, k = P.shape
+    return A.apply(P.reshape(m * b, k).T).T.reshape(m, b, A.shape[0])
 
 
 def _read_only(value: Array) -> Array:

@@ -13,7 +13,10 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from jacobians._checks import Array, as_floats, as_points, require_shape
+from jacobians._checks import Array, as_floats, require_shape
+from jacobians._kernels import PROCESSORS
+from jacobians._kernels.translating import tape_of
+from jacobians._tables import as_inputs
 from jacobians.engine.running import Runner, quiet
 from jacobians.engine.scaling import multiply_scaled
 from jacobians.factors import factors_of
@@ -23,7 +26,6 @@ from jacobians.planning import THREADS, threads_that_pay
 from jacobians.program import Limits, compile_sweep
 
 
-@quiet
 def jvp(net: Network, X: Any, tangents: Any) -> Array:
     """Push a tangent at each point forward: ``J v``, never forming ``J``.
 
@@ -49,13 +51,12 @@ def jvp(net: Network, X: Any, tangents: Any) -> Array:
            [280.]])
     """
     net = as_network(net, "jvp")
-    points = as_points(X, net.widths[0], "jvp: X", net.dtype)
+    points = as_inputs(X, net, "jvp: X")
     T = as_floats(tangents, "jvp: tangents", dtype=net.dtype)
     require_shape(T, points.shape, "jvp: tangents", "One for each point.")
-    return _sweep(net, points, T, forward=True)
+    return _told(_sweep(net, points, T, forward=True))
 
 
-@quiet
 def vjp(net: Network, X: Any, cotangents: Any) -> Array:
     """Pull a cotangent at each output back: ``Jᵀ c``, never forming ``J``.
 
@@ -81,12 +82,20 @@ def vjp(net: Network, X: Any, cotangents: Any) -> Array:
            [280.]])
     """
     net = as_network(net, "vjp")
-    points = as_points(X, net.widths[0], "vjp: X", net.dtype)
+    points = as_inputs(X, net, "vjp: X")
     C = as_floats(cotangents, "vjp: cotangents", dtype=net.dtype)
     require_shape(C, (*points.shape[:-1], net.widths[-1]), "vjp: cotangents", "One for each point.")
-    return _sweep(net, points, C, forward=False)
+    return _told(_sweep(net, points, C, forward=False))
 
 
+def _told(result: Array) -> Array:
+    """Tell an overflow the way NumPy is set to tell it."""
+    if not np.isfinite(result.sum()) and not np.isfinite(result).all():
+        np.multiply(np.finfo(result.dtype).max, result.dtype.type(2))
+    return result
+
+
+@quiet
 def _sweep(net: Network, points: Array, vectors: Array, forward: bool) -> Array:
     width = net.widths[-1 if forward else 0]
     result = np.empty((*points.shape[:-1], width), net.dtype)
@@ -105,6 +114,8 @@ def _sweep(net: Network, points: Array, vectors: Array, forward: bool) -> Array:
     return result
 
 
+LIMITS = Limits()
+
 # --- what is prepared for a network, and kept while it lives --------------------------------------
 
 _prepared: WeakKeyDictionary[Network, dict[tuple[bool, int], Runner]] = WeakKeyDictionary()
@@ -115,12 +126,19 @@ def _runner(net: Network, batch: int, forward: bool) -> Runner:
     kept = _prepared.get(net, {})
     if key in kept:
         return kept[key]
-    limits, size = Limits(), net.dtype.itemsize
+    limits, size = LIMITS, net.dtype.itemsize
     factors = factors_of(net, net.depth, 0, written_out=limits.written_out)
     program = compile_sweep(net, factors, forward, limits)
+    ends = (net.widths[0], net.widths[-1])
+    entering, leaving = ends if forward else ends[::-1]
+    tape = None
+    if PROCESSORS:
+        tape = tape_of(program, net.dtype, net.widths[0], (1, leaving), entering, 0)
+    kernels = tape is not None
     work = sum(factor.flops for factor in factors)
-    threads = threads_that_pay(net, net.depth, key[1], work, 0, THREADS, limits)
+    threads = threads_that_pay(net, net.depth, key[1], work, 0, THREADS, limits, kernels)
     piece = max(1, limits.thread_piece_bytes // (program.point_numbers * size))
-    runner = Runner(net.depth, net.dtype, program, limits, piece, threads, THREADS)
+    packed = None if tape is None else tape.pack()
+    runner = Runner(net.depth, net.dtype, program, limits, piece, threads, THREADS, packed)
     _prepared[net] = {**kept, key: runner}
     return runner

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -42,7 +42,8 @@ from jacobians.layers import (
 from jacobians.network import Network
 
 
-class Value(NamedTuple):
+@dataclass(frozen=True)
+class Value:
     """What a step gives: its number, and the shape in which the model sees it."""
 
     step: int
@@ -74,18 +75,16 @@ class _Step:
     name: str = ""  # of an input
 
     def made(self, where: str, dtype: np.dtype[Any]) -> Layer:
-        """Return the layer, which remembers what dtype cannot hold."""
+        """Return the layer in that dtype."""
         layer = self.layer
         if layer is None:
             W: Any = self.W
             if W is None:
                 return Elementwise(self.sigma, self.axis)
             layer = Dense(W, self.b, self.sigma) if W.ndim == 2 else Scale(W, self.b)
-        exact = True
         for name, array in layer.arrays().items():
-            at = f"{where}: {self.at}: {_NAMES.get(name, name)}"
-            exact &= bool((as_floats(array, at, dtype=dtype) == array).all())
-        return layer.astype(dtype) if exact else layer.rounded(dtype)
+            as_floats(array, f"{where}: {self.at}: {_NAMES.get(name, name)}", dtype=dtype)
+        return layer.astype(dtype)
 
 
 _NAMES = {"W": "weight", "b": "bias"}
@@ -205,6 +204,12 @@ class Assembly:
         indices = np.asarray(indices)
         if np.array_equal(indices.ravel(), np.arange(of.size)):
             return of.reshaped(indices.shape)
+        step = self._steps[of.step]
+        if isinstance(step.layer, Gather):  # a choice of a choice is one
+            chosen = np.append(step.layer.indices, -1)[indices]
+            (source,) = step.sources
+            before = Value(source, (prod(self._steps[source].shape),))
+            return self.move(chosen, at=at, of=before)
         return self.apply(Gather(indices.reshape(-1)), of, at=at, shape=indices.shape)
 
     def concatenate(self, values: Sequence[Value], axis: int, *, at: str) -> Value:
@@ -284,9 +289,10 @@ class Assembly:
         if outputs is None:
             outputs = {"output": self._given(None, None, "the model")}
         dtype = self.dtype or (np.result_type(*self._dtypes) if self._dtypes else FLOATS[1])
-        place = _folded(self._steps, [value.step for value in outputs.values()], dtype)
+        live = _leading_to(self._steps, {value.step for value in outputs.values()})
+        place = _folded(self._steps, live, [value.step for value in outputs.values()], dtype)
         ends = {name: place[value.step] for name, value in outputs.items()}
-        order = _leading_to(self._steps, place, set(ends.values()))
+        order = [l for l in live if place[l] == l]
         labels = {"input_names": input_names, "output_names": output_names}
         made = [(l, self._steps[l], [place[s] for s in self._steps[l].sources]) for l in order]
         begin = [l for l, step in enumerate(self._steps) if not step.sources]
@@ -302,7 +308,8 @@ class Assembly:
             if end in names:
                 named[name] = (Elementwise(IDENTITY), end)
             names.setdefault(end, name)
-        numbers = (str(l) for l in range(1, len(self._steps) + 1) if str(l) not in names.values())
+        taken = set(names.values())
+        numbers = (str(l) for l in range(1, len(self._steps) + 1) if str(l) not in taken)
         for l in order:
             names.setdefault(l, next(numbers))
         nodes = {
@@ -312,6 +319,24 @@ class Assembly:
         nodes |= {name: (identity, names[end]) for name, (identity, end) in named.items()}
         inputs = {names[l]: self._steps[l].shape for l in begin}
         return Network.graph(nodes, inputs=inputs, outputs=list(ends), **labels).astype(dtype)
+
+    def compare(self, net: Network, points: Array, theirs: Array, at: str, digits: float) -> None:
+        """Refuse the network if the model, given three points at once, computes something else."""
+        a: Array = points.astype(np.float64)
+        with np.errstate(all="ignore"):
+            for _, _, _, value in net.astype(np.float64).forward(a):
+                a = value
+        if theirs.size == a.size:
+            finite = np.isfinite(a)
+            difference = np.abs(theirs.reshape(a.shape) - a)[finite].max(initial=0.0)
+            if difference <= digits * max(1, np.abs(a[finite]).max(initial=0.0)):
+                return
+        self.refuse(
+            at,
+            "computes something else from three points at once than from one: the points of its "
+            "batch, its first axis, depend on each other. Attention and recurrent layers need "
+            "their points first (batch_first=True) and inputs=(steps, features).",
+        )
 
     # --- refusals ---------------------------------------------------------------------------------
 
@@ -369,13 +394,25 @@ def _spelled(shape: Shape) -> str:
 # --- folding --------------------------------------------------------------------------------------
 
 
-def _folded(steps: list[_Step], ends: Sequence[int], dtype: np.dtype[Any]) -> list[int]:
+def _leading_to(steps: list[_Step], ends: set[int]) -> list[int]:
+    """Return the steps that lead to the ends, in order, without the inputs."""
+    needed = set(ends)
+    for l in reversed(range(len(steps))):
+        if l in needed:
+            needed.update(steps[l].sources)
+    return [l for l in sorted(needed) if steps[l].sources]
+
+
+def _folded(
+    steps: list[_Step], live: Sequence[int], ends: Sequence[int], dtype: np.dtype[Any]
+) -> list[int]:
     """Fold steps into the one they read, if nobody else reads it; return where each one is now."""
     readers = [0] * len(steps)
-    for source in [*ends, *(s for step in steps for s in step.sources)]:
+    for source in [*ends, *(s for l in live for s in steps[l].sources)]:
         readers[source] += 1
     place = list(range(len(steps)))
-    for l, step in enumerate(steps):
+    for l in live:
+        step = steps[l]
         if len(step.sources) == 1 and readers[step.sources[0]] == 1 and step.layer is None:
             target = place[step.sources[0]]
             if _fold(steps[target], step, dtype):
@@ -416,12 +453,3 @@ def _fold(into: _Step, step: _Step, dtype: np.dtype[Any]) -> bool:
         return False
     into.W, into.b = W, b
     return True
-
-
-def _leading_to(steps: list[_Step], place: list[int], ends: set[int]) -> list[int]:
-    """Return the steps that lead to the ends, in order, without the inputs."""
-    needed = set(ends)
-    for l in reversed(range(len(steps))):
-        if l in needed:
-            needed |= {place[s] for s in steps[l].sources}
-    return [l for l in sorted(needed) if steps[l].sources]

@@ -33,7 +33,9 @@ def linear_layers(arrays: Mapping[str, Numbers], where: str) -> dict[str, Linear
     if not arrays:
         raise ValueError(f"{where}: it holds no arrays.")
     for key, array in arrays.items():
-        layer, _, role = _split(key)
+        layer, dot, role = _split(key)
+        if dot and not layer:
+            raise ValueError(f"{where}: {key!r:.80} names no layer before its dot; rename it.")
         if (role, array.ndim) not in (("weight", 2), ("bias", 1)):
             raise NotImplementedError(
                 f"{where}: {key!r:.80} of shape {array.shape} is not the weight (n_out, n_in) or "

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from jacobians.importers.keras import FUNCTIONS as KERAS_FUNCTIONS
-from jacobians.importers.keras import RULES as KERAS_LAYERS
+from jacobians.importers.keras_operators import LAYERS as KERAS_LAYERS
+from jacobians.importers.keras_operators import OPERATIONS as KERAS_OPERATIONS
 from jacobians.importers.onnx_files import NAMES as ONNX_OPERATORS
-from jacobians.importers.pytorch import RULES as TORCH_MODULES
 from jacobians.importers.scikit_learn import RULES as SKLEARN_ESTIMATORS
+from jacobians.importers.torch_operators import RULES as TORCH_OPERATORS
 
 IMPORTABLE: dict[str, tuple[str, ...]] = {
     "from_sklearn": SKLEARN_ESTIMATORS,
-    "from_torch": tuple(TORCH_MODULES),
-    "from_keras": (*KERAS_LAYERS, *KERAS_FUNCTIONS),
+    "from_torch": tuple(TORCH_OPERATORS),
+    "from_keras": (*KERAS_LAYERS, *KERAS_OPERATIONS),
     "from_onnx": ONNX_OPERATORS,
 }
 

@@ -1,41 +1,51 @@
 """Keras 3 models -> Network, whatever the backend.
 
-A Sequential model, or a functional one in which every layer has one layer before it, in inference
-mode.  Layers before ``Flatten`` may see images: what comes in is the flattened image, row by row
-and channels last, as Flatten writes it.
+A model is what its ``call`` does with a point: given a symbol in place of numbers it leaves the
+layers it applied, and the ``call`` of each layer leaves operations.  So graphs with branches,
+models in models, subclasses and ``keras.ops`` are all read in the same way, down to a table of
+operations.  At last model and network are evaluated at random points, and refused if they differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import copy
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, missing_extra
-from jacobians.importers._assembly import Assembly
-from jacobians.importers.pytorch import array_of
+from jacobians._checks import as_count, missing_extra
+from jacobians.importers._assembly import Assembly, Value
+from jacobians.importers._steps import Steps
+from jacobians.importers.keras_operators import LAYERS, OPERATIONS, Call
 from jacobians.network import Network
 
 
-def from_keras(model: Any) -> Network:
+def from_keras(model: Any, *, inputs: Any = None, output: str | int | None = None) -> Network:
     """Import a Keras 3 model.
 
     Parameters
     ----------
-    model : keras.Sequential or functional keras.Model
-        One chain of the layers that ``jacobians.importers.IMPORTABLE`` lists; models may be nested.
+    model : keras.Model
+        In which every operation has a rule; ``jacobians.importers.IMPORTABLE`` lists them.
+    inputs : int or tuple of int, optional
+        The shape of one point, where the model does not say it itself.
+    output : str or int, optional
+        Which of several outputs, by position or name.
 
     Returns
     -------
     Network
-        What the model computes in inference, ``training=False``.
+        What the model computes in inference, ``training=False``.  Its points are flattened, row by
+        row, channels where the model has them.
 
     Raises
     ------
     NotImplementedError
-        If a layer has no rule, or the model branches, naming the layer.
+        If an operation has no rule, naming the layer.
     ValueError
         If the model is not built yet, or a layer is called with ``training=True``.
     TypeError
@@ -44,7 +54,7 @@ def from_keras(model: Any) -> Network:
         If keras is not installed.
 
     >>> from jacobians.importers import IMPORTABLE
-    >>> "BatchNormalization" in IMPORTABLE["from_keras"]
+    >>> "BatchNorm" in IMPORTABLE["from_keras"]
     True
     """
     try:
@@ -53,280 +63,246 @@ def from_keras(model: Any) -> Network:
         raise missing_extra("keras", "keras", "from_keras") from err
     if not isinstance(model, keras.Model):
         raise TypeError(f"from_keras: expected a keras model, but got {model!r:.80}.")
-    assembly = Assembly("from_keras")
-    at = type(model).__name__
-    layers = list(_layers_of(model, assembly, at))
-    shape = model.input_shape[1:]
-    if any(size is None for size in shape):
-        assembly.refuse(at, f"leaves a size of its input open: {model.input_shape}.")
-    chain = _Chain(Assembly("from_keras", prod(shape)), shape)
-    for layer in layers:
-        RULES[type(layer).__name__](layer, chain, _place(layer))
-    return chain.assembly.network()
+    with _restored(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what Keras thinks of symbols for one point
+        return _Import(model, inputs).network(output)
 
 
-# --- which layers, in which order -----------------------------------------------------------------
+@contextmanager
+def _restored(model: Any) -> Iterator[None]:
+    """Forget the calls that layers note down while they are given symbols."""
+    layers = list(model._flatten_layers())
+    before = [(len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in layers]
+    try:
+        yield
+    finally:
+        for layer, (inbound, outbound) in zip(layers, before, strict=True):
+            del layer._inbound_nodes[inbound:], layer._outbound_nodes[outbound:]
 
 
-def _layers_of(model: Any, assembly: Assembly, at: str) -> Iterator[Any]:
-    """Yield the layers of a model, and of the models in it, refusing those without a rule."""
-    import keras
+class _Import:
+    """One model on its way in."""
 
-    if type(model) is keras.Sequential:
-        if not model.built or not model.layers:
-            assembly.refuse(at, "is not built yet; call it on data, or begin with keras.Input.")
-        layers = model.layers
-    elif type(model) is _functional():
-        layers = _chain_of(model, assembly, at)
-    else:
-        assembly.no_rule(
-            at,
-            f"the class {type(model).__name__}, whose call cannot be read,",
-            "Write it as a Sequential or functional model.",
-        )
-    for layer in layers:
-        if isinstance(layer, keras.Model):
-            yield from _layers_of(layer, assembly, _place(layer))
-        else:
-            _require_rule(layer, assembly)
-            yield layer
+    def __init__(self, model: Any, inputs: Any) -> None:
+        import keras
 
+        self.model, self.kind = model, type(model).__name__
+        self.traits: dict[Value, tuple[str, Value]] = {}
+        wide = {str(weight.dtype) for weight in model.weights if "float" in str(weight.dtype)}
+        wide = wide or {keras.config.floatx()}
+        self.dtype = np.dtype(np.float64 if "float64" in wide else np.float32)
+        self.assembly = Assembly("from_keras", dtype=self.dtype)
+        self.symbols = self._symbols(inputs)
 
-def _require_rule(layer: Any, assembly: Assembly) -> None:
-    import keras
+    def _symbols(self, inputs: Any) -> Any:
+        """Return symbols for one point, in the structure that the model takes."""
+        import keras
 
-    kind = type(layer).__name__
-    if getattr(keras.layers, kind, None) is not type(layer) or kind not in RULES:
-        hint = "jacobians.importers.IMPORTABLE lists the layers that have one."
-        assembly.no_rule(_place(layer), kind, hint)
-
-
-def _place(layer: Any) -> str:
-    return f"layer {layer.name!r} ({type(layer).__name__})"
-
-
-def _functional() -> Any:
-    """Return the class of functional models, which has no public name."""
-    import keras
-
-    point = keras.Input((1,))
-    return type(keras.Model(point, point))
-
-
-def _chain_of(model: Any, assembly: Assembly, at: str) -> list[Any]:
-    """Walk back from the output: every layer must have exactly one layer before it."""
-    import keras
-
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        assembly.no_rule(
-            at, f"a model of {len(model.inputs)} inputs and {len(model.outputs)} outputs"
-        )
-    layers: list[Any] = []
-    tensor = model.outputs[0]
-    while tensor is not model.inputs[0]:
-        layer, index, _ = tensor._keras_history
-        node = layer._inbound_nodes[index]
-        if len(node.input_tensors) != 1:
-            assembly.no_rule(
-                _place(layer), f"a layer of {len(node.input_tensors)} inputs", "Only a chain has."
+        at = self.kind
+        if inputs is not None:
+            sizes = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
+            sizes = tuple(as_count(n, "from_keras: inputs") for n in sizes)
+            return keras.KerasTensor((1, *sizes), str(self.dtype))
+        given = getattr(self.model, "inputs", None)
+        if not given:
+            self.assembly.refuse(
+                at,
+                "is not built yet; call it on data, or begin with keras.Input. If it is a class of "
+                "your own, say inputs=, the shape of one point.",
             )
-        if not isinstance(layer, keras.Model):
-            _require_rule(layer, assembly)
-        said = [*node.arguments.args[1:], *node.arguments.kwargs.values()]
-        if any(value is not None and value is not False for value in said):
-            assembly.refuse(
-                _place(layer), "is called with an argument, such as training=True; leave it out."
-            )
-        layers.append(layer)
-        tensor = node.input_tensors[0]
-    return layers[::-1]
+        given = getattr(self.model, "_inputs_struct", given[0])
+        for tensor in keras.tree.flatten(given):
+            if any(size is None for size in tensor.shape[1:]):
+                self.assembly.refuse(
+                    at, f"leaves a size of its input open: {tensor.shape}; say inputs=."
+                )
+            if not str(tensor.dtype).startswith(("float", "bfloat")):
+                self.assembly.no_rule(at, f"an input of {tensor.dtype}", "Numbers are float.")
+        return keras.tree.map_structure(
+            lambda t: keras.KerasTensor((1, *t.shape[1:]), str(self.dtype), name=t.name), given
+        )
 
+    # --- the graph --------------------------------------------------------------------------------
 
-class _Chain:
-    """The layers so far, and the shape of one point as the model sees it."""
+    def network(self, output: str | int | None) -> Network:
+        """Return the network, compared with the model."""
+        import keras
 
-    def __init__(self, assembly: Assembly, shape: tuple[int, ...]) -> None:
-        self.assembly = assembly
-        self.shape = shape
+        symbols = keras.tree.flatten(self.symbols)
+        names = ["x"] if len(symbols) == 1 else [symbol.name for symbol in symbols]
+        values = [
+            self.assembly.input(tuple(s.shape[1:]) or (1,), name).reshaped(s.shape)
+            for s, name in zip(symbols, names, strict=True)
+        ]
+        given = keras.tree.pack_sequence_as(self.symbols, values)
+        results = keras.tree.flatten(self._apply(self.model, (given,), {}))
+        named = getattr(self.model, "output_names", None) or []
+        index = self._chosen(output, len(results), list(named) if len(results) > 1 else [])
+        if not isinstance(results[index], Value):
+            self.assembly.refuse(self.kind, "gives an output that no input leads to.")
+        name = str(output) if isinstance(output, str) else f"output{index or ''}"
+        net = self.assembly.network(outputs={name: results[index]})
+        self._compare(net, index)
+        return net
 
-    def spread(self, constant: Any, axis: int | None = None) -> Array:
-        """Return a constant with an entry for every entry of a point, along one axis or all."""
-        array = _array(constant).astype(np.float64)
-        if axis is not None:
-            array = array.reshape([-1 if k == axis else 1 for k in range(1, len(self.shape) + 1)])
-        if array.ndim > len(self.shape):  # the batch axis is there too, of length 1
-            array = array.reshape(array.shape[array.ndim - len(self.shape) :])
-        return np.broadcast_to(array, self.shape).reshape(-1)
+    def _chosen(self, output: str | int | None, count: int, names: list[str]) -> int:
+        if output is None and count == 1:
+            return 0
+        if isinstance(output, int) and 0 <= output < count:
+            return output
+        if output in names:
+            return names.index(str(output))
+        listed = ", ".join(map(repr, names or range(count)))
+        raise ValueError(f"from_keras: output: expected one of {listed}, but got {output!r:.40}.")
 
-    def activate(self, name: str, at: str, **parameters: float) -> None:
-        """Apply an activation; the vector-valued ones need a point that is a vector."""
-        if name.endswith("softmax") and len(self.shape) != 1:
+    def _apply(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Apply an operation or layer to values: by its rule, or by what its ``call`` leaves."""
+        import keras
+
+        at = _place(operation)
+        if kwargs.pop("training", None):
+            self.assembly.refuse(at, "is called with training=True; leave it out.")
+        is_layer = isinstance(operation, keras.layers.Layer)
+        kind = type(operation).__name__
+        rule = (LAYERS if is_layer else OPERATIONS).get(kind)
+        own = is_layer and getattr(keras.layers, kind, None) is not type(operation)
+        if rule is not None and not own:
+            return rule(Call(self.assembly, at, self.traits, operation, args, kwargs))
+        if not is_layer:
+            hint = "jacobians.importers.IMPORTABLE lists the operations that have one."
+            self.assembly.no_rule(at, f"the operation {kind}", hint)
+        if getattr(operation, "quantization_mode", None) is not None:
+            self.assembly.no_rule(at, f"quantization {operation.quantization_mode!r}")
+        if isinstance(operation, keras.layers.RNN):
+            return self._unrolled(operation, args, kwargs, at)
+        return self._expanded(operation, args, kwargs, at)
+
+    def _unrolled(self, layer: Any, args: Any, kwargs: Any, at: str) -> Any:
+        """Apply a recurrent layer step by step, from a state of zeros."""
+        import keras
+
+        if len(args) > 1 or any(value is not None for value in kwargs.values()) or layer.stateful:
+            self.assembly.no_rule(at, "a state or mask that is given", "Begin with zeros.")
+        steps = Steps(self.assembly, at)
+        (x,) = args
+        count = x.shape[1]
+        sizes = (
+            layer.state_size if isinstance(layer.state_size, (list, tuple)) else [layer.state_size]
+        )
+        states: Any = [keras.ops.zeros((1, size), dtype=str(self.dtype)) for size in sizes]
+        outputs = []
+        for t in reversed(range(count)) if layer.go_backwards else range(count):
+            now = steps.move(x, steps.numbers(x)[:, t])
+            output, states = self._expanded(layer.cell, (now, states), {}, at)
+            outputs.append(output)
+        if layer.return_sequences:
+            rows = [output.reshaped((1, 1, *output.shape[1:])) for output in outputs]
+            output = steps.concatenate(rows, 1)
+        return [output, *states] if layer.return_state else output
+
+    def _expanded(self, layer: Any, args: Any, kwargs: Any, at: str) -> Any:
+        """Call a layer on symbols, and apply what it leaves to the values they stand for."""
+        import keras
+
+        values: dict[int, Any] = {}
+        kept = []
+
+        def symbol(part: Any) -> Any:
+            if not isinstance(part, Value):
+                return part
+            tensor = keras.KerasTensor(part.shape, str(self.dtype))
+            kept.append(tensor)  # its id must stay its own
+            values[id(tensor)] = part
+            return tensor
+
+        last = _AFTERWARDS.get(getattr(getattr(layer, "activation", None), "__name__", ""))
+        if last is not None:
+            layer = copy.copy(layer)
+            layer.__dict__["activation"] = keras.activations.linear
+        if getattr(layer, "_call_has_training_arg", False):
+            kwargs = {**kwargs, "training": False}
+        args, kwargs = keras.tree.map_structure(symbol, (list(args), kwargs))
+        try:
+            results = layer.call(*args, **kwargs)
+        except (NotImplementedError, ValueError, TypeError, AttributeError, RuntimeError) as err:
+            if str(err).startswith("from_keras"):
+                raise
+            reason = next(iter(str(err).strip().splitlines()), repr(err))
             self.assembly.no_rule(
-                at, f"{name} along one axis of {self.shape}", "Flatten before it."
+                at, type(layer).__name__, f"Its call takes no symbols: {reason:.120}"
             )
-        self.assembly.activate(name, at=at, **parameters)
+        for node in _in_order(results, values):
+            filled = keras.tree.map_structure(
+                lambda part: values.get(id(part), part),
+                (list(node.arguments.args), dict(node.arguments.kwargs)),
+            )
+            given = self._apply(node.operation, tuple(filled[0]), filled[1])
+            for tensor, value in zip(node.output_tensors, keras.tree.flatten(given), strict=True):
+                values[id(tensor)] = value
+        results = keras.tree.map_structure(lambda part: values.get(id(part), part), results)
+        if last is None:
+            return results
+        call = Call(self.assembly, at, {}, layer, (results,), {})
+        return OPERATIONS[last](call) if last in OPERATIONS else call.activate(last, call.of)
 
+    def _compare(self, net: Network, index: int) -> None:
+        """Refuse the import if the model, given three points at once, computes something else."""
+        import keras
 
-def _array(value: Any) -> Array:
-    """Copy a variable or constant of any backend to NumPy."""
-    import keras
-
-    return array_of(keras.ops.convert_to_tensor(value), "from_keras")
-
-
-def _dtype(layer: Any) -> Any:
-    name = layer.variable_dtype
-    return name if name in ("float32", "float64") else "float32"
-
-
-# --- one rule per layer ---------------------------------------------------------------------------
-
-
-def _dense(layer: Any, chain: _Chain, at: str) -> None:
-    if len(chain.shape) != 1:
-        chain.assembly.no_rule(
-            at, f"a product along the last axis of {chain.shape}", "Flatten before it."
-        )
-    quantized = getattr(layer, "quantization_mode", None)
-    if quantized is not None:
-        chain.assembly.no_rule(at, f"quantization {quantized!r}")
-    b = None if layer.bias is None else _array(layer.bias)
-    chain.assembly.dense(_array(layer.kernel).T, b, at=at)  # theirs is source by target
-    chain.shape = (layer.units,)
-    _named(layer, chain, at)
-
-
-def _named(layer: Any, chain: _Chain, at: str) -> None:
-    """Apply ``layer.activation``, if it is one of Keras's own functions."""
-    import keras
-
-    for name, (ours, parameters) in FUNCTIONS.items():
-        if layer.activation is getattr(keras.activations, name, None):
-            chain.activate(ours, at, **parameters)
-            return
-    name = getattr(layer.activation, "__name__", type(layer.activation).__name__)
-    chain.assembly.no_rule(at, f"the activation {name!r}")
-
-
-def _relu(layer: Any, chain: _Chain, at: str) -> None:
-    slope, top, threshold = layer.negative_slope, layer.max_value, layer.threshold
-    if threshold == 0 and top is None:
-        if slope:
-            chain.activate("leaky_relu", at, slope=slope)
-        else:
-            chain.activate("relu", at)
-    elif threshold == 0 and slope == 0 and top > 0:
-        chain.activate("hard_tanh", at, low=0.0, high=top)
-    else:
-        chain.assembly.no_rule(
-            at, f"negative_slope={slope:g}, max_value={top}, threshold={threshold:g} together"
+        symbols = keras.tree.flatten(self.symbols)
+        points = np.random.default_rng(0).standard_normal((3, net.widths[0]))
+        sizes = np.cumsum([prod(s.shape) for s in symbols])[:-1]
+        parts = [
+            part.reshape(3, *s.shape[1:]).astype(self.dtype)
+            for part, s in zip(np.split(points, sizes, axis=1), symbols, strict=True)
+        ]
+        results = self.model(keras.tree.pack_sequence_as(self.symbols, parts), training=False)
+        result = keras.ops.cast(keras.tree.flatten(results)[index], str(self.dtype))
+        theirs = np.asarray(keras.ops.convert_to_numpy(result), np.float64)
+        half = any("16" in str(layer.compute_dtype) for layer in self.model._flatten_layers())
+        self.assembly.compare(
+            net, points.astype(self.dtype), theirs, self.kind, 2**-5 if half else 2**-11
         )
 
 
-def _leaky_relu(layer: Any, chain: _Chain, at: str) -> None:
-    chain.activate("leaky_relu", at, slope=layer.negative_slope)
+# --- helpers --------------------------------------------------------------------------------------
 
 
-def _prelu(layer: Any, chain: _Chain, at: str) -> None:
-    slopes = _array(layer.alpha)
-    if len(np.unique(slopes)) != 1:
-        chain.assembly.no_rule(at, "a slope for every entry", "One slope for all of them has.")
-    chain.activate("leaky_relu", at, slope=float(slopes.flat[0]))
+def _place(operation: Any) -> str:
+    return f"layer {operation.name!r} ({type(operation).__name__})"
 
 
-def _elu(layer: Any, chain: _Chain, at: str) -> None:
-    chain.activate("elu", at, alpha=layer.alpha)
-
-
-def _softmax(layer: Any, chain: _Chain, at: str) -> None:
-    if layer.axis not in (-1, 1, [-1], (-1,), [1], (1,)):
-        chain.assembly.no_rule(at, f"axis={layer.axis}")
-    chain.activate("softmax", at)
-
-
-def _normalization(layer: Any, chain: _Chain, at: str) -> None:
+def _in_order(results: Any, values: Mapping[int, Any]) -> list[Any]:
+    """Return the nodes that lead to the results, each after those it reads."""
     import keras
 
-    if layer.mean is None:
-        chain.assembly.refuse(at, "has neither been adapted to data nor built.")
-    mean = chain.spread(layer.mean)
-    deviation = np.maximum(np.sqrt(chain.spread(layer.variance)), keras.config.epsilon())
-    scale = deviation if layer.invert else 1 / deviation
-    shift = mean if layer.invert else -mean / deviation
-    chain.assembly.scale(scale, shift, at=at, dtype=_dtype(layer))
+    order: list[Any] = []
+    done: set[int] = set()
+    todo = [_node(tensor) for tensor in keras.tree.flatten(results) if id(tensor) not in values]
+    todo = [node for node in todo if node is not None]
+    while todo:
+        node = todo[-1]
+        before = [
+            found
+            for tensor in node.input_tensors
+            if id(tensor) not in values
+            and (found := _node(tensor)) is not None
+            and id(found) not in done
+        ]
+        if before:
+            todo.extend(before)
+            continue
+        todo.pop()
+        if id(node) not in done:
+            done.add(id(node))
+            order.append(node)
+    return order
 
 
-def _rescaling(layer: Any, chain: _Chain, at: str) -> None:
-    import keras
-
-    if np.ndim(layer.scale) and keras.config.image_data_format() == "channels_first":
-        chain.assembly.no_rule(at, "a scale per channel with channels first")
-    scale, offset = chain.spread(layer.scale), chain.spread(layer.offset)
-    chain.assembly.scale(scale, offset, at=at, dtype=_dtype(layer))
+def _node(tensor: Any) -> Any:
+    history = getattr(tensor, "_keras_history", None)
+    return None if history is None else history.operation._inbound_nodes[history.node_index]
 
 
-def _batch_normalization(layer: Any, chain: _Chain, at: str) -> None:
-    axis = layer.axis % (len(chain.shape) + 1)
-    mean, variance = (
-        chain.spread(part, axis) for part in (layer.moving_mean, layer.moving_variance)
-    )
-    gamma = chain.spread(layer.gamma, axis) if layer.scale else 1.0
-    beta = chain.spread(layer.beta, axis) if layer.center else 0.0
-    scale = gamma / np.sqrt(variance + layer.epsilon)
-    chain.assembly.scale(scale, beta - mean * scale, at=at, dtype=_dtype(layer))
-
-
-def _flatten(layer: Any, chain: _Chain, at: str) -> None:
-    if layer.data_format == "channels_first" and len(chain.shape) > 1:
-        chain.assembly.no_rule(at, "Flatten with channels first, which reorders the entries,")
-    chain.shape = (prod(chain.shape),)
-
-
-def _nothing(layer: Any, chain: _Chain, at: str) -> None:
-    """Leave the values as they are: identities, and what is random in training only."""
-
-
-Rule = Callable[[Any, _Chain, str], None]
-
-RULES: dict[str, Rule] = {
-    "InputLayer": _nothing,
-    "Dense": _dense,
-    "Activation": _named,
-    "Normalization": _normalization,
-    "Rescaling": _rescaling,
-    "BatchNormalization": _batch_normalization,
-    "Flatten": _flatten,
-    "Identity": _nothing,
-    "Dropout": _nothing,
-    "AlphaDropout": _nothing,
-    "GaussianDropout": _nothing,
-    "GaussianNoise": _nothing,
-    "ReLU": _relu,
-    "LeakyReLU": _leaky_relu,
-    "PReLU": _prelu,
-    "ELU": _elu,
-    "Softmax": _softmax,
-}
-
-# Keras's own functions of one argument, with the defaults they have there.
-FUNCTIONS: dict[str, tuple[str, dict[str, float]]] = {
-    "linear": ("identity", {}),
-    "relu": ("relu", {}),
-    "relu6": ("relu6", {}),
-    "leaky_relu": ("leaky_relu", {"slope": 0.2}),
-    "elu": ("elu", {}),
-    "celu": ("celu", {}),
-    "selu": ("selu", {}),
-    "gelu": ("gelu", {}),
-    "silu": ("silu", {}),
-    "mish": ("mish", {}),
-    "sigmoid": ("sigmoid", {}),
-    "hard_sigmoid": ("hard_sigmoid", {}),
-    "tanh": ("tanh", {}),
-    "hard_tanh": ("hard_tanh", {}),
-    "softplus": ("softplus", {}),
-    "softsign": ("softsign", {}),
-    "exponential": ("exp", {}),
-    "softmax": ("softmax", {}),
-    "log_softmax": ("log_softmax", {}),
-}
+# Functions that take no symbols; as the activation of a layer they come last.
+_AFTERWARDS = {"mish": "mish", "hard_silu": "HardSilu", "hard_swish": "HardSilu"}

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import ModelFormatError, Numbers
-from jacobians.importers.onnx_model import BFLOAT16, FLOAT16, MOST_AXES, dtype_of, kind_name
-from jacobians.importers.onnx_model import Tensor
+from jacobians.importers.onnx_model import BFLOAT16, FLOAT16, MOST_AXES, Tensor, dtype_of, kind_name
 from jacobians.importers.onnx_values import Batch, Node, Shape
 
 # --- shapes alone ---------------------------------------------------------------------------------
@@ -31,6 +30,7 @@ def _flatten(shape: Shape, node: Node) -> Shape:
 
 def _reshape(shape: Shape, node: Node) -> Shape:
     target = list(node.integers(1, "shape") or ())
+    open_axes = [k for k, n in enumerate(target) if n < 1]
     if not node.attribute("allowzero", 0):
         target = [shape[k] if n == 0 and k < len(shape) else n for k, n in enumerate(target)]
     if target.count(-1) == 1:
@@ -40,9 +40,10 @@ def _reshape(shape: Shape, node: Node) -> Shape:
     if node.tape.batch > 1 and prod(target) == prod(shape) * node.tape.batch:
         k = next((k for k, n in enumerate(target) if n % node.tape.batch == 0), 0)
         target[k] //= node.tape.batch
+        open_axes.append(k)
     if min(target, default=1) < 1 or prod(target) != prod(shape):
         node.refuse(f"reshapes {shape} to {tuple(target)}, which holds another number of entries.")
-    return _with_batch(shape, target)
+    return _with_batch(shape, target, open_axes)
 
 
 def _times_batch(shape: Shape, target: list[int], node: Node) -> int:
@@ -51,14 +52,17 @@ def _times_batch(shape: Shape, target: list[int], node: Node) -> int:
     return batch if prod(shape) % prod(target) and batch in target else 1
 
 
-def _with_batch(shape: Shape, target: list[int]) -> Shape:
-    """Mark the axis of a reshaped value along which the points of the batch now stand."""
+def _with_batch(shape: Shape, target: list[int], open_axes: list[int]) -> Shape:
+    """Mark the axis of a reshaped value along which the points of the batch now stand.
+
+    It begins where it began: after as many entries of each point as before.
+    """
     place = next((k for k, n in enumerate(shape) if isinstance(n, Batch)), None)
     if place is not None:
         before = prod(shape[:place])
         found = [k for k in range(len(target)) if prod(target[:k]) == before]
         single = [k for k in found if target[k] == shape[place]]
-        for k in (single or found)[:1]:
+        for k in (single or [k for k in found if k in open_axes])[:1]:
             return tuple(Batch(n) if j == k else int(n) for j, n in enumerate(target))
     return tuple(int(n) for n in target)
 
@@ -216,7 +220,10 @@ def _pad(node: Node, x: Numbers) -> Numbers:
     grow = [(max(a, 0), max(b, 0)) for a, b in both]
     if mode == "constant":
         return np.pad(x[cut], grow, constant_values=-1)  # no entry: see ``padding_value``
-    if x[cut].size == 0 or any(max(g) >= n and mode == "reflect" and max(g) for g, n in zip(grow, x[cut].shape, strict=True)):
+    if x[cut].size == 0 or any(
+        max(g) >= n and mode == "reflect" and max(g)
+        for g, n in zip(grow, x[cut].shape, strict=True)
+    ):
         node.refuse(f"pads {x.shape} by {both} in mode {mode}.")
     return np.pad(x[cut], grow, mode=mode)  # type: ignore[call-overload, no-any-return]
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import gzip
 import io
 import os
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,6 @@ from jacobians.importers.onnx_model import (
     Port,
     Source,
     Tensor,
-    dtype_of,
     kind_name,
     read_attribute,
     read_model,
@@ -240,7 +238,9 @@ def _first_width(name: str, order: list[NodeRecord], model: Model) -> int | None
             continue
         others = [model.initializers[n].shape for n in node.inputs if n in model.initializers]
         if node.op in ("Gemm", "MatMul") and node.inputs[0] == name and len(others[0]) == 2:
-            turned = {a: v for a, v in (read_attribute(model.source, s, node.at) for s in node.attributes)}
+            turned = {
+                a: v for a, v in (read_attribute(model.source, s, node.at) for s in node.attributes)
+            }
             return others[0][1 if turned.get("transB") else 0]
         if node.op in ("Sub", "Add", "Mul", "Div") and others and others[0] and others[0][-1] > 1:
             return others[0][-1]
@@ -270,14 +270,25 @@ def _read(
         given = tape.input(port.name, _input_shape(port, order, model, batch), port.kind)
         values[port.name], steps[port.name] = given, given.step
     for record in order:
+        for taken in record.inputs:
+            _require_numbers(values, taken, record.at)
         outputs = _apply(record, [values[n] for n in record.inputs], model, tape)
         for made, given in zip(record.outputs, outputs, strict=False):
             values[made] = given
+    _require_numbers(values, end.name, "the output")
     result = values.get(end.name)
     if not isinstance(result, Value):
         raise ModelFormatError(f"the output {end.name!r:.60} depends on no input: it is constant.")
     _require_output(end, result, batch)
     return network_of(tape, steps, {end.name: result}, name)
+
+
+def _require_numbers(values: dict[str, Operand], name: str, at: str) -> None:
+    if name and values.get(name) is None:
+        raise ModelFormatError(
+            f"{at} takes {name!r:.60}, a label or an index, which has no derivative; name another "
+            "output."
+        )
 
 
 def _apply(record: NodeRecord, operands: list[Operand], model: Model, tape: Tape) -> list[Operand]:
@@ -306,7 +317,16 @@ def _apply(record: NodeRecord, operands: list[Operand], model: Model, tape: Tape
         attributes[name] = value
     for name in _SAYS_NOTHING:
         attributes.pop(name, None)
-    node = Node(record.op, record.domain, at, operands, attributes, opset or OPSETS[1], len(record.outputs), tape)
+    node = Node(
+        record.op,
+        record.domain,
+        at,
+        operands,
+        attributes,
+        opset or OPSETS[1],
+        len(record.outputs),
+        tape,
+    )
     outputs = _outputs(node)
     if node.attributes:
         node.refuse(f"has an attribute {next(iter(node.attributes))!r:.60} that has no rule.")

@@ -7,7 +7,6 @@ out, and its scores.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ import numpy as np
 from jacobians.importers.onnx_operators import (
     along,
     divided_by_norm,
-    opposite,
 )
 from jacobians.importers.onnx_values import Constant, Node, Value
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import ModelFormatError, Numbers, freeze
+from jacobians.importers._half import widened
 from jacobians.importers.onnx_wire import (
     EIGHT,
     FOUR,
@@ -143,7 +144,9 @@ class Tensor:
         if self.outside or holders <= {9} or (packed and holders == {number}):
             held = size if self.outside else sum(stop - start for _, start, stop in self.held)
             if held != size:
-                raise ModelFormatError(f"claims shape {self.shape} of {name}, but holds {held} bytes.")
+                raise ModelFormatError(
+                    f"claims shape {self.shape} of {name}, but holds {held} bytes."
+                )
         elif holders != {number}:
             raise ModelFormatError(f"claims to be {name}, but holds numbers of another kind.")
 
@@ -216,10 +219,8 @@ def _narrowed(wide: Numbers, dtype: str) -> Numbers:
 
 def _widened(flat: Numbers, kind: int) -> Numbers:
     """Return the machine's own dtype; half precision becomes float32."""
-    if kind == FLOAT16:
-        return flat.view(np.float16).astype(np.float32)
-    if kind == BFLOAT16:  # the upper half of a float32
-        return (flat.astype(np.uint32) << 16).view(np.float32)
+    if kind in (FLOAT16, BFLOAT16):
+        return widened(flat, kind == BFLOAT16)
     if kind == BOOL:
         if flat.size and flat.max() > 1:
             raise ModelFormatError("holds numbers outside the range of its kind.")
@@ -258,7 +259,9 @@ def read_tensor(source: Source, span: Span) -> Tensor:
     if external:
         outside.setdefault("location", "")
     kind = once.get("data_type", 0)
-    return Tensor(once.get("name", ""), kind, tuple(dims), held, outside if external else {}, source)
+    return Tensor(
+        once.get("name", ""), kind, tuple(dims), held, outside if external else {}, source
+    )
 
 
 class Once:

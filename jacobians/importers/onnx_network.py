@@ -36,8 +36,9 @@ def network_of(
     ends = [value.step for value in outputs.values()]
     recognise(_needed(tape.steps, ends))
     assembly = Assembly(where, dtype=np.result_type(*tape.dtypes))
+    shapes = _taken_in(tape.steps)
     made: dict[Step, Made] = {
-        step: assembly.input(_first_shape(tape, step), name) for name, step in inputs.items()
+        step: assembly.input(shapes.get(step, (step.size,)), name) for name, step in inputs.items()
     }
     for step in _needed(_inserted(tape.steps), ends):
         if step.kind != "input":
@@ -61,6 +62,8 @@ def _append(assembly: Assembly, tape: Tape, step: Step, sources: list[Made]) -> 
         return assembly.dense(W, at=at, of=of.reshaped((-1, W.shape[1])))
     if step.kind == "scale":
         scale, shift, shape = data
+        if scale.size == shift.size == 1 and scale == 1 and shift == 0:
+            return of
         tape.source.budget.spend(32 * step.size)
         return assembly.scale(scale, shift, at=at, of=of.reshaped(shape))
     if step.kind == "function":
@@ -85,16 +88,15 @@ def _append(assembly: Assembly, tape: Tape, step: Step, sources: list[Made]) -> 
     return assembly.apply(make(), taken, at=at, shape=gives, shaped=True)
 
 
-def _first_shape(tape: Tape, step: Step) -> tuple[int, ...]:
-    """Return the shape of an input: that in which a layer that minds its axes takes it first."""
-    seen = {step}
-    for reader in tape.steps:
-        if any(source in seen for source in reader.sources):
-            if reader.kind == "layer" and prod(reader.data[1]) == step.size:
-                return tuple(int(n) for n in reader.data[1])
-            if reader.kind in ("scale", "function"):
-                seen.add(reader)
-    return (step.size,)
+def _taken_in(steps: list[Step]) -> dict[Step, tuple[int, ...]]:
+    """Return the shape in which the first layer that minds its axes takes what a step gives."""
+    shapes: dict[Step, tuple[int, ...]] = {}
+    for step in reversed(steps):
+        if step.kind == "layer" and prod(step.data[1]) == step.sources[0].size:
+            shapes[step.sources[0]] = tuple(int(n) for n in step.data[1])
+        elif step.kind in ("scale", "function") and step in shapes:
+            shapes[step.sources[0]] = shapes[step]
+    return shapes
 
 
 def _inserted(steps: list[Step]) -> list[Step]:

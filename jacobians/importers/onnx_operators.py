@@ -97,7 +97,10 @@ def both(node: Node) -> tuple[Any, Any]:
     if node.opset < 7 and node.attribute("broadcast", 0):
         axis = node.attribute("axis", None)
         if axis is not None:
-            shape = (*b.shape, *(1,) * max(len(a.shape) - axis % max(len(a.shape), 1) - len(b.shape), 0))
+            shape = (
+                *b.shape,
+                *(1,) * max(len(a.shape) - axis % max(len(a.shape), 1) - len(b.shape), 0),
+            )
             b = b.reshaped(shape) if isinstance(b, Value) else Constant(b.array.reshape(shape))
     return a, b
 
@@ -106,9 +109,9 @@ def _several(kind: str) -> Rule:
     def rule(node: Node) -> Value:
         total: Any = node.operand(0)
         for k in range(1, len(node.operands)):
-            total = add(node, total, node.operand(k)) if kind == "add" else extreme(
-                node, total, node.operand(k), kind
-            )
+            more = node.operand(k)
+            extremes = kind in ("max", "min")
+            total = extreme(node, total, more, kind) if extremes else add(node, total, more)
         if kind == "mean":
             total = node.tape.scale(total, 1 / len(node.operands), 0.0, node.at)
         return total  # type: ignore[no-any-return]
@@ -126,12 +129,16 @@ def extreme(node: Node, a: Any, b: Any, kind: str) -> Value:
         if kind == "max" and not np.any(c):
             return tape.function(a, "relu", node.at)
         above = node.tape.scale(affine(node, a, b, False, -c), sign, 0.0, node.at)
-        return affine(node, tape.scale(tape.function(above, "relu", node.at), sign, 0.0, node.at), b, False, c)
+        return affine(
+            node, tape.scale(tape.function(above, "relu", node.at), sign, 0.0, node.at), b, False, c
+        )
     node.same_kind(a, b)
     shape = node.broadcast(a.shape, b.shape)
     pair = [tape.scale(tape.spread(v, shape, node.at), sign, 0.0, node.at) for v in (a, b)]
     stacked = tape.join("concatenate", pair, (2, *shape), node.at)
-    return tape.scale(tape.largest(stacked, [0], False, node.at), sign, 0.0, node.at).reshaped(shape)
+    return tape.scale(tape.largest(stacked, [0], False, node.at), sign, 0.0, node.at).reshaped(
+        shape
+    )
 
 
 def _power(node: Node) -> Value:
@@ -204,7 +211,9 @@ def _where(node: Node) -> Any:
         ones = condition.array.astype(np.float64)
         return _chosen(node, condition.shape, ones, a, b)
     truth = _truth(node)
-    dtype = next((v.dtype for v in operands), None) or (a.dtype if isinstance(a, Constant) else None)
+    dtype = next((v.dtype for v in operands), None) or (
+        a.dtype if isinstance(a, Constant) else None
+    )
     kind = kind or {"float32": 1, "float64": 11}.get(str(dtype), 0)
     chosen = Value(truth.step, truth.shape, kind)
     return add(node, multiply(node, chosen, a), multiply(node, opposite(node, chosen), b))
@@ -220,7 +229,11 @@ def _chosen(node: Node, shape: Shape, ones: Any, a: Any, b: Any) -> Value:
         else:
             array = part.array
             with np.errstate(invalid="ignore"):
-                numbers = np.where(np.broadcast_to(mask, np.broadcast_shapes(mask.shape, array.shape)) != 0, array, 0)
+                numbers = np.where(
+                    np.broadcast_to(mask, np.broadcast_shapes(mask.shape, array.shape)) != 0,
+                    array,
+                    0,
+                )
             x = Constant(numbers.astype(array.dtype))
         total = x if total is None else add(node, total, x)
     return total  # type: ignore[no-any-return]
@@ -322,7 +335,11 @@ def _matrix_product(node: Node, a: Value, b: Value, turn_b: bool) -> Value:
 
 def _batch_normalization(node: Node) -> Value:
     training = node.attribute("training_mode", 0)
-    if training or not node.attribute("spatial", 1) or (node.opset < 7 and not node.attribute("is_test", 0)):
+    if (
+        training
+        or not node.attribute("spatial", 1)
+        or (node.opset < 7 and not node.attribute("is_test", 0))
+    ):
         node.refuse("is in training mode, or not spatial; export the model for inference.")
     node.attribute("momentum", 0.9)
     epsilon, x = node.attribute("epsilon", 1e-5), node.floats()
@@ -330,9 +347,7 @@ def _batch_normalization(node: Node) -> Value:
     if len(x.shape) < 2 or any(part.shape != tuple(x.shape[1:2]) for part in parts):
         node.refuse(f"normalizes shape {x.shape} by {', '.join(str(p.shape) for p in parts)}.")
     spread = (-1, *(1,) * (len(x.shape) - 2))
-    gamma, beta, mean, variance = (
-        part.array.astype(np.float64).reshape(spread) for part in parts
-    )
+    gamma, beta, mean, variance = (part.array.astype(np.float64).reshape(spread) for part in parts)
     with np.errstate(all="ignore"):
         scale = gamma / np.sqrt(variance + epsilon)
         shift = beta - mean * scale
@@ -388,13 +403,17 @@ def _group_normalization(node: Node) -> Value:
     each = 1 if len(scale.array) == x.shape[1] else x.shape[1] // groups
     y = normalized(node, x, (groups, prod(x.shape[1:]) // groups), None, None, epsilon)
     spread = (-1, *(1,) * (len(x.shape) - 2))
-    parts = [np.repeat(part.array.astype(np.float64), each).reshape(spread) for part in (scale, shift)]
+    parts = [
+        np.repeat(part.array.astype(np.float64), each).reshape(spread) for part in (scale, shift)
+    ]
     if any(len(part) != x.shape[1] for part in parts):
         node.refuse(f"normalizes shape {x.shape} by {scale.shape} and {shift.shape}.")
     return node.tape.scale(y, *parts, node.at, scale.dtype)
 
 
-def _reduced(before: str | None, after: str | None, mean: bool = False, extreme: float = 0.0) -> Rule:
+def _reduced(
+    before: str | None, after: str | None, mean: bool = False, extreme: float = 0.0
+) -> Rule:
     def rule(node: Node) -> Value:
         x, tape = node.floats(), node.tape
         axes, keep = axes_of(node, x.shape)
@@ -626,7 +645,11 @@ def moved(node: Node) -> list[Value]:
         node.tape.select(x, index, shape, node.at)
         for index, shape in zip(found, shapes, strict=True)
     ]
-    if node.op == "Pad" and (value := padding_value(node)) and node.attributes.pop("mode", "constant") == "constant":
+    if (
+        node.op == "Pad"
+        and (value := padding_value(node))
+        and node.attributes.pop("mode", "constant") == "constant"
+    ):
         around = np.where(found[0] < 0, value, 0.0)
         values[0] = node.tape.scale(values[0], 1.0, around, node.at, x.dtype)
     return values
@@ -641,7 +664,9 @@ def _twice(node: Node, shape: Shape) -> Any:
     return np.concatenate([one, one + prod(shape)], place)
 
 
-def _moved_batch(node: Node, twice: Any, attributes: dict[str, Any], found: list[Any]) -> list[Shape]:
+def _moved_batch(
+    node: Node, twice: Any, attributes: dict[str, Any], found: list[Any]
+) -> list[Shape]:
     """Find the axis of the batch in what is moved: with two points there, each is moved alike."""
     left, node.attributes = node.attributes, attributes
     shapes: list[Shape] = [index.shape for index in found]
@@ -652,7 +677,9 @@ def _moved_batch(node: Node, twice: Any, attributes: dict[str, Any], found: list
     finally:
         node.attributes = left
     count = twice.size // 2
-    for j, (index, two) in enumerate(zip(found, pair if isinstance(pair, list) else [pair], strict=True)):
+    for j, (index, two) in enumerate(
+        zip(found, pair if isinstance(pair, list) else [pair], strict=True)
+    ):
         for k in range(index.ndim if two.ndim == index.ndim else 0):
             second = np.where(index < 0, -1, index + count)
             if two.shape[k] == 2 * index.shape[k] and np.array_equal(

@@ -12,9 +12,11 @@ Half precision (float16, bfloat16) becomes float32, which holds the same weights
 
 from __future__ import annotations
 
+import logging
 import operator
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from math import prod
 from typing import Any
@@ -112,17 +114,13 @@ class _Import:
     def __init__(self, module: Any, inputs: Any) -> None:
         self.module = module
         self.kind = type(module).__name__
-        _refuse_hooks(module)
         state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-        dtypes = {
-            array_of(tensor[:0] if tensor.ndim else tensor, f"from_torch: {name!r}").dtype
-            for name, tensor in _readable(state)
-            if tensor.is_floating_point()
-        }
+        dtypes = {_dtype_of(tensor, f"from_torch: {name!r}") for name, tensor in state.items()}
+        dtypes -= {None}
         self.dtype = np.result_type(*dtypes) if dtypes else np.dtype(np.float64)
-        self.tensor_dtype = next(
-            (tensor.dtype for tensor in state.values() if tensor.is_floating_point()), None
-        )
+        self.tensor_dtype = next((t.dtype for t in state.values() if t.is_floating_point()), None)
+        _refuse_hooks(module)
+        _refuse_batches(module)
         self.shapes = self._shapes(inputs)
         self.assembly = Assembly("from_torch", dtype=self.dtype)
 
@@ -174,28 +172,40 @@ class _Import:
         import torch
 
         args, kwargs = self._given(self._points(1))
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+        with _quiet(), _watched(self.module) as entered:
+            try:
                 program = torch.export.export(self.module, args, kwargs, strict=False)
                 decompositions = torch.export.default_decompositions()
                 for _ in range(4):
-                    wanted = _without_rule(program.graph)
-                    if not wanted:
-                        break
+                    wanted = _without_rule(program)
                     table = {op: decompositions[op] for op in wanted if op in decompositions}
                     if not table and not any(op._schema.is_mutable for op in wanted):
                         break
                     program = program.run_decompositions(table)
-        except Exception as err:  # whatever torch meets on the way, in its own words
-            shapes = ", ".join(str(shape) for shape in self.shapes.values())
-            hint = " (taken from its first layer; say inputs=, if it is another)" * self.assumed
-            raise NotImplementedError(
-                f"from_torch: the {self.kind}: torch.export cannot show what it does to a point of "
-                f"shape {shapes}{hint}: {_first_line(err)} Rewrite its forward without it, or give "
-                "its state_dict() with activations."
-            ) from err
+            except Exception as err:  # whatever torch meets on the way, in its own words
+                at = entered[-1] if entered else f"the {self.kind}"
+                raise self._failure(at, err) from err
         return program
+
+    def _failure(self, at: str, err: Exception) -> Exception:
+        """Say whether the module does not take the point, or only does not show its graph."""
+        import torch
+
+        shapes = " and ".join(str(shape) for shape in self.shapes.values())
+        hint = ", as its first layer has it; say inputs= if it is another" * self.assumed
+        args, kwargs = self._given(self._points(1))
+        try:
+            with torch.no_grad(), _quiet():
+                self.module(*args, **kwargs)
+        except Exception:  # torch's own, which is told in any case
+            return ValueError(
+                f"from_torch: {at} does not take what comes from a point of shape {shapes}{hint}: "
+                f"{_first_line(err)}"
+            )
+        return NotImplementedError(
+            f"from_torch: {at}: torch.export cannot show what it does: {_first_line(err)} Rewrite "
+            "its forward without that, or give its state_dict() with activations."
+        )
 
     def network(self, output: str | int | None) -> Network:
         """Return the network, compared with the module."""
@@ -254,15 +264,15 @@ class _Import:
         name = node.target._schema.name.partition("::")[2]
         if not any(isinstance(part, Value) for part in _leaves([*given, *named.values()])):
             if torch.Tag.nondeterministic_seeded in node.target.tags and name not in RULES:
-                self.assembly.no_rule(at, f"the operator {name}, which is random,")
+                self.assembly.no_rule(at, f"the operator {name}, which is random,", _WAY_OUT)
             with torch.no_grad():
                 return node.target(*given, **named)
         if name not in RULES:
-            self.assembly.no_rule(at, f"the operator {name}", _HINTS.get(name, ""))
+            self.assembly.no_rule(at, f"the operator {name}", _WAY_OUT)
         schema = node.target._schema.arguments
         arguments = {a.name: a.default_value for a in schema if a.has_default_value()}
         arguments |= dict(zip((a.name for a in schema), given)) | named  # noqa: B905
-        return RULES[name](Call(self.assembly, at, node.target, arguments, traits))
+        return RULES[name](Call(self.assembly, at, traits, node.target, arguments))
 
     def _outputs(self, program: Any, values: dict[str, Any]) -> dict[str, Any]:
         """Return the outputs by name: "" for a single one."""
@@ -297,59 +307,103 @@ class _Import:
         from torch.utils import _pytree
 
         points = self._points(3)
-        a = array_of(points, "from_torch").astype(np.float64)
+        a = array_of(points, "from_torch").copy()
         args, kwargs = self._given(points)
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            results = _pytree.tree_leaves(self.module(*args, **kwargs))
+        try:
+            with torch.no_grad(), _quiet():
+                results = _pytree.tree_leaves(self.module(*args, **kwargs))
+        except Exception as err:  # whatever torch meets
+            raise ValueError(
+                f"from_torch: the {self.kind} does not take three points at once, "
+                f"along its first axis: {_first_line(err)}"
+            ) from err
         theirs = array_of([part for part in results if part is not None][index], "from_torch")
-        with np.errstate(all="ignore"):
-            for _, _, _, value in net.astype(np.float64).forward(a):
-                a = value
-        if theirs.size == a.size:
-            difference = np.abs(theirs.reshape(a.shape) - a)[np.isfinite(a)].max(initial=0.0)
-            epsilon = torch.finfo(self.tensor_dtype or torch.float64).eps
-            # sums of any length round to far less than half of the digits
-            if difference <= np.sqrt(epsilon) * max(1, np.abs(a[np.isfinite(a)]).max(initial=0.0)):
-                return
-        self.assembly.refuse(
-            f"the {self.kind}",
-            "computes something else from three points at once than from one: the points of its "
-            "batch, its first axis, depend on each other. Attention and recurrent layers need "
-            "batch_first=True and inputs=(steps, features), normalisations .eval().",
-        )
+        # sums of any length round to far less than half of the digits
+        digits = np.sqrt(torch.finfo(self.tensor_dtype or torch.float64).eps)
+        self.assembly.compare(net, a, theirs, f"the {self.kind}", digits)
 
 
 # --- helpers --------------------------------------------------------------------------------------
 
 
-def _readable(state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    from torch.nn.parameter import UninitializedTensorMixin
+def _dtype_of(tensor: Any, where: str) -> Any:
+    """Return in what a parameter computes, if it computes, and refuse what holds no numbers."""
+    from torch.nn.parameter import is_lazy
 
-    for name, tensor in state.items():
-        if isinstance(tensor, UninitializedTensorMixin):
-            raise ValueError(
-                f"from_torch: {name!r} is lazy and has no shape yet; call the module on data first."
-            )
-        yield name, tensor
+    if is_lazy(tensor):
+        raise ValueError(f"{where} is lazy and has no shape yet; call the module on data first.")
+    if tensor.is_complex():
+        raise TypeError(f"{where}: expected real numbers, but got {tensor.dtype}.")
+    array = array_of(tensor[:0] if tensor.ndim else tensor, where)
+    return array.dtype if array.dtype.kind == "f" else None
 
 
 def _refuse_hooks(module: Any) -> None:
     """Refuse hooks, which may do anything: those of modules, and those of all modules."""
-    from torch.nn.modules import module as of_all
+    from torch.nn.modules import module as every
 
-    for path, part in chain([("", None)], module.named_modules()):
-        if part is None:
-            hooks = [of_all._global_forward_hooks, of_all._global_forward_pre_hooks]
-        else:
-            hooks = [part._forward_hooks, part._forward_pre_hooks]
-        for hook in chain(*(table.values() for table in hooks)):
+    hooked = [("every module", (every._global_forward_hooks, every._global_forward_pre_hooks))]
+    for path, part in module.named_modules():
+        hooked.append((_spelled(path, part), (part._forward_hooks, part._forward_pre_hooks)))
+    for at, tables in hooked:
+        for hook in chain(*(table.values() for table in tables)):
             if not type(hook).__module__.startswith("torch.nn.utils."):  # old weight_norm's
-                at = f"{path!r} ({type(part).__name__})" if part is not None else "every module"
                 raise ValueError(
                     f"from_torch: {at} has a forward hook, which may change what it computes; "
                     "remove it."
                 )
+
+
+def _refuse_batches(module: Any) -> None:
+    """Refuse normalisation over the batch, which torch cannot even do with one point."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    for path, part in module.named_modules():
+        if isinstance(part, _BatchNorm) and (part.training or part.running_mean is None):
+            raise ValueError(
+                f"from_torch: {_spelled(path, part)} "
+                + (
+                    "is in training mode, where its output depends on more than its input; "
+                    ".eval() it."
+                    if part.running_mean is not None
+                    else "keeps no running statistics, so a point's output depends on its batch."
+                )
+            )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what torch warns of, and logs before it raises, from the user's screen."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = before
+
+
+@contextmanager
+def _watched(module: Any) -> Iterator[list[str]]:
+    """Note which modules have been entered and not left: where it stops is where it fails."""
+    entered: list[str] = []
+    handles = []
+    for path, part in module.named_modules():
+        at = _spelled(path, part)
+        enter = lambda *_, at=at: entered.append(at)  # noqa: E731
+        leave = lambda *_, at=at: entered.remove(at)  # noqa: E731
+        handles += [part.register_forward_pre_hook(enter), part.register_forward_hook(leave)]
+    try:
+        yield entered
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _spelled(path: str, part: Any) -> str:
+    kind = type(part).__name__
+    return f"{path!r} ({kind})" if path else f"the {kind}"
 
 
 def _first_size(module: Any) -> Any:
@@ -368,17 +422,21 @@ def _first_size(module: Any) -> Any:
     return None
 
 
-def _without_rule(graph: Any) -> list[Any]:
-    """Return the operators of a graph that have no rule here, or write into their arguments."""
+def _without_rule(program: Any) -> list[Any]:
+    """Return the operators on the inputs that have no rule here, or write into their arguments."""
     import torch
 
-    operators = {node.target for node in graph.nodes if node.op == "call_function"}
-    return [
-        op
-        for op in operators
-        if isinstance(op, torch._ops.OpOverload)
-        and (op._schema.is_mutable or op._schema.name.partition("::")[2] not in RULES)
-    ]
+    depending = set(program.graph_signature.user_inputs)
+    wanted = set()
+    for node in program.graph.nodes:
+        if depending.isdisjoint(source.name for source in node.all_input_nodes):
+            continue
+        depending.add(node.name)
+        if isinstance(node.target, torch._ops.OpOverload):
+            schema = node.target._schema
+            if schema.is_mutable or schema.name.partition("::")[2] not in RULES:
+                wanted.add(node.target)
+    return sorted(wanted, key=str)
 
 
 def _looked_up(argument: Any, values: dict[str, Any]) -> Any:
@@ -410,4 +468,7 @@ def _first_line(err: Exception) -> str:
     return f"{text.strip():.200}".rstrip(".") + "."
 
 
-_HINTS: dict[str, str] = {}
+_WAY_OUT = (
+    "jacobians.importers.IMPORTABLE lists the operators that have one; leave it out of forward, or "
+    "choose an output in front of it."
+)

@@ -1,21 +1,28 @@
 """safetensors files -> Network, once somebody names the activations.
 
-The format holds named arrays and nothing else; the safetensors package checks its header against
-the length of the file.
+The format is a length, a header of JSON that long, and bytes; the header gives every tensor a kind,
+a shape and its place among the bytes.  It is read here as it stands, without another package, and
+the header is compared with what is there: tensors lie one behind the other and fill the file.
 """
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from jacobians._checks import ModelFormatError, NotFiniteError, Numbers, ShapeError, missing_extra
+from jacobians._checks import ModelFormatError, NotFiniteError, Numbers, ShapeError, freeze
+from jacobians.importers._half import widened
 from jacobians.importers._state_dicts import Activations, linear_layers, network_of
 from jacobians.network import Network
 
-_DTYPES = {"F32": "<f4", "F64": "<f8", "F16": "<f2", "BF16": "<u2"}
+_DTYPES = {"F32": "<f4", "F64": "<f8", "F16": "<u2", "BF16": "<u2"}
+_BITS = {"BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F4": 4}
+LONGEST_HEADER = 2**22  # of JSON, of which Python makes twenty times as much
 
 
 def from_safetensors(
@@ -26,7 +33,8 @@ def from_safetensors(
     Parameters
     ----------
     path : str or path
-        A file of nothing but ``NAME.weight`` and ``NAME.bias`` of linear layers.
+        A file of nothing but ``NAME.weight`` and ``NAME.bias`` of linear layers.  A tensor that was
+        left out because another one shares its memory is found by the note that says so.
     activations : sequence of str or Activation, or mapping from layer names
         As in ``from_torch``.
 
@@ -42,23 +50,17 @@ def from_safetensors(
         If the activations are missing or do not match the layers, naming them.
     OSError
         If it cannot be opened.
-    ImportError
-        If safetensors is not installed.
     """
-    try:
-        import safetensors
-    except ImportError as err:
-        raise missing_extra("safetensors", "safetensors", "load") from err
     name = os.path.basename(os.fspath(path))
     with open(path, "rb") as file:
         data = file.read()
     try:
-        deserialize: Any = safetensors.deserialize
-        arrays = {key: _array(tensor, key) for key, tensor in deserialize(data)}
+        arrays = _arrays(data)
     except ModelFormatError as err:
         raise ModelFormatError(f"{name}: {err}") from None
-    except Exception as err:  # whatever the package meets in a damaged file
+    except Exception as err:  # whatever a header that is none leads to
         raise ModelFormatError(f"{name}: not a readable safetensors file: {err!s:.200}") from err
+    del data
     try:
         layers = linear_layers(arrays, name)
     except (ValueError, NotImplementedError) as err:
@@ -69,12 +71,57 @@ def from_safetensors(
         raise ModelFormatError(str(err)) from None
 
 
-def _array(tensor: dict[str, Any], key: str) -> Numbers:
-    kind = tensor["dtype"]
+def _arrays(data: bytes) -> dict[str, Numbers]:
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > len(data) - 8:
+        raise ValueError("its header is longer than the file")
+    if length > LONGEST_HEADER:
+        raise ModelFormatError(
+            f"its header takes {length} bytes; expected at most {LONGEST_HEADER}. Leave out of the "
+            "file what is no layer."
+        )
+    header = json.loads(data[8 : 8 + length].decode(), object_pairs_hook=_once)
+    metadata = header.pop("__metadata__", {})
+    _require_filled(header, len(data) - 8 - length)
+    arrays = {key: _array(tensor, data, 8 + length, key) for key, tensor in header.items()}
+    for alias, key in metadata.items():  # of tensors that share their memory one was kept
+        if key in arrays and alias not in arrays:
+            arrays[alias] = arrays[key]
+    return arrays
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [key for key, _ in pairs]
+        twice = next(key for key in names if names.count(key) > 1)
+        raise ModelFormatError(f"not a readable safetensors file: it holds {twice!r:.80} twice.")
+    return found
+
+
+def _require_filled(header: dict[str, Any], size: int) -> None:
+    """Require that the tensors lie one behind the other, from the first byte to the last."""
+    places = sorted(tuple(tensor["data_offsets"]) for tensor in header.values())
+    end = 0
+    for begin, stop in places:
+        if begin != end or stop < begin:
+            raise ValueError(f"bytes {begin} to {stop} do not follow byte {end}")
+        end = stop
+    if end != size:
+        raise ValueError(f"its tensors take {end} bytes, but it holds {size}")
+
+
+def _array(tensor: dict[str, Any], data: bytes, start: int, key: str) -> Numbers:
+    kind, shape, (begin, stop) = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
+    bits = _BITS.get(kind) or int(kind[-2:].lstrip("IUFC"))
+    if min(shape, default=0) < 0 or prod(shape) * bits != 8 * (stop - begin):
+        raise ValueError(f"{key!r:.80} claims shape {shape} of {kind} in {stop - begin} bytes")
     if kind not in _DTYPES:
         raise ModelFormatError(f"{key!r:.80} is of {kind}; expected one of {', '.join(_DTYPES)}.")
-    flat = np.frombuffer(tensor["data"], _DTYPES[kind])
-    if kind == "BF16":  # the upper half of a float32
-        flat = (flat.astype(np.uint32) << 16).view(np.float32)
-    array: Numbers = flat.astype(np.float32) if kind == "F16" else flat
-    return array.reshape(tensor["shape"])
+    flat = np.frombuffer(data[start + begin : start + stop], _DTYPES[kind])
+    if _DTYPES[kind] == "<u2":
+        try:
+            flat = widened(flat, kind == "BF16")
+        except ModelFormatError as err:
+            raise ModelFormatError(f"{key!r:.80} {err}") from None
+    return freeze(flat).reshape(shape)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import jacobians.importers.sklearn_curves  # noqa: F401  (its rules)
 from jacobians._checks import missing_extra
-from jacobians.importers import sklearn_curves  # noqa: F401  (its rules)
 from jacobians.importers._assembly import Assembly
 from jacobians.importers.sklearn_columns import inputs_of
 from jacobians.importers.sklearn_reading import MODELS, TRANSFORMERS, Reader
@@ -80,4 +80,5 @@ def _output_names(estimator: Any, width: int) -> list[str] | None:
     classes = getattr(estimator, "classes_", None) if hasattr(estimator, "predict") else None
     if classes is None or isinstance(classes, list):
         return None
-    return [f"P({classes[-1]})"] if width == 1 else [str(name) for name in classes]
+    names = [label if isinstance(label, str) else f"class {label}" for label in classes]
+    return [f"P({names[-1]})"] if width == 1 else [str(name) for name in names]

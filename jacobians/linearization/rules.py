@@ -12,14 +12,18 @@ one rule::
 with two inputs, ``(layer, a, b)`` and a tuple of two maps; with parameters, one more rule for
 ``parameter_maps``, a dictionary by their names.
 
-=================== ========================================================================
+=================== =================================================================
+
 Dense               ``W``, or ``I ⊗ W`` on several rows;      ``Aᵀ ⊗ I`` for its weights
 Scale, Elementwise  ``diag(scale)``, ``I``
 LayerNorm, RMSNorm  a diagonal plus rank 2 or 1 in every row
 Add, Multiply       ``I``; ``diag`` of the other inputs
+Convolution         itself;  ``K (Pᵀ ⊗ I)`` for its kernel, with the matrix P of patches
+MaxPool             a selection; AveragePool a convolution
 MatrixProduct       ``I ⊗ Bᵀ`` and ``A ⊗ I``
 shaping layers      selections
-=================== ========================================================================
+=================== =================================================================
+
 """
 
 from __future__ import annotations
@@ -36,16 +40,20 @@ from jacobians.activations import IDENTITY, Activation, AnyActivation, VectorAct
 from jacobians.along import Along
 from jacobians.layers import (
     Add,
+    AveragePool,
     Concatenate,
+    Convolution,
     Dense,
     Elementwise,
     Layer,
     LayerNorm,
     MatrixProduct,
+    MaxPool,
     Multiply,
     Rearrangement,
     RMSNorm,
     Scale,
+    TransposedConvolution,
 )
 from jacobians.maps import (
     BlockDiagonal,
@@ -59,6 +67,7 @@ from jacobians.maps import (
     Product,
     Selection,
 )
+from jacobians.maps import Convolution as ConvolutionMap
 
 # --- dz/da, for every input -----------------------------------------------------------------------
 
@@ -119,6 +128,28 @@ def _(layer: RMSNorm, a: Array) -> LinearMap:
     d = _over(layer.scale, size)
     left, right = (-d * normal)[..., None], (normal / normal.shape[-1])[..., None]
     return _row_by_row(d, left, right, bool(a.ndim > 1))
+
+
+@layer_map.register(Convolution)
+def _(layer: Convolution, a: Array) -> LinearMap:
+    return ConvolutionMap(layer.K, layer.windows, layer.groups)
+
+
+@layer_map.register(TransposedConvolution)
+def _(layer: TransposedConvolution, a: Array) -> LinearMap:
+    return ConvolutionMap(layer.K, layer.windows, layer.groups).T
+
+
+@layer_map.register(MaxPool)
+def _(layer: MaxPool, a: Array) -> LinearMap:
+    return Selection(layer.chosen(a), a.shape[-1], a.dtype)
+
+
+@layer_map.register(AveragePool)
+def _(layer: AveragePool, a: Array) -> LinearMap:
+    channels, windows = layer.shape[0], layer.windows
+    sums = ConvolutionMap(np.ones((channels, 1, *windows.size), a.dtype), windows, channels)
+    return Product([Diagonal(layer.weights(a.dtype)), sums])
 
 
 def _over(scale: Array, size: Array) -> Array:
@@ -256,6 +287,53 @@ def _(layer: LayerNorm | RMSNorm, a: Array) -> dict[str, LinearMap]:
     if "shift" in layer.trained:
         maps["shift"] = Identity(d, a.dtype) if count == 1 else repeat
     return maps
+
+
+@parameter_maps.register(Convolution)
+def _(layer: Convolution, a: Array) -> dict[str, LinearMap]:
+    # Z = K P with the patches P, a column for each position, so dvec Z = (Pᵀ ⊗ I) dvec K: the dense
+    # layer's identity with more columns than one.  The value holds the rows of Z, which is vec Zᵀ.
+    groups, windows = layer.groups, layer.windows
+    rows, positions = len(layer.K) // groups, prod(windows.positions)
+    values = a.reshape(*a.shape[:-1], groups, layer.K.shape[1], *layer.grid, 1)
+    P = windows.patches(values).reshape(*a.shape[:-1], groups, layer.K[0].size, positions)
+    by_group = Kronecker(_each(P, groups).T, Identity(rows, a.dtype))
+    K = Product([Commutation(rows, positions, a.dtype), by_group])
+    return {"K": _group_by_group(K, layer, a), "b": _for_channels(layer, positions, a)}
+
+
+@parameter_maps.register(TransposedConvolution)
+def _(layer: TransposedConvolution, a: Array) -> dict[str, LinearMap]:
+    # the patches Kᵀ A are added up at their places: dvec (Kᵀ A)ᵀ = (I ⊗ Aᵀ) dvec K
+    groups, index, size = layer.groups, layer.windows.index, prod(layer.windows.grid)
+    positions = prod(layer.windows.positions)
+    A = a.reshape(*a.shape[:-1], groups, len(layer.K) // groups, positions)
+    K = Kronecker(Identity(layer.K[0].size, a.dtype), _each(A, groups).T)
+    channel = np.arange(len(layer.b))[:, None, None] * size
+    places = np.where(index >= 0, index + channel, -1).ravel()
+    added = Selection(places, len(layer.b) * size, a.dtype).T
+    maps = Product([added, _group_by_group(K, layer, a)])
+    return {"K": maps, "b": _for_channels(layer, size, a)}
+
+
+def _each(A: Array, groups: int) -> Matrix:
+    """Return the matrices (..., groups, m, n) of all groups as a stack; of one group as it is."""
+    return Matrix(A[..., 0, :, :] if groups == 1 else A.reshape(-1, *A.shape[-2:]))
+
+
+def _group_by_group(each: LinearMap, layer: Any, a: Array) -> LinearMap:
+    """Return the map of vec(K) in which each group of rows of K has its own."""
+    if layer.groups == 1:
+        return each
+    places = np.arange(layer.K.size).reshape(layer.K[0].size, layer.groups, -1)
+    order = np.moveaxis(places, 1, 0).ravel()  # in vec(K) the rows of all groups alternate
+    blocks = BlockDiagonal(each, layer.groups, bool(a.ndim > 1))
+    return Product([blocks, Selection(order, layer.K.size, a.dtype)])
+
+
+def _for_channels(layer: Any, entries: int, a: Array) -> LinearMap:
+    """Return the map of a bias that all entries of its channel share."""
+    return Selection(np.repeat(np.arange(len(layer.b)), entries), len(layer.b), a.dtype)
 
 
 def is_nearer(rule: Any, layer: Layer, map_rule: Any = layer_map) -> bool:

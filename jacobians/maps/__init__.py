@@ -9,14 +9,17 @@ product, sums       Product: the chain; Sum: terms side by side
 kronecker           Kronecker (of maps)
 selection           Selection (rows of the identity), Commutation, Duplication, Elimination
 blocks              Blocks: maps beside and above one another
+convolution         Convolution: a kernel at every position of a grid; Windows
 graphs              Substitution in a graph; BlockDiagonal
 association         the order in which a product is best multiplied out
 =================== =====================================================================
 """
 
+from jacobians._windows import Windows
 from jacobians.maps.association import Association, associate, multiply_out
 from jacobians.maps.base import LinearMap
 from jacobians.maps.blocks import Blocks
+from jacobians.maps.convolution import Convolution
 from jacobians.maps.elementary import Diagonal, DiagonalPlusLowRank, Identity, Matrix
 from jacobians.maps.graphs import BlockDiagonal, Substitution
 from jacobians.maps.kronecker import Kronecker
@@ -29,6 +32,7 @@ __all__ = [
     "BlockDiagonal",
     "Blocks",
     "Commutation",
+    "Convolution",
     "Diagonal",
     "DiagonalPlusLowRank",
     "Duplication",
@@ -41,6 +45,7 @@ __all__ = [
     "Selection",
     "Substitution",
     "Sum",
+    "Windows",
     "associate",
     "multiply_out",
 ]

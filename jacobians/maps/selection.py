@@ -10,12 +10,15 @@ Source: J. R. Magnus and H. Neudecker, *Matrix Differential Calculus*, chapter 3
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from jacobians._checks import Array, Places, ShapeError, as_array, as_count, freeze
+from jacobians._windows import are_rows
 from jacobians.maps.base import LinearMap
 from jacobians.maps.elementary import DOUBLE
 from jacobians.vectorization import commutation_places, duplication_places, elimination_places
@@ -33,18 +36,20 @@ class _Rows(LinearMap):
         return batch
 
     def apply(self, columns: Array) -> Array:
-        index = self.index
-        if index.ndim == 1:
-            gathered = columns[..., index, :]
-        else:
-            gathered = np.take_along_axis(
-                np.broadcast_to(columns, (*self.batch, *columns.shape[-2:])),
-                np.maximum(index, 0)[..., None],
-                axis=-2,
-            )
-        if (index < 0).any():
-            gathered[index < 0 if index.ndim > 1 else (..., index < 0, slice(None))] = 0
-        return gathered.astype(np.result_type(self.dtype, columns.dtype), copy=False)
+        dtype = np.result_type(self.dtype, columns.dtype)
+        return _for_all_points(self, columns, lambda x: _gather(x, self.flat)).astype(
+            dtype, copy=False
+        )
+
+    @cached_property
+    def flat(self) -> Places:
+        """The index of all points at once, into their entries one after the other."""
+        flat: Places = self.index
+        if flat.ndim > 1:
+            first = np.arange(len(flat))[:, None] * self.shape[1]
+            flat = np.where(flat < 0, -1, flat + first).ravel()
+        flat.flags.writeable = False
+        return flat
 
     def transpose(self) -> LinearMap:
         return Scatter(self)
@@ -66,9 +71,10 @@ class _Rows(LinearMap):
     def flops(self) -> float:
         return 0.0
 
-    @property
+    @cached_property
     def monomial(self) -> bool:
-        return _is_injective(self.index, self.shape[1])
+        chosen = self.flat[self.flat >= 0]
+        return not chosen.size or int(np.bincount(chosen).max()) <= 1
 
     def magnitude(self) -> LinearMap:
         return Selection(self.index, self.shape[1])
@@ -145,24 +151,25 @@ class Scatter(LinearMap):
         return self.rows.batch
 
     def apply(self, columns: Array) -> Array:
-        index, (n, m) = self.rows.index, self.shape
-        lead = np.broadcast_shapes(columns.shape[:-2], self.batch)
-        columns = np.broadcast_to(columns, (*lead, *columns.shape[-2:]))
-        result = np.zeros((*lead, n, columns.shape[-1]), np.result_type(self.dtype, columns.dtype))
+        dtype = np.result_type(self.dtype, columns.dtype)
+        return _for_all_points(self, columns, self._scatter).astype(dtype, copy=False)
+
+    def _scatter(self, columns: Array) -> Array:
+        flat, size, (*outer, m, k) = self.rows.flat, self._size_of_all(), columns.shape
         if self.rows.monomial:
-            kept = index >= 0
-            if index.ndim == 1:
-                result[..., index[kept], :] = columns[..., kept, :]
-            else:
-                result[np.nonzero(kept)[0], index[kept]] = columns[kept]
+            result = np.zeros((*outer, size, k), columns.dtype)
+            kept = slice(None) if (flat >= 0).all() else flat >= 0
+            for one, x in zip(result.reshape(-1, size, k), columns.reshape(-1, m, k), strict=True):
+                if k == 1:  # without the last axis the assignment is one loop
+                    one, x = one[:, 0], x[:, 0]
+                one[flat[kept]] = x[kept]
             return result
-        if index.ndim == 1:
-            flat = np.moveaxis(columns, -2, 0).reshape(m, -1)
-            summed = self.rows._sparse().T.tocsr() @ flat
-            return np.array(np.moveaxis(summed.reshape(n, *lead, columns.shape[-1]), 0, -2))
-        for one, places, values in zip(result, index, columns, strict=True):
-            np.add.at(one, places[places >= 0], values[places >= 0])
-        return result
+        rows = np.moveaxis(columns, -2, 0).reshape(m, -1)
+        summed = Selection(flat, size, self.dtype)._sparse().T.tocsr() @ rows
+        return np.moveaxis(summed.reshape(size, *outer, k), 0, -2)
+
+    def _size_of_all(self) -> int:
+        return self.shape[0] * (self.batch[0] if self.batch else 1)
 
     def transpose(self) -> LinearMap:
         return self.rows
@@ -188,11 +195,28 @@ class Scatter(LinearMap):
         return 0.0
 
 
-def _is_injective(index: Places, n: int) -> bool:
-    """Tell whether no entry is chosen twice by one matrix."""
-    points = np.arange(len(index))[:, None] * n if index.ndim > 1 else 0
-    chosen = (index + points)[index >= 0]
-    return not chosen.size or int(np.bincount(chosen.ravel()).max()) <= 1
+def _gather(columns: Array, index: Places) -> Array:
+    """Choose rows of columns (..., n, k); a row of zeros for -1."""
+    chosen = np.take(columns, index, axis=-2)
+    none = index < 0
+    if none.any():
+        np.copyto(chosen, 0, where=none[:, None])
+    return chosen
+
+
+def _for_all_points(A: LinearMap, columns: Array, act: Callable[[Array], Array]) -> Array:
+    """Act on columns in which the entries of all points of a stack stand one after the other.
+
+    Where the columns are contiguous, so are those that come out.
+    """
+    m, (n, k) = A.shape[0], columns.shape[-2:]
+    lead = np.broadcast_shapes(columns.shape[:-2], A.batch)
+    outer, points = (lead[:-1], lead[-1]) if A.batch else (lead, 1)
+    columns = np.broadcast_to(columns, (*lead, n, k))
+    if are_rows(columns):
+        rows = np.moveaxis(columns, -1, 0).reshape(k, *outer, points * n, 1)
+        return np.moveaxis(act(rows).reshape(k, *lead, m), 0, -1)
+    return act(columns.reshape(*outer, points * n, k)).reshape(*lead, m, k)
 
 
 class _Fixed(_Rows):

@@ -168,13 +168,12 @@ class DataSet:
     def _count_kinks(self) -> dict[str, int]:
         points = self.sample.points
         at, close = np.zeros((2, len(points)), bool)
-        if any(layer.activation.kinks for layer in self.network.layers):
+        if any(layer.activation.kinks or layer.kinked for layer in self.network.layers):
             seen = trace(self.network, points)
-            for layer, z in zip(self.network.layers, seen.preactivations, strict=True):
-                reach = self.near * np.abs(z).max(axis=1, keepdims=True)
-                for kink in layer.activation.kinks:
-                    at |= (z == kink).any(axis=1)
-                    close |= (np.abs(z - kink) <= reach).any(axis=1)
+            for l, _, distance in seen.kink_distances():
+                reach = self.near * np.abs(seen.preactivation(l)).max(axis=1, keepdims=True)
+                at |= (distance == 0).any(axis=1)
+                close |= (distance <= reach).any(axis=1)
         return {"at": int(at.sum()), "near": int((at | close).sum()), "points": len(points)}
 
     def unit(self, output: int, given: int) -> str:

@@ -25,9 +25,9 @@ from jacobians._checks import (
     NotFiniteError,
     ShapeError,
     as_floats,
-    as_points,
     underflow_is_rounding,
 )
+from jacobians._tables import as_inputs
 from jacobians.engine import value_and_jacobian
 from jacobians.network import Network
 from jacobians.planning import plan
@@ -91,7 +91,7 @@ def error_bars(
     >>> bars.value.shape, bars.covariance.shape, bars.std.shape
     ((5, 1), (5, 1, 1), (5, 1))
     """
-    x = as_points(X, net.widths[0], "error_bars: X", net.dtype)
+    x = as_inputs(X, net, "error_bars: X")
     points = np.atleast_2d(x)
     B, m, n = len(points), net.widths[-1], net.widths[0]
     scatter = _scatter(std, covariance, n, B, x.ndim, net.dtype)

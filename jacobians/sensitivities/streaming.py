@@ -377,7 +377,7 @@ def _progress(wanted: bool | None, total: int | None) -> tuple[Show, Callable[[]
     def show(count: int) -> None:
         nonlocal done, told
         done += count
-        if time.monotonic() - told >= LINE_SECONDS or (wanted and done == total):
+        if time.monotonic() - told >= LINE_SECONDS:
             told = time.monotonic()
             share = f" of {total:,} points ({done / total:.0%})" if total else " points"
             print(f"sensitivity: {done:,}{share}", file=stream, flush=True)

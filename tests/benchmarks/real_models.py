@@ -98,7 +98,9 @@ def main():
             mark = " **differs**" if bad else ""
             size = f"{net.widths[0]} to {net.widths[-1]}, {net.depth} layers"
             print(f"{row} {size}{mark} | {values:.1e} | {jacobian:.1e} |", flush=True)
-    print(f"\n{loaded} loaded, {refused} refused, {wrong} differ by more than {arguments.tolerance:g}")
+    print(
+        f"\n{loaded} loaded, {refused} refused, {wrong} differ by more than {arguments.tolerance:g}"
+    )
     sys.exit(wrong > 0)
 
 

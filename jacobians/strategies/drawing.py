@@ -1,4 +1,4 @@
-"""Hypothesis strategies, for property tests of your own derivatives.
+"""Hypothesis strategies: networks, points, problems, maps, small and bounded.
 
 Everything is small, bounded and shrinks towards one layer of one unit with weights 0, so that a
 failure is reported on the simplest network that shows it.  Dimensions of a network are pairwise

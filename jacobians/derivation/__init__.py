@@ -1,0 +1,18 @@
+"""The derivation of a network: terms, the rules that make them, conventions, documents.
+
+=============== ==================================================================================
+``terms``       formulas as objects that evaluate, with errors, and can be transformed
+``functions``   activations, slopes and cotangents with what may move them
+``rules``       one rule for every quantity of a network
+``notation``    conventions as data; lines as another text lays them out
+``evaluation``  the values of all lines
+``writers``     the walk through a term; ``markup`` sets it as Unicode, LaTeX, MathML, and
+                ``numbers`` with matrices in place of letters
+``building``    which lines are shown; ``checks`` of each; ``document`` prints them
+=============== ==================================================================================
+"""
+
+from jacobians.derivation.document import Derivation, derive
+from jacobians.derivation.notation import CONVENTIONS, Convention
+
+__all__ = ["CONVENTIONS", "Convention", "Derivation", "derive"]
