@@ -469,7 +469,7 @@ REFUSED = [
     (
         nn.BatchNorm1d(4).eval(),
         ValueError,
-        r"'1.0' \(BatchNorm1d\) does not take what comes from a point of shape \(2,\), as its first",
+        r"'1.0' \(BatchNorm1d\) does not take what comes from a point of shape \(2,\), as",
     ),
     (nn.Linear(5, 2), ValueError, r"'1.0' \(Linear\) does not take .*say inputs= if it is another"),
     (nn.Softmax(dim=0), ValueError, BATCH),

@@ -24,8 +24,6 @@
 #define UINT uint32_t
 #define DOUBLE 0
 #include "kernel.h"
-static const processor PROCESSOR_OF(PROCESSOR) = {
-    NAME_OF(PROCESSOR), BYTES, PANEL, {NAME(run), WIDER(run)}};
 #undef DTYPE
 #undef UINT
 #undef DOUBLE
@@ -43,16 +41,13 @@ INLINE V NAME(load)(const DTYPE *p) { return *(const LOOSE *)p; }
 INLINE void NAME(store)(DTYPE *p, V v) { *(LOOSE *)p = v; }
 
 /* Where fewer than LANES numbers are left of a row, no others are touched. */
-INLINE V NAME(get)(const DTYPE *p, size_t left)
-{
+INLINE V NAME(get)(const DTYPE *p, size_t left) {
     V v = {0};
     if (left >= LANES) return NAME(load)(p);
     memcpy(&v, p, left * sizeof(DTYPE));
     return v;
 }
-
-INLINE void NAME(put)(DTYPE *p, V v, size_t left)
-{
+INLINE void NAME(put)(DTYPE *p, V v, size_t left) {
     if (left >= LANES) NAME(store)(p, v);
     else memcpy(p, &v, left * sizeof(DTYPE));
 }
@@ -76,11 +71,9 @@ typedef struct {
     size_t count;
 } NAME(tile);
 
-INLINE void NAME(fill)(const NAME(tile) *t, const size_t rows, const size_t vectors)
-{
+INLINE void NAME(fill)(const NAME(tile) *t, const size_t rows, const size_t vectors) {
     V sum[6][8], left[8];
-    EVERY(r, rows)
-    {
+    EVERY(r, rows) {
         EVERY(v, vectors) sum[r][v] = VALUE(0);
         if (t->add) EVERY(v, vectors) sum[r][v] = NAME(load)(t->add + r * t->add_row + v * LANES);
     }
@@ -90,22 +83,19 @@ INLINE void NAME(fill)(const NAME(tile) *t, const size_t rows, const size_t vect
         const DTYPE *row = a + *live, *column = b + *live * b_k;
         if (rows < vectors) { /* keep the fewer of them in registers */
             EVERY(r, rows) left[r] = VALUE(row[r * a_row]);
-            EVERY(v, vectors)
-            {
+            EVERY(v, vectors) {
                 V right = COLUMNS(v);
                 EVERY(r, rows) sum[r][v] += left[r] * right;
             }
         } else {
             EVERY(v, vectors) left[v] = COLUMNS(v);
-            EVERY(r, rows)
-            {
+            EVERY(r, rows) {
                 V right = VALUE(row[r * a_row]);
                 EVERY(v, vectors) sum[r][v] += right * left[v];
             }
         }
     }
-    EVERY(r, rows)
-    {
+    EVERY(r, rows) {
         if (t->scale)
             EVERY(v, vectors) sum[r][v] *= NAME(load)(t->scale + r * t->scale_row + v * LANES);
         EVERY(v, vectors) NAME(store)(t->out + r * t->out_row + v * LANES, sum[r][v]);
@@ -115,8 +105,7 @@ INLINE void NAME(fill)(const NAME(tile) *t, const size_t rows, const size_t vect
 /* Vectors beside each other, as many as there are registers for: 1, 2, 4 or 8. */
 static const unsigned char NAME(most)[7] = {0, 8, 4, 4, PANEL, PANEL, PANEL};
 
-static void NAME(fill_any)(const NAME(tile) *t, size_t rows, size_t vectors)
-{
+static void NAME(fill_any)(const NAME(tile) *t, size_t rows, size_t vectors) {
     switch (16 * rows + vectors) {
         TILE(1, 1) TILE(1, 2) TILE(1, 4) TILE(1, 8) TILE(2, 1) TILE(2, 2) TILE(2, 4)
         TILE(3, 1) TILE(3, 2) TILE(3, 4) TILE(4, 1) TILE(4, 2) TILE(5, 1) TILE(5, 2)
@@ -128,8 +117,7 @@ static void NAME(fill_any)(const NAME(tile) *t, size_t rows, size_t vectors)
 }
 
 /* The same where fewer columns than that are left. */
-static void NAME(fill_some)(const NAME(tile) *t, size_t rows, size_t vectors, size_t columns)
-{
+static void NAME(fill_some)(const NAME(tile) *t, size_t rows, size_t vectors, size_t columns) {
     const size_t width = vectors * LANES, bytes = columns * sizeof(DTYPE);
     DTYPE spare[6 * 8 * LANES];
     NAME(tile) u = *t;
@@ -142,8 +130,7 @@ static void NAME(fill_some)(const NAME(tile) *t, size_t rows, size_t vectors, si
 }
 
 /* Write which numbers are not 0, after how many they are. */
-INLINE void NAME(find_live)(const DTYPE *d, size_t n, uint32_t *live)
-{
+INLINE void NAME(find_live)(const DTYPE *d, size_t n, uint32_t *live) {
     uint32_t count = 0;
     for (size_t k = 0; k < n; k++) {
         live[1 + count] = (uint32_t)k;
@@ -158,8 +145,7 @@ INLINE void NAME(find_live)(const DTYPE *d, size_t n, uint32_t *live)
  * second one while all rows go by, or rows that all points share while all points do.
  */
 static void NAME(product)(const step *s, view out, view a, view b, view live, view scale, view add,
-                          size_t points, const uint32_t *all, uint32_t *found)
-{
+                          size_t points, const uint32_t *all, uint32_t *found) {
     size_t m = s->m, k = s->k, n = s->n;
     const size_t panel = PANEL * LANES;
     NAME(tile) t = {.b_k = s->packed ? panel : b.row, .b_panel = s->packed ? k * panel : panel};
@@ -198,8 +184,7 @@ static void NAME(product)(const step *s, view out, view a, view b, view live, vi
 }
 
 /* out_i = add_i + a_i diag(scale_i), or add_i + diag(scale_i) a_i by rows; without scale, a copy. */
-static void NAME(scaling)(const step *s, view out, view a, view scale, view add, size_t points)
-{
+static void NAME(scaling)(const step *s, view out, view a, view scale, view add, size_t points) {
     for (size_t i = 0; i < points; i++)
         for (size_t r = 0; r < s->m; r++) {
             const DTYPE *from = (DTYPE *)a.p + i * a.point + r * a.row;
@@ -225,13 +210,10 @@ typedef struct { V q, first, second; } NAME(power);
 
 INLINE V NAME(nearest)(V x) { return (x + MAGIC) - MAGIC; }
 
-INLINE V NAME(two_to)(V k) /* k is an integer, in the last bits of k + MAGIC */
-{
-    return (V)(((MASK)(k + MAGIC) << MANTISSA) + (MASK)VALUE(1));
-}
+/* k is an integer, in the last bits of k + MAGIC. */
+INLINE V NAME(two_to)(V k) { return (V)(((MASK)(k + MAGIC) << MANTISSA) + (MASK)VALUE(1)); }
 
-INLINE NAME(power) NAME(exp)(V x, V rest)
-{
+INLINE NAME(power) NAME(exp)(V x, V rest) {
     V k = NAME(nearest)((x + rest) * (DTYPE)1.4426950408889634), half = NAME(nearest)(k / 2);
     V r = ((x - k * (DTYPE)LOG2_HEAD) - k * (DTYPE)LOG2_REST) + rest;
     V p = VALUE(1 / FACTORIAL[TERMS]);
@@ -241,14 +223,12 @@ INLINE NAME(power) NAME(exp)(V x, V rest)
 
 INLINE V NAME(near)(NAME(power) e) { return e.first + e.first * e.q; } /* without the second one */
 INLINE V NAME(whole)(NAME(power) e) { return NAME(near)(e) * e.second; }
-INLINE V NAME(minus_1)(NAME(power) e) /* e^x - 1, to the last place also where x is small */
-{
+INLINE V NAME(minus_1)(NAME(power) e) { /* e^x - 1, to the last place also where x is small */
     V scale = e.first * e.second;
     return scale * e.q + (scale - 1);
 }
 
-INLINE V NAME(log1p)(V e) /* of 0 to 1: 2 artanh(t), after a division by 2 where e > sqrt(2) - 1 */
-{
+INLINE V NAME(log1p)(V e) { /* of 0 to 1: 2 artanh(t), after a division by 2 where e > sqrt(2) - 1 */
     MASK large = (MASK)(e > (DTYPE)0.41421356);
     V t = NAME(select)(large, (e - 1) / (3 + e), e / (2 + e)), u = t * t;
     V p = VALUE(1.0 / (2 * LOG_TERMS + 1));
@@ -260,8 +240,7 @@ INLINE V NAME(log1p)(V e) /* of 0 to 1: 2 artanh(t), after a division by 2 where
 
 #if DOUBLE
 /* Those that are evaluated in double and rounded once; the formulas are in _gated.py. */
-INLINE void NAME(gated)(const int code, V z, const double *p, V *a, V *s)
-{
+INLINE void NAME(gated)(const int code, V z, const double *p, V *a, V *s) {
     V x = NAME(above)(-NAME(size)(z), VALUE(-800)), left, e, far, y, d, head;
     NAME(power) E;
     switch (code) {
@@ -271,27 +250,23 @@ INLINE void NAME(gated)(const int code, V z, const double *p, V *a, V *s)
         head = NAME(nearest)(64 * (x / w)) / 64;
         E = NAME(exp)(head, ((x - head * high) - head * (w - high)) / w);
         *a = SELECT(z > 0, z, w * NAME(minus_1)(E));
-        *s = SELECT(z > 0, VALUE(1), NAME(whole)(E));
-        return;
+        *s = SELECT(z > 0, VALUE(1), NAME(whole)(E)); return;
     }
     case GAUSSIAN:
         x = NAME(above)(NAME(below)(z, VALUE(28)), VALUE(-28)); /* e^-784 is 0 */
         head = NAME(nearest)(64 * x) / 64;
         E = NAME(exp)(-head * head, -(x - head) * (x + head));
         *a = NAME(whole)(E);
-        *s = -2 * x * NAME(near)(E) * E.second;
-        return;
+        *s = -2 * x * NAME(near)(E) * E.second; return;
     case SIN:
-        EVERY(i, LANES) (*a)[i] = sin(z[i]), (*s)[i] = cos(z[i]);
-        return;
+        EVERY(i, LANES) (*a)[i] = sin(z[i]), (*s)[i] = cos(z[i]); return;
     case SILU: /* root r of 1 + z + e^z = (z - r) + e^r (e^(z - r) - 1) */
         E = NAME(exp)(x, VALUE(0)), e = NAME(near)(E), far = E.second;
         d = (x - -1.2784645427610737) - -1.0946994183093437e-16;
         left = d + 0.2784645427610738 * NAME(minus_1)(NAME(exp)(d, VALUE(0)));
         y = 1 / (1 + e * far);
         *a = NAME(above)(z, VALUE(0)) + x * e * y * far;
-        left = e * left * y * y * far;
-        break;
+        left = e * left * y * y * far; break;
     case GELU: { /* Phi(x) = L(x) - x T(x) exp(-x²/2), by the midpoint rule */
         x = NAME(above)(x, VALUE(-40));
         V square = x * x, sum = VALUE(0);
@@ -306,8 +281,7 @@ INLINE void NAME(gated)(const int code, V z, const double *p, V *a, V *s)
         for (int i = GELU_TERMS - 2; i >= 0; i--) series = series * d + GELU_SERIES[i];
         MASK close = (MASK)(NAME(size)(d) < 0.3);
         left = NAME(select)(close, series * d, x * (0.3989422804014327 - sum));
-        left = left * NAME(near)(E) * E.second + NAME(select)(close, VALUE(0), pole);
-        break;
+        left = left * NAME(near)(E) * E.second + NAME(select)(close, VALUE(0), pole); break;
     }
     case GELU_TANH: { /* z sigmoid(v), v = c z + k z³ */
         const double C = 1.5957691216057308, K = 0.07135481627260025, r = -0.7524614220710163;
@@ -324,8 +298,7 @@ INLINE void NAME(gated)(const int code, V z, const double *p, V *a, V *s)
         d = (x - r) - 3.635560509207687e-17; /* 1 + z v' + e^v from its root r */
         V cubes = x * x + x * r + r * r;
         left = 0.29195521191476714 * NAME(minus_1)(NAME(exp)(d * (C + K * cubes), VALUE(0)));
-        left = e * (left + d * (C + 3 * K * cubes)) * y * y * far;
-        break;
+        left = e * (left + d * (C + 3 * K * cubes)) * y * y * far; break;
     }
     default: { /* MISH: with D = E² + 2 E + 2, above zero divided by E² */
         const double R = 0.3034825352815289;
@@ -339,20 +312,17 @@ INLINE void NAME(gated)(const int code, V z, const double *p, V *a, V *s)
         left = (6 + 4 * x) + 4 * (f + R) + (f * f + f * R + R * R);
         left = d * (4 + 4 * R) + R * NAME(minus_1)(NAME(exp)(d, VALUE(0))) * left;
         V up = 1 + f * (4 + f * (6 + 4 * f) - 4 * x * q);
-        *s = NAME(select)(right, up / (D * D), e * left / (D * D) * far);
-        return;
+        *s = NAME(select)(right, up / (D * D), e * left / (D * D) * far); return;
     }
     }
     *s = SELECT(z > 0, 1 - left, left); /* sigma'(z) + sigma'(-z) = 1 */
 }
 #else
 /* In double, half a vector at a time. */
-INLINE void NAME(gated)(const int code, V z, const double *p, V *a, V *s)
-{
+INLINE void NAME(gated)(const int code, V z, const double *p, V *a, V *s) {
     typedef DTYPE half __attribute__((vector_size(BYTES / 2)));
     union { V v; half h[2]; } in = {z}, value, slope;
-    EVERY(i, 2)
-    {
+    EVERY(i, 2) {
         WIDER(vector) A, S;
         WIDER(gated)(code, __builtin_convertvector(in.h[i], WIDER(vector)), p, &A, &S);
         value.h[i] = __builtin_convertvector(A, half);
@@ -362,8 +332,7 @@ INLINE void NAME(gated)(const int code, V z, const double *p, V *a, V *s)
 }
 #endif
 
-INLINE void NAME(sigma)(const int code, V z, const double *p, V *a, V *s)
-{
+INLINE void NAME(sigma)(const int code, V z, const double *p, V *a, V *s) {
     const DTYPE p0 = (DTYPE)p[0], p1 = (DTYPE)p[1];
     const V zero = {0};
     NAME(power) E;
@@ -371,50 +340,42 @@ INLINE void NAME(sigma)(const int code, V z, const double *p, V *a, V *s)
     switch (code) {
     case LEAKY:
         *a = NAME(above)(z, zero) + p0 * NAME(below)(z, zero);
-        *s = SELECT(z > 0, VALUE(1), VALUE(p0));
-        break;
+        *s = SELECT(z > 0, VALUE(1), VALUE(p0)); break;
     case CLIP:
     case RAMP: /* (z - low) is exact near low */
         *a = NAME(above)(NAME(below)(z, VALUE(p1)), VALUE(p0));
         y = code == RAMP ? VALUE(1 / (p1 - p0)) : VALUE(1);
         if (code == RAMP) *a = (*a - p0) / (p1 - p0);
-        *s = SELECT((z > p0) & (z < p1), y, zero);
-        break;
+        *s = SELECT((z > p0) & (z < p1), y, zero); break;
     case ELU: /* p0 z above zero, p1 (e^z - 1) below; with them also selu */
         E = NAME(exp)(NAME(above)(NAME(below)(z, zero), VALUE(LOWEST)), zero);
         *a = SELECT(z > 0, p0 * z, p1 * NAME(minus_1)(E));
-        *s = SELECT(z > 0, VALUE(p0), p1 * NAME(whole)(E));
-        break;
+        *s = SELECT(z > 0, VALUE(p0), p1 * NAME(whole)(E)); break;
     case SIGMOID:
     case SOFTPLUS:
         e = NAME(whole)(NAME(exp)(NAME(above)(-NAME(size)(z), VALUE(LOWEST)), zero));
         y = 1 / (1 + e);
         *a = SELECT(z >= 0, y, e * y);
         *s = e * y * y;
-        if (code == SOFTPLUS) *s = *a, *a = NAME(above)(z, zero) + NAME(log1p)(e);
-        break;
+        if (code == SOFTPLUS) *s = *a, *a = NAME(above)(z, zero) + NAME(log1p)(e); break;
     case TANH: /* with e = e^-2|z|: (1 - e) / (1 + e), 4 e / (1 + e)² */
         E = NAME(exp)(NAME(above)(-2 * NAME(size)(z), VALUE(LOWEST)), zero);
         e = NAME(minus_1)(E), y = 1 / (2 + e);
         *a = SELECT(z < 0, e * y, -e * y);
-        *s = 4 * NAME(near)(E) * y * y * E.second;
-        break;
+        *s = 4 * NAME(near)(E) * y * y * E.second; break;
     case SOFTSIGN:
         y = 1 / (1 + NAME(size)(z));
         *a = z / (1 + NAME(size)(z));
-        *s = y * y;
-        break;
+        *s = y * y; break;
     case EXP:
         E = NAME(exp)(NAME(above)(NAME(below)(z, VALUE(-LOWEST)), VALUE(LOWEST)), zero);
-        *a = *s = NAME(whole)(E);
-        break;
+        *a = *s = NAME(whole)(E); break;
     case SQUARE: *a = z * z, *s = 2 * z; break;
     default: NAME(gated)(code, z, p, a, s);
     }
 }
 
-static int NAME(activate)(const step *s, view out, view z, view slopes, size_t points)
-{
+static int NAME(activate)(const step *s, view out, view z, view slopes, size_t points) {
     /* rows of workspace follow one another, and their padding may be computed along */
     size_t count = points * s->m * z.row;
     const DTYPE *from = (DTYPE *)z.p;
@@ -431,8 +392,7 @@ static int NAME(activate)(const step *s, view out, view z, view slopes, size_t p
 /* p = softmax(z), or log p, and its Jacobian written out if it is asked for; see _softmax.py.
  * The largest p has the sum of the others in place of 1 - p.
  */
-static int NAME(softmax)(const step *s, view out, view z, view matrix, size_t points)
-{
+static int NAME(softmax)(const step *s, view out, view z, view matrix, size_t points) {
     const size_t n = s->n;
     DTYPE finite = 0;
     const int log = s->flags & LOGARITHM, transposed = s->flags & TRANSPOSED;
@@ -441,9 +401,8 @@ static int NAME(softmax)(const step *s, view out, view z, view matrix, size_t po
         DTYPE *p = (DTYPE *)out.p + i * out.row, *J = (DTYPE *)matrix.p + i * matrix.point;
         size_t top = 0;
         DTYPE others = 0, least;
-        for (size_t c = 1; c < n; c++) top = from[c] > from[top] ? c : top;
+        for (size_t c = 0; c < n; c++) top = from[c] > from[top] ? c : top, finite += from[c] * 0;
         least = from[top];
-        for (size_t c = 0; c < n; c++) finite += from[c] * 0;
         for (size_t c = 0; c < n; c += LANES) {
             V t = NAME(above)(NAME(load)(from + c) - least, VALUE(LOWEST));
             NAME(store)(p + c, NAME(whole)(NAME(exp)(t, VALUE(0))));
@@ -463,8 +422,7 @@ static int NAME(softmax)(const step *s, view out, view z, view matrix, size_t po
 }
 
 /* Return whether all activations were of finite numbers, and are finite. */
-static int NAME(run)(const step *s, const view *v, size_t points, const uint32_t *all, uint32_t *found)
-{
+static int NAME(run)(const step *s, const view *v, size_t points, const uint32_t *all, uint32_t *found) {
     switch (s->op) {
     case PRODUCT: NAME(product)(s, v[0], v[1], v[2], v[3], v[4], v[5], points, all, found); break;
     case SCALING: NAME(scaling)(s, v[0], v[1], v[4], v[5], points); break;

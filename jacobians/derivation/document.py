@@ -100,6 +100,13 @@ class Derivation:
             return None
         return writer(self.convention, self.depth, self._values).write(right)
 
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write LaTeX to a path that ends in ``.tex``, and a page to any other."""
+        if os.fspath(path).endswith(".tex"):
+            self.to_latex(path)
+        else:
+            self.to_html(path)
+
     # --- text -----------------------------------------------------------------------------------
 
     def __str__(self) -> str:
@@ -220,7 +227,7 @@ body { font: 16px/1.5 Georgia, serif; max-width: 60rem; margin: 2rem auto; paddi
   color: #222; background: #fff }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; border-bottom: 1px solid #ccc }
 .line { margin: 1.2rem 0; overflow-x: auto; break-inside: avoid }
-math { font-size: 1.15em } math[display=block] { text-align: left; margin: .3rem 0 .3rem 1rem }
+math { font-size: 1.15em } math[display=block] { width: max-content; margin: .3rem 0 .3rem 1rem }
 mtable { text-align: right } .shape { font-size: .6em; color: #777 }
 .reason { margin: .2rem 0 0 1rem; font-style: italic; color: #444 }
 .check { margin: 0 0 0 1rem; font-size: .85rem } .holds { color: #2a6b2a } .fails { color: #b00 }

@@ -153,7 +153,8 @@ class MathML(Writer):
     def sign(self, text: str) -> str:
         if text == " ":
             return '<mspace width="0.17em"/>'
-        return f"<mo>{escape(text.strip())}</mo>"
+        stretch = ' stretchy="false"' if text in "()" else ""
+        return f"<mo{stretch}>{escape(text.strip())}</mo>"
 
     def indexed(self, base: Any, above: str, below: str = "") -> str:
         up, down = (f"<mi>{escape(text)}</mi>" for text in (above, below))
