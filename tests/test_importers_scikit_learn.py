@@ -191,7 +191,7 @@ def test_classifiers_are_their_probabilities(hidden, activation, seed):
     labels = (np.median(Y, axis=0) < Y).astype(int)
     multilabel = fitted(make_pipeline(scaler, make), Y=labels)
     net = from_sklearn(multilabel)
-    assert net.output_names == ("0", "1", "2")
+    assert net.output_names == ("class 0", "class 1", "class 2")
     assert str(net.layers[-1].activation) == "sigmoid"
     assert_same(net, multilabel.predict_proba)
 
@@ -205,7 +205,7 @@ def test_logistic_regression_is_predict_proba(kind):
     assert_same(net, model.predict_proba)
     model = fitted(make_pipeline(StandardScaler(), kind(**options)), Y=LABELS == "ape")
     net = from_sklearn(model)
-    assert net.output_names == ("P(True)",)
+    assert net.output_names == ("P(class True)",)
     assert_same(net, lambda X: model.predict_proba(X)[:, 1:])
 
 

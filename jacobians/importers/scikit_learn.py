@@ -80,4 +80,5 @@ def _output_names(estimator: Any, width: int) -> list[str] | None:
     classes = getattr(estimator, "classes_", None) if hasattr(estimator, "predict") else None
     if classes is None or isinstance(classes, list):
         return None
-    return [f"P({classes[-1]})"] if width == 1 else [str(name) for name in classes]
+    names = [label if isinstance(label, str) else f"class {label}" for label in classes]
+    return [f"P({names[-1]})"] if width == 1 else [str(name) for name in names]
