@@ -9,6 +9,7 @@ from onnx import defs
 from onnx_cases import CASES, H, as_evaluated
 from onnx_models import LAST, X, assert_same, chain, op
 
+import jacobians as jb
 from jacobians.importers import IMPORTABLE, from_onnx
 from jacobians.importers.onnx_operators import ON_CONSTANTS, RULES
 from jacobians.importers.onnx_ml import RULES as ML_RULES
