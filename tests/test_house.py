@@ -51,7 +51,7 @@ FAMILIES = {  # inside a family folder each file may import only those before it
     "layers": ["base", "affine", "norms", "joins", "shaping", "convolution", "pooling"],
     "linearization": ["rules", "chain"],
     "engine": ["workers", "kernels", "running", "scaling", "jacobians", "sweeps"],
-    "_kernels": ["build", "translating"],
+    "_kernels": ["build", "__init__", "translating"],
     "units": ["edges", "walks", "gradients", "linearization", "graph"],
     "sensitivities": [
         *["groups", "accumulators", "measures", "subspace", "dataset", "statistics"],

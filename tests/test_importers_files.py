@@ -262,7 +262,7 @@ def test_spectral_norm_is_folded(tmp_path):
 
 
 def test_what_is_no_layer_is_left_out_by_name(tmp_path):
-    torch, module, states = checkpoints()
+    torch, _, states = checkpoints()
     state = {**states["bare"], "log_std": torch.zeros(2), "critic.0.weight": torch.ones(1, 3)}
     torch.save(state, tmp_path / "a.pt")
     message = r"'log_std' of shape \(2,\) is not the weight .*leave it out .*'log_std': None\}"
@@ -282,7 +282,7 @@ def test_a_view_of_a_few_numbers_is_not_blown_up(tmp_path):
 
 def test_what_would_run_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    torch, module, states = checkpoints()
+    torch, _, states = checkpoints()
     buffers = {}
     for name, thing in (
         ("trap", {"a.weight": Trap()}),

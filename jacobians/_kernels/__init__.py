@@ -333,7 +333,8 @@ class Tape:
         _demand(not inside or scale.kind != _OUTSIDE, "scale stands outside.")
 
     def _padded(self, n: int) -> int:
-        return -(-n // self._lanes) * self._lanes
+        lanes: int = self._lanes
+        return -(-n // lanes) * lanes
 
     # --- packing ----------------------------------------------------------------------------------
 
@@ -342,8 +343,10 @@ class Tape:
         _demand(bool(self._steps), "a tape without steps.")
         offsets, numbers = self._places()
         steps = np.zeros((len(self._steps), 34), np.int64)
-        kept: list[Array] = []
-        inner = max(self._write(*pair, kept) for pair in zip(steps, self._steps, strict=True))
+        kept: list[Any] = []
+        inner = max(
+            self._write(row, step, kept) for row, step in zip(steps, self._steps, strict=True)
+        )
         constant_bytes = sum(constant.nbytes for constant in kept)
         places = zip(self.outside, self._roles, strict=True)
         each = np.array([(v.rows * v.columns, role) for v, role in places], np.int64)
@@ -370,16 +373,16 @@ class Tape:
             a = step.operands[1]
             early = [i for i in over if step.reuses and a is not None and i == a.index]
             free += [(sizes[i], offsets[i]) for i in early]
-            for value in made:
-                if value is None or value.kind != _WORK:
+            for out in made:
+                if out is None or out.kind != _WORK:
                     continue
-                size = -(-value.rows * self._padded(value.columns) // 16) * 16
+                size = -(-out.rows * self._padded(out.columns) // 16) * 16
                 fitting = [place for place in free if place[0] >= size]
                 if fitting:
                     free.remove(min(fitting))
-                    sizes[value.index], offsets[value.index] = min(fitting)
+                    sizes[out.index], offsets[out.index] = min(fitting)
                 else:
-                    sizes[value.index], offsets[value.index] = size, top
+                    sizes[out.index], offsets[out.index] = size, top
                     top += size
             free += [(sizes[i], offsets[i]) for i in over if i not in early]
             free += [
@@ -390,7 +393,7 @@ class Tape:
         _demand(top < _MOST, "the values of a point take too much memory.")
         return offsets, top
 
-    def _write(self, row: Array, step: _Step, kept: list[Array]) -> int:
+    def _write(self, row: Any, step: _Step, kept: list[Any]) -> int:
         """Write a step as the kernel reads it, see ``kernel.c``; return its inner dimension."""
         out, a, b = step.operands[:3]
         assert out is not None
