@@ -47,6 +47,13 @@ def problem(line, dtype):
     net = jb.Network.random(
         line.widths, line.activation, line.output_activation, seed=0, dtype=dtype
     )
+    if (
+        line.residual
+    ):  # x + W' sigma(W x + b) + b', in pairs of layers between the first and the last
+        first, *inner, last = net.layers
+        pairs = zip(inner[::2], inner[1::2], strict=True)
+        plain = [(A, jb.Dense(B.W, B.b)) for A, B in pairs]
+        net = jb.Network([first, *(jb.Residual(pair) for pair in plain), last])
     rng, lead = np.random.default_rng(0), (line.batch,) if line.batch else ()
     shapes = [(*lead, width) for width in (net.widths[0],) * 2 + (net.widths[-1],) * 2]
     return net, *(rng.standard_normal(shape).astype(dtype) for shape in shapes)
@@ -61,6 +68,8 @@ def contestants(line, given, task):
         found[PLAIN] = lambda: jb.jacobian(net, X, plan=plain)
     for name, (module, make) in PEERS.items():
         if not installed(module) or (name == "NeuralSens" and not line.neuralsens):
+            continue
+        if line.residual and (task != "jacobian" or name in ("autograd", "NeuralSens")):
             continue
         if name == "autograd" and (line.work > 2e9 or not line.batch):
             continue  # one sweep per output: minutes
