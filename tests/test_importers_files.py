@@ -1,5 +1,6 @@
 """Files of other programs: .nnet, .mat, .npz, .pt, .keras and .h5 are read, and nothing is run."""
 
+import contextlib
 import io
 import json
 import os
@@ -8,6 +9,7 @@ import struct
 import tracemalloc
 import zipfile
 import zlib
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -22,10 +24,7 @@ MIB = 2**20
 
 
 def weights(*widths):
-    return [
-        (RNG.normal(size=(m, n)), RNG.normal(size=m))
-        for n, m in zip(widths[:-1], widths[1:], strict=True)
-    ]
+    return [(RNG.normal(size=(m, n)), RNG.normal(size=m)) for n, m in pairwise(widths)]
 
 
 def value(layers, x, sigma=np.tanh):
@@ -88,7 +87,7 @@ GOOD = nnet(weights(3, 5, 2), *LIMITS, *NORMAL)
         (GOOD.replace("-1.0,0.0,5.0", "-1.0,0.0"), "line 5: expected 3 numbers, but got 2"),
         (GOOD.replace("-1.0,0.0,5.0", "9.0,0.0,5.0"), "limits in order .*and ranges that are not"),
         (GOOD.replace("2.0,3.0,4.0,5.0", "2.0,0.0,4.0,5.0"), "ranges that are not 0"),
-        (GOOD.replace("-1.0,0.0,5.0", "-inf,0.0,5.0"), "the limits of the inputs"),
+        (GOOD.replace("-1.0,0.0,5.0", "-inf,0.0,5.0"), "line 5: expected finite numbers"),
         ("1,99999999,1,1\n99999999,1\n0\n", "99999999 numbers, for which the file is too short"),
         ("1" * (2 * MIB), f"line 1: expected at most {MIB} characters"),
     ],
@@ -161,9 +160,19 @@ SQUARE = weights(3, 3, 3)
         ({"x": np.ones(3)}, TWO, jb.ModelFormatError, r"expected arrays W1, b1, .* but got 'x'"),
         (named(SQUARE), TWO, jb.ModelFormatError, r"both as \(n_out, n_in\) and as \(n_in"),
         ({"W1": np.ones((2, 3)), "b1": np.ones(5)}, ["relu"], jb.ModelFormatError, "layer '1'"),
-        ({"b1": np.ones(5), "W2": np.ones((1, 5))}, ["relu"], jb.ModelFormatError, "without"),
+        (
+            {"b1": np.ones(5), "W2": np.ones((1, 5)), "b2": [1]},
+            ["relu"],
+            jb.ModelFormatError,
+            "without",
+        ),
         ({"W1": np.ones((2, 3, 4))}, ["relu"], jb.ModelFormatError, "expected numbers with two"),
-        ({"W1": np.full((2, 3), np.nan)}, ["relu"], jb.ModelFormatError, r"weight\[0, 0\] is nan"),
+        (
+            {"W1": np.full((2, 3), np.nan), "b1": [1, 2]},
+            ["relu"],
+            jb.ModelFormatError,
+            r"weight\[0, 0\] is nan",
+        ),
     ],
 )
 def test_other_arrays_are_refused(tmp_path, arrays, activations, error, message):
@@ -264,7 +273,7 @@ def test_spectral_norm_is_folded(tmp_path):
 
 
 def test_what_is_no_layer_is_left_out_by_name(tmp_path):
-    torch, module, states = checkpoints()
+    torch, _, states = checkpoints()
     state = {**states["bare"], "log_std": torch.zeros(2), "critic.0.weight": torch.ones(1, 3)}
     torch.save(state, tmp_path / "a.pt")
     message = r"'log_std' of shape \(2,\) is not the weight .*leave it out .*'log_std': None\}"
@@ -282,9 +291,10 @@ def test_a_view_of_a_few_numbers_is_not_blown_up(tmp_path):
         jb.load(tmp_path / "a.pt", activations=["relu"])
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 def test_what_would_run_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    torch, module, states = checkpoints()
+    torch, _, states = checkpoints()
     buffers = {}
     for name, thing in (
         ("trap", {"a.weight": Trap()}),
@@ -325,10 +335,8 @@ def test_a_damaged_checkpoint_is_loaded_or_refused(tmp_path_factory, place, byte
     data[place % len(data)] = byte
     path = tmp_path_factory.mktemp("damaged") / "a.pt"
     path.write_bytes(data)
-    try:
+    with contextlib.suppress(jb.ModelFormatError):
         jb.load(path, activations=["relu"])
-    except (jb.ModelFormatError, ValueError) as err:
-        assert str(err).startswith("a.pt")
 
 
 # --- .keras and .h5 -------------------------------------------------------------------------------
@@ -458,14 +466,15 @@ def test_links_and_arrays_elsewhere_are_refused(keras, tmp_path):
         branches(keras).save(tmp_path / "a.h5")
         with h5py.File(tmp_path / "a.h5", "r+") as file:
             write(file)
-        with pytest.raises(jb.ModelFormatError, match="may lead anywhere|lie in the file as they"):
+        with pytest.raises(jb.ModelFormatError, match=r"may lead anywhere|lie in the file as they"):
             jb.load(tmp_path / "a.h5")
         assert name
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_weights_without_a_model_and_no_files_of_keras_are_refused(keras, tmp_path):
     branches(keras).save_weights(tmp_path / "a.weights.h5")
-    with pytest.raises(jb.ModelFormatError, match="holds weights and no model; build the model"):
+    with pytest.raises(jb.ModelFormatError, match=r"holds weights and no model; build"):
         jb.load(tmp_path / "a.weights.h5")
     for name, content in (("a.h5", b"hello"), ("a.keras", b"hello")):
         (tmp_path / name).write_bytes(content)
@@ -473,7 +482,7 @@ def test_weights_without_a_model_and_no_files_of_keras_are_refused(keras, tmp_pa
             jb.load(tmp_path / name)
     with zipfile.ZipFile(tmp_path / "a.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", " " * 1000)
-    with pytest.raises(jb.ModelFormatError, match="is compressed; save it with model.save"):
+    with pytest.raises(jb.ModelFormatError, match=r"is compressed; save it with model\.save"):
         jb.load(tmp_path / "a.keras")
 
 
