@@ -121,7 +121,7 @@ def test_the_good_archive_loads(tmp_path):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ([], "not a network file: 'header'"),
+        ([], "expected arrays W1, b1"),
         ([*GOOD, ("1.W.npy", W)], "two members have the same name"),
         ([*GOOD, ("2.W.npy", W)], "no layer uses 2.W"),
         (GOOD[:2], "not a network file: '1.b'"),

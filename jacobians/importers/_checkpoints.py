@@ -81,6 +81,7 @@ def plain(arrays: Mapping[str, Numbers], where: str) -> dict[str, Numbers]:
     arrays = {key.replace("_orig_mod.", ""): array for key, array in arrays.items()}
     while arrays and all(key.startswith("module.") for key in arrays):
         arrays = {key.removeprefix("module."): array for key, array in arrays.items()}
+    arrays = {f".{key}": array for key, array in arrays.items()}  # a module alone has no name
     for key in list(arrays):
         for suffixes, compute in _COMPUTED.items():
             layer = key.removesuffix(suffixes[0])
@@ -88,14 +89,14 @@ def plain(arrays: Mapping[str, Numbers], where: str) -> dict[str, Numbers]:
             if layer != key and all(piece in arrays for piece in pieces):
                 v, *rest = (arrays.pop(piece) for piece in pieces)
                 W = compute(v.astype(np.float64), *rest).astype(v.dtype)
-                arrays[f"{layer}.weight".removeprefix(".")] = W
+                arrays[f"{layer}.weight"] = W
     for key in arrays:
         if _PARAMETRIZED in key:
             raise NotImplementedError(
-                f"{where}: {key!r:.80} is a piece of a parametrization that only its module can "
-                "compute; give the module itself to from_torch."
+                f"{where}: {key[1:]!r:.80} is a piece of a parametrization, which its module can "
+                "compute: give the module itself to from_torch."
             )
-    return arrays
+    return {key[1:]: array for key, array in arrays.items()}
 
 
 def _without(arrays: Mapping[str, Numbers], activations: Any) -> dict[str, Numbers]:

@@ -124,6 +124,8 @@ class _Lines:
         numbers = self._split(self.text(max(_LONGEST, 64 * count)), float)
         if len(numbers) != count:
             raise self.refusal(f"{count} numbers, but got {len(numbers)}")
+        if not np.isfinite(numbers).all():
+            raise self.refusal("finite numbers")
         return np.array(numbers)
 
     def _split(self, text: str, kind: Callable[[str], _N]) -> list[_N]:

@@ -93,7 +93,8 @@ def _as_state(arrays: Mapping[str, Numbers], where: str) -> dict[str, Numbers]:
     if not any(key.endswith(".weight") for key in state):
         raise ModelFormatError(
             f"{where}: expected arrays W1, b1, W2, b2, ... (or cells W and b, or Theta1, Theta2, "
-            f"...), but got {', '.join(map(repr, arrays))!s:.200}."
+            f"...), but got {', '.join(map(repr, arrays))[:200] or 'none'}. A network of this "
+            "library is written by save."
         )
     return _upright(state, where)
 
