@@ -19,7 +19,8 @@ positions = height * width
 print(net)
 
 # On the image:  z = A x + b  with a matrix of bands, most of it zeros.  The library keeps
-# the kernel alone; here the matrix is written down all the same, by loops in `explicit`, and from the map.
+# the kernel alone; here the matrix is written out all the same, by loops and
+# from the map.
 
 lin = jb.linearize(net, x)
 A = lin.input_maps(1)[0]

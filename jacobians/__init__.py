@@ -129,8 +129,8 @@ else:
         "files": "load save",
         "gradients": "Gradients",
         "importers": "from_keras from_onnx from_sklearn from_torch",
-        "layers": "Add AveragePool Concatenate Convolution Dense Elementwise Gather Layer LayerNorm "
-        "MatrixProduct MaxPool Multiply Pad Permute Reshape RMSNorm Scale Slice "
+        "layers": "Add AveragePool Concatenate Convolution Dense Elementwise Gather Layer "
+        "LayerNorm MatrixProduct MaxPool Multiply Pad Permute Reshape RMSNorm Scale Slice "
         "TransposedConvolution",
         "linearization": "Linearization linearize",
         "losses": "BinaryCrossEntropy CrossEntropy Loss SquaredError",

@@ -153,7 +153,7 @@ class VectorActivation:
     matrix_of : callable, optional
         From ``z`` to ``da/dz`` written out, (..., n, n), where that is simpler than the parts.
     slope_bound, value_bound : float
-        No row of ``|da/dz|`` adds up to more, no ``|sigma|`` is larger; infinity if nothing is known.
+        No row of ``|da/dz|`` adds up to more, no ``|sigma|`` is larger; infinity if unknown.
 
     >>> d, U, V = activation("softmax").parts(np.log([0.5, 0.25, 0.25]))
     >>> np.diag(d) + U @ V.T

@@ -304,14 +304,15 @@ def _in_pieces(made: Plan, net: Network, batch: int) -> Plan:
             f"but the budget is {made.max_bytes}."
         )
     threads = 1
+    largest = max((A.rows * A.columns for A in made.operands if A.kind == "dense"), default=0)
     if made.association:
-        largest = max((A.rows * A.columns for A in made.operands if A.kind == "dense"), default=0)
         most = min(made.allowed, budget // point_bytes)
         work = made.association.flops
         threads = threads_that_pay(
             net, made.of, batch, work, 0 if made.kernels else largest, most, limits, made.kernels
         )
-    most = limits.thread_piece_bytes if threads > 1 else limits.piece_bytes
+    small = threads > 1 or largest <= limits.small_matrix
+    most = limits.small_piece_bytes if small else limits.piece_bytes
     within = min(budget // threads, max(most, point_bytes)) // point_bytes
     piece = max(1, min(-(-batch // threads), within))
     return replace(made, piece=piece, point_bytes=point_bytes, fixed_bytes=fixed, threads=threads)

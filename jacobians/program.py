@@ -41,8 +41,9 @@ class Limits:
 
     Attributes
     ----------
-    piece_bytes, thread_piece_bytes : int
-        Memory of the points at a time: more make better products, fewer stay in the cache.
+    piece_bytes, small_piece_bytes : int
+        Memory of the points at a time: more make better products of large matrices, and with small
+        ones, fewer stay in the cache.
     apply_bytes : int
         Memory of the columns to which a map is applied at a time.
     table : int
@@ -66,7 +67,7 @@ class Limits:
     """
 
     piece_bytes: int = 3 * 2**24
-    thread_piece_bytes: int = 3 * 2**22
+    small_piece_bytes: int = 2**22
     apply_bytes: int = 2**22
     table: int = 32_768
     live: int = 1_000_000
@@ -530,9 +531,8 @@ class _Compiler:
         result = result if result.kind in ("slopes", "matrix") else self.write(result)
         last = self.steps[-1] if self.steps else None
         if result.kind != "stack" or last is None or last.out != result.register:
-            kind = "matrix" if result.kind == "matrix" else None
             shape = (result.rows, 0, result.columns)
-            self.emit(Op.WRITE, (result.register,), shape, kind)
+            self.emit(Op.WRITE, (result.register,), shape, result.kind)
         *others, last = self.steps
         steps = [*others, last._replace(room=-2)]
         lent = {k for step in steps if step.op in _LENDING for k in step.args}
@@ -612,7 +612,7 @@ class _Memory:
 
     def __init__(self) -> None:
         self.rooms: list[int] = []
-        self.free: list[int] = []
+        self.free: dict[int, list[int]] = {}  # by their size, of which there are few
         self.of: dict[int, int] = {}
         self.others: dict[int, int] = {}  # registers with memory of their own, and its size
         self.now = self.most = 0
@@ -630,9 +630,11 @@ class _Memory:
                 if self.of.get(k) == room:
                     del self.of[k]
         elif self.free:
-            enough = [k for k in self.free if self.rooms[k] >= size]
-            room = min(enough or self.free, key=lambda k: abs(self.rooms[k] - size))
-            self.free.remove(room)
+            enough = [n for n in self.free if n >= size]
+            fitting = min(enough) if enough else max(self.free)
+            room = self.free[fitting].pop()
+            if not self.free[fitting]:
+                del self.free[fitting]
             self.rooms[room] = max(self.rooms[room], size)
         else:
             room = len(self.rooms)
@@ -643,7 +645,8 @@ class _Memory:
     def give(self, register: int) -> None:
         """Let the memory of a register go."""
         if register in self.of:
-            self.free.append(self.of.pop(register))
+            room = self.of.pop(register)
+            self.free.setdefault(self.rooms[room], []).append(room)
         self.now -= self.others.pop(register, 0)
 
 

@@ -169,3 +169,26 @@ def test_time_is_linear_in_layers():
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         jb.derive(NET, **arguments)
+
+
+def test_a_page_to_play_with_is_one_file(tmp_path):
+    net, x, y, loss = jb.derivation.example()
+    assert jb.derive(net, x, y, loss).holds
+    jb.derivation.to_interactive(net, x, tmp_path / "play.html")
+    page = (tmp_path / "play.html").read_text()
+    assert "src=" not in page
+    assert "http" not in page
+    assert '"W": [[1.0, 2.0], [-1.0, 1.0], [3.0, -1.0]]' in page
+    with pytest.raises(ValueError, match="the page takes dense layers of up to 8"):
+        jb.derivation.to_interactive(jb.Network.random([9, 2], seed=0), np.ones(9), tmp_path / "x")
+
+
+def test_a_convolution_is_a_matrix():
+    K = np.array([[[[1.0, -2.0], [3.0, 0.0]]]])
+    net = jb.Network(
+        [jb.Convolution(K, [1.0], "relu"), jb.Dense(np.ones((1, 4)))], inputs=(1, 3, 3)
+    )
+    d = jb.derive(net, np.arange(9.0), [1.0], jb.SquaredError())
+    assert d.holds
+    assert "as a matrix" in str(d)
+    assert "∂C/∂vec(K¹)" in str(d)

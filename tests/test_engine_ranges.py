@@ -1,11 +1,20 @@
 """What cannot overflow is known: true up to the end of the range, and not said too rarely."""
 
+import itertools
+from fractions import Fraction
+
 import numpy as np
 import pytest
+from claims import assert_within
+from hypothesis import given
+from hypothesis import strategies as st
 
 import jacobians as jb
 from jacobians.activations import FIXED
+from jacobians.engine import jacobian_at
 from jacobians.linearization import layer_map
+from jacobians.program import Limits
+from jacobians.rounding import chain_bound
 
 ACTIVATIONS = ("identity", "relu", "relu6", "tanh", "softplus", "softsign", "sin", "sigmoid")
 ACTIVATIONS += ("gaussian", "gelu", "gelu_tanh", "silu", "mish", "selu")
@@ -108,3 +117,63 @@ def test_nothing_is_known_of_what_others_wrote():
 def test_values_stay_within_what_is_said_of_them(name):
     sigma = FIXED[name]
     assert np.abs(sigma(np.linspace(-1000, 1000, 10_001))).max() <= sigma.value_bound
+
+
+# --- both ends of the range -----------------------------------------------------------------------
+
+
+@st.composite
+def ill_scaled(draw):
+    """Draw a network of small layers scaled by powers of two from end to end of the range."""
+    dtype = draw(st.sampled_from([np.float32, np.float64]))
+    end = int(np.finfo(dtype).maxexp) - 8
+    widths = draw(st.lists(st.integers(1, 3), min_size=2, max_size=4))
+    layers = []
+    for n, m in itertools.pairwise(widths):
+        rng = np.random.default_rng(draw(st.integers(0, 99)))
+        powers = rng.integers(-end, end + 1, (m, n)) if draw(st.booleans()) else 0
+        power = draw(st.integers(-end, end))
+        W = np.ldexp(rng.choice([-1.5, 0, 1, 1.25], (m, n)), np.clip(powers + power, -end, end))
+        name = draw(st.sampled_from(["exp", "tanh", "relu", "identity", "square", "sigmoid"]))
+        b = rng.choice([0.0, 3.0, -30.0, 60.0], m)
+        layers.append(jb.Dense(W.astype(dtype), b.astype(dtype), name))
+    return jb.Network(layers)
+
+
+@given(ill_scaled(), st.sampled_from([0, 10**9]), st.sampled_from([-40, 0, 3]))
+def test_ill_scaled_networks_are_within_the_bound_of_exact_fractions(net, table, power):
+    """Every path of the engine, near both ends of the range, against the product in fractions."""
+    x = np.ldexp(np.ones(net.widths[0], net.dtype), power)
+    try:
+        trace = jb.trace(net, x)
+        lin = jb.linearize(net, trace)
+        factors = lin.factors
+    except jb.NotFiniteError:
+        return
+    exact = np.array([[Fraction(int(i == j)) for j in range(len(x))] for i in range(len(x))])
+    for A in reversed(factors):
+        exact = np.array([[Fraction(float(v)) for v in row] for row in A.to_dense()]) @ exact
+    bound = chain_bound(factors, net.dtype).single()
+    J = jacobian_at(trace, jb.plan(net, limits=Limits(table=table)))
+    for found, true, allowed in zip(J.ravel(), exact.ravel(), bound.ravel(), strict=True):
+        if np.isfinite(allowed):
+            assert np.isfinite(found)
+            assert abs(Fraction(float(found)) - true) <= Fraction(float(allowed))
+
+
+def test_a_table_is_made_only_where_its_products_stay_in_range():
+    """1e-200 · e^575 · 1e-200: without the slope in between nothing would be left."""
+    net = jb.Network([jb.Dense([[1e-200]], [575.0], "exp"), jb.Dense([[1e-200]])])
+    for X in ([0.0], [[0.0]]):
+        assert_within(jb.jacobian(net, X).ravel(), [5.240e-151], 1e-154)
+
+
+def test_a_vector_that_leaves_the_range_on_the_way_comes_back():
+    """J v = 1e100 where W v = 1e400 on the way; forward and back, also through a sum."""
+    chain = jb.Network([jb.Dense([[w]]) for w in (1e200, 1e200, 1e-300)])
+    branches = jb.Network([jb.Residual(list(chain.layers))])
+    for net in (chain, branches):
+        for X in ([1e-200], [[1e-200]]):
+            for verb in (jb.jvp, jb.vjp):
+                assert verb(net, X, np.ones_like(X)).ravel()[0] == pytest.approx(1e100, rel=1e-14)
+            assert jb.jacobian(net, X).ravel()[0] == pytest.approx(1e100, rel=1e-14)

@@ -10,8 +10,8 @@ from onnx_cases import CASES, as_evaluated
 from onnx_models import LAST, assert_same, chain
 
 from jacobians.importers import IMPORTABLE, from_onnx
-from jacobians.importers.onnx_files import RULES
 from jacobians.importers.onnx_ml import RULES as ML_RULES
+from jacobians.importers.onnx_operators import RULES
 
 OPSETS = [9, 12, LAST]
 SINCE = {

@@ -59,9 +59,8 @@ def test_a_saturated_softmax_says_nothing_and_its_log_odds_do():
 
 
 def test_log_softmax_and_sigmoid_are_known_too():
-    logs = jb.Network(
-        [*NET.layers[:-1], jb.Dense(NET.layers[-1].W, NET.layers[-1].b, "log_softmax")]
-    )
+    first, last = NET.layers
+    logs = jb.Network([first, jb.Dense(last.W, last.b, "log_softmax")])
     assert_within(jb.log_odds(logs)(X), jb.log_odds(NET)(X), 1e-13)
     single = jb.Network.random([3, 1], output_activation="sigmoid", seed=0)
     p = single(X)

@@ -72,7 +72,7 @@ def holding(weight, element=FLOAT):
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_an_initializer_in_every_encoding(encoding):
     weight = ENCODINGS[encoding]
-    net = from_onnx(holding(weight))
+    net = from_onnx(holding(weight, DOUBLE if weight.data_type == DOUBLE else FLOAT))
     assert np.array_equal(net.layers[0].W, NUMBERS.T)
     assert net.dtype == (np.float64 if weight.data_type == DOUBLE else np.float32)
 
@@ -101,8 +101,6 @@ def test_half_precision_is_widened_to_float32(element):
 def test_a_cast_to_float64_makes_the_network_float64():
     model = chain(op("Cast", X, to=DOUBLE), H, element=FLOAT)
     assert from_onnx(model).dtype == np.float64
-    model = chain(op("Cast", X, to=TensorProto.FLOAT16), op("MatMul", X, W.astype("f2")))
-    assert from_onnx(model).dtype == np.float64  # the input is
 
 
 def elsewhere(**said):
@@ -158,53 +156,71 @@ def test_weights_in_any_other_file_are_refused(said, message, tmp_path):
 
 # --- refusals -------------------------------------------------------------------------------------
 
-INT8 = tensor(TensorProto.INT8, raw=b"123456")
+
+def second(name):
+    """Return a chain whose second node stands under another operator's name."""
+    return chain(H, op(name, X), END)
+
+
+def image(*steps):
+    return chain(*steps, shape=(1, 2, 4, 3))
+
+
+INT16 = tensor(TensorProto.INT16, raw=b"123456789012")
+SEQUENCE = {"shape": (3, 1, 2)}
+RNN = [np.ones((1, 4, 2)), np.ones((1, 4, 4))]
 REFUSED = [
     # operators and graphs
-    (second("Erf"), r"node 2 'step1' \(Erf\): this operator has no rule here; .*IMPORTABLE"),
-    (second("Sqrt"), r"node 2 'step1' \(Sqrt\)"),
-    (second("HardSwish"), r"\(HardSwish\): this operator has no rule"),
-    (chain(H, op("Gelu", X), opset=19), r"\(Gelu\): opset 19 has no such operator"),
-    (chain(op("Scaler", X, domain="ai.onnx.ml")), "this operator of ai.onnx.ml has no rule"),
-    (
-        branching(),
-        r"node 3 'step2' \(Relu\) takes 'v0' after node 2 .* took it: the graph branches",
-    ),
-    (chain(H, op("Mul", X, X)), "takes what is computed twice: the graph branches"),
-    (chain(op("MatMul", "later", W)), "takes 'later', which nothing before it gives"),
-    (chain(op("Relu", "v1"), op("Relu", "v0")), "takes 'v1', which nothing before it gives"),
+    (second("TopK"), r"node 2 'step1' \(TopK\): this operator has no rule here; .*IMPORTABLE"),
+    (chain(op("Scaled", X, domain="ai.onnx.ml")), "this operator of ai.onnx.ml has no rule"),
+    (chain(op("MatMul", "later", W)), "takes 'later', which nothing gives"),
+    (chain(H, op("Relu", "v2"), op("Relu", "v1")), r"takes 'v[12]', which depends on it"),
     (changed(chain(H, END), lambda m: m.graph.node[1].output.__setitem__(0, "x")), "there is alr"),
-    (changed(chain(H, END), lambda m: m.graph.node[1].output.__setitem__(0, "z")), "ends in 'z'"),
-    (changed(chain(H), lambda m: m.graph.output.add(name="v0")), "its outputs are 'v0', 'v0'"),
-    (changed(chain(H), lambda m: m.graph.ClearField("output")), "its outputs are none, but"),
-    (changed(chain(H), lambda m: m.graph.input.add(name="y")), "has the inputs 'x', 'y'; expected"),
-    (changed(chain(H), lambda m: m.graph.ClearField("input")), "has the inputs none; expected one"),
-    (changed(chain(H), lambda m: m.functions.add()), "functions of the model's own"),
+    (changed(chain(H, END), lambda m: m.graph.node[1].output.__setitem__(0, "z")), "nothing gives"),
+    (changed(chain(H), lambda m: m.graph.ClearField("output")), "it has no output"),
+    (changed(chain(H), lambda m: m.graph.ClearField("input")), "takes 'x', which nothing gives"),
+    (chain(op("Identity", W)), "depends on no input: it is constant"),
+    (changed(chain(H), lambda m: m.functions.add(name="MatMul")), "is a function of the model's"),
     (changed(chain(H), lambda m: m.graph.sparse_initializer.add()), "sparse weights"),
     (changed(chain(H), lambda m: m.graph.initializer.add(name="c0")), "two initializers have the"),
-    (changed(chain(H), lambda m: m.graph.node[0].input.append("c0")), "has 3 inputs and 1 outputs"),
-    (changed(chain(H), lambda m: m.graph.node[0].ClearField("output")), "and 0 outputs"),
     (changed(chain(H), lambda m: m.ClearField("opset_import")), "its opset is not given"),
-    (chain(H, opset=6), r"its opset is 6; expected one from 7 to \d+. onnx.version_converter"),
-    (chain(H, opset=999), "its opset is 999"),
-    (onnx.ModelProto(), "its opset is not given"),
-    # shapes
+    (chain(H, opset=999), "its opset is 999; expected one from 1 to"),
+    (changed(chain(H), lambda m: m.opset_import.add(version=9)), "its opset is [0-9]+ and 9"),
+    (onnx.ModelProto(), "holds 0 graphs"),
+    # inputs and outputs
     (
         changed(chain(H), lambda m: m.graph.input[0].type.tensor_type.ClearField("shape")),
         "no shape",
     ),
-    (chain(H, shape=(1, "n")), r"'x' has shape \(1, 0\); all but the batch must be given"),
-    (chain(H, shape=(1, -4)), r"'x' has shape \(1, -4\)"),
-    (chain(H, shape=(1,) * 64 + (4,)), "'x' has shape"),
-    (chain(H, shape=(5, 4)), r"takes shape \(5, 4\), which is more than one vector; flatten"),
-    (chain(H, shape=(1, 5)), r"takes 4 inputs, but the model gets 5"),
+    (chain(op("Relu", X), shape=(1, "n")), r"'x' has shape \(1, n\); all sizes but that of the ba"),
+    (chain(op("Relu", X), shape=("n",)), r"'x' has shape \(n\); all sizes .* fixed"),
+    (chain(H, shape=(1, -4, 2)), r"'x' has shape \(1, -4, 2\)"),
+    (chain(op("Relu", X), shape=(1,) * 64 + (4,)), "'x' has shape"),
+    (
+        chain(H, shape=(1, 5)),
+        r"\(MatMul\) multiplies shapes \(1, 5\) and \(4, 3\), which do not fit",
+    ),
     (chain(H, output=(1, 4)), r"the output 'v0' claims shape \(1, 4\), but is of shape \(1, 3\)"),
     (chain(H, output=(3,)), r"claims shape \(3,\), but is of shape \(1, 3\)"),
-    (chain(H, element=TensorProto.INT64), "'x' has element type 7; expected FLOAT, DOUBLE"),
-    (chain(op("Relu", X), shape=(1, 2**62, 2**62)), None),
-    (chain(op("Add", X, b[:1]), shape=(1, 2**40)), "asks for another 16 TiB of memory"),
-    (chain(op("Neg", X), shape=(1, 2**40)), "asks for another 16 TiB of memory"),
-    (chain(op("Selu", X), shape=(1, 2**40)), "asks for another 16 TiB of memory"),
+    (chain(H, element=TensorProto.INT64), "'x' has INT64; expected one of FLOAT, DOUBLE"),
+    (chain(op("Add", X, b[:1]), shape=(1, 2**40)), "asks for another 32 TiB of memory"),
+    (chain(op("Neg", X), shape=(1, 2**40)), "asks for another 32 TiB of memory"),
+    (chain(op("Transpose", X), shape=(2, 2**40)), "asks for another .* of memory"),
+    # the batch
+    (chain(H, op("ReduceMean", X)), "goes along the axis of the batch, so that no point has a"),
+    (chain(H, op("Softmax", X, axis=0)), "goes along the axis of the batch.* export with a batch"),
+    (chain(H, op("MatMul", "v0", X), shape=("n", 4)), "do not fit|axis of the batch"),
+    (chain(H, op("Concat", X, X, axis=0)), "goes along the axis of the batch"),
+    (
+        chain(
+            H,
+            op("Unsqueeze", "v0", integers(0)),
+            op("Unsqueeze", "v0", integers(1)),
+            op("Add", X, "v1"),
+        ),
+        "combines points of a batch",
+    ),
+    # shapes
     (
         chain(H, op("Reshape", X, integers(2, -1))),
         r"reshapes \(1, 3\) to \(2, 1\), which holds ano",
@@ -212,10 +228,10 @@ REFUSED = [
     (chain(H, op("Reshape", X, integers(0, 3), allowzero=1)), r"reshapes \(1, 3\) to \(0, 3\)"),
     (chain(H, op("Reshape", X, integers(-1, -1))), "which holds another number of entries"),
     (chain(H, op("Reshape", X, integers(0, 0, 0))), "which holds another number of entries"),
-    (chain(H, op("Reshape", X, integers(*[1] * 64, 3))), "gives 65 axes; expected at most 64"),
+    (chain(H, op("Reshape", X, integers(*[1] * 64, 3))), "has 65 numbers as input 2"),
     (chain(H, op("Reshape", X, np.ones(2))), "needs a list of whole numbers as input 2"),
     (chain(H, op("Reshape", X, integers(1, 3)[None])), "needs a list of whole numbers as input 2"),
-    (chain(H, op("Reshape", W, X)), "takes what is computed elsewhere than in its first input"),
+    (chain(H, op("Reshape", X, "v0")), "takes what is computed as input 2, where it must be a c"),
     (
         chain(H, op("Squeeze", X, integers(1))),
         r"squeezes axes \(1,\) of \(1, 3\), which are not all",
@@ -223,47 +239,62 @@ REFUSED = [
     (chain(H, op("Squeeze", X, integers(2))), r"names axis 2 of shape \(1, 3\)"),
     (chain(H, op("Unsqueeze", X, integers(0, 0))), r"names an axis twice: \(0, 0\)"),
     (chain(H, op("Flatten", X, axis=3)), r"names axis 3 of shape \(1, 3\)"),
-    (chain(H, op("Flatten", X, axis=-1), opset=9), "names axis -1"),
-    (
-        chain(op("Transpose", X), shape=(1, 2, 2)),
-        r"transposes \(1, 2, 2\) by \(2, 1, 0\), which reor",
-    ),
     (chain(H, op("Transpose", X, perm=[0, 0])), r"permutes by \(0, 0\), which are not the axes"),
+    (chain(H, op("Slice", X, integers(0), integers(2), integers(1), integers(0))), "slices by"),
+    (chain(H, op("Slice", X, integers(2), integers(2), integers(1))), "which has no entries"),
+    (chain(H, op("Gather", X, integers(3), axis=1)), "gathers entries 3 to 3 of 3"),
+    (chain(H, op("Gather", X, np.ones(1), axis=1)), "needs whole numbers as input 2"),
+    (chain(H, op("Split", X, axis=1, outputs=2), op("Relu", "v1.1"), opset=13), None),
+    (
+        chain(H, op("Split", X, integers(1, 1), axis=1, outputs=2)),
+        r"splits axis 1 of \(1, 3\) into",
+    ),
+    (chain(H, op("Expand", X, integers(2, 2))), r"cannot expand \(1, 3\) to \(2, 2\)"),
+    (chain(H, op("Tile", X, integers(2))), r"repeats \(1, 3\) by \(2,\)"),
+    (chain(H, op("Pad", X, integers(1))), "pads 2 axes by"),
+    (chain(H, op("Pad", X, integers(0, 3, 0, 3), mode="reflect")), "in mode reflect"),
+    (chain(H, op("Concat", X, b, axis=1)), r"joins shapes \(1, 3\), \(3,\) along axis 1"),
+    (image(op("Resize", X, None, np.full(4, 2.0, "f4"), mode="linear")), "interpolates in mode"),
+    (image(op("DepthToSpace", X, blocksize=3)), "moves the depth of"),
     # operands
-    (chain(H, op("Add", X, np.ones((2, 1)))), r"would copy entries: \(1, 3\) with \(2, 1\)"),
     (chain(H, op("Add", X, np.ones(2))), r"cannot combine shapes \(1, 3\) and \(2,\)"),
     (chain(H, op("Add", X, integers(1))), "has a constant of int64; expected floating point"),
+    (chain(H, op("Add", X, b.astype("f4"))), "has operands of float32 and float64; the standard"),
+    (chain(op("MatMul", X, W), element=FLOAT), "has operands of float32 and float64"),
     (chain(H, op("Div", X, np.array([1.0, 0.0, 2.0]))), "divides by 0"),
-    (chain(H, op("Div", b, X)), "divides a constant by what is computed, which is not affine"),
-    (chain(H, op("Mul", X, np.full(3, np.nan))), r"scale\[0\] is nan"),
-    (chain(H, op("Div", X, np.full(3, 5e-324))), r"scale\[0\] is inf"),
+    (chain(H, op("Mul", X, np.full(3, np.nan))), r"scale\[.*\] is nan"),
+    (chain(H, op("Div", X, np.full(3, 5e-324))), r"scale\[.*\] is inf"),
     (chain(op("MatMul", X, np.full((4, 3), np.inf))), r"weight\[0, 0\] is inf"),
+    (chain(op("MatMul", X, W[None].repeat(2, 0))), "multiplies by a stack of matrices"),
+    (chain(op("MatMul", X, W > 0)), "has operands of bool and float64"),
+    (chain(op("MatMul", X, np.ones((4, 0)))), "which has no entries"),
+    (chain(op("Gemm", X, W, transA=1)), "which do not fit|axis of the batch"),
     (
-        chain(op("MatMul", X, W[None])),
-        r"multiplies by float64 of shape \(1, 4, 3\); expected a mat",
+        chain(op("Gemm", X, W), shape=(4,)),
+        r"multiplies shapes \(4,\) and \(4, 3\); expected two mat",
     ),
-    (chain(op("MatMul", X, W > 0)), r"multiplies by bool of shape \(4, 3\)"),
-    (chain(op("MatMul", X, np.ones((4, 0)))), r"expected a weight of shape \(n_out, n_in\)"),
-    (chain(op("MatMul", W, X)), r"multiplies a matrix by shape \(1, 4\); expected one column"),
-    (chain(op("Gemm", X, W, transA=1)), "computes on the transpose of its input"),
-    (chain(op("Gemm", W, X)), "computes on the transpose of its input"),
-    (chain(op("Gemm", X, W), shape=(4,)), r"takes shape \(4,\); expected a matrix of one row"),
     (chain(op("Gemm", X, W, np.ones((1, 1, 3)))), r"adds shape \(1, 1, 3\) to"),
-    (chain(op("Gemm", X, W, np.ones((2, 3)))), "would copy entries"),
-    (chain(H, op("PRelu", X, np.array([0.1, 0.2, 0.3]))), "has a slope for every entry"),
-    (chain(H, op("PRelu", X, X)), "computed twice"),
-    (chain(H, op("PRelu", X, np.ones(0))), "has a slope for every entry"),
+    (chain(op("Gemm", X, W, np.ones((2, 3)))), r"adds shape \(2, 3\) to"),
+    (chain(H, op("PRelu", X, np.ones(2))), "cannot combine shapes"),
+    (chain(H, op("PRelu", X, X)), "takes what is computed as input 2"),
+    (chain(H, op("PRelu", X, np.ones(0))), "cannot combine|has no slopes"),
+    (chain(H, op("Pow", X, b)), "has no single number as exponent"),
+    (chain(H, op("Pow", np.array(2.0), X)), "needs what is computed as its input 1|takes what is"),
     (chain(H, op("Clip", X, np.ones(3))), r"has min of shape \(3,\); expected one number"),
     (chain(H, op("Clip", X, np.array(2.0), np.array(1.0))), "expected low < high"),
     (chain(H, op("HardSigmoid", X, alpha=0.0)), "has alpha=0; expected a number above 0"),
     (chain(H, op("Celu", X, alpha=-1.0)), "celu: expected alpha > 0"),
-    (chain(H, op("Gelu", X, approximate="erf")), "has approximate=b'erf'; expected none or tanh"),
-    (chain(H, op("Swish", X, alpha=2.0)), "has alpha=2; only 1, which is silu, has a rule"),
-    (chain(H, op("Relu", X, alpha=0.1)), "has an unknown attribute 'alpha'"),
-    (chain(H, op("LeakyRelu", X, alpha=1)), "has an unknown attribute 'alpha'"),
+    (chain(H, op("Gelu", X, approximate="erf")), "has approximate='erf'; expected none or tanh"),
+    (chain(H, op("Relu", X, alpha=0.1)), "has an attribute 'alpha' that has no rule"),
+    (chain(H, op("LeakyRelu", X, alpha=1)), "has an attribute 'alpha' of another type"),
     (chain(H, op("Softmax", X, axis=2)), r"names axis 2 of shape \(1, 3\)"),
     (chain(H, op("Dropout", X, None, np.array(True))), "is in training mode; export"),
-    (chain(H, op("Cast", X, to=TensorProto.INT32)), "has element type 6; expected FLOAT"),
+    (chain(H, op("Dropout", X), opset=6), "is in training mode; export"),
+    (chain(H, op("Cast", X, to=TensorProto.INT32)), "casts to INT32; expected floating point"),
+    (chain(H, op("Cast", X, to=TensorProto.FLOAT16)), "rounds to FLOAT16, which has no derivative"),
+    (chain(H, op("Cast", X, to=TensorProto.BFLOAT16)), "rounds to BFLOAT16, which has no der"),
+    (chain(H, op("Greater", X, b), op("Relu", X)), "takes BOOL; expected floating point"),
+    (chain(H, op("Not", X)), "takes DOUBLE; expected truth values"),
     (
         chain(H, op("BatchNormalization", X, *np.ones((4, 3)), training_mode=1)),
         "is in training mode, or not spatial",
@@ -271,32 +302,85 @@ REFUSED = [
     (chain(H, op("BatchNormalization", X, *np.ones((4, 2)))), r"normalizes shape \(1, 3\) by \(2,"),
     (
         chain(H, op("BatchNormalization", X, *np.ones((3, 3)), np.full(3, -2.0))),
-        r"scale\[0\] is nan",
+        r"scale\[.*\] is nan",
+    ),
+    (chain(H, op("LayerNormalization", X, b[:2])), r"normalizes shape \(1, 3\) by \(2,\)"),
+    (image(op("GroupNormalization", X, b[:2], b[:2], num_groups=3)), "in 3 groups"),
+    # windows and steps in time
+    (chain(H, op("MaxPool", X, kernel_shape=[2])), r"takes shape \(1, 3\); expected one image"),
+    (image(op("MaxPool", X, kernel_shape=[2])), "has windows of .* on 2 axes"),
+    (image(op("MaxPool", X, kernel_shape=[9, 9])), "which are too large"),
+    (image(op("MaxPool", X, kernel_shape=[2, 2], auto_pad="SAME")), "pads by 'SAME', which has no"),
+    (image(op("Conv", X, np.ones((3, 3, 1, 1)))), "in 1 groups for 2 channels"),
+    (image(op("Conv", X, np.ones((3, 2, 1)))), r"has a kernel of shape \(3, 2, 1\) for"),
+    (image(op("Conv", X, np.ones((3, 2, 1, 1)), b[:2])), "has a bias of shape"),
+    (image(op("ConvTranspose", X, np.ones((3, 3, 1, 1)))), "in 1 groups for 2 channels"),
+    (image(op("AveragePool", X, kernel_shape=[2, 2], dilations=[2, 1])), "averages windows that"),
+    (chain(op("RNN", X, *RNN, direction="up"), **SEQUENCE), "runs 'up', clips, or couples"),
+    (chain(op("RNN", X, *RNN, clip=1.0), **SEQUENCE), "runs 'forward', clips, or couples"),
+    (chain(op("RNN", X, *RNN, activations=["Affine"]), **SEQUENCE), "has activations Affine"),
+    (chain(op("RNN", X, *RNN, None, integers(2)), **SEQUENCE), "or lengths of sequences"),
+    (chain(op("RNN", X, *RNN), shape=("time", 1, 2)), "expected one sequence per point"),
+    (chain(op("RNN", X, *RNN), shape=(3, 2, 2)), "expected one sequence per point"),
+    # models of ai.onnx.ml
+    (
+        chain(op("LinearRegressor", X, domain="ai.onnx.ml", coefficients=[1.0] * 3), element=FLOAT),
+        "has 3 coefficients for 1 times 4",
+    ),
+    (
+        chain(op("Scaler", X, domain="ai.onnx.ml", scale=[1.0] * 3), element=FLOAT),
+        "has 3 numbers as scale for 4",
+    ),
+    (
+        chain(op("Normalizer", X, domain="ai.onnx.ml", norm="L3"), element=FLOAT),
+        "divides by the norm 'L3', which has no rule",
+    ),
+    (
+        chain(op("Imputer", X, domain="ai.onnx.ml", replaced_value_float=0.0), element=FLOAT),
+        "replaces 0, which a point may hold",
+    ),
+    (
+        chain(op("TreeEnsembleRegressor", X, domain="ai.onnx.ml"), element=FLOAT),
+        r"\(TreeEnsembleRegressor\): this operator of ai.onnx.ml has no rule here",
     ),
     # constants
-    (chain(op("Constant", value_string="a"), op("MatMul", "x", W)), "holds a value_string"),
-    (chain(op("Constant"), op("MatMul", "x", W)), "must have exactly one value"),
-    (chain(op("Add", W, W), op("MatMul", "x", X)), "computes on constants alone; simplify"),
-    (chain(op("Cast", W, to=9), op("MatMul", "x", X)), "has element type 9"),
-    (holding(INT8), "tensor 'w' holds INT8; expected one of FLOAT, DOUBLE"),
-    (holding(tensor(99, raw=b"123456")), "tensor 'w' holds 99; expected one of"),
-    (holding(tensor(TensorProto.STRING, string_data=[b"a"] * 6)), "tensor 'w' holds STRING"),
-    (holding(tensor(DOUBLE, raw=b"1234")), r"claims shape \(2, 3\) of DOUBLE, but holds 4 bytes"),
-    (holding(tensor(DOUBLE, raw=bytes(56))), r"claims shape \(2, 3\) of DOUBLE, but holds 56 b"),
-    (holding(tensor(DOUBLE, raw=b"")), r"claims shape \(2, 3\) of DOUBLE, but holds 0 bytes"),
-    (holding(tensor(DOUBLE, dims=[2**40, 2**40])), "asks for another .* of memory, more than a"),
-    (holding(tensor(DOUBLE, dims=[2, -3], raw=b"")), r"claims shape \(2, -3\)"),
-    (holding(tensor(DOUBLE, dims=[2**62] * 99)), r"claims shape \(4611686018427387904, "),
-    (holding(tensor(DOUBLE, double_data=[1.0] * 5)), "claims shape .* but holds 40 bytes"),
-    (holding(tensor(DOUBLE, double_data=[1.0] * 6, raw=bytes(48))), "holds its values twice"),
+    (chain(op("Constant", value_string="a"), op("MatMul", "x", X)), "holds a value_string"),
+    (chain(op("Constant"), op("MatMul", "x", X)), "must have exactly one value"),
+    (chain(op("Tanh", W), op("MatMul", "x", X)), "computes on constants alone; simplify"),
+    (chain(op("Cast", W, to=8), op("MatMul", "x", X)), "casts to element type 8"),
+    (chain(op("Cast", W, to=10), op("MatMul", "x", X)), "rounds constants to FLOAT16"),
+    (
+        chain(op("Range", np.zeros(()), np.ones(()), np.zeros(())), op("Add", "x", X)),
+        "three numbers",
+    ),
+    (
+        chain(op("Expand", np.ones(()), integers(2**40)), op("Exp", X), op("Add", "x", X)),
+        "for anoth",
+    ),
+    (holding(INT16), "tensor 'w' holds element type 5; expected one of FLOAT, UINT8"),
+    (holding(tensor(99, raw=b"123456")), "tensor 'w' holds element type 99; expected one of"),
+    (
+        holding(tensor(TensorProto.STRING, string_data=[b"a"] * 6)),
+        "tensor 'w' holds element type 8",
+    ),
+    (holding(tensor(FLOAT, raw=b"1234")), r"claims shape \(2, 3\) of FLOAT, but holds 4 bytes"),
+    (holding(tensor(FLOAT, raw=bytes(56))), r"claims shape \(2, 3\) of FLOAT, but holds 56 b"),
+    (holding(tensor(FLOAT, raw=b"")), r"claims shape \(2, 3\) of FLOAT, but holds 0 bytes"),
+    (holding(tensor(FLOAT, dims=[2, 2**40])), "claims shape|asks for another .* of memory"),
+    (holding(tensor(FLOAT, dims=[2, -3], raw=b"")), r"claims shape \(2, -3\)|which has no entries"),
+    (holding(tensor(FLOAT, dims=[2**62] * 99)), r"claims shape|do not fit|stack"),
+    (holding(tensor(FLOAT, float_data=[1.0] * 5)), "claims shape .* but holds 20 bytes"),
+    (holding(tensor(FLOAT, float_data=[1.0] * 6, raw=bytes(24))), "holds its values twice"),
+    (holding(tensor(FLOAT, int32_data=[1] * 6)), "holds numbers of another kind"),
     (holding(tensor(TensorProto.FLOAT16, int32_data=[70000] * 6)), "outside the range of its kind"),
+    (holding(tensor(TensorProto.FLOAT16, raw=b"\0\x7c" * 6)), "holds NaN or infinity, first as"),
 ]
 
 
 @pytest.mark.parametrize(("model", "message"), REFUSED, ids=count())
 def test_what_cannot_be_read_is_refused_by_name_and_place(model, message):
-    if message is None:  # nothing to allocate, so nothing to refuse
-        assert from_onnx(model).widths[0] == 2**124
+    if message is None:  # one of a kind that is not refused
+        assert isinstance(from_onnx(model), jb.Network)
         return
     with pytest.raises(jb.ModelFormatError, match=message) as caught:
         from_onnx(model)
@@ -305,10 +389,10 @@ def test_what_cannot_be_read_is_refused_by_name_and_place(model, message):
 
 def test_the_file_is_named(tmp_path):
     path = tmp_path / "net.onnx"
-    path.write_bytes(second("Erf").SerializeToString())
-    with pytest.raises(jb.ModelFormatError, match=r"^net.onnx: node 2 'step1' \(Erf\)"):
+    path.write_bytes(second("TopK").SerializeToString())
+    with pytest.raises(jb.ModelFormatError, match=r"^net.onnx: node 2 'step1' \(TopK\)"):
         from_onnx(path)
-    for content in (b"", b"no model at all", controller().SerializeToString()[:-40]):
+    for content in (b"", b"no model at all", chain(H, END).SerializeToString()[:-40]):
         path.write_bytes(content)
         with pytest.raises(jb.ModelFormatError, match=r"^net.onnx: "):
             from_onnx(path)
@@ -321,8 +405,19 @@ def test_the_file_is_named(tmp_path):
 # --- any bytes at all -----------------------------------------------------------------------------
 
 SMALL = [
-    image_classifier(),
-    columns(),
+    chain(
+        op("Sub", X, b[:1]),
+        op("Flatten", X),
+        op("Gemm", X, W, b),
+        op("Sigmoid", X),
+        shape=(1, 2, 2),
+    ),
+    chain(H, op("Sigmoid", X), op("Mul", "v0", X), op("Concat", X, "v0", axis=1), op("Shape", X)),
+    chain(
+        op("Reshape", X, integers(-1, 1, 2, 2)),
+        op("MaxPool", X, kernel_shape=[2, 1]),
+        op("Conv", X, b.reshape(3, 1, 1, 1)),
+    ),
     chain(*next(batch_normalization(LAST))),
     holding(ENCODINGS["float field"]),
 ]

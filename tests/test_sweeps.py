@@ -27,7 +27,7 @@ def divisions(draw):
         serial=draw(st.sampled_from([1, 30, 10**9])),
         long_loop=draw(st.sampled_from([1, 1024])),
         written_out=draw(st.sampled_from([0, 64])),
-        thread_piece_bytes=draw(st.sampled_from([1, 1000, 10**7])),
+        small_piece_bytes=draw(st.sampled_from([1, 1000, 10**7])),
         long_call=0,
         thread_seconds=draw(st.sampled_from([0.0, 10.0])),
     )

@@ -27,13 +27,15 @@ from jacobians.activations import Activation, AnyActivation, activation
 
 try:
     from jacobians._kernels import _kernel  # type: ignore[attr-defined]
-except ImportError:  # built without a compiler
-    _kernel = None
 
-_PROCESSORS: dict[str, tuple[int, int, int]] = {}  # name: number, bytes of a vector, panel
+    _COUNT = _kernel.PROCESSORS
+except (ImportError, AttributeError):  # built without a compiler, or long ago
+    _kernel, _COUNT = None, 0
+
+_BYTES, _PANEL = (16, 32, 64), (2, 2, 4)  # of a vector; vectors in a row of packed constants
+PROCESSORS: tuple[str, ...] = ()
 if _kernel is not None and os.environ.get("JACOBIANS_KERNELS", "") != "0":
-    _PROCESSORS = {name: (i, *rest) for i, (name, *rest) in enumerate(_kernel.processors())}
-PROCESSORS = tuple(_PROCESSORS)
+    PROCESSORS = ("baseline", "avx2", "avx512")[:_COUNT]
 """The kinds of processor that this one is, the best last; empty without the kernel."""
 
 _PRODUCT, _SCALING, _ACTIVATION, _SOFTMAX = range(4)
@@ -152,10 +154,11 @@ class Tape:
         if not PROCESSORS:
             raise ValueError("kernel: it was not built, or is turned off by JACOBIANS_KERNELS=0.")
         name = PROCESSORS[-1] if self.processor is None else self.processor
-        if name not in _PROCESSORS:
+        if name not in PROCESSORS:
             raise ValueError(f"kernel: processor: {name!r} is not one of {', '.join(PROCESSORS)}.")
-        self._number, size, self._panel = _PROCESSORS[name]
-        self._lanes = size // self.dtype.itemsize
+        self._number = PROCESSORS.index(name)
+        self._lanes = _BYTES[self._number] // self.dtype.itemsize
+        self._panel = _PANEL[self._number]
 
     # --- what stands outside ----------------------------------------------------------------------
 
@@ -197,8 +200,9 @@ class Tape:
     ) -> Value:
         """Return ``(add + a b) diag(scale)``.
 
-        With a vector ``live``, the inner indices at which it is 0 are left out.  ``b`` may be a
-        table (k, m, n); then ``a`` is a row, and the result is the sum over k of ``a_k b_k``.
+        A vector ``live`` says by its zeros where columns of a, or rows of b, are 0, so that they
+        need not be read.  ``b`` may be a table (k, m, n); then ``a`` is a row, and the result is the
+        sum over k of ``a_k b_k``.
         """
         self._require(a, b, live, scale, add)
         _demand(b.kind != _OUTSIDE, "product: b stands outside; copy it first.")

@@ -5,8 +5,8 @@
  * others are workspace, with rows padded to whole vectors.
  * Constants have padded rows too; on the right of a product they are packed in panels of columns.
  *
- *     PRODUCT       out = (add + a b) diag(scale); where the vector live is 0, the inner index is
- *                   left out.  For a packed table (k, m n), out is m rows
+ *     PRODUCT       out = (add + a b) diag(scale); where the vector live is 0, columns of a or rows
+ *                   of b are, and need not be read.  For a packed table (k, m n), out is m rows
  *     SCALING       out = add + a diag(scale), BY_ROWS add + diag(scale) a; without scale, a copy
  *     ACTIVATIONS   out = sigma(a), b = sigma'(a); the flags say which, p are its parameters
  *     SOFTMAX       out = softmax(a), or its logarithm; b = its Jacobian
@@ -75,15 +75,6 @@ static void fill_tables(void)
 #define NAME(x) EXPANDED(x, DTYPE, PROCESSOR)
 #define WIDER(x) EXPANDED(x, double, PROCESSOR)
 #define TEXT(x) #x
-#define NAME_OF(x) TEXT(x)
-#define JOINED_2(x, y) x##_##y
-#define PROCESSOR_OF(x) JOINED_2(processor, x)
-
-typedef struct {
-    const char *name;
-    size_t bytes, panel; /* of a vector; vectors in a row of packed constants */
-    int (*run[2])( /* float, double */ const step *, const view *, size_t, const uint32_t *, uint32_t *);
-} processor;
 
 /* What kernel.h says, of whichever dtype and processor it is compiled for. */
 #define V NAME(vector)
@@ -122,13 +113,9 @@ typedef struct {
 
 #define PROCESSOR baseline
 #define BYTES 16
-#if defined __aarch64__
-#define PANEL 4
-#else
 #define PANEL 2
-#endif
 #include "kernel.h"
-#if defined __x86_64__
+#if defined __x86_64__ && !defined BASELINE_ALONE
 BEGIN("avx2,fma")
 #define PROCESSOR avx2
 #define BYTES 32
@@ -141,20 +128,25 @@ BEGIN("avx512f,avx512bw,avx512dq,avx512vl,fma")
 #define PANEL 4
 #include "kernel.h"
 END
+#define BOTH(x) {run_float_##x, run_double_##x}
+#define AVX , BOTH(avx2), BOTH(avx512)
+#else
+#define BOTH(x) {run_float_##x, run_double_##x}
+#define AVX
 #endif
 
-/* The kinds that this processor can run, the best one last. */
-static size_t usable(const processor **found)
+static int (*const RUN[][2])(const step *, const view *, size_t, const uint32_t *, uint32_t *) = {
+    BOTH(baseline) AVX};
+
+/* How many of these this processor can run. */
+static int usable(void)
 {
-    size_t count = 0;
-    found[count++] = &processor_baseline;
-#if defined __x86_64__
+    int count = 1;
+#if defined __x86_64__ && !defined BASELINE_ALONE
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        found[count++] = &processor_avx2;
-    if (count == 2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        found[count++] = &processor_avx512;
+    count += __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    count += count == 2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 #endif
     return count;
 }
@@ -198,7 +190,7 @@ static PyObject *create(PyTypeObject *type, PyObject *args, PyObject *keywords)
 }
 
 /* Run over all points, a block after the other; the workspace is one piece of memory. */
-static int run_over(const program *p, const processor *on, char *const *outside, size_t points)
+static int run_over(const program *p, char *const *outside, size_t points)
 {
     size_t size = (size_t)p->size, numbers = (size_t)p->numbers, inner = (size_t)p->inner;
     size_t block = BLOCK_BYTES / size / (numbers + 1);
@@ -226,7 +218,7 @@ static int run_over(const program *p, const processor *on, char *const *outside,
                            : o->kind == CONSTANT ? (char *)k : NULL;
                 v[i] = (view){at, point, (size_t)o->row};
             }
-            finite &= on->run[size == 8](s, v, here, all, found);
+            finite &= RUN[p->processor][size == 8](s, v, here, all, found);
             since += s->operations * (double)here;
             if (since > PATIENCE) {
                 PyEval_RestoreThread(state);
@@ -245,7 +237,6 @@ static int run_over(const program *p, const processor *on, char *const *outside,
 static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     const program *p = &((object *)self)->p;
-    const processor *found[3];
     Py_buffer held[8];
     char *outside[8];
     Py_ssize_t taken = 0, points = 0, good = 0;
@@ -258,9 +249,8 @@ static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t count)
         good += b->len == bytes * points && (uintptr_t)b->buf % (size_t)p->size == 0;
         outside[taken] = b->buf;
     }
-    usable(found);
     if (!PyErr_Occurred() && good == p->outside && count == good)
-        finite = run_over(p, found[p->processor], outside, (size_t)points);
+        finite = run_over(p, outside, (size_t)points);
     else if (!PyErr_Occurred())
         PyErr_SetString(PyExc_ValueError, "kernel: an array of another size.");
     while (taken--) PyBuffer_Release(&held[taken]);
@@ -272,30 +262,15 @@ static PyType_Slot slots[] = {
     {Py_tp_new, create}, {Py_tp_dealloc, deallocate}, {Py_tp_methods, methods}, {0, NULL}};
 static PyType_Spec spec = {"jacobians._kernels._kernel.Program", sizeof(object), 0, Py_TPFLAGS_DEFAULT, slots};
 
-/* Names, bytes of a vector and vectors of a panel, of the kinds of processor that this one is. */
-static PyObject *processors(PyObject *self, PyObject *unused)
-{
-    const processor *found[3];
-    size_t n = usable(found);
-    PyObject *names = PyTuple_New((Py_ssize_t)n);
-    (void)self, (void)unused;
-    for (size_t i = 0; names && i < n; i++) {
-        PyObject *one = Py_BuildValue("snn", found[i]->name, found[i]->bytes, found[i]->panel);
-        if (PyTuple_SetItem(names, (Py_ssize_t)i, one) < 0) return NULL;
-    }
-    return names;
-}
-
 static int execute(PyObject *module)
 {
     PyObject *type = PyType_FromSpec(&spec);
     fill_tables();
-    return type ? PyModule_AddObject(module, "Program", type) : -1;
+    if (!type || PyModule_AddIntConstant(module, "PROCESSORS", usable()) < 0) return -1;
+    return PyModule_AddObject(module, "Program", type);
 }
 
-static PyMethodDef functions[] = {{"processors", processors, METH_NOARGS, NULL}, {0}};
 static PyModuleDef_Slot stages[] = {{Py_mod_exec, execute}, {0, NULL}};
-static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernel", "See kernel.c.", 0, functions, stages,
-                                 NULL, NULL, NULL};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, NULL, stages, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__kernel(void) { return PyModuleDef_Init(&definition); }

@@ -24,8 +24,6 @@
 #define UINT uint32_t
 #define DOUBLE 0
 #include "kernel.h"
-static const processor PROCESSOR_OF(PROCESSOR) = {
-    NAME_OF(PROCESSOR), BYTES, PANEL, {NAME(run), WIDER(run)}};
 #undef DTYPE
 #undef UINT
 #undef DOUBLE

@@ -8,11 +8,13 @@
 ``evaluation``  the values of all lines
 ``writers``     the walk through a term; ``markup`` sets it as Unicode, LaTeX, MathML, and
                 ``numbers`` with matrices in place of letters
+``playing``     a page on which x can be dragged
 ``building``    which lines are shown; ``checks`` of each; ``document`` prints them
 =============== ==================================================================================
 """
 
 from jacobians.derivation.document import Derivation, derive
 from jacobians.derivation.notation import CONVENTIONS, Convention
+from jacobians.derivation.playing import example, to_interactive
 
-__all__ = ["CONVENTIONS", "Convention", "Derivation", "derive"]
+__all__ = ["CONVENTIONS", "Convention", "Derivation", "derive", "example", "to_interactive"]

@@ -182,6 +182,10 @@ class Builder:
 
     def _chain(self) -> Iterator[Line]:
         for l in self.layers():
+            M = None if self.rules.is_dense(l) else self.rules.matrix(l)
+            if isinstance(M, Symbol):
+                yield self.line(M, M, f"{self.rules.net.layers[l - 1]} as a matrix")
+        for l in self.layers():
             reason = "chain rule" if l == 1 else "chain rule, layer by layer"
             J = None
             if self._one_point and not isinstance(l, str):

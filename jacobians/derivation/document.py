@@ -100,6 +100,13 @@ class Derivation:
             return None
         return writer(self.convention, self.depth, self._values).write(right)
 
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write LaTeX to a path that ends in ``.tex``, and a page to any other."""
+        if os.fspath(path).endswith(".tex"):
+            self.to_latex(path)
+        else:
+            self.to_html(path)
+
     # --- text -----------------------------------------------------------------------------------
 
     def __str__(self) -> str:

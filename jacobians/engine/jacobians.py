@@ -73,7 +73,8 @@ def jacobian(
         if out is not None or plan is not None:
             raise TypeError("jacobian: out and plan belong to arrays; leave them out with dask.")
         shape = _planned(net, 2**10, choice, None, "jacobian").shape
-        return distributed.map_chunks(lambda x: _chunk(net, x, choice), X, shape, net.dtype)
+        lazy: Array = distributed.map_chunks(lambda x: _chunk(net, x, choice), X, shape, net.dtype)
+        return lazy
     return _run("jacobian", net, X, choice, out, plan, False)[1]
 
 

@@ -57,20 +57,16 @@ class Kernels:
         return z
 
     def _slopes(self, step: Step, out: Array | None, z: Array) -> Array:
-        sigma = step.data
+        sigma: Any = step.data
         if "sigma_prime" in sigma.into_memory:
-            slopes: Array = sigma.sigma_prime(z, out=out)
-            return slopes
-        slopes = sigma.derivative(_read_only(z))
-        return slopes
+            return sigma.sigma_prime(z, out=out)  # type: ignore[no-any-return]
+        return sigma.derivative(_read_only(z))  # type: ignore[no-any-return]
 
     def _value(self, step: Step, out: Array | None, z: Array) -> Array:
-        sigma = step.data
+        sigma: Any = step.data
         if "sigma" in sigma.into_memory:
-            a: Array = sigma.sigma(z, out=out)
-            return a
-        a = sigma(_read_only(z))
-        return a
+            return sigma.sigma(z, out=out)  # type: ignore[no-any-return]
+        return sigma(_read_only(z))  # type: ignore[no-any-return]
 
     def _layer_maps(self, step: Step, out: None, *values: Array) -> tuple[LinearMap, ...]:
         maps = layer_map(step.data, *map(_read_only, values))
@@ -274,8 +270,8 @@ class Kernels:
     def _write(self, step: Step, out: Array | None, A: Any) -> Array:
         if isinstance(A, LinearMap):
             return self._written(A, out)
-        if step.data == "matrix":
-            return _into(out, A[:, None, :])
+        if step.data in ("matrix", "stack"):
+            return _into(out, A[:, None, :] if A.ndim == 2 else A)
         d = np.atleast_2d(A)
         if out is None:
             out = np.empty((d.shape[1], *d.shape), d.dtype)

@@ -1,7 +1,7 @@
 """Running a program: its steps one after the other, for the points of a batch piece by piece.
 
-Points are cut into pieces that stay in the cache; each piece is evaluated and multiplied out, on one
-thread or several.  The cut depends on the plan and the number of points alone, so the same call
+Points are cut into pieces that stay in the cache; each piece is evaluated and multiplied out, on
+one thread or several.  The cut depends on the plan and the number of points alone, so the same call
 gives the same bits.  The memory of a piece is used again by the next one.
 """
 
@@ -96,6 +96,8 @@ class Runner:
         ``repair(points, vectors)`` computes the result where the steps cannot: where a partial
         product left the range, or a rule gives another kind of map than before.
         """
+        if not len(X):
+            return
         if len(X) <= self.piece:
             self._piece(net, X, J, value, repair, vectors, self._rooms(len(X)))
             return
@@ -141,7 +143,7 @@ class Runner:
                 J[:, lost] = repair(x[lost], None if v is None else v[lost])
 
     def _by_kernel(self, x: Array, J: Array, value: Array | None, v: Array | None) -> bool:
-        """Let the kernel fill J and the value; False if one left the range, or J is not one piece."""
+        """Let the kernel fill J and the value; False if one left the range, or J has gaps."""
         target = J.transpose(1, 0, 2)
         outside = [np.ascontiguousarray(A) for A in (x, v) if A is not None]
         outside += [target] if value is None else [value, target]

@@ -137,7 +137,7 @@ def _runner(net: Network, batch: int, forward: bool) -> Runner:
     kernels = tape is not None
     work = sum(factor.flops for factor in factors)
     threads = threads_that_pay(net, net.depth, key[1], work, 0, THREADS, limits, kernels)
-    piece = max(1, limits.thread_piece_bytes // (program.point_numbers * size))
+    piece = max(1, limits.small_piece_bytes // (program.point_numbers * size))
     packed = None if tape is None else tape.pack()
     runner = Runner(net.depth, net.dtype, program, limits, piece, threads, THREADS, packed)
     _prepared[net] = {**kept, key: runner}

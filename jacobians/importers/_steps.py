@@ -285,14 +285,14 @@ class Steps:
 
     def clamp(self, of: Value, low: float | None, high: float | None) -> Value:
         """Hold entries between limits, either of which may be missing."""
-        low, high = (None if end is None or abs(end) == inf else float(end) for end in (low, high))
-        if low is not None and high is not None:
-            return self.activate("hard_tanh", of, low=low, high=high)
-        if low is not None:
-            return self.affine(self.activate("relu", self.affine(of, 1.0, -low)), 1.0, low)
-        if high is not None:
-            return self.affine(self.activate("relu", self.affine(of, -1.0, high)), -1.0, high)
-        return of
+        most = float(np.finfo(np.float32).max)  # no limit: exact, where sums would round
+        low = -most if low is None else max(float(low), -most)
+        high = most if high is None else min(float(high), most)
+        if (low, high) == (-most, most):
+            return of
+        if (low, high) == (0.0, most):
+            return self.activate("relu", of)
+        return self.activate("hard_tanh", of, low=low, high=high)
 
     def leaky(self, of: Value, slopes: Any) -> Value:
         """Return ``relu(a) - slope relu(-a)``; one slope for all is an activation of its own."""
@@ -327,7 +327,7 @@ class Steps:
     def batch_norm(
         self, of: Value, axis: int, epsilon: float, parts: Sequence[Array | None]
     ) -> Value:
-        """Return ``weight (a - mean) / sqrt(variance + epsilon) + bias``, one of each per channel."""
+        """Return ``weight (a - mean) / sqrt(variance + epsilon) + bias``, one per channel."""
         sizes = [-1 if k == axis % len(of.shape) else 1 for k in range(len(of.shape))]
         mean, variance, weight, bias = (
             default if part is None else np.reshape(part, sizes)
@@ -339,7 +339,7 @@ class Steps:
     def attention(
         self, Q: Operand, K: Operand, V: Operand, scale: float, mask: Operand | None = None
     ) -> Value:
-        """Return ``softmax(scale Q Kᵀ + mask) V``; a mask of truth values hides where it is false."""
+        """Return ``softmax(scale Q Kᵀ + mask) V``; a mask of truth values hides what is false."""
         Q, K, V = self.value(Q), self.value(K), self.value(V)
         scores = self.assembly.matmul(self.affine(Q, scale), K, at=self.at, transposed=True)
         if isinstance(mask, np.ndarray) and mask.dtype == bool:

@@ -155,14 +155,17 @@ class _Import:
         listed = ", ".join(map(repr, names or range(count)))
         raise ValueError(f"from_keras: output: expected one of {listed}, but got {output!r:.40}.")
 
-    def _apply(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _apply(
+        self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inside: str = ""
+    ) -> Any:
         """Apply an operation or layer to values: by its rule, or by what its ``call`` leaves."""
         import keras
 
-        at = _place(operation)
+        at = inside or _place(operation)
         if kwargs.pop("training", None):
             self.assembly.refuse(at, "is called with training=True; leave it out.")
         is_layer = isinstance(operation, keras.layers.Layer)
+        at = _place(operation) if is_layer else at
         kind = type(operation).__name__
         rule = (LAYERS if is_layer else OPERATIONS).get(kind)
         own = is_layer and getattr(keras.layers, kind, None) is not type(operation)
@@ -181,14 +184,15 @@ class _Import:
         """Apply a recurrent layer step by step, from a state of zeros."""
         import keras
 
+        given = layer.state_size
+        sizes = given if isinstance(given, (list, tuple)) else [given]
+        if not all(isinstance(size, int) and size > 0 for size in sizes):
+            self.assembly.no_rule(at, type(layer).__name__)
         if len(args) > 1 or any(value is not None for value in kwargs.values()) or layer.stateful:
             self.assembly.no_rule(at, "a state or mask that is given", "Begin with zeros.")
         steps = Steps(self.assembly, at)
         (x,) = args
         count = x.shape[1]
-        sizes = (
-            layer.state_size if isinstance(layer.state_size, (list, tuple)) else [layer.state_size]
-        )
         states: Any = [keras.ops.zeros((1, size), dtype=str(self.dtype)) for size in sizes]
         outputs = []
         for t in reversed(range(count)) if layer.go_backwards else range(count):
@@ -231,12 +235,13 @@ class _Import:
             self.assembly.no_rule(
                 at, type(layer).__name__, f"Its call takes no symbols: {reason:.120}"
             )
+        inside = "" if isinstance(layer, keras.Model) else at
         for node in _in_order(results, values):
             filled = keras.tree.map_structure(
                 lambda part: values.get(id(part), part),
                 (list(node.arguments.args), dict(node.arguments.kwargs)),
             )
-            given = self._apply(node.operation, tuple(filled[0]), filled[1])
+            given = self._apply(node.operation, tuple(filled[0]), filled[1], inside)
             for tensor, value in zip(node.output_tensors, keras.tree.flatten(given), strict=True):
                 values[id(tensor)] = value
         results = keras.tree.map_structure(lambda part: values.get(id(part), part), results)

@@ -314,6 +314,30 @@ def _norm(call: Call, x: Value, kind: Any, scale: Array | None, shift: Array | N
     )
 
 
+def _moments(call: Call) -> tuple[Value, Value]:
+    """Return mean and variance along some axes."""
+    axes = call.axes if isinstance(call.axes, (tuple, list)) else [call.axes]
+    mean = call.mean(call.of, axes, True)
+    variance = call.mean(call.activate("square", call.add(call.of, mean, -1.0)), axes, True)
+    if call.keepdims:
+        return mean, variance
+    along = {axis % len(call.of.shape) for axis in axes}
+    rest = [n for k, n in enumerate(call.of.shape) if k not in along]
+    return mean.reshaped(rest), variance.reshaped(rest)
+
+
+def _unit(call: Call) -> Value:
+    """Divide by the Euclidean norm along some axes, which counts as epsilon at least."""
+    import keras
+
+    if call.order != 2:
+        call.no_rule(f"the norm of order {call.order}")
+    axes = call.axis if isinstance(call.axis, (tuple, list)) else [call.axis]
+    square = call.sum(call.activate("square", call.of), axes, True)
+    least = keras.config.epsilon() if call.epsilon is None else call.epsilon
+    return call.multiply(call.of, call.clamp(call.power(square, np.array(-0.5)), None, 1 / least))
+
+
 def _attention(call: Call) -> Value:
     """Attention on (1, tokens, heads, d): heads come before tokens, and go back behind them."""
     Q, K, V, bias, mask, scale = call.given("query key value bias mask scale")
@@ -454,6 +478,9 @@ OPERATIONS: dict[str, Rule] = {
     "BatchNorm": _batch_norm,
     "LayerNorm": _layer_norm,
     "RMSNorm": _rms_norm,
+    "Moments": _moments,
+    "Normalize": _unit,
+    "Rsqrt": lambda call: call.power(call.of, np.array(-0.5)),
     "DotProductAttention": _attention,
     "Cast": _cast,
     "ConvertToTensor": lambda call: call.of,

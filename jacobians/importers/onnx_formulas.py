@@ -2,9 +2,9 @@
 
 Between a value x and a node that depends on x entry by entry stand sums, products and elementary
 functions.  Multiplied out, what the node computes is a polynomial in x and in functions of such
-polynomials: a normal form, the same however it was written.  ``x * sigmoid(x)``, ``x / (1 + exp(-x))``
-and ``sigmoid(x) * x`` are one; each activation has its own, from the formulas below, and a node
-that computes it becomes that activation of x.  What is not recognised is computed as it is written.
+polynomials: a normal form, the same however it was written.  ``x * sigmoid(x)`` and
+``x / (1 + exp(-x))`` are one; each activation has its own, from the formulas below, and a node that
+computes it becomes that activation of x.  What is not recognised is computed as it is written.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Formula:
         return self + -as_formula(other)
 
     def __rsub__(self, other: Any) -> Formula:
-        return -self + other
+        return as_formula(other) + -self
 
     def agrees(self, other: Formula, tolerance: float) -> bool:
         """Compare all coefficients of two formulas that are written alike."""
@@ -251,7 +251,7 @@ def _formula(step: Step, sources: list[Formula]) -> Formula:
         for source in sources[1:]:
             total = total + source if step.kind == "add" else total * source
         return total
-    name, parameters, axis, _ = step.data
+    name, parameters, _, _ = step.data
     if name in DEFINITIONS:
         return DEFINITIONS[name](sources[0])
     if name == "power" and parameters["exponent"] == 3:

@@ -1,6 +1,6 @@
 """RNN, GRU and LSTM, unrolled over a fixed number of steps in time.
 
-With rows ``x_t`` and the state ``h`` each step is a dense layer on both, gates, and products of them;
+With rows ``x_t`` and the state ``h`` each step is a dense layer on both, gates, and their products;
 what ONNX keeps in one matrix stays one matrix.  The letters are those of the standard: W for what
 goes in, R for what comes back, B both their biases.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians.importers.onnx_operators import joined, opposite
+from jacobians.importers.onnx_arithmetic import joined, opposite
 from jacobians.importers.onnx_values import Batch, Constant, Node, Value
 
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}

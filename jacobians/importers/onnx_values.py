@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from jacobians._checks import ModelFormatError, Numbers
-from jacobians.importers.onnx_model import (
+from jacobians.importers.onnx_tensors import (
     BOOL,
     FLOATING,
     MOST_AXES,
@@ -50,7 +50,11 @@ class Constant:
     def __init__(self, held: Tensor | Numbers) -> None:
         self._held = held
         self.shape: Shape = held.shape
-        self.dtype: np.dtype[Any] = held.dtype
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the numbers."""
+        return self._held.dtype
 
     @property
     def array(self) -> Numbers:
@@ -261,7 +265,7 @@ class Tape:
         return self._append("dense", [x], shape, at, (W, rows), dtype=W.dtype)
 
     def scale(self, x: Value, scale: Any, shift: Any, at: str, dtype: Any = None) -> Value:
-        """Apply ``scale * x + shift``; both in float64, and of a shape that spreads to that of x."""
+        """Apply ``scale * x + shift``; both in float64, and spread over the shape of x."""
         data = (np.asarray(scale, np.float64), np.asarray(shift, np.float64), x.shape)
         return self._append("scale", [x], x.shape, at, data, dtype=dtype)
 

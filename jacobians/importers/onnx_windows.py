@@ -173,7 +173,7 @@ def _seen_whole(node: Node, x: Value, K: Constant, windows: _Windows) -> Value:
 
 
 def _transposed_convolution(node: Node) -> Value:
-    """The transpose of a convolution, of which a part is taken out, and what is not reached is 0."""
+    """The transpose of a convolution, cut at its borders, with 0 where it does not reach."""
     x, channels, image = _image(node)
     K, b = _kernel(node, x)
     axes, groups = len(image), node.attribute("group", 1)

@@ -114,11 +114,11 @@ def fields(data: bytes, span: Span, budget: Budget) -> Iterator[Field]:
 def _varint(data: bytes, place: int, end: int) -> tuple[int, int]:
     """Read a whole number, seven bits a byte, the lowest first; return it and where it ends."""
     number = shift = 0
-    for place in range(place, min(place + 10, end)):
-        byte = data[place]
+    for last in range(place, min(place + 10, end)):
+        byte = data[last]
         number |= (byte & 127) << shift
         if byte < 128:
-            return number & 0xFFFF_FFFF_FFFF_FFFF, place + 1
+            return number & 0xFFFF_FFFF_FFFF_FFFF, last + 1
         shift += 7
     raise ModelFormatError("not a readable ONNX model: a number without an end.")
 

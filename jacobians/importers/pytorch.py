@@ -249,7 +249,7 @@ class _Import:
     def _called(
         self, node: Any, values: dict[str, Any], traits: dict[Value, tuple[str, Value]]
     ) -> Any:
-        """Compute what a call gives: by torch if nothing of it depends on the input, else a step."""
+        """Compute what a call gives: by torch if it does not depend on the input, else a step."""
         import torch
 
         given = [_looked_up(argument, values) for argument in node.args]

@@ -320,7 +320,10 @@ def _pieces(
     n = net.widths[0] if columns is None else len(columns)
     at_once = max(1, budget // (8 * m * n))
     size = max(1, ENTRIES // min(m * n, max(n, 1024)))
-    chosen = plan(net, at_once, **selection, max_bytes=budget)
+    # the engine keeps the plans of whole Jacobians by itself
+    whole = rows is None and columns is None
+    chosen = None if whole else plan(net, at_once, **selection, max_bytes=budget)
+    limit = {"max_bytes": budget} if whole else {}
     room, first = np.empty((0, m, n), net.dtype), True
     for points, keys in windows:
         labels = (keys % np.uint64(groups)).astype(np.uint8)
@@ -330,7 +333,7 @@ def _pieces(
             room = np.empty((min(at_once, len(points)), m, n), net.dtype)
         for begin in range(0, len(points), at_once):
             some = points[begin : begin + at_once]
-            y, J = value_and_jacobian(net, some, out=room[: len(some)], plan=chosen)
+            y, J = value_and_jacobian(net, some, out=room[: len(some)], plan=chosen, **limit)
             y = y if rows is None else y[:, rows]
             x = some if columns is None else some[:, columns]
             for start in range(0, len(some), size):

@@ -49,8 +49,13 @@ try:
 except ImportError as err:
     raise missing_extra("hypothesis", "strategies", "jacobians.strategies") from err
 
-# exp doubles its exponent with every layer, and square its size; both leave the range soon.
-HIDDEN = tuple(n for n in NAMES if n not in ("exp", "square", "softmax", "log_softmax"))
+# Not drawn: exp doubles its exponent with every layer and square its size, so that both leave the
+# range soon; some are not defined everywhere, and steps have no derivative to speak of.
+_LEFT_OUT = {
+    *("exp", "square", "softmax", "log_softmax"),
+    *("sqrt", "log", "reciprocal", "power", "sign", "floor"),
+}
+HIDDEN = tuple(name for name in NAMES if name not in _LEFT_OUT)
 SMOOTH = ("identity", "tanh", "sigmoid", "softplus", "gelu", "gelu_tanh", "silu", "mish", "sin")
 PIECEWISE_LINEAR = ("identity", "relu", "leaky_relu", "relu6", "hard_tanh", "hard_sigmoid")
 
