@@ -69,18 +69,11 @@ FAMILIES = {  # inside a family folder each file may import only those before it
     "conventions": ["products", "rows", "form", "numbering"],
     "plotting": ["style", "matrices", "structures", "statistics", "lines"],
     "importers": [
-<<<<<<< HEAD
         *["_assembly", "_steps", "_half", "_state_dicts", "_checkpoints", "weight_files"],
         *["sklearn_reading", "sklearn_scalers", "sklearn_features", "sklearn_curves"],
         *["sklearn_models", "sklearn_composites", "sklearn_columns", "scikit_learn"],
         *["torch_operators", "torch_files", "pytorch", "keras_operators", "keras"],
         *["keras_files", "nnet_files", "safetensors_files"],
-=======
-        *["_assembly", "_half", "_state_dicts"],
-        *["sklearn_reading", "sklearn_scalers", "sklearn_features", "sklearn_curves"],
-        *["sklearn_models", "sklearn_composites", "sklearn_columns", "scikit_learn"],
-        *["pytorch", "keras", "safetensors_files"],
->>>>>>> names
         *["onnx_wire", "onnx_tensors", "onnx_model", "onnx_values", "onnx_shapes", "onnx_folding"],
         *["onnx_arithmetic", "onnx_activations", "onnx_products", "onnx_moves", "onnx_windows"],
         *["onnx_recurrent", "onnx_ml", "onnx_operators", "onnx_formulas", "onnx_network"],
