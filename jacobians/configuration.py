@@ -26,7 +26,7 @@ def show_config() -> None:
 
 def configuration() -> list[tuple[str, str]]:
     """Return what ``show_config`` prints, line by line."""
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[call-overload, index]
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     given = [name for name in os.environ if name.startswith(("OPENBLAS_", "OMP_", "MKL_"))]
     return [
         (f"jacobians {jacobians.__version__}, Python {platform.python_version()}", ""),

@@ -320,8 +320,9 @@ class Tape:
     def _is_constant(self, value: Value) -> bool:
         if value.index >= len(self._constants):
             return False
-        shape = self._constants[value.index].shape
-        return (shape[0], shape[-1]) == _shape(value) and (value.depth > 1) == (len(shape) == 3)
+        shape: tuple[int, ...] = self._constants[value.index].shape
+        depth = shape[1] if len(shape) == 3 else 1
+        return (shape[0], shape[-1], depth) == (value.rows, value.columns, value.depth)
 
     def _check_scale(
         self, scale: Value | None, by_rows: bool, m: int, n: int, inside: bool
@@ -342,7 +343,7 @@ class Tape:
         _demand(bool(self._steps), "a tape without steps.")
         offsets, numbers = self._places()
         steps = np.zeros((len(self._steps), 34), np.int64)
-        kept: list[Array] = []
+        kept: list[Any] = []
         inner = max(self._write(*pair, kept) for pair in zip(steps, self._steps, strict=True))
         constant_bytes = sum(constant.nbytes for constant in kept)
         places = zip(self.outside, self._roles, strict=True)
@@ -363,16 +364,15 @@ class Tape:
         free: list[tuple[int, int]] = []  # size, offset
         offsets, sizes, top = [0] * len(last), [0] * len(last), 0
         for k, step in enumerate(self._steps):
-            made = [step.operands[0], step.operands[2]][: step.results]
+            results = [step.operands[0], step.operands[2]][: step.results]
+            made = [v for v in results if v is not None and v.kind == _WORK]
             used = {v.index for v in step.operands if v is not None and v.kind == _WORK}
-            used -= {v.index for v in made if v is not None}
+            used -= {v.index for v in made}
             over = [i for i in used if last[i] == k]
             a = step.operands[1]
             early = [i for i in over if step.reuses and a is not None and i == a.index]
             free += [(sizes[i], offsets[i]) for i in early]
             for value in made:
-                if value is None or value.kind != _WORK:
-                    continue
                 size = -(-value.rows * self._padded(value.columns) // 16) * 16
                 fitting = [place for place in free if place[0] >= size]
                 if fitting:
@@ -382,15 +382,12 @@ class Tape:
                     sizes[value.index], offsets[value.index] = size, top
                     top += size
             free += [(sizes[i], offsets[i]) for i in over if i not in early]
-            free += [
-                (sizes[v.index], offsets[v.index])
-                for v in made
-                if v is not None and v.kind == _WORK and last[v.index] == k
-            ]
+            ended = [v.index for v in made if last[v.index] == k]
+            free += [(sizes[i], offsets[i]) for i in ended]
         _demand(top < _MOST, "the values of a point take too much memory.")
         return offsets, top
 
-    def _write(self, row: Array, step: _Step, kept: list[Array]) -> int:
+    def _write(self, row: Any, step: _Step, kept: list[Any]) -> int:
         """Write a step as the kernel reads it, see ``kernel.c``; return its inner dimension."""
         out, a, b = step.operands[:3]
         assert out is not None

@@ -119,8 +119,8 @@ class _Translation:
         if type(layer) in (Add, Multiply) and len(values) > 1:
             result, *others = values
             for other in others:
-                given = {"add": other} if type(layer) is Add else {"scale": other}
-                result = self.tape.scaling(result, **given)
+                scale, add = (None, other) if type(layer) is Add else (other, None)
+                result = self.tape.scaling(result, scale, add=add)
             return result
         raise _NotOfTheKernel
 
@@ -160,8 +160,10 @@ class _Translation:
         if sigma not in (SOFTMAX, LOG_SOFTMAX) or value.columns > SOFTMAX_WIDTH:
             raise _NotOfTheKernel
         log = sigma == LOG_SOFTMAX
-        self.activated[z] = self.tape.softmax(value, log=log, transposed=leaf.turned)
-        return self.activated[z][1]
+        p, J = self.tape.softmax(value, log=log, transposed=leaf.turned)
+        assert J is not None
+        self.activated[z] = p, J
+        return J
 
     # --- products ---------------------------------------------------------------------------------
 
@@ -173,7 +175,8 @@ class _Translation:
         return self._scaled(step, step.args[1], step.args[0], True, into)
 
     def _scale_columns(self, step: Step, into: Value | None) -> Value:
-        return self._scaled(step, *step.args, False, into)
+        P, d = step.args
+        return self._scaled(step, P, d, False, into)
 
     def _scaled(self, step: Step, P: int, d: int, by_rows: bool, into: Value | None) -> Value:
         self._note(step, d, by_rows)
