@@ -320,8 +320,9 @@ class Tape:
     def _is_constant(self, value: Value) -> bool:
         if value.index >= len(self._constants):
             return False
-        shape = self._constants[value.index].shape
-        return (shape[0], shape[-1]) == _shape(value) and (value.depth > 1) == (len(shape) == 3)
+        shape: tuple[int, ...] = self._constants[value.index].shape
+        depth = shape[1] if len(shape) == 3 else 1
+        return (shape[0], shape[-1], depth) == (value.rows, value.columns, value.depth)
 
     def _check_scale(
         self, scale: Value | None, by_rows: bool, m: int, n: int, inside: bool
@@ -333,8 +334,7 @@ class Tape:
         _demand(not inside or scale.kind != _OUTSIDE, "scale stands outside.")
 
     def _padded(self, n: int) -> int:
-        lanes: int = self._lanes
-        return -(-n // lanes) * lanes
+        return -(-n // self._lanes) * self._lanes
 
     # --- packing ----------------------------------------------------------------------------------
 
@@ -344,9 +344,7 @@ class Tape:
         offsets, numbers = self._places()
         steps = np.zeros((len(self._steps), 34), np.int64)
         kept: list[Any] = []
-        inner = max(
-            self._write(row, step, kept) for row, step in zip(steps, self._steps, strict=True)
-        )
+        inner = max(self._write(*pair, kept) for pair in zip(steps, self._steps, strict=True))
         constant_bytes = sum(constant.nbytes for constant in kept)
         places = zip(self.outside, self._roles, strict=True)
         each = np.array([(v.rows * v.columns, role) for v, role in places], np.int64)
@@ -366,30 +364,26 @@ class Tape:
         free: list[tuple[int, int]] = []  # size, offset
         offsets, sizes, top = [0] * len(last), [0] * len(last), 0
         for k, step in enumerate(self._steps):
-            made = [step.operands[0], step.operands[2]][: step.results]
+            results = [step.operands[0], step.operands[2]][: step.results]
+            made = [v for v in results if v is not None and v.kind == _WORK]
             used = {v.index for v in step.operands if v is not None and v.kind == _WORK}
-            used -= {v.index for v in made if v is not None}
+            used -= {v.index for v in made}
             over = [i for i in used if last[i] == k]
             a = step.operands[1]
             early = [i for i in over if step.reuses and a is not None and i == a.index]
             free += [(sizes[i], offsets[i]) for i in early]
-            for out in made:
-                if out is None or out.kind != _WORK:
-                    continue
-                size = -(-out.rows * self._padded(out.columns) // 16) * 16
+            for value in made:
+                size = -(-value.rows * self._padded(value.columns) // 16) * 16
                 fitting = [place for place in free if place[0] >= size]
                 if fitting:
                     free.remove(min(fitting))
-                    sizes[out.index], offsets[out.index] = min(fitting)
+                    sizes[value.index], offsets[value.index] = min(fitting)
                 else:
-                    sizes[out.index], offsets[out.index] = size, top
+                    sizes[value.index], offsets[value.index] = size, top
                     top += size
             free += [(sizes[i], offsets[i]) for i in over if i not in early]
-            free += [
-                (sizes[v.index], offsets[v.index])
-                for v in made
-                if v is not None and v.kind == _WORK and last[v.index] == k
-            ]
+            ended = [v.index for v in made if last[v.index] == k]
+            free += [(sizes[i], offsets[i]) for i in ended]
         _demand(top < _MOST, "the values of a point take too much memory.")
         return offsets, top
 

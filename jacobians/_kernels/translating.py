@@ -119,10 +119,8 @@ class _Translation:
         if type(layer) in (Add, Multiply) and len(values) > 1:
             result, *others = values
             for other in others:
-                if type(layer) is Add:
-                    result = self.tape.scaling(result, add=other)
-                else:
-                    result = self.tape.scaling(result, scale=other)
+                scale, add = (None, other) if type(layer) is Add else (other, None)
+                result = self.tape.scaling(result, scale, add=add)
             return result
         raise _NotOfTheKernel
 
@@ -162,10 +160,10 @@ class _Translation:
         if sigma not in (SOFTMAX, LOG_SOFTMAX) or value.columns > SOFTMAX_WIDTH:
             raise _NotOfTheKernel
         log = sigma == LOG_SOFTMAX
-        a, D = self.tape.softmax(value, log=log, transposed=leaf.turned)
-        assert D is not None
-        self.activated[z] = a, D
-        return D
+        p, J = self.tape.softmax(value, log=log, transposed=leaf.turned)
+        assert J is not None
+        self.activated[z] = p, J
+        return J
 
     # --- products ---------------------------------------------------------------------------------
 
