@@ -11,8 +11,8 @@ from onnx_models import LAST, X, assert_same, chain, op
 
 import jacobians as jb
 from jacobians.importers import IMPORTABLE, from_onnx
-from jacobians.importers.onnx_operators import ON_CONSTANTS, RULES
 from jacobians.importers.onnx_ml import RULES as ML_RULES
+from jacobians.importers.onnx_operators import ON_CONSTANTS, RULES
 
 OPSETS = [9, 12, LAST]
 EVERY = sorted({(s.domain, s.name) for s in defs.get_all_schemas_with_history()})

@@ -535,7 +535,7 @@ def test_empty_fields_without_end_are_refused_for_little_memory(number, inside_n
     path.write_bytes(data)
     tracemalloc.start()
     try:
-        with pytest.raises(jb.ModelFormatError, match="more pieces|same name|already|more attrib"):
+        with pytest.raises(jb.ModelFormatError, match=r"more pieces|same name|already|more attrib"):
             jb.load(path)
         assert tracemalloc.get_traced_memory()[1] < 2**26 + 3 * len(data)
     finally:
