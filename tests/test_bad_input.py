@@ -149,7 +149,7 @@ WRONG_KINDS = {
     "a frame with missing values": (
         lambda g: pd.DataFrame(np.atleast_2d(g)).astype("Float64").mask(np.atleast_2d(g) == 1),
         TypeError,
-        "but got dtype object",
+        "dtype object",
     ),
     "NaN": (lambda g: with_first(g, np.nan), jb.NotFiniteError, "is nan. Every entry must be"),
     "infinity": (lambda g: with_first(g, np.inf), jb.NotFiniteError, "is inf. Every entry must"),

@@ -334,7 +334,8 @@ class Tape:
         _demand(not inside or scale.kind != _OUTSIDE, "scale stands outside.")
 
     def _padded(self, n: int) -> int:
-        return -(-n // self._lanes) * self._lanes
+        lanes: int = self._lanes
+        return -(-n // lanes) * lanes
 
     # --- packing ----------------------------------------------------------------------------------
 

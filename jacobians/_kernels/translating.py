@@ -119,8 +119,10 @@ class _Translation:
         if type(layer) in (Add, Multiply) and len(values) > 1:
             result, *others = values
             for other in others:
-                scale, add = (None, other) if type(layer) is Add else (other, None)
-                result = self.tape.scaling(result, scale, add=add)
+                if type(layer) is Add:
+                    result = self.tape.scaling(result, add=other)
+                else:
+                    result = self.tape.scaling(result, other)
             return result
         raise _NotOfTheKernel
 
