@@ -61,21 +61,29 @@ def _bend(curves: list[Activation], reader: Reader, of: Value, at: str) -> Value
 # --- powers ---------------------------------------------------------------------------------------
 
 
+# outside its domain a power is NaN or infinite, which is reported by whoever asked
+_quiet = np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore")
+
+
+@_quiet
 def _box_cox(z: Array, exponent: float) -> Array:
     log: Array = np.log(z)
     return np.expm1(exponent * log) / exponent if exponent else log
 
 
+@_quiet
 def _box_cox_prime(z: Array, exponent: float) -> Array:
     found: Array = np.power(z, exponent - 1)
     return found
 
 
+@_quiet
 def _box_cox_second(z: Array, exponent: float) -> Array:
     found: Array = (exponent - 1) * np.power(z, exponent - 2)
     return found
 
 
+@_quiet
 def _yeo_johnson(z: Array, exponent: float) -> Array:
     size, mirrored = np.log1p(np.abs(z)), 2 - exponent
     right = np.expm1(exponent * size) / exponent if exponent else size
@@ -84,12 +92,14 @@ def _yeo_johnson(z: Array, exponent: float) -> Array:
     return found
 
 
+@_quiet
 def _yeo_johnson_prime(z: Array, exponent: float) -> Array:
     power = np.where(z < 0, 1 - exponent, exponent - 1)
     found: Array = np.exp(power * np.log1p(np.abs(z)))
     return found
 
 
+@_quiet
 def _yeo_johnson_second(z: Array, exponent: float) -> Array:
     power = np.where(z < 0, -exponent, exponent - 2)
     found: Array = (exponent - 1) * np.exp(power * np.log1p(np.abs(z)))
