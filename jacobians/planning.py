@@ -93,6 +93,13 @@ class Plan:
     # what it compiles to, for each network that it was used for
     runners: WeakKeyDictionary[Network, dict[Any, Any]] = field(repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "runners": None}  # compiled again where it is used
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in {**state, "runners": WeakKeyDictionary()}.items():
+            object.__setattr__(self, name, value)
+
     def __repr__(self) -> str:
         return f"Plan: {self}"
 

@@ -42,7 +42,7 @@ def parts_of(thing, path="it"):
             yield from parts_of(part, f"{path}.{name}")
     else:  # a leaf that cannot be changed
         assert callable(thing) or isinstance(
-            thing, (str, int, float, slice, type(None), np.dtype)
+            thing, (str, int, float, slice, type(None), type(...), np.dtype)
         ), path
 
 
