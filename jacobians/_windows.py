@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, Places, ShapeError, as_count
+from jacobians._checks import Array, Places, ShapeError, as_count, freeze
 
 # Patches repeat every entry as often as windows meet it, so they are made for some points at a
 # time: this many entries stay in the cache.
@@ -101,7 +101,7 @@ class Windows:
         index = np.full((prod(self.size), *self.positions), -1, np.intp)
         for s, (seen, where) in enumerate(self.offsets):
             index[s][seen] = places[where]
-        return index.reshape(len(index), -1)
+        return freeze(index.reshape(len(index), -1))
 
     def patches(self, values: Array) -> Array:
         """Return what every window sees: from (..., *grid, k) to (..., entries, *positions, k)."""

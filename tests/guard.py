@@ -60,6 +60,8 @@ def guarded(function):
 
 def install():
     """Guard every function of the face, and every method of its classes."""
+    for name in jb.__all__:  # names load on their first use
+        getattr(jb, name)
     for home in HOMES:
         for name, thing in list(vars(home).items()):
             if name.startswith("_") or not getattr(thing, "__module__", "").startswith("jacobians"):

@@ -5,7 +5,7 @@ import pytest
 from claims import assert_within
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import is_of_textbooks, textbook
+from oracles import TEXTBOOK, is_of_textbooks, textbook
 from zoo import NETWORKS, points
 
 import jacobians as jb

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, Places, ShapeError, as_array, as_count
+from jacobians._checks import Array, Places, ShapeError, as_array, as_count, freeze
 from jacobians.layers.base import Layer, Shape, set_field
 
 
@@ -31,8 +31,7 @@ class Rearrangement(Layer):
     def index(self) -> Places:
         """Which entry of the flat input stands at each place, -1 for a zero."""
         entries = np.arange(prod(self.shape)).reshape(self.shape)
-        index: Places = self.rearrange(entries).ravel()
-        return index
+        return freeze(self.rearrange(entries).ravel())
 
     def on(self, *shapes: Shape) -> Rearrangement:
         """Return the layer for a value of this shape."""
@@ -194,9 +193,7 @@ class Gather(Rearrangement):
             raise ShapeError(f"Gather: indices: expected whole numbers, but got {indices.dtype}.")
         if indices.min() < -1:
             raise ShapeError(f"Gather: indices: expected at least -1, but got {indices.min()}.")
-        indices = indices.astype(np.intp)
-        indices.flags.writeable = False
-        set_field(self, "indices", indices)
+        set_field(self, "indices", freeze(indices.astype(np.intp, copy=False)))
 
     def rearrange(self, entries: Any) -> Any:
         """Return the chosen entry numbers."""

@@ -258,7 +258,7 @@ class LinearMap(Frozen, ABC):
         B = ", ".join(map(str, self.batch))
         stacks = f", ({B}, {n}) or ({B}, {n}, k)" if self.batch else ""
         raise ShapeError(
-            f"{self} @ array: expected shape ({n},), ({n}, k){stacks}, but got {x.shape}."
+            f"{self} @ array: expected shape ({n},) or ({n}, k){stacks}, but got {x.shape}."
         )
 
     @underflow_is_rounding

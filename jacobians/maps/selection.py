@@ -222,6 +222,10 @@ def _for_all_points(A: LinearMap, columns: Array, act: Callable[[Array], Array])
 class _Fixed(_Rows):
     """A selection that its sizes determine."""
 
+    @property
+    def batch(self) -> tuple[int, ...]:
+        return ()
+
     def __post_init__(self) -> None:
         for name in ("m", "n"):
             if hasattr(self, name):

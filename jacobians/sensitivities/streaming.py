@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -236,6 +236,8 @@ def _is_iterable_of_batches(X: Any) -> bool:
     """Tell batches from what is an array, or would become one."""
     if isinstance(X, (list, tuple)):
         return bool(X) and getattr(X[0], "ndim", 0) == 2
+    if isinstance(X, (Mapping, Set)) or type(X).__module__.startswith("scipy.sparse"):
+        return False
     return isinstance(X, Iterable) and not hasattr(X, "__array__") and column_names(X) is None
 
 
