@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, Places, ShapeError, as_count, freeze
+from jacobians._checks import Array, Frozen, Places, ShapeError, as_count, freeze
 
 # Patches repeat every entry as often as windows meet it, so they are made for some points at a
 # time: this many entries stay in the cache.
@@ -27,7 +27,7 @@ PIECE = 2**18
 
 
 @dataclass(frozen=True)
-class Windows:
+class Windows(Frozen):
     """A window of ``size`` at every position over a grid.
 
     Parameters

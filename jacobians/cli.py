@@ -34,6 +34,7 @@ from jacobians._tables import listed
 from jacobians._text import chain_picture, picture, side_by_side
 from jacobians._writing import replacing
 from jacobians.certificate import Certificate, certify
+from jacobians.derivation import CONVENTIONS, derive, example, to_interactive
 from jacobians.engine import value_and_jacobian
 from jacobians.files import load
 from jacobians.network import Network
@@ -102,6 +103,22 @@ def _parser() -> argparse.ArgumentParser:
     planned = command("plan", _plan, "the chain, its shapes, the plan and its savings")
     _add_model(planned)
     planned.add_argument("--batch", type=int, default=1, metavar="B", help="for B points (1)")
+    write = command("derive", _derive, "the derivation of a network, every line checked")
+    _add_model_and_points(write)
+    write.set_defaults(model=None)
+    add = write.add_argument
+    add(
+        "--convention",
+        default="columns",
+        choices=tuple(CONVENTIONS),
+        metavar="NAME",
+        help="columns, or that of a document: 000 to 004",
+    )
+    add("-o", "--output", metavar="FILE", help="a page (.html) or LaTeX (.tex)")
+    add("--interactive", action="store_true", help="a page on which the inputs can be dragged")
+    own = command("check", _check, "check a backprop or a layer's rule of your own")
+    own.add_argument("name", metavar="MODULE:NAME", help="function(net, X, Y), or a Layer")
+    own.add_argument("--examples", type=int, default=100, metavar="N", help="networks drawn (100)")
     return parser
 
 
@@ -298,6 +315,39 @@ def _plan(options: argparse.Namespace) -> None:
     if factors:
         print(f"{chain_picture(factors)}\n")
     print(best.explain())
+
+
+def _derive(options: argparse.Namespace) -> int:
+    if options.output:
+        require_writable(options.output, (".html", ".tex"))
+    if options.model is None:
+        net, x, y, loss = example()
+    else:
+        net, X = _model_and_points(options)
+        x, y, loss = X[0], None, None
+    if options.interactive:
+        to_interactive(net, x, options.output or "derivation.html")
+        return 0
+    derivation = derive(net, x, y, loss, options.convention)
+    if options.output:
+        derivation.write(options.output)
+    else:
+        print(derivation)
+    return 0 if derivation.holds else 1
+
+
+def _check(options: argparse.Namespace) -> int:
+    from jacobians.strategies import check_named  # needs hypothesis, an extra
+
+    _require_at_least(1, options.examples, "--examples")
+    sys.path.insert(0, "")  # the module of the current folder, as python -m finds it
+    try:
+        check_named(options.name, examples=options.examples)
+    except AssertionError as failure:
+        print(failure)
+        return 1
+    print(f"{options.name} passes on {options.examples} drawn cases")
+    return 0
 
 
 # --- what they share ------------------------------------------------------------------------------
