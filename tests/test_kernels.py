@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import jacobians as jb
 from jacobians import _kernels
 from jacobians._checks import NotFiniteError, ShapeError
-from jacobians._kernels import PROCESSORS, Tape
+from jacobians._kernels import PROCESSORS, Tape, code_of
 
 DTYPES = (np.float32, np.float64)
 built = pytest.mark.skipif(not PROCESSORS, reason="the kernel was not built, or is turned off")
@@ -42,7 +42,9 @@ def activated(sigma, z, processor=None):
 @built
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    ("name", "parameters"), [case for case in CASES if case[0] != "identity"], ids=str
+    ("name", "parameters"),
+    [(n, p) for n, p in CASES if n != "identity" and code_of(jb.activation(n, **p)) is not None],
+    ids=str,
 )
 def test_every_hard_input_is_right_to_a_few_ulps(name, parameters, dtype):
     """On kinks, zeros, saturation, subnormals, the largest: |computed - true| <= goal ulps."""
