@@ -1,8 +1,8 @@
 """The formulas of powers, roots, logarithms and steps: sigma, sigma' and sigma''.
 
 They come from files of others, where branches are divided, squared and compared.  Some are not
-defined everywhere: outside they give NaN or infinity, which is reported by whoever asked.  Quotients
-are taken one after the other, since a square may leave the range where the result does not.
+defined everywhere: outside they give NaN or infinity, which is reported by whoever asked.
+Quotients are taken one after the other, since a square may leave the range and the result not.
 """
 
 from __future__ import annotations
@@ -95,12 +95,12 @@ def erf(z: Array) -> Array:
 
 @in_double
 def erf_prime(z: Array) -> Array:
-    return 2 / np.sqrt(np.pi) * gaussian(z)
+    return np.asarray(2 / np.sqrt(np.pi) * gaussian(z))
 
 
 @in_double
 def erf_second(z: Array) -> Array:
-    return 2 / np.sqrt(np.pi) * gaussian_prime(z)
+    return np.asarray(2 / np.sqrt(np.pi) * gaussian_prime(z))
 
 
 def minus_cos(z: Array) -> Array:
@@ -113,4 +113,3 @@ def sign(z: Array) -> Array:
 
 def floor(z: Array) -> Array:
     return np.floor(z)
-

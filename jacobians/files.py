@@ -31,7 +31,7 @@ from jacobians._checks import (
 from jacobians._npz import LIMIT, read_npy, read_npz, write_npz
 from jacobians.activations import AnyActivation, activation
 from jacobians.along import Along
-from jacobians.importers import ELSEWHERE, WEIGHTS_ONLY, WHOLE_MODELS, from_weights
+from jacobians.importers import ELSEWHERE, WEIGHTS_ONLY, WHOLE_MODELS, from_onnx, from_weights
 from jacobians.layers import Layer
 from jacobians.network import Network
 
@@ -96,17 +96,21 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
     write_npz(path, {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays})
 
 
-def load(path: str | os.PathLike[str], *, activations: Any = None) -> Network:
+def load(
+    path: str | os.PathLike[str], *, activations: Any = None, output: str | None = None
+) -> Network:
     """Read a network from a file.
 
     Parameters
     ----------
     path : str or path
-        ``.npz``, as made by ``save``; ``.onnx``, ``.keras``, ``.h5``, ``.nnet``; or weights and
+        ``.npz``, as made by ``save``; ``.onnx``, ``.onnx.gz``, ``.keras``, ``.h5``, ``.nnet``; or weights and
         biases of linear layers in ``.safetensors``, ``.pt``, ``.pth``, ``.ckpt``, ``.mat``,
         ``.npz``.
     activations : sequence of str or Activation, or mapping from layer names, optional
         For files of weights, which hold none: one per layer, as in ``from_torch``.
+    output : str, optional
+        Of an ``.onnx`` file with several outputs, the one that is wanted.
 
     Returns
     -------
@@ -123,6 +127,10 @@ def load(path: str | os.PathLike[str], *, activations: Any = None) -> Network:
         If it takes an optional package that is not installed.
     """
     path, name, suffix = _parts(path)
+    if name.endswith(".onnx.gz"):
+        suffix = ".onnx"
+    if output is not None and suffix != ".onnx":
+        raise TypeError(f"load: {name} has one output; leave output out.")
     if suffix == ".npz":
         arrays = read_npz(path)
         if "header" not in arrays:
@@ -135,7 +143,7 @@ def load(path: str | os.PathLike[str], *, activations: Any = None) -> Network:
         return _read_network(arrays, name)
     if suffix not in WHOLE_MODELS:
         raise ModelFormatError(f"{name}: {_way_out(suffix)}")
-    return WHOLE_MODELS[suffix](path)
+    return WHOLE_MODELS[suffix](path) if output is None else from_onnx(path, output)
 
 
 def _way_out(suffix: str) -> str:

@@ -106,7 +106,11 @@ WHERE = always(
 
 
 def constant(opset):
-    yield [op("Constant", value=numpy_helper.from_array(b, "b")), op("MatMul", "x", W), op("Add", X, "v0")]
+    yield [
+        op("Constant", value=numpy_helper.from_array(b, "b")),
+        op("MatMul", "x", W),
+        op("Add", X, "v0"),
+    ]
     if opset >= 12:
         for given in ({"value_float": 2.0}, {"value_floats": [1.0, 2.0, 4.0]}):
             double = op("Cast", X, to=DOUBLE)  # constants are computed on the way in
@@ -279,7 +283,11 @@ def recurrent(kind, gates):
     def chains(opset):
         sequence = op("Reshape", X, integers(3, 1, 2))
         for ways, direction in ((1, "forward"), (1, "reverse"), (2, "bidirectional")):
-            weights = kernel(ways, 4 * gates, 2), kernel(ways, 4 * gates, 4), kernel(ways, 8 * gates)
+            weights = (
+                kernel(ways, 4 * gates, 2),
+                kernel(ways, 4 * gates, 4),
+                kernel(ways, 8 * gates),
+            )
             given = {"hidden_size": 4, "direction": direction}
             yield [sequence, op(kind, X, *weights, **given)]
             start = kernel(ways, 1, 4)
@@ -358,9 +366,7 @@ CASES = {
         for given in ([{}, {"mode": "CRD"}] if opset >= 11 else [{}])
     ],
     "SpaceToDepth": always([into(1, 4, 6), op("SpaceToDepth", X, blocksize=2)]),
-    "Trilu": always(
-        [ROWS, op("Trilu", X, upper=1)], [ROWS, op("Trilu", X, np.array(1), upper=0)]
-    ),
+    "Trilu": always([ROWS, op("Trilu", X, upper=1)], [ROWS, op("Trilu", X, np.array(1), upper=0)]),
     "Resize": resizes,
     "Upsample": always([into(1, 2, 3), op("Upsample", X, np.array([1, 1, 2, 3], "f4"))]),
     "Compress": always([ROWS, op("Compress", X, np.array([True, False, True]), axis=2)]),
@@ -404,7 +410,14 @@ CASES = {
     "ReduceSum": reduced("ReduceSum", 13),
     **{
         kind: reduced(kind, 18)
-        for kind in ("ReduceMean", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceMax", "ReduceMin")
+        for kind in (
+            "ReduceMean",
+            "ReduceL1",
+            "ReduceL2",
+            "ReduceSumSquare",
+            "ReduceMax",
+            "ReduceMin",
+        )
     },
     "Conv": CONV,
     "ConvTranspose": CONV_TRANSPOSE,

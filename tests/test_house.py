@@ -57,9 +57,11 @@ FAMILIES = {  # inside a family folder each file may import only those before it
     ],
     "plotting": ["style", "matrices", "statistics", "lines"],
     "importers": [
-        *["_assembly", "_state_dicts", "scikit_learn", "pytorch", "keras", "safetensors_files"],
-        *["onnx_tensors", "onnx_nodes", "onnx_shapes", "onnx_operators"],
-        *["onnx_gates", "onnx_files"],
+        *["_assembly", "_half", "_state_dicts", "scikit_learn", "pytorch", "keras", "safetensors_files"],
+        *["onnx_wire", "onnx_tensors", "onnx_model", "onnx_values", "onnx_shapes", "onnx_folding"],
+        *["onnx_arithmetic", "onnx_activations", "onnx_products", "onnx_moves", "onnx_windows"],
+        *["onnx_recurrent", "onnx_ml", "onnx_operators", "onnx_formulas", "onnx_network"],
+        *["onnx_files"],
         "importable",
     ],
 }

@@ -6,15 +6,17 @@ import pytest
 pytest.importorskip("onnx")
 
 from onnx import defs
-from onnx_cases import CASES, as_evaluated
-from onnx_models import LAST, assert_same, chain
+from onnx_cases import CASES, H, as_evaluated
+from onnx_models import LAST, X, assert_same, chain, op
 
 import jacobians as jb
 from jacobians.importers import IMPORTABLE, from_onnx
-from jacobians.importers.onnx_files import RULES
 from jacobians.importers.onnx_ml import RULES as ML_RULES
+from jacobians.importers.onnx_operators import ON_CONSTANTS, RULES
 
 OPSETS = [9, 12, LAST]
+EVERY = sorted({(s.domain, s.name) for s in defs.get_all_schemas_with_history()})
+READ = {*RULES, *ON_CONSTANTS}
 SINCE = {
     s.name: min(t.since_version for t in defs.get_all_schemas_with_history() if t.name == s.name)
     for s in defs.get_all_schemas_with_history()
@@ -25,7 +27,6 @@ SINCE["Upsample"] = 9  # before, the scales were an attribute, which the evaluat
 
 def test_every_operator_is_tried():
     assert set(CASES) | set(ML_RULES) == set(IMPORTABLE["from_onnx"])
-    assert {op for _, op in RULES} <= set(IMPORTABLE["from_onnx"])
 
 
 def built(steps, opset):
@@ -47,3 +48,21 @@ def test_every_operator_has_the_values_and_slopes_of_the_standard(kind, opset):
         net = from_onnx(model)
         assert net.dtype == np.float64
         assert_same(net, built(*as_evaluated(kind, steps, opset)), scale=1.3, points=1)
+
+
+@pytest.mark.parametrize(("domain", "kind"), [key for key in EVERY if key not in READ])
+def test_every_other_operator_is_refused_with_its_place_and_the_way_out(domain, kind):
+    model = chain(H, op(kind, X, domain=domain), op("Relu", X))
+    message = (
+        rf"^from_onnx: node 2 'step1' \({kind}\): this operator.* has no rule here; .*IMPORTABLE.*"
+    )
+    with pytest.raises(jb.ModelFormatError, match=message + "Name an output before it"):
+        from_onnx(model)
+
+
+@pytest.mark.parametrize("kind", sorted(op for _, op in ON_CONSTANTS - {("", "Constant")}))
+def test_what_is_read_on_constants_alone_is_refused_elsewhere(kind):
+    with pytest.raises(
+        jb.ModelFormatError, match=rf"\({kind}\) has a rule for constants alone, but"
+    ):
+        from_onnx(chain(H, op(kind, X), op("Relu", X)))

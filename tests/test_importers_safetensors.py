@@ -101,6 +101,9 @@ def test_the_activations_must_be_named(tmp_path):
         ({"conv.weight": np.ones((2, 3, 3))}, r"'conv.weight' of shape \(2, 3, 3\) is not the wei"),
         ({"fc.bias": np.ones(3)}, "'fc.bias' is a bias without 'fc.weight'"),
         ({"": np.ones(3)}, "'' of shape"),
+        ({".weight": np.ones((2, 3))}, "'.weight' names no layer before its dot; rename it"),
+        ({"weight": np.ones((2, 3)), ".bias": np.ones(2)}, "'.bias' names no layer before its dot"),
+        ({"weight": np.ones((2, 3)), ".weight": np.ones((2, 3))}, "'.weight' names no layer"),
         ({"fc.weight": np.ones((2, 3), int)}, "'fc.weight' is of I64; expected one of F32, F64"),
         ({"fc.weight": np.ones((0, 3))}, r"expected a weight of shape \(n_out, n_in\)"),
         ({"fc.weight": np.full((2, 3), np.nan)}, r"layer 'fc': weight\[0, 0\] is nan"),
@@ -148,6 +151,44 @@ def test_a_header_that_lies_is_refused(header, data, tmp_path):
     path = written(tmp_path / "net.safetensors", header, data)
     with pytest.raises(jb.ModelFormatError, match=r"^net.safetensors: not a readable safetensors"):
         jb.load(path, activations=["tanh"])
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    header = b'{"weight": %s, "weight": %s}' % ((json.dumps(F64).encode(),) * 2)
+    path = written(tmp_path / "net.safetensors", header, bytes(48))
+    with pytest.raises(jb.ModelFormatError, match="it holds 'weight' twice"):
+        jb.load(path, activations=["tanh"])
+
+
+def test_a_tensor_that_shares_its_memory_is_found_by_the_note(tmp_path):
+    """save_model leaves one of two tied weights out, and says so in the metadata."""
+    W = RNG.normal(size=(3, 3))
+    metadata = {"fc2.weight": "fc1.weight", "format": "pt"}
+    save_file({"fc1.weight": W}, tmp_path / "net.safetensors", metadata)
+    net = jb.load(tmp_path / "net.safetensors", activations=["tanh", "relu"])
+    assert [layer.W.tolist() for layer in net.layers] == [W.tolist()] * 2
+
+
+def peak_of(path):
+    tracemalloc.start()
+    try:
+        with pytest.raises(jb.ModelFormatError):
+            jb.load(path, activations=["tanh"])
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_refusal_costs_little_more_than_the_file(tmp_path):
+    """Headers of nothing but empty tensors, and half precision that is none."""
+    empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    header = json.dumps({f"{k}": empty for k in range(100_000)}).encode()
+    assert len(header) > 2**22
+    path = written(tmp_path / "net.safetensors", header)
+    assert peak_of(path) < 2 * len(header)
+    nan = {"weight": {"dtype": "BF16", "shape": [1, 2**20], "data_offsets": [0, 2**21]}}
+    path = written(tmp_path / "net.safetensors", nan, b"\xc0\x7f" * 2**20)
+    assert peak_of(path) < 4 * 2**21
 
 
 @pytest.mark.parametrize("content", [b"", b"1234", struct.pack("<Q", 2**63), b"\xff" * 100])

@@ -4,7 +4,7 @@
 ``from_sklearn``   estimators and pipelines, in the original units of inputs and targets
 ``from_torch``     ``Sequential`` modules; state dicts, once somebody names the activations
 ``from_keras``     Keras 3, any backend: Sequential models and functional chains
-``from_onnx``      ``.onnx`` files and models, opsets 7 to 28
+``from_onnx``      ``.onnx`` files and models, opsets 1 to 28, without the onnx package
 ================== ===============================================================================
 
 ``load`` reads ``.onnx`` and ``.safetensors`` files.  Each framework is imported inside the function

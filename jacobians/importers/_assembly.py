@@ -310,7 +310,8 @@ class Assembly:
             if end in names:
                 named[name] = (Elementwise(IDENTITY), end)
             names.setdefault(end, name)
-        numbers = (str(l) for l in range(1, len(self._steps) + 1) if str(l) not in names.values())
+        taken = set(names.values())
+        numbers = (str(l) for l in range(1, len(self._steps) + 1) if str(l) not in taken)
         for l in order:
             names.setdefault(l, next(numbers))
         nodes = {

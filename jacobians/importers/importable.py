@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jacobians.importers.keras_operators import LAYERS as KERAS_LAYERS
 from jacobians.importers.keras_operators import OPERATIONS as KERAS_OPERATIONS
-from jacobians.importers.onnx_files import NAMES as ONNX_OPERATORS
+from jacobians.importers.onnx_operators import NAMES as ONNX_OPERATORS
 from jacobians.importers.scikit_learn import RULES as SKLEARN_ESTIMATORS
 from jacobians.importers.torch_operators import RULES as TORCH_OPERATORS
 

@@ -3,8 +3,8 @@
 The bytes are read as they are (``onnx_wire``, ``onnx_model``), without the onnx package.  From the
 output that is asked for backwards, the nodes it needs are put in order, and each becomes steps on
 constants and values (``onnx_values``, ``onnx_operators``); those become the network
-(``onnx_network``).  What the output does not need is never looked at.  Every sequence of bytes gives
-a network or a ``ModelFormatError``.
+(``onnx_network``).  What the output does not need is never looked at.  Every sequence of bytes
+gives a network or a ``ModelFormatError``.
 """
 
 from __future__ import annotations
@@ -12,44 +12,20 @@ from __future__ import annotations
 import gzip
 import io
 import os
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from jacobians._checks import ModelFormatError
-from jacobians.importers.onnx_arrays import FOLDS, folded
-from jacobians.importers.onnx_ml import RULES as ML_RULES
-from jacobians.importers.onnx_model import (
-    FLOATING,
-    MOST_AXES,
-    Model,
-    NodeRecord,
-    Port,
-    Source,
-    Tensor,
-    dtype_of,
-    kind_name,
-    read_attribute,
-    read_model,
-)
+from jacobians.importers.onnx_folding import folded
+from jacobians.importers.onnx_model import Model, NodeRecord, Port, read_attribute, read_model
 from jacobians.importers.onnx_network import network_of
-from jacobians.importers.onnx_operators import RULES as PLAIN_RULES
-from jacobians.importers.onnx_recurrent import RULES as RECURRENT_RULES
+from jacobians.importers.onnx_operators import ON_CONSTANTS, RULES
+from jacobians.importers.onnx_tensors import FLOATING, MOST_AXES, Source, Tensor, kind_name
 from jacobians.importers.onnx_values import Batch, Constant, Node, Operand, Shape, Tape, Value
-from jacobians.importers.onnx_windows import RULES as WINDOW_RULES
 from jacobians.network import Network
 
 OPSETS = (1, 28)  # the first and the last that the rules were written for
-
-RULES = {
-    ("", op): rule
-    for rules in (PLAIN_RULES, WINDOW_RULES, RECURRENT_RULES)
-    for op, rule in rules.items()
-}
-RULES.update({("ai.onnx.ml", op): rule for op, rule in ML_RULES.items()})
-ON_CONSTANTS = {("", "Constant"), *(("", op) for op in FOLDS)} - RULES.keys()
-NAMES = tuple(sorted(op for _, op in (*RULES, *ON_CONSTANTS)))
 
 # what the first versions of operators carry along that says nothing of what they compute
 _SAYS_NOTHING = {"consumed_inputs", "stash_type", "seed", "saturate"}
@@ -77,10 +53,10 @@ def from_onnx(path_or_model: Any, output: str | None = None) -> Network:
     Raises
     ------
     ModelFormatError
-        If it is not an ONNX model, is damaged, claims more than it holds, or has an operator
-        without a rule; the message names the node and the operator.
+        If it is not an ONNX model, is damaged, claims more than it holds, has several outputs and
+        none is named, or an operator without a rule; the message names the node and the operator.
     ValueError
-        If there are several outputs and none is named, or none has the name given.
+        If no output has the name given.
     OSError
         If the file cannot be opened.
 
@@ -126,7 +102,7 @@ def _unzipped(data: bytes) -> bytes:
         held = file.read(most + 1)
     if len(held) > most:
         raise ModelFormatError(
-            f"it is compressed to less than a half, {len(data)} bytes; decompress it first (gunzip)."
+            f"it is compressed to less than a half, {len(data)} bytes; decompress it (gunzip)."
         )
     return held
 
@@ -155,7 +131,9 @@ def _wanted(model: Model, output: str | None) -> Port:
     shown = ", ".join(map(repr, names)) or "none"
     if output is None:
         if len(names) > 1:
-            raise _OutputError(f"it has the outputs {shown:.400}; say output=... for one of them.")
+            raise ModelFormatError(
+                f"it has the outputs {shown:.400}; say output=... for one of them."
+            )
         if not names:
             raise ModelFormatError("it has no output.")
         return model.outputs[0]
@@ -239,13 +217,18 @@ def _first_width(name: str, order: list[NodeRecord], model: Model) -> int | None
         if name not in node.inputs:
             continue
         others = [model.initializers[n].shape for n in node.inputs if n in model.initializers]
-        if node.op in ("Gemm", "MatMul") and node.inputs[0] == name and len(others[0]) == 2:
-            turned = {a: v for a, v in (read_attribute(model.source, s, node.at) for s in node.attributes)}
+        if (
+            node.op in ("Gemm", "MatMul")
+            and node.inputs[0] == name
+            and others[0:]
+            and len(others[0]) == 2
+        ):
+            turned = _attributes(node, model)
             return others[0][1 if turned.get("transB") else 0]
         if node.op in ("Sub", "Add", "Mul", "Div") and others and others[0] and others[0][-1] > 1:
             return others[0][-1]
         if node.op == "Scaler":
-            given = dict(read_attribute(model.source, s, node.at) for s in node.attributes)
+            given = _attributes(node, model)
             return max((len(given[k]) for k in ("offset", "scale") if k in given), default=None)
         if node.op in _KEEPS_WIDTH or len(node.inputs) == 1:
             name = node.outputs[0] if node.outputs else ""
@@ -267,17 +250,28 @@ def _read(
     values[""] = None
     steps = {}
     for port in inputs:
-        given = tape.input(port.name, _input_shape(port, order, model, batch), port.kind)
-        values[port.name], steps[port.name] = given, given.step
+        begin = tape.input(port.name, _input_shape(port, order, model, batch), port.kind)
+        values[port.name], steps[port.name] = begin, begin.step
     for record in order:
+        for taken in record.inputs:
+            _require_numbers(values, taken, record.at)
         outputs = _apply(record, [values[n] for n in record.inputs], model, tape)
-        for made, given in zip(record.outputs, outputs, strict=False):
-            values[made] = given
+        for k, made in enumerate(record.outputs):
+            values[made] = outputs[k] if k < len(outputs) else None
+    _require_numbers(values, end.name, "the output")
     result = values.get(end.name)
     if not isinstance(result, Value):
         raise ModelFormatError(f"the output {end.name!r:.60} depends on no input: it is constant.")
     _require_output(end, result, batch)
     return network_of(tape, steps, {end.name: result}, name)
+
+
+def _require_numbers(values: dict[str, Operand], name: str, at: str) -> None:
+    if name and values.get(name) is None:
+        raise ModelFormatError(
+            f"{at} takes {name!r:.60}, a label or an index, which has no derivative; name another "
+            "output."
+        )
 
 
 def _apply(record: NodeRecord, operands: list[Operand], model: Model, tape: Tape) -> list[Operand]:
@@ -296,18 +290,24 @@ def _apply(record: NodeRecord, operands: list[Operand], model: Model, tape: Tape
             f"its opset is {'not given' if opset is None else opset}; expected one from "
             f"{OPSETS[0]} to {OPSETS[1]}."
         )
-    if len(record.attributes) > 100 or len(record.inputs) > 10_000:
-        raise ModelFormatError(f"{at} has more attributes or inputs than any operator.")
-    attributes: dict[str, Any] = {}
-    for span in record.attributes:
-        name, value = read_attribute(model.source, span, at)
-        if name in attributes:
-            raise ModelFormatError(f"{at} has two attributes {name!r:.60}.")
-        attributes[name] = value
+    if len(record.inputs) > 10_000:
+        raise ModelFormatError(f"{at} has more inputs than any operator.")
+    attributes = _attributes(record, model)
     for name in _SAYS_NOTHING:
         attributes.pop(name, None)
-    node = Node(record.op, record.domain, at, operands, attributes, opset or OPSETS[1], len(record.outputs), tape)
+    node = Node(
+        record.op,
+        record.domain,
+        at,
+        operands,
+        attributes,
+        opset or OPSETS[1],
+        len(record.outputs),
+        tape,
+    )
     outputs = _outputs(node)
+    if len(operands) > node.looked_at:
+        node.refuse(f"has {len(operands)} inputs; expected at most {node.looked_at}.")
     if node.attributes:
         node.refuse(f"has an attribute {next(iter(node.attributes))!r:.60} that has no rule.")
     for value in outputs:
@@ -315,6 +315,19 @@ def _apply(record: NodeRecord, operands: list[Operand], model: Model, tape: Tape
         if points and not any(isinstance(n, Batch) for n in value.shape):  # type: ignore[union-attr]
             node.refuse("treats the points of the batch differently.")
     return outputs
+
+
+def _attributes(record: NodeRecord, model: Model) -> dict[str, Any]:
+    """Read the attributes of a node."""
+    attributes: dict[str, Any] = {}
+    if len(record.attributes) > 100:
+        raise ModelFormatError(f"{record.at} has more attributes than any operator.")
+    for span in record.attributes:
+        name, value = read_attribute(model.source, span, record.at)
+        if name in attributes:
+            raise ModelFormatError(f"{record.at} has two attributes {name!r:.60}.")
+        attributes[name] = value
+    return attributes
 
 
 def _outputs(node: Node) -> list[Operand]:
@@ -328,6 +341,7 @@ def _outputs(node: Node) -> list[Operand]:
             given = RULES[node.domain, node.op](node)
             return given if isinstance(given, list) else [given]
         arrays = [o.array for o in node.operands if isinstance(o, Constant)]
+        node.looked_at = 1
         if not arrays:
             node.refuse("has no inputs.")
         if node.op == "Shape":

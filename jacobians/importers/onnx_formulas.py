@@ -2,14 +2,16 @@
 
 Between a value x and a node that depends on x entry by entry stand sums, products and elementary
 functions.  Multiplied out, what the node computes is a polynomial in x and in functions of such
-polynomials: a normal form, the same however it was written.  ``x * sigmoid(x)``, ``x / (1 + exp(-x))``
-and ``sigmoid(x) * x`` are one; each activation has its own, from the formulas below, and a node
-that computes it becomes that activation of x.  What is not recognised is computed as it is written.
+polynomials: a normal form, the same however it was written.  ``x * sigmoid(x)`` and
+``x / (1 + exp(-x))`` are one; each activation has its own, from the formulas below, and a node that
+computes it becomes that activation of x.  What is not recognised is computed as it is written.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from heapq import heappop, heappush
 from math import pi, sqrt
 from typing import Any
@@ -21,7 +23,7 @@ from jacobians.importers.onnx_values import Step
 Factor = tuple[str, "Formula | None"]  # a function with its argument; x is ("x", None)
 Term = tuple[str, float, tuple[Factor, ...]]  # how it is written, its coefficient, its factors
 
-_MOST_TERMS, _MOST_STEPS = 32, 24
+_MOST_TERMS, _MOST_STEPS = 32, 16
 
 
 class Formula:
@@ -58,7 +60,7 @@ class Formula:
         return self + -as_formula(other)
 
     def __rsub__(self, other: Any) -> Formula:
-        return -self + other
+        return as_formula(other) + -self
 
     def agrees(self, other: Formula, tolerance: float) -> bool:
         """Compare all coefficients of two formulas that are written alike."""
@@ -148,14 +150,35 @@ FORMS: list[tuple[str, float, Formula]] = [
 ]
 # From 20 on softplus is x to the last bit of float32, and frameworks write it so.
 THRESHOLD = above(X, 20.0) * X + softplus(X) - above(X, 20.0) * softplus(X)
-_ELEMENTARY = ("exp", "log", "erf", "tanh", "relu", "abs", "reciprocal", "sign", "sqrt")
+_ELEMENTARY = ("exp", "log", "erf", "tanh", "relu", "abs", "reciprocal", "sign")
+
+
+def _functions(formula: Formula) -> Counter[str]:
+    """Count the functions in a formula, each with its argument once."""
+    found: dict[str, str] = {}
+    waiting = [formula]
+    while waiting:
+        for _, _, factors in waiting.pop().terms:
+            for name, argument in factors:
+                if argument is not None:
+                    found[_written((name, argument))] = name
+                    waiting.append(argument)
+    return Counter(found.values())
+
+
+# A node is looked at closely only if as many functions stand behind it as in a formula.
+_INSIDE = {name: _functions(formula(X)) for name, formula in DEFINITIONS.items()}
+_INSIDE["power"] = Counter()  # of whole exponents
+_COUNTS = [_functions(form) for _, _, form in [*FORMS, ("", 0.0, THRESHOLD)]]
 
 
 def recognise(steps: list[Step]) -> None:
     """Replace every step that computes a known activation by that activation, in place."""
     numbers = {step: k for k, step in enumerate(steps)}
     for step in steps:
-        if step.kind in ("multiply", "add", "scale", "function"):
+        if step.kind in ("multiply", "add", "scale") or _is_function(
+            step, "log", "exp", "reciprocal"
+        ):
             for base, inner in _bases(step, numbers):
                 found = _activation_of(step, base, inner)
                 if found is not None:
@@ -163,31 +186,48 @@ def recognise(steps: list[Step]) -> None:
                     break
 
 
+def _is_function(step: Step, *names: str) -> bool:
+    return step.kind == "function" and step.data[0] in names
+
+
 def _bases(step: Step, numbers: dict[Step, int]) -> Iterator[tuple[Step, list[Step]]]:
     """Yield the steps through which everything goes that a step depends on, the nearest first."""
     waiting: list[tuple[int, Step]] = []
     inner, met = [step], {step}
-
-    def add(sources: tuple[Step, ...]) -> None:
-        for source in sources:
+    functions: Counter[str] = Counter()
+    base, complete = step, True  # without a function it may be a square
+    while True:
+        if base.kind == "function":
+            functions += _INSIDE.get(base.data[0], Counter([base.data[0]]))
+            complete, possible = _compared(frozenset(functions.items()))
+            if not possible:
+                return
+        for source in base.sources:
             if source not in met:
                 met.add(source)
                 heappush(waiting, (-numbers[source], source))
-
-    add(step.sources)
-    while waiting and len(inner) < _MOST_STEPS:
         _, base = heappop(waiting)
-        if not waiting:
+        if not waiting and complete:
             yield base, inner
-        if base.kind not in ("multiply", "add", "scale", "function"):
+        if base.kind not in _ENTRYWISE or base not in numbers or len(inner) == _MOST_STEPS:
             return
         inner.append(base)
-        add(base.sources)
+
+
+@cache
+def _compared(functions: frozenset[tuple[str, int]]) -> tuple[bool, bool]:
+    """Tell whether some formula has just these functions, and whether one has at least these."""
+    counted = Counter(dict(functions))
+    return counted in _COUNTS, any(counted <= count for count in _COUNTS)
+
+
+_ENTRYWISE = ("multiply", "add", "scale", "function")
 
 
 def _activation_of(step: Step, base: Step, inner: list[Step]) -> tuple[str, float] | None:
-    if len(inner) < 2:
-        return (("square", 1.0) if step.kind == "multiply" and len(step.sources) == 2 else None)
+    joins = any(one.kind in ("multiply", "add") for one in inner)
+    if step.kind == "scale" and not joins:
+        return None  # what is recognised already, with a sign before and behind
     formulas = {base: X}
     try:
         for one in reversed(inner):
@@ -211,13 +251,11 @@ def _formula(step: Step, sources: list[Formula]) -> Formula:
         for source in sources[1:]:
             total = total + source if step.kind == "add" else total * source
         return total
-    name, parameters, axis, _ = step.data
+    name, parameters, _, _ = step.data
     if name in DEFINITIONS:
         return DEFINITIONS[name](sources[0])
     if name == "power" and parameters["exponent"] == 3:
         return sources[0] * sources[0] * sources[0]
-    if name == "hard_sigmoid":
-        raise ValueError("a gate of its own")
     if name not in _ELEMENTARY:
         raise ValueError(f"{name} stands in no formula")
     return _call(name, sources[0])
@@ -227,7 +265,9 @@ def _replace(step: Step, base: Step, name: str, sign: float) -> None:
     if sign < 0:
         shape = (base.size,)
         numbers = (np.float64(-1), np.float64(0), shape)
-        minus = Step("scale", (base,), base.size, step.at, tuple(map(np.asarray, numbers[:2])) + (shape,))
+        minus = Step(
+            "scale", (base,), base.size, step.at, tuple(map(np.asarray, numbers[:2])) + (shape,)
+        )
         middle = Step("function", (minus,), base.size, step.at, (name, {}, None, shape))
         step.kind, step.sources, step.data = "scale", (middle,), minus.data
     else:

@@ -7,16 +7,13 @@ out, and its scores.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import prod
 from typing import Any
 
 import numpy as np
 
-from jacobians.importers.onnx_operators import (
-    along,
-    divided_by_norm,
-    opposite,
-)
+from jacobians.importers.onnx_activations import along
+from jacobians.importers.onnx_moves import moved
+from jacobians.importers.onnx_products import divided_by_norm
 from jacobians.importers.onnx_values import Constant, Node, Value
 
 
@@ -112,12 +109,6 @@ def _imputer(node: Node) -> Value:
     return x
 
 
-def _extracted(node: Node) -> Any:
-    from jacobians.importers.onnx_operators import RULES as PLAIN
-
-    return PLAIN["ArrayFeatureExtractor"](node)
-
-
 def _binarizer(node: Node) -> Value:
     x, threshold = node.floats(), node.attribute("threshold", 0.0)
     above = node.tape.function(node.tape.scale(x, 1.0, -threshold, node.at), "sign", node.at)
@@ -131,6 +122,6 @@ RULES: dict[str, Callable[[Node], Any]] = {
     "Normalizer": _normalizer,
     "ZipMap": _zip_map,
     "Imputer": _imputer,
-    "ArrayFeatureExtractor": _extracted,
+    "ArrayFeatureExtractor": moved,
     "Binarizer": _binarizer,
 }

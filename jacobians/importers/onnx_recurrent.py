@@ -1,6 +1,6 @@
 """RNN, GRU and LSTM, unrolled over a fixed number of steps in time.
 
-With rows ``x_t`` and the state ``h`` each step is a dense layer on both, gates, and products of them;
+With rows ``x_t`` and the state ``h`` each step is a dense layer on both, gates, and their products;
 what ONNX keeps in one matrix stays one matrix.  The letters are those of the standard: W for what
 goes in, R for what comes back, B both their biases.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians.importers.onnx_operators import joined, opposite
+from jacobians.importers.onnx_arithmetic import joined, opposite
 from jacobians.importers.onnx_values import Batch, Constant, Node, Value
 
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
@@ -42,7 +42,7 @@ class _Cell:
         if biases.shape[1] != len(W):
             node.refuse(f"has a bias of shape {B.shape if B else ()}.")
         self.Wb, self.Rb = biases
-        P = node.constant(7)
+        P = node.constant(7) if node.op == "LSTM" else None
         self.P = None if P is None else P.array[d].reshape(3, self.hidden)
         self.linear_first = bool(node.attributes.get("linear_before_reset", 0))
 
@@ -129,7 +129,11 @@ def _recurrent(node: Node) -> list[Any]:
     direction = node.attribute("direction", "forward")
     ways = {"forward": [1], "reverse": [-1], "bidirectional": [1, -1]}.get(direction)
     functions = _functions(node, len(ways or ()))
-    if ways is None or node.attributes.pop("clip", None) is not None or node.attributes.pop("input_forget", 0):
+    if (
+        ways is None
+        or node.attributes.pop("clip", None) is not None
+        or node.attributes.pop("input_forget", 0)
+    ):
         node.refuse(f"runs {direction!r:.40}, clips, or couples gates, which has no rule.")
     node.attributes.pop("hidden_size", None)
     W = node.needed(1, 3)
@@ -173,7 +177,13 @@ def _initial(node: Node, k: int, d: int, hidden: int, x: Value) -> Value:
     nothing = node.tape.select(x, np.full(hidden, -1), (1, hidden), node.at)
     if given is None:
         return nothing
-    array = given.array if given.array.ndim < 3 else given.array[d] if not node.attributes.get("layout") else given.array[:, d]
+    array = (
+        given.array
+        if given.array.ndim < 3
+        else given.array[d]
+        if not node.attributes.get("layout")
+        else given.array[:, d]
+    )
     start = np.asarray(array, np.float64).reshape(-1)
     if start.size != hidden:
         node.refuse(f"begins with shape {given.shape}; expected one state of {hidden}.")
@@ -217,4 +227,4 @@ def _results(
     return results
 
 
-RULES: dict[str, Callable[[Node], Any]] = {op: _recurrent for op in _GATES}
+RULES: dict[str, Callable[[Node], Any]] = dict.fromkeys(_GATES, _recurrent)

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from jacobians._checks import ModelFormatError, Numbers
-from jacobians.importers.onnx_model import (
+from jacobians.importers.onnx_tensors import (
     BOOL,
     FLOATING,
     MOST_AXES,
@@ -50,7 +50,11 @@ class Constant:
     def __init__(self, held: Tensor | Numbers) -> None:
         self._held = held
         self.shape: Shape = held.shape
-        self.dtype: np.dtype[Any] = held.dtype
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the numbers."""
+        return self._held.dtype
 
     @property
     def array(self) -> Numbers:
@@ -110,6 +114,7 @@ class Node:
     opset: int
     outputs: int
     tape: Tape
+    looked_at: int = 0  # operands; none may be left in the end
 
     def refuse(self, message: str) -> NoReturn:
         """Refuse this node, by name and place."""
@@ -145,6 +150,7 @@ class Node:
 
     def operand(self, k: int) -> Operand:
         """Return operand ``k``, None if it is left out."""
+        self.looked_at = max(self.looked_at, k + 1)
         return self.operands[k] if k < len(self.operands) else None
 
     def value(self, k: int = 0) -> Value:
@@ -205,12 +211,15 @@ class Node:
         except ValueError:
             self.refuse(f"cannot combine shapes {' and '.join(map(str, shapes))}.")
         batch = {
-            k - len(shape) for shape in shapes for k, n in enumerate(shape) if isinstance(n, Batch)
+            k - len(shape): int(n)
+            for shape in shapes
+            for k, n in enumerate(shape)
+            if isinstance(n, Batch)
         }
         if len(batch) > 1:
             self.refuse("combines points of a batch with each other.")
-        return tuple(
-            Batch(n) if k - len(sizes) in batch else int(n) for k, n in enumerate(sizes)
+        return tuple(  # an axis that is spread over more is that of the batch no longer
+            Batch(n) if batch.get(k - len(sizes)) == n else int(n) for k, n in enumerate(sizes)
         )
 
 
@@ -227,7 +236,13 @@ class Tape:
     dtypes: set[np.dtype[Any]] = field(default_factory=set)  # in which the model computes
 
     def _append(
-        self, kind: str, sources: Sequence[Value], shape: Shape, at: str, data: Any = None, dtype: Any = None
+        self,
+        kind: str,
+        sources: Sequence[Value],
+        shape: Shape,
+        at: str,
+        data: Any = None,
+        dtype: Any = None,
     ) -> Value:
         if len(shape) > MOST_AXES:
             raise ModelFormatError(f"{at} gives {len(shape)} axes; expected at most {MOST_AXES}.")
@@ -252,7 +267,7 @@ class Tape:
         return self._append("dense", [x], shape, at, (W, rows), dtype=W.dtype)
 
     def scale(self, x: Value, scale: Any, shift: Any, at: str, dtype: Any = None) -> Value:
-        """Apply ``scale * x + shift``; both in float64, and of a shape that spreads to that of x."""
+        """Apply ``scale * x + shift``; both in float64, and spread over the shape of x."""
         data = (np.asarray(scale, np.float64), np.asarray(shift, np.float64), x.shape)
         return self._append("scale", [x], x.shape, at, data, dtype=dtype)
 
@@ -262,7 +277,9 @@ class Tape:
         """Apply an activation, entry by entry or along an axis."""
         return self._append("function", [x], x.shape, at, (name, parameters, axis, x.shape))
 
-    def join(self, kind: str, values: Sequence[Value], shape: Shape, at: str, data: Any = None) -> Value:
+    def join(
+        self, kind: str, values: Sequence[Value], shape: Shape, at: str, data: Any = None
+    ) -> Value:
         """Join values: ``add`` and ``multiply`` of one shape, ``concatenate``, ``product``."""
         return self._append(kind, values, shape, at, data)
 
@@ -274,7 +291,13 @@ class Tape:
         return self._append("select", [x], shape, at, flat)
 
     def layer(
-        self, x: Value, make: Callable[[], Any], takes: Shape, shape: Shape, at: str, dtype: Any = None
+        self,
+        x: Value,
+        make: Callable[[], Any],
+        takes: Shape,
+        shape: Shape,
+        at: str,
+        dtype: Any = None,
     ) -> Value:
         """Apply a layer of the library to a value that is seen in the shape ``takes``."""
         return self._append("layer", [x], shape, at, (make, takes, shape), dtype=dtype)
@@ -297,12 +320,12 @@ class Tape:
         self.source.budget.spend(16 * prod(shape))
         return self.select(x, np.broadcast_to(self.numbers(x.shape, at), shape), shape, at)
 
-    def total(self, x: Value, axes: Sequence[int], keep: bool, at: str, weight: float = 1.0) -> Value:
+    def total(
+        self, x: Value, axes: Sequence[int], keep: bool, at: str, weight: float = 1.0
+    ) -> Value:
         """Sum over axes, times a weight: the product with a row of equal numbers."""
         others = [k for k in range(len(x.shape)) if k not in axes]
-        shape = tuple(
-            1 if k in axes else n for k, n in enumerate(x.shape) if keep or k not in axes
-        )
+        shape = tuple(1 if k in axes else n for k, n in enumerate(x.shape) if keep or k not in axes)
         count = prod(x.shape[k] for k in axes)
         order = [*others, *sorted(axes)]
         if order != sorted(order):
@@ -318,9 +341,7 @@ class Tape:
         from jacobians.layers import MaxPool
 
         others = [k for k in range(len(x.shape)) if k not in axes]
-        shape = tuple(
-            1 if k in axes else n for k, n in enumerate(x.shape) if keep or k not in axes
-        )
+        shape = tuple(1 if k in axes else n for k, n in enumerate(x.shape) if keep or k not in axes)
         index = self.numbers(x.shape, at).transpose([*others, *sorted(axes)])
         rows, count = prod(x.shape[k] for k in others), prod(x.shape[k] for k in axes)
         x = self.select(x, index, (1, rows, count), at)

@@ -36,7 +36,13 @@ class _Windows:
         return tuple(
             (a, max(b, (c - 1) * s + (k - 1) * d + 1 - n - a))
             for n, k, s, d, (a, b), c in zip(
-                self.image, self.size, self.stride, self.dilation, self.pads, self.count, strict=True
+                self.image,
+                self.size,
+                self.stride,
+                self.dilation,
+                self.pads,
+                self.count,
+                strict=True,
             )
         )
 
@@ -51,9 +57,17 @@ def _windows(node: Node, image: tuple[int, ...], kernel: tuple[int, ...] | None)
     dilation = node.attribute("dilations", (1,) * axes)
     pads, auto = node.attribute("pads", (0,) * (2 * axes)), node.attribute("auto_pad", "NOTSET")
     up = node.attribute("ceil_mode", 0)
-    if not axes or any(len(part) != axes for part in (size, stride, dilation)) or len(pads) != 2 * axes:
+    if (
+        not axes
+        or any(len(part) != axes for part in (size, stride, dilation))
+        or len(pads) != 2 * axes
+    ):
         node.refuse(f"has windows of {size} on {axes} axes.")
-    if min(*size, *stride, *dilation) < 1 or min(pads) < 0 or max(*size, *stride, *dilation, *pads) > 2**31:
+    if (
+        min(*size, *stride, *dilation) < 1
+        or min(pads) < 0
+        or max(*size, *stride, *dilation, *pads) > 2**31
+    ):
         node.refuse(f"has windows of {size} by {stride}, dilated {dilation}, padded {pads}.")
     both: list[tuple[int, int]] = []
     count: list[int] = []
@@ -135,12 +149,19 @@ def _column(b: Constant, y: Value) -> Any:
 
 def _seen_whole(node: Node, x: Value, K: Constant, windows: _Windows) -> Value:
     """One window sees the image, which is a product with the matrix of its weights there."""
-    where = tuple(
-        slice(a, a + n) for (a, _), n in zip(windows.pads, windows.image, strict=True)
-    )
-    if any(a + n > k for (a, _), n, k in zip(windows.pads, windows.image, windows.size, strict=True)):
+    where = tuple(slice(a, a + n) for (a, _), n in zip(windows.pads, windows.image, strict=True))
+    if any(
+        a + n > k for (a, _), n, k in zip(windows.pads, windows.image, windows.size, strict=True)
+    ):
         index = node.tape.numbers(x.shape, node.at)[
-            (slice(None), slice(None), *(slice(max(k - a, 0)) for (a, _), k in zip(windows.pads, windows.size, strict=True)))
+            (
+                slice(None),
+                slice(None),
+                *(
+                    slice(max(k - a, 0))
+                    for (a, _), k in zip(windows.pads, windows.size, strict=True)
+                ),
+            )
         ]
         x = node.tape.select(x, index, index.shape, node.at)
     if K.shape[2:] == x.shape[2:]:
@@ -152,7 +173,7 @@ def _seen_whole(node: Node, x: Value, K: Constant, windows: _Windows) -> Value:
 
 
 def _transposed_convolution(node: Node) -> Value:
-    """The transpose of a convolution, of which a part is taken out, and what is not reached is 0."""
+    """The transpose of a convolution, cut at its borders, with 0 where it does not reach."""
     x, channels, image = _image(node)
     K, b = _kernel(node, x)
     axes, groups = len(image), node.attribute("group", 1)

@@ -24,7 +24,7 @@ class Budget:
     """What reading a file may cost: fields, and bytes of memory, in proportion to its size."""
 
     def __init__(self, size: int) -> None:
-        self.fields = 2**18 + size // 4
+        self.fields = 2**18 + size // 16
         self._records = 2**25 + size  # for names, nodes and shapes
         self._numbers = 2**25 + 16 * size  # half precision is widened, products are in float64
 
@@ -79,12 +79,12 @@ def fields(data: bytes, span: Span, budget: Budget) -> Iterator[Field]:
     place, end = span
     count = 0
     while place < end and count < budget.fields:
-        count += 1
         key = data[place]
         place += 1
         if key > 127:
             key, place = _varint(data, place - 1, end)
         kind = key & 7
+        count += kind in (VARINT, LENGTH)  # which may take two bytes; others take five at least
         if kind == LENGTH:
             size = data[place] if place < end else 0
             place += 1
@@ -114,11 +114,11 @@ def fields(data: bytes, span: Span, budget: Budget) -> Iterator[Field]:
 def _varint(data: bytes, place: int, end: int) -> tuple[int, int]:
     """Read a whole number, seven bits a byte, the lowest first; return it and where it ends."""
     number = shift = 0
-    for place in range(place, min(place + 10, end)):
-        byte = data[place]
+    for last in range(place, min(place + 10, end)):
+        byte = data[last]
         number |= (byte & 127) << shift
         if byte < 128:
-            return number & 0xFFFF_FFFF_FFFF_FFFF, place + 1
+            return number & 0xFFFF_FFFF_FFFF_FFFF, last + 1
         shift += 7
     raise ModelFormatError("not a readable ONNX model: a number without an end.")
 

@@ -1,7 +1,8 @@
 """Make up files until one breaks a promise: ``python tests/benchmarks/fuzz_files.py KIND``.
 
 KIND is npz, onnx, safetensors, or members: npz with the right checksums, so that the damage reaches
-the readers inside.  Every file must give a network or a ModelFormatError, within a second and
+the readers inside.  Damage repeats fields, empties tensors and plays with names.  Every file must
+give a network or a ModelFormatError, within a second and
 within 64 MiB plus three times its size.  Where atheris is installed (``pip install atheris``)
 coverage guides the search; elsewhere good files are damaged at random.  A file that breaks a
 promise is kept as ``broken.KIND`` in the current folder, and the exit status is not 0.
@@ -26,7 +27,25 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from strangers import BASE, FACTOR, SECONDS, load
 
 SEPARATOR = b"\0MEMBER\0"
-TOKENS = [b"(", b")", b",", b"-1", b"9" * 20, b"<f8", b"|O", b"'", b"{", b"[", b"null", b"1e999"]
+TOKENS = [
+    b"*\0",
+    b"\n\0",
+    b"\x12\0",
+    b'"weight":',
+    b".",
+    b"(",
+    b")",
+    b",",
+    b"-1",
+    b"9" * 20,
+    b"<f8",
+    b"|O",
+    b"'",
+    b"{",
+    b"[",
+    b"null",
+    b"1e999",
+]
 
 
 def seeds(kind):
@@ -72,14 +91,32 @@ def seeds(kind):
             for name, value in (("r", 2**0.5), ("one", 1.0), ("h", 0.5))
         ]
         opset = [helper.make_opsetid("", 17)]
+        image = [
+            helper.make_node("Reshape", ["x", "shape"], ["i"]),
+            helper.make_node("Conv", ["i", "K"], ["c"], pads=[1, 1]),
+            helper.make_node("MaxPool", ["c"], ["m"], kernel_shape=[2]),
+            helper.make_node("Shape", ["m"], ["s"]),
+            helper.make_node("Concat", ["m", "m"], ["k"], axis=2),
+            helper.make_node("Slice", ["k", "s", "shape"], ["y"]),
+        ]
+        kernels = [
+            numpy_helper.from_array(np.ones((3, 1, 2), np.float32), "K"),
+            numpy_helper.from_array(np.array([-1, 1, 2]), "shape"),
+        ]
         found = []
-        for nodes, constants in (([gemm, relu], weights), ([gemm, *gate], weights + scalars)):
+        for nodes, constants in (
+            ([gemm, relu], weights),
+            ([gemm, *gate], weights + scalars),
+            (image, kernels),
+        ):
             graph = helper.make_graph(nodes, "net", *ends, constants)
             found.append(helper.make_model(graph, opset_imports=opset).SerializeToString())
     if kind == "safetensors":
         from safetensors.numpy import save
 
-        found = [save({"0.weight": np.ones((3, 2)), "0.bias": np.ones(3)})]
+        arrays = {"0.weight": np.ones((3, 2)), "0.bias": np.ones(3)}
+        halves = {"fc.weight": np.ones((3, 2), np.float16)}
+        found = [save(arrays), save(halves, {"fc2.weight": "fc.weight"})]
     return found
 
 

@@ -2,9 +2,9 @@
 
 Beside ``NAME.onnx`` stands ``NAME.reference.npz``, made by another program from the same file, with
 ``inputs`` (points, n), and either ``outputs`` (points, m) and ``jacobians`` (points, m, n), or the
-names of the outputs and for the k-th of them ``y{k}`` (points, m) and ``J{k}`` (points, rows, columns),
-the first rows of its Jacobian at ``columns``.  Several inputs stand one after the other.  A file of a
-fixed batch has references for the whole batch; the network is asked for its points.
+names of the outputs and for the k-th of them ``y{k}`` (points, m) and ``J{k}`` (points, rows,
+columns), the first rows of its Jacobian at ``columns``.  Several inputs stand one after the other.
+A file of a fixed batch has references for the whole batch; the network is asked for its points.
 
 Prints one line per output: what was loaded or why not, and the largest differences of values and
 Jacobians in float64, relative to the largest entry.  Exit status 1 if something loaded differs by
@@ -98,7 +98,9 @@ def main():
             mark = " **differs**" if bad else ""
             size = f"{net.widths[0]} to {net.widths[-1]}, {net.depth} layers"
             print(f"{row} {size}{mark} | {values:.1e} | {jacobian:.1e} |", flush=True)
-    print(f"\n{loaded} loaded, {refused} refused, {wrong} differ by more than {arguments.tolerance:g}")
+    print(
+        f"\n{loaded} loaded, {refused} refused, {wrong} differ by more than {arguments.tolerance:g}"
+    )
     sys.exit(wrong > 0)
 
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import ModelFormatError, Numbers
-from jacobians.importers.onnx_model import BFLOAT16, FLOAT16, MOST_AXES, dtype_of, kind_name
-from jacobians.importers.onnx_model import Tensor
-from jacobians.importers.onnx_values import Batch, Node, Shape
+from jacobians._checks import Numbers
+from jacobians.importers.onnx_tensors import (
+    MOST_AXES,
+)
+from jacobians.importers.onnx_values import Batch, Constant, Node, Shape
 
 # --- shapes alone ---------------------------------------------------------------------------------
 
@@ -104,7 +105,8 @@ SHAPES: dict[str, Callable[[Shape, Node], Shape]] = {
 # --- what moves entries ---------------------------------------------------------------------------
 
 
-def _spend(node: Node, shape: tuple[int, ...], item: int = 8) -> None:
+def spend(node: Node, shape: tuple[int, ...], item: int = 8) -> None:
+    """Count an array that is about to be computed."""
     if len(shape) > MOST_AXES or min(shape, default=1) < 0:
         node.refuse(f"gives shape {shape!s:.80}.")
     node.tape.source.budget.spend(item * prod(shape))
@@ -146,7 +148,7 @@ def _indices(node: Node, k: int, size: int) -> Numbers:
 def _gather(node: Node, x: Numbers) -> Numbers:
     axis = node.axis(node.attribute("axis", 0), x.shape)
     index = _indices(node, 1, x.shape[axis])
-    _spend(node, (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
+    spend(node, (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
     return np.take(x, index, axis)
 
 
@@ -157,14 +159,14 @@ def _gather_elements(node: Node, x: Numbers) -> Numbers:
         a > b for k, (a, b) in enumerate(zip(index.shape, x.shape, strict=True)) if k != axis
     ):
         node.refuse(f"gathers shape {index.shape} from {x.shape}.")
-    _spend(node, index.shape)
+    spend(node, index.shape)
     kept = tuple(slice(None) if k == axis else slice(n) for k, n in enumerate(index.shape))
     return np.take_along_axis(x[kept], index, axis)
 
 
 def _array_feature_extractor(node: Node, x: Numbers) -> Numbers:
     index = _indices(node, 1, x.shape[-1] if x.ndim else 0)
-    _spend(node, (*x.shape[:-1], index.size))
+    spend(node, (*x.shape[:-1], index.size))
     return np.take(x, index.reshape(-1), -1)
 
 
@@ -192,7 +194,7 @@ def _tile(node: Node, x: Numbers) -> Numbers:
     repeats = node.integers(1, "repeats") or ()
     if len(repeats) != x.ndim or min(repeats, default=1) < 1:
         node.refuse(f"repeats {x.shape} by {repeats}.")
-    _spend(node, tuple(n * r for n, r in zip(x.shape, repeats, strict=True)))
+    spend(node, tuple(n * r for n, r in zip(x.shape, repeats, strict=True)))
     return np.tile(x, repeats)
 
 
@@ -216,12 +218,15 @@ def _pad(node: Node, x: Numbers) -> Numbers:
     shape = tuple(n + a + b for n, (a, b) in zip(x.shape, both, strict=True))
     if mode is None or min(shape, default=1) < 1:
         node.refuse(f"pads {x.shape} by {both}.")
-    _spend(node, shape)
+    spend(node, shape)
     cut = tuple(slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape, both, strict=True))
     grow = [(max(a, 0), max(b, 0)) for a, b in both]
     if mode == "constant":
         return np.pad(x[cut], grow, constant_values=-1)  # no entry: see ``padding_value``
-    if x[cut].size == 0 or any(max(g) >= n and mode == "reflect" and max(g) for g, n in zip(grow, x[cut].shape, strict=True)):
+    if x[cut].size == 0 or any(
+        max(g) >= n and mode == "reflect" and max(g)
+        for g, n in zip(grow, x[cut].shape, strict=True)
+    ):
         node.refuse(f"pads {x.shape} by {both} in mode {mode}.")
     return np.pad(x[cut], grow, mode=mode)  # type: ignore[call-overload, no-any-return]
 
@@ -264,10 +269,10 @@ def _trilu(node: Node, x: Numbers) -> Numbers:
     offset = int(k.array.reshape(-1)[0]) if k is not None and prod(k.shape) == 1 else 0
     if x.ndim < 2:
         node.refuse(f"takes a triangle of {x.shape}.")
-    _spend(node, x.shape)
-    rows, columns = np.indices(x.shape[-2:], sparse=True)
+    spend(node, x.shape)
+    rows, columns = np.arange(x.shape[-2])[:, None], np.arange(x.shape[-1])
     kept = columns - rows >= offset if upper else columns - rows <= offset
-    return np.where(kept, x, 0 if node.operand(0).__class__.__name__ == "Constant" else -1)
+    return np.where(kept, x, 0 if isinstance(node.operand(0), Constant) else -1)
 
 
 def _resize(node: Node, x: Numbers) -> Numbers:
@@ -284,7 +289,7 @@ def _resize(node: Node, x: Numbers) -> Numbers:
         given(name, None)  # which say nothing where one entry is taken as it is
     if given("keep_aspect_ratio_policy", "stretch") != "stretch":
         node.refuse("keeps the aspect ratio, which has no rule.")
-    _spend(node, tuple(sizes))
+    spend(node, tuple(sizes))
     for axis, (scale, size) in enumerate(zip(scales, sizes, strict=True)):
         if size != x.shape[axis] or scale != 1:
             places = [
@@ -367,173 +372,3 @@ MOVES: dict[str, Callable[[Node, Numbers], Any]] = {
     "Upsample": _resize,
     "Compress": _compress,
 }
-
-
-# --- constants from constants ---------------------------------------------------------------------
-
-
-def _divide(a: Numbers, b: Numbers) -> Numbers:
-    if a.dtype.kind == "f":
-        return a / b  # type: ignore[no-any-return]
-    quotient = np.abs(a) // np.abs(b)  # whole numbers are divided towards 0
-    return np.where((a < 0) != (b < 0), -quotient, quotient)
-
-
-def _where(condition: Numbers, a: Numbers, b: Numbers) -> Numbers:
-    return np.where(condition, a, b)
-
-
-UFUNCS: dict[str, Callable[..., Any]] = {
-    "Add": np.add,
-    "Sub": np.subtract,
-    "Mul": np.multiply,
-    "Div": _divide,
-    "Pow": lambda a, b: np.power(a, b).astype(a.dtype),
-    "Neg": np.negative,
-    "Abs": np.abs,
-    "Sqrt": np.sqrt,
-    "Exp": np.exp,
-    "Log": np.log,
-    "Reciprocal": lambda a: 1 / a,
-    "Floor": np.floor,
-    "Ceil": np.ceil,
-    "Sign": np.sign,
-    "Min": lambda *a: np.minimum.reduce(np.broadcast_arrays(*a)),
-    "Max": lambda *a: np.maximum.reduce(np.broadcast_arrays(*a)),
-    "Sum": lambda *a: np.add.reduce(np.broadcast_arrays(*a)),
-    "Equal": np.equal,
-    "Greater": np.greater,
-    "Less": np.less,
-    "GreaterOrEqual": np.greater_equal,
-    "LessOrEqual": np.less_equal,
-    "And": np.logical_and,
-    "Or": np.logical_or,
-    "Not": np.logical_not,
-    "Where": _where,
-}
-
-
-def elementwise(node: Node, *arrays: Numbers) -> Numbers:
-    """Compute entry by entry, in the dtype of the constants."""
-    if node.opset < 7 and len(arrays) == 2 and node.attribute("broadcast", 0):
-        axis = node.attribute("axis", None)
-        if axis is not None:
-            arrays = arrays[0], _aligned(arrays[1], arrays[0].ndim, axis)
-    _spend(node, node.broadcast(*(a.shape for a in arrays)))
-    with np.errstate(all="ignore"):  # what is not finite is refused where it is used
-        return np.asarray(UFUNCS[node.op](*arrays))
-
-
-def _aligned(b: Numbers, ndim: int, axis: int) -> Numbers:
-    """Place b at an axis, as the versions before opset 7 broadcast."""
-    after = max(ndim - axis % max(ndim, 1) - b.ndim, 0)
-    return b.reshape(*b.shape, *(1,) * after)
-
-
-def concatenated(node: Node, *arrays: Numbers) -> Numbers:
-    """Join arrays along an axis."""
-    axis = node.axis(node.attribute("axis", 1 if node.opset < 4 else None), arrays[0].shape)
-    shapes = {(*a.shape[:axis], *a.shape[axis + 1 :]) for a in arrays}
-    if len(shapes) > 1 or len({a.ndim for a in arrays}) > 1:
-        node.refuse(f"joins shapes {', '.join(str(a.shape) for a in arrays)} along axis {axis}.")
-    _spend(node, (sum(a.size for a in arrays),))
-    return np.concatenate(arrays, axis)
-
-
-def _constant_of_shape(node: Node, shape: Numbers) -> Numbers:
-    tensor = node.attribute("value", None)
-    if tensor is not None and (not isinstance(tensor, Tensor) or prod(tensor.shape) != 1):
-        node.refuse("has a value that is not one number.")
-    value = np.zeros((), np.float32) if tensor is None else tensor.array.reshape(())
-    sizes = node.integers(0, "") or ()
-    if min(sizes, default=0) < 0 or len(sizes) > MOST_AXES:
-        node.refuse(f"asks for shape {sizes}.")
-    return np.broadcast_to(value, sizes)  # which takes no memory
-
-
-def _range(node: Node, start: Numbers, limit: Numbers, delta: Numbers) -> Numbers:
-    if any(a.ndim for a in (start, limit, delta)) or not delta:
-        node.refuse("needs three numbers, the last not 0.")
-    _spend(node, (max(ceil((float(limit) - float(start)) / float(delta)), 0),))
-    return np.arange(start, limit, delta, start.dtype)
-
-
-def _cast(node: Node, x: Numbers) -> Numbers:
-    kind = node.attribute("to", 0)
-    if kind in (FLOAT16, BFLOAT16):
-        node.refuse(f"rounds constants to {kind_name(kind)}, which has no rule.")
-    try:
-        dtype = dtype_of(kind)
-    except KeyError:
-        node.refuse(f"casts to {kind_name(kind)}, which has no rule.")
-    _spend(node, x.shape)
-    with np.errstate(all="ignore"):
-        return x.astype(dtype)
-
-
-def _reduce(node: Node, x: Numbers) -> Numbers:
-    axes, keep = axes_of(node, x.shape)
-    function = {"ReduceProd": np.prod, "ReduceSum": np.sum, "ReduceMax": np.max}[node.op]
-    return np.asarray(function(x, axis=axes, keepdims=keep)).astype(x.dtype)  # type: ignore[operator]
-
-
-def axes_of(node: Node, shape: Shape) -> tuple[tuple[int, ...], bool]:
-    """Return the axes that a reduction goes along, all of them unless said, and if they are kept."""
-    axes = node.integers(1, "axes")
-    keep, nothing = bool(node.attribute("keepdims", 1)), node.attribute("noop_with_empty_axes", 0)
-    if not axes:
-        return (() if nothing else tuple(range(len(shape)))), keep
-    return tuple(sorted({node.axis(axis, shape) for axis in axes})), keep
-
-
-def _matmul(node: Node, a: Numbers, b: Numbers) -> Numbers:
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0] or a.dtype.kind != "f":
-        node.refuse(f"multiplies constants of shapes {a.shape} and {b.shape}, which has no rule.")
-    _spend(node, (len(a), b.shape[1]))
-    with np.errstate(all="ignore"):
-        return a @ b  # type: ignore[no-any-return]
-
-
-FOLDS: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys(UFUNCS, elementwise),
-    "Concat": concatenated,
-    "ConstantOfShape": _constant_of_shape,
-    "Range": _range,
-    "Cast": _cast,
-    "ReduceProd": _reduce,
-    "ReduceSum": _reduce,
-    "ReduceMax": _reduce,
-    "MatMul": _matmul,
-}
-
-
-def folded(node: Node, arrays: list[Numbers]) -> list[Numbers]:
-    """Compute a node whose operands are all constants.
-
-    Raises
-    ------
-    ModelFormatError
-        If there is no rule for it, or the result would be larger than the file justifies.
-    """
-    if node.op in SHAPES:
-        return [arrays[0].reshape(SHAPES[node.op](arrays[0].shape, node))]
-    if node.op in MOVES:
-        moved = MOVES[node.op]
-        if node.op == "Pad":
-            return [_padded_constant(node, arrays[0])]
-        found = moved(node, arrays[0])
-        return found if isinstance(found, list) else [found]
-    if node.op not in FOLDS:
-        node.refuse("computes on constants alone; simplify the model first (constant folding).")
-    try:
-        return [FOLDS[node.op](node, *arrays)]
-    except ModelFormatError:
-        raise
-    except (ValueError, TypeError, ZeroDivisionError, OverflowError) as err:
-        node.refuse(f"cannot be computed on its constants: {err!s:.80}.")
-
-
-def _padded_constant(node: Node, x: Numbers) -> Numbers:
-    index = _pad(node, np.arange(x.size).reshape(x.shape))
-    flat = np.append(x.reshape(-1), np.asarray(padding_value(node), x.dtype))
-    return flat[index]

@@ -1,0 +1,196 @@
+"""Constants from constants: what exporters leave between weights and their use.
+
+In the dtype of the constants, as the model's own runtime would; what the result takes is counted
+before it is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil, prod
+from typing import Any
+
+import numpy as np
+
+from jacobians._checks import ModelFormatError, Numbers
+from jacobians.importers.onnx_shapes import MOVES, SHAPES, padding_value, spend
+from jacobians.importers.onnx_tensors import (
+    BFLOAT16,
+    FLOAT16,
+    MOST_AXES,
+    Tensor,
+    dtype_of,
+    kind_name,
+)
+from jacobians.importers.onnx_values import Node, Shape
+
+
+def _divide(a: Numbers, b: Numbers) -> Numbers:
+    if a.dtype.kind == "f":
+        return a / b
+    quotient = np.abs(a) // np.abs(b)  # whole numbers are divided towards 0
+    return np.where((a < 0) != (b < 0), -quotient, quotient)
+
+
+def _where(condition: Numbers, a: Numbers, b: Numbers) -> Numbers:
+    return np.where(condition, a, b)
+
+
+UFUNCS: dict[str, Callable[..., Any]] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Div": _divide,
+    "Pow": lambda a, b: np.power(a, b).astype(a.dtype),
+    "Neg": np.negative,
+    "Abs": np.abs,
+    "Sqrt": np.sqrt,
+    "Exp": np.exp,
+    "Log": np.log,
+    "Reciprocal": lambda a: 1 / a,
+    "Floor": np.floor,
+    "Ceil": np.ceil,
+    "Sign": np.sign,
+    "Min": lambda *a: np.minimum.reduce(np.broadcast_arrays(*a)),
+    "Max": lambda *a: np.maximum.reduce(np.broadcast_arrays(*a)),
+    "Sum": lambda *a: np.add.reduce(np.broadcast_arrays(*a)),
+    "Equal": np.equal,
+    "Greater": np.greater,
+    "Less": np.less,
+    "GreaterOrEqual": np.greater_equal,
+    "LessOrEqual": np.less_equal,
+    "And": np.logical_and,
+    "Or": np.logical_or,
+    "Not": np.logical_not,
+    "Where": _where,
+}
+
+
+def elementwise(node: Node, *arrays: Numbers) -> Numbers:
+    """Compute entry by entry, in the dtype of the constants."""
+    if node.opset < 7 and len(arrays) == 2 and node.attribute("broadcast", 0):
+        axis = node.attribute("axis", None)
+        if axis is not None:
+            arrays = arrays[0], _aligned(arrays[1], arrays[0].ndim, axis)
+    spend(node, node.broadcast(*(a.shape for a in arrays)))
+    with np.errstate(all="ignore"):  # what is not finite is refused where it is used
+        return np.asarray(UFUNCS[node.op](*arrays))
+
+
+def _aligned(b: Numbers, ndim: int, axis: int) -> Numbers:
+    """Place b at an axis, as the versions before opset 7 broadcast."""
+    after = max(ndim - axis % max(ndim, 1) - b.ndim, 0)
+    return b.reshape(*b.shape, *(1,) * after)
+
+
+def concatenated(node: Node, *arrays: Numbers) -> Numbers:
+    """Join arrays along an axis."""
+    axis = node.axis(node.attribute("axis", 1 if node.opset < 4 else None), arrays[0].shape)
+    shapes = {(*a.shape[:axis], *a.shape[axis + 1 :]) for a in arrays}
+    if len(shapes) > 1 or len({a.ndim for a in arrays}) > 1:
+        node.refuse(f"joins shapes {', '.join(str(a.shape) for a in arrays)} along axis {axis}.")
+    spend(node, (sum(a.size for a in arrays),))
+    return np.concatenate(arrays, axis)
+
+
+def _constant_of_shape(node: Node, shape: Numbers) -> Numbers:
+    tensor = node.attribute("value", None)
+    if tensor is not None and (not isinstance(tensor, Tensor) or prod(tensor.shape) != 1):
+        node.refuse("has a value that is not one number.")
+    value = np.zeros((), np.float32) if tensor is None else tensor.array.reshape(())
+    sizes = node.integers(0, "") or ()
+    if min(sizes, default=0) < 0 or len(sizes) > MOST_AXES:
+        node.refuse(f"asks for shape {sizes}.")
+    return np.broadcast_to(value, sizes)  # which takes no memory
+
+
+def _range(node: Node, start: Numbers, limit: Numbers, delta: Numbers) -> Numbers:
+    if any(a.ndim for a in (start, limit, delta)) or not delta:
+        node.refuse("needs three numbers, the last not 0.")
+    spend(node, (max(ceil((float(limit) - float(start)) / float(delta)), 0),))
+    count = max(ceil((float(limit) - float(start)) / float(delta)), 0)
+    return np.asarray(start + np.arange(count) * delta).astype(start.dtype)
+
+
+def _cast(node: Node, x: Numbers) -> Numbers:
+    kind = node.attribute("to", 0)
+    if kind in (FLOAT16, BFLOAT16):
+        node.refuse(f"rounds constants to {kind_name(kind)}, which has no rule.")
+    try:
+        dtype = dtype_of(kind)
+    except KeyError:
+        node.refuse(f"casts to {kind_name(kind)}, which has no rule.")
+    spend(node, x.shape)
+    with np.errstate(all="ignore"):
+        return x.astype(dtype)
+
+
+def _reduce(node: Node, x: Numbers) -> Numbers:
+    axes, keep = axes_of(node, x.shape)
+    functions: dict[str, Any] = {"ReduceProd": np.prod, "ReduceSum": np.sum, "ReduceMax": np.max}
+    function = functions[node.op]
+    return np.asarray(function(x, axis=axes, keepdims=keep)).astype(x.dtype)
+
+
+def axes_of(node: Node, shape: Shape) -> tuple[tuple[int, ...], bool]:
+    """Return the axes that a reduction goes along, all unless said, and if they are kept."""
+    axes = node.integers(1, "axes")
+    keep, nothing = bool(node.attribute("keepdims", 1)), node.attribute("noop_with_empty_axes", 0)
+    if not axes:
+        return (() if nothing else tuple(range(len(shape)))), keep
+    return tuple(sorted({node.axis(axis, shape) for axis in axes})), keep
+
+
+def _matmul(node: Node, a: Numbers, b: Numbers) -> Numbers:
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0] or a.dtype.kind != "f":
+        node.refuse(f"multiplies constants of shapes {a.shape} and {b.shape}, which has no rule.")
+    spend(node, (len(a), b.shape[1]))
+    with np.errstate(all="ignore"):
+        return a @ b
+
+
+FOLDS: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(UFUNCS, elementwise),
+    "Concat": concatenated,
+    "ConstantOfShape": _constant_of_shape,
+    "Range": _range,
+    "Cast": _cast,
+    "ReduceProd": _reduce,
+    "ReduceSum": _reduce,
+    "ReduceMax": _reduce,
+    "MatMul": _matmul,
+}
+
+
+def folded(node: Node, arrays: list[Numbers]) -> list[Numbers]:
+    """Compute a node whose operands are all constants.
+
+    Raises
+    ------
+    ModelFormatError
+        If there is no rule for it, or the result would be larger than the file justifies.
+    """
+    if node.op in SHAPES:
+        return [arrays[0].reshape(SHAPES[node.op](arrays[0].shape, node))]
+    if node.op in MOVES:
+        moved = MOVES[node.op]
+        if node.op == "Pad":
+            return [_padded_constant(node, arrays[0])]
+        found = moved(node, arrays[0])
+        return found if isinstance(found, list) else [found]
+    if node.op not in FOLDS:
+        node.refuse("computes on constants alone; simplify the model first (constant folding).")
+    try:
+        result = FOLDS[node.op](node, *arrays)
+        node.looked_at = len(node.operands)  # or it would have had too many arguments
+        return [result]
+    except ModelFormatError:
+        raise
+    except (ValueError, TypeError, ZeroDivisionError, OverflowError) as err:
+        node.refuse(f"cannot be computed on its constants: {err!s:.80}.")
+
+
+def _padded_constant(node: Node, x: Numbers) -> Numbers:
+    index = MOVES["Pad"](node, np.arange(x.size).reshape(x.shape))
+    flat = np.append(x.reshape(-1), np.asarray(padding_value(node), x.dtype))
+    return np.asarray(flat[index])

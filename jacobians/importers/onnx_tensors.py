@@ -1,0 +1,286 @@
+"""Tensors of an ONNX file, as the bytes give them, and what reading them may cost.
+
+Nothing that the file says of itself is believed before it has been compared with what is there.
+Tensors are decoded when they are used, attributes when their node is: a refusal costs neither.
+The numbers of the fields and kinds are those of onnx.proto.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from jacobians._checks import ModelFormatError, Numbers, freeze
+from jacobians.importers._half import widened
+from jacobians.importers.onnx_wire import (
+    EIGHT,
+    FOUR,
+    VARINT,
+    Budget,
+    Span,
+    fields,
+    tag,
+    whole_numbers,
+)
+
+# data_type: its name, the dtype of the raw bytes, the field of single numbers, the dtype here
+FLOAT, BOOL, FLOAT16, DOUBLE, BFLOAT16 = 1, 9, 10, 11, 16
+_KINDS = {
+    1: ("FLOAT", "<f4", 4, "float32"),
+    2: ("UINT8", "u1", 5, "uint8"),
+    3: ("INT8", "i1", 5, "int8"),
+    6: ("INT32", "<i4", 5, "int32"),
+    7: ("INT64", "<i8", 7, "int64"),
+    9: ("BOOL", "u1", 5, "bool"),
+    10: ("FLOAT16", "<u2", 5, "float32"),
+    11: ("DOUBLE", "<f8", 10, "float64"),
+    16: ("BFLOAT16", "<u2", 5, "float32"),
+}
+FLOATING = (FLOAT, DOUBLE, FLOAT16, BFLOAT16)
+MOST_AXES = 64  # of an array of NumPy
+
+_SINGLE = {4: "<f4", 5: "varint", 7: "varint", 10: "<f8"}  # how a field of single numbers is packed
+
+
+def kind_name(kind: int) -> str:
+    """Return the name of an element type."""
+    return _KINDS[kind][0] if kind in _KINDS else f"element type {kind}"
+
+
+def dtype_of(kind: int) -> np.dtype[Any]:
+    """Return the dtype in which numbers of this element type are held here."""
+    return np.dtype(_KINDS[kind][3])
+
+
+class Source:
+    """The bytes of a model, what reading them may cost, and the folder of its other files."""
+
+    def __init__(self, data: bytes, size: int, folder: str | None) -> None:
+        self.data = data
+        self.budget = Budget(size)
+        self._folder = None if folder is None else os.path.realpath(folder)
+        self._opened: set[str] = set()
+
+    def text(self, start: int, stop: int) -> str:
+        """Return a name, which is kept."""
+        self.budget.keep(80 + stop - start)
+        return self.data[start:stop].decode()
+
+    def read(self, location: str, offset: int, size: int) -> bytes:
+        """Read bytes of a file inside the folder of the model, and of no other."""
+        if self._folder is None:
+            raise ModelFormatError("its data is in another file; give the path of the model.")
+        path = os.path.realpath(os.path.join(self._folder, location))
+        inside = not os.path.isabs(location) and path.startswith(os.path.join(self._folder, ""))
+        if not inside or not os.path.isfile(path):
+            raise ModelFormatError(
+                f"its data is in {location!r:.80}, which is not a file in the model's folder."
+            )
+        held = os.path.getsize(path)
+        if offset < 0 or offset + size > held:
+            raise ModelFormatError(
+                f"its data is at {offset}..{offset + size} of {location!r:.80}, "
+                f"which holds {held} bytes."
+            )
+        if path not in self._opened:
+            self._opened.add(path)
+            self.budget.justify(held)
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+
+# --- tensors --------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Tensor:
+    """A constant of known shape; ``array`` decodes it, once."""
+
+    name: str
+    kind: int
+    shape: tuple[int, ...]
+    held: list[tuple[int, int, int]]  # the fields that hold its values
+    outside: dict[str, str]
+    source: Source
+    _array: Numbers | None = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype here; half precision is widened to float32."""
+        try:
+            return np.dtype(_known(self.kind)[3])
+        except ModelFormatError as err:
+            raise ModelFormatError(f"tensor {self.name!r:.60} {err}") from None
+
+    @property
+    def array(self) -> Numbers:
+        """The values, read-only."""
+        if self._array is None:
+            try:
+                self._array = self._decoded()
+            except ModelFormatError as err:
+                raise ModelFormatError(f"tensor {self.name!r:.60} {err}") from None
+        return self._array
+
+    def _require_sound(self) -> None:
+        name, dtype, number, _ = _known(self.kind)
+        if min(self.shape, default=0) < 0 or len(self.shape) > MOST_AXES:
+            raise ModelFormatError(f"claims shape {self.shape!s:.80}.")
+        holders = {key >> 3 for key, _, _ in self.held}
+        if len(holders) + bool(self.outside) > 1:
+            raise ModelFormatError("holds its values twice.")
+        size = prod(self.shape) * np.dtype(dtype).itemsize
+        packed = _SINGLE[number] != "varint"
+        if self.outside or holders <= {9} or (packed and holders == {number}):
+            held = size if self.outside else sum(stop - start for _, start, stop in self.held)
+            if held != size:
+                raise ModelFormatError(
+                    f"claims shape {self.shape} of {name}, but holds {held} bytes."
+                )
+        elif holders != {number}:
+            raise ModelFormatError(f"claims to be {name}, but holds numbers of another kind.")
+
+    def _decoded(self) -> Numbers:
+        self._require_sound()
+        name, dtype, number, _ = _known(self.kind)
+        count, item = prod(self.shape), np.dtype(dtype).itemsize
+        self.source.budget.spend(count * max(item, self.dtype.itemsize))
+        data, flat = self.source.data, None
+        if self.outside:
+            flat = np.frombuffer(_outside(self, count * item), dtype)
+        elif self.held and self.held[0][0] >> 3 == number and _SINGLE[number] == "varint":
+            flat = _narrowed(_varints(self), dtype)
+            if flat.size != count:
+                raise ModelFormatError(
+                    f"claims shape {self.shape} of {name}, but holds {flat.size * item} bytes."
+                )
+        else:  # slicing copies the bytes to where no other tensor keeps them from being freed
+            pieces = [data[start:stop] for _, start, stop in self.held]
+            flat = np.frombuffer(pieces[0] if len(pieces) == 1 else b"".join(pieces), dtype)
+        return freeze(_widened(flat, self.kind)).reshape(self.shape)
+
+
+def _known(kind: int) -> tuple[str, str, int, str]:
+    if kind not in _KINDS:
+        names = ", ".join(known[0] for known in _KINDS.values())
+        raise ModelFormatError(f"holds {kind_name(kind)}; expected one of {names}, whole.")
+    return _KINDS[kind]
+
+
+def _outside(tensor: Tensor, size: int) -> bytes:
+    said = tensor.outside
+    try:
+        offset, length = int(said.get("offset", 0)), int(said.get("length", size))
+    except ValueError:
+        raise ModelFormatError("has no number as offset or length of its data.") from None
+    if length != size:
+        raise ModelFormatError(f"claims shape {tensor.shape}, but {length} bytes of data.")
+    return tensor.source.read(said.get("location", ""), offset, size)
+
+
+def _varints(tensor: Tensor) -> Numbers:
+    """Decode whole numbers of variable length, all at once: bytes below 128 end one."""
+    data = tensor.source.data
+    if any(stop < 0 for _, _, stop in tensor.held):  # one by one
+        numbers = [whole_numbers(data, f, tensor.source.budget) for f in tensor.held]
+        return np.array([number for part in numbers for number in part], np.int64)
+    raw = np.frombuffer(b"".join(data[start:stop] for _, start, stop in tensor.held), np.uint8)
+    ends = np.flatnonzero(raw < 128)
+    tensor.source.budget.spend(24 * raw.size)
+    if raw.size and (not ends.size or ends[-1] != raw.size - 1):
+        raise ModelFormatError("holds a number without an end.")
+    starts = np.concatenate(([0], ends[:-1] + 1)).astype(np.intp)[: ends.size]
+    lengths = ends - starts + 1
+    if lengths.size and lengths.max() > 10:
+        raise ModelFormatError("holds a number without an end.")
+    values = np.zeros(ends.size, np.uint64)
+    for k in range(int(lengths.max(initial=0))):
+        has = lengths > k
+        values[has] |= (raw[starts[has] + k] & np.uint64(127)).astype(np.uint64) << np.uint64(7 * k)
+    return values.view(np.int64)
+
+
+def _narrowed(wide: Numbers, dtype: str) -> Numbers:
+    flat = wide.astype(dtype)
+    if (flat != wide).any():
+        raise ModelFormatError("holds numbers outside the range of its kind.")
+    return flat
+
+
+def _widened(flat: Numbers, kind: int) -> Numbers:
+    """Return the machine's own dtype; half precision becomes float32."""
+    if kind in (FLOAT16, BFLOAT16):
+        return widened(flat, kind == BFLOAT16)
+    if kind == BOOL:
+        if flat.size and flat.max() > 1:
+            raise ModelFormatError("holds numbers outside the range of its kind.")
+        return flat.astype(bool)
+    return flat.astype(flat.dtype.newbyteorder("="), copy=False)
+
+
+_HOLDERS = {tag(n) for n in (4, 5, 7, 9, 10)} | {tag(5, VARINT), tag(7, VARINT)}
+_HOLDERS |= {tag(4, FOUR), tag(10, EIGHT)}
+
+
+def read_tensor(source: Source, span: Span) -> Tensor:
+    """Read what a TensorProto says of itself."""
+    dims: list[int] = []
+    once = Once("a tensor")
+    held, outside = [], {}
+    external = False
+    for key, start, stop in fields(source.data, span, source.budget):
+        if key in (tag(1), tag(1, VARINT)):
+            dims += whole_numbers(source.data, (key, start, stop), source.budget)
+        elif key == tag(2, VARINT):
+            once.set("data_type", start)
+        elif key == tag(8):
+            once.set("name", source.text(start, stop))
+        elif key in _HOLDERS and stop != start:
+            source.budget.keep(100)
+            held.append((key, start, stop))
+        elif key == tag(3):
+            raise ModelFormatError("a tensor in segments has no rule.")
+        elif key == tag(13):
+            name, value = read_pair(source, (start, stop))
+            outside[name] = value
+        elif key == tag(14, VARINT):
+            external = start == 1
+    source.budget.keep(600)
+    if external:
+        outside.setdefault("location", "")
+    kind = once.get("data_type", 0)
+    return Tensor(
+        once.get("name", ""), kind, tuple(dims), held, outside if external else {}, source
+    )
+
+
+class Once:
+    """Fields that a message may hold once: of two, readers of other files take one or the other."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._found: dict[str, Any] = {}
+
+    def set(self, name: str, value: Any) -> None:
+        """Note a field, refusing its second."""
+        if name in self._found:
+            raise ModelFormatError(f"{self._what} has two fields {name}.")
+        self._found[name] = value
+
+    def get(self, name: str, default: Any) -> Any:
+        """Return the field, or the default."""
+        return self._found.get(name, default)
+
+
+def read_pair(source: Source, span: Span) -> tuple[str, str]:
+    """Read a StringStringEntryProto."""
+    pair = {1: "", 2: ""}
+    for key, start, stop in fields(source.data, span, source.budget):
+        if key in (tag(1), tag(2)):
+            pair[key >> 3] = source.text(start, stop)
+    return pair[1], pair[2]
