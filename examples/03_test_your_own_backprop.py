@@ -80,6 +80,24 @@ for bug, layers in (("forget_slope", 2), ("swap_outer", 1)):
     print(f"{bug} is caught, smallest network: {net}")
     assert layers <= net.depth <= 3
 
+# The kit does all of it in one line, and says which mistake it was.
+
+try:
+    jst.check_backprop(
+        lambda net, X, Y: [
+            sum(group) / len(X)
+            for group in zip(
+                *(my_gradients(net, x, y, forget_slope=True) for x, y in zip(X, Y, strict=True)),
+                strict=True,
+            )
+        ],
+        examples=50,
+    )
+except AssertionError as failure:
+    told = str(failure)
+print(told[told.index("Wrong:") :])
+assert "slope missing" in told
+
 # Without any reference implementation, differences alone can judge: check_jacobian needs only the
 # function.  Given the Jacobian of another network, it names the worst entry.
 

@@ -40,75 +40,125 @@ files, data, cli      npz in and out; two trained networks with real inputs; the
 True
 """
 
-from jacobians import backprop, conventions, explicit, plotting, witness
-from jacobians._checks import (
-    DomainError,
-    ModelFormatError,
-    NotFiniteError,
-    ShapeError,
-    TooLargeError,
-    dense_limit,
-)
-from jacobians._graph import Parallel, Residual
-from jacobians.activations import Activation, VectorActivation, activation
-from jacobians.bounds import jacobian_with_bound
-from jacobians.certificate import Certificate, certify
-from jacobians.engine import jacobian, jvp, value_and_jacobian, vjp
-from jacobians.files import load, save
-from jacobians.gradients import Gradients
-from jacobians.importers import from_keras, from_onnx, from_sklearn, from_torch
-from jacobians.layers import (
-    Add,
-    AveragePool,
-    Concatenate,
-    Convolution,
-    Dense,
-    Elementwise,
-    Gather,
-    Layer,
-    LayerNorm,
-    MatrixProduct,
-    MaxPool,
-    Multiply,
-    Pad,
-    Permute,
-    Reshape,
-    RMSNorm,
-    Scale,
-    Slice,
-    TransposedConvolution,
-)
-from jacobians.linearization import Linearization, linearize
-from jacobians.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
-from jacobians.maps import (
-    BlockDiagonal,
-    Blocks,
-    Commutation,
-    Diagonal,
-    DiagonalPlusLowRank,
-    Duplication,
-    Elimination,
-    Identity,
-    Kronecker,
-    LinearMap,
-    Matrix,
-    Product,
-    Selection,
-    Substitution,
-    Sum,
-)
-from jacobians.network import Network
-from jacobians.planning import Plan, plan
-from jacobians.sensitivities import (
-    ActiveSubspace,
-    ErrorBars,
-    Sensitivity,
-    error_bars,
-    sensitivity,
-)
-from jacobians.tracing import Trace, trace
-from jacobians.units import UnitGraph
-from jacobians.vectorization import unvec, vec, vech
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what type checkers and editors read; at run time names load on first use
+    from jacobians import backprop, conventions, explicit, plotting, witness
+    from jacobians._checks import (
+        DomainError,
+        ModelFormatError,
+        NotFiniteError,
+        ShapeError,
+        TooLargeError,
+        dense_limit,
+    )
+    from jacobians._graph import Parallel, Residual
+    from jacobians.activations import Activation, VectorActivation, activation
+    from jacobians.bounds import jacobian_with_bound
+    from jacobians.certificate import Certificate, certify
+    from jacobians.configuration import show_config
+    from jacobians.derivation import Derivation, derive
+    from jacobians.diagnosis import Diagnosis, diagnose
+    from jacobians.engine import jacobian, jvp, value_and_jacobian, vjp
+    from jacobians.files import load, save
+    from jacobians.gradients import Gradients
+    from jacobians.importers import from_keras, from_onnx, from_sklearn, from_torch
+    from jacobians.layers import (
+        Add,
+        AveragePool,
+        Concatenate,
+        Convolution,
+        Dense,
+        Elementwise,
+        Gather,
+        Layer,
+        LayerNorm,
+        MatrixProduct,
+        MaxPool,
+        Multiply,
+        Pad,
+        Permute,
+        Reshape,
+        RMSNorm,
+        Scale,
+        Slice,
+        TransposedConvolution,
+    )
+    from jacobians.linearization import Linearization, linearize
+    from jacobians.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
+    from jacobians.maps import (
+        BlockDiagonal,
+        Blocks,
+        Commutation,
+        Diagonal,
+        DiagonalPlusLowRank,
+        Duplication,
+        Elimination,
+        Identity,
+        Kronecker,
+        LinearMap,
+        Matrix,
+        Product,
+        Selection,
+        Substitution,
+        Sum,
+    )
+    from jacobians.network import Network
+    from jacobians.planning import Plan, plan
+    from jacobians.sensitivities import ActiveSubspace, Sensitivity, sensitivity
+    from jacobians.sensitivities.error_bars import ErrorBars, error_bars
+    from jacobians.sensitivities.log_odds import log_odds
+    from jacobians.tracing import Trace, trace
+    from jacobians.units import UnitGraph
+    from jacobians.vectorization import unvec, vec, vech
+else:
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    _HOMES = {  # module: its names up here, the same as above
+        "_checks": "DomainError ModelFormatError NotFiniteError ShapeError TooLargeError "
+        "dense_limit",
+        "_graph": "Parallel Residual",
+        "activations": "Activation VectorActivation activation",
+        "bounds": "jacobian_with_bound",
+        "certificate": "Certificate certify",
+        "configuration": "show_config",
+        "derivation": "Derivation derive",
+        "diagnosis": "Diagnosis diagnose",
+        "engine": "jacobian jvp value_and_jacobian vjp",
+        "files": "load save",
+        "gradients": "Gradients",
+        "importers": "from_keras from_onnx from_sklearn from_torch",
+        "layers": "Add AveragePool Concatenate Convolution Dense Elementwise Gather Layer "
+        "LayerNorm MatrixProduct MaxPool Multiply Pad Permute Reshape RMSNorm Scale Slice "
+        "TransposedConvolution",
+        "linearization": "Linearization linearize",
+        "losses": "BinaryCrossEntropy CrossEntropy Loss SquaredError",
+        "maps": "BlockDiagonal Blocks Commutation Diagonal DiagonalPlusLowRank Duplication "
+        "Elimination Identity Kronecker LinearMap Matrix Product Selection Substitution Sum",
+        "network": "Network",
+        "planning": "Plan plan",
+        "sensitivities": "ActiveSubspace Sensitivity sensitivity",
+        "sensitivities.error_bars": "ErrorBars error_bars",
+        "sensitivities.log_odds": "log_odds",
+        "tracing": "Trace trace",
+        "units": "UnitGraph",
+        "vectorization": "unvec vec vech",
+    }
+    _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+    def __getattr__(name):
+        """Load a name, or a module, on its first use (PEP 562)."""
+        path = f"jacobians.{_HOME_OF.get(name, name)}"
+        if name.startswith("_") or find_spec(path) is None:
+            raise AttributeError(f"module 'jacobians' has no attribute {name!r}")
+        module = import_module(path)
+        value = globals()[name] = getattr(module, name) if name in _HOME_OF else module
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
+
 
 __version__ = "0.1.0"
 
@@ -187,7 +237,11 @@ __all__ = [
     "vech",
     # evidence
     "Certificate",
+    "Derivation",
+    "Diagnosis",
     "certify",
+    "derive",
+    "diagnose",
     "jacobian_with_bound",
     "witness",
     # networks of single units
@@ -197,8 +251,11 @@ __all__ = [
     "ErrorBars",
     "Sensitivity",
     "error_bars",
+    "log_odds",
     "plotting",
     "sensitivity",
+    # what runs here
+    "show_config",
     # errors
     "DomainError",
     "ModelFormatError",

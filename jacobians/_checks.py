@@ -13,6 +13,7 @@ unless they are read-only already.
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -133,10 +134,23 @@ def as_array(value: Any, where: str) -> Numbers:
         value = value.data
     if type(value).__module__.startswith("scipy.sparse"):
         raise TypeError(f"{where}: expected a dense array, but got a sparse one; use .toarray().")
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        return _of_tensor(value, where)
     try:
         return np.asarray(value)
     except ValueError as err:
         raise ShapeError(f"{where}: rows of different lengths do not make an array.") from err
+
+
+def _of_tensor(value: Any, where: str) -> Numbers:
+    """Take the numbers of a torch tensor: NumPy has no bfloat16, but float32 holds it."""
+    try:
+        value = value.detach().cpu()
+        found: Numbers = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+    except Exception as err:  # sparse, quantized, or without data
+        raise TypeError(f"{where}: expected a dense tensor, but got {value!r:.80}.") from err
+    return found
 
 
 def require_finite(array: Array, where: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from jacobians._checks import as_count
+from jacobians._checks import ShapeError, as_count
 from jacobians.layers import Add, Concatenate, Gather, Layer, Shape
 
 Edges: TypeAlias = list[tuple[str, Layer, tuple[int, ...]]]
@@ -170,3 +170,48 @@ def _input_nodes(
         edges.append((name, Gather(part), (0,)))
         numbers[name] = len(edges)
     return numbers, (int(starts[-1]),), parts
+
+
+# --- what a network checks of its nodes -----------------------------------------------------------
+
+
+def as_names(names: Sequence[str] | None, width: int, where: str) -> tuple[str, ...] | None:
+    """Check labels: as many as there are entries, or none at all."""
+    if names is None:
+        return None
+    if isinstance(names, str):
+        raise TypeError(f"{where}: expected a sequence of names, but got {names!r:.80}.")
+    given = tuple(str(name) for name in names)
+    if len(given) != width:
+        raise ShapeError(f"{where}: expected {width} names, but got {len(given)}.")
+    return given
+
+
+def input_shape(layers: Sequence[Layer], inputs: int | Shape | None) -> Shape:
+    """Return the shape of the input: as it was given, or as the first layer that insists says."""
+    if inputs is None:
+        # layers in front of the first one that insists on a width must go along with it
+        inputs = next((layer.inputs for layer in layers if layer.inputs is not None), None)
+    if inputs is None:
+        raise ShapeError("Network: no layer fixes the number of inputs; say inputs=n.")
+    sizes = inputs if isinstance(inputs, tuple) else (inputs,)
+    return tuple(as_count(n, "Network: inputs") for n in sizes)
+
+
+def require_fit(
+    layer: Layer, name: str, l: int, sources: Sequence[int], shapes: Sequence[Shape]
+) -> None:
+    """Refuse a layer that reads too few or too many values, or one of the wrong width."""
+    arity = layer.arity
+    if len(sources) != arity if arity is not None else len(sources) < 2:
+        demand = "two or more inputs" if arity is None else f"{arity} input{'s' * (arity > 1)}"
+        raise ShapeError(
+            f"Network: layer {name} ({layer}) takes {demand}, but reads {len(sources)}."
+        )
+    width = prod(shapes[0])
+    per_row = len(shapes[0]) > 1 and shapes[0][-1] == layer.inputs
+    if layer.inputs not in (None, width) and not per_row:
+        source = f"layer {sources[0]} gives" if sources[0] else "the network gets"
+        raise ShapeError(
+            f"Network: layer {name} ({layer}) takes {layer.inputs} inputs, but {source} {width}."
+        )

@@ -323,6 +323,3 @@ def bounded(z: Array) -> Array:
 def difference(z: Array, root: tuple[float, float]) -> Array:
     """Return ``z - root``, to the last place also where they nearly agree; root is in two parts."""
     return (z - root[0]) - root[1]
-
-
-INTO_MEMORY = frozenset({relu, relu_prime, sigmoid_prime, tanh, tanh_prime})

@@ -38,7 +38,7 @@ def softmax_parts(z: Array) -> tuple[Array, Array, Array]:
 def softmax_matrix(z: Array) -> Array:
     p = softmax(z)
     J = -p[..., :, None] * p[..., None, :]
-    _diagonal(J)[...] = p * _others(p)
+    _diagonal(J)[...] = p * _others(p, z)
     return J
 
 
@@ -72,7 +72,7 @@ def log_softmax_matrix(z: Array) -> Array:
     p = softmax(z)
     J = np.empty((*z.shape, z.shape[-1]), z.dtype)
     np.negative(p[..., None, :], out=J)
-    _diagonal(J)[...] = _others(p)
+    _diagonal(J)[...] = _others(p, z)
     return J
 
 
@@ -92,10 +92,10 @@ def _diagonal(J: Array) -> Array:
     return J.reshape(*J.shape[:-2], n * n)[..., :: n + 1]
 
 
-def _others(p: Array) -> Array:
-    """Return ``1 - p_i``, for the largest as the sum of the others."""
+def _others(p: Array, z: Array) -> Array:
+    """Return ``1 - p_i``, for the largest z as the sum of the others."""
     flat = p.reshape(-1, p.shape[-1])
-    at = range(len(flat)), flat.argmax(axis=-1)
+    at = range(len(flat)), z.reshape(flat.shape).argmax(axis=-1)
     rest = flat.copy()
     rest[at] = 0
     others = 1 - flat
@@ -108,4 +108,5 @@ def _leave_out_top(z: Array) -> tuple[Array, Array, Array, Array]:
     p = softmax(z)
     top = np.zeros_like(z)
     np.put_along_axis(top, z.argmax(axis=-1)[..., None], 1, axis=-1)
-    return p, p * (1 - top), top, p.max(axis=-1, keepdims=True)
+    p_top = np.take_along_axis(p, z.argmax(axis=-1)[..., None], axis=-1)
+    return p, p * (1 - top), top, p_top

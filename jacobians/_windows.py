@@ -157,6 +157,9 @@ def correlate(kernel: Array, windows: Windows, groups: int, columns: Array) -> A
     -------
     array, shape (..., c_out * positions, k)
     """
+    if are_rows(columns):  # each column is contiguous: they are treated as points, and stay so
+        rows = correlate(kernel, windows, groups, np.swapaxes(columns, -2, -1)[..., None])
+        return np.swapaxes(rows[..., 0], -2, -1)
     *lead, _, k = columns.shape
     c_out, P = len(kernel), prod(windows.positions)
     K = kernel.reshape(groups, c_out // groups, -1)
@@ -182,6 +185,9 @@ def spread(kernel: Array, windows: Windows, groups: int, columns: Array) -> Arra
     -------
     array, shape (..., c_in * grid, k)
     """
+    if are_rows(columns):  # each column is contiguous: they are treated as points, and stay so
+        rows = spread(kernel, windows, groups, np.swapaxes(columns, -2, -1)[..., None])
+        return np.swapaxes(rows[..., 0], -2, -1)
     *lead, _, k = columns.shape
     (c_out, c), P = kernel.shape[:2], prod(windows.positions)
     Kt = np.swapaxes(kernel.reshape(groups, c_out // groups, -1), 1, 2)
@@ -195,6 +201,11 @@ def spread(kernel: Array, windows: Windows, groups: int, columns: Array) -> Arra
         seen = seen.reshape(count, groups * c, len(windows.offsets), *windows.positions, K)
         windows.add_up(seen, result[points, ..., some])
     return result.reshape(*lead, groups * c * prod(windows.grid), k)
+
+
+def are_rows(columns: Array) -> bool:
+    """Tell whether columns (..., n, k) lie in memory as rows: each of them contiguous."""
+    return columns.shape[-1] > 1 and columns.strides[-1] > columns.strides[-2]
 
 
 def _pieces(points: int, columns: int, entries: int) -> Iterator[tuple[slice, slice]]:

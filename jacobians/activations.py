@@ -29,10 +29,8 @@ NaN or infinity elsewhere; sign and floor jump, and their derivative is 0 everyw
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-from warnings import catch_warnings, simplefilter
 
 import numpy as np
 
@@ -41,6 +39,7 @@ from jacobians import _gated as g
 from jacobians import _sigma as f
 from jacobians import _softmax as v
 from jacobians._checks import FLOATS, Array, ShapeError, as_floats, require_ndim
+from jacobians._user_derivatives import require_derivative
 
 Formula: TypeAlias = Callable[..., Array]
 
@@ -60,6 +59,12 @@ class Activation:
         Where ``sigma_prime`` jumps.
     parameters : tuple of (str, float)
         Passed to the callables as keywords.
+    slope_bound, value_bound : float
+        No ``|sigma'|`` and no ``|sigma|`` is larger; infinity if nothing is known.
+    flat : bool
+        Whether the slope is 0 on half a line or more.
+    into_memory : tuple of str
+        Which of the callables take ``out=``, where sigma may be given ``z`` itself.
     check : bool
         Compare the derivatives with a complex step (or with differences, if sigma does not take
         complex numbers) at 41 points from -4 to 4 away from kinks, now.
@@ -80,6 +85,10 @@ class Activation:
     sigma_second: Formula | None = None
     kinks: tuple[float, ...] = ()
     parameters: tuple[tuple[str, float], ...] = ()
+    slope_bound: float = field(default=np.inf, compare=False, repr=False)
+    value_bound: float = field(default=np.inf, compare=False, repr=False)
+    flat: bool = field(default=False, compare=False, repr=False)
+    into_memory: tuple[str, ...] = field(default=(), compare=False, repr=False)
     check: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -87,9 +96,9 @@ class Activation:
             if not callable(getattr(self, role)):
                 raise TypeError(f"Activation {self.name!r}: {role} must be callable.")
         if self.check:
-            _require_derivative(self, self.sigma, self.sigma_prime, "sigma_prime")
+            require_derivative(self, self.sigma, self.sigma_prime, "sigma_prime")
             if self.sigma_second is not None:
-                _require_derivative(self, self.sigma_prime, self.sigma_second, "sigma_second")
+                require_derivative(self, self.sigma_prime, self.sigma_second, "sigma_second")
 
     def __call__(self, z: Any) -> Array:
         """Return ``sigma(z)``, in the dtype of ``z``."""
@@ -142,6 +151,8 @@ class VectorActivation:
         From ``z`` to the array (..., n, n, n) of ``d² a_i / dz_j dz_k``.
     matrix_of : callable, optional
         From ``z`` to ``da/dz`` written out, (..., n, n), where that is simpler than the parts.
+    slope_bound, value_bound : float
+        No row of ``|da/dz|`` adds up to more, no ``|sigma|`` is larger; infinity if unknown.
 
     >>> d, U, V = activation("softmax").parts(np.log([0.5, 0.25, 0.25]))
     >>> np.diag(d) + U @ V.T
@@ -155,7 +166,11 @@ class VectorActivation:
     parts_of: Callable[[Array], tuple[Array, Array, Array]]
     sigma_second: Formula | None = None
     matrix_of: Formula | None = None
+    slope_bound: float = field(default=np.inf, compare=False, repr=False)
+    value_bound: float = field(default=np.inf, compare=False, repr=False)
 
+    flat = False
+    into_memory = ()
     kinks = ()
     parameters = ()
 
@@ -217,32 +232,67 @@ def _quiet() -> np.errstate:
 
 
 def _leaky_relu(slope: float = 0.01) -> Activation:
-    kinks = () if slope == 1 else (0.0,)
-    parameters = (("slope", slope),)
-    return Activation("leaky_relu", f.leaky_relu, f.leaky_relu_prime, f.zero, kinks, parameters)
+    return Activation(
+        "leaky_relu",
+        f.leaky_relu,
+        f.leaky_relu_prime,
+        f.zero,
+        kinks=() if slope == 1 else (0.0,),
+        parameters=(("slope", slope),),
+        slope_bound=max(1.0, abs(slope)),
+    )
 
 
 def _elu(alpha: float = 1.0) -> Activation:
-    kinks = () if alpha == 1 else (0.0,)
-    return Activation("elu", f.elu, f.elu_prime, f.elu_second, kinks, (("alpha", alpha),))
+    return Activation(
+        "elu",
+        f.elu,
+        f.elu_prime,
+        f.elu_second,
+        kinks=() if alpha == 1 else (0.0,),
+        parameters=(("alpha", alpha),),
+        slope_bound=max(1.0, abs(alpha)),
+    )
 
 
 def _celu(alpha: float = 1.0) -> Activation:
     if not alpha > 0:
         raise ValueError(f"celu: expected alpha > 0, but got {alpha}.")
-    return Activation("celu", f.celu, f.celu_prime, f.celu_second, (), (("alpha", alpha),))
+    return Activation(
+        "celu",
+        f.celu,
+        f.celu_prime,
+        f.celu_second,
+        parameters=(("alpha", alpha),),
+        slope_bound=1.0,
+    )
 
 
 def _hard_sigmoid(low: float = -3.0, high: float = 3.0) -> Activation:
     _require_order("hard_sigmoid", low, high)
-    ends = (("low", low), ("high", high))
-    return Activation("hard_sigmoid", f.ramp, f.ramp_prime, f.zero, (low, high), ends)
+    return _between("hard_sigmoid", f.ramp, f.ramp_prime, low, high, 1 / (high - low), 1.0)
 
 
 def _hard_tanh(low: float = -1.0, high: float = 1.0) -> Activation:
     _require_order("hard_tanh", low, high)
+    return _between("hard_tanh", f.clip, f.clip_prime, low, high, 1.0, max(abs(low), abs(high)))
+
+
+def _between(
+    name: str, sigma: Formula, prime: Formula, low: float, high: float, slope: float, value: float
+) -> Activation:
     ends = (("low", low), ("high", high))
-    return Activation("hard_tanh", f.clip, f.clip_prime, f.zero, (low, high), ends)
+    return Activation(
+        name,
+        sigma,
+        prime,
+        f.zero,
+        (low, high),
+        ends,
+        slope_bound=slope,
+        value_bound=value,
+        flat=True,
+    )
 
 
 def _power(exponent: float = 2.0) -> Activation:
@@ -264,10 +314,17 @@ FAMILIES: dict[str, Callable[..., AnyActivation]] = {
     "power": _power,
 }
 
-IDENTITY = Activation("identity", f.identity, f.one, f.zero)
-SIGMOID = Activation("sigmoid", f.sigmoid, f.sigmoid_prime, f.sigmoid_second)
+BOTH, SLOPES = ("sigma", "sigma_prime"), ("sigma_prime",)
+_LINE: dict[str, Any] = {"slope_bound": 1.0}
+_BOUNDED: dict[str, Any] = {"slope_bound": 1.0, "value_bound": 1.0}
+_GATED: dict[str, Any] = {"slope_bound": 1.2}
+
+IDENTITY = Activation("identity", f.identity, f.one, f.zero, **_LINE)
+SIGMOID = Activation(
+    "sigmoid", f.sigmoid, f.sigmoid_prime, f.sigmoid_second, **_BOUNDED, into_memory=SLOPES
+)
 SOFTMAX = VectorActivation(
-    "softmax", v.softmax, v.softmax_parts, v.softmax_second, v.softmax_matrix
+    "softmax", v.softmax, v.softmax_parts, v.softmax_second, v.softmax_matrix, **_BOUNDED
 )
 LOG_SOFTMAX = VectorActivation(
     "log_softmax",
@@ -275,26 +332,38 @@ LOG_SOFTMAX = VectorActivation(
     v.log_softmax_parts,
     v.log_softmax_second,
     v.log_softmax_matrix,
+    slope_bound=2.0,
 )
 
 FIXED: dict[str, AnyActivation] = {
     one.name: one
     for one in (
         IDENTITY,
-        Activation("relu", f.relu, f.relu_prime, f.zero, kinks=(0.0,)),
-        Activation("relu6", f.relu6, f.relu6_prime, f.zero, kinks=(0.0, 6.0)),
-        Activation("selu", f.selu, f.selu_prime, f.selu_second, kinks=(0.0,)),
+        Activation(
+            "relu", f.relu, f.relu_prime, f.zero, (0.0,), **_LINE, flat=True, into_memory=BOTH
+        ),
+        Activation(
+            "relu6",
+            f.relu6,
+            f.relu6_prime,
+            f.zero,
+            kinks=(0.0, 6.0),
+            slope_bound=1.0,
+            value_bound=6.0,
+            flat=True,
+        ),
+        Activation("selu", f.selu, f.selu_prime, f.selu_second, kinks=(0.0,), slope_bound=2.0),
         SIGMOID,
-        Activation("tanh", f.tanh, f.tanh_prime, f.tanh_second),
-        Activation("softplus", f.softplus, f.sigmoid, f.sigmoid_prime),
-        Activation("softsign", f.softsign, f.softsign_prime, f.softsign_second),
-        Activation("gelu", g.gelu, g.gelu_prime, g.gelu_second),
-        Activation("gelu_tanh", g.gelu_tanh, g.gelu_tanh_prime, g.gelu_tanh_second),
-        Activation("silu", g.silu, g.silu_prime, g.silu_second),
-        Activation("mish", g.mish, g.mish_prime, g.mish_second),
+        Activation("tanh", f.tanh, f.tanh_prime, f.tanh_second, **_BOUNDED, into_memory=BOTH),
+        Activation("softplus", f.softplus, f.sigmoid, f.sigmoid_prime, **_LINE),
+        Activation("softsign", f.softsign, f.softsign_prime, f.softsign_second, **_BOUNDED),
+        Activation("gelu", g.gelu, g.gelu_prime, g.gelu_second, **_GATED),
+        Activation("gelu_tanh", g.gelu_tanh, g.gelu_tanh_prime, g.gelu_tanh_second, **_GATED),
+        Activation("silu", g.silu, g.silu_prime, g.silu_second, **_GATED),
+        Activation("mish", g.mish, g.mish_prime, g.mish_second, **_GATED),
         Activation("exp", f.exp, f.exp, f.exp),
-        Activation("sin", f.sin, f.cos, f.minus_sin),
-        Activation("gaussian", f.gaussian, f.gaussian_prime, f.gaussian_second),
+        Activation("sin", f.sin, f.cos, f.minus_sin, **_BOUNDED),
+        Activation("gaussian", f.gaussian, f.gaussian_prime, f.gaussian_second, **_BOUNDED),
         Activation("square", f.square, f.square_prime, f.square_second),
         Activation("cos", f.cos, f.minus_sin, e.minus_cos),
         Activation("erf", e.erf, e.erf_prime, e.erf_second),
@@ -368,40 +437,3 @@ def _checked_parameters(name: str, parameters: dict[str, float]) -> dict[str, fl
         require_ndim(number, (0,), where, "a number")
         checked[key] = float(number)
     return checked
-
-
-# --- checking a user's own ------------------------------------------------------------------------
-
-
-_NOT_COMPLEX = (TypeError, ValueError, np.exceptions.ComplexWarning)
-
-
-def _require_derivative(act: Activation, function: Formula, claimed: Formula, role: str) -> None:
-    """Refuse a derivative that neither a complex step nor differences confirm."""
-    z = np.linspace(-4.0, 4.0, 41)
-    z = z[[all(abs(point - kink) > 0.05 for kink in act.kinks) for point in z]]
-    parameters = dict(act.parameters)
-    slope = np.asarray(claimed(z, **parameters), dtype=float)
-    witnesses = [_difference(lambda x: function(x, **parameters), z)]
-    with np.errstate(all="ignore"), catch_warnings(), suppress(*_NOT_COMPLEX):
-        # where sigma is not written for complex numbers, the differences decide alone
-        simplefilter("error", np.exceptions.ComplexWarning)
-        witnesses.append(np.imag(function(z + 1e-30j, **parameters)) / 1e-30)
-    # The differences are good to about 1e-9 of the function's size, and a wrong formula is not
-    # wrong in the ninth digit; one confirmation is enough, since abs() defeats the complex step.
-    allowed = 1e-6 * (1 + np.abs(slope) + np.abs(function(z, **parameters)))
-    gap = np.min([np.abs(slope - witness) for witness in witnesses], axis=0)
-    if not (gap <= allowed).all():
-        worst = int(np.argmax(np.where(np.isnan(gap), np.inf, gap / allowed)))
-        raise ValueError(
-            f"Activation {act.name!r}: {role} is {slope[worst]:g} at z = {z[worst]:g}, but "
-            f"differences give {witnesses[0][worst]:g}. Correct it, or name the kinks."
-        )
-
-
-def _difference(function: Formula, z: Array, h: float = 1e-3) -> Array:
-    """Differentiate by central differences of fourth order."""
-    near = np.asarray(function(z + h)) - function(z - h)
-    far = np.asarray(function(z + 2 * h)) - function(z - 2 * h)
-    result: Array = (8 * near - far) / (12 * h)
-    return result

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,8 +22,8 @@ from jacobians.activations import SOFTMAX, VectorActivation
 class Along(VectorActivation):
     """``activation`` along ``axis`` of values of one shape, which are kept flat.
 
-    Its ``parts``, ``matrix`` and ``second_derivative`` are those of every row: they have an axis of
-    rows in front of the axes that the activation's own have.
+    Its ``parts`` and ``second_derivative`` are those of every row: they have an axis of rows in
+    front of the axes that the activation's own have.
 
     Parameters
     ----------
@@ -40,6 +40,8 @@ class Along(VectorActivation):
     activation: VectorActivation = field(default=SOFTMAX)
     shape: tuple[int, ...] = ()
     axis: int = -1
+
+    matrix: ClassVar[Any] = None  # its structure is what it is for: see ``activation_map``
 
     def __init__(self, activation: VectorActivation, shape: tuple[int, ...], axis: int) -> None:
         if not -len(shape) <= axis < len(shape):

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, as_points, refuse_if_too_large
+from jacobians._checks import Array, refuse_if_too_large
+from jacobians._tables import as_inputs
 from jacobians.engine import jacobian_at
 from jacobians.linearization import linearize
 from jacobians.network import Network, as_network
@@ -44,7 +45,7 @@ def jacobian_with_bound(net: Network, X: Any) -> tuple[Array, Array]:
     True
     """
     net = as_network(net, "jacobian_with_bound")
-    X = as_points(X, net.widths[0], "jacobian_with_bound: X", net.dtype)
+    X = as_inputs(X, net, "jacobian_with_bound: X")
     points = np.atleast_2d(X)
     m, n = net.widths[-1], net.widths[0]
     double, way_out = np.dtype(np.float64), "Take fewer points at a time"

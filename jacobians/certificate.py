@@ -12,7 +12,6 @@ the differences do not settle), *FAILS*.  A line that is not independent for som
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -26,7 +25,8 @@ from jacobians._checks import (
     dense_limit,
     underflow_is_rounding,
 )
-from jacobians._text import table
+from jacobians._verdicts import Certificate, Check
+from jacobians._written_out import is_independent
 from jacobians.activations import Activation
 from jacobians.engine import jacobian_at
 from jacobians.layers import Dense, Layer
@@ -39,117 +39,10 @@ from jacobians.planning import plan
 from jacobians.rounding import Bound, chain_bound
 from jacobians.vectorization import vec
 
+__all__ = ["Certificate", "Check", "certify"]
+
 EXPLICIT_BYTES = 64 * 2**20  # larger explicit matrices are not written out for a certificate
 LAYERS = 12  # of so many layers the derivatives by parameters are checked, evenly spaced
-
-
-@dataclass(frozen=True)
-class Check:
-    """One identity: the largest difference between its two sides, and what was allowed.
-
-    Attributes
-    ----------
-    identity : str
-    notes : str
-        Where it stands in ``paper_notes/identities.md``.
-    difference, bound : float
-        Largest over all entries of which something is claimed.
-    ratio : float
-        The largest ratio of an entry's difference to its own bound; NaN counts as a violation.
-    claimed : bool
-        Whether anything is claimed of any entry.
-    evidence : bool
-        Whether the bound is an estimate (of differences), not proved.
-    """
-
-    identity: str
-    notes: str
-    difference: float
-    bound: float
-    ratio: float
-    claimed: bool = True
-    evidence: bool = False
-
-    @property
-    def exact(self) -> bool:
-        """Whether both sides are equal bit for bit."""
-        return self.claimed and self.difference == 0
-
-    @property
-    def holds(self) -> bool:
-        """Whether every entry of which something is claimed is within its bound."""
-        return not self.claimed or self.ratio <= 1
-
-    @property
-    def verdict(self) -> str:
-        """The verdict in a word or two."""
-        if not self.claimed:
-            return "nothing claimed"
-        if not self.holds:
-            return "FAILS"
-        return "evidence" if self.evidence else "exact" if self.exact else "proved"
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """The identities at a point, each with difference, bound and verdict; ``print`` shows them.
-
-    Attributes
-    ----------
-    network : str
-    checks : tuple of Check
-    left_out : tuple of (str, str)
-        What was not checked here, and why.
-    dependent : tuple of str
-        Layers of which the explicit matrix is their map written out, so that "explicit" is no
-        independent computation.
-    """
-
-    network: str
-    checks: tuple[Check, ...]
-    left_out: tuple[tuple[str, str], ...] = ()
-    dependent: tuple[str, ...] = ()
-
-    @property
-    def holds(self) -> bool:
-        """Whether no identity that was checked fails."""
-        return all(check.holds for check in self.checks)
-
-    def __bool__(self) -> bool:
-        return self.holds
-
-    def __iter__(self) -> Iterator[Check]:
-        return iter(self.checks)
-
-    def __len__(self) -> int:
-        return len(self.checks)
-
-    def __str__(self) -> str:
-        header = ["identity", "notes", "difference", "bound", "ratio", "verdict"]
-        rows = [
-            (
-                c.identity,
-                c.notes,
-                *(
-                    [f"{c.difference:.1e}", f"{c.bound:.1e}", f"{c.ratio:.3f}"]
-                    if c.claimed
-                    else ["-"] * 3
-                ),
-                c.verdict,
-            )
-            for c in self.checks
-        ]
-        held = sum(c.holds and c.claimed for c in self.checks)
-        exact = sum(c.exact for c in self.checks)
-        lines = [self.network, "", table(header, rows, left=2), ""]
-        lines += [f"not checked: {identity} ({reason})" for identity, reason in self.left_out]
-        lines += [
-            f"not independent: the explicit matrix of {layer} is its map, written out"
-            for layer in self.dependent
-        ]
-        lines += [f"{held} of {len(self.checks)} identities hold, {exact} of them bit for bit."]
-        lines += ["The bounds are about rounding: about products of the computed D and W."]
-        return "\n".join(lines)
 
 
 @underflow_is_rounding
@@ -194,8 +87,19 @@ def certify(net: Network, x: Any) -> Certificate:
         left_out.append(
             ("parameters", f"of {LAYERS} layers of {count}, evenly spaced, these are checked")
         )
-    own = dict.fromkeys(str(layer) for layer in net.layers if not explicit.is_independent(layer))
-    return Certificate(str(net), tuple(checks), tuple(left_out), tuple(own))
+    own = dict.fromkeys(str(layer) for layer in net.layers if not is_independent(layer))
+    hints = () if all(check.holds for check in checks) else tuple(_hints(lin))
+    return Certificate(str(net), tuple(checks), tuple(left_out), tuple(own), hints)
+
+
+def _hints(lin: Linearization) -> Iterator[str]:
+    """Judge the rules of users' own layers of one input by differences of their values."""
+    for l, layer in enumerate(lin.trace.network.layers, start=1):
+        maps, reads = lin.input_maps(l), lin.trace.entering(l)
+        if len(maps) == 1 and not is_independent(layer):
+            verdict = witness.check_jacobian(layer.preactivation, maps[0].to_dense(), reads[0])
+            if not verdict:
+                yield f"the rule of {layer}: {verdict}"
 
 
 Sides: TypeAlias = tuple[Any, Any, Any]  # left side, right side, bound on their difference
@@ -238,7 +142,7 @@ def _dense_layers(lin: Linearization) -> list[tuple[int, Dense]]:
     return [
         (l, layer)
         for l, layer in _with_parameters(lin)
-        if isinstance(layer, Dense) and layer.rows == 1 and explicit.is_independent(layer)
+        if isinstance(layer, Dense) and layer.rows == 1 and is_independent(layer)
     ]
 
 
@@ -384,11 +288,12 @@ def _differences(lin: Linearization) -> list[Sides]:
     exact = linearize(net, x)
     J = exact.jacobian()
     low = high = np.zeros(J.shape)
+    noise = _error_of_values(exact)
     allowed = np.full(J.shape, np.inf)
     # steps of the size of 1, and of the size of x: a network may be curved on either scale
     for size in (np.maximum(1, np.abs(x)), np.where(x == 0, 1, np.abs(x))):
         try:
-            seen = witness.finite_difference(net, x, size)
+            seen = witness.finite_difference(net, x, size, noise)
         except NotFiniteError:
             continue
         judged = witness.allowance(seen, J, exact.value, x)
@@ -397,6 +302,22 @@ def _differences(lin: Linearization) -> list[Sides]:
         high = np.where(better, np.maximum(seen.left, seen.right), high)
         allowed = np.minimum(allowed, judged)
     return [(J, np.clip(J, low, high), allowed + _chain(exact))]
+
+
+def _error_of_values(lin: Linearization) -> Array:
+    """Estimate the rounding error of ``H(x)``, with what cancels on the way."""
+    net, eps = lin.trace.network, float(np.finfo(lin.trace.network.dtype).eps)
+    errors = [np.zeros(net.widths[0])]
+    for l, sources in enumerate(net.sources, start=1):
+        size, error = np.abs(lin.trace.preactivations[l - 1]), np.zeros(net.widths[l])
+        for source, A in zip(sources, lin.input_maps(l), strict=True):
+            M = A.magnitude() or Matrix(np.abs(A.to_dense()))
+            size = size + 2 * (M @ np.abs(lin.trace.activations[source]))
+            error = error + M @ errors[source]
+        D = lin.activation_map(l).magnitude() or Matrix(np.abs(lin.activation_map(l).to_dense()))
+        error = D @ (error + eps * size)
+        errors.append(error + eps * np.abs(lin.trace.activations[l]))
+    return np.where(np.isfinite(errors[-1]), errors[-1], 0.0)
 
 
 _IDENTITIES: tuple[tuple[str, str, Callable[[Linearization], list[Sides]]], ...] = (

@@ -13,33 +13,42 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from jacobians import data, reports
 from jacobians._checks import Array, ShapeError, readable_bytes
 from jacobians._npz import write_npz
+from jacobians._options import (
+    Parser,
+    as_bytes,
+    chosen,
+    did_you_mean,
+    print_anywhere,
+    require_writable,
+    split_names,
+    units,
+)
+from jacobians._tables import listed
 from jacobians._text import chain_picture, picture, side_by_side
 from jacobians._writing import replacing
 from jacobians.certificate import Certificate, certify
 from jacobians.engine import value_and_jacobian
-from jacobians.files import load, load_points
+from jacobians.files import load
 from jacobians.network import Network
 from jacobians.planning import plan
+from jacobians.points import load_points
 from jacobians.sensitivities import Sensitivity, sensitivity
+from jacobians.sensitivities.groups import as_confidence
 
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line."""
-        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
-        raise SystemExit(2)
+# Columns that often stand beside the inputs; left out where the network knows its inputs by name.
+BESIDE = ("", "Unnamed: 0", "index", "id", "target", "label", "class")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
+    print_anywhere()
     options = _parser().parse_args(arguments)
     options.words = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -57,41 +66,68 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except Exception as err:  # a mistake of ours; a traceback would help nobody who cannot mend it
+        if os.environ.get("JACOBIANS_TRACEBACK"):
+            raise
+        message = " ".join(f"{type(err).__name__}: {err!s:.200}".split())
+        print(
+            f"jacobians {options.command}: internal error: {message} "
+            "(JACOBIANS_TRACEBACK=1 shows where; please report it)",
+            file=sys.stderr,
+        )
+        return 70
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="jacobians", description="The Jacobian of a trained network.")
+    parser = Parser(prog="jacobians", description="The Jacobian of a trained network.")
+    versions = {**reports.versions(), "jacobians": sys.modules["jacobians"].__version__}
+    version = ", ".join(f"{name} {number}" for name, number in versions.items())
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    bundled = ", ".join(data.NAMES)
-    model = f"a network as .npz, .onnx or .safetensors, or a bundled one: {bundled}"
-    points = (
-        "points as .npy, .npz, .csv (a first line of names labels the inputs) or .parquet; "
-        "the held-out ones of a bundled network by default"
-    )
 
-    report = commands.add_parser("report", help="Jacobians of a data set: who influences what")
-    report.add_argument("model", nargs="?", default="digits", metavar="MODEL", help=model)
-    report.add_argument("inputs", nargs="?", metavar="INPUTS", help=points)
+    def command(name: str, run: Callable[[argparse.Namespace], int | None], text: str) -> Parser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added
+
+    report = command("report", _report, "Jacobians of a data set: who influences what")
+    _add_model_and_points(report)
     _add_report_options(report)
-    report.set_defaults(run=_report)
-
-    check = commands.add_parser("certify", help="check every identity of the notes at a few points")
-    check.add_argument("model", nargs="?", default="digits", metavar="MODEL", help=model)
-    check.add_argument("inputs", nargs="?", metavar="INPUTS", help=points)
+    check = command("certify", _certify, "check every identity of the notes at a few points")
+    _add_model_and_points(check)
     check.add_argument("--points", type=int, default=3, metavar="N", help="how many (3)")
-    check.set_defaults(run=_certify)
-
-    compute = commands.add_parser("jacobian", help="write values and Jacobians to a file")
-    compute.add_argument("model", metavar="MODEL", help=model)
-    compute.add_argument("inputs", nargs="?", metavar="INPUTS", help=points)
+    compute = command("jacobian", _jacobian, "write values and Jacobians to a file")
+    _add_model_and_points(compute, default=False)
     compute.add_argument("-o", "--output", required=True, metavar="FILE", help=".npz or .npy")
-    compute.set_defaults(run=_jacobian)
-
-    explain = commands.add_parser("explain", help="the chain, its shapes, the plan and its savings")
-    explain.add_argument("model", nargs="?", default="digits", metavar="MODEL", help=model)
-    explain.add_argument("--batch", type=int, default=1, metavar="B", help="plan for B points (1)")
-    explain.set_defaults(run=_explain)
+    planned = command("plan", _plan, "the chain, its shapes, the plan and its savings")
+    _add_model(planned)
+    planned.add_argument("--batch", type=int, default=1, metavar="B", help="for B points (1)")
     return parser
+
+
+def _add_model(command: argparse.ArgumentParser, default: bool = True) -> None:
+    bundled = ", ".join(data.NAMES)
+    model = f"a network file that jacobians.load reads, or a bundled one: {bundled}"
+    if default:
+        command.add_argument("model", nargs="?", default="digits", metavar="MODEL", help=model)
+    else:
+        command.add_argument("model", metavar="MODEL", help=model)
+
+
+def _add_model_and_points(command: argparse.ArgumentParser, default: bool = True) -> None:
+    _add_model(command, default)
+    points = (
+        "points as .csv, .npy, .npz or .parquet, or - for a csv from standard input; a first line "
+        "of names is matched with those of the network; the held-out points of a bundled network "
+        "by default"
+    )
+    command.add_argument("inputs", nargs="?", metavar="INPUTS", help=points)
+    add, several = command.add_argument, "separated by commas; may be repeated"
+    drop = f"columns of INPUTS that are no inputs, {several}"
+    add("--drop", action="append", default=[], metavar="NAMES", help=drop)
+    for what in ("input", "output"):
+        names = f"names of all {what}s, {several}"
+        add(f"--{what}-names", action="append", metavar="NAMES", help=names)
 
 
 def _add_report_options(report: argparse.ArgumentParser) -> None:
@@ -105,45 +141,36 @@ def _add_report_options(report: argparse.ArgumentParser) -> None:
     unit = "units of inputs and outputs, separated by commas; may be repeated"
     add("--units", action="append", default=[], metavar="NAME=UNIT", help=unit)
     add("--dtype", choices=("float32", "float64"), help="compute in this precision")
-    add("--max-bytes", type=_as_bytes, metavar="SIZE", help="working memory, such as 64MiB")
-    add("--replicates", type=int, default=200, metavar="R", help="of the bootstrap (200)")
+    add("--max-bytes", type=as_bytes, metavar="SIZE", help="working memory, such as 64MiB")
     add("--confidence", type=float, default=0.95, metavar="C", help="of the intervals (0.95)")
     add("--title", metavar="TEXT", help="title of the page")
-
-
-def _as_bytes(text: str) -> int:
-    """Read a number of bytes: 65536, 64KiB, 1.5G.
-
-    >>> _as_bytes("64KiB"), _as_bytes("1.5M"), _as_bytes("2kB")
-    (65536, 1572864, 2000)
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([kKMG]?)(i?)(B?)", text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"expected a size such as 64MiB, but got {text!r}")
-    number, prefix, binary, byte = found.groups()
-    base = 1000 if prefix and byte and not binary else 1024
-    return int(float(number) * base ** " KMG".index(prefix.upper() or " "))
 
 
 # --- the report -----------------------------------------------------------------------------------
 
 
 def _report(options: argparse.Namespace) -> None:
-    _require_writable(options.output)
-    net, X = _model_and_points(options.model, options.inputs)
+    require_writable(options.output, (".html", ".json"))
+    if str(options.output).endswith(".html"):
+        reports.require()
+    as_confidence(options.confidence, "--confidence")
+    net, X = _model_and_points(options)
     net = net.astype(options.dtype or net.dtype)
+    inputs, outputs = _names(net)
+    columns = chosen(options.columns, inputs, "--inputs")
+    rows = chosen(options.rows, outputs, "--outputs")
+    named = units(options.units, (*inputs, *outputs))
     talks = not (options.json or options.quiet)
     if talks:
         print(f"{net}\n{_timing(net, X, options.max_bytes)}\n")
     found = sensitivity(
         net,
         X,
-        inputs=_several(options.columns, net.input_names),
-        outputs=_several(options.rows, net.output_names),
-        units=_units(options.units),
-        replicates=options.replicates,
+        inputs=columns,
+        outputs=rows,
+        units=named,
         max_bytes=options.max_bytes,
-        progress=False if options.quiet else None,
+        progress=_progress(options.quiet),
     )
     certificates = _certificates(net, X, 3)
     if talks:
@@ -151,6 +178,22 @@ def _report(options: argparse.Namespace) -> None:
     _write_report(found, certificates, options)
     if options.output and talks:
         print(f"\n{options.output}: {readable_bytes(os.path.getsize(options.output))}")
+
+
+def _progress(quiet: bool) -> bool | None:
+    """On a terminal as the library thinks best; in a file or pipe a line every few seconds."""
+    if quiet or sys.stderr is None:
+        return False
+    return None if sys.stderr.isatty() else True
+
+
+def _names(net: Network) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the names of all inputs and outputs, as the record will call them."""
+    inputs, outputs = net.widths[0], net.widths[-1]
+    return (
+        net.input_names or [f"x{j + 1}" for j in range(inputs)],
+        net.output_names or [f"y{i + 1}" for i in range(outputs)],
+    )
 
 
 def _timing(net: Network, X: Array, max_bytes: int | None) -> str:
@@ -170,19 +213,11 @@ def _timing(net: Network, X: Array, max_bytes: int | None) -> str:
 
 
 def _print_report(found: Sensitivity, certificates: list[Certificate]) -> None:
-    print("Most influential inputs: mean of |dy/dx|, with the sign of the mean of dy/dx")
     print(found)
     drawn = _as_pictures(found)
     if drawn:
-        print(f"\nMean |dy/dx| as pictures, darkest = largest of that output\n\n{drawn}")
-    if found.tally.singular_range.size:
-        least, middle, most = (found.norm_quantile(share) for share in (0, 0.5, 1))
-        print(
-            f"\nNorm of J, its largest singular value: {least:.3g} to {most:.3g}, "
-            f"half of the points below {middle:.3g}"
-        )
-    kinks = found.kinks
-    print(f"\nPoints at a kink: {kinks['at']}, near one: {kinks['near']}\n{_verdict(certificates)}")
+        print(f"\nImportance as pictures, darkest = largest of that output\n\n{drawn}")
+    print(f"\n{_verdict(certificates)}")
 
 
 def _write_report(
@@ -207,39 +242,6 @@ def _write_report(
         )
 
 
-def _require_writable(path: str | None) -> None:
-    """Find out before the work, not after it, that the report could not be written."""
-    if path is None:
-        return
-    if os.path.splitext(path)[1] not in (".html", ".json"):
-        raise ValueError(f"-o: expected a name ending in .html or .json, but got {path!r}.")
-    if not os.path.isdir(os.path.dirname(path) or "."):
-        raise FileNotFoundError(f"-o: No such folder: {os.path.dirname(path)!r}")
-    if path.endswith(".html"):
-        reports.require()
-
-
-def _several(texts: list[str] | None, names: Sequence[str] | None) -> list[str | int] | None:
-    """Read names and numbers; a text that is a name as a whole is not cut at its commas."""
-    if texts is None:
-        return None
-    known = names or ()
-    parts = [part for text in texts for part in ([text] if text in known else text.split(","))]
-    words = [part if part in known else part.strip() for part in parts]
-    return [int(word) if word.isdecimal() and word not in known else word for word in words]
-
-
-def _units(texts: list[str]) -> dict[str, str]:
-    found = {}
-    for text in texts:
-        for part in text.split(","):
-            name, sign, unit = part.rpartition("=")
-            if not sign or not name:
-                raise ValueError(f"--units: expected NAME=UNIT, but got {part!r}.")
-            found[name.strip()] = unit.strip()
-    return found
-
-
 def _provenance(options: argparse.Namespace) -> dict[str, str]:
     found = {"command": shlex.join(["jacobians", *options.words])}
     for what, path in (("model", options.model), ("data", options.inputs)):
@@ -259,12 +261,11 @@ def _digest(path: str) -> str:
 
 
 def _certify(options: argparse.Namespace) -> int:
-    if options.points < 1:
-        raise ValueError(f"--points: expected at least 1, but got {options.points}.")
-    net = _model(options.model)
+    _require_at_least(1, options.points, "--points")
     if options.inputs or options.model in data.NAMES:
-        net, X = _model_and_points(options.model, options.inputs)
+        net, X = _model_and_points(options)
     else:
+        net = _model(options)
         X = np.random.default_rng(0).standard_normal((options.points, net.widths[0]))
         print("no INPUTS given: certified at normally distributed random points\n")
     certificates = _certificates(net, X, options.points)
@@ -275,12 +276,10 @@ def _certify(options: argparse.Namespace) -> int:
 
 
 def _jacobian(options: argparse.Namespace) -> None:
-    suffix = os.path.splitext(options.output)[1]
-    if suffix not in (".npz", ".npy"):
-        raise ValueError(f"-o: expected a name ending in .npz or .npy, but got {options.output!r}.")
-    net, X = _model_and_points(options.model, options.inputs)
+    require_writable(options.output, (".npz", ".npy"))
+    net, X = _model_and_points(options)
     value, J = value_and_jacobian(net, X)
-    if suffix == ".npy":
+    if options.output.endswith(".npy"):
         with replacing(options.output) as file:
             np.save(file, J, allow_pickle=False)
     else:
@@ -288,46 +287,67 @@ def _jacobian(options: argparse.Namespace) -> None:
     print(f"{options.output}: Jacobians {J.shape}, {J.dtype}, {readable_bytes(J.nbytes)}")
 
 
-def _explain(options: argparse.Namespace) -> None:
-    net = _model(options.model)
-    chosen = plan(net, options.batch)
+def _plan(options: argparse.Namespace) -> None:
+    _require_at_least(0, options.batch, "--batch")
+    net = _model(options)
+    best = plan(net, options.batch)
     factors = [
-        (name, A.rows, A.columns, A.kind)
-        for name, A in zip(chosen.names, chosen.operands, strict=True)
+        (name, A.rows, A.columns, A.kind) for name, A in zip(best.names, best.operands, strict=True)
     ]
     print(f"{net}\n")
     if factors:
         print(f"{chain_picture(factors)}\n")
-    print(chosen.explain())
+    print(best.explain())
 
 
 # --- what they share ------------------------------------------------------------------------------
 
 
-def _model(name: str) -> Network:
-    return data.bundle(name).network if name in data.NAMES else load(name)
+def _model(options: argparse.Namespace) -> Network:
+    name = options.model
+    if name in data.NAMES:
+        net = data.bundle(name).network
+    elif os.path.splitext(name)[1] or os.path.exists(name):
+        net = load(name)
+    else:
+        raise FileNotFoundError(
+            f"MODEL: no file and no bundled network is called {name!r}"
+            f"{did_you_mean(name, data.NAMES) or '; bundled are ' + ', '.join(data.NAMES)}"
+        )
+    given = {}
+    for what, width in (("input", net.widths[0]), ("output", net.widths[-1])):
+        names = split_names(vars(options).get(f"{what}_names"))
+        if names and len(names) != width:
+            raise ValueError(f"--{what}-names: expected {width} names, but got {len(names)}.")
+        given[f"{what}s"] = names
+    return net.with_names(**given)
 
 
-def _model_and_points(model: str, path: str | None) -> tuple[Network, Array]:
-    """Load both; columns that carry the names of the inputs are taken by name, in any order."""
-    net = _model(model)
+def _model_and_points(options: argparse.Namespace) -> tuple[Network, Array]:
+    """Load both; where a table and the network have names, its columns are taken by name."""
+    net, path = _model(options), options.inputs
     if path is None:
-        if model not in data.NAMES:
+        if options.model not in data.NAMES:
             raise ValueError(
                 "INPUTS: a network of your own needs points: a .npy, .npz, .csv or .parquet file."
             )
-        return net, data.bundle(model).inputs
-    points, width = load_points(path), net.widths[0]
-    X, names = points.X, points.names
-    if names and net.input_names and set(net.input_names) <= set(names):
-        X = X[:, [names.index(name) for name in net.input_names]]
-    elif names and len(names) == width:
-        net = Network(net.layers, inputs=width, input_names=names, output_names=net.output_names)
+        return net, data.bundle(options.model).inputs
+    beside = split_names(options.drop) or []
+    if net.input_names:
+        beside += [*BESIDE, *(net.output_names or ())]
+    points = load_points(path, net.input_names, beside=beside)
+    X, width = points.X, net.widths[0]
     if not len(X):
         raise ShapeError(f"{path}: holds no points.")
     if X.shape[1] != width:
-        raise ShapeError(f"{path}: has {X.shape[1]} columns, but {net} takes {width}.")
-    return net, X
+        names = f" ({listed(points.names)}; see --drop)" if points.names else ""
+        raise ShapeError(f"{path}: has {X.shape[1]} columns{names}, but {net} takes {width}.")
+    return net if net.input_names else net.with_names(points.names), X
+
+
+def _require_at_least(low: int, given: int, option: str) -> None:
+    if given < low:
+        raise ValueError(f"{option}: expected at least {low}, but got {given}.")
 
 
 def _certificates(net: Network, X: Array, count: int) -> list[Certificate]:
@@ -354,8 +374,8 @@ def _as_pictures(found: Sensitivity) -> str:
         return ""
     rows, columns = np.array([[int(p[1]), int(p[2])] for p in places if p]).T
     drawn = []
-    for sizes in found.mean_absolute:
+    for sizes in found.importance:
         image = np.zeros((rows.max() + 1, columns.max() + 1))
-        image[rows, columns] = sizes
+        image[rows, columns] = np.nan_to_num(sizes)  # of a single point: it has no spread
         drawn.append(picture(image, float(image.max())))
     return side_by_side(found.output_names, drawn)

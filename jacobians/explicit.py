@@ -23,7 +23,6 @@ from jacobians._checks import (
     underflow_is_rounding,
 )
 from jacobians._written_out import (
-    is_independent,
     written_activation,
     written_layer,
     written_parameters,
@@ -33,21 +32,6 @@ from jacobians.losses import Loss, as_loss
 from jacobians.network import Network, as_network
 from jacobians.tracing import Trace, trace
 from jacobians.vectorization import unvec
-
-__all__ = [
-    "activation_jacobian",
-    "bias_jacobian",
-    "block_matrix",
-    "gradients",
-    "input_jacobian",
-    "is_independent",
-    "layer_jacobian",
-    "parameter_jacobian",
-    "preactivation_jacobian",
-    "preactivation_parameter_jacobian",
-    "preactivation_weight_jacobian",
-    "weight_jacobian",
-]
 
 
 @underflow_is_rounding

@@ -1,4 +1,4 @@
-"""Save and load: networks as npz files, points as npy, npz or csv files.
+"""Save and load networks, as npz files.
 
 ``load`` also reads what other frameworks write, through the importers.
 
@@ -12,23 +12,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from inspect import isabstract
 from typing import Any
 
 import numpy as np
 
 from jacobians import layers
-from jacobians._checks import (
-    FLOATS,
-    Array,
-    ModelFormatError,
-    Numbers,
-    ShapeError,
-    as_floats,
-    missing_extra,
-)
-from jacobians._npz import LIMIT, read_npy, read_npz, write_npz
+from jacobians._checks import FLOATS, Array, ModelFormatError, Numbers
+from jacobians._npz import LIMIT, read_npz, write_npz
 from jacobians.activations import AnyActivation, activation
 from jacobians.along import Along
 from jacobians.importers import ELSEWHERE, WEIGHTS_ONLY, WHOLE_MODELS, from_onnx, from_weights
@@ -104,9 +96,9 @@ def load(
     Parameters
     ----------
     path : str or path
-        ``.npz``, as made by ``save``; ``.onnx``, ``.onnx.gz``, ``.keras``, ``.h5``, ``.nnet``; or weights and
-        biases of linear layers in ``.safetensors``, ``.pt``, ``.pth``, ``.ckpt``, ``.mat``,
-        ``.npz``.
+        ``.npz``, as made by ``save``; ``.onnx``, ``.onnx.gz``, ``.keras``, ``.h5``, ``.nnet``; or
+        weights and biases of linear layers in ``.safetensors``, ``.pt``, ``.pth``, ``.ckpt``,
+        ``.mat``, ``.npz``.
     activations : sequence of str or Activation, or mapping from layer names, optional
         For files of weights, which hold none: one per layer, as in ``from_torch``.
     output : str, optional
@@ -267,94 +259,3 @@ def _owner(member: str) -> int:
 
 def _as_tuple(value: Any) -> Any:
     return tuple(_as_tuple(part) for part in value) if isinstance(value, list) else value
-
-
-# --- points ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Points:
-    """Inputs from a file: an array (B, n) and, where the file says, the names of the columns."""
-
-    X: Array
-    names: tuple[str, ...] | None = None
-
-
-def load_points(path: str | os.PathLike[str]) -> Points:
-    """Read input points from a npy, npz, csv or parquet file.
-
-    Parameters
-    ----------
-    path : str or path
-        ``.npy``: an array (n,) or (B, n).  ``.npz``: its member ``inputs``, or its only member.
-        ``.csv``: numbers, one point per line, with or without a line of names.  ``.parquet``: its
-        columns of numbers.
-
-    Returns
-    -------
-    Points
-
-    Raises
-    ------
-    ModelFormatError
-        If the file cannot be read as one of these.
-    ImportError
-        For parquet, if pandas or pyarrow is missing, naming the extra.
-    """
-    path, name, suffix = _parts(path)
-    if suffix == ".csv":
-        points = _read_csv(path, name)
-    elif suffix == ".npy":
-        points = Points(read_npy(path))
-    elif suffix == ".npz":
-        arrays = read_npz(path)
-        if len(arrays) != 1 and "inputs" not in arrays:
-            raise ModelFormatError(f"{name}: has no member 'inputs' among {sorted(arrays)}.")
-        points = Points(arrays["inputs"] if "inputs" in arrays else next(iter(arrays.values())))
-    elif suffix == ".parquet":
-        points = _read_parquet(path, name)
-    else:
-        raise ModelFormatError(f"{name}: points are read from .npy, .npz, .csv and .parquet files.")
-    X = as_floats(points.X, name)
-    if X.ndim not in (1, 2):
-        raise ShapeError(f"{name}: expected points (B, n), but got shape {X.shape}.")
-    return Points(np.atleast_2d(X), points.names)
-
-
-def _read_csv(path: str, name: str) -> Points:
-    import csv
-
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            first = [cell.strip() for cell in next(csv.reader(file), [])]
-            named = not all(_is_number(cell) for cell in first)
-            if (named or not first) and not any(line.partition("#")[0].strip() for line in file):
-                raise ModelFormatError(f"{name}: has no line of numbers between commas.")
-        X = np.loadtxt(path, delimiter=",", skiprows=int(named), ndmin=2, encoding="utf-8-sig")
-    except ModelFormatError:
-        raise
-    except (ValueError, csv.Error) as err:
-        raise ModelFormatError(f"{name}: {err!s:.200}") from err
-    return Points(X, tuple(first) if named else None)
-
-
-def _read_parquet(path: str, name: str) -> Points:
-    try:
-        import pandas
-        import pyarrow  # noqa: F401  (pandas would only say so later, and in its own words)
-    except ImportError as err:
-        raise missing_extra("pandas and pyarrow", "pandas", name) from err
-    with open(path, "rb") as file:
-        try:
-            frame = pandas.read_parquet(file).select_dtypes("number")
-        except Exception as err:  # whatever both packages meet in a damaged file
-            raise ModelFormatError(f"{name}: not a readable parquet file: {err!s:.200}") from err
-    return Points(frame.to_numpy(), tuple(str(column) for column in frame.columns))
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True

@@ -29,10 +29,17 @@ from jacobians._checks import (
     as_count,
     as_floats,
     as_layer,
-    as_points,
     require_shape,
 )
-from jacobians._graph import Edges, path_of, sort_graph
+from jacobians._graph import (
+    Edges,
+    as_names,
+    input_shape,
+    path_of,
+    require_fit,
+    sort_graph,
+)
+from jacobians._tables import as_inputs
 from jacobians.activations import AnyActivation
 from jacobians.layers import Dense, Layer, Shape
 from jacobians.vectorization import unvec, vec
@@ -154,13 +161,13 @@ class Network:
         layers = [layer for _, layer, _ in edges]
         dtypes = [layer.dtype for layer in layers if layer.dtype is not None]
         dtype = np.result_type(*dtypes) if dtypes else np.dtype(np.float64)
-        shapes = [_input_shape(layers, inputs)]
+        shapes = [input_shape(layers, inputs)]
         bound = []
         for l, (name, layer, sources) in enumerate(edges, start=1):
             entering = [shapes[s] for s in sources]
-            _require_fit(layer, name, l, sources, entering)
+            require_fit(layer, name, l, sources, entering)
             try:
-                fitted = layer.astype(dtype).bound(*entering)
+                fitted = layer.astype(dtype).on(*entering)
                 shapes.append(fitted.output_shape(*entering))
             except ShapeError as err:
                 raise ShapeError(f"Network: layer {name}: {err}") from None
@@ -352,7 +359,7 @@ class Network:
         ShapeError, NotFiniteError
             If ``X`` does not fit or holds NaN, or if the output overflows.
         """
-        a = as_points(X, self.widths[0], "Network: X", self.dtype)
+        a = as_inputs(X, self, "Network: X")
         with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
             for _, _, _, value in self.forward(a):
                 a = value
@@ -437,48 +444,7 @@ def as_network(value: Any, where: str) -> Network:
     raise TypeError(f"{where}: net: expected a Network first, but got {value!r:.80}.{way_out}")
 
 
-def as_names(names: Sequence[str] | None, width: int, where: str) -> tuple[str, ...] | None:
-    """Check labels: as many as there are entries, or none at all."""
-    if names is None:
-        return None
-    if isinstance(names, str):
-        raise TypeError(f"{where}: expected a sequence of names, but got {names!r:.80}.")
-    given = tuple(str(name) for name in names)
-    if len(given) != width:
-        raise ShapeError(f"{where}: expected {width} names, but got {len(given)}.")
-    return given
-
-
 def _read_only(value: Array) -> Array:
     view = value.view()
     view.flags.writeable = False
     return view
-
-
-def _input_shape(layers: Sequence[Layer], inputs: int | Shape | None) -> Shape:
-    if inputs is None:
-        # layers in front of the first one that insists on a width must go along with it
-        inputs = next((layer.inputs for layer in layers if layer.inputs is not None), None)
-    if inputs is None:
-        raise ShapeError("Network: no layer fixes the number of inputs; say inputs=n.")
-    sizes = inputs if isinstance(inputs, tuple) else (inputs,)
-    return tuple(as_count(n, "Network: inputs") for n in sizes)
-
-
-def _require_fit(
-    layer: Layer, name: str, l: int, sources: Sequence[int], shapes: Sequence[Shape]
-) -> None:
-    """Refuse a layer that reads too few or too many values, or one of the wrong width."""
-    arity = layer.arity
-    if len(sources) != arity if arity is not None else len(sources) < 2:
-        demand = "two or more inputs" if arity is None else f"{arity} input{'s' * (arity > 1)}"
-        raise ShapeError(
-            f"Network: layer {name} ({layer}) takes {demand}, but reads {len(sources)}."
-        )
-    width = prod(shapes[0])
-    per_row = len(shapes[0]) > 1 and shapes[0][-1] == layer.inputs
-    if layer.inputs not in (None, width) and not per_row:
-        source = f"layer {sources[0]} gives" if sources[0] else "the network gets"
-        raise ShapeError(
-            f"Network: layer {name} ({layer}) takes {layer.inputs} inputs, but {source} {width}."
-        )

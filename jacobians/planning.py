@@ -7,28 +7,34 @@ The order comes from ``maps.association``; the piece is as many points as fit th
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import pairwise
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from jacobians._checks import Array, as_count, as_layer, readable_bytes
+from jacobians import _kernels
+from jacobians._checks import Places, as_count, readable_bytes
+from jacobians._kernels.translating import tape_of
 from jacobians._text import table
-from jacobians.factors import Factor, Index, as_index, factors_of
-from jacobians.maps.association import Association, Operand, Order, associate, join
-from jacobians.network import Network
+from jacobians.compiling import compile_jacobian
+from jacobians.factors import Factor, as_index, factors_of
+from jacobians.maps.association import Association, Operand, Order, associate, flops, fold
+from jacobians.network import Network, as_network
+from jacobians.program import Limits, Program
 
 DEFAULT_BYTES = 64 * 2**20
-# Smaller pieces stay in the cache, larger ones make better products and hand the interpreter on
-# less often.  The caches belong to one thread each, large products to BLAS.
-PIECE_BYTES = 3 * 2**24
-THREAD_PIECE_BYTES = 3 * 2**22
-# A thread whose calls are shorter than this, in numbers, spends its time on waiting for its turn.
-LONG_CALL = 2**15
-# Threads pay from a millisecond on (waking one takes 50 µs), and while the matrices are so small
-# that a core alone multiplies them well; BLAS has threads of its own for larger ones.
-WORTH_A_THREAD = 1e-3
-SMALL_MATRIX = 10_000
+BLOCK_BYTES = 2**20  # of the kernel's workspace for each thread, and its lists; see kernel.c
 FLOPS, UNIT_SECONDS = 5e10, 6e-9  # rough speeds of products, and of sigma with its slope
+
+
+@cache
+def machine_memory() -> int:
+    """Return the bytes of memory of this machine; a terabyte if it does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 2**40
 
 
 def _thread_count() -> int:
@@ -45,7 +51,7 @@ def _thread_count() -> int:
 THREADS = _thread_count()  # BLAS reads its settings once too, when it is loaded
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Plan:
     """How the Jacobians ``da^of/da^wrt`` of a network are computed; made by ``plan``.
 
@@ -59,10 +65,14 @@ class Plan:
         Points at a time.
     point_bytes : int
         Temporary memory for each of them.
+    fixed_bytes : int
+        What does not depend on the points: products made beforehand, columns of general maps.
     threads : int
         Threads over pieces; 1 leaves threads to the BLAS library.
     allowed : int
         The most threads that anything may take.
+    kernels : bool
+        Whether the compiled kernel runs the program.
     """
 
     widths: tuple[int, ...]
@@ -72,11 +82,26 @@ class Plan:
     association: Association | None
     piece: int
     point_bytes: int
+    fixed_bytes: int
     max_bytes: int
     threads: int
     allowed: int
-    rows: Index | None
-    columns: Index | None
+    rows: Places | None
+    columns: Places | None
+    limits: Limits
+    kernels: bool
+    # what it compiles to, for each network that it was used for
+    runners: WeakKeyDictionary[Network, dict[Any, Any]] = field(repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "runners": None}  # compiled again where it is used
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in {**state, "runners": WeakKeyDictionary()}.items():
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        return f"Plan: {self}"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -87,17 +112,35 @@ class Plan:
             n if self.columns is None else len(self.columns),
         )
 
-    def part(self, J: Array) -> Array:
-        """Take the planned rows and columns out of a whole Jacobian."""
-        J = J if self.rows is None else J[..., self.rows, :]
-        return J if self.columns is None else J[..., self.columns]
-
     def fits(self, net: Network) -> bool:
         """Tell whether the plan can be used for a network: the same factors at the same places."""
-        if self.widths != net.widths:
-            return False
-        factors = factors_of(net, self.of, self.wrt, self.rows, self.columns)
-        return [(f.name, f.operand) for f in factors] == [(f.name, f.operand) for f in self.factors]
+        return net in self.runners or (
+            self.widths == net.widths and _labels(self.factors) == _labels(self._factors(net))
+        )
+
+    def program(self, net: Network, valued: bool) -> Program:
+        """Compile the plan for a network that it fits."""
+        factors = self.factors if net in self.runners else self._factors(net)
+        order = self.association.order if self.association else None
+        return compile_jacobian(net, self.of, factors, order, self.shape, valued, self.limits)
+
+    def tape(self, net: Network, program: Program, valued: bool) -> _kernels.Tape | None:
+        """Translate a program for the compiled kernel; None if that is not to run it."""
+        if not self.kernels:
+            return None
+        value = net.widths[self.of] if valued else 0
+        return tape_of(program, net.dtype, net.widths[0], self.shape, 0, value)
+
+    def in_order(self, order: Order) -> Plan:
+        """Return the plan with another order of association."""
+        assert self.association is not None
+        cost = flops(self.operands, order)
+        association = replace(self.association, order=order, flops=cost)
+        return replace(self, association=association, runners=WeakKeyDictionary())
+
+    def _factors(self, net: Network) -> tuple[Factor, ...]:
+        written_out = self.limits.written_out
+        return factors_of(net, self.of, self.wrt, self.rows, self.columns, written_out)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -117,7 +160,7 @@ class Plan:
     @property
     def working_bytes(self) -> int:
         """Upper bound on the temporary memory, the result not counted."""
-        return self.threads * self.piece * self.point_bytes
+        return self.threads * self.piece * self.point_bytes + self.fixed_bytes
 
     @property
     def mode(self) -> str:
@@ -139,7 +182,8 @@ class Plan:
         line += f", pieces of {self.piece} {points}"
         if self.threads > 1:
             line += f" on {self.threads} threads"
-        return f"{line}, {readable_bytes(self.working_bytes)}"
+        by = f"compiled for {_kernels.PROCESSORS[-1]}" if self.kernels else "in NumPy"
+        return f"{line}, {readable_bytes(self.working_bytes)}, {by}"
 
     def explain(self) -> str:
         """Return a readable table of the factors and of what each order would cost."""
@@ -169,12 +213,15 @@ def plan(
     net: Network,
     batch: int = 1,
     *,
-    of: int | None = None,
-    wrt: int = 0,
+    of: int | str | None = None,
+    wrt: int | str = 0,
     rows: Any = None,
     columns: Any = None,
     max_bytes: int | None = None,
     threads: int | None = None,
+    near: Any = None,
+    limits: Limits | None = None,
+    kernels: bool = True,
 ) -> Plan:
     """Decide how the Jacobians of a batch are best computed.
 
@@ -184,8 +231,8 @@ def plan(
     batch : int
         Number of points; it decides the size of the pieces, and spreads the cost of products of
         shared matrices.
-    of, wrt : int
-        Layer numbers: ``da^of/da^wrt``, by default the output with respect to the input.
+    of, wrt : int or str
+        Nodes by number or name: ``da^of/da^wrt``, by default the output with respect to the input.
     rows, columns : slice or list of int, optional
         Only these outputs and inputs.
     max_bytes : int, optional
@@ -193,6 +240,12 @@ def plan(
     threads : int, optional
         At most this many; as many as the BLAS library was told to take, unless said
         (``OPENBLAS_NUM_THREADS``, ``OMP_NUM_THREADS``), or as there are processors.
+    near : array, shape (n_0,), optional
+        A point at which the network has a value, if it has none at 0 or at a few random points.
+    limits : Limits, optional
+        Sizes at which one way of computing gives place to another.
+    kernels : bool
+        Whether the compiled kernel may run the program, where it was built and has all its steps.
 
     Returns
     -------
@@ -204,86 +257,128 @@ def plan(
         If a number is out of range, or not even one point fits the budget.
 
     >>> net = Network.random([784, 256, 32, 256, 784], seed=0)
-    >>> print(plan(net, batch=32, threads=1))
+    >>> print(plan(net, batch=32, threads=1, kernels=False))
     da^4/da^0 784x784: mixed order W4 (D3 W3) (D2 (W2 D1) W1), 65.1 Mflop per point
-    (forward 341 Mflop, reverse 341 Mflop), pieces of 32 points, 22 MiB
+    (forward 341 Mflop, reverse 341 Mflop), pieces of 32 points, 16 MiB, in NumPy
     """
-    of = net.depth if of is None else as_layer(of, "plan: of", 0, net.depth)
-    wrt = as_layer(wrt, "plan: wrt", 0, of)
+    net = as_network(net, "plan")
+    of = net.depth if of is None else net.number(of, "plan: of")
+    wrt = net.number(wrt, "plan: wrt", 0, of)
     batch = as_count(batch, "plan: batch", at_least=0)
     budget = as_count(DEFAULT_BYTES if max_bytes is None else max_bytes, "plan: max_bytes")
     allowed = THREADS if threads is None else as_count(threads, "plan: threads")
+    limits = limits or Limits()
     chosen_rows = as_index(rows, net.widths[of], "plan: rows")
     chosen_columns = as_index(columns, net.widths[wrt], "plan: columns")
-    factors = factors_of(net, of, wrt, chosen_rows, chosen_columns)
+    written_out = limits.written_out
+    factors = factors_of(net, of, wrt, chosen_rows, chosen_columns, written_out, near)
     operands = tuple(factor.operand for factor in factors)
     association = associate(operands, max(batch, 1)) if operands else None
-    numbers = _numbers_on_the_way(net, of)
     if association:
-        numbers += sum(A.rows * (1 + 2 * A.rank) for A in operands if A.stacked)
-        numbers += _stacked_numbers(operands, association.order)
-    point_bytes = net.dtype.itemsize * numbers
-    if point_bytes > budget:
-        raise ValueError(
-            f"plan: max_bytes: one point needs {point_bytes} bytes, but the budget is {budget}."
-        )
-    threads = 1
-    if association:
-        largest = max((A.rows * A.columns for A in operands if A.kind == "dense"), default=0)
-        most = min(allowed, budget // point_bytes)
-        threads = threads_that_pay(net, of, batch, association.flops, largest, most)
-    most = THREAD_PIECE_BYTES if threads > 1 else PIECE_BYTES
-    within = min(budget // threads, max(most, point_bytes)) // point_bytes
-    piece = max(1, min(-(-batch // threads), within))
-    return Plan(
+        association = _live(factors, association, max(batch, 1), limits)
+    made = Plan(
         widths=net.widths,
         of=of,
         wrt=wrt,
         factors=factors,
         association=association,
-        piece=piece,
-        point_bytes=point_bytes,
+        piece=1,
+        point_bytes=0,
+        fixed_bytes=0,
         max_bytes=budget,
-        threads=threads,
+        threads=1,
         allowed=allowed,
         rows=chosen_rows,
         columns=chosen_columns,
+        limits=limits,
+        kernels=kernels and bool(_kernels.PROCESSORS),
+        runners=WeakKeyDictionary(),
     )
+    made.runners[net] = {}
+    return _in_pieces(made, net, batch)
 
 
-def _numbers_on_the_way(net: Network, of: int) -> int:
-    """Count what a point needs on the way forward: z, a and what a formula needs in between."""
-    return 8 * max(net.widths[: of + 1])
+def _in_pieces(made: Plan, net: Network, batch: int) -> Plan:
+    """Choose threads and pieces, now that the program says what memory a point takes."""
+    program, limits = made.program(net, valued=True), made.limits
+    point_bytes = net.dtype.itemsize * program.point_numbers
+    fixed = program.constant_bytes + (limits.apply_bytes if program.applies else 0)
+    tape = made.tape(net, program, valued=True)
+    more = 0 if tape is None else tape.nbytes + made.allowed * BLOCK_BYTES
+    if made.max_bytes == DEFAULT_BYTES:  # nobody asked for less: packed weights come on top
+        made = replace(made, max_bytes=DEFAULT_BYTES + more)
+    made = replace(made, kernels=tape is not None and fixed + more <= made.max_bytes // 2)
+    fixed += more if made.kernels else 0
+    budget = made.max_bytes - min(fixed, made.max_bytes // 2)
+    if point_bytes > budget:
+        raise ValueError(
+            f"plan: max_bytes: one point needs {point_bytes + made.max_bytes - budget} bytes, "
+            f"but the budget is {made.max_bytes}."
+        )
+    threads = 1
+    largest = max((A.rows * A.columns for A in made.operands if A.kind == "dense"), default=0)
+    if made.association:
+        most = min(made.allowed, budget // point_bytes)
+        work = made.association.flops
+        threads = threads_that_pay(
+            net, made.of, batch, work, 0 if made.kernels else largest, most, limits, made.kernels
+        )
+    small = threads > 1 or largest <= limits.small_matrix
+    most = limits.small_piece_bytes if small else limits.piece_bytes
+    within = min(budget // threads, max(most, point_bytes)) // point_bytes
+    piece = max(1, min(-(-batch // threads), within))
+    return replace(made, piece=piece, point_bytes=point_bytes, fixed_bytes=fixed, threads=threads)
 
 
-def _stacked_numbers(operands: tuple[Operand, ...], order: Order) -> int:
-    """Count the most entries, one set per point, that partial products take at any one time.
+def _live(
+    factors: tuple[Factor, ...], found: Association, batch: int, limits: Limits
+) -> Association:
+    """Put slopes of which many are 0 between the two sides of the last product.
 
-    The result is not counted: it is asked for, and put where it belongs.
+    There the dead units are left out of it, which is worth more than the few operations by which
+    scaling one side or the other differ.
     """
+    operands = [factor.operand for factor in factors]
+    if not isinstance(found.order, tuple):
+        return found
+    left, right = found.order
+    d, rest = _first_of(right)
+    if isinstance(left, int) or isinstance(rest, int) or rest is None or not factors[d].flat:
+        return found
+    if operands[0].rows * operands[d].rows * operands[-1].columns < limits.live:
+        return found
+    order = (left, (d, rest))
+    cost = flops(operands, order, batch)
+    if cost > 1.01 * found.flops:
+        return found
+    return replace(found, order=order, flops=cost)
 
-    def visit(node: Order) -> tuple[Operand, int]:
-        if isinstance(node, int):
-            return operands[node], 0
-        (left, first), (right, second) = visit(node[0]), visit(node[1])
-        result, _ = join(left, right)
-        kept = 0 if isinstance(node[0], int) else _entries(left)
-        here = kept + (0 if isinstance(node[1], int) else _entries(right))
-        if node is not order:
-            here += _entries(result) * 2  # perhaps a scaled copy of it
-        elif not left.kind == right.kind == "dense" or not left.stacked or not right.stacked:
-            here += _entries(result)  # perhaps a copy, where a product cannot be put in its place
-        return result, max(first, kept + second, here)
 
-    return visit(order)[1]
+def _first_of(order: Order) -> tuple[int, Order]:
+    """Take the first factor out of an order: return it, and the order of the others."""
+    on_the_way = []
+    while isinstance(order, tuple):
+        on_the_way.append(order[1])
+        order = order[0]
+    rest = on_the_way.pop() if on_the_way else None
+    while on_the_way:
+        rest = (rest, on_the_way.pop())
+    return order, rest
 
 
-def _entries(A: Operand) -> int:
-    return A.rows * A.columns if A.stacked else 0
+def _labels(factors: tuple[Factor, ...]) -> list[Any]:
+    return [(factor.name, factor.operand) for factor in factors]
 
 
 def threads_that_pay(
-    net: Network, of: int, batch: int, flops: float, largest: int, allowed: int
+    net: Network,
+    of: int,
+    batch: int,
+    flops: float,
+    largest: int,
+    allowed: int,
+    limits: Limits,
+    kernels: bool = False,
 ) -> int:
     """Return how many threads pay: small matrices, long calls, and enough work for each of them.
 
@@ -292,12 +387,13 @@ def threads_that_pay(
     if allowed < 2 or batch < 2:
         return 1
     width = sum(net.widths[: of + 1]) / (of + 1)
-    if batch // allowed * width < LONG_CALL:
+    if batch // allowed * width < limits.long_call and not kernels:
         return 1
     ways = [m * n for m, n in pairwise(net.widths[: of + 1])]
     units = sum(net.widths[1 : of + 1])
     seconds = batch * (flops / FLOPS + 2 * sum(ways) / FLOPS + units * UNIT_SECONDS)
-    return allowed if max(largest, *ways) <= SMALL_MATRIX and seconds > WORTH_A_THREAD else 1
+    small = kernels or max([largest, *ways]) <= limits.small_matrix
+    return allowed if small and seconds > limits.thread_seconds else 1
 
 
 def spell(order: Order, names: tuple[str, ...]) -> str:
@@ -306,10 +402,15 @@ def spell(order: Order, names: tuple[str, ...]) -> str:
     >>> spell(((0, 1), (2, 3)), ("D2", "W2", "D1", "W1"))
     'D2 W2 (D1 W1)'
     """
-    if isinstance(order, int):
-        return names[order]
-    left, right = spell(order[0], names), spell(order[1], names)
-    return f"{left} {right}" if isinstance(order[1], int) else f"{left} ({right})"
+    text, _ = fold(
+        order,
+        lambda k: (names[k], True),
+        lambda left, right: (
+            f"{left[0]} {right[0]}" if right[1] else f"{left[0]} ({right[0]})",
+            False,
+        ),
+    )
+    return text
 
 
 def _count(number: float) -> str:

@@ -72,7 +72,7 @@ class Bound:
             Further roundings that a path meets.
         """
         K = (np.asarray(self.roundings) + extra)[..., None, None]
-        with np.errstate(over="ignore", under="ignore"):
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             bound: Array = np.expm1(K * self.unit) * self.paths + self.underflow
         # nothing is claimed where a product may overflow, or of a kind without a rule
         return np.where(np.asarray(self.overflow)[..., None, None], np.inf, bound)

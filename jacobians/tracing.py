@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, Frozen, NotFiniteError, as_count, as_points, freeze
+from jacobians._checks import Array, Frozen, NotFiniteError, as_count, freeze
+from jacobians._tables import as_inputs
 from jacobians.activations import IDENTITY, Activation
 from jacobians.network import Network, as_network
 
@@ -148,7 +149,7 @@ def trace(net: Network, X: Any) -> Trace:
     (array([-1., -1., -1.]), array([0., 0., 0.]), array([0.]))
     """
     net = as_network(net, "trace")
-    x = freeze(as_points(X, net.widths[0], "trace: X", net.dtype))
+    x = freeze(as_inputs(X, net, "trace: X"))
     preactivations, activations = [], [x]
     with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
         for l, _, z, a in net.forward(x):

@@ -14,22 +14,13 @@ function from a point (n,) to a value (m,); the Jacobian ``J`` has shape (m, n).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from jacobians._checks import (
-    Array,
-    ShapeError,
-    as_array,
-    as_count,
-    as_floats,
-    underflow_is_rounding,
-)
-
-Function: TypeAlias = Callable[[Array], Any]
+from jacobians._checks import Array, ShapeError, as_count, as_floats, underflow_is_rounding
+from jacobians._differences import Function, as_jacobian, as_point, differentiate_along, value_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +47,7 @@ class Differences:
 
 
 @underflow_is_rounding
-def finite_difference(f: Function, x: Any, size: Any = None) -> Differences:
+def finite_difference(f: Function, x: Any, size: Any = None, noise: Any = None) -> Differences:
     """Differentiate by central differences, with steps chosen entry by entry.
 
     The step goes down by factors of 4 from 1/8 of ``size``; Richardson extrapolation
@@ -71,6 +62,9 @@ def finite_difference(f: Function, x: Any, size: Any = None) -> Differences:
     x : array, shape (n,)
     size : array, shape (n,), optional
         The scale on which ``f`` changes along each entry; ``max(1, |x_j|)`` unless given.
+    noise : array, shape (m,), optional
+        The error of ``f`` itself; a few units of the last place of its values unless given, which
+        is too little where large numbers cancel inside.
 
     Returns
     -------
@@ -80,68 +74,19 @@ def finite_difference(f: Function, x: Any, size: Any = None) -> Differences:
     >>> bool(np.abs(found.jacobian - [[np.sin(0.5), 2 * np.cos(0.5)]]).max() < 1e-11)
     True
     """
-    x = _point(x, "finite_difference")
-    center = _value(f, x, "finite_difference")
+    x = as_point(x, "finite_difference")
+    center = value_of(f, x, "finite_difference")
     scale = np.maximum(1.0, np.abs(x)) if size is None else as_floats(size, "size")
     if scale.shape != x.shape or not (scale > 0).all():
         raise ShapeError(
             f"finite_difference: size: expected {len(x)} positive numbers, but got {size!r:.80}."
         )
-    columns = [_differentiate_along(f, x, center, j, float(scale[j])) for j in range(len(x))]
+    own = np.zeros_like(center) if noise is None else as_floats(noise, "finite_difference: noise")
+    columns = [differentiate_along(f, x, center, j, float(scale[j]), own) for j in range(len(x))]
     J, error, left, right, kinks = (
         np.stack(parts, axis=-1) for parts in zip(*columns, strict=True)
     )
     return Differences(J, error, left, right, kinks != 0)
-
-
-_RATIO = 4.0
-_STAGES = 12  # the smallest step is 2^-25 of the size
-
-
-def _differentiate_along(
-    f: Function, x: Array, center: Array, j: int, scale: float
-) -> tuple[Array, ...]:
-    eps = float(np.finfo(center.dtype).eps)
-    stages = _STAGES if center.dtype == np.float64 else 6
-    size = 2.0 ** np.round(np.log2(scale))
-    table: list[list[Array]] = []
-    best: Array = np.zeros_like(center)
-    error: Array = np.full(center.shape, np.inf)
-    bends, noises, sides = [], [], []
-    h = size / 8
-    for k in range(stages):
-        above, below = x.copy(), x.copy()
-        above[j] += h
-        below[j] -= h
-        width = float(above[j] - below[j])  # what the step really is, after rounding
-        up, down = _value(f, above, "f"), _value(f, below, "f")
-        noise = 4 * eps * np.maximum(np.abs(up), np.abs(down)) / h
-        right = (up - center) / float(above[j] - x[j])
-        left = (center - down) / float(x[j] - below[j])
-        row: list[Array] = [(up - down) / width]
-        for q in range(k):
-            factor = _RATIO ** (2 * (q + 1))
-            row.append(row[q] + (row[q] - table[-1][q]) / (factor - 1))
-        if k:
-            change = np.maximum(np.abs(row[-1] - row[-2]), np.abs(row[-1] - table[-1][-1]))
-            plain = np.abs(row[0] - table[-1][0])  # without extrapolation: for straight pieces
-            for estimate, spread in ((row[-1], change), (row[0], plain)):
-                better = spread + noise < error
-                best = np.where(better, estimate, best)
-                error = np.where(better, spread + noise, error)
-        table.append(row)
-        bends.append(np.abs(right - left))
-        noises.append(noise)
-        sides.append((left, right))
-        h /= _RATIO
-    # A smooth function bends like h, so over two stages the one-sided slopes come sixteen times
-    # closer.  At a kink each of them settles, and they keep their distance.
-    apart = (bends[-1] > 0.5 * bends[-3]) & (bends[-1] > 16 * noises[-1])
-    moved = np.maximum(np.abs(left - sides[-3][0]), np.abs(right - sides[-3][1]))
-    kink = apart & (moved < 0.1 * bends[-1])
-    error = np.where(kink, noises[-1], error)
-    left, right = np.where(kink, left, best), np.where(kink, right, best)
-    return best, error, left, right, kink.astype(float)
 
 
 @underflow_is_rounding
@@ -169,7 +114,7 @@ def complex_step(f: Function, x: Any, step: float = 1e-30) -> Array:
     >>> complex_step(lambda x: np.array([np.exp(x[0]) * x[1]]), [0.0, 3.0])
     array([[3., 1.]])
     """
-    x = _point(x, "complex_step")
+    x = as_point(x, "complex_step")
     columns = []
     for j in range(len(x)):
         z = x.astype(complex)
@@ -207,9 +152,9 @@ def taylor_slope(f: Function, J: Any, x: Any, direction: Any = None, seed: int =
     >>> round(taylor_slope(f, [[2.1, 1.0]], [1.0, 1.0]))
     1
     """
-    x = _point(x, "taylor_slope")
-    center = _value(f, x, "taylor_slope")
-    J = _jacobian(J, center, x, "taylor_slope")
+    x = as_point(x, "taylor_slope")
+    center = value_of(f, x, "taylor_slope")
+    J = as_jacobian(J, center, x, "taylor_slope")
     if direction is None:
         direction = np.random.default_rng(seed).standard_normal(len(x))
     v = as_floats(direction, "taylor_slope: direction")
@@ -218,7 +163,7 @@ def taylor_slope(f: Function, J: Any, x: Any, direction: Any = None, seed: int =
     Jv = J @ v
     floor = 64 * np.finfo(center.dtype).eps * (np.abs(center).max() + np.abs(Jv).max())
     steps = 2.0 ** -np.arange(4, 20)
-    remainders = [np.abs(_value(f, x + h * v, "f") - center - h * Jv).max() for h in steps]
+    remainders = [np.abs(value_of(f, x + h * v, "f") - center - h * Jv).max() for h in steps]
     # the tail of the list is rounding; the slope is read just before it
     usable = [k for k, remainder in enumerate(remainders) if remainder > floor]
     last = next((k for k in range(len(steps)) if k not in usable), len(steps)) - 1
@@ -271,7 +216,10 @@ def dot_test(
     worst = DotTest(True, 0.0, 0.0)
     for _ in range(as_count(trials, "dot_test: trials")):
         u, v = rng.standard_normal(m), rng.standard_normal(n)
-        Av, Atu = _value(forward, v, "dot_test: forward"), _value(adjoint, u, "dot_test: adjoint")
+        Av, Atu = (
+            value_of(forward, v, "dot_test: forward"),
+            value_of(adjoint, u, "dot_test: adjoint"),
+        )
         if Av.shape != (m,) or Atu.shape != (n,):
             raise ShapeError(
                 f"dot_test: expected results ({m},) and ({n},), got {Av.shape} and {Atu.shape}."
@@ -327,6 +275,7 @@ class JacobianCheck:
     difference: float
     allowed: float
     kinks: int
+    hint: str = ""
 
     def __bool__(self) -> bool:
         return self.holds
@@ -334,11 +283,12 @@ class JacobianCheck:
     def __str__(self) -> str:
         i, j = self.worst
         verdict = "holds" if self.holds else "FAILS"
+        hint = f"; {self.hint}" if self.hint else ""
         kinks = f"; {self.kinks} entries at a kink" if self.kinks else ""
         return (
             f"Jacobian {verdict}: worst entry [{i}, {j}] is {self.claimed:.10g}, differences give "
             f"{self.witnessed:.10g} (off by {self.difference:.2g}, "
-            f"allowed {self.allowed:.2g}){kinks}"
+            f"allowed {self.allowed:.2g}{hint}){kinks}"
         )
 
 
@@ -374,9 +324,9 @@ def check_jacobian(f: Function, J: Any, x: Any) -> JacobianCheck:
     >>> print(check_jacobian(f, [[3.0, 2.0], [1.0, 0.1]], [2.0, 3.0]))
     Jacobian FAILS: worst entry [1, 1] is 0.1, differences give 0 (off by 0.1, allowed ...)
     """
-    x = _point(x, "check_jacobian")
-    center = _value(f, x, "check_jacobian")
-    claim = _jacobian(J, center, x, "check_jacobian")
+    x = as_point(x, "check_jacobian")
+    center = value_of(f, x, "check_jacobian")
+    claim = as_jacobian(J, center, x, "check_jacobian")
     found = finite_difference(f, x)
     low, high = np.minimum(found.left, found.right), np.maximum(found.left, found.right)
     allowed = allowance(found, claim, center, x)
@@ -393,33 +343,19 @@ def check_jacobian(f: Function, J: Any, x: Any) -> JacobianCheck:
         difference=float(difference[i, j]),
         allowed=float(allowed[i, j]),
         kinks=int(found.kinks.sum()),
+        hint="" if (ratio <= 1).all() else _hint(claim, found.jacobian, allowed),
     )
 
 
-# --- the doors ------------------------------------------------------------------------------------
-
-
-def _point(x: Any, where: str) -> Array:
-    x = as_floats(x, f"{where}: x")
-    if x.ndim != 1 or not len(x):
-        raise ShapeError(f"{where}: x: expected a point of shape (n,), but got {x.shape}.")
-    point: Array = x.copy()
-    return point
-
-
-def _value(f: Function, x: Array, where: str) -> Array:
-    value = as_floats(f(x), f"{where}: f(x)")
-    if value.ndim != 1:
-        raise ShapeError(f"{where}: f(x): expected shape (m,), but got {value.shape}.")
-    return value
-
-
-def _jacobian(J: Any, value: Array, x: Array, where: str) -> Array:
-    J = as_array(J, f"{where}: J")
-    if J.dtype.kind not in "iuf":
-        raise TypeError(f"{where}: J: expected real numbers, but got dtype {J.dtype}.")
-    J = J.astype(np.result_type(J.dtype, np.float32), copy=False)
-    if J.shape != (len(value), len(x)):
-        raise ShapeError(f"{where}: J: expected shape {(len(value), len(x))}, but got {J.shape}.")
-    claim: Array = J
-    return claim
+def _hint(claim: Array, J: Array, allowed: Array) -> str:
+    """Say which simple slip leads from the derivative to the claim, if one does."""
+    i = int(np.argmax(np.abs(J)))
+    c = float(claim.flat[i] / J.flat[i]) if J.flat[i] else 0.0
+    slips = [(f"it is {c:.6g} times the derivative", c * J)] if J.size > 1 and c else []
+    if len(J) == J.shape[1]:
+        slips.insert(0, ("it is the transpose of the derivative", J.T))
+        slips.append(("it is the diagonal of the derivative alone", np.diag(np.diag(J))))
+    for words, slip in slips:
+        if (np.abs(claim - slip) <= max(1.0, abs(c)) * allowed.max()).all():
+            return words
+    return "jb.diagnose knows the mistakes of networks"

@@ -15,7 +15,7 @@ PIECEWISE = ("identity", "relu", "identity")  # slopes 0 and 1: whole numbers st
 
 @st.composite
 def graphs(draw, max_nodes=7, exact=False, dtypes=(np.float64,), decades=0):
-    """Draw graphs of dense layers, joins, norms and selections; whole numbers if ``exact``."""
+    """Draw graphs of dense layers, convolutions, joins, ...; whole numbers if ``exact``."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     dtype = np.dtype(draw(st.sampled_from(list(dtypes))))
     widths = {"x": draw(st.integers(1, 4))}
@@ -34,7 +34,7 @@ def _node(draw, rng, widths, exact, decades):
     first = draw(st.sampled_from(names))
     n = widths[first]
     alike = [name for name in names if widths[name] == n]
-    kinds = ["dense", "residual", "concatenate", "gather", "dense"]
+    kinds = ["dense", "residual", "concatenate", "gather", "dense", "windows"]
     kinds += ["add", "multiply"] if len(alike) > 1 else []
     kinds += [] if exact else ["layer norm", "softmax", "scale"]
     kind = draw(st.sampled_from(kinds))
@@ -44,6 +44,8 @@ def _node(draw, rng, widths, exact, decades):
             [_dense(draw, rng, inside, n, exact), _dense(draw, rng, n, inside, exact)]
         )
         return block, [first], n
+    if kind == "windows":
+        return _windows(draw, rng, n, exact), [first], n
     if kind == "concatenate":
         second = draw(st.sampled_from(names))
         return jb.Concatenate(), [first, second], n + widths[second]
@@ -66,6 +68,24 @@ def _node(draw, rng, widths, exact, decades):
         )
     m = draw(st.integers(1, 4))
     return _dense(draw, rng, m, n, exact, decades), [first], m
+
+
+def _windows(draw, rng, n, exact):
+    """Draw convolutions and a pool along a vector, as a residual block."""
+    kernel = (lambda *s: rng.integers(-2, 3, s)) if exact else (lambda *s: rng.normal(size=s))
+    channels, size = draw(st.integers(1, 2)), draw(st.sampled_from([1, 3]))
+    around = {"padding": size // 2, "dilation": 1}
+    pool = draw(st.sampled_from([jb.MaxPool(3, 1, 1), jb.AveragePool(2, 1, ((1, 0),))]))
+    back = draw(st.sampled_from([jb.Convolution, jb.TransposedConvolution]))
+    shape = (1, channels, size) if back is jb.Convolution else (channels, 1, size)
+    inside = [
+        jb.Reshape((1, n)),
+        jb.Convolution(kernel(channels, 1, size), None, "relu", **around),
+        pool,
+        back(kernel(*shape), kernel(1), **around),
+        jb.Reshape((n,)),
+    ]
+    return jb.Residual(inside)
 
 
 def _dense(draw, rng, m, n, exact, decades=0):

@@ -9,6 +9,8 @@ from fractions import Fraction
 
 import numpy as np
 
+import jacobians as jb
+
 
 @dataclass(frozen=True)
 class Dual:
@@ -122,6 +124,18 @@ TEXTBOOK = {
     "softmax": _softmax,
     "log_softmax": lambda z: np.log(_softmax(z)),
 }
+
+
+def is_of_textbooks(net):
+    """Tell whether a network is a chain of dense layers and scales with the activations above."""
+    kinds = (jb.Dense, jb.Scale, jb.Elementwise)
+    return net.is_path and all(
+        type(layer) in kinds
+        and layer.activation.name in TEXTBOOK
+        and getattr(layer, "rows", 1) == 1
+        and getattr(layer, "axis", None) is None
+        for layer in net.layers
+    )
 
 
 def textbook(net):

@@ -15,7 +15,7 @@ import jacobians as jb
 from jacobians.engine import jacobian_at
 from jacobians.maps import Product, multiply_out
 from jacobians.maps.association import forward_order, reverse_order
-from jacobians.rounding import absolute, chain_bound
+from jacobians.rounding import chain_bound
 from jacobians.strategies import HIDDEN
 
 WIDEST, DEEPEST = 256, 40
@@ -150,7 +150,7 @@ def multiplied(factors, dtype):
         if isinstance(A, jb.Identity):
             continue
         if isinstance(A, jb.Diagonal):
-            d = A.diagonal.astype(dtype)
+            d = A.entries.astype(dtype)
             result = np.diag(d) if result is None else d[:, None] * result
         else:
             M = A.to_dense().astype(dtype)
@@ -164,7 +164,7 @@ def judge_exact(net, x, rng):
     grain = [smallest_power(A.to_dense()) for A in lin.factors]
     paths = np.eye(net.widths[0])
     for A in reversed(lin.factors):
-        paths = absolute(A).apply(paths)
+        paths = A.magnitude().apply(paths)
     bits = np.log2(max(paths.max(initial=0.0), 1e-300)) - sum(grain)
     values = max(np.abs(z).max() for z in (*lin.trace.preactivations, x))
     if bits >= np.finfo(net.dtype).nmant or values >= 2.0**20:
@@ -194,7 +194,7 @@ def judge_range(net, x, rng):
     true = multiplied(lin.factors, np.longdouble)
     if np.abs(true).max() > info.max * (1 - 2**10 * info.eps):
         return Verdict("the Jacobian does not fit")
-    sizes = [absolute(A) for A in lin.factors]
+    sizes = [A.magnitude() for A in lin.factors]
     roundings = float(chain_bound(lin.factors, net.dtype).roundings)
     allowed = np.expm1(roundings * float(info.eps)) * multiplied(sizes, np.longdouble)
     gains = [max(1, A.to_dense().astype(np.longdouble).sum()) for A in sizes]

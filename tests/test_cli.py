@@ -1,13 +1,18 @@
 """The command line: the main job on bundled data, every command, one clear line for a mistake."""
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 
 import numpy as np
 import pytest
 from claims import assert_equal
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import jacobians as jb
 from jacobians.cli import main
@@ -42,11 +47,10 @@ def test_report_needs_no_arguments(capsys):
     assert "Jacobians at 360 points: shape (360, 10, 64)" in out
     assert "ms (" in out
     net, X = bundle("digits").network, bundle("digits").inputs
-    size = np.abs(jb.jacobian(net, X)).mean(axis=0)
-    best = net.input_names[size[3].argmax()]
-    assert f"digit 3  {best} " in out
+    best = jb.sensitivity(net, X).most_influential(3, 1)[0][0]
+    assert re.search(rf"digit 3 +[+-]{best} ", out)
     pictures = out[out.index("digit 0", out.index("as pictures")) :]
-    assert sum(pictures.count(shade) for shade in "░▒▓█") > 800
+    assert sum(pictures.count(shade) for shade in "░▒▓█") > 700
     assert "Certified: at 3 points, 45 of 45 identities hold" in out
 
 
@@ -101,8 +105,8 @@ def test_jacobian_writes_what_the_library_computes(capsys, model):
     assert_equal(np.load(out_path.with_suffix(".npy")), jb.jacobian(net, X))
 
 
-def test_explain_draws_the_chain_and_the_plan(capsys, model):
-    status, out, _ = run(capsys, "explain", model[0], "--batch", 100)
+def test_plan_draws_the_chain_and_the_plan(capsys, model):
+    status, out, _ = run(capsys, "plan", model[0], "--batch", 100)
     assert status == 0
     for text in ("dH/dx  =", "W2", "D1", "╲", "2x6", "reverse: outputs first", "per point"):
         assert text in out
@@ -121,8 +125,19 @@ def test_explain_draws_the_chain_and_the_plan(capsys, model):
         (["report", "{text}", "{csv}"], "not a readable npz archive"),
         (["certify", "digits", "--points", "0"], "--points: expected at least 1"),
         (["jacobian", "{net}", "{csv}", "-o", "out.txt"], "ending in .npz or .npy"),
-        (["jacobian", "{net}", "{csv}", "-o", "no/such/folder/out.npz"], "No such file"),
-        (["explain", "{net}", "--batch", "-1"], "batch: expected at least 0"),
+        (["jacobian", "{net}", "{csv}", "-o", "no/such/out.npz"], "-o: No such folder: 'no/such'"),
+        (["plan", "{net}", "--batch", "-1"], "--batch: expected at least 0, but got -1"),
+        (["jacobian", "digits", "-o", "{folder}.npz"], "-o: cannot write"),
+        (
+            ["report", "digit"],
+            "no file and no bundled network is called 'digit'; did you mean 'd",
+        ),
+        (["plan", "nonsense"], "is called 'nonsense'; bundled are digits, diabetes"),
+        (
+            ["certify", "{net}", "{csv}", "--input-names", "a,b"],
+            "--input-names: expected 3 names",
+        ),
+        (["report", "{net}", "{wide_csv}"], "has 4 columns ('a', 'b', 'c', 'd'; see --drop), but"),
     ],
 )
 def test_a_mistake_gives_one_line_and_status_2(capsys, model, arguments, message):
@@ -134,7 +149,11 @@ def test_a_mistake_gives_one_line_and_status_2(capsys, model, arguments, message
         "nan": folder / "nan.npy",
         "empty": folder / "empty.npy",
         "text": folder / "text.npz",
+        "wide_csv": folder / "wide.csv",
+        "folder": folder / "folder",
     }
+    (folder / "folder.npz").mkdir()
+    places["wide_csv"].write_text("a,b,c,d\n1,2,3,4\n")
     np.save(places["wide"], np.ones((2, 4)))
     np.save(places["nan"], np.array([[1.0, np.nan, 2.0]]))
     np.save(places["empty"], np.ones((0, 3)))
@@ -158,7 +177,7 @@ def test_wrong_words_give_one_line_and_status_2(capsys, arguments):
 
 def test_the_installed_command_never_shows_a_traceback(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    for arguments, status in ((["report", "absent.npz"], 2), (["explain"], 0)):
+    for arguments, status in ((["report", "absent.npz"], 2), (["plan"], 0)):
         done = subprocess.run(
             [sys.executable, "-m", "jacobians", *arguments],
             capture_output=True,
@@ -242,13 +261,13 @@ def test_quiet_is_quiet(capsys, model, tmp_path):
 
 def test_report_of_some_inputs_and_outputs(capsys, model):
     options = ["--outputs", "1", "--inputs", "depth,0", "--dtype", "float32", "--json"]
-    options += ["--max-bytes", "64KiB", "--replicates", "0", "--confidence", "0.5"]
+    options += ["--max-bytes", "64KiB", "--confidence", "0.5"]
     status, out, _ = run(capsys, "report", *model, *options)
     found = json.loads(out)
     assert status == 0
     assert {y: list(x) for y, x in found["derivatives"].items()} == {"y2": ["depth", "height"]}
     assert "float32" in found["network"]
-    assert "mean_low" not in found["derivatives"]["y2"]["depth"]
+    assert found["intervals"]["confidence"] == 0.5
 
 
 def test_columns_are_taken_by_name(capsys, tmp_path):
@@ -300,18 +319,244 @@ def test_report_runs_without_any_extra(tmp_path):
         (["--outputs", "7"], "outputs: expected numbers below 1, but got 7"),
         (["--max-bytes", "100"], "max_bytes: one point needs"),
         (["--confidence", "95", "--json"], "confidence between 0 and 1, but got 95"),
+        (
+            ["--confidence", "nan"],
+            "--confidence: expected a confidence between 0 and 1",
+        ),
+        (
+            ["--inputs", "agee"],
+            "--inputs: 'agee' is not one of age, sex, bmi, bp, s1, s2",
+        ),
+        (["--inputs", "BMI"], "; did you mean 'bmi'?"),
+        (["--inputs", "bmi,2"], "--inputs: expected each once, but got 'bmi' again"),
+        (
+            ["--outputs", "progres"],
+            "--outputs: 'progres' is not one of progression; did you",
+        ),
+        (["--units", "bmj=kg"], "called 'bmj'; did you mean 'bmi'?"),
+        (["--output-names", "a,b"], "--output-names: expected 1 names, but got 2"),
     ],
 )
-def test_a_mistake_in_an_option_gives_one_line_and_status_2(capsys, arguments, message):
+def test_a_mistake_in_an_option_is_found_before_the_work(capsys, monkeypatch, arguments, message):
+    if arguments[0] != "--max-bytes":
+
+        def worked(*_, **__):
+            raise AssertionError("the work has begun")
+
+        monkeypatch.setattr("jacobians.cli.value_and_jacobian", worked)
+        monkeypatch.setattr("jacobians.cli.sensitivity", worked)
     status, _, err = run(capsys, "report", "diabetes", *arguments)
     assert status == 2
     assert message in err
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [["--max-bytes", "much"], ["--dtype", "float16"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--max-bytes", "much"],
+        ["--max-bytes", "9" * 400],
+        ["--max-bytes", "²GiB"],
+        ["--dtype", "float16"],
+        ["--replicates", "1e3"],
+    ],
+)
 def test_a_word_that_is_no_option_gives_one_line_and_status_2(capsys, arguments):
     with pytest.raises(SystemExit) as caught:
         main(["report", "diabetes", *arguments])
     assert caught.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def named(tmp_path):
+    """A network that knows its names, and a place for a table."""
+    net = jb.Network(
+        [jb.Dense([[1.0, 2.0]], activation="square")],
+        input_names=["height", "width"],
+        output_names=["area"],
+    )
+    jb.save(net, tmp_path / "net.npz")
+    return net, tmp_path / "net.npz", tmp_path / "table.csv"
+
+
+@pytest.mark.parametrize("beside", ["area", "index", "id", "target", "", "label"])
+def test_targets_and_indices_are_told_apart_by_name(capsys, named, beside):
+    """Wherever they stand, and whatever they hold."""
+    net, path, table = named
+    J = jb.jacobian(net, [[1.0, 2.0], [3.0, 4.0]])
+    for text in (
+        f"{beside},width,height\na,2,1\nb,4,3\n",
+        f"width;{beside};height\n2;7;1\n4;8;3\n",
+    ):
+        table.write_text(text)
+        status, out, _ = run(capsys, "report", path, table, "--json")
+        found = json.loads(out)["derivatives"]["area"]
+        assert status == 0
+        assert [found["height"]["mean"], found["width"]["mean"]] == J.mean(axis=0)[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("height,depth\n1,2\n", "missing 'width'; not an input: 'depth'. Rename or add columns"),
+        (
+            "height,width,depth\n1,2,3\n",
+            "not an input: 'depth'. Leave them out: say .*--drop",
+        ),
+        ("a,b,c,d,e,f,g,h,i,j\n1,2,3\n", "line 1: the columns do not match .* and 4 more. Rename"),
+        ("height,width\n1\n", "line 2: has 1 cells, but the first line names 2"),
+        ("height,width\n1,tall\n", "line 2: column 'width': expected a number, but got 'tall'"),
+        ("height\twidth\n1\t\n", "line 2: column 'width': .* a missing value; fill it in, or drop"),
+        ("height,width\n", "holds no numbers after the names of the columns"),
+    ],
+)
+@pytest.mark.parametrize("command", ["report", "certify"])
+def test_a_table_that_does_not_match_is_refused(capsys, named, command, text, message):
+    _, path, table = named
+    table.write_text(text)
+    status, _, err = run(capsys, command, path, table)
+    assert status == 2
+    assert re.search(message, err)
+    assert err.count("\n") == 1
+
+
+def test_other_columns_are_left_out_when_told_so(capsys, named):
+    _, path, table = named
+    table.write_text("town,height,width,year\nRome,1,2,2020\n")
+    status, out, _ = run(capsys, "certify", path, table, "--drop", "town, year")
+    assert status == 0
+    assert "Certified" in out
+
+
+def test_names_can_be_given(capsys, model, monkeypatch):
+    """Of the outputs, and of the inputs, which then decide what a table may hold."""
+    names = [
+        "--output-names",
+        "low, high",
+        "--input-names",
+        "depth,width",
+        "--input-names",
+        "height",
+    ]
+    status, out, _ = run(capsys, "report", *model, *names, "--json")
+    found = json.loads(out)["derivatives"]
+    assert status == 0
+    assert list(found) == ["low", "high"]
+    assert list(found["low"]) == ["depth", "width", "height"]
+    net, X = jb.load(model[0]), np.arange(12.0).reshape(4, 3)[:, ::-1] / 10
+    means = [found["high"][name]["mean"] for name in ("depth", "width", "height")]
+    assert np.allclose(means, jb.jacobian(net, X)[:, 1].mean(axis=0), rtol=1e-13)
+
+
+def test_points_come_from_standard_input(named):
+    _, path, _ = named
+    command = [sys.executable, "-m", "jacobians", "certify", str(path), "-"]
+    done = subprocess.run(
+        command,
+        input=b"width,height\n1,2\n",
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        check=False,
+    )
+    assert done.returncode == 0
+    assert b"Certified" in done.stdout
+
+
+# --- every stream, every mistake ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "cp437"])
+def test_output_is_written_in_any_encoding(encoding):
+    """As on Windows, when it is redirected: shades and signs become letters of their own."""
+    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "PYTHONIOENCODING": encoding}
+    for arguments in (["report", "digits"], ["plan"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "jacobians", *arguments],
+            capture_output=True,
+            env=environment,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        text = done.stdout.decode(encoding)
+        assert "?" not in text
+    assert ("\\" in text) == (encoding != "utf-8")
+
+
+def test_progress_is_told_where_standard_error_is_no_terminal(capsys, monkeypatch):
+    monkeypatch.setattr("jacobians.sensitivities.streaming.LINE_SECONDS", 0.0)
+    _, _, err = run(capsys, "report", "diabetes", "--json")
+    assert err == "sensitivity: 142 of 142 points (100%)\n"
+    assert run(capsys, "report", "diabetes", "--quiet") == (0, "", "")
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert re.match(r"jacobians \S.*, numpy \d.*, Python 3", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("reprot", "jacobians: no command 'reprot'; did you mean 'report'? (see jacobians --help)"),
+        ("zzz", "jacobians: no command 'zzz'; report, certify, jacobian,"),
+    ],
+)
+def test_a_command_that_is_none_is_corrected(capsys, word, message):
+    with pytest.raises(SystemExit):
+        main([word])
+    assert capsys.readouterr().err.startswith(message)
+
+
+def test_a_mistake_of_the_program_is_called_so(capsys, monkeypatch):
+    def broken(*_, **__):
+        raise KeyError("W")
+
+    monkeypatch.setattr("jacobians.cli.certify", broken)
+    status, _, err = run(capsys, "certify")
+    assert status == 70
+    assert err.startswith("jacobians certify: internal error: KeyError: 'W' (JACOBIANS_TRACEBACK=1")
+    monkeypatch.setenv("JACOBIANS_TRACEBACK", "1")
+    with pytest.raises(KeyError):
+        main(["certify"])
+
+
+WORDS = st.sampled_from(
+    [
+        *("report", "certify", "jacobian", "plan", "diabetes", "{net}", "{csv}", "{bad}", "{odd}"),
+        *("-o", "{folder}/x.html", "{folder}/x.npz", "--json", "--quiet", "--inputs", "--outputs"),
+        *("bmi", "0", "-1", "--units", "bmi=kg", "=", ",", "--drop", "", "--max-bytes", "1k"),
+        *("9" * 400, "--points", "--confidence", "nan", "1e999", "--replicates", "--batch"),
+        *("--dtype", "float32", "--title", "--input-names", "a,b", "ä", "\udcff"),
+        *("--output-names", "-", "--", "{folder}", "x.csv"),
+    ]
+)
+
+
+@settings(max_examples=150)
+@given(words=st.lists(WORDS, max_size=6), text=st.text('1,;\t\n\r"#.-eab ', max_size=30))
+def test_no_words_and_no_table_give_a_traceback(words, text, tmp_path_factory):
+    """One line for a mistake, and never one of the program's."""
+    folder = tmp_path_factory.getbasetemp()
+    jb.save(jb.Network.random([2, 2, 1], seed=0), folder / "net.npz")
+    (folder / "good.csv").write_text("1,2\n3,4\n")
+    (folder / "odd.csv").write_text(text, newline="")
+    (folder / "bad.npz").write_bytes(b"PK\3\4" + text.encode())
+    places = {"net": folder / "net.npz", "csv": folder / "good.csv", "odd": folder / "odd.csv"}
+    places |= {"bad": folder / "bad.npz", "folder": folder}
+    err, out = io.StringIO(), io.StringIO()
+    with redirect_stderr(err), redirect_stdout(out), open(os.devnull) as nothing:
+        before, sys.stdin = sys.stdin, nothing
+        try:
+            status = main([word.format(**places) for word in words])
+        except SystemExit as end:
+            status = end.code
+        finally:
+            sys.stdin = before
+    assert status in (0, 1, 2), err.getvalue()
+    assert err.getvalue().count("\n") == (status == 2), err.getvalue()

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,6 +27,9 @@ def parts_of(thing, path="it"):
     """Yield the records and arrays that something is made of, with the way to each."""
     if isinstance(thing, np.ndarray):
         yield path, thing
+    elif isinstance(thing, Mapping):
+        for name, part in thing.items():
+            yield from parts_of(part, f"{path}[{name!r}]")
     elif isinstance(thing, tuple):
         for i, part in enumerate(thing):
             yield from parts_of(part, f"{path}[{i}]")
@@ -37,7 +41,9 @@ def parts_of(thing, path="it"):
         for name, part in vars(thing).items():
             yield from parts_of(part, f"{path}.{name}")
     else:  # a leaf that cannot be changed
-        assert callable(thing) or isinstance(thing, (str, int, float, type(None), np.dtype)), path
+        assert callable(thing) or isinstance(
+            thing, (str, int, float, slice, type(None), type(...), np.dtype)
+        ), path
 
 
 def assert_immutable(thing):

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 import jacobians as jb
 from jacobians import conventions
+from jacobians import conventions as cv
 from jacobians import strategies as jst
 from jacobians.conventions import (
     RowForm,
@@ -165,10 +166,8 @@ def test_the_kronecker_road_is_refused_before_it_fills_the_memory():
         weight_row_by_kronecker(np.ones((3, 1)), np.ones((1, 3)))
 
 
-def test_row_derivatives_take_one_point_of_dense_layers():
+def test_row_derivatives_are_those_of_dense_layers():
     net = jb.Network.random([3, 2], seed=0)
-    with pytest.raises(jb.ShapeError, match="one point"):
-        row_derivatives(net, np.ones((2, 3)), np.ones((2, 2)), jb.SquaredError())
     with pytest.raises(jb.ShapeError, match="target"):
         row_derivatives(net, np.ones(3), np.ones((1, 2)), jb.SquaredError())
     scaled = jb.Network([jb.Scale([1.0, 2.0, 3.0]), *net.layers])
@@ -301,3 +300,56 @@ def test_no_door_of_the_library_broadcasts_a_row_with_a_column():
         for wrong in (row, column):
             with pytest.raises(jb.ShapeError):
                 door(wrong)
+
+
+# --- what readers of the documents miss -----------------------------------------------------------
+
+
+def test_row_derivatives_of_a_data_set_are_those_of_the_mean():
+    net = jb.Network.random([3, 4, 2], "tanh", seed=0)
+    X, Y = np.arange(12.0).reshape(4, 3) / 10, np.ones((4, 2))
+    rows = row_derivatives(net, X, Y, jb.SquaredError(), 0.5)
+    g = jb.backprop.gradients(net, X, Y, jb.SquaredError(), 0.5)
+    assert abs(rows.cost - g.loss) < 1e-14
+    for l in range(2):
+        assert np.allclose(rows.weights[l].T, g.weights[l], rtol=1e-13)
+        assert np.allclose(rows.biases[l][0], g.biases[l], rtol=1e-13)
+        assert np.allclose(rows.preactivations[l][:, 0], g.deltas[l], rtol=1e-13)
+
+
+def test_any_penalty_adds_its_value_and_gradient():
+    net = jb.Network([jb.Dense([[1.0, -2.0]])])
+    ones = cv.Penalty(lambda W: np.abs(W).sum(), np.sign)
+    rows = row_derivatives(net, [1.0, 1.0], [0.0], jb.SquaredError(), penalty=ones)
+    assert rows.cost == 0.5 + 3
+    assert_equal(rows.weights[0], [[-1 + 1], [-1 - 1]])
+
+
+def test_errors_are_one_sum_over_paths_to_any_layer():
+    form = to_row_form(jb.Network.random([2, 3, 2, 2], "tanh", seed=0))
+    x, y = np.array([[0.5, -1.0]]), np.array([[1.0, 0.0]])
+    for l, error in enumerate(form.errors(x, y), start=1):
+        assert np.allclose(form.error_by_paths(x, y, l), error, rtol=1e-13)
+    assert np.allclose(form.path_sum(x, 2) @ form.path_sum(x, 1, of=2), form.path_sum(x, 1))
+    assert form.cost(x, y) == float(((form(x) - y) ** 2).sum() / 2)
+
+
+def test_the_input_as_layer_one_is_a_view():
+    trace = jb.trace(jb.Network.random([2, 3, 1], "tanh", seed=0), [0.5, 1.0])
+    view = cv.LayerOne(trace)
+    assert view.n == {1: 2, 2: 3, 3: 1}
+    assert_equal(view.z(2), trace.preactivation(1))
+    chain = view.D(3) @ view.W(3) @ view.D(2) @ view.W(2)
+    assert np.allclose(cv.gradient(trace), chain.T)
+    with pytest.raises(jb.ShapeError, match="expected a network with one output"):
+        cv.gradient(jb.trace(jb.Network.random([2, 2], seed=0), [0.0, 0.0]))
+
+
+def test_symbols_can_be_typed_in():
+    """Fractions go through the products, exactly."""
+    from fractions import Fraction as F
+
+    row, W = np.array([[F(1, 3), F(2, 3)]]), np.array([[F(1), F(1, 2)], [F(0), F(3)]])
+    assert cv.product(row, W).tolist() == [[F(1, 3), F(13, 6)]]
+    assert cv.hadamard(row, row).tolist() == [[F(1, 9), F(4, 9)]]
+    assert cv.unvec_row([[F(1), F(2)]], (2, 1)).tolist() == [[F(1)], [F(2)]]

@@ -343,6 +343,7 @@ WRONG = {
     ),
     "000-E24": (lambda: np.diag(J), lambda: h, [2, 4], [1, 4]),
     "000-E25": (lambda: P.D_a(1)[0], lambda: slopes @ D_h, 2, 10),
+    "000-E26": (lambda: P.D_a(1)[0], lambda: D_h * slopes, 2, [2, 8]),
     "000-E29": (
         lambda: transposed(P.gradient(1)),
         lambda: P.gradient(1),

@@ -657,6 +657,12 @@ WRONG = {
         11,
         17,
     ),
+    "002-E17": (  # one term for n_k
+        lambda: UnitGraph([[0]], [[2, 4]])([1.0, 3.0]),
+        lambda: [2 * 1.0],
+        [14],
+        [2],
+    ),
     "002-E19": (  # x_kj = tanh(0) = 0
         lambda: AT_ZERO.gradients([1.0], BCE, [1]).input_edges.toarray()[0, 0],
         lambda: AT_ZERO.gradients([1.0], BCE, [1]).ratio_form("x0", 0),

@@ -349,6 +349,7 @@ WRONG = {
     "004-E13": (lambda: Exact(FIRST, [2, 0], [0]).cost, lambda: 4.0**2, 8, 16),
     "004-E16": (lambda: R.D_h(2), lambda: R.D_h(3), [1, 11], [1, 10]),
     "004-E18": (lambda: R.D_a(2), lambda: R.D_h(3), [1, 11], [1, 10]),
+    "004-E19": (lambda: R.D_a(2)[1], lambda: R.D_h(3)[1], 11, 10),
     "004-E21": (lambda: TOP.D_a(1), lambda: [TOP.D_a(2)[0] * 6], [6], [36]),
     "004-E22": (lambda: R.D_a(1), lambda: W2.T @ delta3, [34, 46], [31, 42]),
     "004-E23": (lambda: W2.T @ delta2, lambda: NET_R.layers[3].W.T, [34, 46], "IndexError"),

@@ -26,7 +26,7 @@ doors = pytest.mark.parametrize(
     [
         ("Network", lambda X: net(X)),
         ("jacobian", lambda X: jb.jacobian(net, X)),
-        ("jacobian", lambda X: jb.value_and_jacobian(net, X)),
+        ("value_and_jacobian", lambda X: jb.value_and_jacobian(net, X)),
         ("trace", lambda X: jb.trace(net, X)),
         ("trace", lambda X: jb.linearize(net, X)),
         ("jacobian_with_bound", lambda X: jb.jacobian_with_bound(net, X)),

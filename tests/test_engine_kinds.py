@@ -1,7 +1,6 @@
 """Every kind of factor beside every other: matrices, stacks, slopes, low ranks; on either side."""
 
-from dataclasses import replace
-from unittest.mock import patch
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,9 +9,11 @@ from test_engine import all_orders
 from zoo import points
 
 import jacobians as jb
-from jacobians.engine import compiling, jacobian_at, products
-from jacobians.factors import factors_of, known_value
+from jacobians.engine import jacobian_at
+from jacobians.factors import factors_of
+from jacobians.linearization import layer_map
 from jacobians.maps.association import Operand, join
+from jacobians.program import Limits
 from jacobians.rounding import chain_bound
 
 
@@ -28,14 +29,14 @@ def test_diagonals_and_low_ranks_meet_in_every_order(widest):
     assert len(jb.plan(net).names) == 7
     trace = jb.trace(net, points(net, 4))
     bound = chain_bound(jb.linearize(net, trace).factors, net.dtype).pair()
-    whole, plan, alone = jb.linearize(net, trace).jacobian(), jb.plan(net, 4), jb.plan(net, 1)
-    with patch.object(compiling, "WRITTEN_OUT_WIDTH", widest):
-        for order in all_orders(0, len(plan.names)):
-            drawn = replace(plan, association=replace(plan.association, order=order))
-            assert_within(jacobian_at(trace, drawn), whole, bound)
-            drawn = replace(alone, association=replace(alone.association, order=order))
-            for i in range(2):
-                assert_within(jacobian_at(trace.point(i), drawn), whole[i], bound[i])
+    limits = Limits(written_out=widest)
+    whole = jb.linearize(net, trace).jacobian()
+    plan, alone = (jb.plan(net, B, limits=limits) for B in (4, 1))
+    for order in all_orders(0, len(plan.names)):
+        assert_within(jacobian_at(trace, plan.in_order(order)), whole, bound)
+        for i in range(2):
+            J = jacobian_at(trace.point(i), alone.in_order(order))
+            assert_within(J, whole[i], bound[i])
 
 
 def test_a_chain_of_nothing_but_diagonals_is_a_diagonal():
@@ -74,6 +75,7 @@ def described(net, **choice):
     return [(factor.name, factor.operand) for factor in jb.plan(net, **choice).factors]
 
 
+@dataclass(frozen=True, eq=False)
 class Doubling(jb.Layer):
     """z = 2 a, of which the engine knows nothing but a rule."""
 
@@ -82,6 +84,11 @@ class Doubling(jb.Layer):
 
     def preactivation(self, a):
         return 2 * a
+
+
+@layer_map.register
+def _(layer: Doubling, a):
+    return jb.Matrix(np.broadcast_to(2 * np.eye(a.shape[-1]), (*a.shape, a.shape[-1])))
 
 
 def test_the_cost_of_a_product_is_counted_for_one_point_unless_said():
@@ -95,7 +102,7 @@ def test_what_all_points_share_has_the_dtype_of_the_network():
     """Also the columns of the identity that end a choice among diagonals."""
     net = jb.Network([jb.Scale([2.0, 3.0]), jb.Elementwise("tanh")]).astype(np.float32)
     factors = factors_of(net, 2, 0, columns=np.array([1]))
-    known = {factor.name: known_value(net, factor) for factor in factors}
+    known = {factor.name: factor.value for factor in factors}
     assert {name for name, value in known.items() if value is None} == {"D2"}
     assert {value.dtype for value in known.values() if value is not None} == {np.dtype(np.float32)}
 
@@ -113,7 +120,7 @@ def test_factors_are_described_by_size_kind_rank_and_whether_points_share_them()
     above = [
         ("W5", Operand(2, 2, "dense", stacked=True)),
         ("W4", Operand(2, 5, "dense", stacked=False)),
-        ("D3", Operand(5, 5, "low rank", rank=2, stacked=True)),
+        ("D3", Operand(5, 5, "dense", stacked=True)),
         ("D2", Operand(5, 5, "diagonal", stacked=True)),
     ]
     assert described(net) == [
@@ -142,105 +149,9 @@ def test_factors_are_described_by_size_kind_rank_and_whether_points_share_them()
     ]
 
 
-# --- one product at a time ------------------------------------------------------------------------
-
-POINTS, K, R = 3, 4, 2  # points, the inner width, the rank
-_rng = np.random.default_rng(20260702)
-
-
-def whole(*shape):
-    return _rng.integers(-4, 5, shape).astype(float)
-
-
-VALUES = {
-    "matrix W": whole(2, K),
-    "matrix V": whole(K, 5),
-    "stack P": whole(2, POINTS, K),
-    "stack Q": whole(K, POINTS, 5),
-    "slopes d": whole(POINTS, K) * (whole(POINTS, K) > -2),
-    "slopes e": whole(POINTS, K),
-    "slopes of all": whole(K),
-    "parts": (whole(POINTS, K), whole(POINTS, K, R), whole(POINTS, K, R)),
-}
-VALUES["slopes d"][1] = 0  # a point at which every unit is dead
-
-
-def at_point(name, i):
-    """Write the value of a point out, by the definition of its kind."""
-    value, kind = VALUES[name], name.split()[0]
-    if kind == "parts":
-        d, U, V = (part[i] for part in value)
-        return np.diag(d) + U @ V.T
-    if kind == "slopes":
-        return np.diag(value[i] if value.ndim == 2 else value)
-    return value[:, i] if kind == "stack" else value
-
-
-def by_table(kernel):
-    return lambda W, d, V, out: kernel(d, products.table_of(W, V), out)
-
-
-PRODUCTS = [
-    (products.scale_rows, "slopes d", "matrix V"),
-    (products.scale_rows, "slopes d", "stack Q"),
-    (products.scale_rows, "slopes of all", "stack Q"),
-    (products.scale_columns, "matrix W", "slopes d"),
-    (products.scale_columns, "stack P", "slopes d"),
-    (products.scale_columns, "stack P", "slopes of all"),
-    (products.stack_by_matrix, "stack P", "matrix V"),
-    (products.stack_by_matrix_in_slabs, "stack P", "matrix V"),
-    (products.matrix_by_stack, "matrix W", "stack Q"),
-    (products.stack_by_stack, "stack P", "stack Q"),
-    (products.point_by_point(1), "stack P", "slopes d", "stack Q"),
-    (products.point_by_point(2), "stack P", "slopes d", "stack Q"),
-    (by_table(products.by_table), "matrix W", "slopes d", "matrix V"),
-    (by_table(products.by_table_in_slabs), "matrix W", "slopes d", "matrix V"),
-    (products.parts_by_matrix, "parts", "matrix V"),
-    (products.parts_by_matrix, "parts", "stack Q"),
-    (products.matrix_by_parts, "matrix W", "parts"),
-    (products.matrix_by_parts, "stack P", "parts"),
-]
-MEMORY = {  # for a result of shape (m, points, n)
-    "its own": lambda m, n: None,
-    "contiguous": lambda m, n: np.full((m, POINTS, n), np.nan),
-    "points first": lambda m, n: np.full((POINTS, m, n), np.nan).transpose(1, 0, 2),
-    "columns first": lambda m, n: np.full((n, POINTS, m), np.nan).transpose(2, 1, 0),
-    "with gaps": lambda m, n: np.full((2 * m, POINTS, 3 * n), np.nan)[::2, :, ::3],
-}
-
-
-@pytest.mark.parametrize("memory", MEMORY.values(), ids=MEMORY.keys())
-@pytest.mark.parametrize("limits", [(1, 0), (1, 99), (45, 0), (45, 99), (2**18, 32)], ids=str)
-def test_every_product_is_that_of_the_matrices_of_every_point(memory, limits):
-    """Bit for bit on whole numbers, whatever the sizes of slabs and the memory of the result."""
-    serial, worth_a_copy = limits
-    for kernel, *names in PRODUCTS:
-        matrices = [[at_point(name, i) for name in names] for i in range(POINTS)]
-        expected = np.stack([np.linalg.multi_dot(each) for each in matrices], axis=1)
-        out = memory(expected.shape[0], expected.shape[2])
-        with (
-            patch.object(products, "SERIAL", serial),
-            patch.object(products, "WORTH_A_COPY", worth_a_copy),
-        ):
-            result = kernel(*(VALUES[name] for name in names), out)
-        assert_equal(result, expected)
-        if out is not None:
-            assert_equal(out, expected)
-            assert np.shares_memory(result, out)
-
-
-def test_what_all_points_share_is_multiplied_once():
-    W, V, e = VALUES["matrix W"], VALUES["matrix V"], VALUES["slopes of all"]
-    assert_equal(products.matrix_by_matrix(W, V, None), W @ V)
-    assert_equal(products.scale_rows(e, V, None), np.diag(e) @ V)
-    assert_equal(products.scale_columns(W, e, None), W @ np.diag(e))
-    assert_equal(products.multiply_slopes(e, e, None), e * e)
-    assert_equal(products.table_of(W, V), [np.outer(W[:, k], V[k]) for k in range(K)])
-
-
-def test_slopes_and_parts_are_written_out_by_their_definition():
-    d, e = VALUES["slopes d"], VALUES["slopes e"]
-    product = products.multiply_slopes(d, e, None)
-    for i in range(POINTS):
-        assert_equal(products.dense_slopes(product)[:, i], np.diag(d[i] * e[i]))
-        assert_equal(products.dense_parts(*VALUES["parts"])[:, i], at_point("parts", i))
+def test_wide_structured_factors_are_described_by_what_they_cost():
+    net = jb.Network([jb.Elementwise("softmax")], inputs=70)
+    assert described(net) == [("D1", Operand(70, 70, "structured", own=700.0))]
+    rows = described(net, rows=[1])
+    assert rows == [("E", Operand(1, 70, stacked=False)), *described(net)]
+    assert jb.plan(net, rows=[1]).flops == 700

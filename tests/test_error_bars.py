@@ -32,7 +32,7 @@ def test_pieces_and_ways_to_say_it_do_not_matter(data):
     by_covariance = jb.error_bars(net, X, covariance=np.diag(np.square(std)))
     each = [jb.error_bars(net, x, std=std) for x in X]
     per_point = jb.error_bars(net, X, std=np.tile(std, (3, 1)))
-    small = jb.error_bars(net, X, std=std, max_bytes=jb.plan(net).point_bytes)
+    small = jb.error_bars(net, X, std=std, max_bytes=2 * jb.plan(net).point_bytes)
     for other in (by_covariance, per_point, small):
         assert_equal(other.covariance, by_std.covariance)
         assert_equal(other.value, net(X))
@@ -91,3 +91,33 @@ def test_confidence_is_checked():
     bars = jb.error_bars(jb.Network.random([2, 3], seed=0), np.zeros(2), std=[1, 1])
     with pytest.raises(ValueError, match="between 0 and 1, but got 95"):
         bars.interval(95)
+
+
+def test_small_deviations_are_not_lost_in_their_squares():
+    """float32 of sd 1e-25, whose square is no float32; float64 of sd 1e-200; and by covariance."""
+    net = jb.Network([jb.Dense([[3.0, 4.0]])])
+    single = jb.error_bars(net.astype(np.float32), np.zeros(2), std=[1e-25, 1e-25])
+    assert_within(single.std, [5e-25], 5e-25 * 2.0**-22)
+    assert_equal(single.covariance, [[0.0]])
+    double = jb.error_bars(net, np.zeros(2), std=[1e-200, 1e-200])
+    assert_within(double.std, [5e-200], 5e-200 * 2.0**-51)
+    by_covariance = jb.error_bars(net, np.zeros((3, 2)), covariance=np.eye(2) * 2.0**-1040)
+    assert_within(by_covariance.std, np.full((3, 1), 5 * 2.0**-520), 2.0**-570)
+    odd = jb.error_bars(net, np.zeros(2), covariance=np.eye(2) * 2.0**-1041)
+    assert_within(odd.std, [5 * 2.0**-520.5], 2.0**-570)
+
+
+def test_gradual_underflow_is_rounding_whatever_numpy_is_told():
+    net = jb.Network([jb.Dense([[1e-200, 1.0]])])
+    with np.errstate(all="raise"):
+        bars = jb.error_bars(net, np.zeros(2), std=[1e-120, 1e-300])
+        assert_within(bars.std, [1e-300], 1e-315)
+
+
+def test_a_covariance_out_of_range_is_refused():
+    net = jb.Network([jb.Dense([[1e100, 1.0], [1.0, 1e100]])])
+    for options in ({"std": [1e60, 1e60]}, {"covariance": 1e120 * np.eye(2)}):
+        with pytest.raises(jb.NotFiniteError, match="covariance of the outputs leaves the range"):
+            jb.error_bars(net, np.zeros(2), **options)
+    with pytest.raises(jb.NotFiniteError, match="leaves the range of float32"):
+        jb.error_bars(jb.Network([jb.Dense(np.float32([[1e25]]))]), np.zeros(1), std=[1.0])

@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import os
-import sys
 import warnings
 import zipfile
 
@@ -17,7 +16,6 @@ from zoo import NETWORKS, points
 
 import jacobians as jb
 from jacobians import data
-from jacobians.files import load_points, read_npz, write_npz
 
 every_network = pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS.keys())
 
@@ -221,82 +219,6 @@ def test_any_damage_gives_a_network_or_a_format_error(damage, tmp_path_factory):
     (folder / "net.npz").write_bytes(raw)
     with contextlib.suppress(jb.ModelFormatError):
         jb.load(folder / "net.npz")
-
-
-# --- points ---------------------------------------------------------------------------------------
-
-
-def test_points_come_from_npy_npz_and_csv(tmp_path):
-    X = np.array([[1.0, 2.0], [3.5, -4.0], [5.0, 6.0]])
-    np.save(tmp_path / "a.npy", X)
-    np.save(tmp_path / "one.npy", X[0])
-    np.save(tmp_path / "fortran.npy", np.asfortranarray(X))
-    np.savez(tmp_path / "b.npz", inputs=X, targets=X[:, 0])
-    np.savez(tmp_path / "c.npz", whatever=X.astype(np.float32))
-    (tmp_path / "d.csv").write_text("1,2\n3.5,-4\n5,6\n")
-    (tmp_path / "e.csv").write_text("height,width\n1,2\n3.5,-4\n5,6\n", encoding="utf-8-sig")
-    for name in ("a.npy", "fortran.npy", "b.npz", "c.npz", "d.csv", "e.csv"):
-        assert_equal(load_points(tmp_path / name).X, X)
-    assert_equal(load_points(tmp_path / "one.npy").X, X[:1])
-    assert load_points(tmp_path / "d.csv").names is None
-    assert load_points(tmp_path / "e.csv").names == ("height", "width")
-
-
-def test_points_come_from_parquet_where_pandas_is(tmp_path, monkeypatch):
-    """Columns of numbers with their names; columns of words are left out."""
-    import pandas
-
-    frame = pandas.DataFrame({"height": [1.0, 3.0], "town": ["a", "b"], "floors": [2, 4]})
-    frame.to_parquet(tmp_path / "a.parquet")
-    points = load_points(tmp_path / "a.parquet")
-    assert_equal(points.X, [[1.0, 2.0], [3.0, 4.0]])
-    assert points.names == ("height", "floors")
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match=r'a.parquet needs pandas and pyarrow: pip install "jac'):
-        load_points(tmp_path / "a.parquet")
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "error", "message"),
-    [
-        ("a.parquet", b"nothing", jb.ModelFormatError, "not a readable parquet file"),
-        (
-            "a.parquet",
-            b"PAR1" + b"\xff" * 200 + b"\x20\0\0\0PAR1",
-            jb.ModelFormatError,
-            "not a readable parquet file",
-        ),
-        ("a.csv", b"1,2\n3\n", jb.ModelFormatError, "a.csv"),
-        ("a.csv", b"", jb.ModelFormatError, "has no line of numbers between commas"),
-        ("a.csv", b"x,y\n\n# 1,2\n", jb.ModelFormatError, "has no line of numbers between commas"),
-        ("a.csv", b"1;2\n", jb.ModelFormatError, "has no line of numbers between commas"),
-        pytest.param("a.csv", b"1" * 200_000, jb.ModelFormatError, "field larger", id="long"),
-        ("a.csv", b"x,y\n1,z\n", jb.ModelFormatError, "z"),
-        ("a.csv", b"\xff\xfe\x00", jb.ModelFormatError, "a.csv"),
-        ("a.csv", b"1,nan\n", jb.NotFiniteError, r"a.csv\[0, 1\] is nan"),
-        ("a.npy", b"nothing", jb.ModelFormatError, "not a readable npy file"),
-        ("a.npy", npy(np.ones((2, 2)))[:-8], jb.ModelFormatError, "not what the file holds"),
-        ("a.npy", npy(np.ones((2, 2, 2))), jb.ShapeError, r"got shape \(2, 2, 2\)"),
-        (
-            "a.npy",
-            npy(np.array([{}], object), allow_pickle=True),
-            jb.ModelFormatError,
-            "dtype object",
-        ),
-        ("a.txt", b"1", jb.ModelFormatError, r"read from .npy, .npz, .csv and"),
-    ],
-)
-def test_bad_point_files_are_refused(tmp_path, name, content, error, message):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(error, match=message):
-        load_points(tmp_path / name)
-
-
-def test_an_archive_of_several_arrays_must_say_which(tmp_path):
-    write_npz(str(tmp_path / "a.npz"), {"x": np.ones(2), "y": np.ones(2)})
-    with pytest.raises(jb.ModelFormatError, match=r"has no member 'inputs' among \['x', 'y'\]"):
-        load_points(tmp_path / "a.npz")
-    assert sorted(read_npz(str(tmp_path / "a.npz"))) == ["x", "y"]
 
 
 # --- the bundled ones -----------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from test_files import GOOD, W, archive, header, layer, npy
 
 import jacobians as jb
-from jacobians import files
+from jacobians.points import load_points
 
 ROOT = Path(__file__).parent.parent
 MIB = 2**20
@@ -327,13 +327,13 @@ def test_points_of_any_bytes_are_points_or_refused(data):
             path = Path(folder) / f"points.{suffix}"
             path.write_bytes(data)
             with contextlib.suppress(jb.ModelFormatError, jb.NotFiniteError):
-                assert files.load_points(path).X.size
+                assert load_points(path).X.size
 
 
 def test_points_need_one_array(tmp_path):
     (tmp_path / "none.npz").write_bytes(written([]))
     with pytest.raises(jb.ModelFormatError, match=r"has no member 'inputs' among \[\]"):
-        files.load_points(tmp_path / "none.npz")
+        load_points(tmp_path / "none.npz")
 
 
 # --- saving is atomic -----------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def orders(count):
 
 
 def formed(net):
-    """Roundings in the entries of layers' matrices, by which two ways of writing them may differ."""
+    """Roundings in the entries of layers' matrices: ways of writing them may differ by these."""
     return sum(layer.formed for layer in net.layers)
 
 

@@ -46,7 +46,7 @@ def test_trace_holds_every_step(net):
     assert_equal(trace.activation(0), X)
     assert_equal(trace.output, net(X))
     for l, layer in enumerate(net.layers, start=1):
-        assert_equal(trace.preactivation(l), layer.preactivation(trace.activation(l - 1)))
+        assert_equal(trace.preactivation(l), layer.preactivation(*trace.entering(l)))
         assert_equal(trace.activation(l), layer.activation(trace.preactivation(l)))
     assert trace.batch == (2,)
     assert_equal(trace.point(1).output, trace.output[1])

@@ -5,18 +5,14 @@ import pytest
 from claims import assert_within
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import TEXTBOOK, textbook
+from oracles import is_of_textbooks, textbook
 from zoo import NETWORKS, points
 
 import jacobians as jb
 from jacobians import strategies as jst
 from jacobians.rounding import chain_bound
 
-analytic = {
-    name: net
-    for name, net in NETWORKS.items()
-    if all(layer.activation.name in TEXTBOOK for layer in net.layers)
-}
+analytic = {name: net for name, net in NETWORKS.items() if is_of_textbooks(net)}
 
 
 def test_most_of_the_zoo_is_analytic():

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from claims import assert_equal, assert_within
 from matplotlib.collections import PatchCollection, QuadMesh
+from zoo import MAPS, NETWORKS
 
 import jacobians as jb
 from jacobians import plotting
 from jacobians.data import bundle
+from jacobians.maps import Convolution, Windows
 from jacobians.sensitivities.pictures import KINDS
 
 matplotlib.use("Agg")
@@ -33,7 +35,7 @@ def records():
     found = {}
     for name in ("digits", "diabetes"):
         data = bundle(name)
-        found[name] = jb.sensitivity(data.network, data.inputs, replicates=20)
+        found[name] = jb.sensitivity(data.network, data.inputs)
     return found
 
 
@@ -50,6 +52,8 @@ def draw_everything(ax, kind, records):
     return {
         "heat_map": lambda: plotting.heat_map(np.eye(2, 3), ax=ax),
         "chain": lambda: plotting.chain(net, np.ones(3), ax=ax),
+        "map_picture": lambda: plotting.map_picture(jb.Diagonal([1.0, 2.0]), ax=ax),
+        "token_blocks": lambda: plotting.token_blocks(np.eye(6), 3, ax=ax),
         "saliency": lambda: plotting.saliency(np.ones((3, 8, 8)), ax=ax),
         "bars": lambda: plotting.bars([1.0, -2.0], low=[0, -3], high=[2, -1], ax=ax),
         "violins": lambda: plotting.violins(np.random.default_rng(0).normal(size=(20, 3)), ax=ax),
@@ -114,6 +118,53 @@ def test_a_heat_map_shows_the_matrix_with_white_at_zero(rng):
     assert ax.get_ylim() == (3, 0), "the first output stands on top"
     written = {t.get_position(): t.get_text() for t in ax.texts}
     assert written[4.5, 0.5] == f"{J[0, 4]:.2g}".replace("-", "−")
+
+
+def test_every_kind_of_map_is_drawn_with_its_entries():
+    """The zeros of a map with a structure are left out: the texture of its kind shows there."""
+    for _, A, dense in MAPS:
+        if A.batch:
+            with pytest.raises(jb.ShapeError, match="expected a single matrix"):
+                plotting.map_picture(A)
+            continue
+        ax = plotting.map_picture(A)
+        drawn = np.ma.filled(mesh(ax).get_array(), 0.0).reshape(A.shape)
+        assert_equal(drawn, dense)
+        assert ax.get_title().startswith(type(A).__name__)
+        plt.close("all")
+
+
+def test_a_large_map_shows_the_largest_entry_of_every_spot():
+    A = jb.Diagonal(np.where(np.arange(1000) == 777, -9.0, 1.0))
+    drawn = np.ma.filled(mesh(plotting.map_picture(A)).get_array(), 0.0)
+    assert drawn.size == 256**2
+    assert drawn.min() == -9.0
+    assert drawn.max() == 1.0
+
+
+def test_a_map_that_is_too_large_shows_its_texture_alone():
+    kernel = np.ones((64, 64, 3, 3))
+    A = Convolution(kernel, Windows((64, 64), 3, padding=1))
+    ax = plotting.map_picture(A)
+    assert not ax.collections
+    assert ax.patches[0].get_hatch() == "////"
+
+
+def test_the_chain_of_a_graph_has_a_block_between_neighbouring_cuts():
+    net = NETWORKS["attention"]
+    ax = plotting.chain(net, np.ones(net.widths[0]))
+    assert [t for t in texts(ax.texts) if "$" in t] == ["$J$", "$F^{2}$", "$F^{1}$"]
+
+
+def test_token_blocks_are_norms_of_blocks(rng):
+    J = rng.normal(size=(6, 8))
+    ax = plotting.token_blocks(J, (3, 2))
+    norms = [
+        [np.linalg.norm(J[2 * i : 2 * i + 2, 4 * j : 4 * j + 4]) for j in (0, 1)] for i in range(3)
+    ]
+    np.testing.assert_allclose(mesh(ax).get_array().reshape(3, 2), norms, rtol=1e-12)
+    with pytest.raises(jb.ShapeError, match="is not made of 4 x 2 blocks"):
+        plotting.token_blocks(J, (4, 2))
 
 
 def test_a_matrix_of_zeros_is_white():

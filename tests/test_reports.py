@@ -57,7 +57,7 @@ class Page(html.parser.HTMLParser):
 def small(**options):
     net = jb.Network.random([3, 4, 2], seed=0)
     X = np.random.default_rng(0).normal(size=(30, 3))
-    return jb.sensitivity(net, X, replicates=20, **options)
+    return jb.sensitivity(net, X, **options)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_the_page_says_everything(diabetes):
         "1 output with respect to 10 inputs, computed in float64 at 142 points",
         "all of them hold",
         "jacobians report diabetes",
-        "200 replicates",
+        "random groups of points",
         "Sobol bound",
     ):
         assert words in page.words
@@ -142,16 +142,16 @@ def test_no_name_can_break_the_page(name):
 
 
 def test_small_and_odd_records_have_pages():
-    """One point, one input, one output, no replicates, what was left out, constants, images."""
+    """One point, one input, one output, what was left out, constants, images."""
     net = jb.Network([jb.Dense([[2.0]], [1.0])])
     for found in (
-        jb.sensitivity(net, [[1.0]], replicates=0),
+        jb.sensitivity(net, [[1.0]]),
         jb.sensitivity(net, [[1.0], [1.0]]),
         jb.sensitivity(net, [[1.0], [2.0]], subspace=False, singular_values=False),
         jb.sensitivity(jb.Network([jb.Dense(np.zeros((2, 3)))]), np.eye(3)),
         small(inputs=[1], outputs=[0]),
-        jb.sensitivity(bundle("digits").network, bundle("digits").inputs[:20], replicates=0),
-        jb.sensitivity(jb.Network.random([50, 35], seed=0), np.eye(50), replicates=5),
+        jb.sensitivity(bundle("digits").network, bundle("digits").inputs[:20]),
+        jb.sensitivity(jb.Network.random([50, 35], seed=0), np.eye(50)),
     ):
         assert "Sensitivity report" in Page(found.to_html()).words
 

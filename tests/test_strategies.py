@@ -1,12 +1,15 @@
 """What the strategies promise: bounded, varied, exact where they say so, shrinking well."""
 
+from dataclasses import dataclass
+
 import numpy as np
+import pytest
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
 import jacobians as jb
 from jacobians import strategies as jst
-from jacobians.rounding import absolute
+from jacobians.linearization import layer_map
 
 simplest = settings(database=None, max_examples=2000, deadline=None)
 
@@ -34,7 +37,7 @@ def test_exact_networks_need_fewer_than_53_bits(net, data):
     """max(P) over the finest granularity stays below 2^53, so no partial result is rounded."""
     lin = jb.linearize(net, data.draw(jst.whole_points(net)))
     paths = np.eye(net.widths[0])
-    for A in reversed([absolute(A) for A in lin.factors]):
+    for A in reversed([A.magnitude() for A in lin.factors]):
         paths = A.apply(paths)
     finest = 2.0 ** (-4 * net.depth)  # weights are multiples of 1/4, slopes of 1/4
     assert paths.max(initial=0.0) / finest < 2**53
@@ -76,7 +79,7 @@ def kinds_drawn(strategy, kinds_of, count):
 
 def test_every_kind_of_map_is_drawn():
     kinds = {"Identity", "Matrix", "Diagonal", "DiagonalPlusLowRank", "Kronecker", "Product"}
-    kinds |= {"Blocks", "Commutation", "Duplication", "Elimination", "_Scatter"}
+    kinds |= {"Blocks", "Commutation", "Duplication", "Elimination", "Scatter"}
     assert kinds <= kinds_drawn(jst.linear_maps(), lambda A: [A], 1000)
 
 
@@ -104,3 +107,93 @@ def test_half_of_the_widths_are_pairwise_different():
     different = sum(len(set(widths)) == len(widths) for widths in drawn)
     assert different > len(drawn) / 3
     assert any(len(set(widths)) < len(widths) for widths in drawn)
+
+
+# --- the conformance kit --------------------------------------------------------------------------
+
+
+def weights_and_biases(weights, biases, X, Y, slope=True):
+    """Somebody's tanh network with an identity on top and half the squared error."""
+    a = [X]
+    for l, (W, b) in enumerate(zip(weights, biases, strict=True), start=1):
+        z = a[-1] @ W.T + b
+        a.append(np.tanh(z) if l < len(weights) else z)
+    delta, dW, db = (a[-1] - Y) / len(X), [], []
+    for l in range(len(weights) - 1, -1, -1):
+        dW.insert(0, delta.T @ a[l])
+        db.insert(0, delta.sum(axis=0))
+        delta = delta @ weights[l] * (1 - a[l] ** 2 if slope else 1)
+    return dW, db
+
+
+SCALE = jb.Scale([2.0, -1.0])
+
+
+def right(net, X, Y):
+    """The library's own gradients."""
+    return jb.backprop.gradients(net, X, Y, jb.SquaredError())
+
+
+def test_a_right_backprop_passes():
+    jst.check_backprop(weights_and_biases, signature="lists", hidden=["tanh"], examples=20)
+
+
+def test_a_wrong_backprop_is_diagnosed_on_a_small_network():
+    def wrong(weights, biases, X, Y):
+        return weights_and_biases(weights, biases, X, Y, slope=False)
+
+    with pytest.raises(AssertionError, match="slope missing") as caught:
+        jst.check_backprop(wrong, signature="lists", hidden=["tanh"], examples=50)
+    assert "wrong is wrong on Network 1-1-1" in str(caught.value)
+
+
+def test_other_signatures_and_arrays_are_adapted():
+    class Own:
+        """Somebody's arrays."""
+
+        def __init__(self, array):
+            self.array = array
+
+    def flat(theta, X, Y):
+        net = jb.Network.random([3, 4, 2], "tanh", seed=0).with_parameters(theta.array)
+        return jb.backprop.gradients(net, X.array, Y.array, jb.SquaredError()).vector
+
+    options = {"hidden": ["tanh"], "depth": 2, "arrays": Own, "examples": 10}
+    jst.check_backprop(flat, signature="vector", **options)
+    with pytest.raises(ValueError, match="expected network, lists or vector, got 'matrix'"):
+        jst.check_backprop(flat, signature="matrix")
+
+
+@dataclass(frozen=True, eq=False)
+class Mix(jb.Layer):
+    """z = W a, with a rule that is the transpose of it."""
+
+    W: np.ndarray
+
+    def output_width(self, *widths):
+        return widths[0]
+
+    def preactivation(self, *values):
+        return values[0] @ self.W.T
+
+
+@layer_map.register
+def _(layer: Mix, a):
+    return jb.Matrix(layer.W.T)
+
+
+def test_a_wrong_rule_is_told_what_it_is():
+    with pytest.raises(AssertionError, match="it is the transpose of the derivative"):
+        jst.check_jacobian_rule(lambda n: Mix(np.arange(n * n * 1.0).reshape(n, n)), examples=20)
+    jst.check_jacobian_rule(jb.Scale([2.0, 3.0]), examples=10)
+    with pytest.raises(ValueError, match="say inputs=n"):
+        jst.check_jacobian_rule(jb.Elementwise("tanh"))
+    net = jb.Network([Mix(np.array([[1.0, 2.0], [3.0, 4.0]]))], inputs=2)
+    assert "it is the transpose of the derivative" in str(jb.certify(net, [1.0, 2.0]))
+
+
+def test_functions_are_found_by_name():
+    jst.check_named("test_strategies:right", examples=5)
+    jst.check_named("test_strategies:SCALE", examples=5)
+    with pytest.raises(ValueError, match="expected module:function"):
+        jst.check_named("jacobians.layers")

@@ -1,7 +1,8 @@
 """JVPs and VJPs of a batch: equal to products with the explicit Jacobian, on every path."""
 
-from contextlib import ExitStack
+from contextlib import contextmanager
 from unittest.mock import patch
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from zoo import NETWORKS, points
 
 import jacobians as jb
 from jacobians import strategies as jst
-from jacobians.engine import forward, products, sweeps
+from jacobians.engine import running, sweeps
+from jacobians.program import Limits
 from jacobians.rounding import chain_bound
 
 every_network = pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS.keys())
@@ -20,21 +22,28 @@ every_network = pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS.k
 
 @st.composite
 def divisions(draw):
-    """Draw threads, sizes of pieces and slabs, fresh memory or pools."""
-    division = draw(st.integers(1, 3)), draw(st.integers(1, 4))
-    return {
-        (sweeps, "_division"): lambda net, batch: division,
-        (sweeps, "WARM_BYTES"): draw(st.sampled_from([0, 10**9])),
-        (products, "SERIAL"): draw(st.sampled_from([1, 30, 10**9])),
-        (forward, "LONG_LOOP"): draw(st.sampled_from([1, 1024])),
-    }
+    """Draw threads, sizes of pieces and slabs, kept memory or new."""
+    limits = Limits(
+        serial=draw(st.sampled_from([1, 30, 10**9])),
+        long_loop=draw(st.sampled_from([1, 1024])),
+        written_out=draw(st.sampled_from([0, 64])),
+        small_piece_bytes=draw(st.sampled_from([1, 1000, 10**7])),
+        long_call=0,
+        thread_seconds=draw(st.sampled_from([0.0, 10.0])),
+    )
+    return limits, draw(st.integers(1, 3)), draw(st.sampled_from([0, 10**9]))
 
 
+@contextmanager
 def divided(division):
-    stack = ExitStack()
-    for (module, name), value in division.items():
-        stack.enter_context(patch.object(module, name, value))
-    return stack
+    limits, threads, warm = division
+    with (
+        patch.object(sweeps, "LIMITS", limits),
+        patch.object(sweeps, "THREADS", threads),
+        patch.object(sweeps, "_prepared", WeakKeyDictionary()),
+        patch.object(running, "WARM_BYTES", warm),
+    ):
+        yield
 
 
 def whole_vectors(data, B, n):

@@ -1,11 +1,11 @@
 """The engine: the Jacobians of a batch, planned, in pieces that fit the cache, on a few threads.
 
 ```
-planning --> compiling --> program: forward, load, multiply   (products, ranges)
-                 |            |
-                 |         jacobians: pieces, workers ...   scaling, where the range ends
-                 |            |
-                 +--------> line: one point                 sweeps: JVPs and VJPs, no matrix
+factors --> program --> planning            what there is, the steps, their order and memory
+               |
+               +--> kernels --> running     each step in NumPy; pieces, workers
+                                  |
+                     jacobians, sweeps      the doors; scaling, where the range ends
 ```
 """
 

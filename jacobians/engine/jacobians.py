@@ -1,41 +1,31 @@
-"""The engine: the Jacobians of a batch, in pieces of bounded size, in the planned order.
-
-Points are cut into pieces that stay in the cache; each piece is evaluated and multiplied out by the
-program of the plan, on one thread or several.  The cut depends on the plan and the number of points
-alone, so the same call gives the same bits.
-"""
+"""The engine's doors: Jacobians and values, at one point or for a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from math import prod
+from math import isfinite
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from jacobians._checks import Array, ShapeError, as_points
-from jacobians.engine.compiling import compile_program
-from jacobians.engine.line import Line, compile_line
-from jacobians.engine.memory import WARM_BYTES, Pool, borrow, bring_back
-from jacobians.engine.program import Program
+from jacobians import distributed
+from jacobians._checks import Array, ShapeError, TooLargeError, as_array, readable_bytes
+from jacobians._tables import as_inputs, in_order
+from jacobians.engine.running import Runner, is_plain, quiet
 from jacobians.engine.scaling import multiply_scaled
-from jacobians.engine.workers import cut, share
-from jacobians.along import Along
-from jacobians.layers import Dense, Elementwise, Scale
 from jacobians.linearization import linearize
-from jacobians.maps import multiply_out
-from jacobians.network import Network
-from jacobians.planning import Plan, plan
-from jacobians.tracing import Trace, trace
+from jacobians.network import Network, as_network
+from jacobians.planning import Plan, machine_memory, plan
+from jacobians.tracing import Trace
 
 
 def jacobian(
     net: Network,
     X: Any,
     *,
-    of: int | None = None,
-    wrt: int = 0,
+    of: int | str | None = None,
+    wrt: int | str = 0,
     rows: Any = None,
     columns: Any = None,
     out: Array | None = None,
@@ -47,9 +37,9 @@ def jacobian(
     Parameters
     ----------
     net : Network
-    X : array, shape (n_0,) or (B, n_0)
-    of, wrt : int
-        Layer numbers, for ``da^of/da^wrt`` instead.
+    X : array, shape (n_0,) or (B, n_0); or dask array (B, n_0), which gives a dask array
+    of, wrt : int or str
+        Nodes by number or name, for ``da^of/da^wrt`` instead.
     rows, columns : slice or list of int, optional
         Only these outputs and inputs, at their cost.
     out : array, optional
@@ -68,6 +58,8 @@ def jacobian(
     ------
     ShapeError, TypeError, NotFiniteError
         If ``X`` or ``out`` does not fit.
+    TooLargeError
+        If the result is larger than the memory of the machine, before anything is allocated.
 
     >>> import jacobians as jb
     >>> net = jb.Network([jb.Dense([[1], [2]], activation="square"), jb.Dense([[3, 1]])])
@@ -76,15 +68,22 @@ def jacobian(
     <BLANKLINE>
            [[28.]]])
     """
-    return _run(net, X, (of, wrt, rows, columns, max_bytes), out, plan, False)[1]
+    choice = (of, wrt, rows, columns, max_bytes)
+    if distributed.is_collection(X):
+        if out is not None or plan is not None:
+            raise TypeError("jacobian: out and plan belong to arrays; leave them out with dask.")
+        shape = _planned(net, 2**10, choice, None, "jacobian").shape
+        lazy: Array = distributed.map_chunks(lambda x: _chunk(net, x, choice), X, shape, net.dtype)
+        return lazy
+    return _run("jacobian", net, X, choice, out, plan, False)[1]
 
 
 def value_and_jacobian(
     net: Network,
     X: Any,
     *,
-    of: int | None = None,
-    wrt: int = 0,
+    of: int | str | None = None,
+    wrt: int | str = 0,
     rows: Any = None,
     columns: Any = None,
     out: Array | None = None,
@@ -103,11 +102,13 @@ def value_and_jacobian(
     >>> value_and_jacobian(net, [1])
     (array([7.]), array([[14.]]))
     """
-    value, J = _run(net, X, (of, wrt, rows, columns, max_bytes), out, plan, True)
+    choice = (of, wrt, rows, columns, max_bytes)
+    value, J = _run("value_and_jacobian", net, X, choice, out, plan, True)
     assert value is not None
     return value, J
 
 
+@quiet
 def jacobian_at(trace: Trace, plan: Plan) -> Array:
     """Multiply the chain of a trace out as planned, on the calling thread.
 
@@ -115,171 +116,207 @@ def jacobian_at(trace: Trace, plan: Plan) -> Array:
     -------
     array, shape (m, n) or (B, m, n)
     """
-    if not _is_simple(trace.network):
-        return multiply_out(linearize(trace.network, trace).factors)
-    _, program, line = _prepared(trace.network, 1, _ANYTHING, plan)
-    J = np.empty((*trace.batch, *plan.shape), trace.network.dtype)
-    with np.errstate(all="ignore"):
-        if line is not None and not trace.batch:
-            line.multiply(line.point.row_of(trace), J)
-        elif J.size:
-            seen = trace if trace.batch else trace.stacked()
-            program.multiply(program.load(seen), J if trace.batch else J[None])
-    return J
+    seen = trace if trace.batch else trace.stacked()
+    J = np.empty((*seen.batch, *plan.shape), trace.network.dtype)
+    runner = _runner(trace.network, plan, False)
+    if J.size:
+        runner.run(seen.activations[0], J.transpose(1, 0, 2), seen=seen)
+    return J if trace.batch else J[0]
 
 
-_Choice = tuple[int | None, int, Any, Any, int | None]  # of, wrt, rows, columns, max_bytes
-_ANYTHING: _Choice = (None, 0, None, None, None)
+_Choice = tuple[Any, Any, Any, Any, int | None]  # of, wrt, rows, columns, max_bytes
+
+
+def _is_usual(choice: _Choice) -> bool:
+    of, wrt, rows, columns, max_bytes = choice
+    return of is rows is columns is max_bytes is None and type(wrt) is int and wrt == 0
+
+
+def _chunk(net: Network, x: Array, choice: _Choice) -> Array:
+    return _run("jacobian", net, x, choice, None, None, False)[1]
 
 
 def _run(
-    net: Network, X: Any, choice: _Choice, out: Array | None, chosen: Plan | None, valued: bool
+    where: str,
+    net: Network,
+    X: Any,
+    choice: _Choice,
+    out: Array | None,
+    chosen: Plan | None,
+    valued: bool,
 ) -> tuple[Array | None, Array]:
-    if not _is_plain_point(X, net):
-        X = as_points(X, net.widths[0], "jacobian: X", net.dtype)
-    batch = X.shape[:-1]
-    if not _is_simple(net):
-        return _by_maps(net, X, choice, out, valued)
-    chosen, program, line = _prepared(net, prod(batch), choice, chosen)
-    shape = (*batch, *chosen.shape)
-    J = np.empty(shape, net.dtype) if out is None else _require_out(out, shape, net.dtype, X)
-    value = np.empty((*batch, net.widths[chosen.of]), net.dtype) if valued else None
-    if line is None or batch not in ((), (1,)) or not line.run(X.ravel(), value, J):
-        _Batch(net, chosen, program, X, value, J).run()
+    if out is None is chosen and _is_usual(choice):
+        found = _at_a_point(net, X, valued)
+        if found is not None:
+            return found
+    return _run_with_checks(where, net, X, choice, out, chosen, valued)
+
+
+def _at_a_point(net: Network, X: Array, valued: bool) -> tuple[Array | None, Array] | None:
+    """Answer by the kernel alone, if a point asks what was asked before, and all is in range.
+
+    The checks at the door take ten times as long as a small network.
+    """
+    try:
+        runner, m, n, shape = _points[net][valued]
+    except (KeyError, TypeError):
+        return None
+    plain = type(X) is np.ndarray and X.flags.c_contiguous and X.flags.aligned
+    if not plain or X.shape != shape or X.dtype != runner.dtype or not isfinite(X.dot(X)):
+        return None
+    J, value = np.empty((m, n), runner.dtype), np.empty(m, runner.dtype) if valued else None
+    if not runner.compiled.run(*((X, J) if value is None else (X, value, J))):
+        return None
+    return None if value is not None and not isfinite(value.dot(value)) else (value, J)
+
+
+@quiet
+def _run_with_checks(
+    where: str,
+    net: Network,
+    X: Any,
+    choice: _Choice,
+    out: Array | None,
+    chosen: Plan | None,
+    valued: bool,
+) -> tuple[Array | None, Array]:
+    net = as_network(net, where)
+    given = as_array(in_order(X, net, f"{where}: X"), f"{where}: X")
+    lead = given.shape[:-1] if given.ndim == 2 else ()
+    B = lead[0] if lead else 1
+    near = given[0] if lead and B else given if given.shape == net.widths[:1] else None
+    chosen = _planned(net, B, choice, chosen, where, near)
+    shape = (*lead, *chosen.shape)
+    if out is None:
+        _require_room(shape, net.dtype, where)
+    points = given
+    if not (lead == () and given.shape == net.widths[:1] and is_plain(given, net.dtype)):
+        points = as_inputs(given, net, f"{where}: X")
+    J = np.empty(shape, net.dtype) if out is None else _require_out(out, shape, net.dtype, given)
+    value = np.empty((*lead, net.widths[chosen.of]), net.dtype) if valued else None
+
+    def repair(x: Array, _: Any) -> Array:
+        whole = np.empty((chosen.shape[0], len(x), chosen.shape[1]), net.dtype)
+        E = np.eye(net.widths[chosen.wrt])
+        E = E if chosen.columns is None else E[:, chosen.columns]
+        for i, point in enumerate(x):
+            chain = linearize(net, point).between(chosen.of, chosen.wrt)
+            J = multiply_scaled(chain, E).astype(net.dtype)
+            whole[:, i] = J if chosen.rows is None else J[chosen.rows]
+        return whole
+
+    runner = _runner(net, chosen, valued)
+    if not lead:
+        stacked, values = J[:, None], None if value is None else value[None]
+        runner.batch(net, points[None], stacked, values, repair)
+    else:
+        runner.batch(net, points, J.transpose(1, 0, 2), value, repair)
+    if not lead and _is_usual(choice) and runner.compiled is not None and runner.program.tame:
+        _points[net] = {**_points.get(net, {}), valued: (runner, *chosen.shape, points.shape)}
     return value, J
-
-
-def _is_simple(net: Network) -> bool:
-    return net.is_path and all(
-        isinstance(layer, (Dense, Scale, Elementwise))
-        and not isinstance(layer.activation, Along)
-        and getattr(layer, "rows", 1) == 1
-        for layer in net.layers
-    )
-
-
-def _by_maps(
-    net: Network, X: Array, choice: _Choice, out: Array | None, valued: bool
-) -> tuple[Array | None, Array]:
-    of, wrt, rows, columns, _ = choice
-    end = net.depth if of is None else net.number(of, "jacobian: of")
-    lin = linearize(net, X)
-    J = lin.jacobian(end, wrt)
-    J = J if rows is None else J[..., np.arange(J.shape[-2])[rows], :]
-    J = J if columns is None else J[..., np.arange(J.shape[-1])[columns]]
-    if out is not None:
-        _require_out(out, J.shape, net.dtype, X)[...] = J
-        J = out
-    return lin.trace.activations[end].copy() if valued else None, J
-
-
-def _is_plain_point(X: Any, net: Network) -> bool:
-    """Tell whether the door would change nothing, its look for NaN apart, which comes later."""
-    return type(X) is np.ndarray and X.shape == net.widths[:1] and X.dtype == net.dtype
-
-
-class _Batch:
-    """A batch in the making: pieces are evaluated and multiplied out, each where it belongs."""
-
-    def __init__(
-        self, net: Network, chosen: Plan, program: Program, X: Array, value: Array | None, J: Array
-    ) -> None:
-        self.net, self.plan, self.program, self.X = net, chosen, program, X
-        self.points, self.Js, self.values = X, J, value
-        if X.ndim == 1:
-            self.points, self.Js = X[None], J[None]
-            self.values = None if value is None else value[None]
-
-    def run(self) -> None:
-        """Go through all pieces."""
-        B, threads = len(self.points), self.plan.threads
-        if B == 1:
-            self.piece(slice(None), None)
-            return
-        pieces = cut(B, self.plan.piece, threads)
-        size = pieces[0].stop if pieces else 0
-        pooled = self.program.known and size * self.plan.point_bytes > WARM_BYTES
-        pools = [borrow(self.net.dtype) if pooled else None for _ in range(threads)]
-        share(lambda where, k: self.piece(where, pools[k]), pieces, threads)
-        for pool in filter(None, pools):
-            bring_back(pool)
-
-    def piece(self, where: slice, pool: Pool | None) -> None:
-        """Evaluate and multiply out a few points."""
-        x, J, program = self.points[where], self.Js[where], self.program
-        with np.errstate(all="ignore"):
-            value, registers, finite = program.forward(x, pool, value=self.values is not None)
-            if not finite:
-                as_points(self.X, x.shape[1], "jacobian: X", x.dtype)
-                trace(self.net, x)  # says which layer leaves the range
-            if self.values is not None:
-                self.values[where] = value
-            if pool:
-                pool.give(value)
-            program.multiply(registers, J, pool)
-            if not program.tame and not np.isfinite(J).all():
-                self.rescue(x, J)
-
-    def rescue(self, x: Array, J: Array) -> None:
-        """Redo the points at which a partial product left the range."""
-        for i in np.flatnonzero(~np.isfinite(J).all(axis=(1, 2))):
-            whole = multiply_scaled(trace(self.net, x[i]), self.plan.of, self.plan.wrt)
-            J[i] = self.plan.part(whole)
 
 
 # --- plans and programs of a network, kept while it lives -----------------------------------------
 
 _KEPT = 16  # for each network; then the oldest make room
-_Prepared = tuple[Plan, Program, Line | None]
-_prepared_before: WeakKeyDictionary[Network, dict[Hashable, _Prepared]] = WeakKeyDictionary()
+_points: WeakKeyDictionary[Network, dict[bool, tuple[Runner, int, int, Any]]] = WeakKeyDictionary()
+_plans: WeakKeyDictionary[Network, dict[Hashable, Plan]] = WeakKeyDictionary()
 
 
-def _prepared(net: Network, B: int, choice: _Choice, chosen: Plan | None) -> _Prepared:
-    """Return the plan and what it compiles to, from before if there was the same call before."""
-    before = _prepared_before.get(net)
-    if before is None:
-        before = _prepared_before.setdefault(net, {})
+def _planned(
+    net: Network, B: int, choice: _Choice, chosen: Any, where: str, near: Any = None
+) -> Plan:
+    """Return the plan, from before if there was the same call before."""
+    if chosen is not None:
+        if not isinstance(chosen, Plan):
+            raise TypeError(f"{where}: plan: expected a Plan, but got {chosen!r:.80}.")
+        if not chosen.fits(net):
+            raise ValueError(f"{where}: the plan was made for another network than {net}.")
+        return chosen
     of, wrt, rows, columns, max_bytes = choice
     batch = 1 << (B - 1).bit_length() if B else 0  # a few plans for all sizes of batch
-    key: Hashable = chosen
-    if chosen is None:
-        key = (batch, of, wrt, max_bytes)
-        if rows is not None or columns is not None:  # lists, as often as not, which have no hash
-            key = None
-    found = before.get(key)
-    if found is None:
-        if chosen is None:
-            chosen = plan(
-                net, batch, of=of, wrt=wrt, rows=rows, columns=columns, max_bytes=max_bytes
-            )
-        found = _compiled(net, chosen)
-        if key is not None:
-            while len(before) >= _KEPT:
-                before.pop(next(iter(before)), None)
-            before[key] = found
-    return found
+    # 1, 1.0 and True are one key, so their types are in it; lists, as often as not, have no hash
+    key = (batch, of, wrt, max_bytes, type(of), type(wrt), type(max_bytes))
+    kept = _plans.get(net, {})
+    usual = rows is None and columns is None and all(type(part) in _PLAIN for part in key[:4])
+    if usual and key in kept:
+        return kept[key]
+    if near is not None and not (near.shape == net.widths[:1] and near.dtype.kind in "iuf"):
+        near = None  # the door says what is wrong with it
+    elif near is not None and not np.isfinite(near).all():
+        near = None
+    chosen_nodes = {"of": of, "wrt": wrt, "rows": rows, "columns": columns}
+    made = plan(net, batch, **chosen_nodes, max_bytes=max_bytes, near=near)
+    if usual:  # a new dictionary: other threads may be reading the old one
+        _plans[net] = {**dict(list(kept.items())[1 - _KEPT :]), key: made}
+    return made
 
 
-def _compiled(net: Network, chosen: Any) -> _Prepared:
-    if not isinstance(chosen, Plan):
-        raise TypeError(f"jacobian: plan: expected a Plan, but got {chosen!r:.80}.")
-    if not chosen.fits(net):
-        raise ValueError(f"jacobian: the plan was made for another network than {net}.")
-    program = compile_program(net, chosen)
-    return chosen, program, compile_line(net, chosen, program) if chosen.piece == 1 else None
+_PLAIN = (int, str, type(None))
 
 
-def _require_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], X: Array) -> Array:
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"jacobian: out: expected an array, but got {type(out).__name__}.")
+def _runner(net: Network, chosen: Plan, valued: bool) -> Runner:
+    """Return the program of a plan for a network, with what is kept between calls."""
+    runners = chosen.runners.get(net)
+    if runners is None:
+        runners = chosen.runners.setdefault(net, {})
+    if valued not in runners:
+        program = chosen.program(net, valued)
+        tape = chosen.tape(net, program, valued)
+        runners[valued] = Runner(
+            chosen.of,
+            net.dtype,
+            program,
+            chosen.limits,
+            chosen.piece,
+            chosen.threads,
+            chosen.allowed,
+            None if tape is None else tape.pack(),
+        )
+    runner: Runner = runners[valued]
+    return runner
+
+
+def _require_room(shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> None:
+    size = dtype.itemsize
+    for n in shape:
+        size *= n
+    if size > machine_memory():
+        raise TooLargeError(
+            f"{where}: the result of shape {shape} takes {readable_bytes(size)}, but this machine "
+            f"has {readable_bytes(machine_memory())}. Ask for fewer points at a time, for rows= or "
+            "columns=, or give out= an array that lies in a file (numpy.memmap)."
+        )
+
+
+def _require_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], X: Any) -> Array:
+    where = "jacobian: out"
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        raise TypeError(f"{where}: expected an array, but got {type(out).__name__}.")
     if out.shape != shape or out.dtype != dtype:
         raise ShapeError(
-            f"jacobian: out: expected shape {shape} and {dtype}, but got {out.shape}, {out.dtype}."
+            f"{where}: expected shape {shape} and {dtype}, but got {out.shape}, {out.dtype}."
         )
     if not out.flags.writeable:
-        raise ValueError("jacobian: out: is read-only.")
-    if any(step == 0 and n > 1 for n, step in zip(out.shape, out.strides, strict=True)):
-        raise ValueError("jacobian: out: several entries share one place; give each its own.")
+        raise ValueError(f"{where}: is read-only.")
+    if _overlaps_itself(out):
+        raise ValueError(f"{where}: several entries share one place; give each its own.")
     if np.may_share_memory(out, X):
-        raise ValueError("jacobian: out: overlaps X; give it memory of its own.")
+        raise ValueError(f"{where}: overlaps X; give it memory of its own.")
     return out
+
+
+def _overlaps_itself(out: Array) -> bool:
+    """Tell whether two entries may share memory: no axis steps over all that the smaller ones span.
+
+    What lies inside one another without sharing an entry is refused with the rest.
+    """
+    if not out.size:
+        return False
+    span = out.itemsize
+    axes = sorted((abs(step), n) for n, step in zip(out.shape, out.strides, strict=True) if n > 1)
+    for step, n in axes:
+        if step < span:
+            return True
+        span += step * (n - 1)
+    return False

@@ -2,6 +2,10 @@
 
 The threads wait for the next call, since starting one costs as much as a small batch.  There are no
 more of them than the largest plan asked for, and a forked process starts its own.
+
+Forking while OpenBLAS multiplies on threads of its own can hang in the child, whoever forks: start
+processes with ``multiprocessing.get_context("spawn")`` or ``"forkserver"``, or set
+``OPENBLAS_NUM_THREADS=1`` before.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 Job = TypeVar("Job")
 
@@ -44,17 +48,22 @@ def share(work: Callable[[Job, int], None], jobs: Sequence[Job], threads: int) -
             except BaseException as err:
                 failures.append(err)
 
-    count = min(threads, len(jobs))
-    executor = _executor(count - 1)
-    others = [executor.submit(take_turns, k) for k in range(1, count)]
-    take_turns(0)
+    others: list[Future[None]] = []
+    try:
+        count = min(threads, len(jobs))
+        executor = _executor(count - 1)
+        for k in range(1, count):
+            others.append(executor.submit(take_turns, k))
+        take_turns(0)
+    except BaseException as err:  # an interrupt, wherever: the others stop, and we wait for them
+        failures.append(err)
     while others:
         try:
             # one that waits behind other calls has nothing left to do
             if not others[-1].cancel():
                 others[-1].result()
             others.pop()
-        except BaseException as err:  # an interrupt while waiting: the others stop, and we wait on
+        except BaseException as err:  # an interrupt while waiting: we wait on
             failures.append(err)
     if failures:
         raise failures[0]

@@ -75,18 +75,16 @@ class _Step:
     name: str = ""  # of an input
 
     def made(self, where: str, dtype: np.dtype[Any]) -> Layer:
-        """Return the layer, which remembers what dtype cannot hold."""
+        """Return the layer in that dtype."""
         layer = self.layer
         if layer is None:
             W: Any = self.W
             if W is None:
                 return Elementwise(self.sigma, self.axis)
             layer = Dense(W, self.b, self.sigma) if W.ndim == 2 else Scale(W, self.b)
-        exact = True
         for name, array in layer.arrays().items():
-            at = f"{where}: {self.at}: {_NAMES.get(name, name)}"
-            exact &= bool((as_floats(array, at, dtype=dtype) == array).all())
-        return layer.astype(dtype) if exact else layer.rounded(dtype)
+            as_floats(array, f"{where}: {self.at}: {_NAMES.get(name, name)}", dtype=dtype)
+        return layer.astype(dtype)
 
 
 _NAMES = {"W": "weight", "b": "bias"}

@@ -93,8 +93,8 @@ def plain(arrays: Mapping[str, Numbers], where: str) -> dict[str, Numbers]:
     for key in arrays:
         if _PARAMETRIZED in key:
             raise NotImplementedError(
-                f"{where}: {key[1:]!r:.80} is a piece of a parametrization that only its module "
-                "can compute; give the module itself to from_torch."
+                f"{where}: {key[1:]!r:.80} is a piece of a parametrization, which its module can "
+                "compute: give the module itself to from_torch."
             )
     return {key[1:]: array for key, array in arrays.items()}
 

@@ -9,7 +9,7 @@ from jacobians.importers.scikit_learn import RULES as SKLEARN_ESTIMATORS
 from jacobians.importers.torch_operators import RULES as TORCH_OPERATORS
 
 IMPORTABLE: dict[str, tuple[str, ...]] = {
-    "from_sklearn": tuple(SKLEARN_ESTIMATORS),
+    "from_sklearn": SKLEARN_ESTIMATORS,
     "from_torch": tuple(TORCH_OPERATORS),
     "from_keras": (*KERAS_LAYERS, *KERAS_OPERATIONS),
     "from_onnx": ONNX_OPERATORS,

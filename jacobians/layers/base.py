@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from math import prod
-from typing import Any, ClassVar, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -30,9 +30,8 @@ class Layer(Frozen, ABC):
     inputs: int | None = None  # the width it insists on; None goes along with any
     arity: ClassVar[int | None] = 1  # how many inputs; None for two or more
     trained: ClassVar[tuple[str, ...]] = ()  # the fields that are parameters
-    _exact: ClassVar[Any] = None  # the float64 layer it was rounded from, where that is known
-    formed: int = 0  # roundings in the entries of its matrix, where they are computed
     kinked: ClassVar[bool] = False  # whether z has kinks: then kink_distance is defined
+    formed: int = 0  # roundings in the entries of its matrix, where they are computed
 
     def output_width(self, *widths: int) -> int:
         """Return how many entries come out when so many go in."""
@@ -91,8 +90,6 @@ class Layer(Frozen, ABC):
         """Return the layer with its arrays in another dtype."""
         if self.dtype is None or self.dtype == dtype:
             return self
-        if self._exact is not None and dtype == self._exact.dtype:
-            return cast(Self, self._exact)
         kind = type(self).__name__
         return self.with_arrays(
             {
@@ -100,20 +97,6 @@ class Layer(Frozen, ABC):
                 for name, array in self.arrays().items()
             }
         )
-
-    def rounded(self: Self, dtype: np.dtype[Any]) -> Self:
-        """Return ``astype(dtype)`` that remembers: ``astype`` of it to float64 gives this layer."""
-        layer = self.astype(dtype)
-        if layer is not self:
-            set_field(layer, "_exact", self)
-        return layer
-
-    def bound(self: Self, *shapes: Shape) -> Self:
-        """Return ``on(*shapes)``, with what it remembers."""
-        layer = self.on(*shapes)
-        if self._exact is not None and layer is not self:
-            set_field(layer, "_exact", self._exact.on(*shapes))
-        return layer
 
     def __repr__(self) -> str:
         sigma = "" if self.activation == IDENTITY else f" {self.activation}"

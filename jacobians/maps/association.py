@@ -15,10 +15,10 @@ A. Griewank and A. Walther, *Evaluating Derivatives*, chapter 10 (Jacobian accum
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,30 @@ from jacobians.maps.base import LinearMap
 from jacobians.maps.elementary import Diagonal, Identity, Matrix
 
 Order: TypeAlias = Any  # int | tuple[Order, Order]; mypy has no recursive aliases under this form
+T = TypeVar("T")
+
+# Above this many factors the search over all orders gives way to one through the narrowest place.
+LONG_CHAIN = 256
+
+
+def fold(order: Order, leaf: Callable[[int], T], pair: Callable[[T, T], T]) -> T:
+    """Work an order out from its factors; without recursion, since orders are as deep as networks.
+
+    >>> fold(((0, 1), 2), str, lambda left, right: f"({left} {right})")
+    '((0 1) 2)'
+    """
+    ahead: list[Any] = [order]
+    done: list[T] = []
+    while ahead:
+        node = ahead.pop()
+        if node is None:  # both sides are done
+            right = done.pop()
+            done.append(pair(done.pop(), right))
+        elif isinstance(node, tuple):
+            ahead += [None, node[1], node[0]]
+        else:
+            done.append(leaf(node))
+    return done[0]
 
 
 @dataclass(frozen=True)
@@ -42,14 +66,16 @@ class Operand:
         One per point of the batch, not one for all.
     own : float, optional
         What it costs to apply a structured factor to one column.
+    written : float, optional
+        What it costs to write a structured factor out; applied to an identity unless said.
     """
 
     rows: int
     columns: int
-    kind: Literal["dense", "diagonal", "structured", "identity", "low rank"] = "dense"
-    rank: int = 0
+    kind: Literal["dense", "diagonal", "structured", "identity"] = "dense"
     stacked: bool = True
     own: float | None = None
+    written: float | None = None
 
     @property
     def single(self) -> float:
@@ -60,9 +86,16 @@ class Operand:
         """
         if self.own is not None:
             return self.own
-        if self.kind == "low rank":
-            return float((4 * self.rank + 2) * self.rows)
         return float(_EACH.get(self.kind, 2 * self.columns) * self.rows)
+
+    @property
+    def alone(self) -> float:
+        """Operations to write it out as a matrix."""
+        if self.kind != "structured":
+            return 0.0
+        if self.written is not None:
+            return self.written
+        return self.single * min(self.rows, self.columns)
 
 
 _EACH = {"identity": 0, "diagonal": 1}
@@ -71,8 +104,9 @@ _EACH = {"identity": 0, "diagonal": 1}
 def operand(A: LinearMap) -> Operand:
     """Describe a map to the cost model: it says itself what a column costs.
 
+    >>> from jacobians.maps import Kronecker
     >>> operand(Kronecker(np.ones((2, 3)), Identity(4)))
-    Operand(rows=8, columns=12, kind='structured', rank=0, stacked=False, own=48.0)
+    Operand(rows=8, columns=12, kind='structured', stacked=False, own=48.0, written=None)
     """
     stacked = bool(A.batch)
     if isinstance(A, Identity):
@@ -87,6 +121,8 @@ def operand(A: LinearMap) -> Operand:
 def join(left: Operand, right: Operand, batch: int = 1) -> tuple[Operand, float]:
     """Describe ``left @ right`` and count its floating-point operations per point.
 
+    Of two structured factors the one is written out and the other applied to it.
+
     >>> join(Operand(2, 3), Operand(3, 4))[1], join(Operand(3, 3, "diagonal"), Operand(3, 4))[1]
     (48.0, 12.0)
     """
@@ -99,8 +135,26 @@ def join(left: Operand, right: Operand, batch: int = 1) -> tuple[Operand, float]
     share = 1.0 if stacked else 1.0 / batch
     if left.kind == right.kind == "diagonal":
         return Operand(rows, columns, "diagonal", stacked=stacked), share * rows
-    flops = min(left.single * columns, right.single * rows)
-    return Operand(rows, columns, stacked=stacked), share * flops
+    return Operand(rows, columns, stacked=stacked), share * min(ways(left, right).values())
+
+
+def ways(left: Operand, right: Operand) -> dict[str, float]:
+    """Count the operations of every way to multiply two factors that are not both diagonal.
+
+    The left one is applied to the right one, which is written out first; or the other way round; or
+    both are written out.  A diagonal is always applied.
+
+    >>> ways(Operand(5, 9), Operand(9, 9, "structured", own=20.0))
+    {'right': 100.0, 'both': 990.0}
+    """
+    found = {}
+    if left.kind in ("diagonal", "structured"):
+        found["left"] = right.alone + left.single * right.columns
+    if right.kind in ("diagonal", "structured") and left.kind != "diagonal":
+        found["right"] = left.alone + right.single * left.rows
+    if "diagonal" not in (left.kind, right.kind):
+        found["both"] = left.alone + right.alone + 2.0 * left.rows * left.columns * right.columns
+    return found
 
 
 def flops(operands: Sequence[Operand], order: Order, batch: int = 1) -> float:
@@ -110,15 +164,16 @@ def flops(operands: Sequence[Operand], order: Order, batch: int = 1) -> float:
     >>> flops(chain, ((0, 1), 2)), flops(chain, (0, (1, 2)))
     (8400.0, 76800.0)
     """
+    total = 0.0
 
-    def cost(node: Order) -> tuple[Operand, float]:
-        if isinstance(node, int):
-            return operands[node], 0.0
-        (left, left_cost), (right, right_cost) = cost(node[0]), cost(node[1])
+    def meet(left: Operand, right: Operand) -> Operand:
+        nonlocal total
         result, joint = join(left, right, batch)
-        return result, left_cost + right_cost + joint
+        total += joint
+        return result
 
-    return cost(order)[1]
+    result = fold(order, operands.__getitem__, meet)
+    return total + result.alone
 
 
 def reverse_order(count: int) -> Order:
@@ -145,11 +200,11 @@ def forward_order(count: int) -> Order:
     return order
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Association:
     """A chosen order and what it costs beside the two ordinary ones (operations per point)."""
 
-    order: Order
+    order: Order = field(repr=False)  # as deep as a network
     flops: float
     forward: float
     reverse: float
@@ -176,13 +231,26 @@ def associate(operands: Sequence[Operand], batch: int = 1) -> Association:
     (((0, 1), (2, 3)), True)
     """
     count = len(operands)
-    forward, reverse = forward_order(count), reverse_order(count)
-    costs = {order: flops(operands, order, batch) for order in (forward, reverse)}
-    best = _search(operands, batch)
-    costs[best] = flops(operands, best, batch)
+    search = _search if count <= LONG_CHAIN else _through_the_narrowest
     # The ordinary orders are in the comparison, so a tie goes to the one people know.
-    order = min((reverse, forward, best), key=lambda o: costs[o])
-    return Association(order, costs[order], costs[forward], costs[reverse])
+    orders = (reverse_order(count), forward_order(count), search(operands, batch))
+    costs = [flops(operands, order, batch) for order in orders]
+    best = costs.index(min(costs))
+    return Association(orders[best], costs[best], forward=costs[1], reverse=costs[0])
+
+
+def _through_the_narrowest(operands: Sequence[Operand], batch: int) -> Order:
+    """Multiply out from the narrowest place to both ends, in linear time.
+
+    What is left of it forward, what is right of it in reverse: every factor then meets a partial
+    product that is as wide as that place.
+    """
+    widths = [A.columns for A in operands[:-1]]
+    s = widths.index(min(widths)) + 1
+    right: Order = s
+    for k in range(s + 1, len(operands)):
+        right = (right, k)
+    return forward_order(s), right
 
 
 def _search(operands: Sequence[Operand], batch: int) -> Order:
@@ -196,6 +264,7 @@ def _search(operands: Sequence[Operand], batch: int) -> Order:
     stacked_before = np.concatenate([[0], np.cumsum([A.stacked for A in operands])])
     # what it costs to multiply one column, or one row, by a single factor
     single = np.array([A.single for A in operands])
+    alone = np.array([A.alone for A in operands])
     cost = np.zeros((count, count))
     split = np.zeros((count, count), dtype=int)
     for i, (left, right) in enumerate(pairwise(operands)):
@@ -206,19 +275,32 @@ def _search(operands: Sequence[Operand], batch: int) -> Order:
         s = i + np.arange(length)
         joint = 2 * rows[i] * columns[s] * columns[j]
         # a run of two or more factors counts as dense; a single one, at either end, is itself
-        joint[:, :1] = np.minimum(joint[:, :1], single[i] * columns[j])
-        joint[:, -1:] = np.minimum(joint[:, -1:], single[j] * rows[i])
+        joint[:, :1] = np.minimum(joint[:, :1] + alone[i], single[i] * columns[j])
+        joint[:, -1:] = np.minimum(joint[:, -1:] + alone[j], single[j] * rows[i])
         shared = stacked_before[j + 1] == stacked_before[i]
         total = cost[i, s] + cost[s + 1, j] + np.where(shared, joint / batch, joint)
         best = total.argmin(axis=1)
         split[first, first + length] = first + best
         cost[first, first + length] = total[first, best]
 
-    def bracket(i: int, j: int) -> Order:
-        s = int(split[i, j])
-        return i if i == j else (bracket(i, s), bracket(s + 1, j))
+    return _bracketed(split)
 
-    return bracket(0, count - 1)
+
+def _bracketed(split: Any) -> Order:
+    """Read the order off the best splits."""
+    runs: list[Any] = [(0, len(split) - 1)]
+    done: list[Order] = []
+    while runs:
+        run = runs.pop()
+        if run is None:
+            right = done.pop()
+            done.append((done.pop(), right))
+        elif run[0] == run[1]:
+            done.append(run[0])
+        else:
+            s = int(split[run])
+            runs += [None, (s + 1, run[1]), (run[0], s)]
+    return done[0]
 
 
 @underflow_is_rounding
@@ -244,17 +326,11 @@ def multiply_out(factors: Sequence[LinearMap], order: Order | None = None) -> Ar
         batch = next((A.batch[0] for A in factors if A.batch), 1)
         order = associate([operand(A) for A in factors], max(batch, 1)).order
 
-    result = _multiply(factors, order)
+    result = fold(order, lambda k: factors[k], _times)
     return result.to_dense() if isinstance(result, LinearMap) else result
 
 
-def _multiply(factors: Sequence[LinearMap], order: Order) -> LinearMap | Array:
-    if isinstance(order, int):
-        return factors[order]
-    return _times(_multiply(factors, order[0]), _multiply(factors, order[1]))
-
-
-def _times(left: LinearMap | Array, right: LinearMap | Array) -> LinearMap | Array:
+def _times(left: Any, right: Any) -> Any:
     """Multiply two factors or partial results, scaling where one of them is diagonal."""
     if isinstance(left, Identity):
         return right

@@ -129,7 +129,14 @@ class Substitution(LinearMap):
         return Substitution(nodes)
 
     def roundings(self) -> Any:
-        """Count along the path that meets most: its maps, contractions and additions."""
+        """Count along the path that meets most: its maps, contractions and additions.
+
+        Forwards a node adds up what enters it, backwards what leaves it; the larger count holds for
+        both.
+        """
+        return np.maximum(self._met(), self.transpose()._met())
+
+    def _met(self) -> Any:
         met: list[Any] = [0]  # by what goes in, on the way to each node
         width: list[int] = [0]  # of the contraction that is open there, 0 at the entry
         for edges in self.nodes:

@@ -10,6 +10,7 @@ Source: J. R. Magnus and H. Neudecker, *Matrix Differential Calculus*, chapter 3
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array, Places, ShapeError, as_array, as_count, freeze
+from jacobians._windows import are_rows
 from jacobians.maps.base import LinearMap
 from jacobians.maps.elementary import DOUBLE
 from jacobians.vectorization import commutation_places, duplication_places, elimination_places
@@ -34,12 +36,10 @@ class _Rows(LinearMap):
         return batch
 
     def apply(self, columns: Array) -> Array:
-        columns, lead = _flat_points(columns, self)
-        gathered = columns[..., self.flat, :]
-        if (self.flat < 0).any():
-            gathered[..., self.flat < 0, :] = 0
-        gathered = gathered.astype(np.result_type(self.dtype, columns.dtype), copy=False)
-        return np.reshape(gathered, (*lead, self.shape[0], columns.shape[-1]))
+        dtype = np.result_type(self.dtype, columns.dtype)
+        return _for_all_points(self, columns, lambda x: _gather(x, self.flat)).astype(
+            dtype, copy=False
+        )
 
     @cached_property
     def flat(self) -> Places:
@@ -151,19 +151,25 @@ class Scatter(LinearMap):
         return self.rows.batch
 
     def apply(self, columns: Array) -> Array:
-        flat, n, k = self.rows.flat, self.shape[0], columns.shape[-1]
-        columns, lead = _flat_points(columns, self)
-        size = n * (self.batch[0] if self.batch else 1)
+        dtype = np.result_type(self.dtype, columns.dtype)
+        return _for_all_points(self, columns, self._scatter).astype(dtype, copy=False)
+
+    def _scatter(self, columns: Array) -> Array:
+        flat, size, (*outer, m, k) = self.rows.flat, self._size_of_all(), columns.shape
         if self.rows.monomial:
-            dtype = np.result_type(self.dtype, columns.dtype)
-            result = np.zeros((*columns.shape[:-2], size, k), dtype)
+            result = np.zeros((*outer, size, k), columns.dtype)
             kept = slice(None) if (flat >= 0).all() else flat >= 0
-            result[..., flat[kept], :] = columns[..., kept, :]
-            return result.reshape(*lead, n, k)
-        outer = columns.shape[:-2]
-        rows = np.moveaxis(columns, -2, 0).reshape(len(flat), -1)
+            for one, x in zip(result.reshape(-1, size, k), columns.reshape(-1, m, k), strict=True):
+                if k == 1:  # without the last axis the assignment is one loop
+                    one, x = one[:, 0], x[:, 0]
+                one[flat[kept]] = x[kept]
+            return result
+        rows = np.moveaxis(columns, -2, 0).reshape(m, -1)
         summed = Selection(flat, size, self.dtype)._sparse().T.tocsr() @ rows
-        return np.reshape(np.moveaxis(summed.reshape(size, *outer, k), 0, -2), (*lead, n, k))
+        return np.moveaxis(summed.reshape(size, *outer, k), 0, -2)
+
+    def _size_of_all(self) -> int:
+        return self.shape[0] * (self.batch[0] if self.batch else 1)
 
     def transpose(self) -> LinearMap:
         return self.rows
@@ -189,14 +195,28 @@ class Scatter(LinearMap):
         return 0.0
 
 
-def _flat_points(columns: Array, A: LinearMap) -> tuple[Array, tuple[int, ...]]:
-    """Put the rows of all points of a stack one after the other; return its leading axes too."""
-    lead: tuple[int, ...] = np.broadcast_shapes(columns.shape[:-2], A.batch)
-    if not A.batch:
-        return columns, lead
-    columns = np.broadcast_to(columns, (*lead, *columns.shape[-2:]))
-    *outer, points = lead
-    return columns.reshape(*outer, points * columns.shape[-2], columns.shape[-1]), lead
+def _gather(columns: Array, index: Places) -> Array:
+    """Choose rows of columns (..., n, k); a row of zeros for -1."""
+    chosen = np.take(columns, index, axis=-2)
+    none = index < 0
+    if none.any():
+        np.copyto(chosen, 0, where=none[:, None])
+    return chosen
+
+
+def _for_all_points(A: LinearMap, columns: Array, act: Callable[[Array], Array]) -> Array:
+    """Act on columns in which the entries of all points of a stack stand one after the other.
+
+    Where the columns are contiguous, so are those that come out.
+    """
+    m, (n, k) = A.shape[0], columns.shape[-2:]
+    lead = np.broadcast_shapes(columns.shape[:-2], A.batch)
+    outer, points = (lead[:-1], lead[-1]) if A.batch else (lead, 1)
+    columns = np.broadcast_to(columns, (*lead, n, k))
+    if are_rows(columns):
+        rows = np.moveaxis(columns, -1, 0).reshape(k, *outer, points * n, 1)
+        return np.moveaxis(act(rows).reshape(k, *lead, m), 0, -1)
+    return act(columns.reshape(*outer, points * n, k)).reshape(*lead, m, k)
 
 
 class _Fixed(_Rows):

@@ -6,15 +6,17 @@ shown as they are, never read as formulas.
 
 =================== ====================================================================
 style               axes, colours, labels
-matrices            heat_map, chain, saliency
+matrices            heat_map, saliency
+structures          chain, map_picture, token_blocks
 statistics          bars, violins, spectrum, against_input, summary
 lines               bends, kinks_along_line
 =================== ====================================================================
 """
 
 from jacobians.plotting.lines import Bends, bends, kinks_along_line
-from jacobians.plotting.matrices import chain, heat_map, saliency
+from jacobians.plotting.matrices import heat_map, saliency
 from jacobians.plotting.statistics import against_input, bars, spectrum, summary, violins
+from jacobians.plotting.structures import chain, map_picture, token_blocks
 
 __all__ = [
     "Bends",
@@ -24,8 +26,10 @@ __all__ = [
     "chain",
     "heat_map",
     "kinks_along_line",
+    "map_picture",
     "saliency",
     "spectrum",
     "summary",
+    "token_blocks",
     "violins",
 ]

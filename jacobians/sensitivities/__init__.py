@@ -2,27 +2,30 @@
 
 ::
 
-    points --(piece by piece)--> tally: exact sums, extremes, counts, a sample
-                                   |
-                                   +--> statistics with intervals, active subspaces, ...
+    points --(window by window)--> pieces --> accumulators: sums per group, ranges, a sample
+                                                   |
+                                                   +--> statistics, intervals, active subspaces, ...
 
 ======================== ===========================================================================
-``exact_sums``           sums that do not depend on the order of their terms
-``bootstrap``            every point's own weights, drawn from its own bytes
-``histograms``           quantiles in bounded memory
-``tally``                what is kept of a data set; merges exactly
-``measures``             statistics as functions of the sums
+``groups``               random groups of points; intervals by leaving each out
+``accumulators``         what is kept of a data set: one class for each thing, which merges
+``measures``             statistics as functions of what is kept
 ``subspace``             eigenvalues and directions of ``E[JᵀJ]``
-``exports``              a record as dictionaries, JSON, data frame
+``dataset``              the points themselves, and the Jacobian as a whole
+``statistics``           the labelled numbers, computed when they are asked for
+``text``, ``exports``    a record as text; as dictionaries, JSON, data frame
+``pictures``, ``page``   a record as pictures and as a page
 ``record``               Sensitivity: the labelled answer
 ``streaming``            ``sensitivity(net, X)``: one pass over the points
+``log_odds``             what to differentiate where probabilities are saturated
 ``error_bars``           ``J S Jᵀ``: the delta method
 ======================== ===========================================================================
 """
 
 from jacobians.sensitivities.error_bars import ErrorBars, error_bars
+from jacobians.sensitivities.log_odds import log_odds
 from jacobians.sensitivities.record import Sensitivity
 from jacobians.sensitivities.streaming import sensitivity
 from jacobians.sensitivities.subspace import ActiveSubspace
 
-__all__ = ["ActiveSubspace", "ErrorBars", "Sensitivity", "error_bars", "sensitivity"]
+__all__ = ["ActiveSubspace", "ErrorBars", "Sensitivity", "error_bars", "log_odds", "sensitivity"]

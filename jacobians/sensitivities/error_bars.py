@@ -6,6 +6,10 @@ scatter about H(x) with covariance
     J S Jᵀ,        J = dH/dx at x.
 
 Exact for a linear network; else good as long as the Jacobian hardly changes over the scatter.
+
+Squares of small numbers leave the range long before the numbers do, so ``J`` and ``S`` are measured
+in powers of two of their largest entries, which rounds nothing, and standard deviations are read
+off before these are put back.
 """
 
 from __future__ import annotations
@@ -16,11 +20,18 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, ShapeError, as_floats, as_points
+from jacobians._checks import (
+    Array,
+    NotFiniteError,
+    ShapeError,
+    as_floats,
+    underflow_is_rounding,
+)
+from jacobians._tables import as_inputs
 from jacobians.engine import value_and_jacobian
 from jacobians.network import Network
 from jacobians.planning import plan
-from jacobians.sensitivities.bootstrap import as_confidence
+from jacobians.sensitivities.groups import as_confidence
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,15 +42,13 @@ class ErrorBars:
     ----------
     value : array, shape (m,) or (B, m)
     covariance : array, shape (m, m) or (B, m, m)
+    std : array, shape (m,) or (B, m)
+        Standard deviation of every output, also where its square is too small for the dtype.
     """
 
     value: Array
     covariance: Array
-
-    @property
-    def std(self) -> Array:
-        """Standard deviation of every output, shape (m,) or (B, m)."""
-        return np.sqrt(np.diagonal(self.covariance, axis1=-2, axis2=-1))
+    std: Array
 
     def interval(self, confidence: float = 0.95) -> tuple[Array, Array]:
         """Return ``value - z std`` and ``value + z std``, as if the outputs were normal."""
@@ -48,6 +57,7 @@ class ErrorBars:
         return self.value - reach, self.value + reach
 
 
+@underflow_is_rounding
 def error_bars(
     net: Network, X: Any, *, std: Any = None, covariance: Any = None, max_bytes: int | None = None
 ) -> ErrorBars:
@@ -73,28 +83,61 @@ def error_bars(
     ------
     ValueError
         If neither or both are given, or a covariance is not symmetric positive semidefinite.
+    NotFiniteError
+        If a covariance of the outputs leaves the range of the dtype.
 
     >>> net = Network.random([2, 3, 1], seed=0)
     >>> bars = error_bars(net, np.zeros((5, 2)), std=[0.1, 0.2])
     >>> bars.value.shape, bars.covariance.shape, bars.std.shape
     ((5, 1), (5, 1, 1), (5, 1))
     """
-    x = as_points(X, net.widths[0], "error_bars: X", net.dtype)
+    x = as_inputs(X, net, "error_bars: X")
     points = np.atleast_2d(x)
     B, m, n = len(points), net.widths[-1], net.widths[0]
     scatter = _scatter(std, covariance, n, B, x.ndim, net.dtype)
     value, pushed = np.empty((B, m), net.dtype), np.empty((B, m, m), net.dtype)
+    deviations = np.empty((B, m), net.dtype)
     chosen = plan(net, max(B, 1), max_bytes=max_bytes)
     for start in range(0, B, chosen.piece):
         rows = slice(start, start + chosen.piece)
         value[rows], J = value_and_jacobian(net, points[rows], plan=chosen)
         here = scatter if len(scatter) == 1 else scatter[rows]
-        right = J * here[:, None, :] ** 2 if here.ndim == 2 else J @ here
-        product = right @ np.swapaxes(J, 1, 2)
-        pushed[rows] = (product + np.swapaxes(product, 1, 2)) / 2
-    each = np.arange(m)
-    pushed[:, each, each] = np.maximum(pushed[:, each, each], 0)
-    return ErrorBars(value[0], pushed[0]) if x.ndim == 1 else ErrorBars(value, pushed)
+        covariances, deviations[rows] = _pushed(J, here)
+        with np.errstate(over="ignore"):
+            pushed[rows] = covariances
+    if not np.isfinite(pushed).all():
+        raise NotFiniteError(
+            f"error_bars: a covariance of the outputs leaves the range of {net.dtype}. "
+            "Measure inputs or outputs in larger units, or use astype(np.float64) on the network."
+        )
+    if x.ndim == 1:
+        return ErrorBars(value[0], pushed[0], deviations[0])
+    return ErrorBars(value, pushed, deviations)
+
+
+def _pushed(J: Array, scatter: Array) -> tuple[Array, Array]:
+    """Return ``J S Jᵀ`` in float64, symmetric to the last bit, and the roots of its diagonal."""
+    if scatter.ndim == 2:  # of independent inputs: (J sd) (J sd)ᵀ
+        left, exponent = _scaled(J.astype(np.float64) * scatter[:, None, :])
+        product = left @ np.swapaxes(left, 1, 2)
+    else:
+        left, of_J = _scaled(J.astype(np.float64))
+        S, of_S = _scaled(scatter.astype(np.float64))
+        product = left @ S @ np.swapaxes(left, 1, 2)
+        half = of_S // 2  # an even power of two has a root
+        product, exponent = np.ldexp(product, of_S - 2 * half), of_J + half
+    product = (product + np.swapaxes(product, 1, 2)) / 2
+    diagonal = np.einsum("bii->bi", product)
+    np.maximum(diagonal, 0, out=diagonal)
+    deviations = np.ldexp(np.sqrt(diagonal), exponent[:, :, 0])
+    with np.errstate(over="ignore"):
+        return np.ldexp(product, 2 * exponent), deviations
+
+
+def _scaled(A: Array) -> tuple[Array, Array]:
+    """Return matrices (B, m, n) with entries up to 1, and the powers of two, (B, 1, 1)."""
+    exponent = np.frexp(np.abs(A).max(axis=(1, 2), initial=0.0, keepdims=True))[1]
+    return np.ldexp(A, -exponent), exponent
 
 
 def _scatter(std: Any, covariance: Any, n: int, B: int, ndim: int, dtype: Any) -> Array:

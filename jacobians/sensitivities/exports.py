@@ -1,7 +1,7 @@
 """A record as dictionaries, JSON and a data frame.
 
-Every number comes with the names of its input and output, and the four statistics of the derivative
-itself with the ends of their confidence intervals.
+Every number comes with the names of its input and output, and the statistics of ``INTERVALS`` with
+the ends of their confidence intervals.
 """
 
 from __future__ import annotations
@@ -13,16 +13,22 @@ import numpy as np
 from jacobians._checks import Array, missing_extra
 from jacobians.sensitivities.measures import STATISTICS
 
-INTERVALS = ("mean", "mean_absolute", "root_mean_square", "std")  # shown with their intervals
+INTERVALS = (
+    "mean",
+    "mean_absolute",
+    "root_mean_square",
+    "std",
+    "importance",
+)  # shown with their intervals
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 
 
 def derivatives(record: Any, confidence: float) -> dict[str, dict[str, dict[str, float]]]:
     """Return ``{output: {input: {statistic: value}}}``."""
     columns: dict[str, Array] = {}
-    for name in STATISTICS:
+    for name in (*STATISTICS, "rank"):
         columns[name] = record.statistic(name)
-        if name in INTERVALS and record.replicates:
+        if name in INTERVALS:
             columns[f"{name}_low"], columns[f"{name}_high"] = record.interval(name, confidence)
     for name in ("minimum", "maximum", "elasticity", "elasticity_at_means", "without_elasticity"):
         columns[name] = getattr(record, name)
@@ -42,14 +48,19 @@ def summary(record: Any, confidence: float) -> dict[str, Any]:
         "points": record.count,
         "inputs": inputs(record),
         "outputs": outputs(record),
-        "bootstrap": {"replicates": record.replicates, "confidence": confidence},
+        "ranked_by": record.basis,
+        "intervals": {
+            "method": "delete-a-group jackknife",
+            "groups": record.groups,
+            "confidence": confidence,
+        },
         "derivatives": derivatives(record, confidence),
         "kinks": {**record.kinks, "near_means_within": record.near},
+        "correlated_inputs": record.correlated(),
+        "singular_values": {k: v.tolist() for k, v in record.singular_values.items()},
+        "norm_quantiles": {str(q): record.norm_quantile(q) for q in QUANTILES},
     }
-    if record.tally.singular_range.size:
-        found["singular_values"] = {k: v.tolist() for k, v in record.singular_values.items()}
-        found["norm_quantiles"] = {str(q): record.norm_quantile(q) for q in QUANTILES}
-    if record.tally.sums["JᵀJ"].top.size:
+    if record.has_subspace:
         space = record.active_subspace()
         found["active_subspace"] = {
             "eigenvalues": space.eigenvalues.tolist(),

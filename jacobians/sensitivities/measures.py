@@ -1,18 +1,21 @@
-"""Statistics as functions of the sums, for the data set and for every bootstrap replicate alike.
+"""Statistics as functions of the sums, for all points and without each group alike.
 
 With E the mean over the points, and for output i and input j:
 
 ====================== ============================================================================
 ``mean``               ``E[dy_i/dx_j]``: the direction
-``mean_absolute``      ``E|dy_i/dx_j|``: the influence
+``mean_absolute``      ``E|dy_i/dx_j|``: the typical size of the raw derivative, in its unit
 ``root_mean_square``   ``sqrt(E[(dy_i/dx_j)²])``
 ``std``                how much the derivative depends on where you stand
 ``standardised``       ``mean sd(x_j)/sd(y_i)``: in standard deviations, so that inputs compare
 ``importance``         ``root_mean_square sd(x_j)/sd(y_i)``: the same, with no cancelling
-``rank``               place of the input among all, 1 for the largest ``mean_absolute``
+``effect``             ``root_mean_square sd(x_j)``: the same in the unit of the output
 ``sobol_uniform``      ``(b_j - a_j)²/pi² E[(dy_i/dx_j)²] / Var(y_i)``
 ``sobol_normal``       ``sd(x_j)² E[(dy_i/dx_j)²] / Var(y_i)``
 ====================== ============================================================================
+
+**Importance** is what ranks inputs, everywhere: a raw derivative depends on the units of its input,
+so raw derivatives of different inputs do not compare.
 
 The last two bound from above the total Sobol index of an input: the share of the variance of the
 output that is left, on average, once all other inputs are known.  They hold for independent inputs,
@@ -24,56 +27,84 @@ in volume 87, 2013).  ``E[(dy_i/dx_j)²]`` is the derivative-based global sensit
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array
-from jacobians.sensitivities.exact_sums import variance
-from jacobians.sensitivities.tally import Tally
+from jacobians._checks import Array, Places
+from jacobians.sensitivities.accumulators import Moments
+
+SIGNED = ("mean", "standardised")  # all others are positive: their logarithm has an interval
 
 
-@dataclass(frozen=True, eq=False)
-class Moments:
-    """The means of a tally under some of its weightings; every array is (R, ...)."""
+class Measures:
+    """The statistics of a data set, or of what is left of it without each of R groups.
 
-    tally: Tally
-    weightings: Any
+    Every array is (1, m, n), or (R, m, n), or of some of the outputs.
+    """
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Outputs and inputs, (m, n)."""
-        m, n = self.tally.smallest.shape
-        return m, n
+    def __init__(
+        self,
+        kept: Mapping[str, Any],
+        shape: tuple[int, int],
+        left_out: Places | None = None,
+        outputs: slice = slice(None),
+    ) -> None:
+        m, self.n = shape
+        self.kept, self.left_out = kept, left_out
+        first, last, _ = outputs.indices(m)
+        self.entries = slice(first * self.n, last * self.n)
+        self.inputs, self.outputs = slice(0, self.n), slice(self.n + first, self.n + last)
+        self._sizes = kept["sizes"].sizes
 
-    def _derivatives(self, flat: Array) -> Array:
-        return flat.reshape(len(flat), *self.shape)
+    def _mean(self, sums: Array, columns: slice) -> Array:
+        """Return the means of some columns, (R, columns)."""
+        total, N = sums[np.flatnonzero(self._sizes), columns].sum(axis=0), self._sizes.sum()
+        if self.left_out is None:
+            return np.asarray(total / N)[None]
+        deleted: Array = total - sums[self.left_out, columns]
+        deleted /= N - self._sizes[self.left_out, None]
+        return deleted
 
-    def mean_of(self, name: str) -> Array:
-        """Return the means of one quantity, (R, q)."""
-        total = self.tally.totals[self.weightings, None]
-        mean: Array = self.tally.sums[name].pair(self.weightings)[0] / total
-        return mean
+    def _moments(self, name: str, columns: slice) -> tuple[Array, Array]:
+        """Return means and variances of some columns, (R, columns)."""
+        moments: Moments = self.kept[name]
+        mean = self._mean(moments.first, columns)
+        variance = self._mean(moments.second, columns)
+        variance -= mean**2
+        mean += moments.shift[columns]
+        return mean, np.maximum(variance, 0.0, out=variance)
 
-    def variance_of(self, name: str) -> Array:
-        """Return the variances of one quantity, (R, q)."""
-        first = self.tally.sums[name].pair(self.weightings)
-        second = self.tally.sums[name + "²"].pair(self.weightings)
-        return variance(first, second, self.tally.totals[self.weightings, None])
+    @cached_property
+    def _derivative(self) -> tuple[Array, Array]:
+        mean, variance = self._moments("J", self.entries)
+        return mean.reshape(len(mean), -1, self.n), variance.reshape(len(mean), -1, self.n)
+
+    def input_moments(self) -> tuple[Array, Array]:
+        """Return ``E[x]`` and ``Var(x)``, (R, 1, n)."""
+        mean, variance = self._moments("data", self.inputs)
+        return mean[:, None, :], variance[:, None, :]
+
+    def output_moments(self) -> tuple[Array, Array]:
+        """Return ``E[y]`` and ``Var(y)``, (R, m, 1)."""
+        mean, variance = self._moments("data", self.outputs)
+        return mean[:, :, None], variance[:, :, None]
 
     def mean(self) -> Array:
         """Return ``E[J]``."""
-        return self._derivatives(self.mean_of("J"))
+        return self._derivative[0]
 
     def mean_absolute(self) -> Array:
         """Return ``E|J|``."""
-        return self._derivatives(self.mean_of("|J|"))
+        sizes = self._mean(self.kept["|J|"].sums, self.entries)
+        return sizes.reshape(len(sizes), -1, self.n)
 
     def mean_square(self) -> Array:
-        """Return ``E[J²]``."""
-        return self._derivatives(self.mean_of("J²"))
+        """Return ``E[J²]``: nothing cancels."""
+        mean, variance = self._derivative
+        return mean**2 + variance
 
     def root_mean_square(self) -> Array:
         """Return ``sqrt(E[J²])``."""
@@ -81,50 +112,46 @@ class Moments:
 
     def std(self) -> Array:
         """Return the standard deviation of J; 0 where it is constant."""
-        spread = np.sqrt(self._derivatives(self.variance_of("J")))
-        return np.where(self.tally.smallest == self.tally.largest, 0.0, spread)
-
-    def ratio(self) -> Array:
-        """Return ``sd(x_j)/sd(y_i)``; NaN where an output is constant."""
-        inputs, outputs = (np.sqrt(self.variance_of(name)) for name in ("x", "y"))
-        return _over(inputs[:, None, :], outputs[:, :, None])
+        ends = self.kept["range of J"]
+        varies = (ends.low < ends.high)[self.entries].reshape(-1, self.n)
+        return np.where(varies, np.sqrt(self._derivative[1]), 0.0)
 
     def standardised(self) -> Array:
         """Return ``E[J] sd(x)/sd(y)``."""
-        return self.mean() * self.ratio()
+        ratio = over(np.sqrt(self.input_moments()[1]), np.sqrt(self.output_moments()[1]))
+        return self.mean() * ratio
+
+    def effect(self) -> Array:
+        """Return ``sqrt(E[J²]) sd(x)``."""
+        return self.root_mean_square() * np.sqrt(self.input_moments()[1])
 
     def importance(self) -> Array:
-        """Return ``sqrt(E[J²]) sd(x)/sd(y)``."""
-        return self.root_mean_square() * self.ratio()
-
-    def rank(self) -> Array:
-        """Return the place of every input among those of its output; ties share the better one."""
-        return ranks(self.mean_absolute())
+        """Return ``sqrt(E[J²]) sd(x)/sd(y)``; NaN where an output is constant."""
+        return over(self.effect(), np.sqrt(self.output_moments()[1]))
 
     def sobol_uniform(self, low: Array | None = None, high: Array | None = None) -> Array:
         """Return the bound for uniform inputs, by default on the range of the data."""
-        low = self.tally.lowest if low is None else low
-        high = self.tally.highest if high is None else high
-        return self._sobol(((high - low) / np.pi) ** 2)
+        ends = self.kept["range of data"]
+        high = ends.high[self.inputs] if high is None else high
+        width = high - (ends.low[self.inputs] if low is None else low)
+        return over((width / np.pi) ** 2 * self.mean_square(), self.output_moments()[1])
 
     def sobol_normal(self, std: Array | None = None) -> Array:
         """Return the bound for normal inputs, by default with the variances of the data."""
-        return self._sobol(self.variance_of("x")[:, None, :] if std is None else std**2)
-
-    def _sobol(self, factor: Array) -> Array:
-        return _over(factor * self.mean_square(), self.variance_of("y")[:, :, None])
+        variance = self.input_moments()[1] if std is None else std**2
+        return over(variance * self.mean_square(), self.output_moments()[1])
 
 
-STATISTICS: dict[str, Callable[[Moments], Array]] = {
-    "mean": Moments.mean,
-    "mean_absolute": Moments.mean_absolute,
-    "root_mean_square": Moments.root_mean_square,
-    "std": Moments.std,
-    "standardised": Moments.standardised,
-    "importance": Moments.importance,
-    "rank": Moments.rank,
-    "sobol_uniform": Moments.sobol_uniform,
-    "sobol_normal": Moments.sobol_normal,
+STATISTICS: dict[str, Callable[[Measures], Array]] = {
+    "mean": Measures.mean,
+    "mean_absolute": Measures.mean_absolute,
+    "root_mean_square": Measures.root_mean_square,
+    "std": Measures.std,
+    "standardised": Measures.standardised,
+    "importance": Measures.importance,
+    "effect": Measures.effect,
+    "sobol_uniform": Measures.sobol_uniform,
+    "sobol_normal": Measures.sobol_normal,
 }
 
 
@@ -134,32 +161,23 @@ def ranks(sizes: Array) -> Array:
     >>> ranks(np.array([0.5, 3.0, 0.5, 1.0]))
     array([3., 1., 3., 2.])
     """
-    ordered = np.sort(-sizes, axis=-1)
-    places = np.empty(sizes.shape)
-    for place in np.ndindex(sizes.shape[:-1]):
-        places[place] = np.searchsorted(ordered[place], -sizes[place], side="left") + 1
-    return places
+    return above(sizes, sizes) + 1.0
 
 
-def elasticity(tally: Tally) -> Array:
-    """Return the mean of ``(x_j/y_i) dy_i/dx_j`` over the points that have one.
+def above(sizes: Array, ends: Array) -> Array:
+    """Count, along the last axis, how many sizes are larger than each of the ends.
 
-    By how many per cent the output grows when the input grows by one per cent.  NaN if the output
-    is 0 at all points.
+    >>> above(np.array([0.5, 3.0, 1.0]), np.array([0.75, 9.0]))
+    array([2., 0.])
     """
-    total = tally.sums["x J / y"].value[0].reshape(tally.smallest.shape)
-    return _over(total, (tally.count - tally.undefined).astype(np.float64))
+    counts = np.empty(ends.shape)
+    for place in np.ndindex(sizes.shape[:-1]):
+        smaller = np.searchsorted(np.sort(sizes[place]), ends[place], side="right")
+        counts[place] = sizes.shape[-1] - smaller
+    return counts
 
 
-def elasticity_at_means(tally: Tally) -> Array:
-    """Return ``(E[x_j]/E[y_i]) E[dy_i/dx_j]``, NaN where an output has mean 0."""
-    moments = Moments(tally, slice(0, 1))
-    x, y = moments.mean_of("x"), moments.mean_of("y")
-    at_means: Array = _over(moments.mean() * x[:, None, :], y[:, :, None])[0]
-    return at_means
-
-
-def _over(numerator: Array, denominator: Array) -> Array:
+def over(numerator: Array, denominator: Array) -> Array:
     """Divide; what is divided by 0 is NaN, since it says nothing."""
     safe = np.where(denominator == 0, np.nan, denominator)
     return np.asarray(numerator / safe)

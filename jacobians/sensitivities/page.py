@@ -52,7 +52,7 @@ def page(
             "tables": [_table(found, i, order[i, :ROWS], numbers) for i in range(min(m, OUTPUTS))],
             "left_out": {"inputs": max(0, n - ROWS), "outputs": max(0, m - OUTPUTS)},
             "confidence": confidence,
-            "replicates": found.replicates,
+            "groups": found.groups,
             "norms": _norms(found),
             "subspace": _subspace(found),
             "pictures": _pictures(found),
@@ -102,15 +102,13 @@ def _table(found: Statistics, i: int, order: Places, numbers: Any) -> dict[str, 
     return {"name": name, "unit": unit, "rows": rows, "pictures": pictures, "strongest": strong}
 
 
-def _norms(found: Statistics) -> list[tuple[float, float]] | None:
-    if not found.tally.singular_range.size:
-        return None
+def _norms(found: Statistics) -> list[tuple[float, float]]:
     return [(share, found.norm_quantile(share)) for share in QUANTILES]
 
 
 def _subspace(found: Statistics) -> dict[str, Any] | None:
     """Return the shares of the first active directions, and the largest weights of the first."""
-    if not found.tally.sums["JᵀJ"].top.size or len(found.input_names) == 1:
+    if not found.has_subspace or len(found.input_names) == 1:
         return None
     space = found.active_subspace("standard")
     if not space.eigenvalues[0] > 0:

@@ -71,8 +71,8 @@ def pixel_images(names: tuple[str, ...], values: Array) -> Array | None:
 
 def _bars(found: Statistics, i: int, j: int | None, ax: Axes, standard: bool) -> Axes:
     name = "standardised" if standard else "mean"
-    low, high = (end[i] for end in found.interval(name)) if found.replicates else (None, None)
-    if low is None or not np.isfinite([low, high]).all():  # as of a single point
+    low, high = (end[i] for end in found.interval(name))
+    if not np.isfinite([low, high]).all():  # as of a single point
         low = high = None
     label = f"mean of {_derivative(found, i, standard)}"
     values, names = found.statistic(name)[i], found.input_names

@@ -6,151 +6,112 @@ unit of ``x_j``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jacobians._checks import Array, as_floats, require_shape
-from jacobians.network import Network
-from jacobians.sensitivities.bootstrap import as_confidence, percentile_interval
-from jacobians.sensitivities.measures import STATISTICS, Moments, elasticity, elasticity_at_means
+from jacobians._checks import Array, Places, as_floats, require_shape, underflow_is_rounding
+from jacobians.sensitivities.dataset import DataSet
+from jacobians.sensitivities.groups import as_confidence, squared_error, student_interval
+from jacobians.sensitivities.measures import SIGNED, STATISTICS, Measures, above, over, ranks
 from jacobians.sensitivities.subspace import ActiveSubspace, active_subspace
-from jacobians.sensitivities.tally import Sample, Tally
+
+SLAB = 2**16  # numbers of the statistic without each group, at a time
+
+
+def _named(name: str, meaning: str) -> Any:
+    return property(lambda self: self.statistic(name), doc=f"{meaning}  Shape (m, n).")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Statistics:
-    """Statistics of ``dy_i/dx_j`` over a data set; made by ``sensitivity``.
-
-    Everything is float64, in the units of inputs and outputs: ``mean[i, j]`` is in units of
-    ``y_i`` per unit of ``x_j``.
-
-    Attributes
-    ----------
-    network : Network
-    input_names, output_names : tuple of str
-        Of the selected inputs and outputs; n and m of them.
-    inputs, outputs : tuple of int
-        Their numbers, from 0.
-    units : dict of str to str
-        Units by name, where they are known.
-    near : float
-        A point is near a kink if a preactivation is within this share of the largest of its layer.
-    tally : Tally
-        The sums themselves.
-    """
-
-    network: Network
-    input_names: tuple[str, ...]
-    output_names: tuple[str, ...]
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    units: Mapping[str, str]
-    near: float
-    tally: Tally
-    _found: dict[tuple[str, bool], Array] = field(default_factory=dict, init=False)
-
-    # --- the data ---------------------------------------------------------------------------------
-
-    @property
-    def input_mean(self) -> Array:
-        """Mean of every input, shape (n,)."""
-        return np.array(self._plain.mean_of("x")[0])
-
-    @property
-    def input_std(self) -> Array:
-        """Standard deviation of every input (divided by N), shape (n,)."""
-        return np.array(np.sqrt(self._plain.variance_of("x")[0]))
-
-    @property
-    def input_range(self) -> tuple[Array, Array]:
-        """Smallest and largest value of every input, each (n,)."""
-        return self.tally.lowest.copy(), self.tally.highest.copy()
-
-    @property
-    def output_mean(self) -> Array:
-        """Mean of every output, shape (m,)."""
-        return np.array(self._plain.mean_of("y")[0])
-
-    @property
-    def output_std(self) -> Array:
-        """Standard deviation of every output (divided by N), shape (m,)."""
-        return np.array(np.sqrt(self._plain.variance_of("y")[0]))
-
-    @property
-    def _plain(self) -> Moments:
-        return Moments(self.tally, slice(0, 1))
+class Statistics(DataSet):
+    """Statistics of ``dy_i/dx_j`` over a data set; the fields are those of ``DataSet``."""
 
     # --- statistics -------------------------------------------------------------------------------
 
-    @property
-    def count(self) -> int:
-        """Number of points."""
-        return self.tally.count
-
-    @property
-    def replicates(self) -> int:
-        """Number of bootstrap replicates."""
-        return len(self.tally.totals) - 1
-
-    @property
-    def mean(self) -> Array:
-        """``E[dy_i/dx_j]``, shape (m, n)."""
-        return self.statistic("mean")
-
-    @property
-    def mean_absolute(self) -> Array:
-        """``E|dy_i/dx_j|``, shape (m, n)."""
-        return self.statistic("mean_absolute")
-
-    @property
-    def root_mean_square(self) -> Array:
-        """``sqrt(E[(dy_i/dx_j)²])``, shape (m, n)."""
-        return self.statistic("root_mean_square")
-
-    @property
-    def std(self) -> Array:
-        """Standard deviation of ``dy_i/dx_j`` over the points (divided by N), shape (m, n)."""
-        return self.statistic("std")
+    mean = _named("mean", "``E[dy_i/dx_j]``.")
+    mean_absolute = _named("mean_absolute", "``E|dy_i/dx_j|``.")
+    root_mean_square = _named("root_mean_square", "``sqrt(E[(dy_i/dx_j)²])``.")
+    std = _named("std", "Standard deviation of ``dy_i/dx_j`` over the points (divided by N).")
+    standardised = _named("standardised", "``E[dy_i/dx_j] sd(x_j)/sd(y_i)``.")
+    importance = _named(
+        "importance", "``sqrt(E[(dy_i/dx_j)²]) sd(x_j)/sd(y_i)``: what ranks the inputs."
+    )
 
     @property
     def minimum(self) -> Array:
         """Smallest derivative, shape (m, n)."""
-        return self.tally.smallest.copy()
+        return np.array(self.kept["range of J"].low).reshape(self.shape)
 
     @property
     def maximum(self) -> Array:
         """Largest derivative, shape (m, n)."""
-        return self.tally.largest.copy()
-
-    @property
-    def standardised(self) -> Array:
-        """``mean`` in standard deviations, ``E[dy_i/dx_j] sd(x_j)/sd(y_i)``, shape (m, n)."""
-        return self.statistic("standardised")
+        return np.array(self.kept["range of J"].high).reshape(self.shape)
 
     @property
     def elasticity(self) -> Array:
-        """``E[(x_j/y_i) dy_i/dx_j]`` over the points where ``y_i`` is not 0, shape (m, n)."""
-        return elasticity(self.tally)
+        """``E[(x_j/y_i) dy_i/dx_j]`` over the points where ``y_i`` is not 0, shape (m, n).
+
+        By how many per cent the output grows when the input grows by one per cent.  NaN if the
+        output is 0 at all points.
+        """
+        total = self.kept["elasticity"].sum.reshape(self.shape)
+        return over(total, (self.count - self.without_elasticity).astype(np.float64))
 
     @property
     def without_elasticity(self) -> NDArray[np.int64]:
-        """Number of points where ``x_j/y_i`` leaves the range, since ``y_i`` is 0 or nearly so."""
-        return self.tally.undefined.copy()
+        """Number of points where ``1/y_i`` leaves the range: y_i is 0 or nearly so, (m, n)."""
+        undefined: NDArray[np.int64] = self.kept["elasticity"].undefined
+        return undefined.reshape(self.shape).copy()
 
     @property
     def elasticity_at_means(self) -> Array:
-        """``(E[x_j]/E[y_i]) E[dy_i/dx_j]``, shape (m, n)."""
-        return elasticity_at_means(self.tally)
+        """``(E[x_j]/E[y_i]) E[dy_i/dx_j]``, NaN where an output has mean 0, shape (m, n)."""
+        return over(self.mean * self.input_mean, self.output_mean[:, None])
+
+    # --- which inputs matter most -----------------------------------------------------------------
 
     @property
-    def rank(self) -> Array:
-        """Place of each input among all, by ``mean_absolute``: 1 is the largest, shape (m, n)."""
-        return self.statistic("rank").astype(np.int64)
+    def basis(self) -> str:
+        """What ``order``, ``rank`` and ``most_influential`` go by, in words."""
+        if (self._effect() == self.root_mean_square).all():
+            return "root mean square of dy/dx, since the data do not vary"
+        return "importance = sqrt(E[(dy/dx)^2]) sd(x)/sd(y)"
 
+    @property
+    def order(self) -> Places:
+        """The inputs of every output, the most important first, shape (m, n)."""
+        return np.argsort(-self._effect(), axis=1, kind="stable")
+
+    @property
+    def rank(self) -> Places:
+        """Place of each input among all, by ``importance``: 1 is the largest, shape (m, n)."""
+        return ranks(self._effect()).astype(np.intp)
+
+    def _effect(self) -> Array:
+        """Importance but for sd(y), which may be 0; raw where no input that matters varies."""
+        effect, raw = self.statistic("effect"), self.root_mean_square
+        return np.where(effect.max(axis=1, keepdims=True) > 0, effect, raw)
+
+    def most_influential(self, output: int, count: int = 5) -> list[tuple[str, float, float]]:
+        """Return (name, importance, mean derivative) of the first few inputs."""
+        sizes, means = self.importance[output], self.mean[output]
+        first = self.order[output, :count]
+        return [(self.input_names[j], float(sizes[j]), float(means[j])) for j in first]
+
+    def direction(self, output: int, given: int) -> str:
+        """Say which way the output goes when the input rises: the same everywhere, or mostly."""
+        low, high = self.minimum[output, given], self.maximum[output, given]
+        if low == high == 0:
+            return "no effect"
+        word = "rises" if self.mean[output, given] > 0 else "falls"
+        return word if low >= 0 or high <= 0 else f"mostly {word}"
+
+    # --- by name, with intervals ------------------------------------------------------------------
+
+    @underflow_is_rounding
     def statistic(self, name: str) -> Array:
         """Return a statistic by its name in ``jacobians.sensitivities.measures``, shape (m, n).
 
@@ -159,10 +120,19 @@ class Statistics:
         >>> jb.sensitivity(net, [[0.0, 0.0], [2.0, 0.0], [1.0, 3.0]]).statistic("sobol_uniform")
         array([[0.34738692, 0.19540514]])
         """
-        return np.array(self._computed(name, replicates=False)[0])
+        if name == "rank":
+            return self.rank.astype(np.float64)
+        if name not in STATISTICS:
+            known = ", ".join([*STATISTICS, "rank"])
+            raise ValueError(f"statistic: expected one of {known}, but got {name!r:.80}.")
+        return np.array(self._once(name, lambda: self._measured(name)[0]))
 
+    @underflow_is_rounding
     def interval(self, name: str, confidence: float = 0.95) -> tuple[Array, Array]:
-        """Return the bootstrap percentile interval of a statistic.
+        """Return the ends of a confidence interval: how far off for being a sample of points.
+
+        By the jackknife over 64 random groups of points; see ``jacobians.sensitivities.groups``.
+        Of a rank: the places that the intervals of all inputs leave it.
 
         Parameters
         ----------
@@ -174,30 +144,50 @@ class Statistics:
         Returns
         -------
         low, high : array, shape (m, n)
-
-        Raises
-        ------
-        ValueError
-            If the record was made without replicates.
+            NaN where there are no two groups.
         """
         level = as_confidence(confidence, "interval: confidence")
-        if not self.replicates:
-            raise ValueError("interval: made with replicates=0; ask sensitivity for 200 or so.")
-        values = self._computed(name, replicates=True)
-        # of few points, a replicate may draw none
-        return percentile_interval(values[self.tally.totals[1:] > 0], level)
+        estimate = self.statistic(name)
+        if name == "rank":
+            return self._rank_interval(level)
+        error = self._once((name, "error"), lambda: self._error(name, estimate))
+        return student_interval(estimate, error, self._sizes, level, name not in SIGNED)
 
-    def _computed(self, name: str, replicates: bool) -> Array:
-        if name not in STATISTICS:
-            known = ", ".join(STATISTICS)
-            raise ValueError(f"statistic: expected one of {known}, but got {name!r:.80}.")
-        if (name, replicates) not in self._found:
-            weightings = slice(1, None) if replicates else slice(0, 1)
-            # a replicate may have drawn no point, and squares of what is tiny count as 0
-            with np.errstate(invalid="ignore", divide="ignore", under="ignore"):
-                found = STATISTICS[name](Moments(self.tally, weightings))
-            self._found[name, replicates] = found
-        return self._found[name, replicates]
+    def _rank_interval(self, level: float) -> tuple[Array, Array]:
+        raw = self._effect() == self.root_mean_square
+        ends = [
+            np.where(raw, by_size, by_effect)
+            for by_size, by_effect in zip(
+                self.interval("root_mean_square", level),
+                self.interval("effect", level),
+                strict=True,
+            )
+        ]
+        # surely larger ones stand before it, and surely smaller ones behind
+        return above(ends[0], ends[1]) + 1, self.shape[1] - above(-ends[1], -ends[0])
+
+    def _error(self, name: str, estimate: Array) -> Array:
+        """Return the standard error of a statistic, a few outputs or groups at a time."""
+        labels, squares = np.flatnonzero(self._sizes), np.zeros(self.shape)
+        if len(labels) < 2:
+            return np.full(self.shape, np.nan)
+        m, n = self.shape
+        rows = max(1, SLAB // (len(labels) * n))
+        step = max(1, SLAB // (rows * n))
+        for i in range(0, m, rows):
+            outputs = slice(i, i + rows)
+            for start in range(0, len(labels), step):
+                some = labels[start : start + step]
+                deleted = self._measured(name, some, outputs)
+                squares[outputs] += squared_error(
+                    deleted, estimate[outputs], self._sizes[some], self.count
+                )
+        return np.sqrt(squares)
+
+    def _measured(
+        self, name: str, left_out: Places | None = None, outputs: slice = slice(None)
+    ) -> Array:
+        return STATISTICS[name](Measures(self.kept, self.shape, left_out, outputs))
 
     def sobol_bound(
         self, distribution: str = "uniform", *, low: Any = None, high: Any = None, std: Any = None
@@ -219,16 +209,16 @@ class Statistics:
         -------
         array, shape (m, n)
         """
-        n, moments = len(self.input_names), self._plain
+        n, measures = len(self.input_names), self._plain
         given = [_per_input(value, n, what) for value, what in ((low, "low"), (high, "high"))]
         if distribution not in ("uniform", "normal"):
             raise ValueError(
                 f"sobol_bound: distribution: expected 'uniform' or 'normal', not {distribution!r}."
             )
         if distribution == "uniform":
-            bounds = moments.sobol_uniform(*given)
+            bounds = measures.sobol_uniform(*given)
         else:
-            bounds = moments.sobol_normal(_per_input(std, n, "std"))
+            bounds = measures.sobol_normal(_per_input(std, n, "std"))
         return np.asarray(bounds[0])
 
     def active_subspace(self, units: str = "original") -> ActiveSubspace:
@@ -243,64 +233,14 @@ class Statistics:
         -------
         ActiveSubspace
         """
-        n = len(self.input_names)
-        if not self.tally.sums["JᵀJ"].top.size:
+        if not self.has_subspace:
             raise ValueError("active_subspace: made with subspace=False.")
         if units not in ("original", "standard"):
             raise ValueError(
                 f"active_subspace: units: expected 'original' or 'standard', not {units!r}."
             )
-        C = np.zeros((n, n))
-        rows, columns = np.triu_indices(n)
-        C[rows, columns] = C[columns, rows] = self.tally.sums["JᵀJ"].value[0] / self.count
-        scale = self.input_std if units == "standard" else np.ones(n)
-        return active_subspace(C, scale, self.input_names)
-
-    @property
-    def singular_values(self) -> dict[str, Array]:
-        """Mean, smallest and largest of every singular value of J over the points, each (k,)."""
-        low, high = self.tally.singular_range
-        mean = self.tally.sums["singular"].value[0] / self.count
-        return {"mean": mean, "minimum": low.copy(), "maximum": high.copy()}
-
-    def norm_quantile(self, share: float) -> float:
-        """Return a quantile over the points of the norm of J, to 1/64 of its value.
-
-        The norm of J is its largest singular value: how far the outputs move at most per length
-        of a small step of the inputs, a local Lipschitz constant.  0 and 1 give the exact ends.
-        """
-        if not 0 <= share <= 1:
-            raise ValueError(f"norm_quantile: share: expected 0 to 1, but got {share!r:.80}.")
-        low, high = self.tally.singular_range
-        if not low.size:
-            raise ValueError("norm_quantile: made with singular_values=False.")
-        if share in (0, 1):
-            return float(low[0] if share == 0 else high[0])
-        return float(np.clip(self.tally.norms.quantile(share), low[0], high[0]))
-
-    @property
-    def kinks(self) -> dict[str, int]:
-        """Number of points with a unit at a kink of its activation, and near one."""
-        return {"at": self.tally.at_kink, "near": self.tally.near_kink}
-
-    @property
-    def sample(self) -> Sample:
-        """A random sample of the points with inputs, outputs and Jacobians, for pictures."""
-        return self.tally.sample
-
-    def most_influential(self, output: int, count: int = 5) -> list[tuple[str, float, float]]:
-        """Return (name, mean absolute derivative, mean derivative) of the first few inputs."""
-        sizes, means = self.mean_absolute[output], self.mean[output]
-        order = np.argsort(-sizes, kind="stable")[:count]
-        return [(self.input_names[j], float(sizes[j]), float(means[j])) for j in order]
-
-    def unit(self, output: int, given: int) -> str:
-        """Return the unit of ``dy_i/dx_j``, or nothing where none is known."""
-        above = self.units.get(self.output_names[output], "")
-        below = self.units.get(self.input_names[given], "")
-        if not below:
-            return above
-        return f"{above or 1} / {f'({below})' if set(below) & set('/ ·*') else below}"
+        scale = self.input_std if units == "standard" else np.ones(len(self.input_names))
+        return active_subspace(self.kept["JᵀJ"].sum / self.count, scale, self.input_names)
 
 
 def _per_input(value: Any, n: int, what: str) -> Array | None:

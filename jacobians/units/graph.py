@@ -355,6 +355,12 @@ class UnitGraph(Frozen):
             raise ValueError(f"{where}: units go from 0 to {len(self.biases) - 1}, got {place}.")
         return place
 
+    def downstream(self, unit: str | int) -> tuple[str, ...]:
+        """Return the names of the units that a unit or an input feeds: ``Downstream(j)``."""
+        place = self.vertex(unit, "UnitGraph.downstream")
+        fed = self.joint_edges.tocsc()[:, [place]].nonzero()[0]
+        return tuple(self.unit_names[i] for i in sorted(fed))
+
     @cached_property
     def joint_edges(self) -> Any:
         """Return ``[A B]``: inputs as units that nothing feeds, behind the others."""

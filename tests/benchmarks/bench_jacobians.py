@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_jacobians.py                 # all lines, both dtypes
     python tests/benchmarks/bench_jacobians.py --lines relu --dtypes float64 --rounds 5
     python tests/benchmarks/bench_jacobians.py --markdown      # the table of the README
-    python tests/benchmarks/bench_jacobians.py --tasks jvp vjp gradients
+    python tests/benchmarks/bench_jacobians.py --tasks jacobian    # alone of the four
     python tests/benchmarks/bench_jacobians.py --memory --fresh --growth
 
 Peers: JAX (``jit`` of ``vmap`` of ``jacrev`` or ``jacfwd``, whichever is faster; compiling is not
@@ -11,24 +11,34 @@ counted), PyTorch (``torch.func``), HIPS autograd, NeuralSens; those that are no
 out.  All of them run in one process, in turn, in bursts: a pause, so that worker threads of the one
 before have gone to sleep, a call that is not counted, then some that are; several rounds, and the
 median of all of them.  Before anything is timed, all answers must agree.
+
+Both paths of the library run: with the compiled kernel, and in NumPy alone.  OpenBLAS chooses its
+own kernel and block sizes, as it does for people: the variables that would tell it otherwise are
+removed from the environment.  Lines at full load have a second process busy on each core.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import sys
 import time
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-import numpy as np
+REMOVED = [name for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE") if os.environ.pop(name, None)]
+
+import numpy as np  # noqa: E402  (it reads them when it is loaded)
 
 sys.path.insert(0, str(Path(__file__).parent))
-from lines import LINES
-from peers import PEERS, installed, ours
-from processes import fresh_processes, peak_memory
+from lines import LINES  # noqa: E402
+from peers import PEERS, installed, ours  # noqa: E402
+from processes import fresh_processes, peak_memory  # noqa: E402
 
-import jacobians as jb
+import jacobians as jb  # noqa: E402
 
+PLAIN = "in NumPy"  # the library without the kernel
 TASKS = ("jacobian", "jvp", "vjp", "gradients")
 
 
@@ -37,6 +47,13 @@ def problem(line, dtype):
     net = jb.Network.random(
         line.widths, line.activation, line.output_activation, seed=0, dtype=dtype
     )
+    if (
+        line.residual
+    ):  # x + W' sigma(W x + b) + b', in pairs of layers between the first and the last
+        first, *inner, last = net.layers
+        pairs = zip(inner[::2], inner[1::2], strict=True)
+        plain = [(A, jb.Dense(B.W, B.b)) for A, B in pairs]
+        net = jb.Network([first, *(jb.Residual(pair) for pair in plain), last])
     rng, lead = np.random.default_rng(0), (line.batch,) if line.batch else ()
     shapes = [(*lead, width) for width in (net.widths[0],) * 2 + (net.widths[-1],) * 2]
     return net, *(rng.standard_normal(shape).astype(dtype) for shape in shapes)
@@ -44,9 +61,15 @@ def problem(line, dtype):
 
 def contestants(line, given, task):
     """Return {name: callable} of everybody who can do a task."""
-    found = {"jacobians": ours(*given)[task]} if task in ours(*given) else {}
+    found = {"jacobians": ours(*given)[task]}
+    if task == "jacobian":
+        net, X, *_ = given
+        plain = jb.plan(net, max(line.batch, 1), kernels=False)
+        found[PLAIN] = lambda: jb.jacobian(net, X, plan=plain)
     for name, (module, make) in PEERS.items():
         if not installed(module) or (name == "NeuralSens" and not line.neuralsens):
+            continue
+        if line.residual and (task != "jacobian" or name in ("autograd", "NeuralSens")):
             continue
         if name == "autograd" and (line.work > 2e9 or not line.batch):
             continue  # one sweep per output: minutes
@@ -82,6 +105,19 @@ def race(found, rounds, seconds=0.15, pause=0.2):
     return {name: 1e3 * float(np.median(taken)) for name, taken in times.items()}
 
 
+@contextmanager
+def full_load():
+    """Keep a process busy on each core."""
+    code = [sys.executable, "-c", "while True: pass"]
+    others = [subprocess.Popen(code) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
 def matmul_peak(dtype):
     """Measure the matrix-multiplication peak, in operations per second."""
     A = np.random.default_rng(0).standard_normal((2048, 2048)).astype(dtype)
@@ -106,8 +142,9 @@ def run(options):
                 if len(found) < 2:
                     continue
                 require_agreement(found, dtype)
-                times = race(found, options.rounds)
-                mine = times.pop("jacobians")
+                with full_load() if line.loaded else nullcontext():
+                    times = race(found, options.rounds)
+                mine, plain = times.pop("jacobians"), times.pop(PLAIN, None)
                 best = min(times, key=times.__getitem__)
                 plan = jb.plan(given[0], max(line.batch, 1))
                 ways = sum(m * n for m, n in zip(line.widths[1:], line.widths, strict=False))
@@ -121,6 +158,8 @@ def run(options):
                     "peak": part if task == "jacobian" else None,
                     "best": best,
                     "ratio": times[best] / mine,
+                    "plain": plain,
+                    "plain_ratio": plain and times[best] / plain,
                     **{
                         name.split()[0]: taken
                         for name, taken in sorted(times.items(), reverse=True)
@@ -137,6 +176,8 @@ def as_line(row):
     """Return one row as text."""
     others = ", ".join(f"{name} {row[name]:.3f}" for name in PEERS if name in row)
     part = f", {row['peak']:.0%} of the peak" if row["peak"] else ""
+    if row["plain"]:
+        part += f"; in NumPy {row['plain']:.3f} ms, {row['plain_ratio']:.2f}"
     return (
         f"{row['task']:9} {row['line']:31} {row['dtype']}  {row['ours']:9.3f} ms   "
         f"{row['ratio']:5.2f} times the best peer ({others}){part}"
@@ -168,6 +209,10 @@ def summary(rows):
         if ratios:
             mean = float(np.exp(np.mean(np.log(ratios))))
             yield f"{task}: geometric mean {mean:.2f} times the best peer, {len(ratios)} lines"
+        ratios = [row["plain_ratio"] for row in rows if row["task"] == task and row["plain"]]
+        if ratios:
+            mean = float(np.exp(np.mean(np.log(ratios))))
+            yield f"{task}, in NumPy: geometric mean {mean:.2f}"
 
 
 def growth():
@@ -190,7 +235,7 @@ def main():
     """Parse the options and run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lines", nargs="*", help="words that the name of a line must contain")
-    parser.add_argument("--tasks", nargs="*", default=["jacobian"], choices=TASKS)
+    parser.add_argument("--tasks", nargs="*", default=[*TASKS], choices=TASKS)
     parser.add_argument("--dtypes", nargs="*", default=["float32", "float64"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--markdown", action="store_true", help="print the table of the README")
@@ -198,6 +243,8 @@ def main():
     parser.add_argument("--fresh", action="store_true", help="first Jacobian of a fresh process")
     parser.add_argument("--growth", action="store_true", help="growth with batch, depth and width")
     options = parser.parse_args()
+    jb.show_config()
+    print(f"removed from the environment: {', '.join(REMOVED) or 'nothing'}")
     options.peaks = {name: matmul_peak(np.dtype(name)) for name in options.dtypes}
     for name, peak in options.peaks.items():
         print(f"matrix multiplication, {name}: {peak / 1e9:.0f} Gflop/s")

@@ -2,10 +2,17 @@
 
 KIND is npz, onnx, safetensors, or members: npz with the right checksums, so that the damage reaches
 the readers inside.  Damage repeats fields, empties tensors and plays with names.  Every file must
+<<<<<<< HEAD
+give a network or a ModelFormatError, within a second and within 64 MiB plus three times its size.
+Where atheris is installed (``pip install atheris``) coverage guides the search; elsewhere good
+files are damaged at random.  A file that breaks a promise is kept as ``broken.KIND`` in the current
+folder, and the exit status is not 0.
+=======
 give a network or a ModelFormatError, within a second and
 within 64 MiB plus three times its size.  Where atheris is installed (``pip install atheris``)
 coverage guides the search; elsewhere good files are damaged at random.  A file that breaks a
 promise is kept as ``broken.KIND`` in the current folder, and the exit status is not 0.
+>>>>>>> onnx
 """
 
 import argparse

@@ -13,6 +13,7 @@ class Line:
     batch: int
     output_activation: str = "identity"
     neuralsens: bool = False
+    loaded: bool = False  # a second process is busy on each core
 
     @property
     def work(self) -> float:
@@ -38,4 +39,5 @@ LINES = [
     Line("1024 x 3 layers tanh, 4", (1024,) * 4, "tanh", 4),
     Line("5-50x6-5 relu, a point", (5, *(50,) * 6, 5), "relu", 0),
     Line("5-50x6-5 relu, 10,000", (5, *(50,) * 6, 5), "relu", 10_000),
+    Line("5-50x6-5 relu, 1,000, at full load", (5, *(50,) * 6, 5), "relu", 1_000, loaded=True),
 ]

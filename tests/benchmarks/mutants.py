@@ -54,9 +54,11 @@ GROUPS = {  # the tests that speak about some rooms, quick ones first; the last 
     "witness underflow": "witness",
     "conventions underflow": "conventions",
     "units underflow": "units/*",
-    "exact_sums sensitivities": "sensitivities/exact_sums",
-    "sensitivities": "sensitivities/bootstrap sensitivities/histograms sensitivities/tally "
-    "sensitivities/measures sensitivities/subspace sensitivities/st*",
+    "sensitivities sensitivity_shards intervals": "sensitivities/groups sensitivities/st* "
+    "sensitivities/accumulators sensitivities/measures sensitivities/subspace sensitivities/text "
+    "sensitivities/dataset sensitivities/exports",
+    "log_odds": "sensitivities/log_odds",
+    "distributed": "distributed",
     "error_bars": "sensitivities/error_bars",
 }
 ROOMS = {

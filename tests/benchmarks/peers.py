@@ -17,6 +17,14 @@ def installed(name):
     return importlib.util.find_spec(name) is not None
 
 
+def dense_layers(net):
+    """Return the dense layers, and which of them begin and end a residual block."""
+    layers = [layer for layer in net.layers if isinstance(layer, jb.Dense)]
+    if net.is_path:
+        return layers, ((), ())
+    return layers, (range(1, len(layers) - 1, 2), range(2, len(layers) - 1, 2))
+
+
 def ours(net, X, tangents, cotangents, Y):
     return {
         "jacobian": lambda: jb.jacobian(net, X),
@@ -37,12 +45,16 @@ def jax_peer(net, X, tangents, cotangents, Y):
         "relu": jax.nn.relu,
         "softmax": jax.nn.softmax,
     }
-    names = [layer.activation.name for layer in net.layers]
-    parameters = [(jnp.asarray(layer.W), jnp.asarray(layer.b)) for layer in net.layers]
+    layers, back = dense_layers(net)
+    names = [layer.activation.name for layer in layers]
+    parameters = [(jnp.asarray(layer.W), jnp.asarray(layer.b)) for layer in layers]
 
     def forward(parameters, x):
-        for (W, b), name in zip(parameters, names, strict=True):
+        before = x
+        for k, ((W, b), name) in enumerate(zip(parameters, names, strict=True)):
+            before = x if k in back[0] else before
             x = sigma[name](W @ x + b)
+            x = x + before if k in back[1] else x
         return x
 
     def batched(f, *axes):
@@ -86,13 +98,17 @@ def torch_peer(net, X, tangents, cotangents, Y):
         "relu": torch.relu,
         "softmax": lambda z: torch.softmax(z, -1),
     }
-    names = [layer.activation.name for layer in net.layers]
+    layers, back = dense_layers(net)
+    names = [layer.activation.name for layer in layers]
     as_tensor = lambda a: torch.from_numpy(np.array(a))  # noqa: E731
-    parameters = [(as_tensor(layer.W), as_tensor(layer.b)) for layer in net.layers]
+    parameters = [(as_tensor(layer.W), as_tensor(layer.b)) for layer in layers]
 
     def forward(x):
-        for (W, b), name in zip(parameters, names, strict=True):
+        before = x
+        for k, ((W, b), name) in enumerate(zip(parameters, names, strict=True)):
+            before = x if k in back[0] else before
             x = sigma[name](torch.nn.functional.linear(x, W, b))
+            x = x + before if k in back[1] else x
         return x
 
     x, v, c, y = (as_tensor(a) for a in (X, tangents, cotangents, Y))

@@ -1,0 +1,265 @@
+/* A compiled kernel for the products and activations of a network, as a small interpreter.
+ *
+ * A program is a list of steps on registers, each of which holds a matrix for every point of a block.
+ * Those outside are arrays of the caller, (points, rows, columns), which are read or written; the
+ * others are workspace, with rows padded to whole vectors.
+ * Constants have padded rows too; on the right of a product they are packed in panels of columns.
+ *
+ *     PRODUCT       out = (add + a b) diag(scale); where the vector live is 0, columns of a or rows
+ *                   of b are, and need not be read.  For a packed table (k, m n), out is m rows
+ *     SCALING       out = add + a diag(scale), BY_ROWS add + diag(scale) a; without scale, a copy
+ *     ACTIVATIONS   out = sigma(a), b = sigma'(a); the flags say which, p are its parameters
+ *     SOFTMAX       out = softmax(a), or its logarithm; b = its Jacobian
+ *
+ * Shapes and places are checked in Python, by the tape from which a program is packed: nothing else
+ * calls this module.
+ */
+
+#define Py_LIMITED_API 0x030b0000
+#include <Python.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PRODUCT, SCALING, ACTIVATIONS, SOFTMAX };
+enum { BY_ROWS = 1, LOGARITHM = 1, TRANSPOSED = 2 }; /* of a scaling, a softmax */
+enum { NONE, OUTSIDE, WORK, CONSTANT };
+#define EVERY_ACTIVATION(x) /* in their dtype; in double */                                      \
+    x(LEAKY) x(CLIP) x(RAMP) x(ELU) x(SIGMOID) x(TANH) x(SOFTPLUS) x(SOFTSIGN) x(EXP) x(SQUARE)  \
+    x(CELU) x(GAUSSIAN) x(SIN) x(SILU) x(GELU) x(GELU_TANH) x(MISH)
+#define COMMA(x) x,
+enum { EVERY_ACTIVATION(COMMA) };
+#define STRIP_BYTES 131072 /* columns of b that stay in the second cache while rows go by */
+#define BLOCK_BYTES 524288 /* workspace of the points that go through the steps together */
+#define PATIENCE 1e8       /* operations between two looks for an interrupt */
+#define SHORT 2e4          /* operations for which other threads need not be let in */
+
+typedef struct { char *p; size_t point, row; } view; /* strides in numbers */
+typedef struct { int64_t kind, index, point, row; } operand; /* the index of a constant: its address */
+typedef struct { /* eight bytes each, as they come from Python */
+    int64_t op, flags, packed; /* whether b is packed */
+    size_t m, k, n, columns;   /* columns: of the result as it is stored */
+    double p[2], operations;
+    operand operands[6]; /* out, a, b, live, scale, add */
+} step;
+
+/* gelu: weights and squares of the midpoint rule with step h, and the Taylor coefficients at the
+ * zero r of sigma'(z) exp(z²/2) / (z - r); see _gated.py. */
+#define GELU_TERMS 19
+#define MIDPOINT_STEP (11.0 / 16)
+#define MIDPOINT_POLE (6.283185307179586 / MIDPOINT_STEP)
+static double MIDPOINT_SQUARE[13], MIDPOINT_WEIGHT[13], GELU_SERIES[GELU_TERMS];
+static const double FACTORIAL[] = {1, 1, 2, 6, 24, 120, 720, 5040, 40320, 362880, 3628800, 39916800,
+                                   479001600, 6227020800.0};
+
+static void fill_tables(void) {
+    const double r = -0.7517915246935645, root = 2.5066282746310002; /* sqrt(2 pi) */
+    for (int i = 0; i < 13; i++) {
+        double t = (i + 0.5) * MIDPOINT_STEP;
+        MIDPOINT_SQUARE[i] = t * t;
+        MIDPOINT_WEIGHT[i] = MIDPOINT_STEP / 3.141592653589793 * exp(-t * t / 2);
+    }
+    double M[GELU_TERMS + 1] = {-r, 1 - r * r}; /* M = Phi / phi, M' = 1 + z M */
+    for (int n = 1; n < GELU_TERMS; n++) M[n + 1] = (r * M[n] + M[n - 1]) / (n + 1);
+    for (int n = 0; n < GELU_TERMS; n++) GELU_SERIES[n] = ((n == 0) + M[n + 1]) / root;
+}
+
+/* --- kernel.h for each dtype and processor --------------------------------------------------- */
+
+#define INLINE static inline __attribute__((always_inline))
+#define JOINED(x, y, z) x##_##y##_##z
+#define EXPANDED(x, y, z) JOINED(x, y, z)
+#define NAME(x) EXPANDED(x, DTYPE, PROCESSOR)
+#define WIDER(x) EXPANDED(x, double, PROCESSOR)
+#define TEXT(x) #x
+
+/* What kernel.h says, of whichever dtype and processor it is compiled for. */
+#define V NAME(vector)
+#define LOOSE NAME(loose)
+#define MASK NAME(mask)
+#define LANES (BYTES / sizeof(DTYPE))
+#define EVERY(v, n) _Pragma("GCC unroll 16") for (size_t v = 0; v < (n); v++)
+#define VALUE(x) ((DTYPE)(x) - (V){0}) /* the same number in all lanes */
+#define SELECT(condition, yes, no) NAME(select)((MASK)(condition), yes, no)
+#define COLUMNS(v) NAME(load)(column + (v) / PANEL * b_panel + (v) % PANEL * LANES)
+#define TILE(r, v) case 16 * r + v: NAME(fill)(t, r, v); break;
+#define LOOP(code)                                                  \
+    case code:                                                     \
+        for (size_t i = 0; i < count; i += LANES) {                \
+            V z = NAME(load)(from + i), a, d;                      \
+            NAME(sigma)(code, z, s->p, &a, &d);                    \
+            finite += (z + a) * 0;                                 \
+            NAME(store)(to + i, a), NAME(store)(slope + i, d);     \
+        }                                                          \
+        break;
+#define MANTISSA (DOUBLE ? 52 : 23)
+#define MAGIC ((DTYPE)3 * ((UINT)1 << (MANTISSA - 1))) /* x + MAGIC has no digits after the point */
+#define LOWEST (DOUBLE ? -760 : -110)                  /* e^x is 0 */
+#define LOG2_HEAD (DOUBLE ? 6.93147180369123816490e-01 : 6.9314575195e-01) /* few bits: its product */
+#define LOG2_REST (DOUBLE ? 1.90821492927058770002e-10 : 1.4286067653e-06) /* with k is exact */
+#define TERMS (DOUBLE ? 13 : 8)     /* of the series of exp up to log(2) / 2 */
+#define LOG_TERMS (DOUBLE ? 11 : 5) /* of that of artanh up to 0.172 */
+
+#if defined __clang__
+#define BEGIN(isa) _Pragma(TEXT(clang attribute push(__attribute__((target(isa))), apply_to = function)))
+#define END _Pragma("clang attribute pop")
+#else
+#define BEGIN(isa) _Pragma("GCC push_options") _Pragma(TEXT(GCC target(isa)))
+#define END _Pragma("GCC pop_options")
+#endif
+
+#define PROCESSOR baseline
+#define BYTES 16
+#define PANEL 2
+#include "kernel.h"
+#if defined __x86_64__ && !defined BASELINE_ALONE
+BEGIN("avx2,fma")
+#define PROCESSOR avx2
+#define BYTES 32
+#define PANEL 2
+#include "kernel.h"
+END
+BEGIN("avx512f,avx512bw,avx512dq,avx512vl,fma")
+#define PROCESSOR avx512
+#define BYTES 64
+#define PANEL 4
+#include "kernel.h"
+END
+#define AVX , BOTH(avx2), BOTH(avx512)
+#else
+#define AVX
+#endif
+#define BOTH(x) {run_float_##x, run_double_##x}
+
+static int (*const RUN[][2])(const step *, const view *, size_t, const uint32_t *, uint32_t *) = {
+    BOTH(baseline) AVX};
+
+/* How many of these this processor can run. */
+static int usable(void) {
+    int count = 1;
+#if defined __x86_64__ && !defined BASELINE_ALONE
+    __builtin_cpu_init();
+    count += __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    count += count == 2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#endif
+    return count;
+}
+
+/* --- programs -------------------------------------------------------------------------------- */
+
+typedef struct { /* eight bytes each, as they come from Python */
+    int64_t size, processor, inner, numbers, outside, steps; /* of a number; workspace of a point */
+    const int64_t *each, *offset; /* outside: numbers, written; before a register: numbers */
+    const step *step;
+} program;
+
+typedef struct {
+    PyObject_HEAD
+    program p;
+    PyObject *kept; /* the owners of all addresses */
+} object;
+
+static void deallocate(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    Py_XDECREF(((object *)self)->kept);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+/* Program(the struct, what owns its addresses) */
+static PyObject *create(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords)) {
+    Py_buffer given;
+    PyObject *kept;
+    if (!PyArg_ParseTuple(args, "y*O", &given, &kept)) return NULL;
+    object *self = (object *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (self && given.len == sizeof(program)) {
+        memcpy(&self->p, given.buf, sizeof(program));
+        self->kept = Py_NewRef(kept);
+    }
+    PyBuffer_Release(&given);
+    return (PyObject *)self;
+}
+
+/* Run over all points, a block after the other; the workspace is one piece of memory. */
+static int run_over(const program *p, char *const *outside, size_t points) {
+    size_t size = (size_t)p->size, numbers = (size_t)p->numbers, inner = (size_t)p->inner;
+    size_t block = BLOCK_BYTES / size / (numbers + 1);
+    block = block < 1 ? 1 : block > 6 ? block / 6 * 6 : block;
+    block = points < block ? points : block;
+    if (inner < block) inner = block;
+    size_t lists = (inner + 1) * (block + 1) * 4 / 64 + 1, lines = numbers * block * size / 64 + 1;
+    char *memory = aligned_alloc(64, (lists + lines) * 64);
+    if (!memory) return PyErr_NoMemory(), -1;
+    uint32_t *all = (uint32_t *)memory, *found = all + inner;
+    for (size_t k = 0; k < inner; k++) all[k] = (uint32_t)k;
+    double operations = 0, since = 0;
+    for (int64_t i = 0; i < p->steps; i++) operations += p->step[i].operations;
+    PyThreadState *state = operations * (double)points > SHORT ? PyEval_SaveThread() : NULL;
+    int stopped = 0, finite = 1;
+    for (size_t first = 0; first < points && !stopped; first += block) {
+        size_t here = points - first < block ? points - first : block;
+        for (const step *s = p->step; s < p->step + p->steps && !stopped; s++) {
+            view v[6];
+            for (int i = 0; i < 6; i++) {
+                const operand *o = &s->operands[i];
+                size_t point = (size_t)o->point, k = (size_t)o->index;
+                char *at = o->kind == OUTSIDE    ? outside[k] + first * point * size
+                           : o->kind == WORK     ? memory + lists * 64 + (size_t)p->offset[k] * here * size
+                           : o->kind == CONSTANT ? (char *)k : NULL;
+                v[i] = (view){at, point, (size_t)o->row};
+            }
+            finite &= RUN[p->processor][size == 8](s, v, here, all, found);
+            since += s->operations * (double)here;
+            if (since > PATIENCE) {
+                PyEval_RestoreThread(state);
+                stopped = PyErr_CheckSignals() < 0;
+                state = PyEval_SaveThread();
+                since = 0;
+            }
+        }
+    }
+    if (state) PyEval_RestoreThread(state);
+    free(memory);
+    return stopped ? -1 : finite;
+}
+
+/* run(*outside): fill in what is written, and return whether all activations were finite. */
+static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    const program *p = &((object *)self)->p;
+    Py_buffer held[8];
+    char *outside[8];
+    Py_ssize_t taken = 0, points = 0, good = 0;
+    int finite = -1;
+    for (; taken < p->outside && taken < count; taken++) {
+        const int64_t bytes = p->each[2 * taken] * p->size, written = p->each[2 * taken + 1];
+        Py_buffer *b = &held[taken];
+        if (PyObject_GetBuffer(args[taken], b, written ? PyBUF_WRITABLE : PyBUF_SIMPLE) < 0) break;
+        if (taken == 0) points = b->len / bytes;
+        good += b->len == bytes * points && (uintptr_t)b->buf % (size_t)p->size == 0;
+        outside[taken] = b->buf;
+    }
+    if (!PyErr_Occurred() && good == p->outside && count == good)
+        finite = run_over(p, outside, (size_t)points);
+    else if (!PyErr_Occurred())
+        PyErr_SetString(PyExc_ValueError, "kernel: an array of another size.");
+    while (taken--) PyBuffer_Release(&held[taken]);
+    return finite < 0 ? NULL : PyBool_FromLong(finite);
+}
+
+static PyMethodDef methods[] = {{"run", (PyCFunction)(void (*)(void))run, METH_FASTCALL, NULL}, {0}};
+static PyType_Slot slots[] = {
+    {Py_tp_new, create}, {Py_tp_dealloc, deallocate}, {Py_tp_methods, methods}, {0, NULL}};
+static PyType_Spec spec = {"jacobians._kernels._kernel.Program", sizeof(object), 0, Py_TPFLAGS_DEFAULT, slots};
+
+static int execute(PyObject *module) {
+    PyObject *type = PyType_FromSpec(&spec);
+    fill_tables();
+    if (!type || PyModule_AddIntConstant(module, "PROCESSORS", usable()) < 0) return -1;
+    return PyModule_AddObject(module, "Program", type);
+}
+
+static PyModuleDef_Slot stages[] = {{Py_mod_exec, execute}, {0, NULL}};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, NULL, stages, NULL, NULL, NULL};
+PyMODINIT_FUNC PyInit__kernel(void) { return PyModuleDef_Init(&definition); }

@@ -1,0 +1,435 @@
+/* The arithmetic of the kernel: compiled by kernel.c for every kind of processor and, by including
+ * itself, for both dtypes.
+ *
+ *   DTYPE, UINT   a number, and the unsigned integer of its size
+ *   BYTES         of a vector of the processor
+ *   PANEL         vectors beside each other in a tile: 2, or 4 where there are 32 registers
+ *   NAME(x)       x with a suffix of its own
+ *
+ * Every output is summed by itself, one term after the other in the order of the inner index, with
+ * the same instruction, whatever stands beside it: its bits depend on neither the other points nor
+ * the rows of a tile.
+ */
+
+#ifndef DTYPE
+
+#define DTYPE double
+#define UINT uint64_t
+#define DOUBLE 1
+#include "kernel.h"
+#undef DTYPE
+#undef UINT
+#undef DOUBLE
+#define DTYPE float
+#define UINT uint32_t
+#define DOUBLE 0
+#include "kernel.h"
+#undef DTYPE
+#undef UINT
+#undef DOUBLE
+#undef PROCESSOR
+#undef BYTES
+#undef PANEL
+
+#else
+
+typedef DTYPE V __attribute__((vector_size(BYTES)));
+typedef DTYPE LOOSE __attribute__((vector_size(BYTES), aligned(sizeof(DTYPE)), may_alias));
+typedef UINT MASK __attribute__((vector_size(BYTES)));
+
+INLINE V NAME(load)(const DTYPE *p) { return *(const LOOSE *)p; }
+INLINE void NAME(store)(DTYPE *p, V v) { *(LOOSE *)p = v; }
+
+/* Where fewer than LANES numbers are left of a row, no others are touched. */
+INLINE V NAME(get)(const DTYPE *p, size_t left) {
+    V v = {0};
+    if (left >= LANES) return NAME(load)(p);
+    memcpy(&v, p, left * sizeof(DTYPE));
+    return v;
+}
+INLINE void NAME(put)(DTYPE *p, V v, size_t left) {
+    if (left >= LANES) NAME(store)(p, v);
+    else memcpy(p, &v, left * sizeof(DTYPE));
+}
+
+INLINE V NAME(select)(MASK m, V yes, V no) { return (V)((m & (MASK)yes) | (~m & (MASK)no)); }
+INLINE V NAME(above)(V x, V y) { return SELECT(x > y, x, y); }
+INLINE V NAME(below)(V x, V y) { return SELECT(x < y, x, y); }
+INLINE V NAME(size)(V x) { return (V)((MASK)x & ~(MASK){0} >> 1); }
+
+/* --- products -------------------------------------------------------------------------------- */
+
+/* A tile of the result in registers: up to 6 rows of a, times vectors of columns of b.
+ *
+ *     out[r, c] = (add[r, c] + sum over the live k of a[r, k] b[k, c]) scale[r, c]
+ */
+typedef struct {
+    const DTYPE *a, *b, *add, *scale;
+    DTYPE *out;
+    size_t a_row, b_k, b_panel, add_row, scale_row, out_row;
+    const uint32_t *live; /* the k that are not left out */
+    size_t count;
+} NAME(tile);
+
+INLINE void NAME(fill)(const NAME(tile) *t, const size_t rows, const size_t vectors) {
+    V sum[6][8], left[8];
+    EVERY(r, rows) {
+        EVERY(v, vectors) sum[r][v] = VALUE(0);
+        if (t->add) EVERY(v, vectors) sum[r][v] = NAME(load)(t->add + r * t->add_row + v * LANES);
+    }
+    const DTYPE *a = t->a, *b = t->b;
+    const size_t a_row = t->a_row, b_k = t->b_k, b_panel = t->b_panel;
+    for (const uint32_t *live = t->live, *end = live + t->count; live < end; live++) {
+        const DTYPE *row = a + *live, *column = b + *live * b_k;
+        if (rows < vectors) { /* keep the fewer of them in registers */
+            EVERY(r, rows) left[r] = VALUE(row[r * a_row]);
+            EVERY(v, vectors) {
+                V right = COLUMNS(v);
+                EVERY(r, rows) sum[r][v] += left[r] * right;
+            }
+        } else {
+            EVERY(v, vectors) left[v] = COLUMNS(v);
+            EVERY(r, rows) {
+                V right = VALUE(row[r * a_row]);
+                EVERY(v, vectors) sum[r][v] += right * left[v];
+            }
+        }
+    }
+    EVERY(r, rows) {
+        if (t->scale)
+            EVERY(v, vectors) sum[r][v] *= NAME(load)(t->scale + r * t->scale_row + v * LANES);
+        EVERY(v, vectors) NAME(store)(t->out + r * t->out_row + v * LANES, sum[r][v]);
+    }
+}
+
+/* Vectors beside each other, as many as there are registers for: 1, 2, 4 or 8. */
+static const unsigned char NAME(most)[7] = {0, 8, 4, 4, PANEL, PANEL, PANEL};
+
+static void NAME(fill_any)(const NAME(tile) *t, size_t rows, size_t vectors) {
+    switch (16 * rows + vectors) {
+        TILE(1, 1) TILE(1, 2) TILE(1, 4) TILE(1, 8) TILE(2, 1) TILE(2, 2) TILE(2, 4)
+        TILE(3, 1) TILE(3, 2) TILE(3, 4) TILE(4, 1) TILE(4, 2) TILE(5, 1) TILE(5, 2)
+        TILE(6, 1) TILE(6, 2)
+#if PANEL == 4
+        TILE(4, 4) TILE(5, 4) TILE(6, 4)
+#endif
+    }
+}
+
+/* The same where fewer columns than that are left. */
+static void NAME(fill_some)(const NAME(tile) *t, size_t rows, size_t vectors, size_t columns) {
+    const size_t width = vectors * LANES, bytes = columns * sizeof(DTYPE);
+    DTYPE spare[6 * 8 * LANES];
+    NAME(tile) u = *t;
+    u.out = spare, u.out_row = width;
+    if (t->add) u.add = spare, u.add_row = width;
+    for (size_t r = 0; t->add && r < rows; r++)
+        memcpy(spare + r * width, t->add + r * t->add_row, bytes);
+    NAME(fill_any)(&u, rows, vectors);
+    for (size_t r = 0; r < rows; r++) memcpy(t->out + r * t->out_row, spare + r * width, bytes);
+}
+
+/* Write which numbers are not 0, after how many they are. */
+INLINE void NAME(find_live)(const DTYPE *d, size_t n, uint32_t *live) {
+    uint32_t count = 0;
+    for (size_t k = 0; k < n; k++) {
+        live[1 + count] = (uint32_t)k;
+        count += d[k] != 0;
+    }
+    *live = count;
+}
+
+/* out_i = (add_i + a_i b_i) diag(scale_i) for every point i; a is (m, k), b is (k, n), packed or not.
+ *
+ * A few rows of a stay in the first cache while columns of b go by, a strip of which stays in the
+ * second one while all rows go by, or rows that all points share while all points do.
+ */
+static void NAME(product)(const step *s, view out, view a, view b, view live, view scale, view add,
+                          size_t points, const uint32_t *all, uint32_t *found) {
+    size_t m = s->m, k = s->k, n = s->n;
+    const size_t panel = PANEL * LANES;
+    NAME(tile) t = {.b_k = s->packed ? panel : b.row, .b_panel = s->packed ? k * panel : panel};
+    if (m == 1 && !b.point && points > 1) { /* points are rows of one matrix */
+        a.row = a.point, out.row = out.point, scale.row = scale.point, add.row = add.point;
+        m = points, points = 1, live.p = NULL;
+    }
+    t.a_row = a.row, t.out_row = out.row, t.scale_row = scale.row, t.add_row = add.row;
+    if (!live.p && m == 1) live = (view){a.p, a.point, 0}; /* the numbers of a itself */
+    for (size_t i = 0; live.p && i < points; i++)
+        NAME(find_live)((DTYPE *)live.p + i * live.point, k, found + i * (k + 1));
+    const size_t groups = (m + 5) / 6, most = NAME(most)[(m + groups - 1) / groups];
+    const size_t wide = 8 * LANES, fit = STRIP_BYTES / sizeof(DTYPE) / k / wide * wide;
+    const size_t strip = fit > wide ? fit : wide;
+    for (size_t from = 0, to; from < n; from = to) {
+        to = n - from < strip ? n : from + strip;
+        for (size_t q = 0; q < points * groups; q++) {
+            const size_t i = a.point ? q / groups : q % points, g = a.point ? q % groups : q / points;
+            const size_t r = g * m / groups, rows = (g + 1) * m / groups - r;
+            const uint32_t *own = found + i * (k + 1);
+            t.live = live.p ? own + 1 : all, t.count = live.p ? *own : k;
+            t.a = (DTYPE *)a.p + i * a.point + r * a.row;
+            for (size_t c = from, vectors = most; c < to; c += vectors * LANES) {
+                while ((vectors - 1) * LANES >= to - c) vectors /= 2;
+                const size_t left = s->columns - c;
+                t.b = (DTYPE *)b.p + i * b.point;
+                t.b += s->packed ? c / panel * panel * k + c % panel : c;
+                t.out = (DTYPE *)out.p + i * out.point + r * out.row + c;
+                t.add = add.p ? (DTYPE *)add.p + i * add.point + r * add.row + c : NULL;
+                t.scale = scale.p ? (DTYPE *)scale.p + i * scale.point + r * scale.row + c : NULL;
+                if (left < vectors * LANES) NAME(fill_some)(&t, rows, vectors, left);
+                else NAME(fill_any)(&t, rows, vectors);
+            }
+        }
+    }
+}
+
+/* out_i = add_i + a_i diag(scale_i), or add_i + diag(scale_i) a_i by rows; without scale, a copy. */
+static void NAME(scaling)(const step *s, view out, view a, view scale, view add, size_t points) {
+    for (size_t i = 0; i < points; i++)
+        for (size_t r = 0; r < s->m; r++) {
+            const DTYPE *from = (DTYPE *)a.p + i * a.point + r * a.row;
+            const DTYPE *plus = add.p ? (DTYPE *)add.p + i * add.point + r * add.row : NULL;
+            const DTYPE *d = scale.p ? (DTYPE *)scale.p + i * scale.point + r * scale.row : NULL;
+            DTYPE *to = (DTYPE *)out.p + i * out.point + r * out.row;
+            for (size_t c = 0; c < s->n; c += LANES) {
+                V x = NAME(get)(from + c, s->n - c);
+                if (d) x *= s->flags & BY_ROWS ? VALUE(*d) : NAME(get)(d + c, s->n - c);
+                if (plus) x += NAME(get)(plus + c, s->n - c);
+                NAME(put)(to + c, x, s->columns - c);
+            }
+        }
+}
+
+/* --- exponentials ---------------------------------------------------------------------------- */
+
+/* e^x = 2^k (1 + q), q = e^r - 1 by its series, |r| <= log(2) / 2; 2^k in two factors, so that what
+ * is multiplied by the second one at the end is rounded once where it is subnormal.
+ * x may have a small rest, as an error of x turns into a relative error of e^x.
+ */
+typedef struct { V q, first, second; } NAME(power);
+
+INLINE V NAME(nearest)(V x) { return (x + MAGIC) - MAGIC; }
+
+/* k is an integer, in the last bits of k + MAGIC. */
+INLINE V NAME(two_to)(V k) { return (V)(((MASK)(k + MAGIC) << MANTISSA) + (MASK)VALUE(1)); }
+
+INLINE NAME(power) NAME(exp)(V x, V rest) {
+    V k = NAME(nearest)((x + rest) * (DTYPE)1.4426950408889634), half = NAME(nearest)(k / 2);
+    V r = ((x - k * (DTYPE)LOG2_HEAD) - k * (DTYPE)LOG2_REST) + rest;
+    V p = VALUE(1 / FACTORIAL[TERMS]);
+    EVERY(i, TERMS - 2) p = p * r + (DTYPE)(1 / FACTORIAL[TERMS - 1 - i]);
+    return (NAME(power)){r + r * r * p, NAME(two_to)(half), NAME(two_to)(k - half)};
+}
+
+INLINE V NAME(near)(NAME(power) e) { return e.first + e.first * e.q; } /* without the second one */
+INLINE V NAME(whole)(NAME(power) e) { return NAME(near)(e) * e.second; }
+INLINE V NAME(minus_1)(NAME(power) e) { /* e^x - 1, to the last place also where x is small */
+    V scale = e.first * e.second;
+    return scale * e.q + (scale - 1);
+}
+
+INLINE V NAME(log1p)(V e) { /* of 0 to 1: 2 artanh(t), after a division by 2 where e > sqrt(2) - 1 */
+    MASK large = (MASK)(e > (DTYPE)0.41421356);
+    V t = NAME(select)(large, (e - 1) / (3 + e), e / (2 + e)), u = t * t;
+    V p = VALUE(1.0 / (2 * LOG_TERMS + 1));
+    EVERY(i, LOG_TERMS - 1) p = p * u + (DTYPE)(1.0 / (2 * (LOG_TERMS - i) - 1));
+    return NAME(select)(large, VALUE(0.6931471805599453), VALUE(0)) + (2 * t + 2 * t * u * p);
+}
+
+/* --- activations: a = sigma(z) and s = sigma'(z), from one exponential; see _sigma.py -------- */
+
+#if DOUBLE
+/* Those that are evaluated in double and rounded once; the formulas are in _gated.py. */
+INLINE void NAME(gated)(const int code, V z, const double *p, V *a, V *s) {
+    V x = NAME(above)(-NAME(size)(z), VALUE(-800)), left, e, far, y, d, head;
+    NAME(power) E;
+    switch (code) {
+    case CELU: { /* exp of the quotient z / w, taken at a head with few bits, and the rest */
+        double w = p[0], high = (float)w;
+        x = NAME(below)(NAME(above)(z, VALUE(-800 * w)), VALUE(0));
+        head = NAME(nearest)(64 * (x / w)) / 64;
+        E = NAME(exp)(head, ((x - head * high) - head * (w - high)) / w);
+        *a = SELECT(z > 0, z, w * NAME(minus_1)(E));
+        *s = SELECT(z > 0, VALUE(1), NAME(whole)(E)); return;
+    }
+    case GAUSSIAN:
+        x = NAME(above)(NAME(below)(z, VALUE(28)), VALUE(-28)); /* e^-784 is 0 */
+        head = NAME(nearest)(64 * x) / 64;
+        E = NAME(exp)(-head * head, -(x - head) * (x + head));
+        *a = NAME(whole)(E);
+        *s = -2 * x * NAME(near)(E) * E.second; return;
+    case SIN:
+        EVERY(i, LANES) (*a)[i] = sin(z[i]), (*s)[i] = cos(z[i]); return;
+    case SILU: /* root r of 1 + z + e^z = (z - r) + e^r (e^(z - r) - 1) */
+        E = NAME(exp)(x, VALUE(0)), e = NAME(near)(E), far = E.second;
+        d = (x - -1.2784645427610737) - -1.0946994183093437e-16;
+        left = d + 0.2784645427610738 * NAME(minus_1)(NAME(exp)(d, VALUE(0)));
+        y = 1 / (1 + e * far);
+        *a = NAME(above)(z, VALUE(0)) + x * e * y * far;
+        left = e * left * y * y * far; break;
+    case GELU: { /* Phi(x) = L(x) - x T(x) exp(-x²/2), by the midpoint rule */
+        x = NAME(above)(x, VALUE(-40));
+        V square = x * x, sum = VALUE(0);
+        for (int i = 12; i >= 0; i--) sum += MIDPOINT_WEIGHT[i] / (square + MIDPOINT_SQUARE[i]);
+        e = NAME(whole)(NAME(exp)(x * MIDPOINT_POLE, VALUE(0)));
+        V pole = SELECT(x > -MIDPOINT_POLE, e / (1 + e), VALUE(0));
+        head = NAME(nearest)(64 * x) / 64;
+        E = NAME(exp)(-0.5 * head * head, -0.5 * (x - head) * (x + head));
+        *a = NAME(above)(z, VALUE(0)) + (x * pole - square * sum * NAME(near)(E) * E.second);
+        d = (x - -0.7517915246935645) - 1.4956759177009883e-17;
+        V series = VALUE(GELU_SERIES[GELU_TERMS - 1]);
+        for (int i = GELU_TERMS - 2; i >= 0; i--) series = series * d + GELU_SERIES[i];
+        MASK close = (MASK)(NAME(size)(d) < 0.3);
+        left = NAME(select)(close, series * d, x * (0.3989422804014327 - sum));
+        left = left * NAME(near)(E) * E.second + NAME(select)(close, VALUE(0), pole); break;
+    }
+    case GELU_TANH: { /* z sigmoid(v), v = c z + k z³ */
+        const double C = 1.5957691216057308, K = 0.07135481627260025, r = -0.7524614220710163;
+        const double C_head = 0x1.9884533d4p+0, K_head = 0x1.2444fp-4;
+        const double C_rest = (C - C_head) - 9.96930880911092e-17;
+        const double K_rest = (K - K_head) - 6.175149918155315e-19;
+        x = NAME(above)(x, VALUE(-22.5));
+        head = NAME(nearest)(64 * x) / 64;
+        V rest = (x - head) * (C + K * (x * x + x * head + head * head));
+        rest += head * (C_rest + K_rest * (head * head));
+        E = NAME(exp)(head * (C_head + K_head * (head * head)), rest);
+        e = NAME(near)(E), far = E.second, y = 1 / (1 + e * far);
+        *a = NAME(above)(z, VALUE(0)) + x * e * y * far;
+        d = (x - r) - 3.635560509207687e-17; /* 1 + z v' + e^v from its root r */
+        V cubes = x * x + x * r + r * r;
+        left = 0.29195521191476714 * NAME(minus_1)(NAME(exp)(d * (C + K * cubes), VALUE(0)));
+        left = e * (left + d * (C + 3 * K * cubes)) * y * y * far; break;
+    }
+    default: { /* MISH: with D = E² + 2 E + 2, above zero divided by E² */
+        const double R = 0.3034825352815289;
+        E = NAME(exp)(x, VALUE(0)), e = NAME(near)(E), far = E.second;
+        MASK right = (MASK)(z > 0);
+        V f = e * far, q = f * (1 + f), below = 2 + f * (2 + f), D;
+        D = NAME(select)(right, 1 + 2 * q, below);
+        V least = (x * e - x * e * (q / below)) * far;
+        *a = NAME(select)(right, z + x * (2 * f * f / (1 + 2 * q)), least);
+        d = (x - -1.1924312145154952) - -4.8484829848031044e-17;
+        left = (6 + 4 * x) + 4 * (f + R) + (f * f + f * R + R * R);
+        left = d * (4 + 4 * R) + R * NAME(minus_1)(NAME(exp)(d, VALUE(0))) * left;
+        V up = 1 + f * (4 + f * (6 + 4 * f) - 4 * x * q);
+        *s = NAME(select)(right, up / (D * D), e * left / (D * D) * far); return;
+    }
+    }
+    *s = SELECT(z > 0, 1 - left, left); /* sigma'(z) + sigma'(-z) = 1 */
+}
+#else
+/* In double, half a vector at a time. */
+INLINE void NAME(gated)(const int code, V z, const double *p, V *a, V *s) {
+    typedef DTYPE half __attribute__((vector_size(BYTES / 2)));
+    union { V v; half h[2]; } in = {z}, value, slope;
+    EVERY(i, 2) {
+        WIDER(vector) A, S;
+        WIDER(gated)(code, __builtin_convertvector(in.h[i], WIDER(vector)), p, &A, &S);
+        value.h[i] = __builtin_convertvector(A, half);
+        slope.h[i] = __builtin_convertvector(S, half);
+    }
+    *a = value.v, *s = slope.v;
+}
+#endif
+
+INLINE void NAME(sigma)(const int code, V z, const double *p, V *a, V *s) {
+    const DTYPE p0 = (DTYPE)p[0], p1 = (DTYPE)p[1];
+    const V zero = {0};
+    NAME(power) E;
+    V e, y;
+    switch (code) {
+    case LEAKY:
+        *a = NAME(above)(z, zero) + p0 * NAME(below)(z, zero);
+        *s = SELECT(z > 0, VALUE(1), VALUE(p0)); break;
+    case CLIP:
+    case RAMP: /* (z - low) is exact near low */
+        *a = NAME(above)(NAME(below)(z, VALUE(p1)), VALUE(p0));
+        y = code == RAMP ? VALUE(1 / (p1 - p0)) : VALUE(1);
+        if (code == RAMP) *a = (*a - p0) / (p1 - p0);
+        *s = SELECT((z > p0) & (z < p1), y, zero); break;
+    case ELU: /* p0 z above zero, p1 (e^z - 1) below; with them also selu */
+        E = NAME(exp)(NAME(above)(NAME(below)(z, zero), VALUE(LOWEST)), zero);
+        *a = SELECT(z > 0, p0 * z, p1 * NAME(minus_1)(E));
+        *s = SELECT(z > 0, VALUE(p0), p1 * NAME(whole)(E)); break;
+    case SIGMOID:
+    case SOFTPLUS:
+        e = NAME(whole)(NAME(exp)(NAME(above)(-NAME(size)(z), VALUE(LOWEST)), zero));
+        y = 1 / (1 + e);
+        *a = SELECT(z >= 0, y, e * y);
+        *s = e * y * y;
+        if (code == SOFTPLUS) *s = *a, *a = NAME(above)(z, zero) + NAME(log1p)(e); break;
+    case TANH: /* with e = e^-2|z|: (1 - e) / (1 + e), 4 e / (1 + e)² */
+        E = NAME(exp)(NAME(above)(-2 * NAME(size)(z), VALUE(LOWEST)), zero);
+        e = NAME(minus_1)(E), y = 1 / (2 + e);
+        *a = SELECT(z < 0, e * y, -e * y);
+        *s = 4 * NAME(near)(E) * y * y * E.second; break;
+    case SOFTSIGN:
+        y = 1 / (1 + NAME(size)(z));
+        *a = z / (1 + NAME(size)(z));
+        *s = y * y; break;
+    case EXP:
+        E = NAME(exp)(NAME(above)(NAME(below)(z, VALUE(-LOWEST)), VALUE(LOWEST)), zero);
+        *a = *s = NAME(whole)(E); break;
+    case SQUARE: *a = z * z, *s = 2 * z; break;
+    default: NAME(gated)(code, z, p, a, s);
+    }
+}
+
+static int NAME(activate)(const step *s, view out, view z, view slopes, size_t points) {
+    /* rows of workspace follow one another, and their padding may be computed along */
+    size_t count = points * s->m * z.row;
+    const DTYPE *from = (DTYPE *)z.p;
+    DTYPE *to = (DTYPE *)out.p, *slope = (DTYPE *)slopes.p;
+    V finite = {0}; /* or else NaN */
+    switch (s->flags) {
+        EVERY_ACTIVATION(LOOP)
+    }
+    DTYPE total = 0;
+    EVERY(i, LANES) total += finite[i];
+    return total == 0;
+}
+
+/* p = softmax(z), or log p, and its Jacobian written out if it is asked for; see _softmax.py.
+ * The largest p has the sum of the others in place of 1 - p.
+ */
+static int NAME(softmax)(const step *s, view out, view z, view matrix, size_t points) {
+    const size_t n = s->n;
+    DTYPE finite = 0;
+    const int log = s->flags & LOGARITHM, transposed = s->flags & TRANSPOSED;
+    for (size_t i = 0; i < points * s->m; i++) {
+        const DTYPE *from = (DTYPE *)z.p + i * z.row;
+        DTYPE *p = (DTYPE *)out.p + i * out.row, *J = (DTYPE *)matrix.p + i * matrix.point;
+        size_t top = 0;
+        DTYPE others = 0, least;
+        for (size_t c = 0; c < n; c++) top = from[c] > from[top] ? c : top, finite += from[c] * 0;
+        least = from[top];
+        for (size_t c = 0; c < n; c += LANES) {
+            V t = NAME(above)(NAME(load)(from + c) - least, VALUE(LOWEST));
+            NAME(store)(p + c, NAME(whole)(NAME(exp)(t, VALUE(0))));
+        }
+        for (size_t c = 0; c < n; c++) others += c == top ? 0 : p[c];
+        const DTYPE total = 1 + others, rest = others / total;
+        for (size_t c = 0; c < n; c++) p[c] /= total;
+        for (size_t r = 0; matrix.p && r < n; r++, J += matrix.row) {
+            const DTYPE own = r == top ? rest : 1 - p[r];
+            for (size_t c = 0; c < n; c++) J[c] = -(log ? p[transposed ? r : c] : p[r] * p[c]);
+            J[r] = log ? own : p[r] * own;
+        }
+        const DTYPE correction = log ? (DTYPE)log1p(others) : 0;
+        for (size_t c = 0; log && c < n; c++) p[c] = (from[c] - least) - correction;
+    }
+    return finite == 0;
+}
+
+/* Return whether all activations were of finite numbers, and are finite. */
+static int NAME(run)(const step *s, const view *v, size_t points, const uint32_t *all, uint32_t *found) {
+    switch (s->op) {
+    case PRODUCT: NAME(product)(s, v[0], v[1], v[2], v[3], v[4], v[5], points, all, found); break;
+    case SCALING: NAME(scaling)(s, v[0], v[1], v[4], v[5], points); break;
+    case ACTIVATIONS: return NAME(activate)(s, v[0], v[1], v[2], points);
+    case SOFTMAX: return NAME(softmax)(s, v[0], v[1], v[2], points);
+    }
+    return 1;
+}
+
+#endif

@@ -1,0 +1,202 @@
+"""Tables of named columns: the points of a data frame, its columns matched by name.
+
+A table is whatever has named columns: a pandas or polars DataFrame, a pyarrow Table, a structured
+array, and, as a single point, a pandas Series whose index holds the names.  Where a network knows
+the names of its inputs, the columns are taken by name, whatever their order, and a table that does
+not match is refused.  A position is never taken for a name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any, Protocol
+
+import numpy as np
+
+from jacobians._checks import Array, ShapeError, as_floats, as_points
+
+
+class HasInputs(Protocol):
+    """What takes points: a network, with the width, dtype and names of its inputs."""
+
+    @property
+    def widths(self) -> Sequence[int]:
+        """Sizes of the values; the first is that of the input."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype to compute in."""
+
+    @property
+    def input_names(self) -> tuple[str, ...] | None:
+        """One name an input, if it knows them."""
+
+
+def as_inputs(value: Any, net: HasInputs, where: str) -> Array:
+    """Check one point ``(n_0,)`` or a batch ``(B, n_0)`` for a network, columns matched by name.
+
+    Parameters
+    ----------
+    value : array, tensor or table
+        Arrays and tensors are taken by position.  The columns of a table are put into the order of
+        ``net.input_names``; if the network has no names, they are taken as they stand.
+    net : Network
+    where : str
+        Function and argument, for the errors.
+
+    Raises
+    ------
+    ValueError
+        If columns are missing, if there are others, or if a name stands twice, naming them.
+    TypeError
+        If a column does not hold numbers, naming it.
+    ShapeError, NotFiniteError
+        As for any array of points.
+
+    >>> import jacobians as jb
+    >>> net = jb.Network([jb.Dense([[1.0, 2.0]])], input_names=["height", "width"])
+    >>> table = np.array([(1.0, 2)], dtype=[("width", "f8"), ("height", "i4")])
+    >>> as_inputs(table, net, "jacobian: X")
+    array([[2., 1.]])
+    """
+    return as_points(in_order(value, net, where), net.widths[0], where, net.dtype)
+
+
+def in_order(value: Any, net: HasInputs, where: str) -> Any:
+    """Return the columns of a table as an array in the order of the inputs, all else as it is."""
+    if type(value) is np.ndarray and value.dtype.names is None:
+        return value
+    names = column_names(value)
+    if names is None:
+        return value
+    order = matched(names, net.input_names, where, "X[list(net.input_names)]")
+    return take_columns(value, order, where, net.dtype)
+
+
+def column_names(value: Any) -> tuple[str, ...] | None:
+    """Return the names of the columns of a table; None for arrays and what else has no names.
+
+    The labels 0, 1, 2, ... that pandas gives to columns without names are positions, not names.
+
+    >>> column_names(np.zeros((2, 3))) is None
+    True
+    """
+    labels = _labels(value)
+    if labels is None:
+        return None
+    if all(isinstance(label, (int, np.integer)) for label in labels):
+        return None if labels == list(range(len(labels))) else tuple(map(str, labels))
+    return tuple(map(str, labels))
+
+
+def _labels(value: Any) -> list[Any] | None:
+    if isinstance(value, (np.ndarray, np.void)):
+        return None if value.dtype.names is None else list(value.dtype.names)
+    if hasattr(value, "__getitem__"):
+        for attribute in ("column_names", "columns", "index"):  # of pyarrow, of frames, of a Series
+            labels = getattr(value, attribute, None)
+            if labels is not None and not callable(labels):  # as is the index of a list
+                return list(labels)
+    return None
+
+
+def take_columns(
+    table: Any, order: Sequence[int], where: str, dtype: np.dtype[Any] | None = None
+) -> Array:
+    """Stack the chosen columns of a table, which must hold numbers; a row of it is one point.
+
+    >>> take_columns(np.array([(1, True)], dtype=[("a", "i8"), ("b", "?")]), [1, 0], "X")
+    array([[1., 1.]])
+    """
+    labels = _labels(table) or []
+    columns = [_column(table, labels[j], f"{where}[{str(labels[j])!r}]", dtype) for j in order]
+    if not columns:
+        raise ShapeError(f"{where}: expected columns of numbers, but got none.")
+    return np.stack(columns, axis=-1)
+
+
+def _column(table: Any, label: Any, where: str, dtype: np.dtype[Any] | None) -> Array:
+    try:
+        column = table[label]
+        kind = getattr(getattr(column, "dtype", None), "kind", "")
+        if kind in _NUMBERS and not isinstance(column.dtype, np.dtype):  # nullable, of pandas
+            column = column.to_numpy(np.float64, na_value=np.nan)
+        array = np.asarray(column)
+    except Exception as err:  # whatever a table of another package meets
+        raise TypeError(f"{where}: not readable as an array: {err!s:.200}") from err
+    if array.dtype.kind == "b":
+        array = array.astype(np.float64)
+    if array.dtype.kind not in _NUMBERS:
+        raise TypeError(
+            f"{where}: expected numbers, but got a column of dtype {array.dtype}; convert it, as "
+            "with .astype(float) or pandas.get_dummies, or leave it out."
+        )
+    return as_floats(array, where, dtype=dtype)
+
+
+_NUMBERS = ("i", "u", "f", "b")
+
+
+def matched(
+    names: Sequence[str],
+    wanted: Sequence[str] | None,
+    where: str,
+    selection: str,
+    beside: Sequence[str] = (),
+) -> list[int]:
+    """Find the place of every wanted name among the names of columns, and account for all others.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the columns.
+    wanted : sequence of str, optional
+        Of the inputs; by default the columns are the inputs.
+    where, selection : str
+        For errors: the place, and how to take the right columns.
+    beside : sequence of str
+        Columns that may be there and are left out, such as those of targets.
+
+    >>> matched(["c", "a", "b"], ["a", "b", "c"], "X", "")
+    [1, 2, 0]
+    >>> matched(["a", "bb", "d"], ["a", "b"], "jacobian: X", "X[list(net.input_names)]")
+    Traceback (most recent call last):
+    ...
+    ValueError: jacobian: X: the columns do not match the names of the inputs: missing 'b' (is it
+    'bb'?); not an input: 'bb', 'd'. Rename or add columns.
+    """
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{where}: {listed(twice)} stands at several columns; keep one of each.")
+    if wanted is None:
+        return [j for j, name in enumerate(names) if name not in beside]
+    place = {name: j for j, name in enumerate(names)}
+    missing = [name for name in wanted if name not in place]
+    known = {*wanted, *beside}
+    extra = [name for name in names if name not in known]
+    if missing or extra:
+        faults = []
+        if missing:
+            close = get_close_matches(missing[0], extra, n=1, cutoff=0.65)
+            hint = f" (is it {close[0]!r}?)" if close else ""
+            faults.append(f"missing {listed(missing)}{hint}")
+        if extra:
+            faults.append(f"not an input: {listed(extra)}")
+        way_out = "Rename or add columns." if missing else f"Leave them out: {selection}."
+        raise ValueError(
+            f"{where}: the columns do not match the names of the inputs: {'; '.join(faults)}. "
+            f"{way_out}"
+        )
+    return [place[name] for name in wanted]
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Write names for an error, the first few of many.
+
+    >>> listed(["a", "b"]), listed(list("abcdefgh"), most=2)
+    ("'a', 'b'", "'a', 'b' and 6 more")
+    """
+    shown = ", ".join(repr(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

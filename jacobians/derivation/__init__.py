@@ -1,0 +1,20 @@
+"""The derivation of a network: terms, the rules that make them, conventions, documents.
+
+=============== ==================================================================================
+``terms``       formulas as objects that evaluate, with errors, and can be transformed
+``functions``   activations, slopes and cotangents with what may move them
+``rules``       one rule for every quantity of a network
+``notation``    conventions as data; lines as another text lays them out
+``evaluation``  the values of all lines
+``writers``     the walk through a term; ``markup`` sets it as Unicode, LaTeX, MathML, and
+                ``numbers`` with matrices in place of letters
+``playing``     a page on which x can be dragged
+``building``    which lines are shown; ``checks`` of each; ``document`` prints them
+=============== ==================================================================================
+"""
+
+from jacobians.derivation.document import Derivation, derive
+from jacobians.derivation.notation import CONVENTIONS, Convention
+from jacobians.derivation.playing import example, to_interactive
+
+__all__ = ["CONVENTIONS", "Convention", "Derivation", "derive", "example", "to_interactive"]

@@ -1,0 +1,135 @@
+"""Values of activations and their slopes, with what their arguments and formulas may move them.
+
+Another right formula of a slope (``1 - a²`` for tanh) loses the digits that ours keeps, so a
+smooth function may be off by some roundings of 1, not only of its value.  Where a function is a
+straight line nothing is lost.  At a kink the slope is a choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from jacobians._checks import Array
+from jacobians.activations import Activation, AnyActivation
+from jacobians.derivation.terms import Function, Rounding, Value
+from jacobians.linearization import activation_map
+from jacobians.losses import Loss
+
+_FORMULA = 8  # roundings of 1 by which right formulas of one smooth function may differ
+
+
+def sigma(activation: AnyActivation) -> Function:
+    """Return the activation as a function of a column ``z``."""
+    name = "σ" if isinstance(activation, Activation) else str(activation)
+    return Function(name, partial(_sigma, activation))
+
+
+def _sigma(activation: AnyActivation, z: Value, rounding: Rounding) -> Value:
+    def at(number: Array) -> Array:
+        return activation(number[..., 0])[..., None]
+
+    a = at(z.number)
+    if isinstance(activation, Activation):
+        with np.errstate(over="ignore", invalid="ignore"):
+            up, down = at(z.number + z.error), at(z.number - z.error)
+            moved = np.maximum(np.abs(up - a), np.abs(down - a))
+    else:  # entries move together: to first order by |D| times what z may move
+        moved = np.abs(_written_out(activation, z.number)) @ z.error
+    size = np.abs(a) + _is_curved(activation, z.number)
+    return Value(a, moved + _FORMULA * rounding.unit * size + rounding.tiny)
+
+
+def slope(activation: Activation, any_at_kinks: bool = False) -> Function:
+    """Return ``sigma'`` as a function of a column ``z``.
+
+    With ``any_at_kinks`` the error at a kink covers all slopes between those on its two sides.
+    """
+    return Function("σ'", partial(_slope, activation, any_at_kinks))
+
+
+def _slope(activation: Activation, any_at_kinks: bool, z: Value, rounding: Rounding) -> Value:
+    s = activation.derivative(z.number)
+    with np.errstate(over="ignore", invalid="ignore"):
+        left, right = (activation.derivative(z.number + side * z.error) for side in (-1, 1))
+        error = np.maximum(np.abs(left - s), np.abs(right - s))
+    kinks = near_kinks(activation, z)
+    if kinks.any():
+        gap = z.error + 1e-9 * (1 + np.abs(z.number))
+        left, right = (activation.derivative(z.number + side * gap) for side in (-1, 1))
+        jump = np.maximum(np.abs(left - s), np.abs(right - s))
+        error = np.where(kinks, jump if any_at_kinks else 0, error)
+    size = np.abs(s) + _is_curved(activation, z.number)
+    return Value(s, error + _FORMULA * rounding.unit * size + rounding.tiny)
+
+
+def near_kinks(activation: AnyActivation, z: Value) -> Any:
+    """Tell which units are at a kink, or so near that rounding decides on which side."""
+    found = np.zeros(z.number.shape, dtype=bool)
+    for kink in activation.kinks:
+        found |= np.abs(z.number - kink) <= z.error
+    return found
+
+
+def _is_curved(activation: AnyActivation, z: Array) -> Any:
+    if not isinstance(activation, Activation) or activation.sigma_second is None:
+        return 1.0
+    return (activation.second_derivative(z) != 0).astype(float)
+
+
+def jacobian_of(activation: AnyActivation) -> Function:
+    """Return ``D = da/dz`` written out, for activations that act on the whole vector."""
+    return Function(f"∂{activation}/∂z", partial(_jacobian_of, activation))
+
+
+def _jacobian_of(activation: AnyActivation, z: Value, rounding: Rounding) -> Value:
+    D = _written_out(activation, z.number)
+    n = D.shape[-1]
+    # softmax and log_softmax: an entry of D moves by at most 2 max|dz| of itself
+    moved = np.expm1(np.minimum(4 * z.error.max(axis=-2, keepdims=True), 50)) * np.abs(D)
+    return Value(D, moved + (n + _FORMULA) * rounding.unit * (np.abs(D) + 1))
+
+
+def _written_out(activation: AnyActivation, z: Array) -> Array:
+    D = activation_map(activation, z[..., 0]).to_dense()
+    return np.broadcast_to(D, (*z.shape[:-2], *D.shape[-2:]))
+
+
+def cotangent(loss: Loss) -> Function:
+    """Return ``∂C/∂a`` of a loss that has no formula here, as a function of ``a`` and ``y``."""
+    return Function("∂C/∂a", partial(_cotangent, loss.cotangent))
+
+
+def _cotangent(
+    formula: Callable[[Array, Array], Array], a: Value, y: Value, rounding: Rounding
+) -> Value:
+    def at(number: Array) -> Array:
+        return formula(number[..., 0], y.number[..., 0])[..., None]
+
+    c = at(a.number)
+    moved = np.maximum(np.abs(at(a.number + a.error) - c), np.abs(at(a.number - a.error) - c))
+    total = moved.sum(axis=-2, keepdims=True) + 0 * moved  # an entry may depend on all of them
+    return Value(c, 2 * total + 16 * rounding.unit * (np.abs(c) + 1))
+
+
+def layer_value(layer: Any, *arguments: Any) -> Value:
+    """Evaluate a layer; its own error is not known, so its values may be off by some roundings."""
+    *reads, rounding = arguments
+    z = layer.preactivation(*(x.number[..., 0] for x in reads))[..., None]
+    moved = max(float(x.error.max(initial=0)) for x in reads)
+    size = max(float(np.abs(x.number).max(initial=0)) for x in reads) + np.abs(z)
+    n = max(x.number.shape[-2] for x in reads)
+    steps = [
+        np.abs(
+            layer.preactivation(*(x.number[..., 0] + side * x.error[..., 0] for x in reads))[
+                ..., None
+            ]
+            - z
+        )
+        for side in (-1, 1)
+    ]
+    error = 2 * n * np.maximum(*steps) + moved + (n + 8) * rounding.unit * size
+    return Value(z, error)

@@ -1,0 +1,87 @@
+"""A diagnosis as a record that prints itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jacobians.derivation.terms import Key
+
+
+@dataclass(frozen=True)
+class Slip:
+    """One mistake in somebody's result.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the catalogue.
+    words : str
+    lines : tuple of (str, str, str)
+        For every line it is made in, where, how it is written, and how it should be.
+    sites : tuple of (role, layer)
+        The same lines, as the rules call them.
+    """
+
+    name: str
+    words: str
+    lines: tuple[tuple[str, str, str], ...]
+    sites: tuple[Key, ...] = ()
+
+    def __str__(self) -> str:
+        where = self.lines[0][0] if len(self.lines) == 1 else f"{len(self.lines)} lines"
+        shown = [f"{self.name}, in {where}: {self.words}"]
+        for _, yours, right in self.lines[:2]:
+            shown += [f"    yours  {yours}", f"    right  {right}"]
+        if len(self.lines) > 2:
+            shown.append(f"    and so in {len(self.lines) - 2} more lines")
+        return "\n".join(shown)
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """What is right and wrong in somebody's derivatives; ``print`` it.
+
+    Attributes
+    ----------
+    right : bool
+        Every array is what the derivation gives, within rounding.
+    mistakes : tuple of Slip
+        The smallest set that reproduces the arrays, as far as one was found.
+    arrays : dict
+        By name of the array, whether it is right.
+    difference, bound : float
+        Of the array entry that comes closest to, or goes furthest over, what rounding allows.
+    unexplained : tuple of str
+        Arrays that no set of mistakes reproduces.
+    remarks : tuple of str
+        Choices that are no mistakes, what else looks the same, and which data would tell.
+    alternatives : tuple of tuples of Slip
+        Other sets of as many mistakes that give the same arrays on this data.
+    """
+
+    right: bool
+    mistakes: tuple[Slip, ...]
+    arrays: dict[str, bool]
+    difference: float
+    bound: float
+    unexplained: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    alternatives: tuple[tuple[Slip, ...], ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.right
+
+    def __str__(self) -> str:
+        wrong = [name for name, right in self.arrays.items() if not right]
+        if self.right:
+            shown = [
+                f"Right: {len(self.arrays)} arrays are what the derivation gives; the largest "
+                f"difference is {self.difference:.1e}, and rounding allows {self.bound:.1e} there."
+            ]
+        else:
+            shown = [f"Wrong: {', '.join(wrong)}."]
+            fine = [name for name, right in self.arrays.items() if right]
+            shown += [f"Right: {', '.join(fine)}."] if fine else []
+            shown += [f"{i}. {slip}" for i, slip in enumerate(self.mistakes, start=1)]
+        shown += [f"Note: {remark}" for remark in self.remarks]
+        return "\n".join(shown)

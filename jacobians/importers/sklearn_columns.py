@@ -1,0 +1,150 @@
+"""Columns of a table: which are the inputs of the network, and what happens to each.
+
+A ColumnTransformer does something else to every group of columns.  Where it encodes categories the
+network begins behind the encoder: its inputs are the numeric columns, and one entry for every
+column that the encoder makes, under the encoder's own names (``town_Rome``, as
+``pandas.get_dummies`` calls it too).  A derivative by such an input says what the choice of that
+category adds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jacobians.importers._assembly import Value
+from jacobians.importers.sklearn_composites import FITTED, side_by_side, weighted
+from jacobians.importers.sklearn_reading import (
+    BEFOREHAND,
+    Reader,
+    passes,
+    steps_of,
+    transforms,
+)
+
+ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The inputs of the network, from the columns of the data.
+
+    ``numbers`` says where a column stands among the inputs, ``encoded`` where the entries of an
+    encoder do, by its id; both hold for the step ``first`` alone, which sees the data itself.
+    """
+
+    width: int | None
+    names: list[str] | None
+    first: Any = None
+    numbers: dict[int, int] = field(default_factory=dict)
+    encoded: dict[int, list[int]] = field(default_factory=dict)
+
+
+def inputs_of(estimator: Any) -> Inputs:
+    """Find out what the inputs are: the features, or what an encoder in front makes of them."""
+    first = _first(estimator)
+    width = getattr(first, "n_features_in_", None)
+    names = getattr(first, "feature_names_in_", None)
+    names = None if names is None else [str(name) for name in names]
+    if type(first).__name__ in ENCODERS and first is not estimator:
+        groups = [(first, list(range(width or 0)))]
+        kept: list[int] = []
+    elif type(first).__name__ == "ColumnTransformer" and hasattr(first, "transformers_"):
+        found = [(encoder_of(t), columns, t) for _, t, columns in branches(first)]
+        groups = [(encoder, columns) for encoder, columns, _ in found if encoder is not None]
+        kept = sorted({j for encoder, columns, _ in found if encoder is None for j in columns})
+    else:
+        groups = []
+    if not groups:
+        return Inputs(width, names)
+    called = names or [f"x{j}" for j in range(width or 0)]
+    inputs, encoded = [called[j] for j in kept], {}
+    for encoder, columns in groups:
+        given = [called[j] for j in columns]
+        made = encoder.get_feature_names_out(
+            given if len(given) == encoder.n_features_in_ else None
+        )
+        encoded[id(encoder)] = list(range(len(inputs), len(inputs) + len(made)))
+        inputs += [str(name) for name in made]
+    numbers = {j: place for place, j in enumerate(kept)}
+    return Inputs(len(inputs), inputs, first, numbers, encoded)
+
+
+def _first(estimator: Any) -> Any:
+    """Return the step that sees the data itself."""
+    kind = type(estimator).__name__
+    inner = None
+    if kind == "Pipeline":
+        inner = next((step for _, step in estimator.steps if not passes(step)), None)
+    elif kind == "TransformedTargetRegressor":
+        inner = getattr(estimator, "regressor_", None)
+    elif kind in FITTED:
+        inner = getattr(estimator, FITTED[kind], None)
+    return estimator if inner is None else _first(inner)
+
+
+def branches(model: Any) -> list[tuple[str, Any, list[int]]]:
+    """Return name, transformer and column numbers of what a ColumnTransformer does not drop."""
+    places = model._transformer_to_input_indices
+    return [
+        (name, transformer, list(places[name]))
+        for name, transformer, _ in model.transformers_
+        if not (isinstance(transformer, str) and transformer == "drop") and len(places[name])
+    ]
+
+
+def encoder_of(transformer: Any) -> Any:
+    """Return the encoder of a branch, behind nothing but steps that fill gaps; else None."""
+    steps = [transformer]
+    if type(transformer).__name__ == "Pipeline":
+        steps = [step for _, step in transformer.steps if not passes(step)]
+    for step in steps:
+        if type(step).__name__ in ENCODERS:
+            return step
+        if type(step).__name__ != "SimpleImputer":
+            return None
+    return None
+
+
+@transforms("ColumnTransformer")
+def _columns(model: Any, reader: Reader, of: Value, at: str) -> Value:
+    inputs: Inputs = reader.inputs
+    weights = model.transformer_weights or {}
+    parts = []
+    for name, transformer, columns in branches(model):
+        place = f"{at} {name!r} ({type(transformer).__name__})"
+        encoder = encoder_of(transformer)
+        if encoder is not None:
+            part = _behind(encoder, transformer, reader, of, place)
+        else:
+            where = [inputs.numbers[j] for j in columns] if model is inputs.first else columns
+            chosen = reader.assembly.move(np.array(where), at=place, of=of)
+            part = reader.transform(transformer, chosen, place)
+        parts.append(weighted(part, weights.get(name), reader, place))
+    return side_by_side(parts, reader, at)
+
+
+def _behind(encoder: Any, branch: Any, reader: Reader, of: Value, at: str) -> Value:
+    """Append what a branch does behind its encoder."""
+    of = reader.transform(encoder, of, at)
+    if branch is encoder:
+        return of
+    steps = steps_of(branch, at)
+    begin = next(i for i, (step, _) in enumerate(steps) if step is encoder)
+    for step, place in steps[begin + 1 :]:
+        of = reader.transform(step, of, place)
+    return of
+
+
+@transforms(*ENCODERS)
+def _encoded(encoder: Any, reader: Reader, of: Value, at: str) -> Value:
+    where = reader.inputs.encoded.get(id(encoder))
+    if where is None:
+        reader.no_rule(
+            at,
+            f"{type(encoder).__name__} behind other steps, or alone,",
+            BEFOREHAND,
+        )
+    return reader.assembly.move(np.array(where), at=at, of=of)

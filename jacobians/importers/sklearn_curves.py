@@ -1,0 +1,149 @@
+"""Transformers of scikit-learn that bend every feature along a curve of its own.
+
+Power transforms (x >= 0 for Box-Cox, c the exponent)::
+
+    Box-Cox       (x^c - 1) / c                      log x at c = 0
+    Yeo-Johnson   ((1 + x)^c - 1) / c                at x >= 0
+                  -((1 - x)^(2 - c) - 1) / (2 - c)   at x < 0
+
+and piecewise linear ones through quantiles, whose slopes jump at every quantile.  These are
+activations of a network's own: ``save`` refuses them, since a file holds no code.
+Source: I.-K. Yeo, R. A. Johnson, "A new family of power transformations", Biometrika 87 (2000).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from jacobians._checks import Array
+from jacobians.activations import Activation
+from jacobians.importers._assembly import Value
+from jacobians.importers.sklearn_reading import Reader, transforms
+
+
+@transforms("PowerTransformer")
+def _powers(model: Any, reader: Reader, of: Value, at: str) -> Value:
+    name = model.method.replace("-", "_")
+    curves = [
+        Activation(name, *_FORMULAS[name], parameters=(("exponent", float(exponent)),))
+        for exponent in model.lambdas_
+    ]
+    of = _bend(curves, reader, of, at)
+    return reader.transform(model._scaler, of, at) if model.standardize else of
+
+
+@transforms("QuantileTransformer")
+def _quantiles(model: Any, reader: Reader, of: Value, at: str) -> Value:
+    normal = model.output_distribution == "normal"
+    curves = []
+    for knots in model.quantiles_.T:
+        line = partial(_between, knots=knots, heights=model.references_)
+        slope = partial(_slope, knots=knots, heights=model.references_)
+        if normal:
+            line, slope = partial(_as_normal, line), partial(_normal_slope, line, slope)
+        curves.append(Activation("quantile", line, slope, kinks=tuple(np.unique(knots))))
+    return _bend(curves, reader, of, at)
+
+
+def _bend(curves: list[Activation], reader: Reader, of: Value, at: str) -> Value:
+    """Append one activation for every feature."""
+    assembly = reader.assembly
+    parts = [
+        assembly.activate(curve, at=at, of=assembly.move([j], at=at, of=of))
+        for j, curve in enumerate(curves)
+    ]
+    return assembly.concatenate(parts, 0, at=at) if len(parts) > 1 else parts[0]
+
+
+# --- powers ---------------------------------------------------------------------------------------
+
+
+# outside its domain a power is NaN or infinite, which is reported by whoever asked
+_quiet = np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore")
+
+
+@_quiet
+def _box_cox(z: Array, exponent: float) -> Array:
+    log: Array = np.log(z)
+    return np.expm1(exponent * log) / exponent if exponent else log
+
+
+@_quiet
+def _box_cox_prime(z: Array, exponent: float) -> Array:
+    found: Array = np.power(z, exponent - 1)
+    return found
+
+
+@_quiet
+def _box_cox_second(z: Array, exponent: float) -> Array:
+    found: Array = (exponent - 1) * np.power(z, exponent - 2)
+    return found
+
+
+@_quiet
+def _yeo_johnson(z: Array, exponent: float) -> Array:
+    size, mirrored = np.log1p(np.abs(z)), 2 - exponent
+    right = np.expm1(exponent * size) / exponent if exponent else size
+    left = np.expm1(mirrored * size) / mirrored if mirrored else size
+    found: Array = np.where(z < 0, -left, right)
+    return found
+
+
+@_quiet
+def _yeo_johnson_prime(z: Array, exponent: float) -> Array:
+    power = np.where(z < 0, 1 - exponent, exponent - 1)
+    found: Array = np.exp(power * np.log1p(np.abs(z)))
+    return found
+
+
+@_quiet
+def _yeo_johnson_second(z: Array, exponent: float) -> Array:
+    power = np.where(z < 0, -exponent, exponent - 2)
+    found: Array = (exponent - 1) * np.exp(power * np.log1p(np.abs(z)))
+    return found
+
+
+_FORMULAS = {
+    "box_cox": (_box_cox, _box_cox_prime, _box_cox_second),
+    "yeo_johnson": (_yeo_johnson, _yeo_johnson_prime, _yeo_johnson_second),
+}
+
+# --- piecewise linear curves ----------------------------------------------------------------------
+
+
+def _between(z: Array, knots: Array, heights: Array) -> Array:
+    """Interpolate; where a knot repeats, take the mean of its lowest and highest height."""
+    up = np.interp(z, knots, heights)
+    down = np.interp(-z, -knots[::-1], -heights[::-1])
+    return (up - down) / 2
+
+
+def _slope(z: Array, knots: Array, heights: Array) -> Array:
+    """Return the slope of the piece; at a knot 0 at an end, else that on the left."""
+    piece = np.searchsorted(knots, z, side="left")
+    inside = (piece > 0) & (piece < len(knots)) & (z < knots[-1])
+    piece = np.clip(piece, 1, len(knots) - 1)
+    rise, run = np.diff(heights)[piece - 1], np.diff(knots)[piece - 1]
+    return np.where(inside & (run > 0), rise / np.where(run > 0, run, 1), 0.0)
+
+
+_THRESHOLD = 1e-7  # probabilities closer to 0 or 1 are cut off before the normal distribution
+
+
+def _as_normal(line: Any, z: Array) -> Array:
+    from scipy.special import ndtri
+
+    least = ndtri(_THRESHOLD - np.spacing(1))
+    found: Array = np.clip(ndtri(line(z)), least, -least)
+    return found
+
+
+def _normal_slope(line: Any, slope: Any, z: Array) -> Array:
+    # x = ndtri(u): dx/du = 1 / density(x); cut off it does not move
+    x, least = _as_normal(line, z), _as_normal(line, line.keywords["knots"][:1])[0]
+    moves = (x > least) & (x < -least)
+    found: Array = np.where(moves, slope(z) * np.sqrt(2 * np.pi) * np.exp(x * x / 2), 0.0)
+    return found

@@ -1,0 +1,147 @@
+"""Log-odds of a classifier: what to differentiate where probabilities are saturated.
+
+A probability near 0 or 1 hardly moves whatever the inputs do: its derivatives are as small as the
+probability, 1e-67 say, and compare nothing.  Its log-odds go on moving.  For ``p = softmax(z)``::
+
+    log p_k/(1 - p_k)  =  z_k - log sum_{j != k} exp(z_j),
+    d/dz               =  1 at k, and -p_j/(1 - p_k) = -softmax of the others at j != k,
+
+computed from ``z`` without ever forming ``1 - p_k``; for a logistic unit they are ``z`` itself.
+Against one class in place of all others they are the margin, ``log p_k/p_c = z_k - z_c``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from jacobians._checks import Array, as_count
+from jacobians.activations import IDENTITY, AnyActivation, VectorActivation
+from jacobians.layers import Dense, Layer
+from jacobians.network import Network, as_network
+
+
+def log_odds(net: Network, against: int | str | None = None) -> Network:
+    """Return the network that gives log-odds where a classifier gives probabilities.
+
+    Parameters
+    ----------
+    net : Network
+        Its last activation is softmax, log_softmax or sigmoid.
+    against : int or str, optional
+        A class, by number from 0 or by name: the outputs are the margins of all other classes
+        against it.  By default every class is compared with all others together.
+
+    Returns
+    -------
+    Network
+        Of natural logarithms; with ``against`` it has one output less.
+
+    Raises
+    ------
+    ValueError
+        If the outputs of the network are no probabilities.
+
+    >>> W = np.array([[2.0], [0.0], [-1.0]])
+    >>> net = Network([Dense(W, activation="softmax")], output_names=["cat", "dog", "eel"])
+    >>> log_odds(net, against="dog").output_names
+    ('log-odds of cat against dog', 'log-odds of eel against dog')
+    >>> import jacobians as jb
+    >>> jb.jacobian(net, [900.0])[0], jb.jacobian(log_odds(net), [900.0])[0]
+    (array([0.]), array([2.]))
+    """
+    net = as_network(net, "log_odds")
+    last, names = net.layers[-1], _names(net)
+    kind = last.activation.name
+    if kind not in ("softmax", "log_softmax", "sigmoid") or net.shapes[-1] != (net.widths[-1],):
+        raise ValueError(
+            f"log_odds: the last layer ({last!r}) gives no probabilities: expected softmax, "
+            "log_softmax or sigmoid. Append jacobians.Elementwise('softmax') if it gives logits."
+        )
+    if kind == "sigmoid":
+        if against is not None:
+            raise ValueError("log_odds: against: outputs of sigmoid are no classes of one choice.")
+        return _ending(net, _with(last, IDENTITY), [f"log-odds of {k}" for k in names])
+    if len(names) < 2:
+        raise ValueError("log_odds: softmax of one class is always 1.")
+    if against is None:
+        compared = _with(last, LOG_ODDS)
+        return _ending(net, compared, [f"log-odds of {name}" for name in names])
+    c = _class(against, names)
+    others = [k for k in range(len(names)) if k != c]
+    margins = np.eye(len(names))[others]
+    margins[:, c] = -1.0
+    shown = [f"log-odds of {names[k]} against {names[c]}" for k in others]
+    plain = _with(last, IDENTITY)
+    return _ending(net, plain, shown, Dense(margins.astype(net.dtype)))
+
+
+def _with(layer: Any, sigma: AnyActivation) -> Layer:
+    changed: Layer = replace(layer, activation=sigma)
+    return changed
+
+
+def _names(net: Network) -> list[str]:
+    return list(net.output_names or [f"y{k + 1}" for k in range(net.widths[-1])])
+
+
+def _class(given: int | str, names: list[str]) -> int:
+    if isinstance(given, str):
+        if given not in names:
+            raise ValueError(f"log_odds: against: {given!r} is not one of {', '.join(names[:8])}.")
+        return names.index(given)
+    number = as_count(given, "log_odds: against", at_least=0)
+    if number >= len(names):
+        raise ValueError(f"log_odds: against: expected below {len(names)}, but got {number}.")
+    return number
+
+
+def _ending(net: Network, last: Layer, names: list[str], *more: Layer) -> Network:
+    """Return the network with another last layer, and perhaps one more behind it."""
+    layers, sources, nodes = [*net.layers[:-1], last, *more], list(net.sources), list(net.names)
+    if more:
+        sources.append((net.depth,))
+        nodes.append("margins" if "margins" not in nodes else f"margins {net.depth + 1}")
+    return Network.from_nodes(
+        layers,
+        sources,
+        nodes,
+        inputs=net.shapes[0],
+        parts=(net.inputs, {nodes[-1]: slice(0, len(names))}),
+        input_names=net.input_names,
+        output_names=names,
+    )
+
+
+# --- the activation -------------------------------------------------------------------------------
+
+
+def _of_the_others(z: Array) -> tuple[Array, Array]:
+    """Return ``log sum_{j != k} exp(z_j)`` and the softmax of the others, (..., n), (..., n, n)."""
+    n = z.shape[-1]
+    rows = np.where(np.eye(n, dtype=bool), -np.inf, z[..., None, :])
+    largest = rows.max(axis=-1, keepdims=True)
+    sizes = np.exp(rows - largest)
+    total = sizes.sum(axis=-1, keepdims=True)
+    return (largest + np.log(total))[..., 0], sizes / total
+
+
+def _log_odds(z: Array) -> Array:
+    odds: Array = z - _of_the_others(z)[0]
+    return odds.astype(z.dtype, copy=False)
+
+
+def _matrix(z: Array) -> Array:
+    matrix: Array = np.eye(z.shape[-1], dtype=z.dtype) - _of_the_others(z)[1]
+    return matrix.astype(z.dtype, copy=False)
+
+
+def _parts(z: Array) -> tuple[Array, Array, Array]:
+    """Return 0 and the matrix: ``diag(1/(1 - p)) (I - 1 pᵀ)`` would cancel where p_k is near 1."""
+    eye: Any = np.broadcast_to(np.eye(z.shape[-1], dtype=z.dtype), (*z.shape, z.shape[-1]))
+    return np.zeros_like(z), _matrix(z), eye
+
+
+LOG_ODDS = VectorActivation("log_odds", _log_odds, _parts, matrix_of=_matrix)

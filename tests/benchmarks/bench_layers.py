@@ -1,0 +1,190 @@
+"""Jacobians of networks with axes of their own, against JAX and PyTorch, in one run.
+
+    python tests/benchmarks/bench_layers.py
+    python tests/benchmarks/bench_layers.py --dtypes float64 --rounds 5
+
+An image classifier (two convolutions, two pools, two dense layers) and a transformer block.  The
+peers run the same nodes, one function of theirs for each layer of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+from bench_jacobians import race, require_agreement
+from peers import installed
+
+import jacobians as jb
+
+
+def classifier():
+    """28 x 28 pixels, 10 classes."""
+    weights = _weights()
+    return jb.Network(
+        [
+            jb.Convolution(weights(8, 1, 3, 3), weights(8), "relu", padding=1),
+            jb.MaxPool(2),
+            jb.Convolution(weights(16, 8, 3, 3), weights(16), "relu", padding=1),
+            jb.MaxPool(2),
+            jb.Dense(weights(64, 784), weights(64), "relu"),
+            jb.Dense(weights(10, 64), weights(10)),
+        ],
+        inputs=(1, 28, 28),
+    )
+
+
+def transformer(tokens=16, width=32, heads=4):
+    """Attention and a small network on every token, each with a norm before and a skip around."""
+    weights, size = _weights(), width // heads
+    dense = lambda m, n, sigma="identity": jb.Dense(weights(m, n), weights(m), sigma)  # noqa: E731
+    norm = lambda: jb.LayerNorm(1 + weights(width), weights(width))  # noqa: E731
+    nodes = {"normed": (norm(), "x")}
+    for name in "qkv":
+        nodes[f"{name}0"] = (dense(width, width), "normed")
+        nodes[f"{name}1"] = (jb.Reshape((tokens, heads, size)), f"{name}0")
+        nodes[name] = (jb.Permute((1, 0, 2)), f"{name}1")
+    nodes |= {
+        "scores": (jb.MatrixProduct(transpose_second=True), "q", "k"),
+        "weights": (jb.Elementwise("softmax", axis=-1), "scores"),
+        "mixed": (jb.MatrixProduct(), "weights", "v"),
+        "turned": (jb.Permute((1, 0, 2)), "mixed"),
+        "joined": (jb.Reshape((tokens, width)), "turned"),
+        "attention": (dense(width, width), "joined"),
+        "sum": (jb.Add(), "x", "attention"),
+        "y": (
+            jb.Residual([norm(), dense(2 * width, width, "relu"), dense(width, 2 * width)]),
+            "sum",
+        ),
+    }
+    return jb.Network.graph(nodes, inputs={"x": (tokens, width)})
+
+
+def _weights():
+    rng = np.random.default_rng(0)
+    return lambda *shape: rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]) or 1)
+
+
+LINES = [
+    ("1x28x28 classifier, 64", classifier, 64),
+    ("1x28x28 classifier, a point", classifier, 0),
+    ("transformer block 16 x 32, 4", transformer, 4),
+    ("transformer block 16 x 32, a point", transformer, 0),
+]
+
+
+def forward(net, array, softmax, convolve, pool, relu):
+    """Return the network as a function of one flat point, in the words of a peer."""
+    every = [{k: array(v) for k, v in layer.arrays().items()} for layer in net.layers]
+    sigma = {"identity": lambda z: z, "relu": relu, "softmax": softmax}
+
+    def node(layer, p, *values):
+        match layer:
+            case jb.Dense():
+                if values[0].shape[-1] != layer.W.shape[1]:
+                    values = (values[0].reshape(-1),)
+                return values[0] @ p["W"].T + p["b"]
+            case jb.Convolution():
+                return convolve(values[0], p["K"]) + p["b"][:, None, None]
+            case jb.MaxPool():
+                return pool(values[0])
+            case jb.LayerNorm():
+                centred = values[0] - values[0].mean(-1)[..., None]
+                size = ((centred**2).mean(-1) + layer.epsilon) ** 0.5
+                return p["scale"] * centred / size[..., None] + p["shift"]
+            case jb.Reshape():
+                return values[0].reshape(layer.new_shape)
+            case jb.Permute():
+                a, b = (i for i, axis in enumerate(layer.axes) if i != axis)
+                return values[0].swapaxes(a, b)
+            case jb.MatrixProduct():
+                first, second = values
+                return first @ (second.swapaxes(-1, -2) if layer.transpose_second else second)
+            case jb.Add():
+                return values[0] + values[1]
+        return values[0]
+
+    def run(x):
+        values = [x.reshape(net.shapes[0])]
+        for layer, p, sources in zip(net.layers, every, net.sources, strict=True):
+            z = node(layer, p, *(values[s] for s in sources))
+            values.append(sigma[layer.activation.name](z))
+        return values[-1].reshape(-1)
+
+    return run
+
+
+def jax_peer(net, X):
+    """Return the faster of JAX's two modes, compiled."""
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+
+    def convolve(x, K):
+        return jax.lax.conv_general_dilated(x[None], K, (1, 1), ((1, 1), (1, 1)))[0]
+
+    def pool(x):
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2), (1, 2, 2), "VALID")
+
+    f = forward(net, jnp.asarray, jax.nn.softmax, convolve, pool, jax.nn.relu)
+    x = jnp.asarray(X)
+    calls = {}
+    for name, mode in (("reverse", jax.jacrev), ("forward", jax.jacfwd)):
+        call = jax.jit(jax.vmap(mode(f)) if X.ndim == 2 else mode(f))
+        calls[f"JAX {name}"] = lambda call=call: np.asarray(call(x))
+    return calls
+
+
+def torch_peer(net, X):
+    """Return PyTorch's ``vmap`` of ``jacrev``."""
+    import torch
+    from torch.nn import functional
+
+    f = forward(
+        net,
+        lambda a: torch.from_numpy(np.array(a)),
+        lambda z: torch.softmax(z, -1),
+        lambda x, K: functional.conv2d(x[None], K, padding=1)[0],
+        lambda x: functional.max_pool2d(x[None], 2)[0],
+        torch.relu,
+    )
+    reverse, x = torch.func.jacrev(f), torch.from_numpy(X)
+    call = torch.func.vmap(reverse) if X.ndim == 2 else reverse
+    return {"PyTorch reverse": lambda: call(x).numpy()}
+
+
+def main():
+    """Parse the options and race."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dtypes", nargs="*", default=["float32", "float64"])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--lines", nargs="*", help="words that the name of a line must contain")
+    options = parser.parse_args()
+    for name, make, batch in LINES:
+        if options.lines and not any(word in name for word in options.lines):
+            continue
+        for dtype in map(np.dtype, options.dtypes):
+            net = make().astype(dtype)
+            lead = (batch,) if batch else ()
+            X = np.random.default_rng(1).standard_normal((*lead, net.widths[0])).astype(dtype)
+            found = {"jacobians": lambda net=net, X=X: jb.jacobian(net, X)}
+            found |= jax_peer(net, X) if installed("jax") else {}
+            found |= torch_peer(net, X) if installed("torch") else {}
+            require_agreement(found, dtype)
+            times = race(found, options.rounds)
+            mine = times.pop("jacobians")
+            best = min(times, key=times.__getitem__)
+            others = ", ".join(f"{who} {taken:.3g}" for who, taken in times.items())
+            ratio = mine / times[best]
+            print(
+                f"{name:35} {dtype}  {mine:8.3g} ms, {ratio:.2f} of {best} ({others})", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""Diagnoses: right results are never accused, mistakes are named, whatever form they come in."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import jacobians as jb
+from jacobians import strategies as jst
+
+sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+import diagnosis_figures as figures
+
+RNG = np.random.default_rng(0)
+NET = jb.Network.random([4, 5, 3, 2], "tanh", seed=1)
+X, Y = RNG.standard_normal((6, 4)), RNG.standard_normal((6, 2))
+LOSS = jb.SquaredError()
+G = jb.backprop.gradients(NET, X, Y, LOSS, l2=0.1)
+
+
+def diagnose(mine, **options):
+    return jb.diagnose(mine, NET, X, Y, LOSS, **{"l2": 0.1, **options})
+
+
+def test_right_implementations_are_not_accused():
+    accused, tried = figures.false_accusations(60)
+    assert tried > 50
+    assert not accused, accused[0]
+
+
+@settings(max_examples=40, deadline=None)
+@given(jst.problems(max_depth=3, max_width=4))
+def test_the_library_is_right(problem):
+    assert jb.diagnose(jb.backprop.gradients(*problem), *problem).right
+
+
+def test_mistakes_are_named_first():
+    hits, tried, failures, *_ = figures.named(15, 1)
+    assert sum(hits.values()) == sum(tried.values()), failures
+
+
+def test_pairs_are_named():
+    hits, _, failures, *_ = figures.named(4, 2)
+    assert hits["pairs"] == 4, failures
+
+
+def test_the_public_case_of_the_course_exercise():
+    """relu, relu, sigmoid; dW2 times 2 and db1 with 4/m; "difference 0.17", reason unknown."""
+    net = jb.Network(
+        [
+            jb.Dense(RNG.standard_normal((5, 4)), RNG.standard_normal(5), "relu"),
+            jb.Dense(RNG.standard_normal((3, 5)), RNG.standard_normal(3), "relu"),
+            jb.Dense(RNG.standard_normal((1, 3)), RNG.standard_normal(1), "sigmoid"),
+        ]
+    )
+    X, Y = RNG.standard_normal((3, 4)), np.array([[1.0], [1.0], [0.0]])
+    m, A, Z = 3, [X.T], []
+    for layer in net.layers:  # columns are points, as in the exercise
+        Z.append(layer.W @ A[-1] + layer.b[:, None])
+        A.append(layer.activation(Z[-1]))
+    dZ3 = A[3] - Y.T
+    dZ2 = (net.layers[2].W.T @ dZ3) * (A[2] > 0)
+    dZ1 = (net.layers[1].W.T @ dZ2) * (A[1] > 0)
+    mine = {
+        "dW3": dZ3 @ A[2].T / m, "db3": dZ3.sum(axis=1, keepdims=True) / m,
+        "dW2": dZ2 @ A[1].T / m * 2, "db2": dZ2.sum(axis=1, keepdims=True) / m,
+        "dW1": dZ1 @ A[0].T / m, "db1": 4 / m * dZ1.sum(axis=1, keepdims=True),
+    }  # fmt: skip
+    found = jb.diagnose(mine, net, X, Y, jb.BinaryCrossEntropy())
+    named = {(slip.name, slip.sites) for slip in found.mistakes}
+    assert named == {("factor 2", (("dW", 2),)), ("factor 4", (("db", 1),))}
+    assert [name for name, right in found.arrays.items() if not right] == [
+        "weights of layer 2", "biases of layer 1",
+    ]  # fmt: skip
+    assert "2 times the truth" in str(found)
+
+
+W, B = list(G.weights), list(G.biases)
+AS_GIVEN = {
+    "record": G,
+    "lists": {"weights": W, "biases": B, "deltas": list(G.deltas), "inputs": G.inputs},
+    "numbered": {"dW1": W[0], "db1": B[0][:, None], "W2": W[1], "b3": B[2]},
+    "weights alone": W,
+    "in turn": [W[0], B[0], W[1], B[1], W[2], B[2]],
+    "one vector": G.vector,
+    "errors of each point": {"weights": W, "deltas": [6 * d for d in G.deltas]},
+    "a function": lambda net, X, Y: jb.backprop.gradients(net, X, Y, LOSS, l2=0.1),
+    "a function of its own network": lambda net, X, Y: W,
+}
+
+
+@pytest.mark.parametrize("form", AS_GIVEN)
+def test_right_in_every_form(form):
+    assert diagnose(AS_GIVEN[form]).right
+
+
+def test_right_in_the_layout_of_a_document():
+    assert diagnose({"weights": [A.T for A in W]}, convention="001").right
+    assert diagnose({"weights": [A.T for A in W]}).mistakes[0].name == "transposed"
+
+
+def test_rounding_is_told_from_float32_in_the_middle():
+    def rounded(group):
+        return [A.astype(np.float32).astype(np.float64) for A in group]
+
+    net = NET.astype(np.float32)
+    single = jb.backprop.gradients(net, X.astype(np.float32), Y.astype(np.float32), LOSS, l2=0.1)
+    found = diagnose({"weights": rounded(single.weights), "biases": rounded(single.biases)})
+    assert [slip.name for slip in found.mistakes] == ["float32 in the middle"]
+    noisy = [A * (1 + 4e-16) for A in W]
+    assert diagnose(noisy).right
+    assert "rounding" in str(diagnose(noisy))
+
+
+def test_dropout_is_read_off_the_zeros():
+    mask = 2.0 * np.array([1, 0, 1, 1, 0])
+    a1 = NET.layers[0](X) * mask
+    a2 = NET.layers[1](a1)
+    delta = (NET.layers[2](a2) - Y) / 6
+    second = (delta @ NET.layers[2].W) * (1 - a2**2)
+    mine = {"dW3": delta.T @ a2, "dW2": second.T @ a1}
+    found = diagnose(mine, l2=0.0)
+    assert found.mistakes[0].name == "dropout in training mode"
+    assert "units 1, 4" in str(found)
+
+
+def test_kinks_are_a_choice():
+    net = jb.Network(
+        [jb.Dense([[1.0, -1.0], [1.0, 1.0]], activation="relu"), jb.Dense([[1.0, 2.0]])]
+    )
+    x, y = np.array([[1.0, 1.0]]), np.array([[0.0]])
+    delta = np.array([4.0]) * np.array([[1.0], [2.0]])  # slope 1 at the kink, ours is 0
+    found = jb.diagnose({"dW1": delta @ x}, net, x, y, LOSS)
+    assert found.right
+    assert "kink" in found.remarks[0]
+
+
+def test_what_looks_the_same_is_told_with_the_data_that_would_tell():
+    x, y = X[:1], Y[:1]
+    g = jb.backprop.gradients(NET, x, y, LOSS)
+    found = jb.diagnose({"weights": [2 * A for A in g.weights]}, NET, x, y, LOSS)
+    assert found.mistakes[0].name == "factor 2"
+    assert found.alternatives  # two outputs: n times the truth
+    assert any("would tell" in remark for remark in found.remarks)
+
+
+def test_where_nothing_explains_it_the_worst_entry_is_named():
+    wrong = [A.copy() for A in W]
+    wrong[1][2, 0] += 3.0
+    found = diagnose(wrong)
+    assert found.unexplained == ("weights of layer 2",)
+    assert found.arrays["weights of layer 3"]
+    assert "worst entry [2, 0]" in str(found)
+
+
+def test_jacobians_need_no_loss():
+    J = jb.jacobian(NET, X[0])
+    assert jb.diagnose(J, NET, X[0]).right
+    assert jb.diagnose(J.T, NET, X[0]).mistakes[0].name == "transposed"
+    assert jb.diagnose({"jacobian": -J}, NET, X[0]).mistakes[0].name == "sign"
+
+
+def test_graphs_are_diagnosed():
+    net = jb.Network(
+        [jb.Dense(RNG.standard_normal((3, 2)), activation="tanh"),
+         jb.Residual([jb.Dense(RNG.standard_normal((3, 3)), activation="tanh")]),
+         jb.Dense(RNG.standard_normal((2, 3)))]
+    )  # fmt: skip
+    x, y = RNG.standard_normal((4, 2)), RNG.standard_normal((4, 2))
+    g = jb.backprop.gradients(net, x, y, LOSS)
+    assert jb.diagnose(g, net, x, y, LOSS).right
+    mine = {"weights": {1: g.weights[0], 2: g.weights[1].T}}
+    assert jb.diagnose(mine, net, x, y, LOSS).mistakes[0].name == "transposed"
+
+
+@pytest.mark.parametrize(
+    ("mine", "message"),
+    [
+        ({}, "there is nothing in it"),
+        ({"foo": W}, "'foo' is no name of a result"),
+        ({"dW7": W[0]}, "the layers are 1 to 3"),
+        ({"weights": W[:1]}, "expected a list of 3 arrays"),
+        ({"dW1": "a"}, "expected real numbers"),
+        ({"db1": np.ones(9)}, r"expected shape \(5,\), but got \(9,\)"),
+        ({"deltas": [np.ones(9)] * 3}, "expected one row of 5 for every point"),
+        ({"dW1": np.ones((1, 2, 3))}, "expected a matrix"),
+        (np.ones(7), "neither a Jacobian"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(mine, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        diagnose(mine)
+
+
+def test_missing_targets_are_refused():
+    with pytest.raises(ValueError, match="need both Y and loss"):
+        jb.diagnose(W, NET, X, Y)
+    with pytest.raises(ValueError, match="gradients need Y and loss"):
+        jb.diagnose({"weights": W}, NET, X)

@@ -1,0 +1,332 @@
+"""Layers that users add: whatever map their rule returns, every method obeys it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from claims import assert_equal, assert_within
+from exact_maps import exact_product, worst_ratio
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jacobians as jb
+from jacobians.engine import jacobian_at
+from jacobians.linearization import layer_map, parameter_maps
+from jacobians.rounding import chain_bound
+
+
+@dataclass(frozen=True, eq=False)
+class Cancelling(jb.Layer):
+    """z = a + W a where W is near -I: the derivative cancels."""
+
+    W: np.ndarray
+
+    def output_width(self, *widths):
+        return len(self.W)
+
+    def preactivation(self, *values):
+        return values[0] + values[0] @ self.W.T
+
+
+@layer_map.register
+def _(layer: Cancelling, a):
+    return jb.Identity(len(layer.W)) + layer.W
+
+
+@dataclass(frozen=True, eq=False)
+class Inner(jb.Layer):
+    """z = (I ⊗ w u) a with w u near 0: a product of a row and a column, for each of two rows."""
+
+    w: np.ndarray
+    u: np.ndarray
+
+    def output_width(self, *widths):
+        return 2
+
+    def preactivation(self, *values):
+        return values[0].reshape(*values[0].shape[:-1], 2, -1) @ self.u[:, 0] * self.w[0, 0]
+
+
+@layer_map.register
+def _(layer: Inner, a):
+    return jb.Kronecker(jb.Identity(2), jb.Product([layer.w, layer.u.T]))
+
+
+class Reversed(jb.Dense):
+    """A dense layer that reads its input backwards: its own rule overrules that of Dense."""
+
+    def preactivation(self, *values):
+        return super().preactivation(values[0][..., ::-1])
+
+
+@layer_map.register
+def _(layer: Reversed, a):
+    return jb.Matrix(layer.W[:, ::-1])
+
+
+@dataclass(frozen=True, eq=False)
+class Bilinear(jb.Layer):
+    """z = (A a) * b: two inputs, and a parameter of its own."""
+
+    A: np.ndarray
+    arity = 2
+    trained = ("A",)
+
+    def output_width(self, *widths):
+        return len(self.A)
+
+    def preactivation(self, *values):
+        a, b = values
+        return (a @ self.A.T) * b
+
+
+@layer_map.register
+def _(layer: Bilinear, a, b):
+    return jb.Diagonal(b) @ jb.Matrix(layer.A), jb.Diagonal(a @ layer.A.T)
+
+
+@parameter_maps.register
+def _(layer: Bilinear, a, b):
+    rows = jb.Kronecker(jb.Matrix(a[..., None, :]), jb.Identity(len(layer.A)))
+    return {"A": jb.Diagonal(b) @ rows}
+
+
+def methods(lin):
+    net = lin.trace.network
+    return {
+        "maps": lin.jacobian(),
+        "explicit": jb.explicit.input_jacobian(lin.trace),
+        "backprop": jb.backprop.jacobian(lin.trace),
+        "engine": jacobian_at(lin.trace, jb.plan(net)),
+        "batch": jb.jacobian(net, np.stack([lin.trace.activation(0)] * 2))[0],
+    }
+
+
+@given(st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_a_rule_that_cancels_inside_is_within_its_bound(n, seed):
+    """I + W with W = -I (1 + tiny): the magnitude is that of the computation."""
+    rng = np.random.default_rng(seed)
+    near = -np.eye(n) * (1 + 2.0**-50) + 1e-14 * rng.standard_normal((n, n))
+    W = [rng.standard_normal((3, n)), rng.standard_normal((n, 2))]
+    net = jb.Network([jb.Dense(W[1]), Cancelling(near), jb.Dense(W[0], None, "tanh")])
+    x = rng.standard_normal(2)
+    lin = jb.linearize(net, x)
+    exact, bound = exact_product(lin.factors), chain_bound(lin.factors, np.float64)
+    for name, J in methods(lin).items():
+        assert worst_ratio(J, exact, bound.single()) <= 1, name
+    assert jb.certify(net, x).holds
+    assert jb.certify(net, x).dependent  # the certificate says whose matrix is only a map
+
+
+@given(st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_a_kronecker_product_that_cancels_inside_is_within_its_bound(n, seed):
+    rng = np.random.default_rng(seed)
+    u = rng.standard_normal((n, 1))
+    w = np.ones((1, 1))
+    net = jb.Network([jb.Dense(rng.standard_normal((2 * n, 3))), Inner(w, u)])
+    lin = jb.linearize(net, rng.standard_normal(3))
+    exact, bound = exact_product(lin.factors), chain_bound(lin.factors, np.float64)
+    for name, J in methods(lin).items():
+        assert worst_ratio(J, exact, bound.single()) <= 1, name
+
+
+@pytest.mark.parametrize(
+    ("U", "V", "below", "above"),
+    [(1e-200, 1e250, 1.0, 1e-200), (1e200, 1e-250, 1e150, 1.0), (1e-250, 1e200, 1e-200, 1.0)],
+)
+def test_partial_products_inside_a_low_rank_map_are_in_the_bound(U, V, below, above):
+    """W U and V X are partial products too: their underflow and overflow are bounded or told."""
+    sigma = jb.VectorActivation(
+        "low rank",
+        lambda z: U * V * z.sum(axis=-1, keepdims=True) * np.ones_like(z),
+        lambda z: (np.zeros_like(z), np.full((*z.shape, 1), U), np.full((*z.shape, 1), V)),
+    )
+    layers = [jb.Dense(np.full((2, 2), below), None, sigma), jb.Dense(np.full((1, 2), above))]
+    lin = jb.linearize(jb.Network(layers), [0.0, 0.0])
+    exact, bound = exact_product(lin.factors), chain_bound(lin.factors, np.float64)
+    with np.errstate(over="ignore"):
+        for name, J in methods(lin).items():
+            assert worst_ratio(J, exact, bound.single()) <= 1, name
+
+
+def test_a_subclass_of_dense_with_a_map_of_its_own_is_obeyed_by_every_method():
+    rng = np.random.default_rng(0)
+    layer = Reversed(rng.integers(-3, 4, (2, 3)), [0, 1], "relu")
+    net = jb.Network([jb.Dense(rng.integers(-3, 4, (3, 4))), layer])
+    lin = jb.linearize(net, [1, 2, -1, 3])
+    D = np.diag((lin.trace.preactivation(2) > 0).astype(float))
+    expected = D @ layer.W[:, ::-1] @ net.layers[0].W
+    for J in methods(lin).values():
+        assert_equal(J, expected)
+    assert jb.certify(net, [1, 2, -1, 3]).holds
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_a_layer_with_two_inputs_and_parameters_of_its_own_works_everywhere(m, n, seed):
+    rng = np.random.default_rng(seed)
+    net = jb.Network.graph(
+        {
+            "gate": (jb.Dense(rng.integers(-3, 4, (m, n))), "x"),
+            "y": (Bilinear(rng.integers(-3, 4, (m, n)).astype(float)), "x", "gate"),
+        },
+        inputs={"x": n},
+    )
+    x = rng.integers(-3, 4, n)
+    lin = jb.linearize(net, x)
+    expected = jb.explicit.input_jacobian(lin.trace)
+    for J in methods(lin).values():
+        assert_equal(J, expected)
+    P = lin.parameter_jacobian().to_dense()
+    assert_equal(P, jb.explicit.parameter_jacobian(lin.trace))
+    assert P.shape == (m, net.parameter_count) == (m, 2 * m * n + m)
+    twice = net.with_parameters(net.parameters)
+    assert_equal(twice(x), net(x))
+    y = np.ones(m)
+    swept = jb.backprop.gradients(net, x, y, jb.SquaredError())
+    assert_equal(swept.vector, jb.explicit.gradients(net, x, y, jb.SquaredError()).vector)
+    assert jb.certify(net, x).holds
+
+
+def test_a_rule_of_the_wrong_shape_names_the_layer():
+    @dataclass(frozen=True, eq=False)
+    class Wrong(jb.Layer):
+        def output_width(self, *widths):
+            return 1
+
+        def preactivation(self, *values):
+            return values[0][..., :1]
+
+    net = jb.Network([Wrong()], inputs=2)
+    with pytest.raises(NotImplementedError, match="has no derivative rule; register one"):
+        jb.linearize(net, [1.0, 2.0]).jacobian()
+    layer_map.register(Wrong, lambda layer, a: jb.Identity(2))
+    with pytest.raises(jb.ShapeError, match=r"rule of layer 1 \(.*Wrong.*\) should give maps"):
+        jb.linearize(net, [1.0, 2.0]).jacobian()
+
+
+# --- numbers at the ends of the range -------------------------------------------------------------
+
+
+def test_a_dead_unit_between_two_huge_weights_contributes_nothing():
+    """0 times 2^1200 is 0, in the engine and beside the bound."""
+    W = 2.0**600
+    net = jb.Network([jb.Dense([[W]], [-1.0], "relu"), jb.Dense([[W]])])
+    J, bound = jb.jacobian_with_bound(net, [0.0])
+    assert_equal(J, [[0.0]])
+    assert_equal(jb.jacobian(net, [0.0]), [[0.0]])
+    assert np.isfinite(bound).all()
+
+
+@pytest.mark.parametrize(
+    ("layers", "x"),
+    [
+        ([jb.Dense([[1.0]], activation="exp")], [700.0]),
+        ([jb.Dense(np.array([[1e25]], np.float32))], [1.0]),
+        ([jb.Dense([[3e160]]), jb.Dense([[1e-200]])], [1.0]),
+        ([jb.Dense(np.ones((n, m))) for m, n in ((1, 1), (1, 3), (3, 3), (3, 1))], [2.1e-316]),
+        ([jb.Dense([[1.0, -2.0]], activation="tanh")], [1e-9, 3e-7]),
+        ([jb.Dense([[1e9]], activation="tanh")], [1e-9]),
+    ],
+)
+def test_certificates_do_not_accuse_right_networks_at_the_ends_of_the_range(layers, x):
+    certificate = jb.certify(jb.Network(layers), x)
+    assert certificate.holds, str(certificate)
+
+
+def test_nothing_is_claimed_where_a_product_may_overflow():
+    net = jb.Network([jb.Dense([[1e200]]), jb.Dense([[1e200]]), jb.Dense([[1e-300]])])
+    certificate = jb.certify(net, [1e-300])
+    verdicts = {check.identity: check.verdict for check in certificate}
+    assert verdicts["structured maps"] == "nothing claimed"
+    assert certificate.holds
+    assert "nothing claimed" in str(certificate)
+
+
+def test_saturated_softmax_networks_are_certified():
+    """A classifier that fits its data perfectly has probabilities of 1e-67."""
+    rng = np.random.default_rng(3)
+    for scale in (10.0, 100.0, 1000.0):
+        net = jb.Network(
+            [
+                jb.Dense(rng.normal(size=(6, 4)), activation="tanh"),
+                jb.Dense(scale * rng.normal(size=(3, 6)), activation="softmax"),
+            ]
+        )
+        for x in rng.normal(size=(15, 4)):
+            certificate = jb.certify(net, x)
+            assert certificate.holds, str(certificate)
+
+
+def test_a_softmax_near_tie_in_float32_is_certified():
+    """One form of D takes the largest z, another the largest p: they agree which it is."""
+    z = np.zeros(15, np.float32)
+    z[1:14], z[-1] = -2, np.finfo(np.float32).eps / 9
+    net = jb.Network([jb.Elementwise("softmax")], inputs=15).astype(np.float32)
+    assert jb.certify(net, z).holds
+
+
+def test_networks_with_equal_weights_stay_equal():
+    """No layer remembers other numbers than it shows."""
+    half = jb.Network.random([3, 4, 2], seed=0).astype(np.float32)
+    again = jb.Network([jb.Dense(layer.W, layer.b, layer.activation) for layer in half.layers])
+    assert_equal(half.astype(np.float64).parameters, again.astype(np.float64).parameters)
+    rebuilt = half.with_parameters(half.parameters).astype(np.float64)
+    assert_equal(rebuilt.parameters, half.astype(np.float64).parameters)
+
+
+# --- the operators of maps ------------------------------------------------------------------------
+
+
+def test_sums_differences_and_scalings_of_maps_are_maps():
+    I, J = jb.Identity(2), jb.Matrix([[1.0, 2.0], [3.0, 4.0]])
+    x = np.array([1.0, -1.0])
+    for A, dense in (
+        (I + J, np.eye(2) + J.array),
+        (J - I, J.array - np.eye(2)),
+        (-J, -J.array),
+        (2 * J, 2 * J.array),
+        (J * 0.5, J.array / 2),
+        (J + np.eye(2), J.array + np.eye(2)),
+        (np.eye(2) - J, np.eye(2) - J.array),
+        (J[0], J.array[:1]),
+        (J[[1, 0], 1], J.array[[1, 0], 1:]),
+        (J[:, ::-1], J.array[:, ::-1]),
+    ):
+        assert isinstance(A, jb.LinearMap)
+        assert_equal(A @ x[: A.shape[1]], dense @ x[: A.shape[1]])
+        assert_equal(np.asarray(A), dense)
+    assert_equal(J.diagonal(), [1.0, 4.0])
+    assert J.trace() == 5.0
+    assert J.ndim == 2
+
+
+def test_what_is_no_map_is_refused_by_the_operators():
+    J = jb.Matrix([[1.0, 2.0]])
+    with pytest.raises(TypeError):
+        J * "a"
+    with pytest.raises(jb.ShapeError, match="differ in shape"):
+        J + jb.Identity(2)
+    with pytest.raises(jb.ShapeError, match="only a square map has a trace"):
+        J.trace()
+    with pytest.raises(IndexError, match="rows"):
+        J[3]
+    with pytest.raises(ValueError, match="always a new array"):
+        np.asarray(J, copy=False)
+
+
+def test_a_stack_takes_one_matrix_of_columns_for_all_points():
+    stack = jb.Matrix(np.arange(12.0).reshape(3, 2, 2))
+    X = np.arange(10.0).reshape(2, 5)
+    assert_equal(stack @ X, stack.array @ X)
+
+
+def test_scipy_takes_a_map_as_it_is():
+    from scipy.sparse.linalg import aslinearoperator, svds
+
+    A = jb.Product([np.arange(12.0).reshape(4, 3) + np.eye(4, 3), jb.Diagonal([1.0, 2.0, 3.0])])
+    operator = aslinearoperator(A)
+    assert_equal(operator @ np.ones(3), A @ np.ones(3))
+    assert_equal(operator.T @ np.ones(4), A.T @ np.ones(4))
+    largest = svds(A, k=1, return_singular_vectors=False)[0]
+    # an iterative solver: good to about 1e-10 of the norm
+    assert_within(largest, np.linalg.norm(A.to_dense(), 2), 1e-6 * largest)

@@ -1,0 +1,66 @@
+"""Names: every function that takes points takes tables, their columns in any order."""
+
+import numpy as np
+import pytest
+from claims import assert_equal
+
+import jacobians as jb
+
+pandas = pytest.importorskip("pandas")
+
+NAMES = ("age", "bmi", "sex", "bp")
+X = np.array([[50.0, 21.5, 1.0, 90.0], [33.0, 30.25, 0.0, 80.0], [71.0, 25.0, 1.0, 101.0]])
+W = np.arange(12.0).reshape(3, 4) / 1000
+NET = jb.Network([jb.Dense(W, activation="tanh"), jb.Dense([[1.0, -2.0, 0.5]])], input_names=NAMES)
+UNNAMED = jb.Network(NET.layers)
+SHUFFLED = pandas.DataFrame(X, columns=NAMES)[["bp", "age", "sex", "bmi"]]
+
+Y, LOSS = np.zeros((3, 1)), jb.SquaredError()
+BATCHES = {
+    "net(X)": lambda net, X: net(X),
+    "jacobian": jb.jacobian,
+    "value_and_jacobian": lambda net, X: jb.value_and_jacobian(net, X)[1],
+    "jvp": lambda net, X: jb.jvp(net, X, np.ones((3, 4)))[1],
+    "vjp": lambda net, X: jb.vjp(net, X, np.ones((3, 1)))[1],
+    "trace": lambda net, X: jb.trace(net, X).activation(1),
+    "linearize": lambda net, X: jb.linearize(net, X).jacobian(),
+    "jacobian_with_bound": lambda net, X: jb.jacobian_with_bound(net, X)[0],
+    "gradients": lambda net, X: jb.backprop.gradients(net, X, Y, LOSS).weights[0],
+    "error_bars": lambda net, X: jb.error_bars(net, X, std=[0.1, 0.2, 0.3, 0.4]).std,
+    "sensitivity": lambda net, X: jb.sensitivity(net, X).mean,
+}
+every_function = pytest.mark.parametrize("function", BATCHES.values(), ids=BATCHES)
+
+
+@every_function
+def test_columns_are_matched_by_name(function):
+    assert_equal(function(NET, SHUFFLED), function(NET, X))
+
+
+@every_function
+def test_without_names_in_the_network_columns_are_taken_as_they_stand(function):
+    assert_equal(function(UNNAMED, SHUFFLED), function(UNNAMED, SHUFFLED.to_numpy()))
+
+
+@every_function
+def test_columns_that_do_not_match_are_refused_by_name(function):
+    for table, message in (
+        (SHUFFLED.rename(columns={"bp": "pulse"}), "missing 'bp'; not an input: 'pulse'"),
+        (SHUFFLED.assign(target=1.0), "not an input: 'target'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            function(NET, table)
+
+
+def test_a_row_of_a_table_is_certified():
+    row = SHUFFLED.iloc[1]
+    assert all(jb.certify(NET, row))
+    assert_equal(jb.jacobian(NET, row), jb.jacobian(NET, X[1]))
+
+
+def test_a_record_carries_the_names_of_the_table():
+    """Those of the network, in its order; those of the table, where the network has none."""
+    assert jb.sensitivity(NET, SHUFFLED).input_names == NAMES
+    assert jb.sensitivity(UNNAMED, SHUFFLED).input_names == tuple(SHUFFLED.columns)
+    named = jb.sensitivity(UNNAMED, SHUFFLED, input_names=NAMES)
+    assert named.input_names == NAMES
