@@ -21,13 +21,7 @@ ROOT = Path(__file__).parent.parent
         ("sklearn", jb.from_sklearn, r'from_sklearn needs scikit-learn: .*"jacobians\[sklearn\]"'),
         ("torch", jb.from_torch, r'from_torch needs torch: pip install "jacobians\[torch\]"'),
         ("keras", jb.from_keras, r'from_keras needs keras: pip install "jacobians\[keras\]"'),
-        ("onnx", jb.from_onnx, r'from_onnx needs onnx: pip install "jacobians\[onnx\]"'),
-        ("onnx", lambda _: jb.load("a.onnx"), r'from_onnx needs onnx: .*"jacobians\[onnx\]"'),
-        (
-            "safetensors",
-            lambda _: jb.load("a.safetensors"),
-            r'load needs safetensors: pip install "jacobians\[safetensors\]"',
-        ),
+        ("h5py", lambda _: jb.load("a.h5"), r'load needs keras and h5py: .*"jacobians\[keras\]"'),
     ],
 )
 def test_an_absent_framework_is_named_with_its_extra(package, call, message, monkeypatch):

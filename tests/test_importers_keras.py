@@ -242,8 +242,8 @@ def test_a_sequential_may_be_built_by_its_first_call():
 # --- dtypes ---------------------------------------------------------------------------------------
 
 
-def test_float32_is_kept_and_float64_is_the_model_in_float64():
-    """1 / sqrt(variance + eps) of a float32 model is no float32 number, nor rounded to one."""
+def test_float32_is_kept_and_constants_are_rounded_once():
+    """1 / sqrt(variance + eps) is computed in float64: one rounding to float32 is left."""
 
     def build(dtype):
         compute_in(dtype)
@@ -253,7 +253,11 @@ def test_float32_is_kept_and_float64_is_the_model_in_float64():
     wide.set_weights([weight.astype(np.float64) for weight in narrow.get_weights()])
     net = from_keras(narrow)
     assert net.dtype == np.float32
-    assert_same(net.astype(np.float64), wide, points(4))
+    X = points(4)
+    expected = values(wide, X)
+    # some five roundings of constants on the way, each of half an ulp
+    difference = np.abs(net.astype(np.float64)(X) - expected).max()
+    assert difference <= 5 * 2.0**-24 * np.abs(expected).max()
     x = points(4)[0].astype(np.float32)
     # sums of four products of order 1, in float32 and in whatever order
     assert np.allclose(net(x), values(narrow, x[None])[0], rtol=0, atol=3e-6)

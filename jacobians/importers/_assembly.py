@@ -10,9 +10,8 @@ nothing of the model changes but its writing, and nobody else reads what lies be
 
 A value has the shape that the model sees when it is given one point, with a batch axis of length 1
 where it has one; a model's reshaping is free.  Constants that a float32 model does not hold itself
-(``1 / standard deviation``, the product of a scale and a weight) are computed in float64, and the
-layer remembers them: ``astype(np.float64)`` of what was imported is the model in float64, to the
-last rounding.
+(``1 / standard deviation``, the product of a scale and a weight) are computed in float64, and
+rounded once, at the end.
 """
 
 from __future__ import annotations
