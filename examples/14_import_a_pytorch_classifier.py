@@ -50,8 +50,8 @@ assert accuracy > 0.95
 
 # The witness: torch's autograd, in float64.  Both round sums of at most sixteen terms of order 1.
 
-net = net.astype(np.float64)
 module = module.double()
+net = jb.from_torch(module)
 J = jb.jacobian(net, X)
 theirs = torch.func.vmap(torch.func.jacrev(lambda x: module(x[None])[0]))(torch.tensor(X))
 difference = np.abs(J - theirs.detach().numpy()).max() / np.abs(J).max()

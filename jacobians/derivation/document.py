@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, as_floats, as_nonnegative
+from jacobians._checks import Array, as_floats, as_nonnegative, underflow_is_rounding
 from jacobians._writing import replacing
 from jacobians.derivation.building import SHOWN, Builder, Line, Section, Shortened
 from jacobians.derivation.markup import Latex, MathML, Text, two_lines
@@ -268,6 +268,7 @@ def _latex(text: str) -> str:
     return "".join(signs.get(sign, sign) for sign in text)
 
 
+@underflow_is_rounding
 def derive(
     net: Network,
     x: Any = None,

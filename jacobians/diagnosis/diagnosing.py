@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Numbers, as_nonnegative
+from jacobians._checks import Numbers, as_nonnegative, underflow_is_rounding
 from jacobians._tables import as_inputs
 from jacobians.derivation.evaluation import given
 from jacobians.derivation.notation import Convention, as_convention
@@ -24,6 +24,7 @@ from jacobians.losses import Loss, as_loss
 from jacobians.network import Network, as_network
 
 
+@underflow_is_rounding
 def diagnose(
     mine: Any,
     net: Network,

@@ -51,6 +51,7 @@ def from_sklearn(estimator: Any) -> Network:
     >>> from sklearn.linear_model import LinearRegression
     >>> from sklearn.pipeline import make_pipeline
     >>> from sklearn.preprocessing import StandardScaler
+    >>> import numpy as np
     >>> X = np.array([[0.0, 10.0], [1.0, 30.0], [2.0, 20.0]])
     >>> net = from_sklearn(make_pipeline(StandardScaler(), LinearRegression()).fit(X, X @ [2, 3]))
     >>> net
