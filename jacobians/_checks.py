@@ -184,8 +184,8 @@ def freeze(array: Numbers) -> Numbers:
     owner: Any = array
     while isinstance(owner, np.ndarray):
         owner = owner.base
-    if type(owner) is bytes and type(array) is np.ndarray:
-        return array
+    if type(owner) is bytes and type(array) is np.ndarray and not array.flags.writeable:
+        return array  # an unpickled array may lie in bytes and be writeable nevertheless
     return np.ndarray(array.shape, array.dtype, array.tobytes())
 
 
