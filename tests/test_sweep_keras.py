@@ -119,7 +119,7 @@ def imported(model):
 def test_a_layer_of_keras_is_imported_and_right_or_refused(name):
     model, shape = model_of(name)
     if model is None:
-        assert name in NOT_MADE
+        assert name in NOT_MADE | {"Lambda"}  # which some installations of Keras do not make
         return
     net, refusal = imported(model)
     assert (net is None) == (name in REFUSED), refusal
