@@ -7,7 +7,7 @@ of matrices, ``dH/dx = D^L W^L ... D^1 W^1`` with ``D^l = diag(sigma'(z^l))``::
                        |
                        +--> explicit | backprop | engine | rounding --> certificate
 
-The house, from the ground up:
+The modules, each importing only those above it:
 
 ===================== ==============================================================================
 vectorization         vec, unvec, vech: the only place that knows the stacking order

@@ -278,10 +278,11 @@ def as_layer(value: Any, where: str, low: int, high: int) -> int:
 
 # --- floating-point flags ---------------------------------------------------------------------
 
-# Doors that multiply wear this: gradual underflow is rounding, which the bound of ``rounding``
-# counts, and never a reason to stop for callers who let NumPy raise.  Nor is the flag of an invalid
-# operation: in small products OpenBLAS sets it for lanes of a vector that hold no entry, now and
-# then; where entries are finite an invalid operation needs an overflow first, which is reported.
+# Public functions that multiply wear this: gradual underflow is rounding, which the bound of
+# ``rounding`` counts, and never a reason to stop for callers who let NumPy raise.  Nor is the flag
+# of an invalid operation: in small products OpenBLAS sets it for lanes of a vector that hold no
+# entry, now and then; where entries are finite an invalid operation needs an overflow first, which
+# is reported.
 underflow_is_rounding = np.errstate(under="ignore", invalid="ignore")
 
 

@@ -146,7 +146,7 @@ def matched(
     selection: str,
     beside: Sequence[str] = (),
 ) -> list[int]:
-    """Find the place of every wanted name among the names of columns, and account for all others.
+    """Find the place of every wanted name among the names of columns, and name all others.
 
     Parameters
     ----------

@@ -69,7 +69,7 @@ def compile_jacobian(
             result = compiler.constant(np.ones(shape[0], net.dtype), "slopes", *shape)
         else:
             result = fold(order, lambda k: compiler.leaf(factors[k]), compiler.multiply)
-        return compiler.finish(result, _tame(factors, net))
+        return compiler.finish(result, _is_bounded(factors, net))
 
 
 def compile_sweep(
@@ -88,10 +88,10 @@ def compile_sweep(
         row = compiler.node(1, "stack", 1, width)
         for A in chain:
             row = compiler.apply_right(row, A)
-        return compiler.finish(row, _tame(factors, net))
+        return compiler.finish(row, _is_bounded(factors, net))
 
 
-def _tame(factors: Iterable[Factor], net: Network) -> bool:
+def _is_bounded(factors: Iterable[Factor], net: Network) -> bool:
     bound = 1.0
     for A in factors:
         bound *= max(1.0, A.bound)
@@ -399,7 +399,7 @@ class _Compiler:
 
     # --- memory -----------------------------------------------------------------------------------
 
-    def finish(self, result: _Node, tame: bool) -> Program:
+    def finish(self, result: _Node, bounded: bool) -> Program:
         """Put the result where the caller wants it, and give every register its memory."""
         result = result if result.kind in ("slopes", "matrix") else self.write(result)
         last = self.steps[-1] if self.steps else None
@@ -437,7 +437,7 @@ class _Compiler:
             point_numbers=sum(memory.rooms) + memory.most + 8 * widest + copied,
             constant_bytes=self.constant_bytes,
             value=self.value,
-            tame=tame,
+            bounded=bounded,
         )
 
     def _may_copy(self, step: Step) -> bool:

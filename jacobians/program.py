@@ -126,7 +126,7 @@ class Program:
         Memory of what was multiplied beforehand.
     value : int
         The register of ``a^of``, -1 if it was not asked for.
-    tame : bool
+    bounded : bool
         Whether no partial product can overflow.
     """
 
@@ -136,7 +136,7 @@ class Program:
     point_numbers: int
     constant_bytes: int
     value: int
-    tame: bool
+    bounded: bool
 
     @property
     def applies(self) -> bool:

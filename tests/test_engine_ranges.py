@@ -28,7 +28,7 @@ def chain(powers, activation="identity", dtype=np.float64):
 
 def products_stay_in_range(net, of, wrt):
     """What the program says of its products."""
-    return jb.plan(net, of=of, wrt=wrt).program(net, False).tame
+    return jb.plan(net, of=of, wrt=wrt).program(net, False).bounded
 
 
 # --- partial products -----------------------------------------------------------------------------

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import matplotlib
 import numpy as np
 import pytest
+from zoo import NETWORKS
 
 import jacobians as jb
 from jacobians import reports
 from jacobians.data import bundle
 from jacobians.linearization import layer_map
+from jacobians.sensitivities.page import _layers
 from jacobians.sensitivities.pictures import KINDS
 
 matplotlib.use("Agg")
@@ -103,6 +105,15 @@ def test_the_numbers_on_the_page_are_those_of_the_record(diabetes):
         shown = [reports.number(array[0, j]) for array in (found.mean, low, high)]
         assert "{} [ {}, {}]".format(*shown).replace("[ ", "[") in words
     assert reports.number(found.norm_quantile(1.0)) in words
+
+
+@pytest.mark.parametrize("name", ["convolutions and pools", "branches that share nodes", "norms"])
+def test_the_table_of_layers_counts_what_every_node_reads_and_learns(name):
+    net = NETWORKS[name]
+    layers = _layers(net)
+    assert sum(layer["parameters"] for layer in layers) == net.parameter_count > 0
+    for layer, sources in zip(layers, net.sources, strict=True):
+        assert layer["inputs"] == sum(net.widths[s] for s in sources)
 
 
 def test_rows_are_sorted_by_importance(diabetes):

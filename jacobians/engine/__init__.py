@@ -5,7 +5,7 @@ factors --> program --> planning            what there is, the steps, their orde
                |
                +--> kernels --> running     each step in NumPy; pieces, workers
                                   |
-                     jacobians, sweeps      the doors; scaling, where the range ends
+                     jacobians, sweeps      what users call; scaling, where the range ends
 ```
 """
 

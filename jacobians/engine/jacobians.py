@@ -1,4 +1,4 @@
-"""The engine's doors: Jacobians and values, at one point or for a batch."""
+"""What users call of the engine: Jacobians and values, at one point or for a batch."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def _run(
 def _at_a_point(net: Network, X: Array, valued: bool) -> tuple[Array | None, Array] | None:
     """Answer by the kernel alone, if a point asks what was asked before, and all is in range.
 
-    The checks at the door take ten times as long as a small network.
+    The checks of the arguments take ten times as long as a small network.
     """
     try:
         runner, m, n, shape = _points[net][valued]
@@ -211,7 +211,7 @@ def _run_with_checks(
         runner.batch(net, points[None], stacked, values, repair)
     else:
         runner.batch(net, points, J.transpose(1, 0, 2), value, repair)
-    if not lead and _is_usual(choice) and runner.compiled is not None and runner.program.tame:
+    if not lead and _is_usual(choice) and runner.compiled is not None and runner.program.bounded:
         _points[net] = {**_points.get(net, {}), valued: (runner, *chosen.shape, points.shape)}
     return value, J
 
@@ -242,7 +242,7 @@ def _planned(
     if usual and key in kept:
         return kept[key]
     if near is not None and not (near.shape == net.widths[:1] and near.dtype.kind in "iuf"):
-        near = None  # the door says what is wrong with it
+        near = None  # the check of X says what is wrong with it
     elif near is not None and not np.isfinite(near).all():
         near = None
     chosen_nodes = {"of": of, "wrt": wrt, "rows": rows, "columns": columns}

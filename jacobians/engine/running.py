@@ -137,7 +137,7 @@ class Runner:
             trace(net, x)  # says which layer leaves the range
         if value is not None:
             value[...] = a
-        if not self.program.tame and not _is_finite(J):
+        if not self.program.bounded and not _is_finite(J):
             lost = np.flatnonzero(~np.isfinite(J).all(axis=(0, 2)))
             if len(lost):
                 J[:, lost] = repair(x[lost], None if v is None else v[lost])
@@ -227,5 +227,5 @@ def _is_finite(values: Array) -> bool:
 
 
 def is_plain(point: Array, dtype: np.dtype[Any]) -> bool:
-    """Tell whether a door would change nothing about a point."""
+    """Tell whether the checks would change nothing about a point."""
     return bool(point.dtype == dtype and point.flags.carray and isfinite(point.dot(point)))

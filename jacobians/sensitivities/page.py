@@ -13,7 +13,6 @@ import numpy as np
 from jacobians import plotting, reports
 from jacobians._checks import Array, Places
 from jacobians.certificate import Certificate
-from jacobians.layers import Dense
 from jacobians.network import Network
 from jacobians.planning import plan
 from jacobians.sensitivities.exports import QUANTILES, derivatives, inputs, outputs
@@ -38,7 +37,7 @@ def page(
     """Write the page; see ``Sensitivity.to_html``."""
     reports.require()
     m, n = len(found.output_names), len(found.input_names)
-    order = _order(found)
+    order = found.order
     numbers = derivatives(found, confidence)
     return reports.render(
         {
@@ -66,23 +65,15 @@ def page(
     )
 
 
-def _order(found: Statistics) -> Places:
-    """Sort the inputs of every output: by how much they move it when they change as they do."""
-    sizes = found.root_mean_square
-    effects = sizes * found.input_std  # importance, but for the output's deviation, which may be 0
-    flat = effects.max(axis=1, keepdims=True) == 0  # one point, or an output that does not answer
-    return np.argsort(-np.where(flat, sizes, effects), axis=1, kind="stable")
-
-
 def _layers(net: Network) -> list[dict[str, Any]]:
     return [
         {
             "number": l,
             "kind": type(layer).__name__,
-            "inputs": net.widths[l - 1],
+            "inputs": sum(net.widths[s] for s in net.sources[l - 1]),
             "outputs": net.widths[l],
             "activation": str(layer.activation),
-            "parameters": layer.W.size + layer.b.size if isinstance(layer, Dense) else 0,
+            "parameters": sum(p.size for p in layer.parameters().values()),
         }
         for l, layer in enumerate(net.layers, start=1)
     ]

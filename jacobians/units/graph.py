@@ -168,7 +168,7 @@ class UnitGraph(Frozen):
             )
         return Acyclic(self.A, self._kinds, level)
 
-    # --- other doors ------------------------------------------------------------------------------
+    # --- made from others -------------------------------------------------------------------------
 
     @classmethod
     def from_edges(
