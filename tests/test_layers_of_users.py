@@ -130,6 +130,15 @@ def test_a_kronecker_product_that_cancels_inside_is_within_its_bound(n, seed):
         assert worst_ratio(J, exact, bound.single()) <= 1, name
 
 
+def test_nothing_is_claimed_where_a_product_inside_a_map_may_overflow():
+    """W U is 1e350, though U Vᵀ and the whole product fit."""
+    inside = jb.DiagonalPlusLowRank(np.zeros(2), np.full((2, 1), 1e200), np.full((2, 1), 1e-250))
+    left, right = np.full((1, 2), 1e150), np.full((2, 1), 1e150)
+    for factors in ([left, inside], [inside.T, right], [jb.Sum([inside, inside]).T, right]):
+        assert chain_bound(factors, np.float64).overflow
+        assert np.abs(jb.Product(factors).to_dense()).max() < 1e150
+
+
 @pytest.mark.parametrize(
     ("U", "V", "below", "above"),
     [(1e-200, 1e250, 1.0, 1e-200), (1e200, 1e-250, 1e150, 1.0), (1e-250, 1e200, 1e-200, 1.0)],

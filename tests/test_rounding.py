@@ -253,6 +253,39 @@ def test_k_leaves_out_dead_units_and_powers_of_two():
     assert int(jb.Diagonal([0.5, 3.0]).roundings()) == 1
 
 
+D, M = jb.Diagonal([0.3, 0.7]), jb.Matrix([[1.0, 2.0], [3.0, 5.0]])
+FAN = [[(0, M)], [(1, M)], [(1, M)], [(1, D)], [(2, M), (3, M), (4, M)]]
+
+
+@pytest.mark.parametrize(
+    ("A", "count"),
+    [
+        (jb.Identity(2), 0),
+        (jb.Selection([1, 0, 0], 2), 0),
+        (jb.Selection([1, 0, 0], 2).T, 0),
+        (M, 0),
+        (D, 1),
+        (jb.DiagonalPlusLowRank([0.3, 0.7], np.ones((2, 3)), np.ones((2, 3))), 3 + 1),
+        (jb.Kronecker(M, M), 1),
+        (jb.Kronecker(D, jb.Product([M, M])), 1 + 2 + 1),
+        (jb.Sum([M, D, jb.Identity(2)]), 1 + 2),
+        (jb.Blocks([M, D]), 1),
+        (jb.BlockDiagonal(jb.Diagonal([[0.3, 0.7]] * 3), 3, stacked=False), 1),
+        (jb.Product([M, M, M]), 2 + 2),
+        (jb.Product([M, D, M]), 2 + 1),
+        (jb.Product([M, jb.Selection([1, 0], 2), M]), 2),
+        (jb.Substitution([[(0, M)], [(0, M), (1, M)]]), 2 + 1),
+        (jb.Substitution(FAN), 2 + 2 + 2),
+        (jb.Substitution([*FAN, [(1, M), (5, M)]]), 2 + 2 + 2 + 1 + 2),
+    ],
+    ids=str,
+)
+def test_every_kind_counts_the_roundings_of_the_note(A, count):
+    assert int(np.max(A.roundings())) == count
+    if isinstance(A, jb.Substitution):  # one sweep adds where the other copies
+        assert A.T.roundings() == A.roundings()
+
+
 def test_k_is_counted_per_point_of_a_batch():
     net = jb.Network([jb.Dense(np.eye(3), [0, 0, 0], "relu"), jb.Dense(np.ones((2, 3)))])
     K = jb.linearize(net, [[1, 1, 1], [1, -1, -1], [-1, -1, -1]]).chain.roundings()
