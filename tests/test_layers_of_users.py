@@ -130,13 +130,15 @@ def test_a_kronecker_product_that_cancels_inside_is_within_its_bound(n, seed):
         assert worst_ratio(J, exact, bound.single()) <= 1, name
 
 
-def test_nothing_is_claimed_where_a_product_inside_a_map_may_overflow():
-    """W U is 1e350, though U Vᵀ and the whole product fit."""
-    inside = jb.DiagonalPlusLowRank(np.zeros(2), np.full((2, 1), 1e200), np.full((2, 1), 1e-250))
-    left, right = np.full((1, 2), 1e150), np.full((2, 1), 1e150)
-    for factors in ([left, inside], [inside.T, right], [jb.Sum([inside, inside]).T, right]):
-        assert chain_bound(factors, np.float64).overflow
-        assert np.abs(jb.Product(factors).to_dense()).max() < 1e150
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nothing_is_claimed_where_a_product_inside_a_map_may_overflow(dtype):
+    """W U leaves the range, or Vᵀ W does, though U Vᵀ and the whole product fit."""
+    large, small, side = (1e30, 1e-35, 1e20) if dtype == np.float32 else (1e200, 1e-250, 1e150)
+    U, V, W = np.full((2, 1), large), np.full((2, 1), small), np.full((2, 2), side)
+    inside = jb.DiagonalPlusLowRank(np.zeros(2), U, V)
+    for factors in ([W, inside], [inside.T, W], [W, jb.Sum([inside, inside])]):
+        assert chain_bound(factors, dtype).overflow
+        assert np.abs(jb.Product(factors).to_dense()).max() < np.finfo(dtype).max / 8
 
 
 @pytest.mark.parametrize(

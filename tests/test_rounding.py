@@ -254,6 +254,7 @@ def test_k_leaves_out_dead_units_and_powers_of_two():
 
 
 D, M = jb.Diagonal([0.3, 0.7]), jb.Matrix([[1.0, 2.0], [3.0, 5.0]])
+LONG = jb.Product([M] * 6)
 FAN = [[(0, M)], [(1, M)], [(1, M)], [(1, D)], [(2, M), (3, M), (4, M)]]
 
 
@@ -277,6 +278,14 @@ FAN = [[(0, M)], [(1, M)], [(1, M)], [(1, D)], [(2, M), (3, M), (4, M)]]
         (jb.Substitution([[(0, M)], [(0, M), (1, M)]]), 2 + 1),
         (jb.Substitution(FAN), 2 + 2 + 2),
         (jb.Substitution([*FAN, [(1, M), (5, M)]]), 2 + 2 + 2 + 1 + 2),
+        # forwards the longest path meets one addition, where two edges end; backwards two, where
+        # three begin
+        (
+            jb.Substitution(
+                [[(0, M)], [(1, M)], [(1, M)], [(1, M)], [(2, M), (3, M)], [(4, LONG), (5, M)]]
+            ),
+            2 + 2 + 5 * 2 + 2,
+        ),
     ],
     ids=str,
 )
