@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from jacobians._checks import ShapeError, as_count
-from jacobians.layers import Add, Concatenate, Gather, Layer, Shape
+from jacobians._checks import Array, ShapeError, as_count, as_floats, require_shape
+from jacobians.activations import AnyActivation
+from jacobians.layers import Add, Concatenate, Dense, Gather, Layer, Shape
+from jacobians.vectorization import unvec, vec
 
 Edges: TypeAlias = list[tuple[str, Layer, tuple[int, ...]]]
 
@@ -159,8 +161,7 @@ def _input_nodes(
         else (as_count(size, f"Network.graph: inputs: {name}"),)
         for name, size in inputs.items()
     }
-    starts = np.cumsum([0, *(prod(shape) for shape in shapes.values())])
-    parts = {n: slice(int(i), int(j)) for n, (i, j) in zip(shapes, pairwise(starts), strict=True)}
+    parts = consecutive({name: prod(shape) for name, shape in shapes.items()})
     if len(shapes) == 1:
         (name,) = shapes
         return {name: 0}, shapes[name], parts
@@ -169,7 +170,44 @@ def _input_nodes(
         part = np.arange(parts[name].start, parts[name].stop).reshape(shape)
         edges.append((name, Gather(part), (0,)))
         numbers[name] = len(edges)
-    return numbers, (int(starts[-1]),), parts
+    return numbers, (parts[name].stop,), parts
+
+
+def consecutive(sizes: Mapping[str, int]) -> dict[str, slice]:
+    """Return the part that each name takes of one vector, one after the other."""
+    ends = accumulate(sizes.values())
+    return {n: slice(end - size, end) for (n, size), end in zip(sizes.items(), ends, strict=True)}
+
+
+def edges_of(
+    layers: Sequence[Layer], sources: Sequence[Sequence[int]], names: Sequence[str]
+) -> Edges:
+    """Check nodes that are sorted already, and return their edges."""
+    if not len(layers) == len(sources) == len(names) - 1 or len(set(names)) != len(names):
+        raise ValueError("Network.from_nodes: a layer, its sources and a name for every node.")
+    for l, entering in enumerate(sources, start=1):
+        if not entering or not all(isinstance(s, int) and 0 <= s < l for s in entering):
+            raise ValueError(f"Network.from_nodes: node {l} reads {entering!r:.80}.")
+    return [(n, y, tuple(s)) for n, y, s in zip(names[1:], layers, sources, strict=True)]
+
+
+def random_layers(
+    widths: Sequence[int],
+    activation: str | AnyActivation,
+    output_activation: str | AnyActivation,
+    seed: int | np.random.Generator | None,
+) -> list[Layer]:
+    """Draw dense layers with normal weights of variance ``1/n_in`` and biases of 0.01."""
+    widths = [as_count(width, "Network.random: widths") for width in widths]
+    if len(widths) < 2:
+        raise ValueError(f"Network.random: widths: expected at least two, but got {widths}.")
+    rng = np.random.default_rng(seed)
+    layers: list[Layer] = []
+    for l, (inputs, outputs) in enumerate(pairwise(widths), start=1):
+        W = rng.standard_normal((outputs, inputs)) / np.sqrt(inputs)
+        b = 0.1 * rng.standard_normal(outputs)
+        layers.append(Dense(W, b, output_activation if l == len(widths) - 1 else activation))
+    return layers
 
 
 # --- what a network checks of its nodes -----------------------------------------------------------
@@ -215,3 +253,49 @@ def require_fit(
         raise ShapeError(
             f"Network: layer {name} ({layer}) takes {layer.inputs} inputs, but {source} {width}."
         )
+
+
+# --- parameters as one vector ---------------------------------------------------------------------
+
+
+def stacked_parameters(layers: Sequence[Layer], dtype: np.dtype[Any]) -> Array:
+    """Return vec of every parameter, one below the other."""
+    every = [p for layer in layers for p in layer.parameters().values()]
+    stacked = [vec(p.reshape(len(p), -1)) for p in every]
+    return np.concatenate(stacked) if stacked else np.zeros(0, dtype)
+
+
+def layers_with(
+    layers: Sequence[Layer], parameters: Any, dtype: np.dtype[Any]
+) -> tuple[Layer, ...]:
+    """Return the layers with the parameters of such a vector."""
+    where = "Network.with_parameters: parameters"
+    theta = as_floats(parameters, where, dtype=dtype)
+    count = sum(p.size for layer in layers for p in layer.parameters().values())
+    require_shape(theta, (count,), where, "In the order of net.parameters.")
+    changed, start = [], 0
+    for layer in layers:
+        arrays = {}
+        for name, p in layer.parameters().items():
+            matrix = unvec(theta[start : start + p.size], (len(p), p.size // len(p)))
+            arrays[name] = matrix.reshape(p.shape)
+            start += p.size
+        changed.append(layer.with_arrays(arrays))
+    return tuple(changed)
+
+
+# --- how a network is shown -----------------------------------------------------------------------
+
+
+def sizes_of(widths: Sequence[int], is_path: bool) -> str:
+    """Return the widths in one short line."""
+    if not is_path:
+        return f"{widths[0]}-...-{widths[-1]}, {len(widths) - 1} nodes"
+    shown = [str(width) for width in widths]
+    return "-".join([*shown[:4], "...", *shown[-2:]] if len(shown) > 10 else shown)
+
+
+def activations_of(layers: Sequence[Layer]) -> str:
+    """Return the activations in one short line."""
+    shown = [str(layer.activation) for layer in layers]
+    return ", ".join([*shown[:3], "...", shown[-1]] if len(shown) > 6 else shown)

@@ -18,33 +18,26 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from jacobians import data, reports
-from jacobians._checks import Array, ShapeError, readable_bytes
+from jacobians._checks import Array, readable_bytes
+from jacobians._cli_inputs import model, model_and_points, require_at_least
 from jacobians._npz import write_npz
 from jacobians._options import (
     Parser,
     as_bytes,
     chosen,
-    did_you_mean,
     print_anywhere,
     require_writable,
-    split_names,
     units,
 )
-from jacobians._tables import listed
 from jacobians._text import chain_picture, picture, side_by_side
 from jacobians._writing import replacing
 from jacobians.certificate import Certificate, certify
 from jacobians.derivation import CONVENTIONS, derive, example, to_interactive
 from jacobians.engine import value_and_jacobian
-from jacobians.files import load
 from jacobians.network import Network
 from jacobians.planning import plan
-from jacobians.points import load_points
 from jacobians.sensitivities import Sensitivity, sensitivity
 from jacobians.sensitivities.groups import as_confidence
-
-# Columns that often stand beside the inputs; left out where the network knows its inputs by name.
-BESIDE = ("", "Unnamed: 0", "index", "id", "target", "label", "class")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -171,7 +164,7 @@ def _report(options: argparse.Namespace) -> None:
     if str(options.output).endswith(".html"):
         reports.require()
     as_confidence(options.confidence, "--confidence")
-    net, X = _model_and_points(options)
+    net, X = model_and_points(options)
     net = net.astype(options.dtype or net.dtype)
     inputs, outputs = _names(net)
     columns = chosen(options.columns, inputs, "--inputs")
@@ -278,11 +271,11 @@ def _digest(path: str) -> str:
 
 
 def _certify(options: argparse.Namespace) -> int:
-    _require_at_least(1, options.points, "--points")
+    require_at_least(1, options.points, "--points")
     if options.inputs or options.model in data.NAMES:
-        net, X = _model_and_points(options)
+        net, X = model_and_points(options)
     else:
-        net = _model(options)
+        net = model(options)
         X = np.random.default_rng(0).standard_normal((options.points, net.widths[0]))
         print("no INPUTS given: certified at normally distributed random points\n")
     certificates = _certificates(net, X, options.points)
@@ -294,7 +287,7 @@ def _certify(options: argparse.Namespace) -> int:
 
 def _jacobian(options: argparse.Namespace) -> None:
     require_writable(options.output, (".npz", ".npy"))
-    net, X = _model_and_points(options)
+    net, X = model_and_points(options)
     value, J = value_and_jacobian(net, X)
     if options.output.endswith(".npy"):
         with replacing(options.output) as file:
@@ -305,8 +298,8 @@ def _jacobian(options: argparse.Namespace) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    _require_at_least(0, options.batch, "--batch")
-    net = _model(options)
+    require_at_least(0, options.batch, "--batch")
+    net = model(options)
     best = plan(net, options.batch)
     factors = [
         (name, A.rows, A.columns, A.kind) for name, A in zip(best.names, best.operands, strict=True)
@@ -323,7 +316,7 @@ def _derive(options: argparse.Namespace) -> int:
     if options.model is None:
         net, x, y, loss = example()
     else:
-        net, X = _model_and_points(options)
+        net, X = model_and_points(options)
         x, y, loss = X[0], None, None
     if options.interactive:
         to_interactive(net, x, options.output or "derivation.html")
@@ -339,7 +332,7 @@ def _derive(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from jacobians.strategies import check_named  # needs hypothesis, an extra
 
-    _require_at_least(1, options.examples, "--examples")
+    require_at_least(1, options.examples, "--examples")
     sys.path.insert(0, "")  # the module of the current folder, as python -m finds it
     try:
         check_named(options.name, examples=options.examples)
@@ -351,53 +344,6 @@ def _check(options: argparse.Namespace) -> int:
 
 
 # --- what they share ------------------------------------------------------------------------------
-
-
-def _model(options: argparse.Namespace) -> Network:
-    name = options.model
-    if name in data.NAMES:
-        net = data.bundle(name).network
-    elif os.path.splitext(name)[1] or os.path.exists(name):
-        net = load(name)
-    else:
-        raise FileNotFoundError(
-            f"MODEL: no file and no bundled network is called {name!r}"
-            f"{did_you_mean(name, data.NAMES) or '; bundled are ' + ', '.join(data.NAMES)}"
-        )
-    given = {}
-    for what, width in (("input", net.widths[0]), ("output", net.widths[-1])):
-        names = split_names(vars(options).get(f"{what}_names"))
-        if names and len(names) != width:
-            raise ValueError(f"--{what}-names: expected {width} names, but got {len(names)}.")
-        given[f"{what}s"] = names
-    return net.with_names(**given)
-
-
-def _model_and_points(options: argparse.Namespace) -> tuple[Network, Array]:
-    """Load both; where a table and the network have names, its columns are taken by name."""
-    net, path = _model(options), options.inputs
-    if path is None:
-        if options.model not in data.NAMES:
-            raise ValueError(
-                "INPUTS: a network of your own needs points: a .npy, .npz, .csv or .parquet file."
-            )
-        return net, data.bundle(options.model).inputs
-    beside = split_names(options.drop) or []
-    if net.input_names:
-        beside += [*BESIDE, *(net.output_names or ())]
-    points = load_points(path, net.input_names, beside=beside)
-    X, width = points.X, net.widths[0]
-    if not len(X):
-        raise ShapeError(f"{path}: holds no points.")
-    if X.shape[1] != width:
-        names = f" ({listed(points.names)}; see --drop)" if points.names else ""
-        raise ShapeError(f"{path}: has {X.shape[1]} columns{names}, but {net} takes {width}.")
-    return net if net.input_names else net.with_names(points.names), X
-
-
-def _require_at_least(low: int, given: int, option: str) -> None:
-    if given < low:
-        raise ValueError(f"{option}: expected at least {low}, but got {given}.")
 
 
 def _certificates(net: Network, X: Array, count: int) -> list[Certificate]:

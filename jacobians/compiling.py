@@ -7,49 +7,23 @@ now.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from jacobians._checks import Array
-from jacobians.activations import IDENTITY, Activation
-from jacobians.factors import Factor, Source
-from jacobians.layers import Dense
-from jacobians.maps.association import Operand, Order, associate, fold, ways
+from jacobians.emitting import Emitter, Node
+from jacobians.factors import Factor
+from jacobians.maps.association import Order, associate, fold, ways
 from jacobians.network import Network
-from jacobians.program import Limits, Memory, Op, Program, Step, keeps, overwritten
+from jacobians.program import Limits, Op, Program
 
-_LENDING = (Op.CALL, Op.LAYER_MAPS, Op.ACTIVATION_MAP)
 _MULTIPLIED: dict[Op, Any] = {
     Op.MULTIPLY_SLOPES: np.multiply,
     Op.SCALE_ROWS: lambda d, Q: d[:, None] * Q,
     Op.SCALE_COLUMNS: np.multiply,
     Op.PRODUCT: np.matmul,
 }
-
-
-class _Node(NamedTuple):
-    """A partial product: its register, what that holds, and its value if that is known now.
-
-    A product with a diagonal waits to be asked for, in case that a step takes it together with the
-    next product.
-    """
-
-    register: int
-    kind: Literal["identity", "slopes", "matrix", "stack", "factor", "scaled"]
-    rows: int
-    columns: int
-    known: Any = None
-    factor: Factor | None = None
-    waiting: tuple[Any, ...] = ()  # two nodes
-    flat: bool = False
-
-    @property
-    def operand(self) -> Operand:
-        if self.factor is not None:
-            return self.factor.operand
-        kind: Any = {"slopes": "diagonal", "identity": "identity"}.get(self.kind, "dense")
-        return Operand(self.rows, self.columns, kind, self.known is None)
 
 
 def compile_jacobian(
@@ -98,123 +72,22 @@ def _is_bounded(factors: Iterable[Factor], net: Network) -> bool:
     return bool(bound < float(np.finfo(net.dtype).max) / 4)
 
 
-class _Compiler:
-    """Collects registers and steps."""
-
-    def __init__(
-        self, net: Network, of: int, factors: tuple[Factor, ...], valued: bool, limits: Limits
-    ) -> None:
-        self.net, self.of, self.limits = net, of, limits
-        self.registers: list[Any] = [None, None]  # the points, and vectors of a sweep
-        self.sizes: list[int] = [0, 0]  # numbers of a point
-        self.steps: list[Step] = []
-        self.constant_bytes = 0
-        self.z: dict[int, int] = {}
-        self.a: dict[int, int] = {0: 0}
-        self.loaded: dict[Source, int] = {}
-        self.done, self.value = 0, -1
-        self.wanted: dict[int, dict[str, list[Factor]]] = {}
-        for leaf in (leaf for A in factors for leaf in A.leaves()):
-            if leaf.source is not None:
-                rules = self.wanted.setdefault(leaf.source.node, {})
-                rules.setdefault(leaf.source.rule, []).append(leaf)
-        self.valued = valued
-        self.values, self.preactivations = self._needed()
-        self.last = max(self.values | self.preactivations | set(self.wanted), default=0)
-
-    def _needed(self) -> tuple[set[int], set[int]]:
-        """Return the nodes whose values, and whose preactivations, something reads."""
-        values = {self.of} if self.valued else set()
-        preactivations = set()
-        for l in range(self.net.depth, 0, -1):
-            rules = self.wanted.get(l, {})
-            if l in values or "activation" in rules:
-                preactivations.add(l)
-            if l in preactivations or "layer" in rules:
-                values.update(self.net.sources[l - 1])
-        return values, preactivations
-
-    # --- registers and steps ----------------------------------------------------------------------
-
-    def constant(self, value: Any, kind: Any, rows: int, columns: int) -> _Node:
-        """Keep what is known now."""
-        self.registers.append(value)
-        self.sizes.append(0)
-        return _Node(len(self.registers) - 1, kind, rows, columns, known=value)
-
-    def node(self, register: int, kind: Any, rows: int, columns: int) -> _Node:
-        """Name what a register holds."""
-        return _Node(register, kind, rows, columns)
-
-    def emit(
-        self, op: Op, args: tuple[int, ...], shape: tuple[int, ...], data: Any = None, node: int = 0
-    ) -> int:
-        """Add a step, and return the register of its result."""
-        self.registers.append(None)
-        self.sizes.append(int(np.prod([n or 1 for n in shape])))
-        out = len(self.registers) - 1
-        self.steps.append(Step(op, out, args, data, node, shape))
-        return out
-
-    # --- the forward pass -------------------------------------------------------------------------
-
-    def forward(self, to: int) -> None:
-        """Compute values up to a node, and load what is wanted on the way."""
-        for l in range(self.done + 1, to + 1):
-            self._node(l)
-        self.done = max(self.done, to)
-
-    def _node(self, l: int) -> None:
-        net, wanted = self.net, self.wanted.get(l, {})
-        layer, sources, n = net.layers[l - 1], net.sources[l - 1], net.widths[l]
-        entering = tuple(self.a.get(s, -1) for s in sources)
-        if "layer" in wanted:
-            self._load(Op.LAYER_MAPS, entering, layer, wanted["layer"])
-        if l not in self.preactivations:
-            return
-        if type(layer).preactivation is Dense.preactivation and layer.rows == 1:  # type: ignore[attr-defined]
-            W = self.constant(layer.W.T, "matrix", *layer.W.T.shape)  # type: ignore[attr-defined]
-            b = self.constant(layer.b, "slopes", n, n)  # type: ignore[attr-defined]
-            z = self.emit(Op.AFFINE, (entering[0], W.register, b.register), (0, n), node=l)
-        else:
-            z = self.emit(Op.CALL, entering, (0, n), layer, l)
-        sigma = layer.activation
-        for leaf in wanted.get("activation", []):
-            if leaf.kind == "diagonal" and isinstance(sigma, Activation):
-                assert leaf.source is not None
-                slopes = self.emit(Op.SLOPES, (z,), (0, n), sigma, l)
-                if leaf.rows is not None:
-                    slopes = self.emit(Op.LEAF, (slopes,), (0, len(leaf.rows)), leaf)
-                self.loaded[leaf.source] = slopes
-            else:
-                self._load(Op.ACTIVATION_MAP, (z,), sigma, [leaf])
-        if l in self.values:
-            self.a[l] = z if sigma == IDENTITY else self.emit(Op.VALUE, (z,), (0, n), sigma, l)
-        if l == self.of and self.valued:
-            self.value = self.a[l]
-
-    def _load(self, op: Op, args: tuple[int, ...], data: Any, leaves: list[Factor]) -> None:
-        """Ask the rule for a map, and take the wanted parts out of it."""
-        maps = self.emit(op, args, (2 * sum(leaf.numbers for leaf in leaves),), data)
-        for leaf in leaves:
-            m, n = leaf.shape
-            shape = {"diagonal": (0, m), "matrix": (m, 0, n)}.get(leaf.kind, (0,))
-            assert leaf.source is not None
-            self.loaded[leaf.source] = self.emit(Op.LEAF, (maps,), shape, leaf)
+class _Compiler(Emitter):
+    """Emit the products of a plan, after the values and maps that they take."""
 
     # --- products ---------------------------------------------------------------------------------
 
-    def leaf(self, A: Factor) -> _Node:
+    def leaf(self, A: Factor) -> Node:
         """Return the node of a factor."""
         m, n = A.shape
         if A.kind == "identity":
-            return _Node(-1, "identity", m, n)
+            return Node(-1, "identity", m, n)
         if A.kind not in ("diagonal", "matrix"):
-            return _Node(-1, "factor", m, n, factor=A)
+            return Node(-1, "factor", m, n, factor=A)
         if A.value is not None:
             return self.constant(A.value, "slopes" if A.kind == "diagonal" else "matrix", m, n)
         kind: Any = "slopes" if A.kind == "diagonal" else "stack"
-        return _Node(self._register(A), kind, m, n, flat=A.flat)
+        return Node(self._register(A), kind, m, n, flat=A.flat)
 
     def _register(self, A: Factor) -> int:
         if A.value is not None:
@@ -227,7 +100,7 @@ class _Compiler:
             return self.emit(Op.LEAF, (register,), shape, A)
         return register
 
-    def multiply(self, left: _Node, right: _Node) -> _Node:
+    def multiply(self, left: Node, right: Node) -> Node:
         """Multiply two nodes: now if both are known, else by a step."""
         if left.kind == "identity" or right.kind == "identity":
             return right if left.kind == "identity" else left
@@ -247,13 +120,13 @@ class _Compiler:
             Op.PRODUCT, self.write(left), self.write(right)
         )
 
-    def _scaled(self, left: _Node, right: _Node) -> _Node:
+    def _scaled(self, left: Node, right: Node) -> Node:
         if left.known is not None and right.known is not None:
             op = Op.SCALE_ROWS if left.kind == "slopes" else Op.SCALE_COLUMNS
             return self._step(op, left, right)
-        return _Node(-1, "scaled", left.rows, right.columns, waiting=(left, right))
+        return Node(-1, "scaled", left.rows, right.columns, waiting=(left, right))
 
-    def _through(self, left: _Node, right: _Node) -> _Node | None:
+    def _through(self, left: Node, right: Node) -> Node | None:
         """Multiply ``P diag(d) Q`` in one step, where that beats two."""
         if left.waiting and left.waiting[1].kind == "slopes":
             (P, d), Q = left.waiting, right
@@ -271,12 +144,10 @@ class _Compiler:
             return self._step(Op.TABLE, d, node._replace(known=None), data=(P, Q))
         if P.kind == Q.kind == "stack" and d.flat and size >= self.limits.live:
             out = self.emit(Op.LIVE, (P.register, d.register, Q.register), (P.rows, 0, Q.columns))
-            return _Node(out, "stack", P.rows, Q.columns)
+            return Node(out, "stack", P.rows, Q.columns)
         return None
 
-    def _step(
-        self, op: Op, left: _Node, right: _Node, kind: Any = "stack", data: Any = None
-    ) -> _Node:
+    def _step(self, op: Op, left: Node, right: Node, kind: Any = "stack", data: Any = None) -> Node:
         rows, columns = left.rows, right.columns
         if left.known is not None and right.known is not None:
             known = _MULTIPLIED[op](left.known, right.known)
@@ -285,9 +156,9 @@ class _Compiler:
         rows = right.rows if op == Op.TABLE else rows
         shape = (0, rows) if kind == "slopes" else (rows, 0, columns)
         out = self.emit(op, (left.register, right.register), shape, data)
-        return _Node(out, kind, rows, columns)
+        return Node(out, kind, rows, columns)
 
-    def write(self, node: _Node) -> _Node:
+    def write(self, node: Node) -> Node:
         """Return a node as a matrix or a stack."""
         if node.kind in ("matrix", "stack"):
             return node
@@ -300,9 +171,9 @@ class _Compiler:
         if node.kind == "identity":
             node = self.constant(np.ones(node.rows, self.net.dtype), "slopes", *node[2:4])
         shape = (node.rows, 0, node.columns)
-        return _Node(self.emit(Op.WRITE, (node.register,), shape), "stack", *node[2:4])
+        return Node(self.emit(Op.WRITE, (node.register,), shape), "stack", *node[2:4])
 
-    def _written(self, A: Any) -> _Node:
+    def _written(self, A: Any) -> Node:
         m, n = A.shape
         if A.kind == "product":
             order = associate([part.operand for part in A.parts]).order
@@ -312,17 +183,17 @@ class _Compiler:
             order = sorted(range(len(light)), key=light.__getitem__)
             return self.add([self.leaf(A.parts[k]) for k in order])
         if A.kind == "graph":
-            return self.write(self.apply_left(A, _Node(-1, "identity", n, n)))
+            return self.write(self.apply_left(A, Node(-1, "identity", n, n)))
         if A.value is not None:
             return self._kept(A.value.to_dense())
         out = self.emit(Op.WRITE, (self._register(A),), (m, 0, n))
-        return _Node(out, "stack", m, n)
+        return Node(out, "stack", m, n)
 
-    def _kept(self, matrix: Array) -> _Node:
+    def _kept(self, matrix: Array) -> Node:
         self.constant_bytes += matrix.nbytes
         return self.constant(matrix, "matrix", *matrix.shape)
 
-    def add(self, nodes: list[_Node]) -> _Node:
+    def add(self, nodes: list[Node]) -> Node:
         """Add nodes up, diagonals last."""
         total = self.write(nodes[0]) if len(nodes) > 1 else nodes[0]
         for node in nodes[1:]:
@@ -337,14 +208,14 @@ class _Compiler:
             out = self.emit(
                 Op.ADD, (total.register, node.register), (total.rows, 0, total.columns), node.kind
             )
-            total = _Node(out, "stack", total.rows, total.columns)
+            total = Node(out, "stack", total.rows, total.columns)
         return total
 
-    def _stacked(self, node: _Node) -> _Node:
+    def _stacked(self, node: Node) -> Node:
         out = self.emit(Op.WRITE, (node.register,), (node.rows, 0, node.columns), "matrix")
-        return _Node(out, "stack", node.rows, node.columns)
+        return Node(out, "stack", node.rows, node.columns)
 
-    def apply_right(self, P: _Node, A: Any) -> _Node:
+    def apply_right(self, P: Node, A: Any) -> Node:
         """Return ``P A``."""
         if A.kind == "product":
             for part in A.parts:
@@ -354,7 +225,7 @@ class _Compiler:
             P = self.write(P)
             return self._joined([self.apply_right(P, part) for part in A.parts])
         if A.kind == "graph":
-            arriving: dict[int, list[_Node]] = {len(A.parts): [P]}
+            arriving: dict[int, list[Node]] = {len(A.parts): [P]}
             for l in range(len(A.parts), 0, -1):
                 total = self._joined(arriving.pop(l))
                 for source, part in A.parts[l - 1]:
@@ -365,10 +236,10 @@ class _Compiler:
             if P.known is not None and A.value is not None:
                 return self._kept(np.ascontiguousarray(A.value.T.apply(P.known.T).T))
             out = self.emit(Op.RIGHT, (P.register, self._register(A)), (P.rows, 0, A.shape[1]))
-            return _Node(out, "stack", P.rows, A.shape[1])
+            return Node(out, "stack", P.rows, A.shape[1])
         return self.multiply(P, self.leaf(A))
 
-    def apply_left(self, A: Any, Q: _Node) -> _Node:
+    def apply_left(self, A: Any, Q: Node) -> Node:
         """Return ``A Q``."""
         if A.kind == "product":
             for part in reversed(A.parts):
@@ -387,62 +258,15 @@ class _Compiler:
             if Q.known is not None and A.value is not None:
                 return self._kept(A.value.apply(Q.known))
             out = self.emit(Op.LEFT, (self._register(A), Q.register), (A.shape[0], 0, Q.columns))
-            return _Node(out, "stack", A.shape[0], Q.columns)
+            return Node(out, "stack", A.shape[0], Q.columns)
         return self.multiply(self.leaf(A), Q)
 
-    def _joined(self, nodes: list[_Node]) -> _Node:
+    def _joined(self, nodes: list[Node]) -> Node:
         """Add up what comes from several branches."""
         if len(nodes) > 1:
             light = [node.kind in ("identity", "slopes") for node in nodes]
             return self.add([nodes[k] for k in sorted(range(len(nodes)), key=light.__getitem__)])
         return nodes[0] if nodes[0].kind != "scaled" else self.write(nodes[0])
-
-    # --- memory -----------------------------------------------------------------------------------
-
-    def finish(self, result: _Node, bounded: bool) -> Program:
-        """Put the result where the caller wants it, and give every register its memory."""
-        result = result if result.kind in ("slopes", "matrix") else self.write(result)
-        last = self.steps[-1] if self.steps else None
-        if result.kind != "stack" or last is None or last.out != result.register:
-            shape = (result.rows, 0, result.columns)
-            self.emit(Op.WRITE, (result.register,), shape, result.kind)
-        *others, last = self.steps
-        steps = [*others, last._replace(room=-2)]
-        lent = {k for step in steps if step.op in _LENDING for k in step.args}
-        lent |= {k for step in steps if keeps(step) for k in step.args}
-        until = {k: i for i, step in enumerate(steps) for k in (*step.args, step.out)}
-        until[self.value] = len(steps)
-        memory = Memory()
-        placed = []
-        for i, step in enumerate(steps):
-            dying = [k for k in set(step.args) if until[k] == i and self.registers[k] is None]
-            if step.room != -2:
-                over = [
-                    k
-                    for k in overwritten(step)
-                    if k in dying and self.sizes[k] == self.sizes[step.out] and k not in lent
-                ]
-                step = memory.take(step, self.sizes[step.out], over, step.out not in lent)
-            frees = tuple(k for k in dying if k > 1)
-            for k in frees:
-                memory.give(k)
-            placed.append(step._replace(frees=frees))
-        widest = max((self.net.widths[l] for l in range(self.last + 1)), default=0)
-        # perhaps copied, where a product cannot be put in its place
-        copied = max((self.sizes[s.out] for s in placed if self._may_copy(s)), default=0)
-        return Program(
-            registers=tuple(self.registers),
-            steps=tuple(placed),
-            rooms=tuple(memory.rooms),
-            point_numbers=sum(memory.rooms) + memory.most + 8 * widest + copied,
-            constant_bytes=self.constant_bytes,
-            value=self.value,
-            bounded=bounded,
-        )
-
-    def _may_copy(self, step: Step) -> bool:
-        one = any(getattr(self.registers[k], "ndim", 0) == 2 for k in step.args)
-        return step.op in (Op.LEFT, Op.RIGHT) or (step.op == Op.PRODUCT and step.room == -2 and one)
 
 
 def table_of(W: Array, V: Array) -> Array | None:

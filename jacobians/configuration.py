@@ -11,7 +11,7 @@ import scipy
 
 import jacobians
 from jacobians import _kernels
-from jacobians.planning import THREADS
+from jacobians._machine import THREADS
 
 
 def show_config() -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -26,23 +25,26 @@ from jacobians._checks import (
     Array,
     NotFiniteError,
     ShapeError,
-    as_count,
-    as_floats,
     as_layer,
-    require_shape,
 )
 from jacobians._graph import (
     Edges,
+    activations_of,
     as_names,
+    consecutive,
+    edges_of,
     input_shape,
+    layers_with,
     path_of,
+    random_layers,
     require_fit,
+    sizes_of,
     sort_graph,
+    stacked_parameters,
 )
 from jacobians._tables import as_inputs
 from jacobians.activations import AnyActivation
-from jacobians.layers import Dense, Layer, Shape
-from jacobians.vectorization import unvec, vec
+from jacobians.layers import Layer, Shape
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -138,17 +140,10 @@ class Network:
         edges, width, parts, ends = sort_graph(nodes, inputs, outputs)
         net = object.__new__(cls)
         net._build(edges, width, input_names, output_names)
-        object.__setattr__(net, "inputs", parts)
-        if len(parts) == 1:
-            object.__setattr__(net, "names", (*parts, *net.names[1:]))
-        sizes = [net.widths[net.names.index(name)] for name in ends]
-        starts = np.cumsum([0, *sizes])
-        object.__setattr__(
-            net,
-            "outputs",
-            {n: slice(int(i), int(j)) for n, (i, j) in zip(ends, pairwise(starts), strict=True)},
-        )
-        return net
+        first = next(iter(parts)) if len(parts) == 1 else "x"
+        sizes = {name: net.widths[net.names.index(name)] for name in ends}
+        names = (first, *net.names[1:])
+        return net._with(names=names, inputs=parts, outputs=consecutive(sizes))
 
     def _build(
         self,
@@ -178,8 +173,8 @@ class Network:
         set_(self, "names", ("x", *(name for name, _, _ in edges)))
         set_(self, "shapes", tuple(shapes))
         set_(self, "dtype", dtype)
-        set_(self, "inputs", {"x": slice(0, self.widths[0])})
-        set_(self, "outputs", {self.names[-1]: slice(0, self.widths[-1])})
+        set_(self, "inputs", consecutive({"x": self.widths[0]}))
+        set_(self, "outputs", consecutive({self.names[-1]: self.widths[-1]}))
         set_(self, "input_names", as_names(input_names, self.widths[0], "Network: input_names"))
         set_(self, "output_names", as_names(output_names, self.widths[-1], "Network: output_names"))
 
@@ -199,29 +194,19 @@ class Network:
 
         Parameters
         ----------
-        layers : sequence of Layer
-            Of node 1 to L.
-        sources : sequence of sequences of int
-            The nodes that each of them reads, with smaller numbers.
+        layers, sources : sequences
+            Of node 1 to L: the layer, and the numbers of the earlier nodes that it reads.
         names : sequence of str
             Of node 0 to L.
-        inputs : int or shape
         parts : two mappings from str to slice, optional
             The named parts of the input and of the output.
-        input_names, output_names : sequence of str, optional
+        inputs, input_names, output_names
+            As everywhere.
         """
-        if not len(layers) == len(sources) == len(names) - 1 or len(set(names)) != len(names):
-            raise ValueError("Network.from_nodes: a layer, its sources and a name for every node.")
-        for l, entering in enumerate(sources, start=1):
-            if not entering or not all(isinstance(s, int) and 0 <= s < l for s in entering):
-                raise ValueError(f"Network.from_nodes: node {l} reads {entering!r:.80}.")
         net = object.__new__(cls)
-        edges = [(n, y, tuple(s)) for n, y, s in zip(names[1:], layers, sources, strict=True)]
-        net._build(edges, inputs, input_names, output_names)
-        object.__setattr__(net, "names", tuple(str(name) for name in names))
-        for field, given in zip(("inputs", "outputs"), parts, strict=False):
-            object.__setattr__(net, field, dict(given))
-        return net
+        net._build(edges_of(layers, sources, names), inputs, input_names, output_names)
+        named = dict(zip(("inputs", "outputs"), map(dict, parts), strict=False))
+        return net._with(names=tuple(str(name) for name in names), **named)
 
     @classmethod
     def random(
@@ -246,17 +231,7 @@ class Network:
         >>> Network.random([4, 16, 2], seed=0)
         Network 4-16-2 float64, 114 parameters: tanh, identity
         """
-        widths = [as_count(width, "Network.random: widths") for width in widths]
-        if len(widths) < 2:
-            raise ValueError(f"Network.random: widths: expected at least two, but got {widths}.")
-        rng = np.random.default_rng(seed)
-        layers = []
-        for l, (inputs, outputs) in enumerate(pairwise(widths), start=1):
-            W = rng.standard_normal((outputs, inputs)) / np.sqrt(inputs)
-            b = 0.1 * rng.standard_normal(outputs)
-            sigma = output_activation if l == len(widths) - 1 else activation
-            layers.append(Dense(W, b, sigma))
-        return cls(layers).astype(dtype)
+        return cls(random_layers(widths, activation, output_activation, seed)).astype(dtype)
 
     @property
     def depth(self) -> int:
@@ -368,7 +343,7 @@ class Network:
                 f"Network: the output leaves the range of {self.dtype}; trace(net, X) names the "
                 "layer. Rescale the inputs or weights."
             )
-        return a.copy() if not a.flags.writeable else a
+        return a if a.flags.writeable else a.copy()
 
     # --- parameters as one vector -----------------------------------------------------------------
 
@@ -383,9 +358,7 @@ class Network:
 
         A kernel of more axes counts as the matrix of one row per output channel.
         """
-        every = [p for layer in self.layers for p in layer.parameters().values()]
-        stacked = [vec(p.reshape(len(p), -1)) for p in every]
-        return np.concatenate(stacked) if stacked else np.zeros(0, self.dtype)
+        return stacked_parameters(self.layers, self.dtype)
 
     def with_parameters(self, parameters: Any) -> Network:
         """Return the network with other parameters, in the order of ``parameters``.
@@ -395,18 +368,7 @@ class Network:
         >>> bool((twice.layers[0].W == 2 * net.layers[0].W).all())
         True
         """
-        where = "Network.with_parameters: parameters"
-        theta = as_floats(parameters, where, dtype=self.dtype)
-        require_shape(theta, (self.parameter_count,), where, "In the order of net.parameters.")
-        layers, start = [], 0
-        for layer in self.layers:
-            arrays = {}
-            for name, p in layer.parameters().items():
-                matrix = unvec(theta[start : start + p.size], (len(p), p.size // len(p)))
-                arrays[name] = matrix.reshape(p.shape)
-                start += p.size
-            layers.append(layer.with_arrays(arrays))
-        return self._with(layers=tuple(layers))
+        return self._with(layers=layers_with(self.layers, parameters, self.dtype))
 
     def _with(self, **changed: Any) -> Network:
         """Return the network with some fields replaced; shapes and edges stay."""
@@ -417,30 +379,18 @@ class Network:
         return net
 
     def __repr__(self) -> str:
-        shown = [str(layer.activation) for layer in self.layers]
-        if len(shown) > 6:
-            shown = [*shown[:3], "...", shown[-1]]
-        if self.is_path:
-            widths = [str(width) for width in self.widths]
-            if len(widths) > 10:
-                widths = [*widths[:4], "...", *widths[-2:]]
-            size = "-".join(widths)
-        else:
-            size = f"{self.widths[0]}-...-{self.widths[-1]}, {self.depth} nodes"
-        count = f"{self.dtype}, {self.parameter_count:,} parameters"
-        return f"Network {size} {count}: {', '.join(shown)}"
+        size = f"{sizes_of(self.widths, self.is_path)} {self.dtype}"
+        return f"Network {size}, {self.parameter_count:,} parameters: {activations_of(self.layers)}"
 
 
 def as_network(value: Any, where: str) -> Network:
     """Return the network, or say what to put first."""
     if isinstance(value, Network):
         return value
-    module = type(value).__module__.partition(".")[0]
     importers = {"sklearn": "from_sklearn", "torch": "from_torch", "keras": "from_keras"}
-    bases = {base.__module__.partition(".")[0] for base in type(value).__mro__} | {module}
+    bases = {base.__module__.partition(".")[0] for base in type(value).__mro__}
     way_out = next((f" Import it: jb.{f}(...)." for m, f in importers.items() if m in bases), "")
-    if isinstance(value, str):
-        way_out = f" Read a file with jb.load({value!r:.60})."
+    way_out = f" Read it: jb.load({value!r:.60})." if isinstance(value, str) else way_out
     raise TypeError(f"{where}: net: expected a Network first, but got {value!r:.80}.{way_out}")
 
 

@@ -6,9 +6,7 @@ The order comes from ``maps.association``; the piece is as many points as fit th
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
-from functools import cache
 from itertools import pairwise
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,39 +14,17 @@ from weakref import WeakKeyDictionary
 from jacobians import _kernels
 from jacobians._checks import Places, as_count, readable_bytes
 from jacobians._kernels.translating import tape_of
+from jacobians._machine import THREADS
 from jacobians._text import table
 from jacobians.compiling import compile_jacobian
 from jacobians.factors import Factor, as_index, factors_of
-from jacobians.maps.association import Association, Operand, Order, associate, flops, fold
+from jacobians.maps.association import Association, Operand, Order, associate, flops, spell
 from jacobians.network import Network, as_network
 from jacobians.program import Limits, Program
 
 DEFAULT_BYTES = 64 * 2**20
 BLOCK_BYTES = 2**20  # of the kernel's workspace for each thread, and its lists; see kernel.c
 FLOPS, UNIT_SECONDS = 5e10, 6e-9  # rough speeds of products, and of sigma with its slope
-
-
-@cache
-def machine_memory() -> int:
-    """Return the bytes of memory of this machine; a terabyte if it does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 2**40
-
-
-def _thread_count() -> int:
-    """Return how many threads the user gave to BLAS, or the number of processors."""
-    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
-        given = os.environ.get(name, "").split(",")[0].strip()
-        if given.isdigit() and int(given):
-            return int(given)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-THREADS = _thread_count()  # BLAS reads its settings once too, when it is loaded
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -394,23 +370,6 @@ def threads_that_pay(
     seconds = batch * (flops / FLOPS + 2 * sum(ways) / FLOPS + units * UNIT_SECONDS)
     small = kernels or max([largest, *ways]) <= limits.small_matrix
     return allowed if small and seconds > limits.thread_seconds else 1
-
-
-def spell(order: Order, names: tuple[str, ...]) -> str:
-    """Write an order with as few brackets as it takes, reading from the left.
-
-    >>> spell(((0, 1), (2, 3)), ("D2", "W2", "D1", "W1"))
-    'D2 W2 (D1 W1)'
-    """
-    text, _ = fold(
-        order,
-        lambda k: (names[k], True),
-        lambda left, right: (
-            f"{left[0]} {right[0]}" if right[1] else f"{left[0]} ({right[0]})",
-            False,
-        ),
-    )
-    return text
 
 
 def _count(number: float) -> str:

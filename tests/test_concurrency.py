@@ -310,7 +310,8 @@ try:
     {call}
 except KeyboardInterrupt:
     print("interrupted")
-assert threading.active_count() <= 1 + max(2, jb.planning.THREADS)
+from jacobians._machine import THREADS
+assert threading.active_count() <= 1 + max(2, THREADS)
 assert digest(np.float64) == before
 assert {call}.tobytes() == {call}.tobytes()
 assert calls > 8

@@ -22,8 +22,8 @@ from jacobians.maps.association import (
     forward_order,
     operand,
     reverse_order,
+    spell,
 )
-from jacobians.planning import spell
 from jacobians.rounding import chain_bound
 
 every_network = pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS.keys())

@@ -706,7 +706,7 @@ def test_plans_and_programs_do_not_pile_up():
     ],
 )
 def test_threads_are_those_that_the_user_gave_to_blas(monkeypatch, variables, threads):
-    from jacobians.planning import _thread_count
+    from jacobians._machine import thread_count as _thread_count
 
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
@@ -718,7 +718,7 @@ def test_threads_are_those_that_the_user_gave_to_blas(monkeypatch, variables, th
 
 def test_threads_are_the_processors_where_nobody_gave_any(monkeypatch):
     """Those that the process may use, where the system says it; all of them elsewhere."""
-    from jacobians.planning import _thread_count
+    from jacobians._machine import thread_count as _thread_count
 
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)

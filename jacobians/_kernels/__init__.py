@@ -23,7 +23,9 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array, ShapeError
-from jacobians.activations import Activation, AnyActivation, activation
+from jacobians._kernels.codes import code_of
+from jacobians._kernels.values import Step, Value, aligned, demand, shape
+from jacobians.activations import AnyActivation, activation
 
 try:
     from jacobians._kernels import _kernel  # type: ignore[attr-defined]
@@ -42,15 +44,6 @@ _PRODUCT, _SCALING, _ACTIVATION, _SOFTMAX = range(4)
 _BY_ROWS, _LOGARITHM, _TRANSPOSED = 1, 1, 2
 _NONE, _OUTSIDE, _WORK, _CONSTANT = range(4)
 _READ, _WRITTEN = range(2)
-_LEAKY, _CLIP, _RAMP, _ELU, *_OTHERS = range(17)
-_CODES = dict(
-    zip(
-        ("sigmoid", "tanh", "softplus", "softsign", "exp", "square", "celu", "gaussian", "sin")
-        + ("silu", "gelu", "gelu_tanh", "mish"),
-        _OTHERS,
-        strict=True,
-    )
-)
 _MOST = 2**31  # numbers in a matrix, a list of which is kept in 32 bits
 _OUTSIDE_MOST = 8
 
@@ -58,66 +51,6 @@ _OUTSIDE_MOST = 8
 def is_built() -> bool:
     """Tell whether the kernel was compiled, turned off or not."""
     return _kernel is not None
-
-
-def code_of(sigma: AnyActivation) -> tuple[int, float, float] | None:
-    """Return an activation's code and parameters; None if the kernel does not have it.
-
-    >>> code_of(activation("hard_tanh"))
-    (1, -1.0, 1.0)
-    """
-    given = dict(sigma.parameters)
-    if not isinstance(sigma, Activation) or activation_or_none(sigma.name, given) != sigma:
-        return None
-    match sigma.name:
-        case "relu":
-            return _LEAKY, 0.0, 0.0
-        case "leaky_relu":
-            return _LEAKY, given["slope"], 0.0
-        case "relu6":
-            return _CLIP, 0.0, 6.0
-        case "hard_tanh":
-            return _CLIP, given["low"], given["high"]
-        case "hard_sigmoid":
-            return _RAMP, given["low"], given["high"]
-        case "elu":
-            return _ELU, 1.0, given["alpha"]
-        case "selu":
-            return _ELU, 1.0507009873554805, 1.7580993408473768
-        case "celu":  # its quotient by a width is for sizes that people use
-            width = given["alpha"]
-            return (_CODES["celu"], width, 0.0) if 1e-30 < width < 1e30 else None
-        case name:
-            return (_CODES[name], 0.0, 0.0) if name in _CODES else None
-
-
-def activation_or_none(name: str, parameters: dict[str, float]) -> AnyActivation | None:
-    """Look an activation of the library up; None if it has none of that name and parameters."""
-    try:
-        return activation(name, **parameters)
-    except (TypeError, ValueError):
-        return None
-
-
-@dataclass(frozen=True, eq=False)
-class Value:
-    """A matrix (rows, columns) for each point, or a constant; what steps take and return."""
-
-    kind: int
-    index: int
-    rows: int
-    columns: int
-    depth: int = 1  # of a table (rows, depth, columns)
-
-
-@dataclass
-class _Step:
-    op: int
-    flags: int
-    operands: list[Value | None]  # out, a, b, live, scale, add
-    results: int = 1  # of the first of them
-    reuses: bool = False  # the result may take the memory of a
-    parameters: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass
@@ -142,7 +75,7 @@ class Tape:
     dtype: Any
     processor: str | None = None
     _values: list[Value] = field(default_factory=list)
-    _steps: list[_Step] = field(default_factory=list)
+    _steps: list[Step] = field(default_factory=list)
     outside: list[Value] = field(default_factory=list)
     _roles: list[int] = field(default_factory=list)
     _constants: list[Array] = field(default_factory=list)
@@ -205,21 +138,21 @@ class Tape:
         the sum over k of ``a_k b_k``.
         """
         self._require(a, b, live, scale, add)
-        _demand(b.kind != _OUTSIDE, "product: b stands outside; copy it first.")
-        _demand(a.columns == b.rows and a.depth == 1, f"product: {_shape(a)} times {_shape(b)}.")
+        demand(b.kind != _OUTSIDE, "product: b stands outside; copy it first.")
+        demand(a.columns == b.rows and a.depth == 1, f"product: {shape(a)} times {shape(b)}.")
         table = b.depth > 1
         m, n = (b.depth, b.columns) if table else (a.rows, b.columns)
         if table:
             plain = a.rows == 1 and add is None is scale
-            _demand(plain, "product: a table takes a row, and nothing else.")
+            demand(plain, "product: a table takes a row, and nothing else.")
         if live is not None:
-            _demand(_shape(live) == (1, a.columns), f"product: live: {_shape(live)}.")
+            demand(shape(live) == (1, a.columns), f"product: live: {shape(live)}.")
         self._check_scale(scale, False, m, n, inside=True)
         if add is not None:
             fits = add.columns == n and add.rows in (1, m) and add.kind != _OUTSIDE
-            _demand(fits and add.depth == 1, f"product: add: {_shape(add)} and ({m}, {n}).")
+            demand(fits and add.depth == 1, f"product: add: {shape(add)} and ({m}, {n}).")
         out = self._result(m, n, into, a, b, live, scale, add)
-        self._steps.append(_Step(_PRODUCT, 0, [out, a, b, live, scale, add]))
+        self._steps.append(Step(_PRODUCT, 0, [out, a, b, live, scale, add]))
         return out
 
     def scaling(
@@ -234,14 +167,14 @@ class Tape:
         """Return ``add + a diag(scale)``, or ``add + diag(scale) a`` by rows; or a copy."""
         self._require(a, scale, add)
         m, n = a.rows, a.columns
-        _demand(a.depth == 1, "scaling: of a table.")
+        demand(a.depth == 1, "scaling: of a table.")
         self._check_scale(scale, by_rows, m, n, inside=False)
         if add is not None:
-            _demand(add.columns == n and add.rows in (1, m) and add.depth == 1, "scaling: add.")
+            demand(add.columns == n and add.rows in (1, m) and add.depth == 1, "scaling: add.")
         out = self._result(m, n, into, scale, a, add)
         reuses = a.kind == _WORK
         self._steps.append(
-            _Step(_SCALING, int(by_rows), [out, a, None, None, scale, add], 1, reuses)
+            Step(_SCALING, int(by_rows), [out, a, None, None, scale, add], 1, reuses)
         )
         return out
 
@@ -251,10 +184,10 @@ class Tape:
         code = code_of(activation(sigma))
         if code is None:
             raise ValueError(f"kernel: there is no activation {sigma}.")
-        _demand(z.kind == _WORK, "activation: of what is outside; copy it first.")
+        demand(z.kind == _WORK, "activation: of what is outside; copy it first.")
         out, slopes = self._new(z.rows, z.columns), self._new(z.rows, z.columns)
         operands = [out, z, slopes, None, None, None]
-        self._steps.append(_Step(_ACTIVATION, code[0], operands, 2, True, code[1:]))
+        self._steps.append(Step(_ACTIVATION, code[0], operands, 2, True, code[1:]))
         return out, slopes
 
     def softmax(
@@ -262,11 +195,11 @@ class Tape:
     ) -> tuple[Value, Value | None]:
         """Return softmax of a row, or its logarithm, and the Jacobian written out, if wanted."""
         self._require(z)
-        _demand(z.kind == _WORK and z.rows == 1, "softmax: expected a row of workspace.")
+        demand(z.kind == _WORK and z.rows == 1, "softmax: expected a row of workspace.")
         n = z.columns
         out, J = self._new(1, n), self._new(n, n) if jacobian else None
         flags = _LOGARITHM * log + _TRANSPOSED * transposed
-        self._steps.append(_Step(_SOFTMAX, flags, [out, z, J, None, None, None], 2))
+        self._steps.append(Step(_SOFTMAX, flags, [out, z, J, None, None, None], 2))
         return out, J
 
     @property
@@ -277,18 +210,18 @@ class Tape:
     # --- checks -----------------------------------------------------------------------------------
 
     def _outside_array(self, rows: int, columns: int, role: int) -> Value:
-        _demand(len(self.outside) < _OUTSIDE_MOST, "more arrays outside than it takes.")
-        _demand(role == _READ or self.outside != [], "the first array outside is read.")
+        demand(len(self.outside) < _OUTSIDE_MOST, "more arrays outside than it takes.")
+        demand(role == _READ or self.outside != [], "the first array outside is read.")
         for n in (rows, columns):
-            _demand(isinstance(n, int) and n > 0, f"outside: shape ({rows}, {columns}).")
-        _demand(rows * columns < _MOST, f"outside: shape ({rows}, {columns}).")
+            demand(isinstance(n, int) and n > 0, f"outside: shape ({rows}, {columns}).")
+        demand(rows * columns < _MOST, f"outside: shape ({rows}, {columns}).")
         value = Value(_OUTSIDE, len(self.outside), rows, columns)
         self.outside.append(value)
         self._roles.append(role)
         return value
 
     def _new(self, rows: int, columns: int) -> Value:
-        _demand(rows * self._padded(columns) < _MOST, f"a matrix {rows}x{columns} is too large.")
+        demand(rows * self._padded(columns) < _MOST, f"a matrix {rows}x{columns} is too large.")
         self._values.append(Value(_WORK, len(self._values), rows, columns))
         return self._values[-1]
 
@@ -297,8 +230,8 @@ class Tape:
             return self._new(m, n)
         self._require(into)
         ours = into.kind == _OUTSIDE and self._roles[into.index] == _WRITTEN
-        _demand(ours and _shape(into) == (m, n), f"into: expected ({m}, {n}), not {_shape(into)}.")
-        _demand(into not in operands, "into: an operand.")
+        demand(ours and shape(into) == (m, n), f"into: expected ({m}, {n}), not {shape(into)}.")
+        demand(into not in operands, "into: an operand.")
         return into
 
     def _require(self, *values: Value | None) -> None:
@@ -315,7 +248,7 @@ class Tape:
             else:
                 home = homes[value.kind]
                 mine = value.index < len(home) and home[value.index] is value
-            _demand(mine, "a value of another tape.")
+            demand(mine, "a value of another tape.")
 
     def _is_constant(self, value: Value) -> bool:
         if value.index >= len(self._constants):
@@ -330,8 +263,8 @@ class Tape:
         if scale is None:
             return
         length = m if by_rows else n
-        _demand(_shape(scale) == (1, length) and scale.depth == 1, f"scale: {_shape(scale)}.")
-        _demand(not inside or scale.kind != _OUTSIDE, "scale stands outside.")
+        demand(shape(scale) == (1, length) and scale.depth == 1, f"scale: {shape(scale)}.")
+        demand(not inside or scale.kind != _OUTSIDE, "scale stands outside.")
 
     def _padded(self, n: int) -> int:
         lanes: int = self._lanes
@@ -341,7 +274,7 @@ class Tape:
 
     def pack(self) -> Program:
         """Give every value its place, constants their form, and hand the whole to the kernel."""
-        _demand(bool(self._steps), "a tape without steps.")
+        demand(bool(self._steps), "a tape without steps.")
         offsets, numbers = self._places()
         steps = np.zeros((len(self._steps), 34), np.int64)
         kept: list[Any] = []
@@ -385,10 +318,10 @@ class Tape:
             free += [(sizes[i], offsets[i]) for i in over if i not in early]
             ended = [v.index for v in made if last[v.index] == k]
             free += [(sizes[i], offsets[i]) for i in ended]
-        _demand(top < _MOST, "the values of a point take too much memory.")
+        demand(top < _MOST, "the values of a point take too much memory.")
         return offsets, top
 
-    def _write(self, row: Any, step: _Step, kept: list[Any]) -> int:
+    def _write(self, row: Any, step: Step, kept: list[Any]) -> int:
         """Write a step as the kernel reads it, see ``kernel.c``; return its inner dimension."""
         out, a, b = step.operands[:3]
         assert out is not None
@@ -422,7 +355,7 @@ class Tape:
     def _rows(self, value: Value) -> Array:
         """Return a constant with its rows padded to whole vectors."""
         given = self._constants[value.index]
-        rows = _aligned((value.rows, self._padded(value.columns)), self.dtype)
+        rows = aligned((value.rows, self._padded(value.columns)), self.dtype)
         rows[:, : value.columns] = given
         return rows
 
@@ -437,7 +370,7 @@ class Tape:
         panels = -(-given.shape[1] // panel)
         padded = np.zeros((k, panels * panel), self.dtype)
         padded[:, : given.shape[1]] = given
-        packed = _aligned((panels, k, panel), self.dtype)
+        packed = aligned((panels, k, panel), self.dtype)
         packed[...] = padded.reshape(k, panels, panel).swapaxes(0, 1)
         return packed
 
@@ -465,20 +398,3 @@ class Program:
         """
         finite: bool = self._program.run(*outside)
         return finite
-
-
-def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Return zeros that begin with a line of the cache."""
-    size = int(np.prod(shape))
-    memory = np.zeros(size + 64 // dtype.itemsize, dtype)
-    start = -memory.ctypes.data % 64 // dtype.itemsize
-    return memory[start : start + size].reshape(shape)
-
-
-def _shape(value: Value) -> tuple[int, int]:
-    return value.rows, value.columns
-
-
-def _demand(condition: bool, message: str) -> None:
-    if not condition:
-        raise ShapeError(f"kernel: {message}")

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import ShapeError
-from jacobians._kernels import Tape, Value, code_of
+from jacobians._kernels import Tape
+from jacobians._kernels.codes import code_of
+from jacobians._kernels.values import Value
 from jacobians.activations import LOG_SOFTMAX, SOFTMAX, Activation
 from jacobians.layers import Add, Elementwise, Multiply, Scale
 from jacobians.program import Op, Program, Step

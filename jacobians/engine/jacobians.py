@@ -11,12 +11,13 @@ import numpy as np
 
 from jacobians import distributed
 from jacobians._checks import Array, ShapeError, TooLargeError, as_array, readable_bytes
+from jacobians._machine import machine_memory
 from jacobians._tables import as_inputs, in_order
 from jacobians.engine.running import Runner, is_plain, quiet
 from jacobians.engine.scaling import multiply_scaled
 from jacobians.linearization import linearize
 from jacobians.network import Network, as_network
-from jacobians.planning import Plan, machine_memory, plan
+from jacobians.planning import Plan, plan
 from jacobians.tracing import Trace
 
 

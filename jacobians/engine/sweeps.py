@@ -16,6 +16,7 @@ import numpy as np
 from jacobians._checks import Array, as_floats, require_shape
 from jacobians._kernels import PROCESSORS
 from jacobians._kernels.translating import tape_of
+from jacobians._machine import THREADS
 from jacobians._tables import as_inputs
 from jacobians.compiling import compile_sweep
 from jacobians.engine.running import Runner, quiet
@@ -23,7 +24,7 @@ from jacobians.engine.scaling import multiply_scaled
 from jacobians.factors import factors_of
 from jacobians.linearization import linearize
 from jacobians.network import Network, as_network
-from jacobians.planning import THREADS, threads_that_pay
+from jacobians.planning import threads_that_pay
 from jacobians.program import Limits
 
 

@@ -25,17 +25,16 @@ import numpy as np
 
 from jacobians._checks import FLOATS, Array, ShapeError, as_floats, require_shape
 from jacobians.activations import IDENTITY, AnyActivation, VectorActivation, activation
+from jacobians.importers._folding import Step, folded, leading_to
 from jacobians.layers import (
     Add,
     Concatenate,
-    Dense,
     Elementwise,
     Gather,
     Layer,
     MatrixProduct,
     Multiply,
     Reshape,
-    Scale,
     Shape,
 )
 from jacobians.network import Network
@@ -59,36 +58,6 @@ class Value:
         return Value(self.step, tuple(self.size // rest if n == -1 else int(n) for n in shape))
 
 
-@dataclass
-class _Step:
-    """A node to be: Dense if W is a matrix, Scale if it is a vector, a layer, or Elementwise."""
-
-    at: str
-    sources: tuple[int, ...]
-    shape: Shape  # of its value, as the node has it
-    W: Array | None = None
-    b: Array | None = None
-    sigma: AnyActivation = IDENTITY
-    axis: int | None = None
-    layer: Layer | None = None
-    name: str = ""  # of an input
-
-    def made(self, where: str, dtype: np.dtype[Any]) -> Layer:
-        """Return the layer in that dtype."""
-        layer = self.layer
-        if layer is None:
-            W: Any = self.W
-            if W is None:
-                return Elementwise(self.sigma, self.axis)
-            layer = Dense(W, self.b, self.sigma) if W.ndim == 2 else Scale(W, self.b)
-        for name, array in layer.arrays().items():
-            as_floats(array, f"{where}: {self.at}: {_NAMES.get(name, name)}", dtype=dtype)
-        return layer.astype(dtype)
-
-
-_NAMES = {"W": "weight", "b": "bias"}
-
-
 class Assembly:
     """A network that grows step by step; ``at`` is the place in the model, for errors.
 
@@ -100,7 +69,7 @@ class Assembly:
         self.where = where
         self.dtype = dtype
         self.last: Value | None = None
-        self._steps: list[_Step] = []
+        self._steps: list[Step] = []
         self._dtypes: set[np.dtype[Any]] = set()
         if width is not None:
             self.input((width,))
@@ -114,7 +83,7 @@ class Assembly:
 
     def input(self, shape: Shape, name: str = "x") -> Value:
         """Begin with a value of this shape."""
-        return self._append(_Step("the model", (), shape, name=name), shape)
+        return self._append(Step("the model", (), shape, name=name), shape)
 
     def dense(self, W: Any, b: Any = None, *, at: str, of: Value | None = None) -> Value:
         """Append ``W a + b``, along the last axis."""
@@ -138,7 +107,7 @@ class Assembly:
         source = of.step if rows == 1 else self._shaped(of, (rows, n), rows_of=n)
         node = self._steps[source].shape
         shape = (*node[:-1], m) if node[-1] == n else (m,)
-        return self._append(_Step(at, (source,), shape, W, b), (*of.shape[:-1], m))
+        return self._append(Step(at, (source,), shape, W, b), (*of.shape[:-1], m))
 
     def scale(
         self, scale: Any, shift: Any, *, at: str, dtype: Any = None, of: Value | None = None
@@ -161,7 +130,7 @@ class Assembly:
             ) from None
         if dtype is not None:
             self.computed_in(dtype)
-        return self._append(_Step(at, (of.step,), self._steps[of.step].shape, W, b), of.shape)
+        return self._append(Step(at, (of.step,), self._steps[of.step].shape, W, b), of.shape)
 
     def activate(
         self,
@@ -190,7 +159,7 @@ class Assembly:
                 axis = 1 if inner > 1 else -1
                 rows = 0 if inner > 1 else count
                 source = self._shaped(of, shape if inner > 1 else shape[:2], rows_of=rows)
-        step = _Step(at, (source,), self._steps[source].shape, sigma=sigma, axis=axis)
+        step = Step(at, (source,), self._steps[source].shape, sigma=sigma, axis=axis)
         return self._append(step, of.shape)
 
     def move(self, indices: Any, *, at: str, of: Value | None = None) -> Value:
@@ -267,7 +236,7 @@ class Assembly:
             given = layer.on(*shapes).output_shape(*shapes)
         except ValueError as err:
             raise type(err)(f"{self.where}: {at}: {err}") from None
-        return self._append(_Step(at, sources, given, layer=layer), shape or values[0].shape)
+        return self._append(Step(at, sources, given, layer=layer), shape or values[0].shape)
 
     def computed_in(self, dtype: Any) -> None:
         """Note a dtype in which the model computes; the network takes the widest."""
@@ -288,8 +257,8 @@ class Assembly:
         if outputs is None:
             outputs = {"output": self._given(None, None, "the model")}
         dtype = self.dtype or (np.result_type(*self._dtypes) if self._dtypes else FLOATS[1])
-        live = _leading_to(self._steps, {value.step for value in outputs.values()})
-        place = _folded(self._steps, live, [value.step for value in outputs.values()], dtype)
+        live = leading_to(self._steps, {value.step for value in outputs.values()})
+        place = folded(self._steps, live, [value.step for value in outputs.values()], dtype)
         ends = {name: place[value.step] for name, value in outputs.items()}
         order = [l for l in live if place[l] == l]
         labels = {"input_names": input_names, "output_names": output_names}
@@ -367,7 +336,7 @@ class Assembly:
         node = self._steps[value.step].shape
         if node == shape or node[-1] == rows_of:
             return value.step
-        self._append(_Step("the model", (value.step,), shape, layer=Reshape(shape)), shape)
+        self._append(Step("the model", (value.step,), shape, layer=Reshape(shape)), shape)
         return len(self._steps) - 1
 
     def _spread(self, values: Sequence[Value], at: str) -> list[Value]:
@@ -380,7 +349,7 @@ class Assembly:
         entries = np.arange(value.size).reshape(value.shape)
         return self.move(np.broadcast_to(entries, shape), at=at, of=value)
 
-    def _append(self, step: _Step, shape: Shape) -> Value:
+    def _append(self, step: Step, shape: Shape) -> Value:
         self._steps.append(step)
         self.last = Value(len(self._steps) - 1, tuple(shape))
         return self.last
@@ -391,64 +360,3 @@ def _spelled(shape: Shape) -> str:
 
 
 # --- folding --------------------------------------------------------------------------------------
-
-
-def _leading_to(steps: list[_Step], ends: set[int]) -> list[int]:
-    """Return the steps that lead to the ends, in order, without the inputs."""
-    needed = set(ends)
-    for l in reversed(range(len(steps))):
-        if l in needed:
-            needed.update(steps[l].sources)
-    return [l for l in sorted(needed) if steps[l].sources]
-
-
-def _folded(
-    steps: list[_Step], live: Sequence[int], ends: Sequence[int], dtype: np.dtype[Any]
-) -> list[int]:
-    """Fold steps into the one they read, if nobody else reads it; return where each one is now."""
-    readers = [0] * len(steps)
-    for source in [*ends, *(s for l in live for s in steps[l].sources)]:
-        readers[source] += 1
-    place = list(range(len(steps)))
-    for l in live:
-        step = steps[l]
-        if len(step.sources) == 1 and readers[step.sources[0]] == 1 and step.layer is None:
-            target = place[step.sources[0]]
-            if _fold(steps[target], step, dtype):
-                place[l] = target
-    return place
-
-
-def _fold(into: _Step, step: _Step, dtype: np.dtype[Any]) -> bool:
-    """Let an affine step do what comes after it, if nothing leaves the range."""
-    if into.W is None or into.sigma is not IDENTITY:
-        return False
-    if step.W is None:  # an activation
-        fits = into.W.ndim == 2
-        if isinstance(step.sigma, VectorActivation):  # per row, as the layer applies it
-            fits &= step.axis == -1 or prod(into.shape) == len(into.W)
-        if fits:
-            into.sigma = step.sigma
-        return fits
-    if step.W.ndim == 2 or step.b is None:
-        return False
-    scale, shift = step.W, step.b
-    if into.W.ndim == 2 and scale.size > len(into.W):
-        scale, shift = (part.reshape(-1, len(into.W)) for part in (scale, shift))
-        if (scale != scale[0]).any() or (shift != shift[0]).any():
-            return False
-        scale, shift = scale[0], shift[0]
-    W, b = into.W, shift
-    with np.errstate(all="ignore"):
-        if (scale != 1).any():
-            factor = scale if W.ndim == 1 else scale[:, None]
-            W = factor * W
-            lost = (np.abs(W) < np.finfo(dtype).tiny) & (factor != 0) & (into.W != 0)
-            if lost.any() or not np.isfinite(W).all():
-                return False
-        if into.b is not None:
-            b = scale * into.b + shift
-    if not np.isfinite(b).all():
-        return False
-    into.W, into.b = W, b
-    return True

@@ -20,7 +20,8 @@ import numpy as np
 from jacobians._checks import as_count, missing_extra
 from jacobians.importers._assembly import Assembly, Value
 from jacobians.importers._steps import Steps
-from jacobians.importers.keras_operators import LAYERS, OPERATIONS, Call
+from jacobians.importers.keras_calls import Call
+from jacobians.importers.keras_operators import LAYERS, OPERATIONS
 from jacobians.network import Network
 
 

@@ -7,7 +7,6 @@ does a function of ``keras.ops``: a table of operations reads both, whatever the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -16,60 +15,23 @@ import numpy as np
 from jacobians._checks import Array
 from jacobians.importers._assembly import Value
 from jacobians.importers._steps import Steps
+from jacobians.importers.keras_calls import (
+    Call,
+    adaptive,
+    constant,
+    convolution,
+    depthwise_convolution,
+    operand,
+    pool,
+    separable_convolution,
+    transposed_convolution,
+)
 from jacobians.layers import (
-    AveragePool,
-    Convolution,
-    Layer,
     LayerNorm,
-    MaxPool,
     RMSNorm,
-    TransposedConvolution,
 )
 
-
-@dataclass
-class Call(Steps):
-    """One call of an operation or layer: its attributes and what it is given."""
-
-    operation: Any = None
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = field(default_factory=dict)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.operation, name)
-
-    @property
-    def of(self) -> Value:
-        """The first argument, which must be a value."""
-        value = self.args[0]
-        if not isinstance(value, Value):
-            self.no_rule("a constant where the input is expected")
-        return value
-
-    def given(self, names: str) -> list[Any]:
-        """Return the arguments of these names as values, arrays in float64, or None."""
-        found = dict(zip(names.split(), self.args, strict=False)) | self.kwargs
-        return [_operand(found.get(name)) for name in names.split()]
-
-
 Rule = Callable[[Call], Any]
-
-
-def _operand(argument: Any) -> Any:
-    if argument is None or isinstance(argument, Value):
-        return argument
-    return constant(argument)
-
-
-def constant(value: Any) -> Array:
-    """Copy a variable or constant of any backend to NumPy, in float64."""
-    import keras
-
-    array = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(value, "float32")))
-    exact = keras.ops.convert_to_tensor(value)
-    if keras.backend.standardize_dtype(exact.dtype) == "float64":
-        array = np.asarray(keras.ops.convert_to_numpy(exact))
-    return array.astype(np.float64)
 
 
 # --- entries that only move -----------------------------------------------------------------------
@@ -97,11 +59,11 @@ def _pad(call: Call) -> Any:
 
 
 def _concatenate(call: Call) -> Value:
-    return call.concatenate([_operand(part) for part in call.args[0]], call.axis)
+    return call.concatenate([operand(part) for part in call.args[0]], call.axis)
 
 
 def _stack(call: Call) -> Value:
-    parts = [call.value(_operand(part)) for part in call.args[0]]
+    parts = [call.value(operand(part)) for part in call.args[0]]
     axis = call.axis % (len(parts[0].shape) + 1)
     shape = (*parts[0].shape[:axis], 1, *parts[0].shape[axis:])
     return call.concatenate([part.reshaped(shape) for part in parts], axis)
@@ -133,116 +95,10 @@ def _reduced(compute: Callable[..., Value]) -> Rule:
 def _einsum(call: Call) -> Value:
     if len(call.args) != 2:
         call.no_rule(f"einsum of {len(call.args)} operands")
-    return call.einsum(call.subscripts, *(_operand(operand) for operand in call.args))
+    return call.einsum(call.subscripts, *(operand(operand) for operand in call.args))
 
 
 # --- windows --------------------------------------------------------------------------------------
-
-
-def _images(call: Call, layer: Callable[[Value], Layer]) -> Value:
-    """Apply a layer to channels first, wherever the operation has them."""
-    of = call.of
-    rank = len(of.shape)
-    first = call.data_format == "channels_first"
-    to_first = [0, rank - 1, *range(1, rank - 1)]
-    of = of if first else call.transposed(of, to_first)
-    result = call.windows(of, layer(of))
-    return result if first else call.transposed(result, np.argsort(to_first).tolist())
-
-
-def _each(setting: Any, axes: int) -> tuple[int, ...]:
-    return tuple(setting) if isinstance(setting, (tuple, list)) else (setting,) * axes
-
-
-def _padding(mode: str, grid: Any, size: Any, stride: Any, dilation: Any) -> Any:
-    """Return the zeros before and after each axis: "same" leaves every stride-th position."""
-    if mode == "valid":
-        return 0
-    pads = []
-    for n, k, s, d in zip(grid, size, stride, dilation, strict=True):
-        total = max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
-        pads.append((total // 2, total - total // 2))
-    return tuple(pads)
-
-
-def _convolve(call: Call, kernel: Array, groups: int | None, strides: Any) -> Value:
-    """Convolve with a kernel (*size, c_in / groups, c_out)."""
-    axes = kernel.ndim - 2
-    K = kernel.transpose(axes + 1, axes, *range(axes))
-    stride, dilation = _each(strides, axes), _each(call.dilation_rate, axes)
-
-    def layer(of: Value) -> Layer:
-        padding = _padding(call.padding, of.shape[2:], K.shape[2:], stride, dilation)
-        count = of.shape[1] // K.shape[1] if groups is None else groups
-        return Convolution(K, None, "identity", stride, padding, dilation, count)
-
-    return _images(call, layer)
-
-
-def _convolution(call: Call) -> Value:
-    return _convolve(call, call.given("inputs kernel")[1], None, call.strides)
-
-
-def _depthwise_convolution(call: Call) -> Value:
-    kernel = call.given("inputs kernel")[1]
-    *size, channels, multiplier = kernel.shape
-    return _convolve(call, kernel.reshape(*size, 1, channels * multiplier), channels, call.strides)
-
-
-def _separable_convolution(call: Call) -> Value:
-    _, depthwise, pointwise = call.given("inputs depthwise_kernel pointwise_kernel")
-    *size, channels, multiplier = depthwise.shape
-    kernel = depthwise.reshape(*size, 1, channels * multiplier)
-    between = _convolve(call, kernel, channels, call.strides)
-    after = Call(call.assembly, call.at, call.traits, call.operation, (between,))
-    return _convolve(after, pointwise, None, 1)
-
-
-def _transposed_convolution(call: Call) -> Value:
-    kernel = call.given("inputs kernel")[1]
-    axes = kernel.ndim - 2
-    K = kernel.transpose(axes + 1, axes, *range(axes))
-    stride, dilation = _each(call.strides, axes), _each(call.dilation_rate, axes)
-    if call.output_padding is not None:
-        call.no_rule("a transposed convolution with an output_padding of its own")
-    pads, more = [], []
-    for k, s, d in zip(K.shape[2:], stride, dilation, strict=True):
-        total = (k - 1) * d + 1 - s
-        more.append(max(-total, 0))
-        cut = max(total, 0) if call.padding == "same" else 0
-        pads.append((cut // 2, cut - cut // 2))
-    layer = TransposedConvolution(
-        K, None, "identity", stride, tuple(pads), dilation, 1, tuple(more)
-    )
-    return _images(call, lambda _: layer)
-
-
-def _pool(call: Call) -> Value:
-    axes = len(call.of.shape) - 2
-    size = _each(call.pool_size, axes)
-    stride = size if call.strides is None else _each(call.strides, axes)
-
-    def layer(of: Value) -> Layer:
-        padding = _padding(call.padding, of.shape[2:], size, stride, (1,) * axes)
-        if type(call.operation).__name__ == "MaxPool":
-            return MaxPool(size, stride, padding)
-        return AveragePool(size, stride, padding, count_padding=False)
-
-    return _images(call, layer)
-
-
-def _adaptive(call: Call) -> Value:
-    axes = len(call.of.shape) - 2
-    wanted = _each(call.output_size, axes)
-
-    def layer(of: Value) -> Layer:
-        if any(n % m for n, m in zip(of.shape[2:], wanted, strict=True)):
-            call.no_rule("pooling of unequal windows")
-        size = tuple(n // m for n, m in zip(of.shape[2:], wanted, strict=True))
-        largest = type(call.operation).__name__ == "AdaptiveMaxPool"
-        return MaxPool(size) if largest else AveragePool(size)
-
-    return _images(call, layer)
 
 
 # --- activations ----------------------------------------------------------------------------------
@@ -426,14 +282,14 @@ OPERATIONS: dict[str, Rule] = {
     "Mean": _reduced(Steps.mean),
     "Sum": _reduced(Steps.sum),
     "Max": _reduced(Steps.largest),
-    "Conv": _convolution,
-    "ConvTranspose": _transposed_convolution,
-    "DepthwiseConv": _depthwise_convolution,
-    "SeparableConv": _separable_convolution,
-    "MaxPool": _pool,
-    "AveragePool": _pool,
-    "AdaptiveAveragePool": _adaptive,
-    "AdaptiveMaxPool": _adaptive,
+    "Conv": convolution,
+    "ConvTranspose": transposed_convolution,
+    "DepthwiseConv": depthwise_convolution,
+    "SeparableConv": separable_convolution,
+    "MaxPool": pool,
+    "AveragePool": pool,
+    "AdaptiveAveragePool": adaptive,
+    "AdaptiveMaxPool": adaptive,
     "Negative": lambda call: call.affine(call.of, -1.0),
     "Absolute": lambda call: call.absolute(call.of),
     "Abs": lambda call: call.absolute(call.of),

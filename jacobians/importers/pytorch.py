@@ -12,12 +12,8 @@ Half precision (float16, bfloat16) becomes float32, which holds the same weights
 
 from __future__ import annotations
 
-import logging
 import operator
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from itertools import chain
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -27,7 +23,20 @@ from jacobians._checks import Numbers, as_count, missing_extra
 from jacobians.importers._assembly import Assembly, Value
 from jacobians.importers._checkpoints import layers_of_checkpoint
 from jacobians.importers._state_dicts import Activations, network_of
-from jacobians.importers.torch_operators import RULES, Call
+from jacobians.importers.torch_calls import Call
+from jacobians.importers.torch_modules import (
+    first_line,
+    first_size,
+    leaves,
+    looked_up,
+    place,
+    quiet,
+    refuse_batches,
+    refuse_hooks,
+    watched,
+    without_rule,
+)
+from jacobians.importers.torch_operators import RULES
 from jacobians.network import Network
 
 
@@ -119,8 +128,8 @@ class _Import:
         dtypes -= {None}
         self.dtype = np.result_type(*dtypes) if dtypes else np.dtype(np.float64)
         self.tensor_dtype = next((t.dtype for t in state.values() if t.is_floating_point()), None)
-        _refuse_hooks(module)
-        _refuse_batches(module)
+        refuse_hooks(module)
+        refuse_batches(module)
         self.shapes = self._shapes(inputs)
         self.assembly = Assembly("from_torch", dtype=self.dtype)
 
@@ -130,7 +139,7 @@ class _Import:
         """Return the shape of a point for every argument; "" is the only, nameless one."""
         self.assumed = inputs is None
         if inputs is None:
-            inputs = _first_size(self.module)
+            inputs = first_size(self.module)
         if inputs is None:
             raise ValueError(
                 "from_torch: nothing in the model fixes the number of inputs; say inputs=n, or "
@@ -172,12 +181,12 @@ class _Import:
         import torch
 
         args, kwargs = self._given(self._points(1))
-        with _quiet(), _watched(self.module) as entered:
+        with quiet(), watched(self.module) as entered:
             try:
                 program = torch.export.export(self.module, args, kwargs, strict=False)
                 decompositions = torch.export.default_decompositions()
                 for _ in range(4):
-                    wanted = _without_rule(program)
+                    wanted = without_rule(program)
                     table = {op: decompositions[op] for op in wanted if op in decompositions}
                     if not table and not any(op._schema.is_mutable for op in wanted):
                         break
@@ -195,15 +204,15 @@ class _Import:
         hint = ", as its first layer has it; say inputs= if it is another" * self.assumed
         args, kwargs = self._given(self._points(1))
         try:
-            with torch.no_grad(), _quiet():
+            with torch.no_grad(), quiet():
                 self.module(*args, **kwargs)
         except Exception:  # torch's own, which is told in any case
             return ValueError(
                 f"from_torch: {at} does not take what comes from a point of shape {shapes}{hint}: "
-                f"{_first_line(err)}"
+                f"{first_line(err)}"
             )
         return NotImplementedError(
-            f"from_torch: {at}: torch.export cannot show what it does: {_first_line(err)} Rewrite "
+            f"from_torch: {at}: torch.export cannot show what it does: {first_line(err)} Rewrite "
             "its forward without that, or give its state_dict() with activations."
         )
 
@@ -252,9 +261,9 @@ class _Import:
         """Compute what a call gives: by torch if the input does not matter, else by a step."""
         import torch
 
-        given = [_looked_up(argument, values) for argument in node.args]
-        named = {key: _looked_up(argument, values) for key, argument in node.kwargs.items()}
-        at = _place(node, self.kind)
+        given = [looked_up(argument, values) for argument in node.args]
+        named = {key: looked_up(argument, values) for key, argument in node.kwargs.items()}
+        at = place(node, self.kind)
         if node.target is operator.getitem:
             return given[0][given[1]]
         if not isinstance(node.target, torch._ops.OpOverload):
@@ -262,7 +271,7 @@ class _Import:
         if node.target._schema.name.startswith(("aten::_assert", "aten::sym_")):
             return None
         name = node.target._schema.name.partition("::")[2]
-        if not any(isinstance(part, Value) for part in _leaves([*given, *named.values()])):
+        if not any(isinstance(part, Value) for part in leaves([*given, *named.values()])):
             if torch.Tag.nondeterministic_seeded in node.target.tags and name not in RULES:
                 self.assembly.no_rule(at, f"the operator {name}, which is random,", _WAY_OUT)
             with torch.no_grad():
@@ -284,7 +293,7 @@ class _Import:
         paths, _ = _pytree.tree_flatten_with_path(tree)
         return {
             ".".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path): (
-                _looked_up(result, values)
+                looked_up(result, values)
             )
             for path, result in paths
             if result is not None
@@ -310,12 +319,12 @@ class _Import:
         a = array_of(points, "from_torch").copy()
         args, kwargs = self._given(points)
         try:
-            with torch.no_grad(), _quiet():
+            with torch.no_grad(), quiet():
                 results = _pytree.tree_leaves(self.module(*args, **kwargs))
         except Exception as err:  # whatever torch meets
             raise ValueError(
                 f"from_torch: the {self.kind} does not take three points at once, "
-                f"along its first axis: {_first_line(err)}"
+                f"along its first axis: {first_line(err)}"
             ) from err
         theirs = array_of([part for part in results if part is not None][index], "from_torch")
         # sums of any length round to far less than half of the digits
@@ -336,136 +345,6 @@ def _dtype_of(tensor: Any, where: str) -> Any:
         raise TypeError(f"{where}: expected real numbers, but got {tensor.dtype}.")
     array = array_of(tensor[:0] if tensor.ndim else tensor, where)
     return array.dtype if array.dtype.kind == "f" else None
-
-
-def _refuse_hooks(module: Any) -> None:
-    """Refuse hooks, which may do anything: those of modules, and those of all modules."""
-    from torch.nn.modules import module as every
-
-    hooked = [("every module", (every._global_forward_hooks, every._global_forward_pre_hooks))]
-    for path, part in module.named_modules():
-        hooked.append((_spelled(path, part), (part._forward_hooks, part._forward_pre_hooks)))
-    for at, tables in hooked:
-        for hook in chain(*(table.values() for table in tables)):
-            if not type(hook).__module__.startswith("torch.nn.utils."):  # old weight_norm's
-                raise ValueError(
-                    f"from_torch: {at} has a forward hook, which may change what it computes; "
-                    "remove it."
-                )
-
-
-def _refuse_batches(module: Any) -> None:
-    """Refuse normalisation over the batch, which torch cannot even do with one point."""
-    from torch.nn.modules.batchnorm import _BatchNorm
-
-    for path, part in module.named_modules():
-        if isinstance(part, _BatchNorm) and (part.training or part.running_mean is None):
-            raise ValueError(
-                f"from_torch: {_spelled(path, part)} "
-                + (
-                    "is in training mode, where its output depends on more than its input; "
-                    ".eval() it."
-                    if part.running_mean is not None
-                    else "keeps no running statistics, so a point's output depends on its batch."
-                )
-            )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what torch warns of, and logs before it raises, from the user's screen."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-    before, log.disabled = log.disabled, True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.disabled = before
-
-
-@contextmanager
-def _watched(module: Any) -> Iterator[list[str]]:
-    """Note which modules have been entered and not left: where it stops is where it fails."""
-    entered: list[str] = []
-    handles = []
-    for path, part in module.named_modules():
-        at = _spelled(path, part)
-        enter = lambda *_, at=at: entered.append(at)  # noqa: E731
-        leave = lambda *_, at=at: entered.remove(at)  # noqa: E731
-        handles += [part.register_forward_pre_hook(enter), part.register_forward_hook(leave)]
-    try:
-        yield entered
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _spelled(path: str, part: Any) -> str:
-    kind = type(part).__name__
-    return f"{path!r} ({kind})" if path else f"the {kind}"
-
-
-def _first_size(module: Any) -> Any:
-    """Return the shape of a point that the first layer with a size of its own demands."""
-    for part in module.modules():
-        kind = type(part)
-        names = {base.__name__ for base in kind.__mro__}
-        if "Linear" in names:
-            return part.in_features
-        if "BatchNorm1d" in names:
-            return part.num_features
-        if "LayerNorm" in names:
-            return tuple(part.normalized_shape)
-        if names & {"_ConvNd", "RNNBase", "_BatchNorm", "Embedding", "MultiheadAttention"}:
-            return None
-    return None
-
-
-def _without_rule(program: Any) -> list[Any]:
-    """Return the operators on the inputs that have no rule here, or write into their arguments."""
-    import torch
-
-    depending = set(program.graph_signature.user_inputs)
-    wanted = set()
-    for node in program.graph.nodes:
-        if depending.isdisjoint(source.name for source in node.all_input_nodes):
-            continue
-        depending.add(node.name)
-        if isinstance(node.target, torch._ops.OpOverload):
-            schema = node.target._schema
-            if schema.is_mutable or schema.name.partition("::")[2] not in RULES:
-                wanted.add(node.target)
-    return sorted(wanted, key=str)
-
-
-def _looked_up(argument: Any, values: dict[str, Any]) -> Any:
-    """Return an argument with what nodes have computed in place of the nodes."""
-    if isinstance(argument, (list, tuple)):
-        return [_looked_up(part, values) for part in argument]
-    return values[argument.name] if hasattr(argument, "all_input_nodes") else argument
-
-
-def _leaves(arguments: list[Any]) -> Iterator[Any]:
-    for argument in arguments:
-        if isinstance(argument, list):
-            yield from _leaves(argument)
-        else:
-            yield argument
-
-
-def _place(node: Any, kind: str) -> str:
-    """Say in which module a call stands."""
-    stack = [*(node.meta.get("nn_module_stack") or {}).values()]
-    if not stack or not stack[-1][0]:
-        return f"the {kind}"
-    path, name = stack[-1]
-    return f"{path.partition('@')[0]!r} ({str(name).rpartition('.')[2]})"
-
-
-def _first_line(err: Exception) -> str:
-    text = next((line for line in str(err).splitlines() if line.strip()), type(err).__name__)
-    return f"{text.strip():.200}".rstrip(".") + "."
 
 
 _WAY_OUT = (

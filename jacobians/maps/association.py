@@ -349,3 +349,20 @@ def _times(left: Any, right: Any) -> Any:
             return left.apply(right.to_dense())
         return np.swapaxes(right.T.apply(np.swapaxes(left, -2, -1)), -2, -1)
     return left.apply(right) if isinstance(left, LinearMap) else left @ right
+
+
+def spell(order: Order, names: tuple[str, ...]) -> str:
+    """Write an order with as few brackets as it takes, reading from the left.
+
+    >>> spell(((0, 1), (2, 3)), ("D2", "W2", "D1", "W1"))
+    'D2 W2 (D1 W1)'
+    """
+    text, _ = fold(
+        order,
+        lambda k: (names[k], True),
+        lambda left, right: (
+            f"{left[0]} {right[0]}" if right[1] else f"{left[0]} ({right[0]})",
+            False,
+        ),
+    )
+    return text

@@ -14,6 +14,7 @@ class Line:
     output_activation: str = "identity"
     neuralsens: bool = False
     loaded: bool = False  # a second process is busy on each core
+    residual: bool = False  # every two layers between the first and the last are a residual block
 
     @property
     def work(self) -> float:
@@ -39,5 +40,13 @@ LINES = [
     Line("1024 x 3 layers tanh, 4", (1024,) * 4, "tanh", 4),
     Line("5-50x6-5 relu, a point", (5, *(50,) * 6, 5), "relu", 0),
     Line("5-50x6-5 relu, 10,000", (5, *(50,) * 6, 5), "relu", 10_000),
+    Line("20-64x17-10 tanh, 1,000", (20, *(64,) * 17, 10), "tanh", 1_000),
+    Line(
+        "20-64x17-10 tanh, 8 residual blocks, 1,000",
+        (20, *(64,) * 17, 10),
+        "tanh",
+        1_000,
+        residual=True,
+    ),
     Line("5-50x6-5 relu, 1,000, at full load", (5, *(50,) * 6, 5), "relu", 1_000, loaded=True),
 ]

@@ -1,0 +1,145 @@
+"""Looking at a PyTorch module and at its exported program: refusals, names, sizes."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+from jacobians.importers.torch_operators import RULES
+
+
+def refuse_hooks(module: Any) -> None:
+    """Refuse hooks, which may do anything: those of modules, and those of all modules."""
+    from torch.nn.modules import module as every
+
+    hooked = [("every module", (every._global_forward_hooks, every._global_forward_pre_hooks))]
+    for path, part in module.named_modules():
+        hooked.append((spelled(path, part), (part._forward_hooks, part._forward_pre_hooks)))
+    for at, tables in hooked:
+        for hook in chain(*(table.values() for table in tables)):
+            if not type(hook).__module__.startswith("torch.nn.utils."):  # old weight_norm's
+                raise ValueError(
+                    f"from_torch: {at} has a forward hook, which may change what it computes; "
+                    "remove it."
+                )
+
+
+def refuse_batches(module: Any) -> None:
+    """Refuse normalisation over the batch, which torch cannot even do with one point."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    for path, part in module.named_modules():
+        if isinstance(part, _BatchNorm) and (part.training or part.running_mean is None):
+            raise ValueError(
+                f"from_torch: {spelled(path, part)} "
+                + (
+                    "is in training mode, where its output depends on more than its input; "
+                    ".eval() it."
+                    if part.running_mean is not None
+                    else "keeps no running statistics, so a point's output depends on its batch."
+                )
+            )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what torch warns of, and logs before it raises, from the user's screen."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = before
+
+
+@contextmanager
+def watched(module: Any) -> Iterator[list[str]]:
+    """Note which modules have been entered and not left: where it stops is where it fails."""
+    entered: list[str] = []
+    handles = []
+    for path, part in module.named_modules():
+        at = spelled(path, part)
+        enter = lambda *_, at=at: entered.append(at)  # noqa: E731
+        leave = lambda *_, at=at: entered.remove(at)  # noqa: E731
+        handles += [part.register_forward_pre_hook(enter), part.register_forward_hook(leave)]
+    try:
+        yield entered
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def spelled(path: str, part: Any) -> str:
+    """Return the place and the kind of a module."""
+    kind = type(part).__name__
+    return f"{path!r} ({kind})" if path else f"the {kind}"
+
+
+def first_size(module: Any) -> Any:
+    """Return the shape of a point that the first layer with a size of its own demands."""
+    for part in module.modules():
+        kind = type(part)
+        names = {base.__name__ for base in kind.__mro__}
+        if "Linear" in names:
+            return part.in_features
+        if "BatchNorm1d" in names:
+            return part.num_features
+        if "LayerNorm" in names:
+            return tuple(part.normalized_shape)
+        if names & {"_ConvNd", "RNNBase", "_BatchNorm", "Embedding", "MultiheadAttention"}:
+            return None
+    return None
+
+
+def without_rule(program: Any) -> list[Any]:
+    """Return the operators on the inputs that have no rule here, or write into their arguments."""
+    import torch
+
+    depending = set(program.graph_signature.user_inputs)
+    wanted = set()
+    for node in program.graph.nodes:
+        if depending.isdisjoint(source.name for source in node.all_input_nodes):
+            continue
+        depending.add(node.name)
+        if isinstance(node.target, torch._ops.OpOverload):
+            schema = node.target._schema
+            if schema.is_mutable or schema.name.partition("::")[2] not in RULES:
+                wanted.add(node.target)
+    return sorted(wanted, key=str)
+
+
+def looked_up(argument: Any, values: dict[str, Any]) -> Any:
+    """Return an argument with what nodes have computed in place of the nodes."""
+    if isinstance(argument, (list, tuple)):
+        return [looked_up(part, values) for part in argument]
+    return values[argument.name] if hasattr(argument, "all_input_nodes") else argument
+
+
+def leaves(arguments: list[Any]) -> Iterator[Any]:
+    """Walk over the nodes among arguments, however nested."""
+    for argument in arguments:
+        if isinstance(argument, list):
+            yield from leaves(argument)
+        else:
+            yield argument
+
+
+def place(node: Any, kind: str) -> str:
+    """Say in which module a call stands."""
+    stack = [*(node.meta.get("nn_module_stack") or {}).values()]
+    if not stack or not stack[-1][0]:
+        return f"the {kind}"
+    path, name = stack[-1]
+    return f"{path.partition('@')[0]!r} ({str(name).rpartition('.')[2]})"
+
+
+def first_line(err: Exception) -> str:
+    """Return the first line of what an error says, as a sentence."""
+    text = next((line for line in str(err).splitlines() if line.strip()), type(err).__name__)
+    return f"{text.strip():.200}".rstrip(".") + "."
