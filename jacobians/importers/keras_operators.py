@@ -95,7 +95,7 @@ def _reduced(compute: Callable[..., Value]) -> Rule:
 def _einsum(call: Call) -> Value:
     if len(call.args) != 2:
         call.no_rule(f"einsum of {len(call.args)} operands")
-    return call.einsum(call.subscripts, *(operand(operand) for operand in call.args))
+    return call.einsum(call.subscripts, *(operand(value) for value in call.args))
 
 
 # --- windows --------------------------------------------------------------------------------------
