@@ -37,20 +37,20 @@ from_the_left = ((D2 @ W2) @ D1) @ W1
 from_the_right = D2 @ (W2 @ (D1 @ W1))
 print(f"\ndH/dx = D2 W2 D1 W1 =\n{from_the_right}")
 
-# Four accounts of it: the formula, the chain of structured maps, the batched engine, and one
+# Four computations of it: the formula, the chain of structured maps, the batched engine, and one
 # backward sweep per output.  On whole numbers there is no rounding, so all of them are equal.
 
 lin = jb.linearize(net, x)
-accounts = {
+computations = {
     "explicit": jb.explicit.input_jacobian(trace),
     "maps": lin.jacobian(),
     "engine": jb.jacobian(net, x),
     "backprop": jb.backprop.jacobian(trace),
 }
 assert np.array_equal(from_the_left, from_the_right)
-for J in accounts.values():
+for J in computations.values():
     assert np.array_equal(J, from_the_right)
-print(f"\nequal to the last bit: {', '.join(accounts)}")
+print(f"\nequal to the last bit: {', '.join(computations)}")
 
 # The derivative with respect to a weight matrix is a Kronecker product: dz/dvec(W) = aT (x) I.
 # Written out it is mostly zeros; as a map it is the vector a and the word identity.

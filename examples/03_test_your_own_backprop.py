@@ -32,7 +32,7 @@ def my_gradients(net, x, y, forget_slope=False, swap_outer=False):
 
 
 # The test: five lines.  Two correct programs agree but for rounding, which is far below one part in
-# a billion of the largest entry on networks as small and as tame as these.
+# a billion of the largest entry on networks as small as these.
 
 
 @st.composite

@@ -1,6 +1,6 @@
 """One voice for input errors: where, what was demanded, what came, and the way out.
 
-Every public function passes its arguments through this room before it looks at them, so a user
+Every public function passes its arguments through this module before it looks at them, so a user
 reads the same kind of sentence everywhere::
 
     Network: layer 2 (Dense 5 -> 4) takes 5 inputs, but layer 1 gives 3.

@@ -1,8 +1,8 @@
 """npz and npy, carefully: nothing is unpickled, and no size is believed before it is checked.
 
-An archive of strangers may describe itself at any length, claim members that overlap or that are
+An archive from anywhere may describe itself at any length, claim members that overlap or that are
 not there, and arrays of any shape.  So its directory is read within a limit, members must be
-stored as they are and fit the file side by side, and the header of an array must account for every
+stored as they are and fit the file side by side, and the header of an array must explain every
 byte.  Nothing is ever extracted: the name of a member is a key, never a path.
 """
 
@@ -109,7 +109,7 @@ def _read_member(archive: ZipFile, member: ZipInfo) -> Numbers:
 
 
 def _read_array(file: Any, name: str, size: int) -> Numbers:
-    """Read one npy stream whose header must account for every byte; the array is read-only."""
+    """Read one npy stream whose header must explain every byte; the array is read-only."""
     version = npy.read_magic(file)
     if version != (1, 0):
         raise ModelFormatError(f"{name} has npy format version {version}, expected (1, 0).")

@@ -159,7 +159,7 @@ class Emitter:
             shape = (result.rows, 0, result.columns)
             self.emit(Op.WRITE, (result.register,), shape, result.kind)
         *others, last = self.steps
-        steps = [*others, last._replace(room=-2)]
+        steps = [*others, last._replace(slot=-2)]
         lent = {k for step in steps if step.op in LENDING for k in step.args}
         lent |= {k for step in steps if keeps(step) for k in step.args}
         until = {k: i for i, step in enumerate(steps) for k in (*step.args, step.out)}
@@ -168,7 +168,7 @@ class Emitter:
         placed = []
         for i, step in enumerate(steps):
             dying = [k for k in set(step.args) if until[k] == i and self.registers[k] is None]
-            if step.room != -2:
+            if step.slot != -2:
                 over = [
                     k
                     for k in overwritten(step)
@@ -185,8 +185,8 @@ class Emitter:
         return Program(
             registers=tuple(self.registers),
             steps=tuple(placed),
-            rooms=tuple(memory.rooms),
-            point_numbers=sum(memory.rooms) + memory.most + 8 * widest + copied,
+            slots=tuple(memory.slots),
+            point_numbers=sum(memory.slots) + memory.most + 8 * widest + copied,
             constant_bytes=self.constant_bytes,
             value=self.value,
             bounded=bounded,
@@ -194,4 +194,4 @@ class Emitter:
 
     def _may_copy(self, step: Step) -> bool:
         one = any(getattr(self.registers[k], "ndim", 0) == 2 for k in step.args)
-        return step.op in (Op.LEFT, Op.RIGHT) or (step.op == Op.PRODUCT and step.room == -2 and one)
+        return step.op in (Op.LEFT, Op.RIGHT) or (step.op == Op.PRODUCT and step.slot == -2 and one)

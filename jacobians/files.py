@@ -191,7 +191,7 @@ def _slices(parts: Mapping[str, slice]) -> list[tuple[str, tuple[int, int]]]:
 
 
 def _parts(path: str | os.PathLike[str]) -> tuple[str, str, str]:
-    """Return path, name and suffix as text (pathlib would double the time to import this room)."""
+    """Return path, name and suffix as text (importing pathlib takes as long as this module)."""
     path = os.fspath(path)
     name = os.path.basename(path)
     return path, name, os.path.splitext(name)[1]

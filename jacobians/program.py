@@ -105,7 +105,7 @@ class Step(NamedTuple):
     data: Any = None  # layer, activation, or factor
     node: int = 0  # of a forward step
     shape: tuple[int, ...] = ()  # of the result; 0 stands for the points
-    room: int = -1  # the memory that takes the result; -1 is new memory, -2 that of the caller
+    slot: int = -1  # the memory that takes the result; -1 is new memory, -2 that of the caller
     frees: tuple[int, ...] = ()  # registers that nothing reads any more
 
 
@@ -118,10 +118,10 @@ class Program:
     registers : tuple
         What the registers hold at the start: constants, None for the others.
     steps : tuple of Step
-    rooms : tuple of int
+    slots : tuple of int
         Numbers of a point in each memory that registers share.
     point_numbers : int
-        Numbers of a point altogether: rooms, what has new memory, and what formulas take.
+        Numbers of a point altogether: slots, what has new memory, and what formulas take.
     constant_bytes : int
         Memory of what was multiplied beforehand.
     value : int
@@ -132,7 +132,7 @@ class Program:
 
     registers: tuple[Any, ...]
     steps: tuple[Step, ...]
-    rooms: tuple[int, ...]
+    slots: tuple[int, ...]
     point_numbers: int
     constant_bytes: int
     value: int
@@ -177,40 +177,40 @@ class Memory:
     """Rooms for registers that are not alive at the same time."""
 
     def __init__(self) -> None:
-        self.rooms: list[int] = []
+        self.slots: list[int] = []
         self.free: dict[int, list[int]] = {}  # by their size, of which there are few
         self.of: dict[int, int] = {}
         self.others: dict[int, int] = {}  # registers with memory of their own, and its size
         self.now = self.most = 0
 
     def take(self, step: Step, size: int, over: list[int], shared: bool) -> Step:
-        """Choose the room of a result: that of an operand, or one that fits best."""
+        """Choose the slot of a result: that of an operand, or one that fits best."""
         if not is_placed(step) or not shared:
             self.others[step.out] = size
             self.now += size
             self.most = max(self.most, self.now)
             return step
-        room = next((self.of[k] for k in over if k in self.of), None)
-        if room is not None:
+        slot = next((self.of[k] for k in over if k in self.of), None)
+        if slot is not None:
             for k in over:
-                if self.of.get(k) == room:
+                if self.of.get(k) == slot:
                     del self.of[k]
         elif self.free:
             enough = [n for n in self.free if n >= size]
             fitting = min(enough) if enough else max(self.free)
-            room = self.free[fitting].pop()
+            slot = self.free[fitting].pop()
             if not self.free[fitting]:
                 del self.free[fitting]
-            self.rooms[room] = max(self.rooms[room], size)
+            self.slots[slot] = max(self.slots[slot], size)
         else:
-            room = len(self.rooms)
-            self.rooms.append(size)
-        self.of[step.out] = room
-        return step._replace(room=room)
+            slot = len(self.slots)
+            self.slots.append(size)
+        self.of[step.out] = slot
+        return step._replace(slot=slot)
 
     def give(self, register: int) -> None:
         """Let the memory of a register go."""
         if register in self.of:
-            room = self.of.pop(register)
-            self.free.setdefault(self.rooms[room], []).append(room)
+            slot = self.of.pop(register)
+            self.free.setdefault(self.slots[slot], []).append(slot)
         self.now -= self.others.pop(register, 0)

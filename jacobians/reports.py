@@ -1,7 +1,7 @@
 """A page of its own: numbers and pictures in one HTML file, without scripts and connections.
 
-The words are in ``report.html``; this room fills them in with jinja2, which escapes every name, and
-writes the file beside the old one before it replaces it.
+The words are in ``report.html``; this module fills them in with jinja2, which escapes every name,
+and writes the file beside the old one before it replaces it.
 """
 
 from __future__ import annotations

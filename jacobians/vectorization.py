@@ -1,4 +1,4 @@
-"""vec and its relatives: the only room that knows in which order a matrix is stacked.
+"""vec and its relatives: the only module that knows in which order a matrix is stacked.
 
 ``vec`` stacks **columns**: entry ``(i, j)`` of an ``m x n`` matrix stands at place ``j*m + i``.
 With this order ``vec(A X B) = (Bᵀ ⊗ A) vec(X)``, and for ``z = W a`` the derivative is

@@ -16,7 +16,7 @@ import scipy.sparse
 import jacobians as jb
 
 HOMES = (jb, jb.backprop, jb.conventions, jb.explicit, jb.witness)
-RAW = {"apply"}  # asks no questions: the door of a map is @
+RAW = {"apply"}  # asks no questions: the public way into a map is @
 DUNDERS = {"__init__", "__call__", "__matmul__", "__rmatmul__", "__repr__", "__str__"}
 _inside = threading.local()
 

@@ -2,7 +2,7 @@
 
 The judge multiplies the chain of a trace out in longer arithmetic: float64 for float32, and the
 long double of the machine, with 11 more bits and 15 more exponents, for float64.  That reference
-obeys the same theorem with a smaller unit, so an account that strays from it by more than both
+obeys the same theorem with a smaller unit, so a computation that strays from it by more than both
 bounds together violates the promise.
 """
 
@@ -83,8 +83,8 @@ def random_order(count, rng):
     return split(0, count)
 
 
-def accounts(lin, rng):
-    """Yield accounts of the Jacobian as (name, rows, columns, entries)."""
+def computations(lin, rng):
+    """Yield computations of the Jacobian as (name, rows, columns, entries)."""
     net, factors = lin.trace.network, lin.factors
     count, (m, n) = len(factors), (net.widths[-1], net.widths[0])
     every = slice(None)
@@ -119,7 +119,7 @@ class Verdict(NamedTuple):
 
 
 def judge(net, x, rng):
-    """Compare every account of the Jacobian at a point with longer arithmetic."""
+    """Compare every computation of the Jacobian at a point with longer arithmetic."""
     try:
         lin = jb.linearize(net, x)
     except jb.NotFiniteError:
@@ -132,7 +132,7 @@ def judge(net, x, rng):
     allowed = bound.single() + of_reference
     reference = multiplied(lin.factors, longer)
     found, worst, count = 0.0, "", 0
-    for name, rows, columns, J in accounts(lin, rng):
+    for name, rows, columns, J in computations(lin, rng):
         gap = np.abs(J - reference[rows][:, columns])
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(gap == 0, 0.0, gap / allowed[rows][:, columns])
@@ -159,7 +159,7 @@ def multiplied(factors, dtype):
 
 
 def judge_exact(net, x, rng):
-    """Compare every account bit for bit with whole numbers of Python, which cannot round."""
+    """Compare every computation bit for bit with whole numbers of Python, which cannot round."""
     lin = jb.linearize(net, x)
     grain = [smallest_power(A.to_dense()) for A in lin.factors]
     paths = np.eye(net.widths[0])
@@ -174,7 +174,7 @@ def judge_exact(net, x, rng):
         result = (A.to_dense() * 2.0**-power).astype(int).astype(object) @ result
     true = np.ldexp(result.astype(float), sum(grain))
     count = 0
-    for name, rows, columns, J in accounts(lin, rng):
+    for name, rows, columns, J in computations(lin, rng):
         count += 1
         if not np.array_equal(J, true[rows][:, columns]):
             return Verdict(None, 0, np.inf, name, count)

@@ -1,7 +1,7 @@
-"""Every mistake at every door: what is refused, what is taken, and what the message says.
+"""Every mistake at every entry point: what is refused, what is taken, and what the message says.
 
-``DOORS`` are the places at which arrays come in, each with a value that it takes; ``WRONG_KINDS``
-and ``GOOD_DISGUISES`` are crossed with them.  What belongs to one door alone is a row of
+``ENTRY_POINTS`` are where arrays come in, each with a value that it takes; ``WRONG_KINDS`` and
+``GOOD_DISGUISES`` are crossed with them.  What belongs to one entry point alone is a row of
 ``MISTAKES``.  Around every call the guard of ``guard.py`` holds: no floating-point flag, and no
 byte of the caller's arrays changed, also where the call raises.
 """
@@ -34,7 +34,7 @@ def squares(v):
 
 
 # name of the argument as the message begins, the call, a value that it takes
-DOORS = [
+ENTRY_POINTS = [
     ("Dense: W", lambda v: jb.Dense(v).W, W),
     ("Dense: b", lambda v: jb.Dense(W, v).b, W[:, 0]),
     ("Scale: scale", lambda v: jb.Scale(v).scale, x),
@@ -86,8 +86,8 @@ DOORS = [
     ("check_jacobian: x", lambda v: jb.witness.check_jacobian(squares, [[2, -4, 6]], v).holds, x),
     ("RowForm: X", lambda v: jb.conventions.to_row_form(net)(v), X),
 ]
-IDS = [f"{name} {i}" for i, (name, _, _) in enumerate(DOORS)]
-doors = pytest.mark.parametrize(("name", "door", "good"), DOORS, ids=IDS)
+IDS = [f"{name} {i}" for i, (name, _, _) in enumerate(ENTRY_POINTS)]
+entry_points = pytest.mark.parametrize(("name", "entry_point", "good"), ENTRY_POINTS, ids=IDS)
 
 
 def with_first(good, value):
@@ -158,13 +158,13 @@ WRONG_KINDS = {
 }
 
 
-@doors
+@entry_points
 @pytest.mark.parametrize("kind", WRONG_KINDS)
-def test_a_wrong_kind_is_refused_at_every_door(name, door, good, kind):
+def test_a_wrong_kind_is_refused_at_every_entry_point(name, entry_point, good, kind):
     """The message begins with the place, and says what was demanded or what came."""
     spoil, error, message = WRONG_KINDS[kind]
     with pytest.raises(error) as caught:
-        door(spoil(good))
+        entry_point(spoil(good))
     assert str(caught.value).startswith(name)
     assert message in str(caught.value)
 
@@ -205,20 +205,20 @@ GOOD_DISGUISES = {
 }
 
 
-@doors
+@entry_points
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("disguise", GOOD_DISGUISES)
 def test_unusual_but_good_values_give_what_the_plain_array_gives(
-    name, door, good, disguise, tmp_path
+    name, entry_point, good, disguise, tmp_path
 ):
-    assert np.array_equal(door(GOOD_DISGUISES[disguise](good, tmp_path)), door(good))
+    assert np.array_equal(entry_point(GOOD_DISGUISES[disguise](good, tmp_path)), entry_point(good))
 
 
-@pytest.mark.parametrize(("name", "door", "good"), DOORS, ids=IDS)
-def test_float16_is_taken_as_float32(name, door, good):
+@pytest.mark.parametrize(("name", "entry_point", "good"), ENTRY_POINTS, ids=IDS)
+def test_float16_is_taken_as_float32(name, entry_point, good):
     """Every number of ``good`` is one of float16 too."""
-    half = door(good.astype(np.float16))
-    assert np.array_equal(half, door(good.astype(np.float16).astype(np.float32)))
+    half = entry_point(good.astype(np.float16))
+    assert np.array_equal(half, entry_point(good.astype(np.float16).astype(np.float32)))
 
 
 # --- where numbers are only moved, or multiplied --------------------------------------------------
@@ -245,17 +245,17 @@ CARRIERS = [
     ("check_jacobian: J", lambda v: jb.witness.check_jacobian(squares, v, x).holds, W[:1]),
 ]
 carriers = pytest.mark.parametrize(
-    ("name", "door", "good"), CARRIERS, ids=[name for name, *_ in CARRIERS]
+    ("name", "entry_point", "good"), CARRIERS, ids=[name for name, *_ in CARRIERS]
 )
 
 
 @carriers
 @pytest.mark.parametrize("kind", ["a mask", "sparse", "rows of different lengths"])
-def test_nothing_is_lost_where_numbers_are_only_moved(name, door, good, kind):
+def test_nothing_is_lost_where_numbers_are_only_moved(name, entry_point, good, kind):
     """Any dtype may pass there, but no mask is dropped, and no list of lists is an array."""
     spoil, error, message = WRONG_KINDS[kind]
     with pytest.raises(error) as caught:
-        door(spoil(good))
+        entry_point(spoil(good))
     assert str(caught.value).startswith(name)
     assert message in str(caught.value)
 
@@ -263,11 +263,11 @@ def test_nothing_is_lost_where_numbers_are_only_moved(name, door, good, kind):
 @carriers
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("disguise", GOOD_DISGUISES)
-def test_unusual_but_good_values_are_moved_alike(name, door, good, disguise, tmp_path):
-    assert np.array_equal(door(GOOD_DISGUISES[disguise](good, tmp_path)), door(good))
+def test_unusual_but_good_values_are_moved_alike(name, entry_point, good, disguise, tmp_path):
+    assert np.array_equal(entry_point(GOOD_DISGUISES[disguise](good, tmp_path)), entry_point(good))
 
 
-# --- mistakes that belong to one door -------------------------------------------------------------
+# --- mistakes that belong to one entry points -----------------------------------------------------
 
 
 def gradients(network, targets, loss):

@@ -1,4 +1,4 @@
-"""The certificate holds on the zoo, and says no as soon as any account is wrong."""
+"""The certificate holds on the zoo, and says no as soon as any computation is wrong."""
 
 from pathlib import Path
 
@@ -61,7 +61,7 @@ WRONG_ACCOUNTS = {
 
 
 @pytest.mark.parametrize("identity", WRONG_ACCOUNTS)
-def test_a_wrong_account_is_found(monkeypatch, identity):
+def test_a_wrong_computation_is_found(monkeypatch, identity):
     """Each identity is broken on purpose, by as little as a few bits, and its line must fail."""
     home, name, spoil = WRONG_ACCOUNTS[identity]
     right = getattr(home, name)

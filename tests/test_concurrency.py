@@ -96,7 +96,7 @@ def test_graphs_cannot_be_changed_and_neither_can_their_copies():
                 field.flags.writeable = True
 
 
-def account(net, X):
+def computation(net, X):
     """Compute everything that a network is asked for, as one digest of its bits."""
     lin = jb.linearize(net, X)
     y = np.zeros(net.widths[-1], net.dtype)
@@ -110,8 +110,8 @@ def account(net, X):
 @every_network
 def test_copies_give_the_same_bits(net):
     X = points(net, 3)
-    expected = account(net, X)
-    assert {account(twin, X) for twin in copies(net)} == {expected}
+    expected = computation(net, X)
+    assert {computation(twin, X) for twin in copies(net)} == {expected}
 
 
 @every_network
@@ -136,14 +136,14 @@ def test_what_was_computed_can_be_sent(net):
 def test_eight_threads_that_share_networks_get_the_bits_of_one():
     """All of them start at once, on the same fresh networks, in different orders."""
     cases = [(net, points(net, 40)) for net in NETWORKS.values()]
-    alone = [account(net, X) for net, X in cases]
+    alone = [computation(net, X) for net, X in cases]
     shared = [(copy.deepcopy(net), X) for net, X in cases]
     start = threading.Barrier(8)
 
     def work(k):
         start.wait()
         order = np.random.default_rng(k).permutation(len(shared))
-        digests = {i: account(*shared[i]) for i in order}
+        digests = {i: computation(*shared[i]) for i in order}
         return [digests[i] for i in range(len(shared))]
 
     with ThreadPoolExecutor(8) as pool:

@@ -277,16 +277,16 @@ def test_widths_with_a_gap_are_refused(wrong):
         widths_from_layer_one(wrong)
 
 
-# --- the doors ------------------------------------------------------------------------------------
+# --- the entry points -----------------------------------------------------------------------------
 
 
-def test_no_door_of_the_library_broadcasts_a_row_with_a_column():
+def test_no_entry_point_of_the_library_broadcasts_a_row_with_a_column():
     """Targets, tangents, cotangents, biases: a (1, n) is never taken for an (n, 1) or an (n,)."""
     n = 3
     row, column = np.ones((1, n)), np.ones((n, 1))
     net = jb.Network([jb.Dense(np.eye(n), np.zeros(n), "tanh")])
     lin = jb.linearize(net, np.ones(n))
-    doors = [
+    entry_points = [
         lambda wrong: jb.Dense(np.eye(n), wrong),
         lambda wrong: jb.Scale(np.ones(n), wrong),
         lambda wrong: lin.jvp(wrong),
@@ -296,10 +296,10 @@ def test_no_door_of_the_library_broadcasts_a_row_with_a_column():
         lambda wrong: jb.explicit.gradients(net, np.ones(n), wrong, jb.SquaredError()),
         lambda wrong: conventions.hadamard(np.ones(n), wrong),
     ]
-    for door in doors:
+    for entry_point in entry_points:
         for wrong in (row, column):
             with pytest.raises(jb.ShapeError):
-                door(wrong)
+                entry_point(wrong)
 
 
 # --- what readers of the documents miss -----------------------------------------------------------

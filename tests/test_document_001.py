@@ -248,7 +248,7 @@ def test_row_form_equals_backprop_within_the_bound(net, N, seed):
     z, a = form.forward(X)
     errors = form.errors(X, Y)
     for n in range(N):
-        # a trace of the row road's own preactivations, so that both accounts have the same slopes
+        # a trace of the rows' own preactivations, so that both computations have the same slopes
         trace = jb.tracing.Trace(net, tuple(v[n] for v in z), tuple(v[n] for v in a))
         lin, c = jb.linearize(net, trace), a[-1][n] - Y[n]
         sweep = jb.backprop.deltas(trace, c)

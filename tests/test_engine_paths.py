@@ -25,7 +25,7 @@ from zoo import points
 import jacobians as jb
 from jacobians import strategies as jst
 from jacobians.engine import jacobian_at, kernels, running, sweeps
-from jacobians.engine import jacobians as doors
+from jacobians.engine import jacobians as entry_points
 from jacobians.engine.workers import share
 from jacobians.linearization import activation_map, layer_map
 from jacobians.program import Limits, Op
@@ -340,11 +340,11 @@ def test_thousands_of_layers_are_no_deeper_than_others():
     assert repr(plan)
 
 
-# --- the door -------------------------------------------------------------------------------------
+# --- the entry points -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
-def test_no_infinity_and_no_nan_passes_the_door(wrong):
+def test_no_infinity_and_no_nan_passes_the_entry_point(wrong):
     """At a point of the right dtype, in a batch, and where the values are not even needed."""
     linear = jb.Network([jb.Dense([[1.0, 2.0]])])
     tanh = jb.Network.random([2, 3, 4, 2], "tanh", seed=0)
@@ -690,8 +690,8 @@ def test_plans_and_programs_do_not_pile_up():
         jb.jacobian(net, points(net, B))
         jb.jacobian(net, points(net, B), plan=jb.plan(net, B))
         jb.jvp(net, points(net, B), points(net, B))
-    assert len(doors._plans[net]) <= 16
-    kept = (doors._plans, sweeps._prepared)
+    assert len(entry_points._plans[net]) <= 16
+    kept = (entry_points._plans, sweeps._prepared)
     before = [len(found) for found in kept]
     del net
     assert [len(found) for found in kept] == [count - 1 for count in before]

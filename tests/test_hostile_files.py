@@ -1,7 +1,7 @@
-"""Files of strangers: nothing is executed, little is allocated, and the answer says what is wrong.
+"""Files from anywhere: nothing is executed, little is allocated, and the answer says what is wrong.
 
-``strangers.py`` loads a folder of them in an interpreter of its own, under an audit hook and with
-its memory measured; ``tests/benchmarks/fuzz_files.py`` makes up files without end.
+``hostile_loading.py`` loads a folder of them in an interpreter of its own, under an audit hook and
+with its memory measured; ``tests/benchmarks/fuzz_files.py`` makes up files without end.
 """
 
 import contextlib
@@ -178,7 +178,7 @@ HOSTILE = {
 def verdicts(folder):
     """Load everything in a folder under watch."""
     run = subprocess.run(
-        [sys.executable, "-W", "error", str(ROOT / "tests" / "strangers.py"), str(folder)],
+        [sys.executable, "-W", "error", str(ROOT / "tests" / "hostile_loading.py"), str(folder)],
         capture_output=True,
         text=True,
         check=False,
@@ -226,8 +226,8 @@ def test_the_watch_sees_what_it_is_there_for(tmp_path):
     """A loader that unpickles, opens, imports or hoards is not fine."""
     code = """
 import os, pickle, sys, json, time
-import strangers
-watch = strangers.Watch()
+import hostile_loading
+watch = hostile_loading.Watch()
 
 def spin(path):
     end = time.process_time() + 1.5
@@ -245,8 +245,8 @@ deeds = {
     "network": lambda path: None,
 }
 for name, deed in deeds.items():
-    strangers.load = lambda path, deed=deed: deed(path) or "Network"
-    print(name, strangers.watched(__file__, watch)["fine"])
+    hostile_loading.load = lambda path, deed=deed: deed(path) or "Network"
+    print(name, hostile_loading.watched(__file__, watch)["fine"])
 """
     (tmp_path / "deeds.py").write_text(code)
     run = subprocess.run(

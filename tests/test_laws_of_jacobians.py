@@ -1,4 +1,4 @@
-"""Laws 3, 4 and 6: four accounts of one Jacobian, compositions, batches."""
+"""Laws 3, 4 and 6: four computations of one Jacobian, compositions, batches."""
 
 import numpy as np
 import pytest
@@ -17,8 +17,8 @@ from jacobians.rounding import chain_bound
 every_network = pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS.keys())
 
 
-def accounts(lin, order=None):
-    """Every account of dH/dx at one trace, but for the explicit one."""
+def computations(lin, order=None):
+    """Every computation of dH/dx at one trace, but for the explicit one."""
     net, trace = lin.trace.network, lin.trace
     m, n = net.widths[-1], net.widths[0]
     lead = trace.batch
@@ -52,12 +52,12 @@ def formed(net):
     return sum(layer.formed for layer in net.layers)
 
 
-def assert_accounts_agree(net, x, order=None):
+def assert_computations_agree(net, x, order=None):
     lin = jb.linearize(net, x)
     bound = chain_bound(lin.factors, net.dtype)
     assert not np.any(bound.overflow)
     written_out = jb.explicit.input_jacobian(lin.trace)
-    for J in accounts(lin, order).values():
+    for J in computations(lin, order).values():
         assert J.dtype == net.dtype
         assert_within(J, written_out, bound.pair(formed(net)))
 
@@ -80,27 +80,27 @@ def test_diagonal_times_matrix_is_row_scaling_bit_for_bit(data, m, n):
 
 
 @every_network
-def test_all_accounts_agree_within_the_bound(net):
+def test_all_computations_agree_within_the_bound(net):
     for x in points(net, 3):
-        assert_accounts_agree(net, x)
+        assert_computations_agree(net, x)
 
 
 @given(st.data())
-def test_all_accounts_agree_on_drawn_networks_in_every_order(data):
+def test_all_computations_agree_on_drawn_networks_in_every_order(data):
     net = data.draw(jst.networks(dtypes=(np.float64, np.float32)))
     lin = jb.linearize(net, data.draw(jst.points(net)))
     order = data.draw(orders(len(lin.factors)))
-    assert_accounts_agree(net, lin.trace, order)
+    assert_computations_agree(net, lin.trace, order)
 
 
 @given(st.data())
-def test_all_accounts_are_equal_on_exact_networks(data):
+def test_all_computations_are_equal_on_exact_networks(data):
     """Whole numbers and powers of two: not one bit may differ."""
     net = data.draw(jst.exact_networks())
     lin = jb.linearize(net, data.draw(jst.whole_points(net)))
     written_out = jb.explicit.input_jacobian(lin.trace)
     order = data.draw(orders(len(lin.factors)))
-    for J in accounts(lin, order).values():
+    for J in computations(lin, order).values():
         assert_equal(J, written_out)
 
 

@@ -62,7 +62,7 @@ def test_every_kind_of_change_is_made_and_text_is_left_alone(runner):
     assert {mutant.where for mutant in made} == {"toy", "toy: f"}
 
 
-def test_a_mutant_differs_from_the_room_in_one_place(runner):
+def test_a_mutant_differs_from_the_module_in_one_place(runner):
     """And making one leaves the others as they were."""
     made = runner["mutants"]("toy")
     sources = [mutant.source() for mutant in made]
@@ -85,7 +85,7 @@ def test_long_lines_are_shortened_to_where_they_differ(runner):
     )
 
 
-def test_every_room_has_its_tests(runner):
-    for room, tests in runner["ROOMS"].items():
-        assert (RUNNER.parents[2] / "jacobians" / f"{room}.py").exists()
+def test_every_module_has_its_tests(runner):
+    for module, tests in runner["MODULES"].items():
+        assert (RUNNER.parents[2] / "jacobians" / f"{module}.py").exists()
         assert all((RUNNER.parents[2] / test).exists() for test in tests)

@@ -6,7 +6,7 @@ from claims import assert_equal, assert_within
 from exact_maps import exact_product, worst_ratio
 from hypothesis import given
 from hypothesis import strategies as st
-from test_laws_of_jacobians import accounts, orders
+from test_laws_of_jacobians import computations, orders
 from zoo import MAPS, NETWORKS, points
 
 import jacobians as jb
@@ -22,16 +22,16 @@ every_network = pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS.k
 
 
 @every_network
-def test_every_account_is_within_the_bound_of_the_exact_product(net):
+def test_every_computation_is_within_the_bound_of_the_exact_product(net):
     """|J_computed - J| <= expm1(K u) P + underflow, J in fractions."""
     lin = jb.linearize(net, points(net, 1)[0])
     exact, bound = exact_product(lin.factors), chain_bound(lin.factors, net.dtype)
-    for J in [*accounts(lin).values(), jb.explicit.input_jacobian(lin.trace)]:
+    for J in [*computations(lin).values(), jb.explicit.input_jacobian(lin.trace)]:
         assert worst_ratio(J, exact, bound.single()) <= 1
 
 
 @given(st.data())
-def test_no_account_violates_the_bound_on_ill_scaled_networks(data):
+def test_no_computation_violates_the_bound_on_ill_scaled_networks(data):
     """Layers scaled by 1e-8..1e8, float32 and float64, every order: 0 violations."""
     net = data.draw(jst.ill_scaled_networks())
     try:
@@ -44,7 +44,7 @@ def test_no_account_violates_the_bound_on_ill_scaled_networks(data):
     with np.errstate(under="ignore"):
         written_out = jb.explicit.input_jacobian(lin.trace)
         order = data.draw(orders(len(lin.factors)))
-        for J in accounts(lin, order).values():
+        for J in computations(lin, order).values():
             assert_within(J, written_out, bound.pair())
 
 
@@ -68,14 +68,14 @@ def test_wide_and_deep_networks_stay_within_the_bound(dtype):
     """Widths to 256, depth to 40."""
     for widths in ([40, 256, 200, 3], [7] * 41, [256, 64, 256, 10]):
         net = jb.Network.random(widths, "tanh", "softmax", seed=2, dtype=dtype)
-        assert_accounts_within(net, points(net, 1)[0])
+        assert_computations_within(net, points(net, 1)[0])
 
 
-def assert_accounts_within(net, x):
+def assert_computations_within(net, x):
     lin = jb.linearize(net, x)
     bound = chain_bound(lin.factors, net.dtype).pair()
     written_out = jb.explicit.input_jacobian(lin.trace)
-    for J in accounts(lin).values():
+    for J in computations(lin).values():
         assert_within(J, written_out, bound)
 
 
@@ -332,7 +332,7 @@ def test_a_transposed_square_weight_violates_the_bound():
     assert (np.abs(jb.jacobian(wrong, x) - J) > 2 * bound).any()
 
 
-# --- the public door ------------------------------------------------------------------------------
+# --- the public entry points ----------------------------------------------------------------------
 
 
 def test_jacobian_with_bound_covers_the_exact_product_of_every_point():

@@ -14,7 +14,7 @@ seeds = st.integers(0, 2**64 - 1)
 
 
 @given(seeds)
-def test_no_account_of_an_ill_scaled_network_violates_its_bound(seed):
+def test_no_computation_of_an_ill_scaled_network_violates_its_bound(seed):
     """Layers scaled by 1e-8 to 1e8, up to 256 wide and 40 deep, float32 and float64, any order."""
     rng = np.random.default_rng(seed)
     verdict = scale.judge(*scale.ill_scaled(rng), rng)
@@ -22,7 +22,7 @@ def test_no_account_of_an_ill_scaled_network_violates_its_bound(seed):
 
 
 @given(seeds)
-def test_all_accounts_of_an_exact_network_are_bit_for_bit_equal(seed):
+def test_all_computations_of_an_exact_network_are_bit_for_bit_equal(seed):
     rng = np.random.default_rng(seed)
     assert scale.judge_exact(*scale.exact(rng), rng).ratio == 0
 
@@ -67,13 +67,13 @@ def test_the_judge_finds_a_leak_through_float32_and_a_single_wrong_bit(monkeypat
     net = jb.Network.random([5, 7, 3], "tanh", seed=0)
     x = rng.standard_normal(5)
     assert scale.judge(net, x, rng).ratio <= 1
-    right = scale.accounts
+    right = scale.computations
 
     def leaking(lin, rng):
         for name, rows, columns, J in right(lin, rng):
             yield name, rows, columns, J.astype(np.float32) if name == "maps" else J
 
-    monkeypatch.setattr(scale, "accounts", leaking)
+    monkeypatch.setattr(scale, "computations", leaking)
     verdict = scale.judge(net, x, rng)
     assert verdict.ratio > 1
     assert verdict.worst == "maps"
@@ -84,5 +84,5 @@ def test_the_judge_finds_a_leak_through_float32_and_a_single_wrong_bit(monkeypat
             yield name, rows, columns, np.nextafter(J, np.inf) if name == "JVPs" else J
 
     assert scale.judge_exact(whole, np.ones(2), rng).ratio == 0
-    monkeypatch.setattr(scale, "accounts", off_by_a_bit)
+    monkeypatch.setattr(scale, "computations", off_by_a_bit)
     assert scale.judge_exact(whole, np.ones(2), rng).worst == "JVPs"

@@ -442,7 +442,7 @@ def test_graphs_with_branches_have_records_too():
     assert 0 < record.kinks["near"] < record.kinks["points"] == 80
 
 
-# --- at the door ----------------------------------------------------------------------------------
+# --- at the entry points --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

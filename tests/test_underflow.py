@@ -1,6 +1,6 @@
-"""Gradual underflow is rounding: no door warns of it or raises, whatever NumPy is told to do.
+"""Gradual underflow is rounding: no function warns of it or raises, whatever NumPy is told to do.
 
-Numbers of 1e-170 stand at every door, so that products of two of them leave the range below.
+Numbers of 1e-170 stand at every entry point, so that products of two of them leave the range below.
 """
 
 import numpy as np
@@ -44,7 +44,7 @@ AT = UNITS.linearize([0.9])
 SWEPT = AT.backprop([0, 0, E])
 
 
-DOORS = {
+ENTRY_POINTS = {
     "jacobian": lambda: jb.jacobian(NET, X),
     "jacobian of a batch": lambda: jb.jacobian(NET, BATCH),
     "value_and_jacobian": lambda: jb.value_and_jacobian(NET, BATCH),
@@ -108,13 +108,13 @@ DOORS = {
 }
 
 
-@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS.keys())
-def test_a_door_does_not_mind_underflow(door):
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS.values(), ids=ENTRY_POINTS.keys())
+def test_an_entry_point_does_not_mind_underflow(entry_point):
     """Nor does it change what it gives: the same bits as where flags are ignored."""
     with np.errstate(all="raise"):
-        strict = door()
+        strict = entry_point()
     with np.errstate(all="ignore"):
-        lenient = door()
+        lenient = entry_point()
     assert repr(strict) == repr(lenient)
 
 

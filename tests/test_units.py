@@ -921,7 +921,7 @@ def test_places_are_refused_by_name_and_number():
         at.gradients([1.0, 1.0], jb.SquaredError(), ["y", "y"])
 
 
-# --- the doors ------------------------------------------------------------------------------------
+# --- the entry points -----------------------------------------------------------------------------
 
 
 def test_stored_zeros_of_a_sparse_matrix_are_edges_and_zeros_of_a_dense_one_are_not():
@@ -1106,7 +1106,7 @@ def test_the_total_derivative_at_a_fixed_point_is_the_inverse(case):
 
 
 @given(st.data(), exact_cases())
-def test_an_acyclic_graph_is_the_same_through_the_cyclic_door(data, case):
+def test_an_acyclic_graph_is_the_same_through_the_cyclic_entry_point(data, case):
     """Values exactly; derivatives up to the rounding of Gaussian elimination.
 
     With M = I - D A and partial pivoting, |L| <= 1 and |U| <= 2^(N-1) max |M|, and the computed

@@ -95,7 +95,7 @@ class _Translation:
             translate = getattr(self, f"_{step.op.name.lower()}", None)
             if translate is None:
                 raise _NotOfTheKernel
-            into = J if step.room == -2 else None
+            into = J if step.slot == -2 else None
             if step.op in (Op.PRODUCT, Op.TABLE):
                 made = translate(step, into, following, J)
             else:
@@ -202,7 +202,7 @@ class _Translation:
             if step.out == R and R in following.frees and self._is_there(d):
                 self.done = following
                 self._note(following, d, False)
-                into, scale = J if following.room == -2 else None, self.value(d)
+                into, scale = J if following.slot == -2 else None, self.value(d)
                 made = self.tape.product(a, b, live=live, scale=scale, into=into)
                 self.values[following.out] = made
                 return None

@@ -2,7 +2,7 @@
 
 The library writes columns, weights target-by-source, gradients in the shape of their parameter, and
 the input as layer 0.  Others write ``1 x n`` rows, weights source-by-target, or the input as layer
-1.  This room translates, exactly and both ways, and its products refuse what NumPy would broadcast.
+1.  This module translates, exactly and both ways; its products refuse what NumPy would broadcast.
 The dictionary is ``paper_notes/conventions.md``; stacking rows is ``Commutation(m, n) @ vec(M)``.
 """
 

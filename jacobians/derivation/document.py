@@ -122,8 +122,8 @@ class Derivation:
         formula = two_lines(Text(self.convention, self.depth).line(left, right))
         reason = f"[{line.reason}]" + (f"   for l = 2..{self.depth - 1}" if line.general else "")
         shown = [f"  {text}" for text in _wrapped(formula)]
-        room = WIDTH - max(map(len, shown)) - 3
-        if len(reason) <= room:
+        space = WIDTH - max(map(len, shown)) - 3
+        if len(reason) <= space:
             shown[0] = shown[0].ljust(WIDTH - len(reason)) + reason
         else:
             shown.append("      " + reason)
@@ -149,7 +149,7 @@ class Derivation:
         path : path, optional
         """
         head = r"\documentclass{article}" + "\n" + r"\usepackage{amsmath}" + "\n"
-        # shapes stand under their factors, so lines need room
+        # shapes stand under their factors, so lines stand apart
         head += r"\setlength{\parindent}{0pt}\setlength{\textwidth}{17cm}"
         head += r"\setlength{\oddsidemargin}{-5mm}"
         parts = [head + "\n" + r"\begin{document}", rf"\section*{{{_latex(self.title)}}}"]

@@ -244,8 +244,8 @@ class Quotient(Term):
         y = self.denominator.evaluate(values, rounding)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             number = x.number / y.number
-            room = np.maximum(np.abs(y.number) - y.error, 0)
-            error = (x.error + np.abs(number) * y.error) / room
+            distance = np.maximum(np.abs(y.number) - y.error, 0)
+            error = (x.error + np.abs(number) * y.error) / distance
         error = np.where((x.number == 0) & (x.error == 0), 0, error)
         return Value(number, error + 2 * rounding.unit * np.abs(number) + rounding.tiny)
 

@@ -219,7 +219,7 @@ def _run_with_checks(
 
 # --- plans and programs of a network, kept while it lives -----------------------------------------
 
-_KEPT = 16  # for each network; then the oldest make room
+_KEPT = 16  # for each network; then the oldest go
 _points: WeakKeyDictionary[Network, dict[bool, tuple[Runner, int, int, Any]]] = WeakKeyDictionary()
 _plans: WeakKeyDictionary[Network, dict[Hashable, Plan]] = WeakKeyDictionary()
 

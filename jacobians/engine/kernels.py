@@ -242,15 +242,15 @@ class Kernels:
         (m, n), b = A.shape, A.batch[0] if A.batch else 1
         if out is None:
             out = np.empty((m, b, n), A.dtype)
-        room = out
+        target = out
         if m < n:
-            A, room, n = A.T, out.transpose(2, 1, 0), m
+            A, target, n = A.T, out.transpose(2, 1, 0), m
         for part in self._columns(n, b * sum(A.shape), A.dtype.itemsize):
             width = len(range(n)[part])
             E = np.zeros((n, width), A.dtype)
             E[range(n)[part], range(width)] = 1
             columns = A.apply(E)
-            room[:, :, part] = columns.transpose(1, 0, 2) if A.batch else columns[:, None, :]
+            target[:, :, part] = columns.transpose(1, 0, 2) if A.batch else columns[:, None, :]
         return out
 
     def _columns(self, count: int, numbers: int, itemsize: int) -> list[slice]:

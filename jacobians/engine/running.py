@@ -75,7 +75,7 @@ class Runner:
                 step,
                 step.out,
                 step.args,
-                step.room,
+                step.slot,
                 step.frees,
                 _may_overflow(step),
             )
@@ -99,21 +99,21 @@ class Runner:
         if not len(X):
             return
         if len(X) <= self.piece:
-            self._piece(net, X, J, value, repair, vectors, self._rooms(len(X)))
+            self._piece(net, X, J, value, repair, vectors, self._slots(len(X)))
             return
 
         def one(where: slice, k: int) -> None:
             v = None if vectors is None else vectors[where]
             a = None if value is None else value[where]
             with np.errstate(all="ignore"):  # threads begin with warnings on
-                self._piece(net, X[where], J[:, where], a, repair, v, rooms[k])
+                self._piece(net, X[where], J[:, where], a, repair, v, slots[k])
 
         pieces = cut(len(X), self.piece, self.threads)
-        rooms = [self._rooms(pieces[0].stop) for _ in range(self.threads)]
+        slots = [self._slots(pieces[0].stop) for _ in range(self.threads)]
         share(one, pieces, self.threads)
-        for room in rooms:
-            if len(self.idle) < self.threads and sum(flat.nbytes for flat in room) <= KEPT_BYTES:
-                self.idle.append(room)
+        for slot in slots:
+            if len(self.idle) < self.threads and sum(flat.nbytes for flat in slot) <= KEPT_BYTES:
+                self.idle.append(slot)
 
     def _piece(
         self,
@@ -123,13 +123,13 @@ class Runner:
         value: Array | None,
         repair: Callable[[Array, Any], Array],
         v: Array | None,
-        rooms: list[Array] | None,
+        slots: list[Array] | None,
     ) -> None:
         try:
             if self.compiled is not None and self._by_kernel(x, J, value, v):
                 a, finite = value, True
             else:
-                a, finite = self.run(x, J, v, rooms)
+                a, finite = self.run(x, J, v, slots)
         except OtherStructure:
             a, finite = trace(net, x).activations[self.of], True
             J[...] = repair(x, v)
@@ -157,7 +157,7 @@ class Runner:
         x: Array,
         J: Array,
         vectors: Array | None = None,
-        rooms: list[Array] | None = None,
+        slots: list[Array] | None = None,
         seen: Trace | None = None,
     ) -> tuple[Any, bool]:
         """Run the steps at some points, or at a trace that was seen there.
@@ -172,17 +172,17 @@ class Runner:
         registers, b, finite = list(self.program.registers), len(x), True
         registers[0] = x
         registers[1] = None if vectors is None else vectors[None]
-        for kernel, step, target, args, room, frees, look in self.code:
+        for kernel, step, target, args, slot, frees, look in self.code:
             if seen is not None and step.node and step.op != Op.SLOPES:
                 values = seen.activations if step.op == Op.VALUE else (None, *seen.preactivations)
                 registers[target] = values[step.node]
                 continue
             out = None
-            if room == -2:
+            if slot == -2:
                 out = J
-            elif room >= 0 and rooms:
+            elif slot >= 0 and slots:
                 shape = [n or b for n in step.shape]
-                out = rooms[room][: prod(shape)].reshape(shape)
+                out = slots[slot][: prod(shape)].reshape(shape)
             if len(args) == 2:
                 result = kernel(step, out, registers[args[0]], registers[args[1]])
             else:
@@ -196,18 +196,18 @@ class Runner:
             J[...] = result
         return registers[self.program.value], finite
 
-    def _rooms(self, points: int) -> list[Array]:
+    def _slots(self, points: int) -> list[Array]:
         """Return the memory that registers share, from an earlier call if there is some."""
-        sizes = [points * numbers for numbers in self.program.rooms]
+        sizes = [points * numbers for numbers in self.program.slots]
         itemsize = self.dtype.itemsize
         if sum(sizes) * itemsize <= WARM_BYTES:
             return []
         try:
-            rooms = self.idle.pop()
+            slots = self.idle.pop()
         except IndexError:
-            rooms = []
-        if [flat.size for flat in rooms] >= sizes:
-            return rooms
+            slots = []
+        if [flat.size for flat in slots] >= sizes:
+            return slots
         return [np.empty(size, self.dtype) for size in sizes]
 
 

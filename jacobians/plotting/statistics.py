@@ -67,11 +67,11 @@ def bars(
         ends = np.stack([numbers(low, 1, "bars: low"), numbers(high, 1, "bars: high")])[:, shown]
         ax.hlines(places, *ends, color="black", lw=1.2)
     ax.axvline(0.0, color=GREY, lw=0.8)
-    name_ticks(ax, "y", [names[j] for j in shown], room=60)
+    name_ticks(ax, "y", [names[j] for j in shown], most=60)
     ax.set_ylim(len(shown) - 0.4, -0.6)
     finish(ax, _of(title, len(shown), len(values)), label)
     ax.tick_params(axis="y", length=0)
-    ax.locator_params(axis="x", nbins=5)  # long numbers need room
+    ax.locator_params(axis="x", nbins=5)  # long numbers are wide
     ax.spines["left"].set_visible(False)
     return ax
 
@@ -116,11 +116,11 @@ def violins(
     ax.hlines(places, low, high, color=BLUE, lw=1.6)
     ax.plot(middle, places, "o", color="white", mec=BLUE, ms=4)
     ax.axvline(0.0, color=GREY, lw=0.8, zorder=0)
-    name_ticks(ax, "y", [names[j] for j in shown], room=60)
+    name_ticks(ax, "y", [names[j] for j in shown], most=60)
     ax.set_ylim(len(shown) - 0.4, -0.6)
     finish(ax, _of(title, len(shown), derivatives.shape[1]), label)
     ax.tick_params(axis="y", length=0)
-    ax.locator_params(axis="x", nbins=5)  # long numbers need room
+    ax.locator_params(axis="x", nbins=5)  # long numbers are wide
     ax.spines["left"].set_visible(False)
     return ax
 

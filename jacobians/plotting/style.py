@@ -70,10 +70,10 @@ def shorten(name: str, length: int = 24) -> str:
     return name if len(name) <= length else f"{name[:head]}…{name[len(name) - length + head + 1 :]}"
 
 
-def name_ticks(ax: Axes, axis: str, names: Sequence[str], at: Any = None, room: int = 24) -> None:
-    """Label the ticks of an axis with names: all of them, or as many as there is room for."""
+def name_ticks(ax: Axes, axis: str, names: Sequence[str], at: Any = None, most: int = 24) -> None:
+    """Label the ticks of an axis with names: all of them, or as many as fit."""
     places = np.arange(len(names)) if at is None else np.asarray(at)
-    step = max(1, -(-len(names) // room))
+    step = max(1, -(-len(names) // most))
     shown = [shorten(name) for name in names[::step]]
     # a dollar sign in the name of a column is no formula
     kwargs: dict[str, Any] = {"parse_math": False, "fontsize": SMALL}

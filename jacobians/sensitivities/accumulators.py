@@ -355,7 +355,7 @@ class Sampler(Accumulator):
         return {**vars(self), "arrays": used}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Make room again."""
+        """Allocate what was left out."""
         vars(self).update(state)
         for name, used in state["arrays"].items():
             self.arrays[name] = np.empty((self.size, *used.shape[1:]), used.dtype)

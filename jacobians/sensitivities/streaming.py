@@ -326,16 +326,16 @@ def _pieces(
     whole = rows is None and columns is None
     chosen = None if whole else plan(net, at_once, **selection, max_bytes=budget)
     limit = {"max_bytes": budget} if whole else {}
-    room, first = np.empty((0, m, n), net.dtype), True
+    buffer, first = np.empty((0, m, n), net.dtype), True
     for points, keys in windows:
         labels = (keys % np.uint64(groups)).astype(np.uint8)
         order = np.argsort(labels, kind="stable")
         points, keys, labels = points[order], keys[order], labels[order]
-        if len(room) < min(at_once, len(points)):
-            room = np.empty((min(at_once, len(points)), m, n), net.dtype)
+        if len(buffer) < min(at_once, len(points)):
+            buffer = np.empty((min(at_once, len(points)), m, n), net.dtype)
         for begin in range(0, len(points), at_once):
             some = points[begin : begin + at_once]
-            y, J = value_and_jacobian(net, some, out=room[: len(some)], plan=chosen, **limit)
+            y, J = value_and_jacobian(net, some, out=buffer[: len(some)], plan=chosen, **limit)
             y = y if rows is None else y[:, rows]
             x = some if columns is None else some[:, columns]
             for start in range(0, len(some), size):

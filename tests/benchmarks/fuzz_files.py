@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from strangers import BASE, FACTOR, SECONDS, load
+from hostile_loading import BASE, FACTOR, SECONDS, load
 
 SEPARATOR = b"\0MEMBER\0"
 TOKENS = [

@@ -1,9 +1,9 @@
-"""Change the numerical rooms one place at a time, and see whether a test notices.
+"""Change the numerical modules one place at a time, and see whether a test notices.
 
-``python tests/benchmarks/mutants.py`` tries one mutant in twenty-five and prints, room by room, how
-many were killed, how many are listed in ``paper_notes/mutants.md`` as equivalent, and every other
+``python tests/benchmarks/mutants.py`` tries one mutant in twenty-five and prints, by module, how many
+were killed, how many are listed in ``paper_notes/mutants.md`` as equivalent, and every other
 survivor; the exit status is 1 if there is one, or if fewer than 90 % were killed.  ``--seed`` and
-``--percent`` choose others, and rooms may be named; evidence and statistics only if they are.
+``--percent`` choose others, and modules may be named; evidence and statistics only if they are.
 
 A mutant is one change of the syntax tree: another operator, comparison or number, the sides of a
 product or of ``where`` exchanged, a condition negated, a minimum for a maximum, a transpose, sign,
@@ -12,8 +12,8 @@ reprs), annotations, imports, the keywords that say which memory to use, and the
 the engine prefers one of two equal products.
 
 Every mutant runs in a process forked from one that has loaded the libraries, through the tests that
-speak about its room, with 20 examples of every law.  One that needs ten times the processor time of
-the original has been noticed too.
+speak about its module, with 20 examples of every law.  One that needs ten times the processor time
+of the original has been noticed too.
 """
 
 import argparse
@@ -34,18 +34,20 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 PACKAGE, NOTE = ROOT / "jacobians", ROOT / "paper_notes" / "mutants.md"
 
-ENGINE = "engine_kinds engine_ranges engine_paths engine laws_of_jacobians doors"
-GROUPS = {  # the tests that speak about some rooms, quick ones first; the last line that names one
+ENGINE = "engine_kinds engine_ranges engine_paths engine laws_of_jacobians entry_points"
+GROUPS = {  # tests of some modules, quick ones first; the last line that names one
     "activations": "_sigma _gated",
     "laws_of_jacobians activations": "_softmax",
     "networks activations": "activations",
-    "laws_of_maps doors underflow": "vectorization maps/*",
-    "laws_of_maps doors underflow bad_input": "maps/product",
-    "engine engine_kinds laws_of_maps doors underflow": "maps/association",
-    "networks laws_of_jacobians doors": "layers network tracing",
-    "laws_of_jacobians doors networks engine underflow": "linearization",
-    "laws_of_jacobians doors laws_of_gradients exactness networks underflow": "explicit",
-    "laws_of_gradients exactness doors laws_of_jacobians underflow bad_input": "backprop losses",
+    "laws_of_maps entry_points underflow": "vectorization maps/*",
+    "laws_of_maps entry_points underflow bad_input": "maps/product",
+    "engine engine_kinds laws_of_maps entry_points underflow": "maps/association",
+    "networks laws_of_jacobians entry_points": "layers network tracing",
+    "laws_of_jacobians entry_points networks engine underflow": "linearization",
+    "laws_of_jacobians entry_points laws_of_gradients exactness networks underflow": "explicit",
+    "laws_of_gradients exactness entry_points laws_of_jacobians underflow bad_input": (
+        "backprop losses"
+    ),
     ENGINE: "factors planning engine/*",
     f"{ENGINE} bad_input": "engine/jacobians",
     f"sweeps {ENGINE}": "engine/sweeps engine/forward engine/point",
@@ -61,13 +63,13 @@ GROUPS = {  # the tests that speak about some rooms, quick ones first; the last 
     "distributed": "distributed",
     "error_bars": "sensitivities/error_bars",
 }
-ROOMS = {
+MODULES = {
     str(path.relative_to(PACKAGE).with_suffix("")): tuple(
         f"tests/test_{t}.py" for t in tests.split()
     )
-    for tests, rooms in GROUPS.items()
-    for room in rooms.split()
-    for path in sorted(PACKAGE.glob(f"{room}.py"))
+    for tests, modules in GROUPS.items()
+    for module in modules.split()
+    for path in sorted(PACKAGE.glob(f"{module}.py"))
     if path.stem != "__init__"
 }
 ASIDE = re.compile("certificate|witness|conventions|sensitivities")  # tried when they are named
@@ -84,13 +86,13 @@ def both_ways(pairs):
 OPERATORS = "Add Sub, Mult Div, BitAnd BitOr, Lt LtE, Gt GtE, Eq NotEq, Is IsNot, In NotIn, And Or"
 OTHER = {getattr(ast, a): getattr(ast, b) for a, b in both_ways(OPERATORS).items()}
 OTHER |= {ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult, ast.Pow: ast.Mult}
-SWAPPED = both_ways("minimum maximum, min max, any all, floor ceil, zeros ones, argmin argmax")
+SWAPPED = both_ways("minimum maximum, min max, any all, level ceil, zeros ones, argmin argmax")
 TEXT = {"__repr__", "__str__", "_size", "_kind", "explain", "spell", "_count", "picture"}
 MEMORY = {None, "out", "spare", "copy", "strict"}  # keywords that never change a number
 DECORATORS = {"underflow_is_rounding", "in_double"}
 
 
-# --- the mutants of a room ------------------------------------------------------------------------
+# --- the mutants of a module ----------------------------------------------------------------------
 
 
 def changes(node):
@@ -162,23 +164,23 @@ def changes_of_call(node, changed):
             yield changed(keywords=node.keywords[:k] + node.keywords[k + 1 :])
 
 
-def places(node, room, statement=None, function=""):
+def places(node, module, statement=None, function=""):
     """Walk over the nodes that may be changed: where they hang, their statement and function."""
     for field, value in ast.iter_fields(node):
         if field in ("annotation", "returns", "decorator_list", "type_comment"):
             continue
         for k, child in enumerate(value if isinstance(value, list) else [value]):
-            if not isinstance(child, ast.AST) or is_left_alone(child, room, function):
+            if not isinstance(child, ast.AST) or is_left_alone(child, module, function):
                 continue
             inner = child if isinstance(child, ast.stmt) else statement
             path = function
             if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
                 path = f"{function}.{child.name}".lstrip(".")
             yield node, field, k if isinstance(value, list) else None, inner, path
-            yield from places(child, room, inner, path)
+            yield from places(child, module, inner, path)
 
 
-def is_left_alone(node, room, function):
+def is_left_alone(node, module, function):
     """Tell whether a node is text, a type, or a size that was measured."""
     match node:
         case ast.Raise() | ast.Import() | ast.ImportFrom() | ast.JoinedStr() | ast.Assert():
@@ -189,20 +191,20 @@ def is_left_alone(node, room, function):
             return True
         case ast.Assign(value=value):
             types = isinstance(value, ast.Call) and ast.unparse(value.func) == "TypeVar"
-            return types or (not function and bool(MEASURED.match(room)))
+            return types or (not function and bool(MEASURED.match(module)))
         case ast.keyword(arg=name):
             return name is not None and name in MEMORY
     return False
 
 
 class Mutant:
-    """One changed place of a room."""
+    """One changed place of a module."""
 
-    def __init__(self, room, tree, place, replacement):
-        self.room, self.replacement = room, replacement
+    def __init__(self, module, tree, place, replacement):
+        self.module, self.replacement = module, replacement
         self._tree, (self._parent, self._field, self._k, statement, function) = tree, place
         self.line = getattr(statement, "lineno", 0)
-        self.where = f"{room}: {function}" if function else room
+        self.where = f"{module}: {function}" if function else module
         before = shown(statement)
         with self:
             after = shown(replacement if self.original is statement else statement)
@@ -256,21 +258,21 @@ def agreement(left, right):
     return next((k for k, (a, b) in pairs if a != b), min(len(left), len(right)))
 
 
-def mutants(room):
-    """Make every mutant of a room, in the order of its lines."""
-    tree = ast.parse((PACKAGE / f"{room}.py").read_text(encoding="utf-8"))
+def mutants(module):
+    """Make every mutant of a module, in the order of its lines."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
     found = []
-    for place in places(tree, room):
+    for place in places(tree, module):
         parent, field, k, _, _ = place
         node = getattr(parent, field) if k is None else getattr(parent, field)[k]
-        found += [Mutant(room, tree, place, other) for other in changes(node)]
+        found += [Mutant(module, tree, place, other) for other in changes(node)]
     return found
 
 
 def sampled(mine, percent, seed):
-    """Take a share of the mutants of a room."""
+    """Take a share of the mutants of a module."""
     count = -(-len(mine) * percent // 100)
-    chosen = set(random.Random(f"{seed} {mine[0].room}").sample(range(len(mine)), count))
+    chosen = set(random.Random(f"{seed} {mine[0].module}").sample(range(len(mine)), count))
     return [mutant for k, mutant in enumerate(mine) if k in chosen]
 
 
@@ -281,12 +283,12 @@ NEVER_LOADED = 96  # exit status of tests that pass without the mutant
 
 
 class Changed(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):
-    """Imports a mutant in the place of its room."""
+    """Imports a mutant in the place of its module."""
 
     def __init__(self, mutant):
         self.code, self.loaded = mutant.source(), False
-        name = "jacobians." + mutant.room.replace("/", ".")
-        super().__init__(name, str(PACKAGE / f"{mutant.room}.py"))
+        name = "jacobians." + mutant.module.replace("/", ".")
+        super().__init__(name, str(PACKAGE / f"{mutant.module}.py"))
 
     def find_spec(self, name, path=None, target=None):
         if name != self.name:
@@ -355,30 +357,30 @@ def listed_as_equivalent():
 
 
 def judge(taken):
-    """Try the mutants room by room: how many were killed, and what else survived."""
+    """Try the mutants module by module: how many were killed, and what else survived."""
     for name in LIBRARIES:
         importlib.import_module(name)
     listed, killed, survivors, seconds = listed_as_equivalent(), 0, [], {}
     words = ("tried", "killed", "equivalent", "survived")
-    print(f"{'room':26}" + "".join(f"{word:>12}" for word in words), flush=True)
-    for room, mine in taken.items():
-        tests = ROOMS[room]
+    print(f"{'module':26}" + "".join(f"{word:>12}" for word in words), flush=True)
+    for module, mine in taken.items():
+        tests = MODULES[module]
         if tests not in seconds:
             status, seconds[tests] = run_tests(None, tests, None)
             if status:
-                raise SystemExit(f"{room}: the tests fail on the original")
+                raise SystemExit(f"{module}: the tests fail on the original")
         left = []
         for mutant in mine:
-            doctests = f"jacobians/{room}.py"
+            doctests = f"jacobians/{module}.py"
             status, _ = run_tests(mutant, [doctests, *tests], 10 * seconds[tests] + 10)
             if os.waitstatus_to_exitcode(status) == NEVER_LOADED:
-                raise SystemExit(f"{room}: the tests never load it")
+                raise SystemExit(f"{module}: the tests never load it")
             left += [mutant] * (status == 0)
         new = [mutant for mutant in left if str(mutant) not in listed]
         survivors += new
         killed += len(mine) - len(left)
         counts = len(mine), len(mine) - len(left), len(left) - len(new), len(new)
-        print(f"{room:26}" + "".join(f"{count:12}" for count in counts), flush=True)
+        print(f"{module:26}" + "".join(f"{count:12}" for count in counts), flush=True)
         for mutant in new:
             print(f"{mutant} line {mutant.line}", flush=True)
     return killed, survivors
@@ -386,17 +388,17 @@ def judge(taken):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("rooms", nargs="*", default=[r for r in ROOMS if not ASIDE.match(r)])
-    parser.add_argument("--percent", type=int, default=4, help="of every room")
+    parser.add_argument("modules", nargs="*", default=[r for r in MODULES if not ASIDE.match(r)])
+    parser.add_argument("--percent", type=int, default=4, help="of every module")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     os.chdir(ROOT)
     sys.dont_write_bytecode = False  # every fork starts sooner
     start = time.monotonic()
-    made = {room: mutants(room) for room in arguments.rooms}
-    taken = {room: sampled(made[room], arguments.percent, arguments.seed) for room in made}
+    made = {module: mutants(module) for module in arguments.modules}
+    taken = {module: sampled(made[module], arguments.percent, arguments.seed) for module in made}
     total, tried = (sum(map(len, some.values())) for some in (made, taken))
-    print(f"{total:,} mutants of {len(made)} rooms, {tried:,} of them tried", flush=True)
+    print(f"{total:,} mutants of {len(made)} modules, {tried:,} of them tried", flush=True)
     killed, survivors = judge(taken)
     share, minutes = killed / tried, (time.monotonic() - start) / 60
     print(f"{killed:,} of {tried:,} killed, {share:.1%}, in {minutes:.0f} minutes")

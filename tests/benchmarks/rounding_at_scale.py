@@ -1,7 +1,7 @@
 """Judge networks by the thousand: ``python tests/benchmarks/rounding_at_scale.py``.
 
-Prints how many accounts of how many Jacobians were within the proved bound, how near the worst one
-came; with ``--exact``, how many networks of whole numbers had unequal bits; with ``--range``, how
+Prints how many computations of how many Jacobians were within the proved bound, how near the worst
+one came; with ``--exact``, how many networks of whole numbers had unequal bits; with ``--range``, how
 many Jacobians that fit were infinite, or too far off, for layers scaled by up to 1e±200.  Network k
 is that of the seed (``--seed``, k).  The exit status is 1 if there was a violation.
 """
@@ -45,7 +45,7 @@ def main():
             violations += 1
             print(f"VIOLATION: seed [{arguments.seed}, {k}], {net}: {verdict}", flush=True)
     count = sum(verdict.count for verdict in judged)
-    print(f"{len(judged):,} networks, {count:,} accounts: {violations} violations")
+    print(f"{len(judged):,} networks, {count:,} computations: {violations} violations")
     print(f"up to {widest} wide and {deepest} deep; nothing claimed:", dict(nothing) or "never")
     if judge is scale.judge_range:
         print("the answers are finite where", dict(Counter(v.worst for v in judged)))

@@ -1,4 +1,4 @@
-"""The house: who may import whom, what ``import jacobians`` loads, what stands at the top level."""
+"""The structure: who may import whom, what importing loads, what stands at the top level."""
 
 import ast
 import subprocess
@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "jacobians"
 
-# Each line may import only lines above it; rooms on one line are siblings and do not meet.
-FLOORS = [
+# Each line may import only lines above it; modules on one line are siblings and do not meet.
+LAYERS = [
     ["_checks"],
     ["_text", "_writing", "vectorization", "_sigma", "_differences", "_user_derivatives"],
     ["distributed", "_machine"],
@@ -45,8 +45,8 @@ FLOORS = [
     ["cli"],
     ["__main__"],
 ]
-HEIGHT = {room: height for height, floor in enumerate(FLOORS) for room in floor}
-FAMILIES = {  # inside a family folder each file may import only those before it
+LEVEL_OF = {module: number for number, level in enumerate(LAYERS) for module in level}
+FOLDERS = {  # inside a folder each file may import only those before it
     "maps": [
         *["base", "elementary", "product", "sums", "kronecker", "selection", "blocks", "graphs"],
         *["convolution", "association"],
@@ -86,9 +86,9 @@ FAMILIES = {  # inside a family folder each file may import only those before it
         "importable",
     ],
 }
-FACE = "__init__"
+TOP = "__init__"
 LIBRARY = {"numpy", "scipy", "jacobians"}
-OPTIONAL = {  # imported where it is used, in these rooms alone
+OPTIONAL = {  # imported where it is used, in these modules alone
     "strategies": {"hypothesis"},
     "sensitivities": {"pandas", "tqdm"},
     "distributed": {"dask"},
@@ -101,7 +101,7 @@ OPTIONAL = {  # imported where it is used, in these rooms alone
 }
 
 
-def room_of(path):
+def module_of(path):
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -130,15 +130,15 @@ def forbidden_edges(path, imports):
 
 
 def forbidden(path, name):
-    room, (top, *rest) = room_of(path), name.split(".")
+    module, (top, *rest) = module_of(path), name.split(".")
     if top != "jacobians" or not rest:
-        return top not in sys.stdlib_module_names | LIBRARY | OPTIONAL.get(room, set())
-    if room == FACE:
+        return top not in sys.stdlib_module_names | LIBRARY | OPTIONAL.get(module, set())
+    if module == TOP:
         return rest[0] == "strategies"  # which is of no use without its optional package
-    if rest[0] == room:
-        order, mine, theirs = FAMILIES[room], path.stem, (rest[1:] or [FACE])[0]
-        return mine != FACE and order.index(theirs) >= order.index(mine)
-    return HEIGHT.get(rest[0], 99) >= HEIGHT[room]
+    if rest[0] == module:
+        order, mine, theirs = FOLDERS[module], path.stem, (rest[1:] or [TOP])[0]
+        return mine != TOP and order.index(theirs) >= order.index(mine)
+    return LEVEL_OF.get(rest[0], 99) >= LEVEL_OF[module]
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -149,12 +149,12 @@ def test_imports_run_one_way(path):
     assert not forbidden_edges(path, imports_of(path))
 
 
-def test_every_room_stands_on_the_plan():
-    assert {room_of(path) for path in FILES} <= set(HEIGHT) | {FACE}
+def test_every_module_stands_on_the_plan():
+    assert {module_of(path) for path in FILES} <= set(LEVEL_OF) | {TOP}
 
 
 @pytest.mark.parametrize(
-    ("room", "imported"),
+    ("module", "imported"),
     [
         ("backprop", "jacobians.explicit"),
         ("explicit", "jacobians.engine"),
@@ -167,8 +167,8 @@ def test_every_room_stands_on_the_plan():
         ("__init__", "jacobians.strategies"),
     ],
 )
-def test_a_forbidden_import_is_found(room, imported):
-    assert forbidden_edges(PACKAGE / f"{room}.py", [(imported, 1)])
+def test_a_forbidden_import_is_found(module, imported):
+    assert forbidden_edges(PACKAGE / f"{module}.py", [(imported, 1)])
 
 
 def test_witness_knows_numpy_and_checks_only():
@@ -193,10 +193,10 @@ def test_import_loads_nothing_optional_and_nothing_heavy():
 
 def test_the_first_jacobian_loads_the_engine_alone():
     code = "import jacobians as jb; jb.jacobian(jb.Network.random([3, 2], seed=0), [1, 2, 3])"
-    modules = {m for m in loaded_by(code)[1] if m.startswith("jacobians.")}
-    rooms = {m.split(".")[1] for m in modules}
-    assert "engine" in rooms
-    assert not rooms & {"importers", "units", "sensitivities", "plotting", "reports", "witness"}
+    loaded = {m for m in loaded_by(code)[1] if m.startswith("jacobians.")}
+    modules = {m.split(".")[1] for m in loaded}
+    assert "engine" in modules
+    assert not modules & {"importers", "units", "sensitivities", "plotting", "reports", "witness"}
 
 
 def test_names_that_load_on_first_use_are_the_ones_that_type_checkers_see():
@@ -215,8 +215,8 @@ def test_names_that_load_on_first_use_are_the_ones_that_type_checkers_see():
     assert set(seen) == set(jb.__all__)
     assert len(jb.__all__) == len(set(jb.__all__))
     # a module that is loaded by another one would hide a name of its own
-    assert not set(jb._HOME_OF) & {room_of(path) for path in FILES}
-    assert modules <= {room_of(path) for path in FILES}
+    assert not set(jb._HOME_OF) & {module_of(path) for path in FILES}
+    assert modules <= {module_of(path) for path in FILES}
     for name in jb.__all__:
         assert getattr(jb, name) is not None
 

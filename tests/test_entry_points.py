@@ -21,8 +21,8 @@ def certify_at_a_point(x):
     return jb.certify(net, x)
 
 
-doors = pytest.mark.parametrize(
-    ("name", "door"),
+entry_points = pytest.mark.parametrize(
+    ("name", "entry_point"),
     [
         ("Network", lambda X: net(X)),
         ("jacobian", lambda X: jb.jacobian(net, X)),
@@ -36,7 +36,7 @@ doors = pytest.mark.parametrize(
 )
 
 
-@doors
+@entry_points
 @pytest.mark.parametrize(
     ("value", "error", "message"),
     [
@@ -56,14 +56,14 @@ doors = pytest.mark.parametrize(
         (np.ma.masked_array(np.ones(3), [0, 1, 0]), TypeError, "masked entries have no value"),
     ],
 )
-def test_bad_points_are_refused_everywhere(name, door, value, error, message):
+def test_bad_points_are_refused_everywhere(name, entry_point, value, error, message):
     with refuse(error, message) as caught:
-        door(value)
+        entry_point(value)
     assert str(caught.value).startswith(f"{name}: X")
 
 
-@doors
-def test_unusual_but_good_points_are_taken(name, door):
+@entry_points
+def test_unusual_but_good_points_are_taken(name, entry_point):
     """Lists, integers, F-order, negative strides, read-only, broadcast views, memory maps."""
     locked = good.copy()
     locked.flags.writeable = False
@@ -77,7 +77,7 @@ def test_unusual_but_good_points_are_taken(name, door):
         locked,
         np.ma.masked_array(good, False),
     ):
-        door(value[0] if door is certify_at_a_point else value)
+        entry_point(value[0] if entry_point is certify_at_a_point else value)
 
 
 @pytest.mark.parametrize("case", ["jacobian", "gradients", "certify", "trace", "failing"])

@@ -1,4 +1,4 @@
-"""Load the files of strangers under watch: ``python tests/strangers.py FOLDER``.
+"""Load the files from anywhere under watch: ``python tests/hostile_loading.py FOLDER``.
 
 Prints one line of JSON per file: whether it gave a network or which refusal, the seconds of
 processor time, the peak of memory, and every event of an audit hook that loading has no business
