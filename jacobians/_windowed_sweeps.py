@@ -61,7 +61,7 @@ def kernel_gradients(
 ) -> dict[str, Array]:
     """Return the derivatives with respect to kernel and bias, summed over all points."""
     # dC/dK[i, j, s] = sum over points and positions of coarse[i] fine[j] where they meet
-    fine, coarse = (a, delta) if isinstance(layer, Convolution) else (delta, a)
+    fine, coarse = (delta, a) if layer.transposed else (a, delta)
     fine, coarse = _on_grid(layer, fine), _at_positions(layer, coarse)
     dK = [
         np.einsum("bgip,bgjp->gij", _flat(coarse[at]), _flat(fine[where]), optimize=True)

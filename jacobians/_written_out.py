@@ -131,7 +131,7 @@ def _(layer: LayerNorm | RMSNorm, a: Array) -> Array:
     J = np.zeros((len(a), len(a)), a.dtype)
     for t, (x, s) in enumerate(zip(normal, size[:, 0], strict=True)):
         inner = np.eye(d, dtype=a.dtype) - np.outer(x, x / d)
-        if isinstance(layer, LayerNorm):
+        if layer.centred:
             inner = inner - np.full((d, d), 1 / d, a.dtype)
         row = slice(t * d, (t + 1) * d)
         J[row, row] = np.diag(layer.scale) @ (inner / s if s > 0 else 0 * inner)
@@ -210,21 +210,30 @@ def _(layer: TransposedConvolution, a: Array) -> Array:
 
 
 @written.register(MaxPool)
+def _(layer: MaxPool, a: Array) -> Array:
+    J = np.zeros((layer.shape[0] * prod(layer.windows.positions), len(a)), a.dtype)
+    for row, window in _pooled(layer):
+        J[row, max(window, key=lambda entry: a[entry])] = 1
+    return J
+
+
 @written.register(AveragePool)
-def _(layer: MaxPool | AveragePool, a: Array) -> Array:
+def _(layer: AveragePool, a: Array) -> Array:
+    J = np.zeros((layer.shape[0] * prod(layer.windows.positions), len(a)), a.dtype)
+    for row, window in _pooled(layer):
+        J[row, window] = layer.weights(a.dtype)[row]
+    return J
+
+
+def _pooled(layer: MaxPool | AveragePool) -> Iterator[tuple[int, list[int]]]:
+    """Yield every row of the result with the entries of the value that its window meets."""
     grid, positions = prod(layer.windows.grid), prod(layer.windows.positions)
     seen: dict[int, list[int]] = {}
     for p, _, g in _meetings(layer.windows):
         seen.setdefault(p, []).append(g)
-    J = np.zeros((layer.shape[0] * positions, len(a)), a.dtype)
     for c in range(layer.shape[0]):
         for p, window in seen.items():
-            row, places = c * positions + p, [c * grid + g for g in window]
-            if isinstance(layer, MaxPool):
-                J[row, max(places, key=lambda place: a[place])] = 1
-            else:
-                J[row, places] = layer.weights(a.dtype)[row]
-    return J
+            yield c * positions + p, [c * grid + g for g in window]
 
 
 def _meetings(windows: Windows) -> Iterator[tuple[int, int, int]]:
@@ -267,7 +276,7 @@ def _(layer: Dense, a: Array) -> dict[str, Array]:
 def _(layer: LayerNorm | RMSNorm, a: Array) -> dict[str, Array]:
     normal, _ = layer.normalised(a)
     above = {"scale": np.vstack([np.diag(x) for x in normal])}
-    if isinstance(layer, LayerNorm):
+    if "shift" in layer.trained:
         above["shift"] = np.vstack([np.eye(normal.shape[-1], dtype=a.dtype) for _ in normal])
     return above
 
@@ -277,7 +286,7 @@ def _(layer: LayerNorm | RMSNorm, a: Array) -> dict[str, Array]:
 def _(layer: Convolution | TransposedConvolution, a: Array) -> dict[str, Array]:
     (rows, c), size = layer.K.shape[:2], prod(layer.windows.size)
     grid, positions = prod(layer.windows.grid), prod(layer.windows.positions)
-    forward = isinstance(layer, Convolution)
+    forward = not layer.transposed
     each = positions if forward else grid
     J = np.zeros((len(layer.b) * each, layer.K.size), a.dtype)
     for p, s, g in _meetings(layer.windows):

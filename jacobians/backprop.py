@@ -118,7 +118,7 @@ def _(layer: LayerNorm | RMSNorm, delta: Array, a: Array) -> Array:
     normal, size = layer.normalised(a)
     g = layer.scale * _rows(delta, normal.shape[-2], keep=True)
     along = normal * (normal * g).mean(axis=-1, keepdims=True)
-    centre = g.mean(axis=-1, keepdims=True) if isinstance(layer, LayerNorm) else 0
+    centre = g.mean(axis=-1, keepdims=True) if layer.centred else 0
     pulled: Array = np.divide(g - centre - along, size, out=np.zeros_like(g), where=size > 0)
     return pulled.reshape(a.shape)
 

@@ -37,6 +37,7 @@ class _Convolving(Layer):
     grid: Shape  # of the value it is bound to, channels left out
 
     trained: ClassVar[tuple[str, ...]] = ("K", "b")
+    transposed: ClassVar[bool] = False
 
     @property
     def channels(self) -> tuple[int, int]:
@@ -208,6 +209,8 @@ class TransposedConvolution(_Convolving):
     groups: int = 1
     output_padding: Any = 0
     grid: Shape = ()
+
+    transposed: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ class _Norm(Layer):
     epsilon: float
     formed = 8  # of x̂ x̂ᵀ / d, minus, over s, times scale
     trained: ClassVar[tuple[str, ...]] = ("scale",)
+    centred: ClassVar[bool] = False  # whether a row's mean is taken off
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """Return the shape that comes in."""
@@ -35,7 +36,7 @@ class _Norm(Layer):
         """Return ``x̂`` of shape (..., rows, d) and the sizes ``s``, (..., rows, 1)."""
         d = len(self.scale)
         rows = a.reshape(*a.shape[:-1], a.shape[-1] // d, d)
-        rows = self._centred(rows)
+        rows = rows - rows.mean(axis=-1, keepdims=True) if self.centred else rows
         # the largest entry is taken out first: its square must not leave the range
         largest = np.maximum(np.abs(rows).max(axis=-1, keepdims=True), np.sqrt(self.epsilon))
         largest = np.where(largest > 0, largest, 1).astype(a.dtype)
@@ -43,9 +44,6 @@ class _Norm(Layer):
         size = largest * np.sqrt(square + self.epsilon / np.square(largest, dtype=np.float64))
         size = size.astype(a.dtype)
         return rows / np.where(size > 0, size, 1), size
-
-    def _centred(self, rows: Array) -> Array:
-        return rows
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} {len(self.scale)}"
@@ -88,13 +86,10 @@ class LayerNorm(_Norm):
     epsilon: float
 
     trained: ClassVar[tuple[str, ...]] = ("scale", "shift")
+    centred: ClassVar[bool] = True
 
     def __init__(self, scale: Any, shift: Any = None, epsilon: float = 1e-5) -> None:
         _set_scale(self, scale, epsilon, shift=shift)
-
-    def _centred(self, rows: Array) -> Array:
-        centred: Array = rows - rows.mean(axis=-1, keepdims=True)
-        return centred
 
     def preactivation(self, *values: Array) -> Array:
         """Return ``scale x̂ + shift``."""

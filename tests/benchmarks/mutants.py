@@ -1,7 +1,7 @@
 """Change the numerical modules one place at a time, and see whether a test notices.
 
-``python tests/benchmarks/mutants.py`` tries one mutant in twenty-five and prints, by module, how many
-were killed, how many are listed in ``paper_notes/mutants.md`` as equivalent, and every other
+``python tests/benchmarks/mutants.py`` tries one mutant in twenty-five and prints, by module, how
+many were killed, how many are listed in ``paper_notes/mutants.md`` as equivalent, and every other
 survivor; the exit status is 1 if there is one, or if fewer than 90 % were killed.  ``--seed`` and
 ``--percent`` choose others, and modules may be named; evidence and statistics only if they are.
 
