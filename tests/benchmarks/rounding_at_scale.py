@@ -2,8 +2,8 @@
 
 Prints how many computations of how many Jacobians were within the proved bound, how near the worst
 one came; with ``--exact``, how many networks of whole numbers had unequal bits; with ``--range``,
-how many Jacobians that fit were infinite, or too far off, for layers scaled by up to 1e±200.  Network k
-is that of the seed (``--seed``, k).  The exit status is 1 if there was a violation.
+how many Jacobians that fit were infinite, or too far off, for layers scaled by up to 1e±200.
+Network k is that of the seed (``--seed``, k). The exit status is 1 if there was a violation.
 """
 
 import argparse
