@@ -19,12 +19,12 @@ import numpy as np
 from jacobians import backprop, explicit, witness
 from jacobians._checks import (
     Array,
-    NotFiniteError,
     ShapeError,
     TooLargeError,
     dense_limit,
     underflow_is_rounding,
 )
+from jacobians._evidence import differences_of_values
 from jacobians._verdicts import Certificate, Check
 from jacobians._written_out import is_independent
 from jacobians.activations import Activation
@@ -282,42 +282,10 @@ def _dot_test(lin: Linearization) -> list[Sides]:
 
 
 def _differences(lin: Linearization) -> list[Sides]:
-    """Compare with differences of the network's values, in float64 and away from kinks."""
-    net = lin.trace.network.astype(np.float64)
-    x = lin.trace.activation(0).astype(np.float64)
-    exact = linearize(net, x)
-    J = exact.jacobian()
-    low = high = np.zeros(J.shape)
-    noise = _error_of_values(exact)
-    allowed = np.full(J.shape, np.inf)
-    # steps of the size of 1, and of the size of x: a network may be curved on either scale
-    for size in (np.maximum(1, np.abs(x)), np.where(x == 0, 1, np.abs(x))):
-        try:
-            seen = witness.finite_difference(net, x, size, noise)
-        except NotFiniteError:
-            continue
-        judged = witness.allowance(seen, J, exact.value, x)
-        better = judged < allowed
-        low = np.where(better, np.minimum(seen.left, seen.right), low)
-        high = np.where(better, np.maximum(seen.left, seen.right), high)
-        allowed = np.minimum(allowed, judged)
-    return [(J, np.clip(J, low, high), allowed + _chain(exact))]
-
-
-def _error_of_values(lin: Linearization) -> Array:
-    """Estimate the rounding error of ``H(x)``, with what cancels on the way."""
-    net, eps = lin.trace.network, float(np.finfo(lin.trace.network.dtype).eps)
-    errors = [np.zeros(net.widths[0])]
-    for l, sources in enumerate(net.sources, start=1):
-        size, error = np.abs(lin.trace.preactivations[l - 1]), np.zeros(net.widths[l])
-        for source, A in zip(sources, lin.input_maps(l), strict=True):
-            M = A.magnitude() or Matrix(np.abs(A.to_dense()))
-            size = size + 2 * (M @ np.abs(lin.trace.activations[source]))
-            error = error + M @ errors[source]
-        D = lin.activation_map(l).magnitude() or Matrix(np.abs(lin.activation_map(l).to_dense()))
-        error = D @ (error + eps * size)
-        errors.append(error + eps * np.abs(lin.trace.activations[l]))
-    return np.where(np.isfinite(errors[-1]), errors[-1], 0.0)
+    """Compare with differences of the network's values, in float64."""
+    exact = linearize(lin.trace.network.astype(np.float64), lin.trace.activation(0))
+    J, nearest, allowed = differences_of_values(exact)
+    return [(J, nearest, allowed + _chain(exact))]
 
 
 _IDENTITIES: tuple[tuple[str, str, Callable[[Linearization], list[Sides]]], ...] = (

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import extremes
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from zoo import NETWORKS, points
 
 import jacobians as jb
-from jacobians import certificate as rooms
+from jacobians import certificate as module
 
 every_network = pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS.keys())
 net = NETWORKS["tanh hidden"]
@@ -37,10 +40,10 @@ WRONG_ACCOUNTS = {
     "(aᵀ ⊗ I) vec(W) = W a": (jb.explicit, "preactivation_weight_jacobian", lambda K: K[:, ::-1]),
     "D (aᵀ ⊗ I) = aᵀ ⊗ D": (jb.explicit, "preactivation_weight_jacobian", lambda K: K[::-1]),
     "dH/dvec(W) = aᵀ ⊗ dH/dz": (jb.explicit, "preactivation_jacobian", lambda J: 1.0001 * J),
-    "chain, outputs first": (rooms, "multiply_out", lambda J: J + 1e-9),
-    "chain, inputs first": (rooms, "multiply_out", lambda J: J.astype(np.float32)),
-    "chain, from the middle": (rooms, "multiply_out", lambda J: J * np.nan),
-    "chain, cheapest order": (rooms, "jacobian_at", lambda J: -J),
+    "chain, outputs first": (module, "multiply_out", lambda J: J + 1e-9),
+    "chain, inputs first": (module, "multiply_out", lambda J: J.astype(np.float32)),
+    "chain, from the middle": (module, "multiply_out", lambda J: J * np.nan),
+    "chain, cheapest order": (module, "jacobian_at", lambda J: -J),
     "structured maps": (jb.Linearization, "jacobian", lambda J: J[::-1]),
     "columns are JVPs": (jb.Linearization, "jvp", lambda v: v + 1e-12),
     "rows are VJPs": (jb.Linearization, "vjp", lambda v: v[::-1]),
@@ -79,7 +82,7 @@ def test_every_identity_of_the_certificate_is_broken_by_a_test():
 
 
 def test_nan_is_a_violation():
-    check = rooms._compare(
+    check = module._compare(
         "nan", "0", [(np.array([np.nan]), np.array([0.0]), np.array([1.0]))], False
     )
     assert not check.holds
@@ -123,3 +126,18 @@ def test_a_point_on_a_kink_is_certified():
     )
     assert jb.trace(kinked, [1.0, 1.0]).kinks()
     assert jb.certify(kinked, [1.0, 1.0]).holds
+
+
+@settings(max_examples=40)  # a certificate takes a tenth of a second
+@given(st.integers(0, 2**32 - 1))
+def test_no_correct_network_is_condemned_at_an_extreme_point(seed):
+    """Saturated, dead, tied, tiny and huge; ``extreme_certificates.py`` judges 10,000 of them."""
+    certificate = extremes.judged(seed)
+    assert certificate is None or certificate.holds, certificate
+
+
+def test_most_extreme_networks_are_judged_and_most_differences_claim_something():
+    certificates = [extremes.judged((0, k)) for k in range(60)]
+    judged = [certificate for certificate in certificates if certificate is not None]
+    assert len(judged) > 50
+    assert sum(certificate.checks[-1].claimed for certificate in judged) > 40

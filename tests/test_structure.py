@@ -34,7 +34,7 @@ LAYERS = [
     ["_kernels"],
     ["planning"],
     ["explicit", "backprop", "engine", "rounding"],
-    ["bounds", "configuration"],
+    ["bounds", "configuration", "_evidence"],
     ["units", "certificate", "conventions", "plotting", "reports", "derivation"],
     ["diagnosis"],
     ["sensitivities"],

@@ -1,0 +1,100 @@
+"""Evidence for a derivative from differences of the network's values, and what it can claim.
+
+Steps must be short against the scale on which the network bends, which the trace tells; where that
+is lost in the rounding of the values, or where several units choose a side of their kinks, nothing
+is claimed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jacobians import witness
+from jacobians._checks import Array, NotFiniteError
+from jacobians.linearization import Linearization
+from jacobians.maps import Identity, LinearMap, Matrix
+
+
+def differences_of_values(lin: Linearization) -> tuple[Array, Array, Array]:
+    """Return the Jacobian, what differences give nearest to it, and how far apart they may be.
+
+    At a kink the one-sided differences are two ends, and anything between them is as near.
+    """
+    net, x, J = lin.trace.network, lin.trace.activation(0), lin.jacobian()
+    try:
+        seen = witness.finite_difference(net, x, _scale(lin), _error_of_values(lin))
+    except NotFiniteError:  # a step leaves the range
+        return J, J, np.full(J.shape, np.inf)
+    allowed = witness.allowance(seen, J, lin.value, x)
+    allowed[:, _kinks_met(lin) > 1] = np.inf  # each chose a side: more than two are possible
+    low, high = np.minimum(seen.left, seen.right), np.maximum(seen.left, seen.right)
+    return J, np.clip(J, low, high), allowed
+
+
+def _kinks_met(lin: Linearization) -> Array:
+    """Count the units at a kink that each input may move."""
+    net, x = lin.trace.network, lin.trace.activation(0)
+    at_kink = [np.zeros(width, bool) for width in net.widths]
+    for l, _, distance in lin.trace.kink_distances():
+        at_kink[l] |= distance == 0
+    moves, count = [np.eye(len(x), dtype=bool)], np.zeros(len(x), int)
+    for l, sources in enumerate(net.sources, start=1):
+        maps = zip(lin.input_maps(l), sources, strict=True)
+        dz = np.any([_reached(A, moves[source]) for A, source in maps], axis=0)
+        count += (dz & at_kink[l][:, None]).sum(axis=0)
+        moves.append(_reached(lin.activation_map(l), dz) | (dz & at_kink[l][:, None]))
+    return count
+
+
+def _reached(A: LinearMap, moves: Array) -> Array:
+    """Return what a map may move if something else moves."""
+    reached: Array = _magnitude(A) @ moves.astype(A.dtype) > 0
+    return reached
+
+
+def _scale(lin: Linearization) -> Array:
+    """Return how far each input may move before the network bends.
+
+    No preactivation moves by more than 1, the scale of every activation, and none over a kink (at a
+    kink both sides are looked at); a layer that is not linear has the scale of its own value.
+    """
+    net, x = lin.trace.network, lin.trace.activation(0)
+    near = [np.full(width, np.inf) for width in net.widths]
+    for l, _, distance in lin.trace.kink_distances():
+        near[l] = np.minimum(near[l], np.where(distance == 0, np.inf, distance))
+    moved = [np.eye(len(x))]  # da^l/dx
+    fastest = 1 / np.maximum(1, np.abs(x))
+    for l, (layer, sources) in enumerate(zip(net.layers, net.sources, strict=True), start=1):
+        maps = zip(lin.input_maps(l), sources, strict=True)
+        dz = sum(A @ moved[source] for A, source in maps)
+        D = lin.activation_map(l)
+        moved.append(D @ dz)
+        speeds = [0 * x, *(np.abs(dz) / near[l][:, None])]
+        if not isinstance(D, Identity):
+            speeds += [*np.abs(dz)]
+        if layer.formed:
+            speeds += [*np.abs(dz) / max(1e-300, np.abs(lin.trace.preactivations[l - 1]).max())]
+        if layer.kinked:  # one entry of a window overtakes another
+            speeds += [2 * np.abs(moved[source]).max(axis=0) / near[l].min() for source in sources]
+        fastest = np.fmax(fastest, np.fmax.reduce(speeds))
+    return 1 / np.minimum(fastest, 1 / np.finfo(x.dtype).tiny)
+
+
+def _error_of_values(lin: Linearization) -> Array:
+    """Estimate the rounding error of ``H(x)``, with what cancels on the way."""
+    net, eps = lin.trace.network, float(np.finfo(lin.trace.network.dtype).eps)
+    errors = [np.zeros(net.widths[0])]
+    for l, sources in enumerate(net.sources, start=1):
+        size, error = np.abs(lin.trace.preactivations[l - 1]), np.zeros(net.widths[l])
+        for source, A in zip(sources, lin.input_maps(l), strict=True):
+            M = _magnitude(A)
+            size = size + 2 * (M @ np.abs(lin.trace.activations[source]))
+            error = error + M @ errors[source]
+        error = _magnitude(lin.activation_map(l)) @ (error + eps * size)
+        errors.append(error + eps * np.abs(lin.trace.activations[l]))
+    return np.where(np.isfinite(errors[-1]), errors[-1], 0.0)
+
+
+def _magnitude(A: LinearMap) -> LinearMap:
+    """Return the map of absolute values, written out for a map that does not know it."""
+    return A.magnitude() or Matrix(np.abs(A.to_dense()))
