@@ -40,6 +40,20 @@ ROWS, SPREAD = to_row_form(NET), 1e-140 * np.array([[1.1, 2.3], [0.7, 0.3], [0.1
 UNITS = jb.UnitGraph(
     [[0, 0, 0], [1.1 * E, 0, 0], [0.3, 1.3 * E, 0]], [[E], [0.7 * E], [0]], activations="tanh"
 )
+KINDS = jb.Network.graph(  # kinds of layers whose maps are computed from the values
+    {
+        "norm": (jb.LayerNorm(SMALL, SMALL), "x"),
+        "rms": (jb.RMSNorm(SMALL, epsilon=1e-300), "x"),
+        "square": (jb.Multiply(), "x", "x"),
+        "image": (jb.Reshape((1, 2)), "x"),
+        "outer": (jb.MatrixProduct(transpose_second=True), "image", "image"),
+        "slid": (jb.Convolution([[[E, 0.3 * E]]]), "image"),
+        "soft": (jb.Dense(W[0], [0, -400, -500], "log_softmax"), "square"),
+    },
+    inputs={"x": 2},
+    outputs=["norm", "rms", "outer", "slid", "soft"],
+)
+ALL_KINDS = jb.trace(KINDS, SMALL)
 AT = UNITS.linearize([0.9])
 SWEPT = AT.backprop([0, 0, E])
 
@@ -55,6 +69,16 @@ ENTRY_POINTS = {
     "sensitivity": lambda: jb.sensitivity(NET, BATCH).mean,
     "linearize": lambda: LIN.jacobian(),
     "linearize a batch": lambda: STACK.jacobian(),
+    "factors of all kinds": lambda: jb.linearize(KINDS, ALL_KINDS).factors,
+    "factors of all kinds, a batch": lambda: jb.linearize(KINDS, [SMALL, 2 * SMALL]).factors,
+    "parameter_jacobian of all kinds": lambda: (
+        jb.linearize(KINDS, ALL_KINDS).parameter_jacobian().to_dense()
+    ),
+    "jacobian of all kinds": lambda: jb.jacobian(KINDS, SMALL),
+    "value of all kinds": lambda: KINDS(SMALL),
+    "gradients of all kinds": lambda: jb.backprop.gradients(KINDS, SMALL, np.ones(9), SQUARED),
+    "explicit of all kinds": lambda: jb.explicit.input_jacobian(ALL_KINDS),
+    "certify all kinds": lambda: jb.certify(KINDS, SMALL),
     "jvp": lambda: LIN.jvp(SMALL),
     "vjp": lambda: LIN.vjp(SMALL),
     "weight_jacobian": lambda: LIN.weight_jacobian(1).to_dense(),

@@ -55,6 +55,7 @@ class Linearization(Frozen):
 
     # --- maps of one node -------------------------------------------------------------------------
 
+    @underflow_is_rounding
     def activation_map(self, l: int) -> LinearMap:
         """Return ``D^l = da^l/dz^l``."""
         cache = self._cache
@@ -63,6 +64,7 @@ class Linearization(Frozen):
             cache["D", l] = activation_map(sigma, self.trace.preactivations[l - 1])
         return cache["D", l]  # type: ignore[no-any-return]
 
+    @underflow_is_rounding
     def input_maps(self, l: int) -> tuple[LinearMap, ...]:
         """Return ``dz^l/da`` for every value that node ``l`` reads."""
         cache = self._cache
@@ -221,6 +223,7 @@ class Linearization(Frozen):
             raise TypeError(f"{where}: layer {l} ({layer}) has no {what}.")
         return self.parameter_map(l, name, of)
 
+    @underflow_is_rounding
     def parameter_map(self, l: int | str, name: str, of: int | str | None = None) -> LinearMap:
         """Return ``da^of/dvec(theta)`` for one parameter of layer l; the output's unless said."""
         net = self.trace.network
