@@ -14,7 +14,7 @@ from jacobians._user_derivatives import require_derivative
 Formula: TypeAlias = Callable[..., Array]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Activation:
     """A function applied to every entry, with its derivatives.
 
@@ -100,12 +100,15 @@ class Activation:
             )
         return result
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self}"
+
     def __str__(self) -> str:
         given = ", ".join(f"{key}={value:g}" for key, value in self.parameters)
         return f"{self.name}({given})" if given else self.name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VectorActivation:
     """A function in which every entry of ``z`` enters every entry of ``a``, such as softmax.
 
@@ -124,6 +127,7 @@ class VectorActivation:
     slope_bound, value_bound : float
         No row of ``|da/dz|`` adds up to more, no ``|sigma|`` is larger; infinity if unknown.
 
+    >>> from jacobians.activations import activation
     >>> d, U, V = activation("softmax").parts(np.log([0.5, 0.25, 0.25]))
     >>> np.diag(d) + U @ V.T
     array([[ 0.25  , -0.125 , -0.125 ],
@@ -178,6 +182,9 @@ class VectorActivation:
             )
         with quiet():
             return formula(z)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self}"
 
     def __str__(self) -> str:
         return self.name

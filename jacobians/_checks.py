@@ -171,6 +171,13 @@ def _brackets(place: tuple[int, ...]) -> str:
     return f"[{', '.join(map(str, place))}]" if place else ""
 
 
+def read_only(array: Array) -> Array:
+    """Return a view that nobody can write to by accident."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def freeze(array: Numbers) -> Numbers:
     """Return an array that nobody can write to: a copy, unless it already is one.
 

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from jacobians._checks import Array, ShapeError, as_count, as_floats, require_shape
+from jacobians._notebook import Table
 from jacobians.activations import AnyActivation
 from jacobians.layers import Add, Concatenate, Dense, Gather, Layer, Shape
 from jacobians.vectorization import unvec, vec
@@ -299,3 +300,18 @@ def activations_of(layers: Sequence[Layer]) -> str:
     """Return the activations in one short line."""
     shown = [str(layer.activation) for layer in layers]
     return ", ".join([*shown[:3], "...", shown[-1]] if len(shown) > 6 else shown)
+
+
+def rows_of(
+    names: Sequence[str],
+    layers: Sequence[Layer],
+    sources: Sequence[Sequence[int]],
+    shapes: Sequence[Shape],
+) -> Table:
+    """Return a row for every node: its name, layer, what it reads, its shape and parameters."""
+    rows = [[names[0], "input", "", "x".join(map(str, shapes[0])), ""]]
+    for name, layer, reads, shape in zip(names[1:], layers, sources, shapes[1:], strict=True):
+        count = sum(p.size for p in layer.parameters().values())
+        reading = ", ".join(names[s] for s in reads)
+        rows.append([name, str(layer), reading, "x".join(map(str, shape)), f"{count:,}"])
+    return ["node", "layer", "reads", "shape", "parameters"], rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from jacobians._notebook import Displayed, Table
 from jacobians._text import table
 
 
@@ -55,8 +56,8 @@ class Check:
         return "evidence" if self.evidence else "exact" if self.exact else "proved"
 
 
-@dataclass(frozen=True)
-class Certificate:
+@dataclass(frozen=True, repr=False)
+class Certificate(Displayed):
     """The identities at a point, each with difference, bound and verdict; ``print`` shows them.
 
     Attributes
@@ -92,30 +93,32 @@ class Certificate:
     def __len__(self) -> int:
         return len(self.checks)
 
-    def __str__(self) -> str:
-        header = ["identity", "notes", "difference", "bound", "ratio", "verdict"]
-        rows = [
-            (
-                c.identity,
-                c.notes,
-                *(
-                    [f"{c.difference:.1e}", f"{c.bound:.1e}", f"{c.ratio:.3f}"]
-                    if c.claimed
-                    else ["-"] * 3
-                ),
-                c.verdict,
-            )
-            for c in self.checks
-        ]
-        held = sum(c.holds and c.claimed for c in self.checks)
-        exact = sum(c.exact for c in self.checks)
-        lines = [self.network, "", table(header, rows, left=2), ""]
-        lines += [f"not checked: {identity} ({reason})" for identity, reason in self.left_out]
+    def __repr__(self) -> str:
+        held, exact = (
+            sum(getattr(c, what) and c.claimed for c in self.checks) for what in ("holds", "exact")
+        )
+        sentence = f"{held} of {len(self.checks)} identities hold, {exact} of them bit for bit"
+        return f"Certificate of {self.network}: {sentence}"
+
+    def _table(self) -> Table:
+        rows = []
+        for c in self.checks:
+            figures = [f"{c.difference:.1e}", f"{c.bound:.1e}", f"{c.ratio:.3f}"]
+            rows.append([c.identity, c.notes, *(figures if c.claimed else ["-"] * 3), c.verdict])
+        return ["identity", "notes", "difference", "bound", "ratio", "verdict"], rows
+
+    def _notes(self) -> list[str]:
+        lines = [f"not checked: {identity} ({reason})" for identity, reason in self.left_out]
         lines += [
             f"not independent: the explicit matrix of {layer} is its map, written out"
             for layer in self.dependent
         ]
         lines += self.hints
-        lines += [f"{held} of {len(self.checks)} identities hold, {exact} of them bit for bit."]
-        lines += ["The bounds are about rounding: about products of the computed D and W."]
-        return "\n".join(lines)
+        return [*lines, "The bounds are about rounding: about products of the computed D and W."]
+
+    def __str__(self) -> str:
+        header, rows = self._table()
+        *notes, last = self._notes()
+        held = repr(self).rpartition(": ")[2] + "."
+        shown = table(header, [list(row) for row in rows], left=2)
+        return "\n".join([self.network, "", shown, "", *notes, held, last])

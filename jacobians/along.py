@@ -18,7 +18,7 @@ from jacobians._checks import Array, Places, ShapeError
 from jacobians.activations import SOFTMAX, VectorActivation
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class Along(VectorActivation):
     """``activation`` along ``axis`` of values of one shape, which are kept flat.
 

@@ -3,8 +3,7 @@
 ``H(x) = a^L`` with ``a^0 = x``: node ``l`` reads the values of earlier nodes, computes
 ``z^l = W^l a^{l-1} + b^l`` or whatever its layer says, and ``a^l = sigma^l(z^l)``.  A list of
 layers is the graph of one path, in which node ``l`` is layer ``l`` and reads node ``l - 1``.  The
-network knows how to compute its values and nothing of what is asked of it: the functions that ask
-take the network first.
+network only computes its values; the functions that ask more of it take it first.
 
 Every value is kept flat, (n,) or (B, n); the axes of its own that it may have (an image, tokens)
 belong to the node, and are laid out in C order.
@@ -26,6 +25,7 @@ from jacobians._checks import (
     NotFiniteError,
     ShapeError,
     as_layer,
+    read_only,
 )
 from jacobians._graph import (
     Edges,
@@ -38,17 +38,19 @@ from jacobians._graph import (
     path_of,
     random_layers,
     require_fit,
+    rows_of,
     sizes_of,
     sort_graph,
     stacked_parameters,
 )
+from jacobians._notebook import Displayed, Table
 from jacobians._tables import as_inputs
 from jacobians.activations import AnyActivation
 from jacobians.layers import Layer, Shape
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Network:
+class Network(Displayed):
     """A feedforward network.
 
     Parameters
@@ -69,6 +71,7 @@ class Network:
     TypeError
         If something in ``layers`` is not a layer.
 
+    >>> from jacobians.layers import Dense
     >>> net = Network([Dense([[1, 2], [3, 4], [5, 6]], activation="tanh"), Dense([[1, 0, -1]])])
     >>> net
     Network 2-3-1 float64, 13 parameters: tanh, identity
@@ -129,7 +132,7 @@ class Network:
         ShapeError
             If a node's inputs do not fit its layer.
 
-        >>> from jacobians.layers import Add
+        >>> from jacobians.layers import Add, Dense
         >>> net = Network.graph(
         ...     {"h": (Dense([[1, 2], [3, 4]], activation="relu"), "x"), "y": (Add(), "h", "x")},
         ...     inputs={"x": 2},
@@ -287,12 +290,12 @@ class Network:
         >>> Network.random([2, 3, 1], seed=0).with_names(["age", "dose"]).input_names
         ('age', 'dose')
         """
-        changed: dict[str, Any] = {}
-        if inputs is not None:
-            changed["input_names"] = as_names(inputs, self.widths[0], "with_names: inputs")
-        if outputs is not None:
-            changed["output_names"] = as_names(outputs, self.widths[-1], "with_names: outputs")
-        return self._with(**changed)
+        first = self.input_names if inputs is None else inputs
+        last = self.output_names if outputs is None else outputs
+        return self._with(
+            input_names=as_names(first, self.widths[0], "with_names: inputs"),
+            output_names=as_names(last, self.widths[-1], "with_names: outputs"),
+        )
 
     # --- values -----------------------------------------------------------------------------------
 
@@ -309,13 +312,13 @@ class Network:
         of : int, optional
             The last node to compute.
         """
-        values = {0: _read_only(a0)}
+        values = {0: read_only(a0)}
         for l, (layer, sources) in enumerate(zip(self.layers, self.sources, strict=True), start=1):
             if of is not None and l > of:
                 return
             entering = tuple(values[s] for s in sources)
-            z = _read_only(layer.preactivation(*entering))
-            values[l] = a = _read_only(layer.activation(z))
+            z = read_only(layer.preactivation(*entering))
+            values[l] = a = read_only(layer.activation(z))
             yield l, entering, z, a
             for s in set(sources):
                 if self.last_reader[s] == l:
@@ -378,6 +381,9 @@ class Network:
             object.__setattr__(net, name, value)
         return net
 
+    def _table(self) -> Table:
+        return rows_of(self.names, self.layers, self.sources, self.shapes)
+
     def __repr__(self) -> str:
         size = f"{sizes_of(self.widths, self.is_path)} {self.dtype}"
         return f"Network {size}, {self.parameter_count:,} parameters: {activations_of(self.layers)}"
@@ -392,9 +398,3 @@ def as_network(value: Any, where: str) -> Network:
     way_out = next((f" Import it: jb.{f}(...)." for m, f in importers.items() if m in bases), "")
     way_out = f" Read it: jb.load({value!r:.60})." if isinstance(value, str) else way_out
     raise TypeError(f"{where}: net: expected a Network first, but got {value!r:.80}.{way_out}")
-
-
-def _read_only(value: Array) -> Array:
-    view = value.view()
-    view.flags.writeable = False
-    return view

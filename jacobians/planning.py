@@ -15,6 +15,7 @@ from jacobians import _kernels
 from jacobians._checks import Places, as_count, readable_bytes
 from jacobians._kernels.translating import tape_of
 from jacobians._machine import THREADS
+from jacobians._notebook import Displayed, Table
 from jacobians._text import table
 from jacobians.compiling import compile_jacobian
 from jacobians.factors import Factor, as_index, factors_of
@@ -28,7 +29,7 @@ FLOPS, UNIT_SECONDS = 5e10, 6e-9  # rough speeds of products, and of sigma with 
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Plan:
+class Plan(Displayed):
     """How the Jacobians ``da^of/da^wrt`` of a network are computed; made by ``plan``.
 
     Attributes
@@ -161,13 +162,17 @@ class Plan:
         by = f"compiled for {_kernels.PROCESSORS[-1]}" if self.kernels else "in NumPy"
         return f"{line}, {readable_bytes(self.working_bytes)}, {by}"
 
-    def explain(self) -> str:
-        """Return a readable table of the factors and of what each order would cost."""
-        factors = [
+    def _table(self) -> Table:
+        rows = [
             [name, f"{A.rows}x{A.columns}", A.kind, "one per point" if A.stacked else "shared"]
             for name, A in zip(self.names, self.operands, strict=True)
         ]
-        text = [str(self), "", table(["factor", "shape", "kind", "copies"], factors, left=4)]
+        return ["factor", "shape", "kind", "copies"], rows
+
+    def explain(self) -> str:
+        """Return a readable table of the factors and of what each order would cost."""
+        header, factors = self._table()
+        text = [str(self), "", table(header, [list(row) for row in factors], left=4)]
         if self.association:
             best = max(self.flops, 1.0)
             costs = (

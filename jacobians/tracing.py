@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array, Frozen, NotFiniteError, as_count, freeze
+from jacobians._notebook import Displayed, Table
 from jacobians._tables import as_inputs
 from jacobians.activations import IDENTITY, Activation
 from jacobians.network import Network, as_network
@@ -30,7 +31,7 @@ class Kink:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Trace(Frozen):
+class Trace(Frozen, Displayed):
     """Preactivations and activations of every node, read-only; made by ``trace``."""
 
     network: Network
@@ -115,6 +116,16 @@ class Trace(Frozen):
             return True
         slopes: Array = sigma.derivative(self.preactivations[l - 1])
         return slopes != 0
+
+    def _table(self) -> Table:
+        def ends(values: Array) -> str:
+            return f"{values.min():.4g} to {values.max():.4g}" if values.size else ""
+
+        net = self.network
+        rows = [[net.names[0], "input", "", ends(self.activations[0])]]
+        for l, (layer, z) in enumerate(zip(net.layers, self.preactivations, strict=True), start=1):
+            rows.append([net.names[l], str(layer), ends(z), ends(self.activations[l])])
+        return ["node", "layer", "preactivations", "values"], rows
 
     def __repr__(self) -> str:
         where = f"{self.batch[0]} points" if self.batch else "one point"

@@ -23,7 +23,7 @@ from jacobians._checks import Array, ShapeError, as_count, as_floats, underflow_
 from jacobians._differences import Function, as_jacobian, as_point, differentiate_along, value_of
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Differences:
     """What differences say about a Jacobian.
 
@@ -44,6 +44,10 @@ class Differences:
     left: Array
     right: Array
     kinks: Any
+
+    def __repr__(self) -> str:
+        m, n = self.jacobian.shape
+        return f"Differences for a Jacobian {m}x{n}, error up to {self.error.max(initial=0):.1e}"
 
 
 @underflow_is_rounding
@@ -264,7 +268,7 @@ def allowance(differences: Differences, J: Array, value: Array, x: Array) -> Arr
     return np.where(settled, allowed, np.inf)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class JacobianCheck:
     """The verdict of ``check_jacobian``; true or false as a condition, printable as a sentence."""
 
@@ -279,6 +283,9 @@ class JacobianCheck:
 
     def __bool__(self) -> bool:
         return self.holds
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         i, j = self.worst

@@ -14,7 +14,15 @@ PACKAGE = ROOT / "jacobians"
 # Each line may import only lines above it; modules on one line are siblings and do not meet.
 LAYERS = [
     ["_checks"],
-    ["_text", "_writing", "vectorization", "_sigma", "_differences", "_user_derivatives"],
+    [
+        "_text",
+        "_notebook",
+        "_writing",
+        "vectorization",
+        "_sigma",
+        "_differences",
+        "_user_derivatives",
+    ],
     ["distributed", "_machine"],
     ["witness", "_tables"],
     ["_npz", "_verdicts", "_gated", "_softmax", "_elementary", "_options"],

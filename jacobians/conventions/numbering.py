@@ -39,7 +39,7 @@ def widths_from_layer_one(widths: Mapping[int, int]) -> tuple[int, ...]:
     return tuple(widths[l] for l in sorted(widths))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LayerOne:
     """A trace whose layers are counted from the input as layer 1: ``a^[1] = x``, ``W^[2]`` first.
 
@@ -51,6 +51,9 @@ class LayerOne:
     """
 
     trace: Trace
+
+    def __repr__(self) -> str:
+        return f"LayerOne: {self.trace}, the input as layer 1"
 
     @property
     def L(self) -> int:

@@ -27,7 +27,7 @@ from jacobians.network import Network
 from jacobians.tracing import Trace, trace
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RowDerivatives:
     """The derivatives of a cost C as rows, with ``a^k = W^k h^{k-1} + b^k`` and ``h^k = g(a^k)``.
 
@@ -48,6 +48,9 @@ class RowDerivatives:
     preactivations: tuple[Numbers, ...]
     weights: tuple[Numbers | None, ...]
     biases: tuple[Numbers | None, ...]
+
+    def __repr__(self) -> str:
+        return f"RowDerivatives of a cost of {self.cost:.6g}: {len(self.weights)} layers"
 
 
 class Penalty(NamedTuple):

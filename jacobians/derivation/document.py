@@ -33,7 +33,7 @@ from jacobians.tracing import trace
 WIDTH = 100
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Derivation:
     """The derivation of one network; ``print`` it, or write it as LaTeX or as a page.
 
@@ -56,6 +56,9 @@ class Derivation:
     def holds(self) -> bool:
         """Whether every line that was checked holds."""
         return all(line.check.holds for line in self if line.check is not None)
+
+    def __repr__(self) -> str:
+        return f"{self.title}, {len(list(self))} lines"
 
     def __iter__(self) -> Iterator[Line]:
         return (line for section in self.sections for line in section.lines)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jacobians.derivation.terms import Key
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Slip:
     """One mistake in somebody's result.
 
@@ -27,6 +27,9 @@ class Slip:
     lines: tuple[tuple[str, str, str], ...]
     sites: tuple[Key, ...] = ()
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __str__(self) -> str:
         where = self.lines[0][0] if len(self.lines) == 1 else f"{len(self.lines)} lines"
         shown = [f"{self.name}, in {where}: {self.words}"]
@@ -37,7 +40,7 @@ class Slip:
         return "\n".join(shown)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Diagnosis:
     """What is right and wrong in somebody's derivatives; ``print`` it.
 
@@ -70,6 +73,9 @@ class Diagnosis:
 
     def __bool__(self) -> bool:
         return self.right
+
+    def __repr__(self) -> str:
+        return str(self).partition("\n")[0]
 
     def __str__(self) -> str:
         wrong = [name for name, right in self.arrays.items() if not right]

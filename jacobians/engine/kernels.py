@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array
+from jacobians._checks import Array, read_only
 from jacobians.engine.workers import share
 from jacobians.factors import Factor, parts_of
 from jacobians.linearization import activation_map, layer_map
@@ -53,30 +53,30 @@ class Kernels:
         return z
 
     def _call(self, step: Step, out: None, *values: Array) -> Array:
-        z: Array = step.data.preactivation(*map(_read_only, values))
+        z: Array = step.data.preactivation(*map(read_only, values))
         return z
 
     def _slopes(self, step: Step, out: Array | None, z: Array) -> Array:
         sigma: Any = step.data
         if "sigma_prime" in sigma.into_memory:
             return sigma.sigma_prime(z, out=out)  # type: ignore[no-any-return]
-        return sigma.derivative(_read_only(z))  # type: ignore[no-any-return]
+        return sigma.derivative(read_only(z))  # type: ignore[no-any-return]
 
     def _value(self, step: Step, out: Array | None, z: Array) -> Array:
         sigma: Any = step.data
         if "sigma" in sigma.into_memory:
             return sigma.sigma(z, out=out)  # type: ignore[no-any-return]
-        return sigma(_read_only(z))  # type: ignore[no-any-return]
+        return sigma(read_only(z))  # type: ignore[no-any-return]
 
     def _layer_maps(self, step: Step, out: None, *values: Array) -> tuple[LinearMap, ...]:
-        maps = layer_map(step.data, *map(_read_only, values))
+        maps = layer_map(step.data, *map(read_only, values))
         return maps if isinstance(maps, tuple) else (maps,)
 
     def _activation_map(self, step: Step, out: None, z: Array) -> Any:
         matrix = getattr(step.data, "matrix", None)  # where writing out is simpler than the parts
         if matrix is not None and z.shape[-1] <= self.limits.written_out:
-            return matrix(_read_only(z))
-        return (activation_map(step.data, _read_only(z)),)
+            return matrix(read_only(z))
+        return (activation_map(step.data, read_only(z)),)
 
     def _leaf(self, step: Step, out: None, maps: Any) -> Any:
         """Take the wanted part out of a map, as the array that its kind is multiplied as."""
@@ -289,12 +289,6 @@ def _through(A: LinearMap, P: Array) -> Array:
         return A.apply(P.transpose(1, 2, 0)).transpose(2, 0, 1)
     m, b, k = P.shape
     return A.apply(P.reshape(m * b, k).T).T.reshape(m, b, A.shape[0])
-
-
-def _read_only(value: Array) -> Array:
-    view = value.view()
-    view.flags.writeable = False
-    return view
 
 
 def _part(A: LinearMap, k: int) -> LinearMap:

@@ -34,9 +34,12 @@ from jacobians._checks import (
     refuse_if_too_large,
     underflow_is_rounding,
 )
+from jacobians._notebook import Displayed, Table
+
+SHOWN = 12  # notebooks show the entries of matrices up to this side
 
 
-class LinearMap(Frozen, ABC):
+class LinearMap(Frozen, Displayed, ABC):
     """A matrix known by its structure.
 
     Subclasses are immutable records that define ``shape``, ``dtype``, ``apply``, ``transpose`` and
@@ -325,6 +328,12 @@ class LinearMap(Frozen, ABC):
         """Return a map as it is, and a matrix as one term of a sum."""
         term: LinearMap = self.sum_of([other]).terms[0]
         return term
+
+    def _table(self) -> Table | None:
+        if self.batch or max(self.shape) > SHOWN:
+            return None
+        rows = [[f"{entry:.4g}" for entry in row] for row in self.to_dense()]
+        return [""] * self.shape[1], rows
 
     def __repr__(self) -> str:
         return f"{self._kind()} {self._size()} {self.dtype}"

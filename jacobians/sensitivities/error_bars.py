@@ -34,7 +34,7 @@ from jacobians.planning import plan
 from jacobians.sensitivities.groups import as_confidence
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ErrorBars:
     """Predictions with their covariance, to first order.
 
@@ -49,6 +49,11 @@ class ErrorBars:
     value: Array
     covariance: Array
     std: Array
+
+    def __repr__(self) -> str:
+        return (
+            f"ErrorBars of predictions of shape {self.value.shape}, std up to {self.std.max():.3g}"
+        )
 
     def interval(self, confidence: float = 0.95) -> tuple[Array, Array]:
         """Return ``value - z std`` and ``value + z std``, as if the outputs were normal."""

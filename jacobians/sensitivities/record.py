@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from jacobians import reports
 from jacobians._checks import ShapeError, as_count, underflow_is_rounding
+from jacobians._notebook import Displayed, Table
 from jacobians.certificate import Certificate
 from jacobians.network import Network
 from jacobians.sensitivities.exports import derivatives, to_dataframe, to_json
@@ -20,7 +23,7 @@ from jacobians.sensitivities.text import output_table, text
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Sensitivity(Statistics):
+class Sensitivity(Statistics, Displayed):
     """Statistics of ``dy_i/dx_j`` over a data set; made by ``sensitivity``.
 
     The numbers are described in ``Statistics``: ``importance``, ``mean``, ``mean_absolute``,
@@ -153,6 +156,14 @@ class Sensitivity(Statistics):
         """Return a table of one output as text: its most important inputs, the first on top."""
         level = as_confidence(confidence, "table: confidence")
         return output_table(self, _place(output, self.output_names, "table: output"), level, count)
+
+    def _table(self) -> Table:
+        """Return the importance of every input for every output, the most important first."""
+        shown = np.argsort(-self.importance.max(axis=0), kind="stable")
+        rows = [
+            [self.input_names[j], *(f"{size:.3g}" for size in self.importance[:, j])] for j in shown
+        ]
+        return [f"input, by {self.basis}", *self.output_names], rows
 
     def __str__(self) -> str:
         return text(self)

@@ -15,7 +15,7 @@ import numpy as np
 from jacobians._checks import Array
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ActiveSubspace:
     """Eigenvalues and eigenvectors of ``E[JᵀJ]``.
 
@@ -34,6 +34,10 @@ class ActiveSubspace:
     directions: Array
     scale: Array
     input_names: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{part:.0%}" for part in self.explained[:3])
+        return f"ActiveSubspace of {len(self.scale)} inputs: the first directions explain {shown}"
 
     @property
     def explained(self) -> Array:
