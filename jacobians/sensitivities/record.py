@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from jacobians.network import Network
 from jacobians.sensitivities.exports import derivatives, to_dataframe, to_json
 from jacobians.sensitivities.groups import as_confidence
 from jacobians.sensitivities.page import page
-from jacobians.sensitivities.pictures import draw
+from jacobians.sensitivities.pictures import Kind, draw
 from jacobians.sensitivities.statistics import Statistics
 from jacobians.sensitivities.text import output_table, text
 
@@ -125,11 +125,11 @@ class Sensitivity(Statistics, Displayed):
 
     def plot(
         self,
-        kind: str = "bars",
+        kind: Kind = "bars",
         output: int | str = 0,
-        given: int | str | None = None,
+        against: int | str | None = None,
         *,
-        units: str = "original",
+        scale: Literal["original", "standard"] = "original",
         ax: Any = None,
     ) -> Any:
         """Draw a picture with matplotlib and return its axes.
@@ -141,16 +141,16 @@ class Sensitivity(Statistics, Displayed):
             "summary": see ``jacobians.sensitivities.pictures``.
         output : int or str
             Which output, by its place among the selected ones or by name.
-        given : int or str, optional
+        against : int or str, optional
             Which input, for "against input"; the most influential one unless said.
-        units : "original" or "standard"
+        scale : "original" or "standard"
             Derivatives as they are, or times sd(x)/sd(y), for bars, violins and heat map.
         ax : Axes, optional
             Where to draw; new axes unless said.
         """
         i = _place(output, self.output_names, "plot: output")
-        j = None if given is None else _place(given, self.input_names, "plot: given")
-        return draw(self, kind, i, j, ax, units)
+        j = None if against is None else _place(against, self.input_names, "plot: against")
+        return draw(self, kind, i, j, ax, scale)
 
     def table(self, output: int | str = 0, confidence: float = 0.95, count: int = 10) -> str:
         """Return a table of one output as text: its most important inputs, the first on top."""
