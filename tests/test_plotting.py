@@ -90,7 +90,7 @@ def test_every_kind_of_record_is_drawn(kind, name, units, records):
         with pytest.raises(jb.ShapeError, match="do not say which pixels"):
             records[name].plot(kind)
     else:
-        ax = records[name].plot(kind, records[name].output_names[-1], units=units)
+        ax = records[name].plot(kind, records[name].output_names[-1], scale=units)
         ax.figure.canvas.draw()
 
 

@@ -59,7 +59,7 @@ def pixel_images(names: tuple[str, ...], values: Array) -> Array | None:
             [0., 2.]]])
     """
     matches = [re.fullmatch(r"pixel (\d{1,4}),(\d{1,4})", name) for name in names]
-    if not all(record):
+    if not all(matches):
         return None
     rows, columns = np.array([[int(p[1]), int(p[2])] for p in matches if p]).T
     if (rows.max() + 1) * (columns.max() + 1) > 64 * len(names):  # not an image after all
