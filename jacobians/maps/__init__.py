@@ -12,6 +12,7 @@ blocks              Blocks: maps beside and above one another
 convolution         Convolution: a kernel at every position of a grid; Windows
 graphs              Substitution in a graph; BlockDiagonal
 association         the order in which a product is best multiplied out
+khatri_rao          KhatriRao: rows that are Kronecker products; Transposed
 =================== =====================================================================
 """
 
@@ -22,6 +23,7 @@ from jacobians.maps.blocks import Blocks
 from jacobians.maps.convolution import Convolution
 from jacobians.maps.elementary import Diagonal, DiagonalPlusLowRank, Identity, Matrix
 from jacobians.maps.graphs import BlockDiagonal, Substitution
+from jacobians.maps.khatri_rao import KhatriRao, Transposed
 from jacobians.maps.kronecker import Kronecker
 from jacobians.maps.product import Product
 from jacobians.maps.selection import Commutation, Duplication, Elimination, Selection
@@ -38,6 +40,7 @@ __all__ = [
     "Duplication",
     "Elimination",
     "Identity",
+    "KhatriRao",
     "Kronecker",
     "LinearMap",
     "Matrix",
@@ -45,6 +48,7 @@ __all__ = [
     "Selection",
     "Substitution",
     "Sum",
+    "Transposed",
     "Windows",
     "associate",
     "multiply_out",

@@ -1,0 +1,125 @@
+"""Gram matrices of rows: ``w Rᵀ R`` of all parameters, ``R_1 R_2ᵀ`` of all outputs at all points.
+
+Both are kept as the rows they are made of.  Their diagonals are sums of squares of columns and
+rows, which Khatri-Rao products know from their parts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jacobians._checks import Array, underflow_is_rounding
+from jacobians.maps import LinearMap
+from jacobians.second_order.factors import KroneckerFactors
+from jacobians.second_order.rows import PointRows
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Gram(LinearMap):
+    """``w Rᵀ R``, symmetric and positive semidefinite, (p, p): Gauss-Newton or Fisher."""
+
+    rows: PointRows
+    weight: float
+
+    composite = True
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows.shape[1], self.rows.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.rows.dtype
+
+    def apply(self, columns: Array) -> Array:
+        return self.dtype.type(self.weight) * self.rows.apply_gram(columns)
+
+    def transpose(self) -> Gram:
+        return self
+
+    def _dense(self) -> Array:
+        R = self.rows.to_dense()
+        return self.dtype.type(self.weight) * (R.T @ R)
+
+    @underflow_is_rounding
+    def diagonal(self) -> Array:
+        """Return the sums of squares of the columns of R, times w; nothing else is formed."""
+        total = np.zeros(self.shape[0], self.dtype)
+        for _, rows in self.rows.by_layer():
+            for l, K in rows:
+                total[self.rows.span(l)] += K.column_squares()
+        return self.dtype.type(self.weight) * total
+
+    def block(self, l: int | str) -> Gram:
+        """Return the block of the parameters of one layer, a map like this one."""
+        return Gram(self.rows.block(l), self.weight)
+
+    @underflow_is_rounding
+    def kronecker(self) -> KroneckerFactors:
+        """Return the block of every layer as one Kronecker product ``A ⊗ G`` (KFAC).
+
+        Of a dense layer, ``A`` is the mean of ``(a, 1)(a, 1)ᵀ`` over the points, and ``G`` the sum
+        of ``w J_lᵀ S Sᵀ J_l``, with ``J_l`` the derivative with respect to ``z^l``.  Exact at one
+        point.  Of any other layer ``A`` is 1 and ``G`` its block itself.
+        """
+        factors: dict[int, tuple[Array, Array]] = {}
+        for _, rows in self.rows.by_layer():
+            for l, K in rows:
+                flat = K.right.reshape(-1, K.right.shape[2])
+                A, G = factors.get(l, (0, 0))
+                factors[l] = A + K.left.T @ K.left, G + flat.T @ flat
+        B, w = len(self.rows.X), self.dtype.type(self.weight)
+        found = {l: (A / B, w * G) for l, (A, G) in sorted(factors.items())}
+        return KroneckerFactors(tuple(found), tuple(found.values()))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Kernel(LinearMap):
+    """``R_1 R_2ᵀ``: how a step along the gradient of one output at one point moves another."""
+
+    left: PointRows
+    right: PointRows
+
+    composite = True
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.left.shape[0], self.right.shape[0]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.left.dtype
+
+    def apply(self, columns: Array) -> Array:
+        return self.left.apply(self.right.apply_transposed(columns))
+
+    def transpose(self) -> Kernel:
+        return Kernel(self.right, self.left)
+
+    def _dense(self) -> Array:
+        """Add up the layers' ``(a_iᵀ a_j + 1) * (J_i J_jᵀ)``, a piece of the points at a time."""
+        dense, r = np.zeros(self.shape, self.dtype), self.left.root.rank
+        for i, above in self.left.by_layer():
+            rows = dict(above)
+            for j, beside in self.right.by_layer():
+                block = dense[i.start * r : i.stop * r, j.start * r : j.stop * r]
+                for l, K in beside:
+                    block += rows[l].gram(K)
+        return dense
+
+    @underflow_is_rounding
+    def diagonal(self) -> Array:
+        """Return the sums of squares of rows, if both sides are the same points."""
+        if self.left is not self.right:
+            return super().diagonal()
+        return np.concatenate(
+            [sum(K.row_squares() for _, K in rows).reshape(-1) for _, rows in self.left.by_layer()]
+        )
+
+    def block(self, l: int | str) -> Kernel:
+        """Return what the parameters of one layer contribute."""
+        left = self.left.block(l)
+        return Kernel(left, left if self.left is self.right else self.right.block(l))
