@@ -16,7 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -48,6 +48,8 @@ class Loss(ABC):
     Subclasses define ``value`` and ``cotangent`` on arrays of shape (..., m), and ``root`` for
     what is of second order.
     """
+
+    gaussian: ClassVar[bool] = False  # whether targets are normal about the output
 
     @abstractmethod
     def value(self, output: Array, target: Array) -> Array:
@@ -105,6 +107,8 @@ class SquaredError(Loss):
     >>> SquaredError().value(np.array([1.0, 2.0]), np.array([0.0, 0.0]))
     np.float64(2.5)
     """
+
+    gaussian: ClassVar[bool] = True
 
     @underflow_is_rounding
     def value(self, output: Array, target: Array) -> Array:

@@ -49,13 +49,13 @@ HEIGHT = {room: height for height, floor in enumerate(FLOORS) for room in floor}
 FAMILIES = {  # inside a family folder each file may import only those before it
     "maps": [
         *["base", "elementary", "product", "sums", "kronecker", "selection", "blocks", "graphs"],
-        *["convolution", "association", "khatri_rao"],
+        *["convolution", "association"],
     ],
     "layers": ["base", "affine", "norms", "joins", "shaping", "convolution", "pooling"],
     "linearization": ["rules", "chain"],
     "engine": ["workers", "kernels", "running", "scaling", "jacobians", "sweeps"],
     "_kernels": ["build", "codes", "values", "__init__", "translating"],
-    "second_order": ["sweeps", "rows", "factors", "grams", "records", "posteriors"],
+    "second_order": ["khatri_rao", "sweeps", "rows", "factors", "grams", "records", "posteriors"],
     "units": ["edges", "walks", "gradients", "linearization", "graph"],
     "sensitivities": [
         *["groups", "accumulators", "measures", "subspace", "dataset", "statistics"],

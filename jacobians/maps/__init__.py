@@ -12,7 +12,6 @@ blocks              Blocks: maps beside and above one another
 convolution         Convolution: a kernel at every position of a grid; Windows
 graphs              Substitution in a graph; BlockDiagonal
 association         the order in which a product is best multiplied out
-khatri_rao          KhatriRao: rows that are Kronecker products; Transposed
 =================== =====================================================================
 """
 
@@ -23,7 +22,6 @@ from jacobians.maps.blocks import Blocks
 from jacobians.maps.convolution import Convolution
 from jacobians.maps.elementary import Diagonal, DiagonalPlusLowRank, Identity, Matrix
 from jacobians.maps.graphs import BlockDiagonal, Substitution
-from jacobians.maps.khatri_rao import KhatriRao, Transposed
 from jacobians.maps.kronecker import Kronecker
 from jacobians.maps.product import Product
 from jacobians.maps.selection import Commutation, Duplication, Elimination, Selection
@@ -40,7 +38,6 @@ __all__ = [
     "Duplication",
     "Elimination",
     "Identity",
-    "KhatriRao",
     "Kronecker",
     "LinearMap",
     "Matrix",
@@ -48,7 +45,6 @@ __all__ = [
     "Selection",
     "Substitution",
     "Sum",
-    "Transposed",
     "Windows",
     "associate",
     "multiply_out",

@@ -1,7 +1,6 @@
 """Gram matrices of rows: ``w Rᵀ R`` of all parameters, ``R_1 R_2ᵀ`` of all outputs at all points.
 
-Both are kept as the rows they are made of.  Their diagonals are sums of squares of columns and
-rows, which Khatri-Rao products know from their parts.
+Both are kept as the rows they are made of; their diagonals are sums of squares.
 """
 
 from __future__ import annotations
@@ -22,9 +21,7 @@ class Gram(LinearMap):
     """``w Rᵀ R``, symmetric and positive semidefinite, (p, p): Gauss-Newton or Fisher."""
 
     rows: PointRows
-    weight: float
-
-    composite = True
+    weight: Any
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -35,45 +32,43 @@ class Gram(LinearMap):
         return self.rows.dtype
 
     def apply(self, columns: Array) -> Array:
-        return self.dtype.type(self.weight) * self.rows.apply_gram(columns)
+        return self.rows.apply_gram(columns) * self.dtype.type(self.weight)
 
     def transpose(self) -> Gram:
         return self
 
     def _dense(self) -> Array:
         R = self.rows.to_dense()
-        return self.dtype.type(self.weight) * (R.T @ R)
+        dense: Array = R.T @ R * self.dtype.type(self.weight)
+        return dense
 
     @underflow_is_rounding
     def diagonal(self) -> Array:
-        """Return the sums of squares of the columns of R, times w; nothing else is formed."""
         total = np.zeros(self.shape[0], self.dtype)
         for _, rows in self.rows.by_layer():
             for l, K in rows:
                 total[self.rows.span(l)] += K.column_squares()
-        return self.dtype.type(self.weight) * total
+        return total * self.dtype.type(self.weight)
 
     def block(self, l: int | str) -> Gram:
         """Return the block of the parameters of one layer, a map like this one."""
         return Gram(self.rows.block(l), self.weight)
 
     @underflow_is_rounding
-    def kronecker(self) -> KroneckerFactors:
-        """Return the block of every layer as one Kronecker product ``A ⊗ G`` (KFAC).
+    def kronecker(self) -> dict[int, KroneckerFactors]:
+        """Return the block of every layer that has parameters as a Kronecker product (KFAC).
 
-        Of a dense layer, ``A`` is the mean of ``(a, 1)(a, 1)ᵀ`` over the points, and ``G`` the sum
+        For a dense layer, ``A`` is the mean of ``(a, 1)(a, 1)ᵀ`` over the points, and ``G`` the sum
         of ``w J_lᵀ S Sᵀ J_l``, with ``J_l`` the derivative with respect to ``z^l``.  Exact at one
-        point.  Of any other layer ``A`` is 1 and ``G`` its block itself.
+        point.  For any other layer ``A`` is 1 and ``G`` its block itself.
         """
-        factors: dict[int, tuple[Array, Array]] = {}
+        sums: dict[int, tuple[Any, Any]] = dict.fromkeys(self.rows.blocks, (0, 0))
         for _, rows in self.rows.by_layer():
             for l, K in rows:
-                flat = K.right.reshape(-1, K.right.shape[2])
-                A, G = factors.get(l, (0, 0))
-                factors[l] = A + K.left.T @ K.left, G + flat.T @ flat
+                (A, G), flat = sums[l], K.right.reshape(-1, K.right.shape[2])
+                sums[l] = A + K.left.T @ K.left, G + flat.T @ flat
         B, w = len(self.rows.X), self.dtype.type(self.weight)
-        found = {l: (A / B, w * G) for l, (A, G) in sorted(factors.items())}
-        return KroneckerFactors(tuple(found), tuple(found.values()))
+        return {l: KroneckerFactors(A / B, w * G) for l, (A, G) in sums.items()}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -82,8 +77,6 @@ class Kernel(LinearMap):
 
     left: PointRows
     right: PointRows
-
-    composite = True
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -100,26 +93,22 @@ class Kernel(LinearMap):
         return Kernel(self.right, self.left)
 
     def _dense(self) -> Array:
-        """Add up the layers' ``(a_iᵀ a_j + 1) * (J_i J_jᵀ)``, a piece of the points at a time."""
-        dense, r = np.zeros(self.shape, self.dtype), self.left.root.rank
+        # the sum over layers of (a_iᵀ a_j + 1) * (J_i J_jᵀ), a piece of the points at a time
+        dense, r, s = np.zeros(self.shape, self.dtype), self.left.root.rank, self.right.root.rank
         for i, above in self.left.by_layer():
             rows = dict(above)
             for j, beside in self.right.by_layer():
-                block = dense[i.start * r : i.stop * r, j.start * r : j.stop * r]
+                block = dense[i.start * r : i.stop * r, j.start * s : j.stop * s]
                 for l, K in beside:
                     block += rows[l].gram(K)
         return dense
 
     @underflow_is_rounding
     def diagonal(self) -> Array:
-        """Return the sums of squares of rows, if both sides are the same points."""
         if self.left is not self.right:
             return super().diagonal()
-        return np.concatenate(
-            [sum(K.row_squares() for _, K in rows).reshape(-1) for _, rows in self.left.by_layer()]
-        )
-
-    def block(self, l: int | str) -> Kernel:
-        """Return what the parameters of one layer contribute."""
-        left = self.left.block(l)
-        return Kernel(left, left if self.left is self.right else self.right.block(l))
+        squares = np.zeros((len(self.left.X), self.left.root.rank), self.dtype)
+        for i, rows in self.left.by_layer():
+            for _, K in rows:
+                squares[i] += K.row_squares()
+        return squares.reshape(-1)

@@ -1,7 +1,7 @@
 """Curvature: the second-order matrices of an objective in its parameters, as maps.
 
     Gauss-Newton       mean of  Jᵀ (d²loss/da²) J         J = dH/dtheta at a point
-    Fisher             mean of  Jᵀ E[c cᵀ] J              targets drawn from the model's distribution
+    Fisher             mean of  Jᵀ E[c cᵀ] J              targets drawn from the model
     empirical Fisher   mean of  g gᵀ                      g = Jᵀ c, the gradient of one point
     tangent kernel     J_i J_jᵀ                           NTK
 
@@ -21,9 +21,10 @@ import numpy as np
 from jacobians._checks import Array, as_count, underflow_is_rounding
 from jacobians._tables import as_inputs
 from jacobians.losses import Loss, as_loss
-from jacobians.maps import Blocks, KhatriRao
+from jacobians.maps import Blocks
 from jacobians.network import Network, as_network
 from jacobians.second_order.grams import Gram, Kernel
+from jacobians.second_order.khatri_rao import KhatriRao
 from jacobians.second_order.rows import PointRows, Root, of_loss, outputs
 
 MAX_BYTES = 2**27
@@ -34,16 +35,7 @@ class Curvature:
     """The curvature of the mean loss over some points; made by ``curvature``.
 
     Every matrix is a map of shape (p, p), its parameters in the order of ``Network.parameters``:
-    ``@``, ``diagonal()``, ``trace()``, ``to_scipy()``, ``block(l)`` for the parameters of one layer.
-
-    Attributes
-    ----------
-    network : Network
-    X : array, shape (B, n)
-    Y : array or None
-    loss : Loss or None
-    max_bytes : int
-        Budget for what is held at a time.
+    ``@``, ``diagonal()``, ``trace()``, ``to_scipy()``, and ``block(l)`` for those of one layer.
     """
 
     network: Network
@@ -87,13 +79,7 @@ class Curvature:
         return Kernel(rows, rows).diagonal()
 
     def ntk(self, other: Any = None) -> Kernel:
-        """Return the tangent kernel ``J_i J_jᵀ``, (B m, B' m), between these points and others.
-
-        Parameters
-        ----------
-        other : array, shape (n,) or (B', n), optional
-            These points themselves unless said.
-        """
+        """Return the tangent kernel ``J_i J_jᵀ``, (B m, B' m), between these points and others."""
         left = self._rows(outputs(self.network))
         if other is None:
             return Kernel(left, left)
@@ -112,9 +98,6 @@ class Curvature:
 
     def _rows(self, root: Root) -> PointRows:
         return PointRows(self.network, self.X, self.Y, root, self.max_bytes)
-
-    def __repr__(self) -> str:
-        return f"Curvature of {self.network} at {len(self.X)} points; loss {self.loss}"
 
 
 def _stacked(parts: list[KhatriRao]) -> KhatriRao:
@@ -160,7 +143,8 @@ def curvature(
     True
     """
     net = as_network(net, "curvature")
-    points = np.atleast_2d(as_inputs(X, net, "curvature: X"))
+    x = as_inputs(X, net, "curvature: X")
+    points = np.atleast_2d(x)
     if not len(points):
         raise ValueError("curvature: X: the mean over no points is undefined.")
     if not net.parameter_count:
@@ -169,6 +153,5 @@ def curvature(
     if Y is not None:
         if loss is None:
             raise ValueError("curvature: Y: targets mean nothing without a loss; give loss=.")
-        Y = loss.targets(Y, net(points) if np.ndim(X) > 1 else net(points[0]))
-        Y = np.atleast_2d(Y)
+        Y = np.atleast_2d(loss.targets(Y, net(x)))
     return Curvature(net, points, Y, loss, as_count(max_bytes, "curvature: max_bytes"))

@@ -23,8 +23,9 @@ import numpy as np
 from jacobians._checks import Array
 from jacobians.linearization import linearize
 from jacobians.losses import Loss
-from jacobians.maps import Identity, KhatriRao, LinearMap, Matrix, Transposed
+from jacobians.maps import Identity, LinearMap, Matrix
 from jacobians.network import Network
+from jacobians.second_order.khatri_rao import KhatriRao, Transposed
 from jacobians.second_order.sweeps import Blocks, Sweeps, parameter_blocks
 from jacobians.tracing import Trace
 
@@ -45,9 +46,9 @@ def outputs(net: Network, fused: bool = False) -> Root:
 
 
 def of_loss(net: Network, loss: Loss, kind: str) -> Root:
-    """Return the root of ``d²loss/da²`` ("root") or of the Fisher information ("fisher_root").
+    """Return the ``root`` or ``fisher_root`` of a loss, or its ``cotangent`` as a column.
 
-    Or the cotangent itself ("cotangent"); of z in place of a where loss and activation are fused.
+    Taken before the last activation where loss and activation are fused.
     """
     fused = loss.fused(net.layers[-1].activation)
     rule: Any = getattr(fused or loss, kind)
@@ -71,12 +72,9 @@ class PointRows(LinearMap):
     max_bytes: int
     layers: tuple[int, ...] | None = None  # whose parameters are the columns; all unless said
 
-    composite = True
-
     @property
     def shape(self) -> tuple[int, int]:
-        places = [place for names in self.blocks.values() for place in names.values()]
-        return len(self.X) * self.root.rank, max((place.stop for place in places), default=0)
+        return len(self.X) * self.root.rank, self.span(max(self.blocks)).stop
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -99,15 +97,10 @@ class PointRows(LinearMap):
         places = list(self.blocks[l].values())
         return slice(places[0].start, places[-1].stop)
 
-    # --- products -----------------------------------------------------------------------------
-
     def apply(self, columns: Array) -> Array:
-        return np.concatenate(
-            [
-                S.T.apply(sweeps.push(columns)).reshape(-1, columns.shape[1])
-                for _, sweeps, S in self.pieces(columns.shape[1])
-            ]
-        )
+        k = columns.shape[1]
+        pieces = (S.T.apply(sweeps.push(columns)) for _, sweeps, S in self.pieces(k))
+        return np.concatenate([piece.reshape(-1, k) for piece in pieces])
 
     def apply_transposed(self, columns: Array) -> Array:
         """Return ``Rᵀ @ columns``, a sum over points."""
@@ -135,15 +128,12 @@ class PointRows(LinearMap):
                 dense[points.start * r : points.stop * r, self.span(l)] = K.to_dense()
         return dense
 
-    # --- pieces -------------------------------------------------------------------------------
-
     def pieces(self, columns: int) -> Iterator[tuple[slice, Sweeps, LinearMap]]:
         """Cut the points so that sweeps of so many columns fit into the budget.
 
         Where all fit, what was seen at the points is kept for the next product.
         """
-        wide = 4 * sum(self.network.widths) * max(columns, 1)
-        return self._cut(wide)
+        return self._cut(4 * sum(self.network.widths) * max(columns, 1))
 
     def by_layer(self) -> Iterator[tuple[slice, Iterator[tuple[int, KhatriRao]]]]:
         """Yield, for a piece of the points after the other, the rows of every layer."""
@@ -176,5 +166,3 @@ class PointRows(LinearMap):
         lin = linearize(self.network, self.X[points])
         S = self.root.of(lin.trace, None if self.Y is None else self.Y[points])
         return points, Sweeps(lin, self.blocks, self.root.fused), S
-
-

@@ -18,8 +18,9 @@ import numpy as np
 
 from jacobians._checks import Array
 from jacobians.linearization import Linearization, parameter_maps
-from jacobians.maps import Identity, KhatriRao, Kronecker, LinearMap, Matrix, Product
+from jacobians.maps import Identity, Kronecker, LinearMap, Product
 from jacobians.network import Network
+from jacobians.second_order.khatri_rao import KhatriRao
 
 Blocks = dict[int, dict[str, slice]]  # of a vector of parameters, by layer and name
 
@@ -72,7 +73,8 @@ class Sweeps:
 
     def tangents(self, V: Array) -> dict[int, tuple[Array, Array]]:
         """Return the tangents (B, n_l, k) at ``z^l`` and ``a^l`` for ``V``, (p, k)."""
-        net, at = self.lin.trace.network, {}
+        net = self.lin.trace.network
+        at: dict[int, tuple[Array, Array]] = {}
         for l in sorted(self.moved):
             t: Any = 0
             for s, A in zip(net.sources[l - 1], self.lin.input_maps(l), strict=True):
@@ -88,8 +90,8 @@ class Sweeps:
         """Return ``J V`` at every point, (B, m, k)."""
         net = self.lin.trace.network
         shape = (*self.lin.trace.batch, net.widths[-1], V.shape[1])
-        at = self.tangents(V)
-        return np.broadcast_to(at[net.depth][1] if net.depth in at else V[:0].sum(), shape)
+        none = np.zeros((), V.dtype)  # where no parameter moves the output
+        return np.broadcast_to(self.tangents(V).get(net.depth, (none, none))[1], shape)
 
     def deltas(self, U: Array) -> Iterator[tuple[int, Array, Array]]:
         """Go back from ``U``, (B, m, k): yield l and the cotangents at ``a^l`` and ``z^l``."""
@@ -108,7 +110,7 @@ class Sweeps:
 
     def pull(self, U: Array) -> Array:
         """Return the sum over points of ``Jᵀ U``, (p, k), for ``U`` of shape (B, m, k)."""
-        size = max((b.stop for places in self.blocks.values() for b in places.values()), default=0)
+        size = max(place.stop for places in self.blocks.values() for place in places.values())
         pulled = np.zeros((size, U.shape[2]), U.dtype)
         for l, _, delta in self.deltas(U):
             for name, place in self.blocks.get(l, {}).items():
@@ -131,17 +133,18 @@ class Sweeps:
         """Return ``(a, 1)``, (B, n + 1), where the layer's gradient is ``delta (aᵀ, 1)``."""
         lefts = []
         for P in self.maps[l].values():
-            A = np.ones((self.lin.trace.batch[0], 1, 1)) if isinstance(P, Identity) else _left(P)
+            one = np.ones((*self.lin.trace.batch, 1, 1), P.dtype)
+            A = one if isinstance(P, Identity) else _left(P)
             if A is None or A.shape[1] > 1:
                 return None
-            lefts.append(A[:, 0].astype(P.dtype, copy=False))
+            lefts.append(A[:, 0])
         return np.concatenate(lefts, axis=1)
 
 
 def _left(P: LinearMap) -> Array | None:
     """Return ``A``, (B, t, n), of a map ``A ⊗ I``."""
     if isinstance(P, Kronecker) and isinstance(P.right, Identity) and P.left.batch:
-        return P.left.array if isinstance(P.left, Matrix) else P.left.to_dense()
+        return P.left.to_dense()
     return None
 
 
@@ -152,8 +155,8 @@ def _applied(P: LinearMap, V: Array) -> Array:
         if left is None or V.ndim > 2:
             V = A.apply(V)
         else:  # (A ⊗ I) vec(V) = vec(V Aᵀ), for all points in one product
-            B, t, n = left.shape
-            V = np.tensordot(left, V.reshape(n, -1, V.shape[1]), 1).reshape(B, -1, V.shape[1])
+            B, k = len(left), V.shape[1]
+            V = np.tensordot(left, V.reshape(left.shape[2], -1, k), 1).reshape(B, -1, k)
     return V
 
 
@@ -164,8 +167,7 @@ def _summed(P: LinearMap, delta: Array) -> Array:
         delta = A.T.apply(delta)
     left = _left(last)
     if left is not None:  # as above
-        B, t, n = left.shape
-        cotangents = delta.reshape(B, t, -1, delta.shape[2])
+        cotangents = delta.reshape(*left.shape[:2], -1, delta.shape[2])
         return np.tensordot(left, cotangents, ((0, 1), (0, 1))).reshape(-1, delta.shape[2])
     summed: Array = last.T.apply(delta).sum(axis=0) if last.batch else last.T.apply(delta.sum(0))
     return summed
