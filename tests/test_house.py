@@ -52,7 +52,7 @@ FAMILIES = {  # inside a family folder each file may import only those before it
         *["convolution", "association"],
     ],
     "layers": ["base", "affine", "norms", "joins", "shaping", "convolution", "pooling"],
-    "linearization": ["rules", "chain"],
+    "linearization": ["paths", "rules", "second_differentials", "hessian_maps", "chain"],
     "engine": ["workers", "kernels", "running", "scaling", "jacobians", "sweeps"],
     "_kernels": ["build", "codes", "values", "__init__", "translating"],
     "second_order": ["khatri_rao", "sweeps", "rows", "factors", "grams", "records", "posteriors"],
