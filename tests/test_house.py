@@ -55,7 +55,10 @@ FAMILIES = {  # inside a family folder each file may import only those before it
     "linearization": ["paths", "rules", "second_differentials", "hessian_maps", "chain"],
     "engine": ["workers", "kernels", "running", "scaling", "jacobians", "sweeps"],
     "_kernels": ["build", "codes", "values", "__init__", "translating"],
-    "second_order": ["khatri_rao", "sweeps", "rows", "factors", "grams", "records", "posteriors"],
+    "second_order": [
+        *["khatri_rao", "sweeps", "rows", "factors", "grams", "objective_hessians"],
+        *["records", "posteriors"],
+    ],
     "units": ["edges", "walks", "gradients", "linearization", "graph"],
     "sensitivities": [
         *["groups", "accumulators", "measures", "subspace", "dataset", "statistics"],

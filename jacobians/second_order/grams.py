@@ -32,7 +32,8 @@ class Gram(LinearMap):
         return self.rows.dtype
 
     def apply(self, columns: Array) -> Array:
-        return self.rows.apply_gram(columns) * self.dtype.type(self.weight)
+        product: Array = self.rows.apply_gram(columns) * self.dtype.type(self.weight)
+        return product
 
     def transpose(self) -> Gram:
         return self
@@ -48,7 +49,8 @@ class Gram(LinearMap):
         for _, rows in self.rows.by_layer():
             for l, K in rows:
                 total[self.rows.span(l)] += K.column_squares()
-        return total * self.dtype.type(self.weight)
+        total *= self.dtype.type(self.weight)
+        return total
 
     def block(self, l: int | str) -> Gram:
         """Return the block of the parameters of one layer, a map like this one."""

@@ -1,11 +1,12 @@
 """Curvature: the second-order matrices of an objective in its parameters, as maps.
 
+    Hessian            d²C/dtheta², what the layers bend included
     Gauss-Newton       mean of  Jᵀ (d²loss/da²) J         J = dH/dtheta at a point
     Fisher             mean of  Jᵀ E[c cᵀ] J              targets drawn from the model
     empirical Fisher   mean of  g gᵀ                      g = Jᵀ c, the gradient of one point
     tangent kernel     J_i J_jᵀ                           NTK
 
-The objective is the mean of the loss over the points, and so are these.  Where a loss belongs to
+The objective C is the mean of the loss over the points, and so are these.  Where a loss belongs to
 the last activation, the two are taken in one step and J ends before it: Gauss-Newton is then the
 Fisher matrix for softmax with cross-entropy and for the sigmoid with its own, as it is for squared
 errors always.
@@ -25,6 +26,7 @@ from jacobians.maps import Blocks
 from jacobians.network import Network, as_network
 from jacobians.second_order.grams import Gram, Kernel
 from jacobians.second_order.khatri_rao import KhatriRao
+from jacobians.second_order.objective_hessians import ObjectiveHessian
 from jacobians.second_order.rows import PointRows, Root, of_loss, outputs
 
 MAX_BYTES = 2**27
@@ -43,6 +45,12 @@ class Curvature:
     Y: Any
     loss: Loss | None
     max_bytes: int = MAX_BYTES
+
+    @property
+    def hessian(self) -> ObjectiveHessian:
+        """The second derivative ``d²C/dtheta²``, for a convex loss."""
+        rows = self._rows(self._root("root"))
+        return ObjectiveHessian(rows, self._root("cotangent"), 1 / len(self.X))
 
     @property
     def gauss_newton(self) -> Gram:

@@ -73,7 +73,7 @@ class Sweeps:
 
     def tangents(self, V: Array) -> dict[int, tuple[Array, Array]]:
         """Return the tangents (B, n_l, k) at ``z^l`` and ``a^l`` for ``V``, (p, k)."""
-        net = self.lin.trace.network
+        net, B = self.lin.trace.network, self.lin.trace.batch
         at: dict[int, tuple[Array, Array]] = {}
         for l in sorted(self.moved):
             t: Any = 0
@@ -81,8 +81,8 @@ class Sweeps:
                 if s in at:
                     t = t + A.apply(at[s][1])
             for name, place in self.blocks.get(l, {}).items():
-                t = t + _applied(self.maps[l][name], V[place])
-            D = self.activation_map(l)
+                t = t + applied(self.maps[l][name], V[place])
+            t, D = np.broadcast_to(t, (*B, net.widths[l], V.shape[1])), self.activation_map(l)
             at[l] = t, D.apply(t) if D else t
         return at
 
@@ -114,7 +114,7 @@ class Sweeps:
         pulled = np.zeros((size, U.shape[2]), U.dtype)
         for l, _, delta in self.deltas(U):
             for name, place in self.blocks.get(l, {}).items():
-                pulled[place] = _summed(self.maps[l][name], delta)
+                pulled[place] = summed(self.maps[l][name], delta)
         return pulled
 
     def rows(self, S: Array) -> Iterator[tuple[int, KhatriRao]]:
@@ -148,7 +148,7 @@ def _left(P: LinearMap) -> Array | None:
     return None
 
 
-def _applied(P: LinearMap, V: Array) -> Array:
+def applied(P: LinearMap, V: Array) -> Array:
     """Return ``P V`` at every point, for columns (p, k) that all points share."""
     for A in reversed(P.factors if isinstance(P, Product) else (P,)):
         left = _left(A)
@@ -160,7 +160,7 @@ def _applied(P: LinearMap, V: Array) -> Array:
     return V
 
 
-def _summed(P: LinearMap, delta: Array) -> Array:
+def summed(P: LinearMap, delta: Array) -> Array:
     """Return the sum over points of ``Pᵀ delta``, for ``delta`` of shape (B, n, k)."""
     *before, last = P.factors if isinstance(P, Product) else (P,)
     for A in before:
