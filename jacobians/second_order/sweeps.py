@@ -161,13 +161,22 @@ def applied(P: LinearMap, V: Array) -> Array:
 
 
 def summed(P: LinearMap, delta: Array) -> Array:
-    """Return the sum over points of ``Pᵀ delta``, for ``delta`` of shape (B, n, k)."""
-    *before, last = P.factors if isinstance(P, Product) else (P,)
-    for A in before:
+    """Return the sum over points of ``Pᵀ delta``, for ``delta`` of shape (B, n, k).
+
+    The sum is taken as soon as no factor that is left depends on the point.
+    """
+    factors = P.factors if isinstance(P, Product) else (P,)
+    last = max((i for i, A in enumerate(factors) if A.batch), default=None)
+    if last is None:
+        return P.T.apply(delta.sum(axis=0))
+    for A in factors[:last]:
         delta = A.T.apply(delta)
-    left = _left(last)
-    if left is not None:  # as above
-        cotangents = delta.reshape(*left.shape[:2], -1, delta.shape[2])
-        return np.tensordot(left, cotangents, ((0, 1), (0, 1))).reshape(-1, delta.shape[2])
-    summed: Array = last.T.apply(delta).sum(axis=0) if last.batch else last.T.apply(delta.sum(0))
-    return summed
+    left, k = _left(factors[last]), delta.shape[2]
+    if left is None:
+        total: Array = factors[last].T.apply(delta).sum(axis=0)
+    else:  # as above
+        cotangents = delta.reshape(*left.shape[:2], -1, k)
+        total = np.tensordot(left, cotangents, ((0, 1), (0, 1))).reshape(-1, k)
+    for A in factors[last + 1 :]:
+        total = A.T.apply(total)
+    return total
