@@ -31,7 +31,7 @@ from jacobians.network import Network
 from jacobians.second_order.grams import Gram
 from jacobians.second_order.khatri_rao import KhatriRao
 from jacobians.second_order.records import MAX_BYTES, curvature
-from jacobians.second_order.rows import PointRows, of_loss, outputs
+from jacobians.second_order.rows import PointRows, outputs
 
 STRUCTURES = ("full", "last_layer", "diagonal", "kronecker")
 Bases = dict[int, tuple[Any, Any, Array]]  # of each block U, V (or None) and lambda, (n, m)
@@ -187,7 +187,7 @@ def laplace(
         raise ValueError(f"laplace: noise: {loss} has none; leave it out.")
     layers = tuple(l for l, layer in enumerate(net.layers, start=1) if layer.parameters())
     layers = layers[-1:] if structure == "last_layer" else layers
-    rows = PointRows(net, c.X, c.Y, of_loss(net, loss, "root"), max_bytes, layers)
+    rows = replace(c.gauss_newton.rows, layers=layers)
     bases = _bases(Gram(rows, noise**-2), structure)
     log_likelihood = _log_likelihood(rows, loss, noise)
     return Posterior(net, structure, tau, noise, log_likelihood, layers, bases, max_bytes)
