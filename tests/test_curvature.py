@@ -212,19 +212,6 @@ def test_gradients_of_single_points_are_those_of_backprop(net):
     close(net, c.empirical_fisher.diagonal(), (g**2).sum(axis=0) / len(X))
 
 
-def test_the_gradient_of_a_point_is_its_cotangent_times_what_came_in(rng):
-    """``|g|² = (aᵀa + 1) deltaᵀdelta``, added up over dense layers."""
-    net = jb.Network.random([3, 5, 2], "tanh", seed=7)
-    X, Y = rng.normal(size=(4, 3)), rng.normal(size=(4, 2))
-    expected = np.zeros(4)
-    for b in range(4):
-        seen = jb.trace(net, X[b])
-        deltas = jb.backprop.gradients(net, X[b], Y[b], SQUARED).deltas
-        for a, delta in zip(seen.activations, deltas, strict=False):
-            expected[b] += (a @ a + 1) * (delta @ delta)
-    close(net, jb.curvature(net, X, Y, SQUARED).gradient_squares(), expected)
-
-
 # --- the tangent kernel ---------------------------------------------------------------------------
 
 
@@ -554,102 +541,59 @@ class Absolute(jb.Loss):
         return np.sign(output - target)
 
 
-ERRORS = {
-    "no points": (lambda: jb.curvature(NET, np.ones((0, 3))), ValueError, "mean over no points"),
-    "no parameters": (
-        lambda: jb.curvature(jb.Network([jb.Elementwise("sin")], inputs=(3,)), HERE),
-        ValueError,
-        "has no parameters",
-    ),
-    "no network": (lambda: jb.curvature(None, HERE), TypeError, "curvature"),
-    "no loss": (lambda: jb.curvature(NET, HERE).fisher, ValueError, "give loss="),
-    "a name for a loss": (lambda: jb.curvature(NET, HERE, FIT, "mse"), TypeError, "SquaredError"),
-    "targets alone": (lambda: jb.curvature(NET, HERE, FIT), ValueError, "without a loss"),
-    "no targets": (
-        lambda: jb.curvature(NET, HERE, loss=SQUARED).hessian,
-        ValueError,
-        "needs targets",
-    ),
-    "targets of another shape": (
-        lambda: jb.curvature(NET, HERE, FIT.T[:1], SQUARED),
-        jb.ShapeError,
-        "expected the shape of the output",
-    ),
-    "a loss without second derivative": (
-        lambda: jb.curvature(NET, HERE, FIT, Absolute()).gauss_newton @ np.ones(26),
-        NotImplementedError,
-        r"define root\(output, target\)",
-    ),
-    "a loss without distribution": (
-        lambda: jb.curvature(NET, HERE, FIT, Absolute()).fisher.trace(),
-        NotImplementedError,
-        r"define fisher_root\(output\)",
-    ),
-    "a vector of another length": (
-        lambda: jb.curvature(NET, HERE, loss=SQUARED).fisher @ np.ones(3),
-        jb.ShapeError,
-        r"expected shape \(26,\)",
-    ),
-    "a layer that does not exist": (
-        lambda: jb.curvature(NET, HERE, loss=SQUARED).fisher.block(3),
-        ValueError,
-        "from 1 to 2",
-    ),
-    "other points of another width": (
-        lambda: jb.curvature(NET, HERE).ntk(np.ones(4)),
-        jb.ShapeError,
-        "ntk: other",
-    ),
-    "no damping": (
-        lambda: jb.curvature(NET, HERE, loss=SQUARED).fisher.kronecker()[1].inverse(0),
-        ValueError,
-        "expected a positive number",
-    ),
-    "another structure": (
-        lambda: jb.laplace(NET, HERE, FIT, SQUARED, "low rank"),
-        ValueError,
-        "expected one of .*kronecker",
-    ),
-    "no prior": (
-        lambda: jb.laplace(NET, HERE, FIT, SQUARED, prior_precision=0),
-        ValueError,
-        "prior_precision: expected a positive number",
-    ),
-    "noise of labels": (
-        lambda: jb.laplace(
-            jb.Network.random([3, 2], output_activation="softmax", seed=0),
-            HERE,
-            [0, 1],
-            jb.CrossEntropy(),
-            noise=0.5,
-        ),
-        ValueError,
-        "CrossEntropy has none",
-    ),
-    "a posterior without targets": (
-        lambda: jb.laplace(NET, HERE, None, SQUARED),
-        ValueError,
-        "needs targets",
-    ),
-    "a posterior of another network": (
-        lambda: jb.error_bars(NET.astype(np.float32), HERE, parameters=POSTERIOR),
-        ValueError,
-        "another network",
-    ),
-    "no posterior": (
-        lambda: jb.error_bars(NET, HERE, parameters=0.1),
-        TypeError,
-        "expected a Posterior",
-    ),
-    "two uncertainties": (
-        lambda: jb.error_bars(NET, HERE, std=np.ones(3), parameters=POSTERIOR),
-        ValueError,
-        "expected one of",
-    ),
-}
+LABELS = jb.Network.random([3, 2], output_activation="softmax", seed=0)
 
 
-@pytest.mark.parametrize(("call", "error", "message"), ERRORS.values(), ids=ERRORS)
+def at_hand(*given, **named):
+    return jb.curvature(NET, HERE, *given, **named)
+
+
+def posterior(**named):
+    return jb.laplace(NET, HERE, FIT, SQUARED, **named)
+
+
+def bars(net=NET, **named):
+    return jb.error_bars(net, HERE, **named)
+
+
+EMPTY = jb.Network([jb.Elementwise("sin")], inputs=(3,))
+ERRORS = [
+    (lambda: jb.curvature(NET, np.ones((0, 3))), ValueError, "mean over no points"),
+    (lambda: jb.curvature(EMPTY, HERE), ValueError, "has no parameters"),
+    (lambda: jb.curvature(None, HERE), TypeError, "curvature"),
+    (lambda: at_hand().fisher, ValueError, "give loss="),
+    (lambda: at_hand(FIT, "mse"), TypeError, "SquaredError"),
+    (lambda: at_hand(FIT), ValueError, "without a loss"),
+    (lambda: at_hand(FIT, SQUARED, max_bytes=0), ValueError, "max_bytes: expected at least 1"),
+    (lambda: at_hand(loss=SQUARED).hessian, ValueError, "needs targets"),
+    (lambda: at_hand(FIT[:1], SQUARED), jb.ShapeError, "expected the shape of the output"),
+    (lambda: at_hand(FIT, Absolute()).gauss_newton.trace(), NotImplementedError, r"root\(output, "),
+    (
+        lambda: at_hand(FIT, Absolute()).fisher.trace(),
+        NotImplementedError,
+        r"fisher_root\(output\)",
+    ),
+    (lambda: at_hand(loss=SQUARED).fisher @ np.ones(3), jb.ShapeError, r"expected shape \(26,\)"),
+    (lambda: at_hand(loss=SQUARED).fisher.block(3), ValueError, "from 1 to 2"),
+    (lambda: at_hand().ntk(np.ones(4)), jb.ShapeError, "ntk: other"),
+    (lambda: at_hand(loss=SQUARED).fisher.kronecker()[1].inverse(0), ValueError, "a positive"),
+    (lambda: posterior(structure="low rank"), ValueError, "expected one of .*kronecker"),
+    (lambda: posterior(prior_precision=0), ValueError, "prior_precision: expected a positive"),
+    (lambda: jb.laplace(LABELS, HERE, [0, 1], jb.CrossEntropy(), noise=2), ValueError, "has none"),
+    (lambda: jb.laplace(NET, HERE, None, SQUARED), ValueError, "needs targets"),
+    (lambda: bars(LABELS, parameters=POSTERIOR), ValueError, "another network"),
+    (lambda: bars(parameters=0.1), TypeError, "expected a Posterior"),
+    (lambda: bars(std=np.ones(3), parameters=POSTERIOR), ValueError, "expected one of"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), ERRORS, ids=[e[2] for e in ERRORS])
 def test_what_does_not_fit_is_refused_with_a_way_out(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_layer_without_parameters_has_no_block():
+    net = jb.Network([jb.Elementwise("sin"), jb.Dense([[1.0, 2.0]])], inputs=(2,))
+    with pytest.raises(ValueError, match=r"block: layer 1 .* has no parameters"):
+        jb.curvature(net, [1.0, 2.0], loss=SQUARED).fisher.block(1)
