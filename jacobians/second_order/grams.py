@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, underflow_is_rounding
+from jacobians._checks import Array, refuse_if_too_large, underflow_is_rounding
 from jacobians.maps import LinearMap
 from jacobians.second_order.factors import KroneckerFactors
 from jacobians.second_order.rows import PointRows
@@ -39,9 +39,12 @@ class Gram(LinearMap):
         return self
 
     def _dense(self) -> Array:
-        R = self.rows.to_dense()
-        dense: Array = R.T @ R * self.dtype.type(self.weight)
-        return dense
+        total = np.zeros(self.shape, self.dtype)
+        for _, [(_, K)] in self.rows.joined():
+            R = K.to_dense()
+            total += R.T @ R
+        total *= self.dtype.type(self.weight)
+        return total
 
     @underflow_is_rounding
     def diagonal(self) -> Array:
@@ -68,6 +71,8 @@ class Gram(LinearMap):
         for _, rows in self.rows.by_layer():
             for l, K in rows:
                 (A, G), flat = sums[l], K.right.reshape(-1, K.right.shape[2])
+                size = (flat.shape[1], flat.shape[1])
+                refuse_if_too_large(size, self.dtype, f"G of layer {l}", "See .diagonal")
                 sums[l] = A + K.left.T @ K.left, G + flat.T @ flat
         B, w = len(self.rows.X), self.dtype.type(self.weight)
         return {l: KroneckerFactors(A / B, w * G) for l, (A, G) in sums.items()}

@@ -18,7 +18,6 @@ Source: D. J. C. MacKay, Neural Computation 4 (1992); E. Daxberger et al., "Lapl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,8 +33,8 @@ from jacobians.second_order.records import MAX_BYTES, curvature
 from jacobians.second_order.rows import PointRows, outputs
 
 STRUCTURES = ("full", "last_layer", "diagonal", "kronecker")
-Bases = dict[int, tuple[Any, Any, Array]]  # of each block U, V (or None) and lambda, (n, m)
-ALL = 0  # the block of all layers together, in place of a layer's number
+# U, V (or None) and lambda, (n, m), of the block of each layer; of all together as of a layer 0
+Bases = dict[int, tuple[Any, Any, Array]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,22 +81,13 @@ class Posterior:
         rows = PointRows(
             self.network, points, None, outputs(self.network), self.max_bytes, self.layers
         )
-        for here, pieces in rows.by_layer():
-            for l, K in self._in_blocks(pieces):
+        for here, pieces in rows.joined() if 0 in self.bases else rows.by_layer():
+            for l, K in pieces:
                 U, V, values = self.bases[l]
                 a, D = K.left, K.right
                 turned = KhatriRao(a if U is None else a @ U, D if V is None else D @ V)
                 total[here] += form(turned, 1 / (values + self.prior_precision))
         return total if x.ndim > 1 else total[0]
-
-    def _in_blocks(self, rows: Iterator[tuple[int, KhatriRao]]) -> Iterable[tuple[int, KhatriRao]]:
-        """Return the rows of every block of the posterior: as they are, or of all layers joined."""
-        if ALL not in self.bases:
-            return rows
-        by_layer = dict(rows)
-        every = np.concatenate([by_layer[l].to_dense() for l in sorted(by_layer)], axis=1)
-        every = every.reshape(-1, self.network.widths[-1], every.shape[1])
-        return [(ALL, KhatriRao(np.ones((len(every), 1)), every))]
 
     def log_marginal_likelihood(self) -> float:
         """Return the logarithm of the evidence, by Laplace's method.
@@ -193,17 +183,16 @@ def laplace(
     return Posterior(net, structure, tau, noise, log_likelihood, layers, bases, max_bytes)
 
 
-def _bases(precision: Gram, structure: str) -> dict[int, tuple[Array | None, Array | None, Array]]:
+def _bases(precision: Gram, structure: str) -> Bases:
     """Return for each block the basis ``U ⊗ V`` in which the precision is diagonal, and it."""
     if structure == "kronecker":
         return {l: factors.eigen for l, factors in precision.kronecker().items()}
     if structure == "diagonal":
         entries, rows = precision.diagonal().astype(np.float64), precision.rows
-        widths = {l: K.right.shape[2] for l, K in next(rows.by_layer())[1]}
-        spans = {l: entries[rows.span(l)] for l in rows.blocks}
-        return {l: (None, None, spans[l].reshape(-1, m)) for l, m in widths.items()}
+        blocks = {l: entries[rows.span(l)].reshape(n or 1, -1) for l, n in rows.lefts.items()}
+        return {l: (None, None, block) for l, block in blocks.items()}
     values, V = np.linalg.eigh(precision.to_dense().astype(np.float64))
-    return {ALL: (None, V, np.maximum(values, 0)[None])}
+    return {0: (None, V, np.maximum(values, 0)[None])}
 
 
 def _symmetric_products(rows: KhatriRao, weights: Array) -> Array:

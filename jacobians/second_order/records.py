@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, as_count, underflow_is_rounding
+from jacobians._checks import Array, as_count, freeze, underflow_is_rounding
 from jacobians._tables import as_inputs
 from jacobians.losses import Loss, as_loss
 from jacobians.maps import Blocks
@@ -91,7 +91,7 @@ class Curvature:
         left = self._rows(outputs(self.network))
         if other is None:
             return Kernel(left, left)
-        X = np.atleast_2d(as_inputs(other, self.network, "ntk: other"))
+        X = freeze(np.atleast_2d(as_inputs(other, self.network, "ntk: other")))
         return Kernel(left, PointRows(self.network, X, None, left.root, self.max_bytes))
 
     def _gram(self, kind: str) -> Gram:
@@ -152,7 +152,7 @@ def curvature(
     """
     net = as_network(net, "curvature")
     x = as_inputs(X, net, "curvature: X")
-    points = np.atleast_2d(x)
+    points = freeze(np.atleast_2d(x))
     if not len(points):
         raise ValueError("curvature: X: the mean over no points is undefined.")
     if not net.parameter_count:
@@ -161,5 +161,5 @@ def curvature(
     if Y is not None:
         if loss is None:
             raise ValueError("curvature: Y: targets mean nothing without a loss; give loss=.")
-        Y = np.atleast_2d(loss.targets(Y, net(x)))
+        Y = freeze(np.atleast_2d(loss.targets(Y, net(x))))
     return Curvature(net, points, Y, loss, as_count(max_bytes, "curvature: max_bytes"))

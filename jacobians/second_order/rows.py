@@ -13,7 +13,7 @@ budget of bytes, and rows come as Khatri-Rao products, layer by layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -39,10 +39,10 @@ class Root:
     fused: bool = False  # whether the outputs are taken before the last activation
 
 
-def outputs(net: Network, fused: bool = False) -> Root:
+def outputs(net: Network) -> Root:
     """Return ``S = I``: every output by itself."""
     m, dtype = net.widths[-1], net.dtype
-    return Root(m, lambda trace, Y: Identity(m, dtype), fused)
+    return Root(m, lambda trace, Y: Identity(m, dtype))
 
 
 def of_loss(net: Network, loss: Loss, kind: str) -> Root:
@@ -121,12 +121,7 @@ class PointRows(LinearMap):
         return Transposed(self)
 
     def _dense(self) -> Array:
-        dense = np.zeros(self.shape, self.dtype)
-        for points, rows in self.by_layer():
-            r = self.root.rank
-            for l, K in rows:
-                dense[points.start * r : points.stop * r, self.span(l)] = K.to_dense()
-        return dense
+        return np.concatenate([K.to_dense() for _, [(_, K)] in self.joined()])
 
     def pieces(self, columns: int) -> Iterator[tuple[slice, Sweeps, LinearMap]]:
         """Cut the points so that sweeps of so many columns fit into the budget.
@@ -135,19 +130,32 @@ class PointRows(LinearMap):
         """
         return self._cut(4 * sum(self.network.widths) * max(columns, 1))
 
-    def by_layer(self) -> Iterator[tuple[slice, Iterator[tuple[int, KhatriRao]]]]:
+    def by_layer(self) -> Iterator[tuple[slice, Iterable[tuple[int, KhatriRao]]]]:
         """Yield, for a piece of the points after the other, the rows of every layer."""
+        spans = [self.span(l) for l, width in self.lefts.items() if not width]
+        explicit = sum(span.stop - span.start for span in spans)
+        yield from self._rows(explicit)
+
+    def joined(self) -> Iterator[tuple[slice, Iterable[tuple[int, KhatriRao]]]]:
+        """Yield the same of all layers side by side, written out, as if of a layer 0."""
+        for points, rows in self._rows(2 * self.shape[1]):
+            by_layer = dict(rows)
+            R = np.concatenate([by_layer[l].to_dense() for l in sorted(by_layer)], axis=1)
+            ones = np.ones((points.stop - points.start, 1), self.dtype)
+            yield points, [(0, KhatriRao(ones, R.reshape(len(ones), self.root.rank, -1)))]
+
+    def _rows(self, explicit: int) -> Iterator[tuple[slice, Iterable[tuple[int, KhatriRao]]]]:
         r, m = self.root.rank, self.network.widths[-1]
-        for points, sweeps, S in self._cut(r * (4 * sum(self.network.widths) + 2 * self._explicit)):
+        for points, sweeps, S in self._cut(r * (4 * sum(self.network.widths) + 2 * explicit)):
             dense = np.broadcast_to(S.to_dense(), (points.stop - points.start, m, r))
             yield points, sweeps.rows(dense)
 
     @cached_property
-    def _explicit(self) -> int:
-        """The parameters whose rows are no Kronecker products and have to be written out."""
-        first = self._at(slice(0, 1))[1]
-        explicit = [self.span(l) for l in self.blocks if first.outer(l) is None]
-        return sum(span.stop - span.start for span in explicit)
+    def lefts(self) -> dict[int, int]:
+        """For every layer the width of ``(a, 1)``; 0 where rows are no Kronecker products."""
+        outer = self._at(slice(0, 1))[1].outer
+        widths = {l: outer(l) for l in self.blocks}
+        return {l: 0 if a is None else a.shape[1] for l, a in widths.items()}
 
     def _cut(self, numbers: int) -> Iterator[tuple[slice, Sweeps, LinearMap]]:
         B = len(self.X)
