@@ -69,8 +69,7 @@ def gradients_of(net, X, Y, loss):
 
 
 def before_last_activation(net):
-    last = net.layers[-1]
-    return jb.Network([*net.layers[:-1], jb.Dense(last.W, last.b)])
+    return jb.Network([*net.layers[:-1], jb.Dense(net.layers[-1].W, net.layers[-1].b)])
 
 
 def spans(net):
@@ -227,7 +226,7 @@ def test_tangent_kernel_is_JJt(net):
 
 
 def test_tangent_kernel_of_dense_layers_is_their_formula(rng):
-    """The sum over layers of ``(a_iᵀ a_j + 1) J_i J_jᵀ`` with ``J = da^L/dz^l``, exactly."""
+    """The sum over layers of ``(a_iᵀ a_j + 1) J_i J_jᵀ``, in whole numbers bit for bit."""
     W, V, X = whole(4, 3), whole(2, 4), whole(2, 3)
     net = jb.Network([jb.Dense(W, whole(4)), jb.Dense(V)])
     hidden = X @ W.T + net.layers[0].b
@@ -450,8 +449,6 @@ def test_error_bars_of_parameters_are_those_of_the_posterior(structure):
     assert_equal(bars.value, net(X))
     assert_equal(bars.covariance, np.swapaxes(bars.covariance, 1, 2))
     close(net, bars.std**2, posterior.variance(X))
-    low, high = bars.interval(0.9)
-    assert (low < high).all()
     assert_equal(jb.error_bars(net, X[0], parameters=posterior).std.shape, (4,))
     # probabilities add up to 1 whatever the parameters: their covariances add up to 0
     close(net, bars.covariance.sum(axis=2), np.zeros((5, 4)), 1.0)
@@ -519,8 +516,6 @@ POSTERIOR = jb.laplace(NET, HERE, FIT, SQUARED)
 
 
 class Absolute(jb.Loss):
-    """A loss without second derivative."""
-
     def value(self, output, target):
         return np.abs(output - target).sum(axis=-1)
 
