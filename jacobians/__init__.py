@@ -23,6 +23,7 @@ planning, engine      the batched Jacobian: a cheap order, in pieces within a by
 rounding              the proved bound on the difference of any two of these
 certificate           every identity at a point: difference, bound, verdict
 witness               evidence from callables only: differences, complex step, dot test
+second_order          curvature in the parameters as maps; the posterior that it gives
 conventions           rows and other layouts, layer numbers from 1: exact both ways
 units                 networks of single units on a directed graph, as matrices and as paths
 sensitivities         what the Jacobians of a data set say about inputs and outputs; error bars
@@ -105,6 +106,8 @@ if TYPE_CHECKING:  # what type checkers and editors read; at run time names load
     )
     from jacobians.network import Network
     from jacobians.planning import Plan, plan
+    from jacobians.second_order.posteriors import Posterior, laplace
+    from jacobians.second_order.records import Curvature, curvature
     from jacobians.sensitivities import ActiveSubspace, Sensitivity, sensitivity
     from jacobians.sensitivities.error_bars import ErrorBars, error_bars
     from jacobians.sensitivities.log_odds import log_odds
@@ -138,6 +141,8 @@ else:
         "Elimination Identity Kronecker LinearMap Matrix Product Selection Substitution Sum",
         "network": "Network",
         "planning": "Plan plan",
+        "second_order.posteriors": "Posterior laplace",
+        "second_order.records": "Curvature curvature",
         "sensitivities": "ActiveSubspace Sensitivity sensitivity",
         "sensitivities.error_bars": "ErrorBars error_bars",
         "sensitivities.log_odds": "log_odds",
@@ -246,6 +251,11 @@ __all__ = [
     "witness",
     # networks of single units
     "UnitGraph",
+    # second order
+    "Curvature",
+    "Posterior",
+    "curvature",
+    "laplace",
     # data sets
     "ActiveSubspace",
     "ErrorBars",

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from jacobians._checks import FLOATS, Array, ShapeError, as_floats
+from jacobians._sigma import zero
 from jacobians._user_derivatives import require_derivative
 
 Formula: TypeAlias = Callable[..., Array]
@@ -78,6 +79,11 @@ class Activation:
         """Return ``sigma'(z)``; at a kink, 0 where one side is flat, else the slope on the left."""
         return self._evaluate(self.sigma_prime, z)
 
+    @property
+    def piecewise_linear(self) -> bool:
+        """Whether sigma'' is 0 everywhere."""
+        return self.sigma_second is zero
+
     def second_derivative(self, z: Any) -> Array:
         """Return ``sigma''(z)``.
 
@@ -124,6 +130,9 @@ class VectorActivation:
         From ``z`` to the array (..., n, n, n) of ``d² a_i / dz_j dz_k``.
     matrix_of : callable, optional
         From ``z`` to ``da/dz`` written out, (..., n, n), where that is simpler than the parts.
+    second_parts_of : callable, optional
+        From ``z`` and a cotangent ``c`` of one shape to ``(d, U, V)``, so that the Hessian of
+        ``cᵀ a`` is ``diag(d) + U Vᵀ``, where it has such a structure.
     slope_bound, value_bound : float
         No row of ``|da/dz|`` adds up to more, no ``|sigma|`` is larger; infinity if unknown.
 
@@ -140,6 +149,7 @@ class VectorActivation:
     parts_of: Callable[[Array], tuple[Array, Array, Array]]
     sigma_second: Formula | None = None
     matrix_of: Formula | None = None
+    second_parts_of: Callable[[Array, Array], tuple[Array, Array, Array]] | None = None
     slope_bound: float = field(default=np.inf, compare=False, repr=False)
     value_bound: float = field(default=np.inf, compare=False, repr=False)
 
@@ -165,6 +175,13 @@ class VectorActivation:
             return written_out
         d, U, V = self.parts(z)
         return d[..., None] * np.eye(d.shape[-1], dtype=d.dtype) + U @ np.swapaxes(V, -2, -1)
+
+    def second_parts(self, z: Any, c: Any) -> tuple[Array, Array, Array]:
+        """Return ``(d, U, V)``: the Hessian of ``cᵀ a`` is ``diag(d) + U Vᵀ``."""
+        assert self.second_parts_of is not None
+        formula = self.second_parts_of
+        d, U, V = self._evaluate(lambda z: formula(z, as_preactivation(c, self.name)), z)
+        return d, U, V
 
     def second_derivative(self, z: Any) -> Array:
         """Return ``d² a_i / dz_j dz_k``, shape (..., n, n, n)."""

@@ -275,6 +275,14 @@ def as_nonnegative(value: Any, where: str) -> float:
     return float(number)
 
 
+def as_positive(value: Any, where: str) -> float:
+    """Check a finite number above 0."""
+    number = as_nonnegative(value, where)
+    if not number:
+        raise ValueError(f"{where}: expected a positive number, but got {value!r:.80}.")
+    return number
+
+
 def as_layer(value: Any, where: str, low: int, high: int) -> int:
     """Check a layer number of the paper: ``low`` to ``high``, never counted from the end."""
     number = as_count(value, where, at_least=-(2**62))

@@ -53,6 +53,12 @@ def softmax_second(z: Array) -> Array:
     )
 
 
+def softmax_second_parts(z: Array, c: Array) -> tuple[Array, Array, Array]:
+    # d²(cᵀp) = diag(w) - w pᵀ - p wᵀ  with w = J c, in which the parts of J keep the digits
+    p, w = softmax(z), _times(*softmax_parts(z), c)
+    return w, np.stack([-w, -p], axis=-1), np.stack([p, w], axis=-1)
+
+
 def log_softmax(z: Array) -> Array:
     _, q, _, p_top = _leave_out_top(z)
     shifted = z - z.max(axis=-1, keepdims=True)
@@ -79,6 +85,18 @@ def log_softmax_matrix(z: Array) -> Array:
 def log_softmax_second(z: Array) -> Array:
     J = _dense(*softmax_parts(z))
     return np.broadcast_to(-J[..., None, :, :], (*z.shape, *z.shape[-1:] * 2)).copy()
+
+
+def log_softmax_second_parts(z: Array, c: Array) -> tuple[Array, Array, Array]:
+    # every log p_i has the same second derivative, that of -log(sum of e^z): minus softmax's J
+    d, U, V = softmax_parts(z)
+    total = -c.sum(axis=-1, keepdims=True)
+    return total * d, total[..., None] * U, V
+
+
+def _times(d: Array, U: Array, V: Array, c: Array) -> Array:
+    product: Array = d * c + (U @ (np.swapaxes(V, -1, -2) @ c[..., None]))[..., 0]
+    return product
 
 
 def _dense(d: Array, U: Array, V: Array) -> Array:

@@ -137,7 +137,13 @@ SIGMOID = Activation(
     "sigmoid", f.sigmoid, f.sigmoid_prime, f.sigmoid_second, **_BOUNDED, into_memory=SLOPES
 )
 SOFTMAX = VectorActivation(
-    "softmax", v.softmax, v.softmax_parts, v.softmax_second, v.softmax_matrix, **_BOUNDED
+    "softmax",
+    v.softmax,
+    v.softmax_parts,
+    v.softmax_second,
+    v.softmax_matrix,
+    v.softmax_second_parts,
+    **_BOUNDED,
 )
 LOG_SOFTMAX = VectorActivation(
     "log_softmax",
@@ -145,6 +151,7 @@ LOG_SOFTMAX = VectorActivation(
     v.log_softmax_parts,
     v.log_softmax_second,
     v.log_softmax_matrix,
+    v.log_softmax_second_parts,
     slope_bound=2.0,
 )
 

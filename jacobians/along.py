@@ -70,6 +70,10 @@ class Along(VectorActivation):
         result[..., self.index] = rows.reshape(np.shape(z))
         return result
 
+    def second_parts(self, z: Any, c: Any) -> tuple[Array, Array, Array]:
+        """Return ``(d, U, V)`` of every row."""
+        return self.activation.second_parts(self.rows(np.asarray(z)), self.rows(np.asarray(c)))
+
     def _evaluate(self, formula: Callable[[Array], Any], z: Any) -> Any:
         return super()._evaluate(formula, self.rows(np.asarray(z)))
 

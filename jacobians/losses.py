@@ -6,6 +6,9 @@ all squared weights (biases are free).
 Some losses belong to an activation: cross-entropy undoes the exponential of softmax, and their
 product ``delta^L = p - y`` stays exact where each alone overflows or divides by zero.  ``fused``
 returns that pair; with ``fuse=False`` the loss is always taken as the composition it is.
+
+A convex loss has a second derivative ``S Sᵀ``: ``root`` is that ``S``.  A loss that is a negative
+log-likelihood has a Fisher information, whose root needs no target: ``fisher_root``.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,6 +29,7 @@ from jacobians._checks import (
     underflow_is_rounding,
 )
 from jacobians.activations import LOG_SOFTMAX, SIGMOID, SOFTMAX, AnyActivation
+from jacobians.maps import Diagonal, DiagonalPlusLowRank, Identity, LinearMap
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,18 @@ class Fused:
 
     value: Callable[[Array, Array], Array]
     cotangent: Callable[[Array, Array], Array]
+    root: Callable[[Array, Array], LinearMap]
+    fisher_root: Callable[[Array], LinearMap]
 
 
 class Loss(ABC):
     """A function of the output ``a`` and the target ``y``, one number per point.
 
-    Subclasses define ``value`` and ``cotangent`` on arrays of shape (..., m).
+    Subclasses define ``value`` and ``cotangent`` on arrays of shape (..., m), and ``root`` for
+    what is of second order.
     """
+
+    gaussian: ClassVar[bool] = False  # whether targets are normal about the output
 
     @abstractmethod
     def value(self, output: Array, target: Array) -> Array:
@@ -49,6 +58,14 @@ class Loss(ABC):
     @abstractmethod
     def cotangent(self, output: Array, target: Array) -> Array:
         """Return ``dloss/da``, shape (..., m)."""
+
+    def root(self, output: Array, target: Array) -> LinearMap:
+        """Return ``S``, m x r, with ``d²loss/da² = S Sᵀ``; only a convex loss has one."""
+        raise NotImplementedError(f"{self}: has no second derivative; define root(output, target).")
+
+    def fisher_root(self, output: Array) -> LinearMap:
+        """Return ``S`` with ``S Sᵀ`` the expectation of ``c cᵀ`` over targets drawn from ``a``."""
+        raise NotImplementedError(f"{self}: has no distribution; define fisher_root(output).")
 
     def fused(self, activation: AnyActivation) -> Fused | None:
         """Return the loss as a function of ``z``, if there is a better form for this activation."""
@@ -91,6 +108,8 @@ class SquaredError(Loss):
     np.float64(2.5)
     """
 
+    gaussian: ClassVar[bool] = True
+
     @underflow_is_rounding
     def value(self, output: Array, target: Array) -> Array:
         """Return half the squared distance of every point."""
@@ -102,6 +121,14 @@ class SquaredError(Loss):
     def cotangent(self, output: Array, target: Array) -> Array:
         """Return ``a - y``."""
         return output - target
+
+    def root(self, output: Array, target: Array) -> LinearMap:
+        """Return ``I``."""
+        return self.fisher_root(output)
+
+    def fisher_root(self, output: Array) -> LinearMap:
+        """Return ``I``: targets are normal about the output, with variance 1."""
+        return Identity(output.shape[-1], output.dtype)
 
 
 @dataclass(frozen=True)
@@ -136,11 +163,23 @@ class BinaryCrossEntropy(Loss):
         result: Array = (output - target) / (output * (1 - output))
         return result
 
+    @underflow_is_rounding
+    def root(self, output: Array, target: Array) -> LinearMap:
+        """Return the root of ``y / a² + (1 - y) / (1 - a)²``."""
+        self._require_open_interval(output)
+        return Diagonal(np.sqrt(target / output**2 + (1 - target) / (1 - output) ** 2))
+
+    @underflow_is_rounding
+    def fisher_root(self, output: Array) -> LinearMap:
+        """Return the root of ``1 / (a (1 - a))``."""
+        self._require_open_interval(output)
+        return Diagonal(1 / np.sqrt(output * (1 - output)))
+
     def fused(self, activation: AnyActivation) -> Fused | None:
         """Return ``log(1 + e^z) - y z`` and ``sigmoid(z) - y`` for the sigmoid."""
         if not self.fuse or activation != SIGMOID:
             return None
-        return Fused(_logistic_loss, _logistic_cotangent)
+        return Fused(_logistic_loss, _logistic_cotangent, _logistic_root, _logistic_root)
 
     def targets(self, target: Any, output: Array) -> Array:
         """Check that targets lie in [0, 1]."""
@@ -168,6 +207,10 @@ def _logistic_loss(z: Array, y: Array) -> Array:
 def _logistic_cotangent(z: Array, y: Array) -> Array:
     # sigmoid(z) (1 - y) - sigmoid(-z) y: exact where sigmoid(z) rounds to 1 and y is 1
     return SIGMOID(z) * (1 - y) - SIGMOID(-z) * y
+
+
+def _logistic_root(z: Array, y: Array | None = None) -> LinearMap:
+    return Diagonal(np.sqrt(SIGMOID(z) * SIGMOID(-z)))  # whatever the target
 
 
 @dataclass(frozen=True)
@@ -202,11 +245,23 @@ class CrossEntropy(Loss):
         self._require_positive(output, target)
         return -target / np.where(target > 0, output, 1)
 
+    @underflow_is_rounding
+    def root(self, output: Array, target: Array) -> LinearMap:
+        """Return the root of ``y / a²``."""
+        self._require_positive(output, target)
+        return Diagonal(np.sqrt(target) / np.where(target > 0, output, 1))
+
+    @underflow_is_rounding
+    def fisher_root(self, output: Array) -> LinearMap:
+        """Return the root of ``1 / a``: the target is class i with probability ``a_i``."""
+        self._require_positive(output, np.ones_like(output))
+        return Diagonal(1 / np.sqrt(output))
+
     def fused(self, activation: AnyActivation) -> Fused | None:
         """Return ``-sum y log softmax(z)`` and ``p sum(y) - y`` for softmax and log_softmax."""
         if not self.fuse or activation not in (SOFTMAX, LOG_SOFTMAX):
             return None
-        return Fused(_softmax_loss, _softmax_cotangent)
+        return Fused(_softmax_loss, _softmax_cotangent, _softmax_root, _softmax_root)
 
     def targets(self, target: Any, output: Array) -> Array:
         """Turn labels into indicator rows, and check that targets lie in [0, 1]."""
@@ -251,6 +306,14 @@ def _softmax_cotangent(z: Array, y: Array) -> Array:
     # p_i sum(y) - y_i = p_i (sum of the other y) - y_i (sum of the other p), without cancellation
     p = SOFTMAX(z)
     return p * _sum_of_others(y) - y * _sum_of_others(p)
+
+
+def _softmax_root(z: Array, y: Array | None = None) -> LinearMap:
+    # (diag(s) - p sᵀ)(diag(s) - p sᵀ)ᵀ = diag(p) - p pᵀ with s = sqrt(p), since sᵀs = 1
+    p = SOFTMAX(z)
+    total = 1 if y is None else np.sqrt(y.sum(axis=-1, keepdims=True))
+    s = np.sqrt(p)
+    return DiagonalPlusLowRank(total * s, -(total * p)[..., None], s[..., None])
 
 
 def _sum_of_others(p: Array) -> Array:

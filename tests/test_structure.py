@@ -42,7 +42,7 @@ LAYERS = [
     ["_kernels"],
     ["planning"],
     ["explicit", "backprop", "engine", "rounding"],
-    ["bounds", "configuration", "_evidence"],
+    ["bounds", "configuration", "_evidence", "second_order"],
     ["units", "certificate", "conventions", "plotting", "reports", "derivation"],
     ["diagnosis"],
     ["sensitivities"],
@@ -60,9 +60,13 @@ FOLDERS = {  # inside a folder each file may import only those before it
         *["convolution", "association"],
     ],
     "layers": ["base", "affine", "norms", "joins", "shaping", "convolution", "pooling"],
-    "linearization": ["rules", "chain"],
+    "linearization": ["paths", "rules", "second_differentials", "hessian_maps", "chain"],
     "engine": ["workers", "kernels", "running", "scaling", "jacobians", "sweeps"],
     "_kernels": ["build", "codes", "values", "__init__", "translating"],
+    "second_order": [
+        *["khatri_rao", "sweeps", "rows", "factors", "grams", "objective_hessians"],
+        *["records", "posteriors"],
+    ],
     "units": ["edges", "walks", "gradients", "linearization", "graph"],
     "sensitivities": [
         *["groups", "accumulators", "measures", "subspace", "dataset", "statistics"],

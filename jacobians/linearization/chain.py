@@ -24,8 +24,11 @@ from jacobians._checks import (
     ShapeError,
     as_floats,
     refuse_if_too_large,
+    require_shape,
     underflow_is_rounding,
 )
+from jacobians.linearization.hessian_maps import hessian_map, mixed_map
+from jacobians.linearization.paths import Edges, ancestors, cuts_and_edges
 from jacobians.linearization.rules import activation_map, layer_map, parameter_maps
 from jacobians.maps import Blocks, Identity, Kronecker, LinearMap, Product, Substitution, Sum
 from jacobians.network import Network
@@ -85,7 +88,7 @@ class Linearization(Frozen):
     def between(self, of: int | str, wrt: int | str) -> tuple[LinearMap, ...]:
         """Return the factors of ``da^of / da^wrt``, left to right (none if they are equal)."""
         of, wrt = self._ends(of, wrt, "between")
-        cuts, edges = _cuts(self.trace.network, of, wrt)
+        cuts, edges = cuts_and_edges(self.trace.network, of, wrt)
         if not cuts:
             return (_zero(self._width(of), self._width(wrt), self.trace.network.dtype),)
         factors: list[LinearMap] = []
@@ -93,18 +96,16 @@ class Linearization(Frozen):
             factors += [self.activation_map(v), self._segment(u, v, edges)]
         return tuple(factors)
 
-    def _segment(self, u: int, v: int, edges: dict[int, list[tuple[int, int]]]) -> LinearMap:
+    def _segment(self, u: int, v: int, edges: Edges) -> LinearMap:
         """Return ``dz^v / da^u`` between neighbouring cuts."""
         entering = [(source, self.input_maps(v)[k]) for source, k in edges[v]]
-        branches = [_ancestors(edges, source, u) for source, _ in entering]
+        branches = [ancestors(edges, source, u) for source, _ in entering]
         if sum(map(len, branches)) == len(set().union(*branches)):
             terms = [_product([A, *self.between(source, u)]) for source, A in entering]
             return terms[0] if len(terms) == 1 else Sum(terms)
         return self._substitution(u, v, edges, sorted(set().union(*branches)))
 
-    def _substitution(
-        self, u: int, v: int, edges: dict[int, list[tuple[int, int]]], inside: Sequence[int]
-    ) -> Substitution:
+    def _substitution(self, u: int, v: int, edges: Edges, inside: Sequence[int]) -> Substitution:
         """Return ``dz^v / da^u`` for branches that share nodes: one node for z, one for a."""
         place, nodes = {u: 0}, []
         for l in inside:
@@ -228,15 +229,69 @@ class Linearization(Frozen):
         """Return ``da^of/dvec(theta)`` for one parameter of layer l; the output's unless said."""
         net = self.trace.network
         l = net.number(l, "parameter_map: l", 1)
-        maps = parameter_maps(net.layers[l - 1], *self.trace.entering(l))
-        if name not in maps:
-            raise ValueError(f"parameter_map: {net.layers[l - 1]} has {', '.join(maps) or 'none'}.")
-        J, P = self.preactivation_jacobian(l, of), maps[name]
+        J, P = self.preactivation_jacobian(l, of), self.own_parameter_map(l, name)
         if isinstance(P, Identity):
             return J
         if isinstance(P, Kronecker) and P.left.shape[0] == 1 and isinstance(P.right, Identity):
             return Kronecker(P.left, J)  # J (aᵀ ⊗ I) = aᵀ ⊗ J
         return Product([J, P])
+
+    def own_parameter_map(self, l: int, name: str) -> LinearMap:
+        """Return ``dz^l/dvec(theta)`` for one parameter of layer l."""
+        layer = self.trace.network.layers[l - 1]
+        maps = parameter_maps(layer, *self.trace.entering(l))
+        if name not in maps:
+            raise ValueError(f"parameter_map: {layer} has {', '.join(maps) or 'none'}.")
+        return maps[name]
+
+    # --- second order -----------------------------------------------------------------------------
+
+    def hessian(self, cotangent: Any, of: int | str | None = None, wrt: int | str = 0) -> LinearMap:
+        """Return the Hessian of ``cᵀ a^of`` by ``a^wrt`` as a map: a ``Sum`` of congruences.
+
+        ``P_lᵀ S_l P_l`` for every node with a second differential ``S_l``, where ``P_l`` is
+        ``dz^l/da^wrt``; nothing is multiplied out.
+
+        Parameters
+        ----------
+        cotangent : array, shape (n_of,) or, at a batch, (B, n_of)
+
+        Returns
+        -------
+        LinearMap, shape (n_wrt, n_wrt)
+
+        Raises
+        ------
+        NotImplementedError
+            If a layer or activation has no rule for its second differential.
+
+        >>> import jacobians as jb
+        >>> net = jb.Network([jb.Dense([[1, 2], [0, 1]], activation="square"), jb.Dense([[3, 1]])])
+        >>> linearize(net, [1.0, 1.0]).hessian([1.0]).to_dense()  # of 3 (x + 2y)² + y²
+        array([[ 6., 12.],
+               [12., 26.]])
+        """
+        of, wrt = self._ends(of, wrt, "hessian")
+        return hessian_map(self, self._cotangent(cotangent, of, "hessian: cotangent"), of, wrt)
+
+    def mixed_hessian(
+        self, cotangent: Any, l: int | str, name: str, of: int | str | None = None
+    ) -> LinearMap:
+        """Return ``d²(cᵀ a^of) / dx dvec(theta)`` for one parameter of layer l, as a map.
+
+        Returns
+        -------
+        LinearMap, shape (n_0, number of entries)
+        """
+        end, _ = self._ends(of, 0, "mixed_hessian")
+        c = self._cotangent(cotangent, end, "mixed_hessian: cotangent")
+        l = self.trace.network.number(l, "mixed_hessian: l", 1, end)
+        return mixed_map(self, c, l, name, end)
+
+    def _cotangent(self, vector: Any, of: int, where: str) -> Array:
+        c = as_floats(vector, where, dtype=self.trace.network.dtype)
+        require_shape(c, (*self.trace.batch, self._width(of)), where)
+        return c
 
     # --- small things -----------------------------------------------------------------------------
 
@@ -292,51 +347,6 @@ def linearize(net: Network, X: Any) -> Linearization:
             raise ValueError("linearize: the trace belongs to another network.")
         return Linearization(X)
     return Linearization(trace(net, X))
-
-
-# --- the graph ------------------------------------------------------------------------------------
-
-
-def _cuts(net: Network, of: int, wrt: int) -> tuple[list[int], dict[int, list[tuple[int, int]]]]:
-    """Return the nodes that every path from ``wrt`` to ``of`` meets, and the edges on the paths.
-
-    An edge into node l is (source, which of l's inputs).  No cuts if there is no path.
-    """
-    needed = {of}
-    for l in range(of, wrt, -1):
-        if l in needed:
-            needed.update(s for s in net.sources[l - 1] if s >= wrt)
-    on_path, edges = {wrt}, {}
-    for l in range(wrt + 1, of + 1):
-        if l in needed:
-            entering = [(s, k) for k, s in enumerate(net.sources[l - 1]) if s in on_path]
-            if entering:
-                on_path.add(l)
-                edges[l] = entering
-    if of not in on_path:
-        return [], edges
-    reaches: dict[int, int] = {}  # the farthest node that reads each node
-    for l, entering in edges.items():
-        for s, _ in entering:
-            reaches[s] = l
-    cuts, far = [], wrt
-    for l in sorted(on_path):
-        if far <= l:  # no edge jumps over it
-            cuts.append(l)
-        far = max(far, reaches.get(l, l))
-    return cuts, edges
-
-
-def _ancestors(edges: dict[int, list[tuple[int, int]]], node: int, stop: int) -> set[int]:
-    """Return the nodes after ``stop`` on paths to ``node``, the node itself included."""
-    met: set[int] = set()
-    ahead = [node]
-    while ahead:
-        l = ahead.pop()
-        if l > stop and l not in met:
-            met.add(l)
-            ahead += [s for s, _ in edges[l]]
-    return met
 
 
 def _product(factors: Sequence[LinearMap]) -> LinearMap:

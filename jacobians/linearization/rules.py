@@ -118,7 +118,7 @@ def _(layer: LayerNorm, a: Array) -> LinearMap:
     ones = np.full_like(normal, 1 / normal.shape[-1])
     left = np.stack([-d, -d * normal], axis=-1)
     right = np.stack([ones, normal / normal.shape[-1]], axis=-1)
-    return _row_by_row(d, left, right, bool(a.ndim > 1))
+    return row_by_row(d, left, right, bool(a.ndim > 1))
 
 
 @layer_map.register(RMSNorm)
@@ -127,7 +127,7 @@ def _(layer: RMSNorm, a: Array) -> LinearMap:
     normal, size = layer.normalised(a)
     d = _over(layer.scale, size)
     left, right = (-d * normal)[..., None], (normal / normal.shape[-1])[..., None]
-    return _row_by_row(d, left, right, bool(a.ndim > 1))
+    return row_by_row(d, left, right, bool(a.ndim > 1))
 
 
 @layer_map.register(Convolution)
@@ -159,7 +159,7 @@ def _over(scale: Array, size: Array) -> Array:
     )
 
 
-def _row_by_row(d: Array, U: Array, V: Array, stacked: bool) -> LinearMap:
+def row_by_row(d: Array, U: Array, V: Array, stacked: bool) -> LinearMap:
     """Return the diagonals plus low rank of all rows, (..., rows, d): one block for each."""
     count = d.shape[-2]
     if count == 1:
@@ -193,8 +193,8 @@ def _(layer: MatrixProduct, a: Array, b: Array) -> tuple[LinearMap, ...]:
     A, B = layer.matrices(a, b)
     *_, heads, p, q = A.shape
     r = B.shape[-1]
-    first = _per_head(Identity(p, a.dtype), np.swapaxes(B, -2, -1), heads)
-    second = _per_head(A, Identity(r, a.dtype), heads)
+    first = per_head(Identity(p, a.dtype), np.swapaxes(B, -2, -1), heads)
+    second = per_head(A, Identity(r, a.dtype), heads)
     if layer.transpose_second:
         swap: LinearMap = Commutation(q, r, a.dtype)
         if heads > 1:
@@ -203,7 +203,7 @@ def _(layer: MatrixProduct, a: Array, b: Array) -> tuple[LinearMap, ...]:
     return first, second
 
 
-def _per_head(left: Any, right: Any, heads: int) -> LinearMap:
+def per_head(left: Any, right: Any, heads: int) -> LinearMap:
     """Return ``left ⊗ right`` where one is a stack (..., heads, m, n), a block for each head."""
 
     def flat(A: Any) -> Any:
@@ -239,7 +239,7 @@ def _(activation: VectorActivation, z: Array) -> LinearMap:
 
 @activation_map.register(Along)
 def _(activation: Along, z: Array) -> LinearMap:
-    rows = _row_by_row(*activation.parts(z), bool(z.ndim > 1))
+    rows = row_by_row(*activation.parts(z), bool(z.ndim > 1))
     if activation.axis in (-1, len(activation.shape) - 1):
         return rows
     P = Selection(activation.index, prod(activation.shape), z.dtype)
@@ -291,29 +291,40 @@ def _(layer: LayerNorm | RMSNorm, a: Array) -> dict[str, LinearMap]:
 
 @parameter_maps.register(Convolution)
 def _(layer: Convolution, a: Array) -> dict[str, LinearMap]:
-    # Z = K P with the patches P, a column for each position, so dvec Z = (Pᵀ ⊗ I) dvec K: the dense
-    # layer's identity with more columns than one.  The value holds the rows of Z, which is vec Zᵀ.
-    groups, windows = layer.groups, layer.windows
-    rows, positions = len(layer.K) // groups, prod(windows.positions)
-    values = a.reshape(*a.shape[:-1], groups, layer.K.shape[1], *layer.grid, 1)
-    P = windows.patches(values).reshape(*a.shape[:-1], groups, layer.K[0].size, positions)
-    by_group = Kronecker(_each(P, groups).T, Identity(rows, a.dtype))
-    K = Product([Commutation(rows, positions, a.dtype), by_group])
-    return {"K": _group_by_group(K, layer, a), "b": _for_channels(layer, positions, a)}
+    positions = prod(layer.windows.positions)
+    return {"K": correlated_kernel(layer, a), "b": _for_channels(layer, positions, a)}
 
 
 @parameter_maps.register(TransposedConvolution)
 def _(layer: TransposedConvolution, a: Array) -> dict[str, LinearMap]:
+    size = prod(layer.windows.grid)
+    return {"K": spread_kernel(layer, a), "b": _for_channels(layer, size, a)}
+
+
+def correlated_kernel(layer: Any, a: Array) -> LinearMap:
+    """Return the derivative by vec(K) of the kernel at every position of the grid of ``a``."""
+    # Z = K P with the patches P, a column for each position, so dvec Z = (Pᵀ ⊗ I) dvec K: the dense
+    # layer's identity with more columns than one.  The value holds the rows of Z, which is vec Zᵀ.
+    groups, windows = layer.groups, layer.windows
+    rows, positions = len(layer.K) // groups, prod(windows.positions)
+    values = a.reshape(*a.shape[:-1], groups, layer.K.shape[1], *windows.grid, 1)
+    P = windows.patches(values).reshape(*a.shape[:-1], groups, layer.K[0].size, positions)
+    by_group = Kronecker(_each(P, groups).T, Identity(rows, a.dtype))
+    K = Product([Commutation(rows, positions, a.dtype), by_group])
+    return _group_by_group(K, layer, a)
+
+
+def spread_kernel(layer: Any, a: Array) -> LinearMap:
+    """Return the derivative by vec(K) of what the entries of ``a`` spread over the grid."""
     # the patches Kᵀ A are added up at their places: dvec (Kᵀ A)ᵀ = (I ⊗ Aᵀ) dvec K
     groups, index, size = layer.groups, layer.windows.index, prod(layer.windows.grid)
-    positions = prod(layer.windows.positions)
+    positions, channels = prod(layer.windows.positions), groups * layer.K.shape[1]
     A = a.reshape(*a.shape[:-1], groups, len(layer.K) // groups, positions)
     K = Kronecker(Identity(layer.K[0].size, a.dtype), _each(A, groups).T)
-    channel = np.arange(len(layer.b))[:, None, None] * size
+    channel = np.arange(channels)[:, None, None] * size
     places = np.where(index >= 0, index + channel, -1).ravel()
-    added = Selection(places, len(layer.b) * size, a.dtype).T
-    maps = Product([added, _group_by_group(K, layer, a)])
-    return {"K": maps, "b": _for_channels(layer, size, a)}
+    added = Selection(places, channels * size, a.dtype).T
+    return Product([added, _group_by_group(K, layer, a)])
 
 
 def _each(A: Array, groups: int) -> Matrix:

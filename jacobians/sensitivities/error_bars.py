@@ -1,4 +1,4 @@
-"""Error bars on predictions: the covariance of the inputs, pushed through the Jacobian.
+"""Error bars on predictions: the covariance of inputs or parameters, through the Jacobian.
 
 The delta method: if the inputs scatter about x with covariance S, then to first order the outputs
 scatter about H(x) with covariance
@@ -6,6 +6,9 @@ scatter about H(x) with covariance
     J S Jᵀ,        J = dH/dx at x.
 
 Exact for a linear network; else good as long as the Jacobian hardly changes over the scatter.
+
+The same holds for parameters that are uncertain, with ``J = dH/dtheta`` and the covariance of their
+posterior (``laplace``).
 
 Squares of small numbers leave the range long before the numbers do, so ``J`` and ``S`` are measured
 in powers of two of their largest entries, which rounds nothing, and standard deviations are read
@@ -31,6 +34,7 @@ from jacobians._tables import as_inputs
 from jacobians.engine import value_and_jacobian
 from jacobians.network import Network
 from jacobians.planning import plan
+from jacobians.second_order.posteriors import Posterior
 from jacobians.sensitivities.groups import as_confidence
 
 
@@ -64,9 +68,15 @@ class ErrorBars:
 
 @underflow_is_rounding
 def error_bars(
-    net: Network, X: Any, *, std: Any = None, covariance: Any = None, max_bytes: int | None = None
+    net: Network,
+    X: Any,
+    *,
+    std: Any = None,
+    covariance: Any = None,
+    parameters: Posterior | None = None,
+    max_bytes: int | None = None,
 ) -> ErrorBars:
-    """Push the uncertainty of the inputs through the network, by the delta method.
+    """Push the uncertainty of inputs or parameters through the network, by the delta method.
 
     Parameters
     ----------
@@ -76,6 +86,8 @@ def error_bars(
         Standard deviations of independent inputs, for all points or for each.
     covariance : array, shape (n, n) or (B, n, n), optional
         In place of ``std``.
+    parameters : Posterior, optional
+        In place of both: the inputs are exact, the parameters of the network are not.
     max_bytes : int, optional
         Budget for temporary memory; the Jacobians of all points do not have to fit.
 
@@ -87,7 +99,7 @@ def error_bars(
     Raises
     ------
     ValueError
-        If neither or both are given, or a covariance is not symmetric positive semidefinite.
+        If none or several are given, or a covariance is not symmetric positive semidefinite.
     NotFiniteError
         If a covariance of the outputs leaves the range of the dtype.
 
@@ -97,6 +109,8 @@ def error_bars(
     ((5, 1), (5, 1, 1), (5, 1))
     """
     x = as_inputs(X, net, "error_bars: X")
+    if parameters is not None:
+        return _of_parameters(net, x, parameters, std is None and covariance is None)
     points = np.atleast_2d(x)
     B, m, n = len(points), net.widths[-1], net.widths[0]
     scatter = _scatter(std, covariance, n, B, x.ndim, net.dtype)
@@ -118,6 +132,17 @@ def error_bars(
     if x.ndim == 1:
         return ErrorBars(value[0], pushed[0], deviations[0])
     return ErrorBars(value, pushed, deviations)
+
+
+def _of_parameters(net: Network, x: Array, posterior: Posterior, alone: bool) -> ErrorBars:
+    if not isinstance(posterior, Posterior):
+        raise TypeError(f"error_bars: parameters: expected a Posterior, got {posterior!r:.80}.")
+    if not alone:
+        raise ValueError("error_bars: expected one of std, covariance and parameters.")
+    if posterior.network is not net:
+        raise ValueError("error_bars: parameters: is the posterior of another network.")
+    covariance = posterior.covariance(x)
+    return ErrorBars(net(x), covariance, np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1)))
 
 
 def _pushed(J: Array, scatter: Array) -> tuple[Array, Array]:
@@ -148,7 +173,7 @@ def _scaled(A: Array) -> tuple[Array, Array]:
 def _scatter(std: Any, covariance: Any, n: int, B: int, ndim: int, dtype: Any) -> Array:
     """Return standard deviations (1 or B, n), or covariances (1 or B, n, n)."""
     if (std is None) == (covariance is None):
-        raise ValueError("error_bars: expected either std or covariance.")
+        raise ValueError("error_bars: expected either std or covariance, or else parameters.")
     name, shape = ("std", (n,)) if covariance is None else ("covariance", (n, n))
     given = as_floats(std if covariance is None else covariance, f"error_bars: {name}", dtype=dtype)
     if given.shape != shape and (ndim == 1 or given.shape != (B, *shape)):

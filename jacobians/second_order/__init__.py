@@ -1,0 +1,1 @@
+"""Second order: curvature in the parameters, and what it says about predictions."""

@@ -1,0 +1,599 @@
+"""Curvature and posteriors of parameters: every map against its definition, written out densely."""
+
+import itertools
+import tracemalloc
+
+import numpy as np
+import pytest
+from claims import assert_equal, assert_within
+from drawn_graphs import graphs, points_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from zoo import NETWORKS, points, whole
+
+import jacobians as jb
+from jacobians.second_order.khatri_rao import KhatriRao
+
+SQUARED = jb.SquaredError()
+# an end for every way in which a loss may meet the last activation
+ENDS = {
+    "squared error": ("tanh", SQUARED),
+    "softmax in one step": ("softmax", jb.CrossEntropy()),
+    "softmax, then cross-entropy": ("softmax", jb.CrossEntropy(fuse=False)),
+    "log_softmax": ("log_softmax", jb.CrossEntropy()),
+    "sigmoid in one step": ("sigmoid", jb.BinaryCrossEntropy()),
+    "sigmoid, then binary cross-entropy": ("sigmoid", jb.BinaryCrossEntropy(fuse=False)),
+}
+KINDS = [
+    *["tanh hidden", "linear", "one of everything", "softmax output", "softmax hidden"],
+    *["scales and elementwise layers", "residual blocks, nested", "branches that share nodes"],
+    *["norms", "attention with heads", "shaping", "convolutions and pools", "float32"],
+    *["convolutions along one axis and three", "several inputs and outputs", "norms, float32"],
+]
+every_end = pytest.mark.parametrize(("last", "loss"), ENDS.values(), ids=ENDS)
+every_kind = pytest.mark.parametrize("net", [NETWORKS[name] for name in KINDS], ids=KINDS)
+every_structure = pytest.mark.parametrize(
+    "structure", ["full", "last_layer", "diagonal", "kronecker"]
+)
+
+
+def close(net, left, right, scale=None):
+    """Relative to the largest entry: sums of a few thousand products round by less than this."""
+    scale = np.abs(right).max(initial=0.0) if scale is None else scale
+    assert_within(left, right, 2000 * np.finfo(net.dtype).eps * max(scale, 1e-30))
+
+
+def case(net, count=3):
+    """Points and targets of a network."""
+    Y = np.random.default_rng(5).normal(size=(count, net.widths[-1])).astype(net.dtype)
+    return points(net, count), Y
+
+
+def targets(loss, m, count, rng):
+    """Draw targets that fit a loss: probabilities, or any numbers."""
+    if isinstance(loss, jb.SquaredError):
+        return rng.normal(size=(count, m))
+    Y = rng.uniform(0.1, 0.9, size=(count, m))
+    return Y / Y.sum(axis=1, keepdims=True) if isinstance(loss, jb.CrossEntropy) else Y
+
+
+def jacobians_of(net, X):
+    """Return ``dH/dtheta`` at every point, (B, m, p), each written out by its maps."""
+    with np.errstate(under="ignore"):
+        return np.stack([jb.linearize(net, x).parameter_jacobian().to_dense() for x in X])
+
+
+def gradients_of(net, X, Y, loss):
+    """Return the gradient of every point, by backprop."""
+    each = zip(X, Y, strict=True)
+    return np.stack([jb.backprop.gradients(net, x, y, loss).vector for x, y in each])
+
+
+def before_last_activation(net):
+    return jb.Network([*net.layers[:-1], jb.Dense(net.layers[-1].W, net.layers[-1].b)])
+
+
+def spans(net):
+    """Return where the parameters of each layer stand."""
+    ends = np.cumsum([0] + [sum(p.size for p in f.parameters().values()) for f in net.layers])
+    return {l: slice(ends[l - 1], ends[l]) for l, f in enumerate(net.layers, 1) if f.parameters()}
+
+
+# --- Khatri-Rao products --------------------------------------------------------------------------
+
+
+def test_rows_of_a_khatri_rao_product_are_kronecker_products():
+    """All that is read off the two arrays equals what the written-out matrix says, exactly."""
+    K = KhatriRao(whole(4, 3), whole(4, 2, 5))
+    L = KhatriRao(whole(2, 3), whole(2, 7, 5))
+    w = np.abs(whole(3, 5))
+    dense, other = (
+        np.concatenate([np.kron(a, D) for a, D in zip(M.left, M.right, strict=True)])
+        for M in (K, L)
+    )
+    assert_equal(K.to_dense(), dense)
+    V, U = whole(15, 2), whole(8, 3)
+    assert_equal(K @ V, dense @ V)
+    assert_equal(K.T @ U, dense.T @ U)
+    assert_equal(K.T.to_dense(), dense.T)
+    assert K.T.T is K
+    assert_equal(K.gram(L), dense @ other.T)
+    assert_equal(K.column_squares(), (dense**2).sum(axis=0))
+    assert_equal(K.row_squares().reshape(-1), (dense**2).sum(axis=1))
+    weighted = dense * w.reshape(-1) @ dense.T
+    assert_equal(K.row_squares(w).reshape(-1), np.diag(weighted))
+    products = K.row_products(w)
+    for b in range(4):
+        assert_equal(products[b], weighted[2 * b : 2 * b + 2, 2 * b : 2 * b + 2])
+
+
+# --- Gauss-Newton and Fisher ----------------------------------------------------------------------
+
+
+@every_kind
+def test_gauss_newton_is_the_mean_of_JtJ(net):
+    """By its products, its dense form, its diagonal and its blocks, in pieces of the points too."""
+    X, Y = case(net)
+    J = jacobians_of(net, X)
+    expected = np.einsum("bmp,bmq->pq", J, J) / len(X)
+    V = np.random.default_rng(1).normal(size=(len(expected), 3)).astype(net.dtype)
+    for max_bytes in (2**27, 1):
+        G = jb.curvature(net, X, Y, SQUARED, max_bytes=max_bytes).gauss_newton
+        close(net, G.to_dense(), expected)
+        close(net, G @ V, expected @ V)
+        close(net, G.T @ V[:, 0], expected @ V[:, 0])
+        close(net, G.diagonal(), np.diag(expected))
+        close(net, G.trace(), np.trace(expected))
+        close(net, G.to_scipy() @ V[:, 1], expected @ V[:, 1])
+        for l, span in spans(net).items():
+            close(net, G.block(l).to_dense(), expected[span, span], np.abs(expected).max())
+            close(net, G.block(l) @ V[span], expected[span, span] @ V[span], np.abs(expected).max())
+    assert G.dtype == (G @ V).dtype == G.diagonal().dtype == net.dtype
+
+
+@every_end
+def test_gauss_newton_is_JtHJ(last, loss, rng):
+    """With H by differences of the loss's cotangent (error about 1e-9); none is negative."""
+    net = jb.Network.random([3, 5, 4], "tanh", last, seed=3)
+    X, Y = rng.normal(size=(4, 3)), targets(loss, 4, 4, rng)
+    fused = loss.fused(net.layers[-1].activation)
+    end = before_last_activation(net) if fused else net
+    a, cotangent = end(X), (fused or loss).cotangent
+    expected, h = 0, 1e-6
+    for b, J in enumerate(jacobians_of(end, X)):
+        steps = h * np.eye(4)
+        H = [(cotangent(a[b] + s, Y[b]) - cotangent(a[b] - s, Y[b])) / (2 * h) for s in steps]
+        expected = expected + J.T @ np.array(H) @ J / len(X)
+    G = jb.curvature(net, X, Y, loss).gauss_newton.to_dense()
+    assert_within(G, expected, 1e-7 * np.abs(expected).max())
+    assert np.linalg.eigvalsh(G).min() > -1e-12 * np.abs(G).max()
+
+
+@every_end
+def test_fisher_is_the_expectation_over_targets_drawn_from_the_model(last, loss, rng):
+    """The sum over all targets of their probability times ``g gᵀ``; g by backprop.
+
+    A normal target needs its second moments alone: those of steps by one in each output.
+    """
+    net = jb.Network.random([3, 5, 3], "tanh", last, seed=4)
+    X, m = rng.normal(size=(2, 3)), 3
+    expected = 0
+    for x in X:
+        a = net(x)
+        if isinstance(loss, jb.SquaredError):
+            drawn = [(1, a + e) for e in np.eye(m)]
+        elif isinstance(loss, jb.CrossEntropy):
+            p = np.exp(a) if last == "log_softmax" else a
+            drawn = [(p[k], np.eye(m)[k]) for k in range(m)]
+        else:
+            every = map(np.array, itertools.product([0.0, 1.0], repeat=m))
+            drawn = [(np.prod(np.where(y == 1, a, 1 - a)), y) for y in every]
+        for probability, y in drawn:
+            g = jb.backprop.gradients(net, x, y, loss).vector
+            expected = expected + probability * np.outer(g, g) / len(X)
+    fisher = jb.curvature(net, X, loss=loss).fisher
+    close(net, fisher.to_dense(), expected)
+    close(net, fisher @ np.ones(len(expected)), expected.sum(axis=1), np.abs(expected).sum())
+
+
+@pytest.mark.parametrize("end", ["squared error", "softmax in one step", "sigmoid in one step"])
+def test_gauss_newton_is_the_fisher_matrix_where_loss_and_activation_belong_together(end, rng):
+    last, loss = ENDS[end]
+    net = jb.Network.random([3, 6, 4], "relu", last, seed=5)
+    X, Y = rng.normal(size=(5, 3)), targets(loss, 4, 5, rng)
+    c = jb.curvature(net, X, Y, loss)
+    close(net, c.gauss_newton.to_dense(), c.fisher.to_dense())
+
+
+def test_soft_targets_that_do_not_add_up_to_one_scale_gauss_newton(rng):
+    net = jb.Network.random([3, 4], output_activation="softmax", seed=6)
+    X, y = rng.normal(size=(1, 3)), np.array([[0.5, 0.25, 0.0, 0.0]])
+    c = jb.curvature(net, X, y, jb.CrossEntropy())
+    close(net, c.gauss_newton.to_dense(), 0.75 * c.fisher.to_dense())
+
+
+@every_kind
+def test_gradients_of_single_points_are_those_of_backprop(net):
+    """And their squared norms, and the empirical Fisher matrix that they make."""
+    X, Y = case(net)
+    g = gradients_of(net, X, Y, SQUARED)
+    c = jb.curvature(net, X, Y, SQUARED, max_bytes=1)
+    rows = c.gradients()
+    close(net, rows.to_dense(), g)
+    close(net, rows @ np.ones(g.shape[1], net.dtype), g.sum(axis=1), np.abs(g).sum())
+    close(net, rows.T @ np.ones(len(X), net.dtype), g.sum(axis=0))
+    close(net, c.gradient_squares(), (g.astype(float) ** 2).sum(axis=1))
+    close(net, c.empirical_fisher.to_dense(), g.T @ g / len(X))
+    close(net, c.empirical_fisher.diagonal(), (g**2).sum(axis=0) / len(X))
+
+
+# --- the tangent kernel ---------------------------------------------------------------------------
+
+
+@every_kind
+def test_tangent_kernel_is_JJt(net):
+    X, other = points(net, 3), points(net, 2, seed=2)
+    J, K = (jacobians_of(net, Z).reshape(-1, net.parameter_count) for Z in (X, other))
+    for max_bytes in (2**27, 1):
+        c = jb.curvature(net, X, max_bytes=max_bytes)
+        own, between = c.ntk(), c.ntk(other)
+        close(net, own.to_dense(), J @ J.T)
+        close(net, own @ np.eye(len(J), dtype=net.dtype), J @ J.T)
+        close(net, own.diagonal(), np.diag(J @ J.T))
+        close(net, between.to_dense(), J @ K.T)
+        close(net, between.T.to_dense(), K @ J.T)
+        close(net, between @ np.eye(len(K), dtype=net.dtype), J @ K.T)
+        close(net, between.diagonal(), np.diag(J @ K.T), np.abs(J @ K.T).max())
+
+
+def test_tangent_kernel_of_dense_layers_is_their_formula(rng):
+    """The sum over layers of ``(a_iᵀ a_j + 1) J_i J_jᵀ``, in whole numbers bit for bit."""
+    W, V, X = whole(4, 3), whole(2, 4), whole(2, 3)
+    net = jb.Network([jb.Dense(W, whole(4)), jb.Dense(V)])
+    hidden = X @ W.T + net.layers[0].b
+    expected = np.kron(X @ X.T + 1, V @ V.T) + np.kron(hidden @ hidden.T + 1, np.eye(2))
+    assert_equal(jb.curvature(net, X).ntk().to_dense(), expected)
+
+
+# --- Kronecker factors ----------------------------------------------------------------------------
+
+
+@every_kind
+def test_kronecker_factors_are_exact_at_one_point(net):
+    X, Y = case(net, 1)
+    G = jb.curvature(net, X[0], Y[0], SQUARED).gauss_newton
+    dense, found = G.to_dense(), G.kronecker()
+    for l, span in spans(net).items():
+        close(net, found[l].map.to_dense(), dense[span, span], np.abs(dense).max())
+
+
+def test_kronecker_factors_are_means_over_points(rng):
+    """``A`` of ``(a, 1)(a, 1)ᵀ``, ``G`` of ``J_lᵀ H J_l``, each by itself."""
+    net = jb.Network.random([3, 5, 4], "tanh", "softmax", seed=8)
+    X, Y = rng.normal(size=(6, 3)), rng.integers(0, 4, 6)
+    found = jb.curvature(net, X, Y, jb.CrossEntropy(), max_bytes=1).gauss_newton.kronecker()
+    A, G = 0, 0
+    for x in X:
+        lin = jb.linearize(before_last_activation(net), x)
+        J, p = lin.preactivation_jacobian(1).to_dense(), net(x)
+        A = A + np.outer([*x, 1], [*x, 1]) / 6
+        G = G + J.T @ (np.diag(p) - np.outer(p, p)) @ J / 6
+    close(net, found[1].A, A)
+    close(net, found[1].G, G)
+
+
+def test_the_last_layer_of_a_regression_is_a_kronecker_product(rng):
+    """Its ``G`` is the identity at every point, so that nothing is lost by a mean."""
+    net = jb.Network.random([3, 5, 2], "tanh", seed=9)
+    G = jb.curvature(net, rng.normal(size=(7, 3)), np.zeros((7, 2)), SQUARED).gauss_newton
+    close(net, G.kronecker()[2].map.to_dense(), G.block(2).to_dense())
+
+
+@every_kind
+def test_inverse_of_kronecker_factors_undoes_them(net):
+    X, Y = case(net)
+    for factors in jb.curvature(net, X, Y, SQUARED).gauss_newton.kronecker().values():
+        dense = factors.map.to_dense()
+        damping = 0.1 * max(1.0, np.abs(dense).max())  # so that the condition is that of a few
+        damped = dense + np.eye(len(dense), dtype=net.dtype) * net.dtype.type(damping)
+        inverse = factors.inverse(damping)
+        close(net, inverse @ damped, np.eye(len(dense)))
+        assert inverse.dtype == net.dtype
+
+
+# --- the Hessian ----------------------------------------------------------------------------------
+
+
+def differences_of_the_gradient(net, X, Y, loss, step=1e-5):
+    theta, columns = net.parameters, []
+    for e in step * np.eye(len(theta)):
+        up, down = (
+            jb.backprop.gradients(net.with_parameters(t), X, Y, loss).vector
+            for t in (theta + e, theta - e)
+        )
+        columns.append((up - down) / (2 * step))
+    return np.stack(columns, axis=1)
+
+
+@pytest.mark.parametrize("name", [n for n in KINDS if NETWORKS[n].dtype == np.float64])
+def test_hessian_is_the_derivative_of_the_gradient(name):
+    """Central differences of step 1e-5 are good to about 1e-9 of the largest entry."""
+    net = NETWORKS[name]
+    X, Y = case(net, 2)
+    H = jb.curvature(net, X, Y, SQUARED, max_bytes=1).hessian
+    expected = differences_of_the_gradient(net, X, Y, SQUARED)
+    dense = H.to_dense()
+    assert_within(dense, expected, 1e-7 * np.abs(expected).max())
+    assert_equal(dense, dense.T)
+    V = np.random.default_rng(1).normal(size=(len(dense), 2))
+    close(net, H @ V, dense @ V, np.abs(dense).sum(axis=1).max())
+    close(net, H.diagonal(), np.diag(dense), np.abs(dense).max())
+    for l, span in spans(net).items():
+        close(net, H.block(l).to_dense(), dense[span, span], np.abs(dense).max())
+
+
+@every_end
+def test_hessian_of_every_end_is_the_derivative_of_the_gradient(last, loss, rng):
+    net = jb.Network.random([3, 5, 4], "gelu", last, seed=10)
+    X, Y = rng.normal(size=(4, 3)), targets(loss, 4, 4, rng)
+    expected = differences_of_the_gradient(net, X, Y, loss)
+    H = jb.curvature(net, X, Y, loss).hessian.to_dense()
+    assert_within(H, expected, 1e-7 * np.abs(expected).max())
+
+
+def test_hessian_is_gauss_newton_where_nothing_is_left_over():
+    """At a perfect fit the cotangent is 0, and what layers bend does not count: bit for bit."""
+    net = NETWORKS["norms"]
+    X, V = points(net, 3), np.eye(net.parameter_count)[:, :4]
+    c = jb.curvature(net, X, jb.trace(net, X).output, SQUARED)
+    assert_equal(c.hessian @ V, c.gauss_newton @ V)
+
+
+def test_hessian_of_a_product_of_two_numbers():
+    """``C = (v w x - y)²/2``: with x = 2, y = 1, w = 3, v = 5 all entries by hand.
+
+    Parameters are (w, b, v, c); u = w x + b = 6, residual r = v u + c - y = 29.
+    """
+    net = jb.Network([jb.Dense([[3.0]]), jb.Dense([[5.0]])])
+    x, u, v, r = 2, 6, 5, 29
+    J = np.array([v * x, v, u, 1])
+    bend = np.zeros((4, 4))
+    bend[0, 2] = bend[2, 0] = x  # d²(v u)/dw dv
+    bend[1, 2] = bend[2, 1] = 1
+    H = jb.curvature(net, [2.0], [1.0], SQUARED).hessian
+    assert_equal(H.to_dense(), np.outer(J, J) + r * bend)
+
+
+@settings(max_examples=25)
+@given(st.data())
+def test_curvature_of_drawn_graphs(data):
+    """Gauss-Newton by its definition; the Hessian symmetric, and a quadratic form's derivative."""
+    net = data.draw(graphs(max_nodes=5))
+    X = np.stack([data.draw(points_of(net)) for _ in range(2)])
+    if not net.parameter_count:
+        return
+    Y = np.ones((2, net.widths[-1]))
+    c = jb.curvature(net, X, Y, SQUARED)
+    J = jacobians_of(net, X)
+    expected = np.einsum("bmp,bmq->pq", J, J) / 2
+    # the largest product of absolute values that meet inside bounds what rounding can do
+    scale = np.abs(expected).max() + 1
+    close(net, c.gauss_newton.to_dense(), expected, 1e3 * scale)
+    H = c.hessian @ np.eye(len(expected))
+    close(net, H, H.T, 1e3 * (np.abs(H).max() + scale))
+
+
+def torch_case(kind):
+    """Return a network and the same as a function of its parameters in torch."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(11)
+    if kind == "dense":
+        net = jb.Network.random([3, 4, 2], "tanh", seed=12)
+
+        def value(W, b, V, c, x):
+            return torch.tanh(x @ W.T + b) @ V.T + c
+
+    else:
+        K, V = rng.normal(size=(2, 1, 3)), rng.normal(size=(2, 8))
+        layers = [jb.Convolution(K, activation="silu"), jb.Dense(V)]
+        net = jb.Network(layers, inputs=(1, 6))
+
+        def value(K, b, V, c, x):
+            z = torch.nn.functional.conv1d(x.reshape(-1, 1, 6), K, b)
+            return torch.nn.functional.silu(z).reshape(-1, 8) @ V.T + c
+
+    return torch, net, value
+
+
+@pytest.mark.parametrize("kind", ["dense", "convolution"])
+def test_hessian_is_that_of_torch(kind):
+    torch, net, value = torch_case(kind)
+    X, Y = case(net, 3)
+    shapes = [p.shape for layer in net.layers for p in layer.parameters().values()]
+
+    def objective(theta):
+        start, arrays = 0, []
+        for m, *rest in shapes:  # vec stacks columns, of kernels those of one row per channel
+            n = int(np.prod(rest, dtype=int))
+            arrays.append(theta[start : start + m * n].reshape(n, m).T.reshape(m, *rest))
+            start += m * n
+        residual = value(*arrays, torch.tensor(X)) - torch.tensor(Y)
+        return (residual**2).sum() / 2 / len(X)
+
+    expected = torch.autograd.functional.hessian(objective, torch.tensor(net.parameters)).numpy()
+    close(net, jb.curvature(net, X, Y, SQUARED).hessian.to_dense(), expected)
+
+
+# --- posteriors -----------------------------------------------------------------------------------
+
+
+def dense_posterior(net, X, Y, loss, structure, tau, noise):
+    """Return precision of the parameters as a dense matrix, and where it stands, by definition."""
+    G = jb.curvature(net, X, Y, loss).gauss_newton
+    N, every = len(X) / noise**2, spans(net)
+    data = N * G.to_dense()
+    if structure == "diagonal":
+        data = np.diag(np.diag(data))
+    if structure == "kronecker":
+        for l, factors in G.kronecker().items():
+            data[every[l], every[l]] = N * np.kron(factors.A, factors.G)
+        for l, k in itertools.permutations(every, 2):
+            data[every[l], every[k]] = 0
+    chosen = list(every.values())[-1] if structure == "last_layer" else slice(None)
+    data = data[chosen, chosen]
+    return data + tau * np.eye(len(data)), chosen
+
+
+@every_structure
+@every_kind
+def test_predictive_variance_is_the_diagonal_of_JSJt(net, structure):
+    X, Y = case(net)
+    other = points(net, 2, seed=3)
+    precision, chosen = dense_posterior(net, X, Y, SQUARED, structure, 0.5, 0.8)
+    S = np.linalg.inv(precision.astype(float))
+    J = jacobians_of(net, other)[:, :, chosen].astype(float)
+    expected = J @ S @ np.swapaxes(J, 1, 2)
+    posterior = jb.laplace(net, X, Y, SQUARED, structure, prior_precision=0.5, noise=0.8)
+    # S has entries up to 1/tau, and the condition of the precision multiplies the rounding
+    reach = 2 * np.abs(J).sum(axis=2).max() ** 2
+    close(net, posterior.variance(other), np.einsum("bmm->bm", expected), reach)
+    close(net, posterior.covariance(other), expected, reach)
+    close(net, posterior.variance(other[0]), np.diag(expected[0]), reach)
+
+
+@every_structure
+def test_error_bars_of_parameters_are_those_of_the_posterior(structure):
+    net = NETWORKS["softmax output"]
+    X, Y = points(net, 5), [0, 1, 2, 3, 0]
+    posterior = jb.laplace(net, X, Y, jb.CrossEntropy(), structure, max_bytes=1)
+    bars = jb.error_bars(net, X, parameters=posterior)
+    assert_equal(bars.value, net(X))
+    assert_equal(bars.covariance, np.swapaxes(bars.covariance, 1, 2))
+    close(net, bars.std**2, posterior.variance(X))
+    assert_equal(jb.error_bars(net, X[0], parameters=posterior).std.shape, (4,))
+    # probabilities add up to 1 whatever the parameters: their covariances add up to 0
+    close(net, bars.covariance.sum(axis=2), np.zeros((5, 4)), 1.0)
+
+
+@every_structure
+def test_log_marginal_likelihood_is_its_definition(structure, rng):
+    """Written out with a determinant; under every prior, and its derivative by differences."""
+    net = jb.Network.random([2, 4, 3], "tanh", "softmax", seed=14)
+    X, Y, loss = rng.normal(size=(6, 2)), rng.integers(0, 3, 6), jb.CrossEntropy()
+    posterior = jb.laplace(net, X, Y, loss, structure)
+    for tau in (0.1, 1.0, 20.0):
+        precision, chosen = dense_posterior(net, X, Y, loss, structure, tau, 1.0)
+        theta, p = net.parameters[chosen], len(precision)
+        logs = p * np.log(tau) - np.linalg.slogdet(precision)[1]
+        fit = np.log(net(X)[np.arange(6), Y]).sum()
+        expected = fit - tau * theta @ theta / 2 + logs / 2
+        here = posterior.with_prior(tau)
+        assert here.log_marginal_likelihood() == pytest.approx(expected, rel=1e-11)
+        up, down = (
+            posterior.with_prior(tau * np.exp(h)).log_marginal_likelihood() for h in (1e-5, -1e-5)
+        )
+        assert here.prior_gradient() == pytest.approx((up - down) / 2e-5, rel=1e-6, abs=1e-6)
+
+
+def test_evidence_of_a_linear_model_is_the_density_of_its_targets(rng):
+    """``y ~ N(0, noise² I + F Fᵀ / tau)``: exact, where the parameters are those of the optimum."""
+    X, y, tau, noise = rng.normal(size=(8, 2)), rng.normal(size=8), 0.7, 0.3
+    F = np.hstack([X, np.ones((8, 1))])
+    theta = np.linalg.solve(F.T @ F / noise**2 + tau * np.eye(3), F.T @ y / noise**2)
+    net = jb.Network([jb.Dense(theta[None, :2], theta[2:])])
+    C = noise**2 * np.eye(8) + F @ F.T / tau
+    expected = -(y @ np.linalg.solve(C, y) + np.linalg.slogdet(2 * np.pi * C)[1]) / 2
+    posterior = jb.laplace(net, X, y[:, None], SQUARED, prior_precision=tau, noise=noise)
+    assert posterior.log_marginal_likelihood() == pytest.approx(expected, rel=1e-11)
+    S = np.linalg.inv(F.T @ F / noise**2 + tau * np.eye(3))
+    assert_within(posterior.variance(X)[:, 0], np.einsum("ij,jk,ik->i", F, S, F), 1e-13)
+
+
+# --- memory and errors ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("structure", ["diagonal", "kronecker"])
+def test_no_derivative_of_all_parameters_is_formed(structure):
+    """80,800 parameters, 300 outputs, 8 points: J would take 1.5 GB; one point's, 190 MB."""
+    net = jb.Network.random([100, 200, 300], "tanh", seed=15)
+    X = np.random.default_rng(16).normal(size=(8, 100))
+    tracemalloc.start()
+    try:
+        posterior = jb.laplace(net, X, net(X), SQUARED, structure, max_bytes=2**22)
+        variance = posterior.variance(X)
+        c = jb.curvature(net, X, net(X), SQUARED, max_bytes=2**22)
+        c.gauss_newton @ np.ones(net.parameter_count)
+        c.gauss_newton.diagonal()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert variance.shape == (8, 300)
+    assert peak < 32 * 2**20
+
+
+NET = jb.Network.random([3, 4, 2], "tanh", seed=17)
+HERE, FIT = np.ones((2, 3)), np.ones((2, 2))
+POSTERIOR = jb.laplace(NET, HERE, FIT, SQUARED)
+
+
+class Absolute(jb.Loss):
+    def value(self, output, target):
+        return np.abs(output - target).sum(axis=-1)
+
+    def cotangent(self, output, target):
+        return np.sign(output - target)
+
+
+LABELS = jb.Network.random([3, 2], output_activation="softmax", seed=0)
+
+
+def at_hand(*given, **named):
+    return jb.curvature(NET, HERE, *given, **named)
+
+
+def posterior(**named):
+    return jb.laplace(NET, HERE, FIT, SQUARED, **named)
+
+
+def bars(net=NET, **named):
+    return jb.error_bars(net, HERE, **named)
+
+
+EMPTY = jb.Network([jb.Elementwise("sin")], inputs=(3,))
+ERRORS = [
+    (lambda: jb.curvature(NET, np.ones((0, 3))), ValueError, "mean over no points"),
+    (lambda: jb.curvature(EMPTY, HERE), ValueError, "has no parameters"),
+    (lambda: jb.curvature(None, HERE), TypeError, "curvature"),
+    (lambda: at_hand().fisher, ValueError, "give loss="),
+    (lambda: at_hand(FIT, "mse"), TypeError, "SquaredError"),
+    (lambda: at_hand(FIT), ValueError, "without a loss"),
+    (lambda: at_hand(FIT, SQUARED, max_bytes=0), ValueError, "max_bytes: expected at least 1"),
+    (lambda: at_hand(loss=SQUARED).hessian, ValueError, "needs targets"),
+    (lambda: at_hand(FIT[:1], SQUARED), jb.ShapeError, "expected the shape of the output"),
+    (lambda: at_hand(FIT, Absolute()).gauss_newton.trace(), NotImplementedError, r"root\(output, "),
+    (
+        lambda: at_hand(FIT, Absolute()).fisher.trace(),
+        NotImplementedError,
+        r"fisher_root\(output\)",
+    ),
+    (lambda: at_hand(loss=SQUARED).fisher @ np.ones(3), jb.ShapeError, r"expected shape \(26,\)"),
+    (lambda: at_hand(loss=SQUARED).fisher.block(3), ValueError, "from 1 to 2"),
+    (lambda: at_hand().ntk(np.ones(4)), jb.ShapeError, "ntk: other"),
+    (lambda: at_hand(loss=SQUARED).fisher.kronecker()[1].inverse(0), ValueError, "a positive"),
+    (lambda: posterior(structure="low rank"), ValueError, "expected one of .*kronecker"),
+    (lambda: posterior(prior_precision=0), ValueError, "prior_precision: expected a positive"),
+    (lambda: jb.laplace(LABELS, HERE, [0, 1], jb.CrossEntropy(), noise=2), ValueError, "has none"),
+    (lambda: jb.laplace(NET, HERE, None, SQUARED), ValueError, "needs targets"),
+    (lambda: bars(LABELS, parameters=POSTERIOR), ValueError, "another network"),
+    (lambda: bars(parameters=0.1), TypeError, "expected a Posterior"),
+    (lambda: bars(std=np.ones(3), parameters=POSTERIOR), ValueError, "expected one of"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), ERRORS, ids=[e[2] for e in ERRORS])
+def test_what_does_not_fit_is_refused_with_a_way_out(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_callers_arrays_are_copied():
+    X, Y = HERE.copy(), FIT.copy()
+    hessian, kernel = jb.curvature(NET, X, Y, SQUARED).hessian, jb.curvature(NET, X).ntk(X)
+    expected = hessian.to_dense(), kernel.to_dense()
+    X[:], Y[:] = 7.0, 8.0
+    assert_equal(hessian.to_dense(), expected[0])
+    assert_equal(kernel.to_dense(), expected[1])
+
+
+def test_a_block_that_does_not_fit_is_refused():
+    K = np.ones((2, 1, 3))
+    net = jb.Network([jb.Convolution(K), jb.Dense(np.ones((2, 8)))], inputs=(1, 6))
+    G = jb.curvature(net, np.ones((1, 6)), loss=SQUARED).fisher
+    with jb.dense_limit(500), pytest.raises(jb.TooLargeError, match=r"G of layer 1.*diagonal"):
+        G.kronecker()
+
+
+def test_a_layer_without_parameters_has_no_block():
+    net = jb.Network([jb.Elementwise("sin"), jb.Dense([[1.0, 2.0]])], inputs=(2,))
+    with pytest.raises(ValueError, match=r"block: layer 1 .* has no parameters"):
+        jb.curvature(net, [1.0, 2.0], loss=SQUARED).fisher.block(1)
