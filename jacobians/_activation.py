@@ -33,6 +33,8 @@ class Activation:
         No ``|sigma'|`` and no ``|sigma|`` is larger; infinity if nothing is known.
     flat : bool
         Whether the slope is 0 on half a line or more.
+    piecewise_linear : bool
+        Whether sigma is continuous, and a straight line between neighbouring kinks.
     into_memory : tuple of str
         Which of the callables take ``out=``, where sigma may be given ``z`` itself.
     check : bool
@@ -58,6 +60,7 @@ class Activation:
     slope_bound: float = field(default=np.inf, compare=False, repr=False)
     value_bound: float = field(default=np.inf, compare=False, repr=False)
     flat: bool = field(default=False, compare=False, repr=False)
+    piecewise_linear: bool = field(default=False, compare=False, repr=False)
     into_memory: tuple[str, ...] = field(default=(), compare=False, repr=False)
     check: bool = field(default=False, compare=False, repr=False)
 
@@ -140,6 +143,7 @@ class VectorActivation:
     value_bound: float = field(default=np.inf, compare=False, repr=False)
 
     flat = False
+    piecewise_linear = False
     into_memory = ()
     kinks = ()
     parameters = ()

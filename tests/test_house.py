@@ -38,6 +38,7 @@ FLOORS = [
     ["units", "certificate", "conventions", "plotting", "reports", "derivation"],
     ["diagnosis"],
     ["sensitivities"],
+    ["explanation"],
     ["importers"],
     ["files"],
     ["data", "strategies"],
@@ -60,6 +61,7 @@ FAMILIES = {  # inside a family folder each file may import only those before it
         *["groups", "accumulators", "measures", "subspace", "dataset", "statistics"],
         *["text", "exports", "pictures", "page", "record", "streaming", "log_odds", "error_bars"],
     ],
+    "explanation": ["segments", "paths", "writing", "record", "explaining"],
     "derivation": [
         *["terms", "functions", "rules", "evaluation", "notation", "writers", "markup", "numbers"],
         *["checks", "building", "document", "playing"],
@@ -70,7 +72,7 @@ FAMILIES = {  # inside a family folder each file may import only those before it
     ],
     "strategies": ["drawing", "conformance"],
     "conventions": ["products", "rows", "form", "numbering"],
-    "plotting": ["style", "matrices", "structures", "statistics", "lines"],
+    "plotting": ["style", "matrices", "structures", "statistics", "waterfalls", "lines"],
     "importers": [
         *["_folding", "_assembly", "_steps", "_half", "_state_dicts", "_checkpoints"],
         "weight_files",
@@ -91,6 +93,7 @@ LIBRARY = {"numpy", "scipy", "jacobians"}
 OPTIONAL = {  # imported where it is used, in these rooms alone
     "strategies": {"hypothesis"},
     "sensitivities": {"pandas", "tqdm"},
+    "explanation": {"pandas"},
     "distributed": {"dask"},
     "points": {"pandas", "pyarrow"},
     "plotting": {"matplotlib"},

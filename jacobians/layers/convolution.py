@@ -37,6 +37,7 @@ class _Convolving(Layer):
     grid: Shape  # of the value it is bound to, channels left out
 
     trained: ClassVar[tuple[str, ...]] = ("K", "b")
+    piecewise_linear: ClassVar[bool] = True
 
     @property
     def channels(self) -> tuple[int, int]:

@@ -145,29 +145,35 @@ class Sensitivity(Statistics):
         ax : Axes, optional
             Where to draw; new axes unless said.
         """
-        i = _place(output, self.output_names, "plot: output")
-        j = None if given is None else _place(given, self.input_names, "plot: given")
+        i = place_of(output, self.output_names, "plot: output")
+        j = None if given is None else place_of(given, self.input_names, "plot: given")
         return draw(self, kind, i, j, ax, units)
 
     def table(self, output: int | str = 0, confidence: float = 0.95, count: int = 10) -> str:
         """Return a table of one output as text: its most important inputs, the first on top."""
         level = as_confidence(confidence, "table: confidence")
-        return output_table(self, _place(output, self.output_names, "table: output"), level, count)
+        return output_table(self, place_of(output, self.output_names, "table: output"), level, count)
 
     def __str__(self) -> str:
         return text(self)
 
     def __repr__(self) -> str:
         m, n = self.shape
-        sizes = (_many(m, "output"), _many(n, "input"), _many(self.count, "point"))
+        sizes = (many(m, "output"), many(n, "input"), many(self.count, "point"))
         return "Sensitivity of {} to {} over {}".format(*sizes)
 
 
-def _many(count: int, what: str) -> str:
+def many(count: int, what: str) -> str:
+    """Write how many there are of something.
+
+    >>> many(1, "point"), many(2000, "point")
+    ('1 point', '2,000 points')
+    """
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def _place(which: int | str, names: tuple[str, ...], where: str) -> int:
+def place_of(which: int | str, names: tuple[str, ...], where: str) -> int:
+    """Return the place of a name, or check a number from 0."""
     if isinstance(which, str):
         if which not in names:
             raise ValueError(f"{where}: expected one of {', '.join(names[:8])}, but got {which!r}.")

@@ -1,0 +1,116 @@
+"""Where a network bends on the way from one point to another, in closed form.
+
+Along ``x(t) = x_0 + t (x_1 - x_0)`` the value of a node is piecewise linear in t if its layer and
+activation are, and so is what it reads.  Going from node to node, the places between which all of
+them are straight are collected: between two places a preactivation is ``z + u dz``, which meets the
+kink ``c`` of its activation at ``u = (c - z)/dz``, and a max-pool says itself where an entry
+overtakes another.  Values at new places are read off the straight lines.
+
+Source: M. Sotoudeh, A. V. Thakur, "Computing linear restrictions of neural networks" (NeurIPS
+2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jacobians._checks import Array, Places
+from jacobians.network import Network
+
+LIMIT = 2**22  # entries of all values at all places; a longer segment is halved
+PIECE = 2**18  # entries of the segments that a pool is asked about at a time
+
+
+def bends(net: Network, start: Array, stop: Array, of: int) -> tuple[Array, bool]:
+    """Return the places ``0 = t_0 < ... < t_k = 1`` where nodes up to ``of`` bend.
+
+    And whether ``a^of`` is straight between them.  Where it is not, these are the kinks of those
+    nodes that read straight values.
+
+    >>> import jacobians as jb
+    >>> net = jb.Network([jb.Dense([[1.0], [2.0]], [0.0, -1.0], "relu")])
+    >>> bends(net, np.array([-1.0]), np.array([1.0]), 1)
+    (array([0.  , 0.5 , 0.75, 1.  ]), True)
+    """
+    needed = {of}
+    for l in range(of, 0, -1):
+        needed |= set(net.sources[l - 1]) if l in needed else set()
+    nodes = sorted(needed - {0})
+    return _between(net, start, stop, nodes, 0.0, 1.0)
+
+
+def _between(
+    net: Network, start: Array, stop: Array, nodes: Sequence[int], low: float, high: float
+) -> tuple[Array, bool]:
+    """Return the places from ``low`` to ``high``; see ``bends``."""
+    t = np.array([low, high])
+    values = {0: start + t[:, None] * (stop - start)}
+    for l in nodes:
+        layer, sources = net.layers[l - 1], net.sources[l - 1]
+        if not layer.piecewise_linear or any(s not in values for s in sources):
+            continue
+        if layer.kinked:
+            t, values = _with(t, values, *_overtakings(layer, values[sources[0]]))
+        values[l] = layer.preactivation(*(values[s] for s in sources))
+        rows, units, kinks, shares = _crossings(values[l], layer.activation.kinks)
+        size = (len(t) + len(rows)) * sum(value.shape[1] for value in values.values())
+        middle = (low + high) / 2
+        if size > LIMIT and len(t) + len(rows) > 2 and low < middle < high:
+            first, straight = _between(net, start, stop, nodes, low, middle)
+            second, _ = _between(net, start, stop, nodes, middle, high)
+            return np.concatenate([first, second[1:]]), straight
+        crossed = _place(t, rows, shares)
+        t, values = _with(t, values, rows, shares)
+        z = values[l].copy()
+        at = np.minimum(np.searchsorted(t, crossed), len(t) - 1)
+        hit = t[at] == crossed
+        z[at[hit], units[hit]] = kinks[hit]  # rather than a rounding beside it
+        del values[l]
+        if layer.activation.piecewise_linear:
+            values[l] = layer.activation(z)
+        values = {s: value for s, value in values.items() if net.last_reader.get(s, l + 1) > l}
+    return t, nodes[-1] in values
+
+
+def _overtakings(layer: object, value: Array) -> tuple[Places, Array]:
+    """Ask a layer that is kinked where it bends, for some segments at a time."""
+    step = max(1, PIECE // value.shape[1])
+    found = []
+    for first in range(0, len(value) - 1, step):
+        part = value[first : first + step + 1]
+        rows, shares = layer.bends(part[:-1], part[1:])  # type: ignore[attr-defined]
+        found.append((rows + first, shares))
+    rows, shares = zip(*found, strict=True)
+    return np.concatenate(rows), np.concatenate(shares)
+
+
+def _crossings(z: Array, kinks: Sequence[float]) -> tuple[Places, Places, Array, Array]:
+    """Return segment, unit, kink and share of the segment wherever a kink is crossed inside one."""
+    found = [(*np.zeros((2, 0), np.intp), *np.zeros((2, 0)))]
+    for kink in kinks:
+        above = z - kink
+        rows, units = np.nonzero(np.sign(above[:-1]) * np.sign(above[1:]) < 0)
+        before, after = above[rows, units], above[rows + 1, units]
+        found.append((rows, units, np.full(len(rows), kink), before / (before - after)))
+    rows, units, at, shares = (np.concatenate(column) for column in zip(*found, strict=True))
+    return rows, units, at, shares
+
+
+def _place(t: Array, rows: Places, shares: Array) -> Array:
+    return t[rows] + shares * (t[rows + 1] - t[rows])
+
+
+def _with(
+    t: Array, values: dict[int, Array], rows: Places, shares: Array
+) -> tuple[Array, dict[int, Array]]:
+    """Add places inside segments, each once, and the values there."""
+    new = _place(t, rows, shares)
+    inside = np.flatnonzero((t[rows] < new) & (new < t[rows + 1]))
+    new, first = np.unique(new[inside], return_index=True)
+    rows, u = rows[inside][first], shares[inside][first][:, None]
+    return np.insert(t, rows + 1, new), {
+        s: np.insert(v, rows + 1, v[rows] + u * (v[rows + 1] - v[rows]), axis=0)
+        for s, v in values.items()
+    }
