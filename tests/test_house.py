@@ -43,6 +43,7 @@ FLOORS = [
     ["files"],
     ["data", "strategies"],
     ["_cli_inputs"],
+    ["_cli_explain"],
     ["cli"],
     ["__main__"],
 ]

@@ -134,7 +134,7 @@ def _chosen(rows: Any, names: tuple[str, ...]) -> tuple[int, ...]:
     if rows is None or isinstance(rows, slice):
         found = tuple(range(len(names))[rows or slice(None)])
     else:
-        each = [rows] if isinstance(rows, (int, np.integer, str)) else rows
+        each: Any = [rows] if isinstance(rows, (int, np.integer, str)) else rows
         found = tuple(place_of(one, names, "explain: rows") for one in each)
     if not found or len(set(found)) < len(found):
         raise ValueError(f"explain: rows: expected some, each once, but got {rows!r:.80}.")

@@ -8,12 +8,13 @@ between the cuts its Jacobian is constant there, and one in the middle of each p
 integral; else the pieces are integrated by adaptive Gauss-Kronrod quadrature, all with the same
 nodes, so that neither kinks nor the number of baselines cost accuracy.
 
-For a hidden node the integrand is ``da^of/da^l`` times ``da^l/dt``: the conductance of K. Dhamdhere,
-M. Sundararajan, Q. Yan, "How important is a neuron?" (ICLR 2019).
+For a hidden node the integrand is ``da^of/da^l`` times ``da^l/dt``: the conductance of
+K. Dhamdhere, M. Sundararajan, Q. Yan, "How important is a neuron?" (ICLR 2019).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,11 +27,14 @@ from jacobians.explanation.segments import bends
 from jacobians.linearization import linearize
 from jacobians.maps import LinearMap, Product
 from jacobians.network import Network
+from jacobians.planning import Plan, plan
 from jacobians.tracing import trace
 
 CHUNK = 2**21  # entries of Jacobians at a time
+SAMPLE = 200  # pieces for the estimate of rounding
 INTERVALS = 200  # of an adaptive quadrature, at most
 ULPS = 4  # that an activation may be off by
+LIKELY = 4.0  # so many times sqrt(n) of n roundings do not all go one way
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +115,13 @@ class Paths:
         """Return the integrand at the share ``s`` of every piece, summed over the pieces."""
         m, n = len(self.rows), self.net.widths[l]
         total = np.zeros((len(self.baselines), m, n))
+        if l not in self._plans:
+            size = min(len(self.pieces[0]), max(1, CHUNK // (m * n)))
+            every = self.rows == tuple(range(self.net.widths[self.of]))
+            rows = None if every else list(self.rows)  # no selection at all is quicker
+            self._plans[l] = plan(self.net, size, of=self.of, wrt=l, rows=rows)
         for points, d, which, lengths in self._points(s, m * n):
-            J = jacobian(self.net, points, of=self.of, wrt=l, rows=list(self.rows))
+            J = jacobian(self.net, points, plan=self._plans[l])
             step = d
             if l:
                 chain: Any = Product(linearize(self.net, points).between(l, 0))
@@ -120,9 +129,11 @@ class Paths:
             np.add.at(total, which, J * (step * lengths[:, None])[:, None, :])
         return total
 
-    def _points(self, s: float, entries: int) -> Any:
+    def _points(
+        self, s: float, entries: int, chosen: Any = slice(None)
+    ) -> Iterator[tuple[Array, Array, Places, Array]]:
         """Yield for some pieces at a time: points, steps ``x - b``, baselines, lengths."""
-        which, starts, lengths = self.pieces
+        which, starts, lengths = (of_pieces[chosen] for of_pieces in self.pieces)
         size = max(1, CHUNK // max(entries, *self.net.widths))
         for first in range(0, len(which), size):
             part = slice(first, first + size)
@@ -132,6 +143,10 @@ class Paths:
             points = b + t[:, None] * d
             points[t == 1] = self.x
             yield points, d, which[part], lengths[part]
+
+    @cached_property
+    def _plans(self) -> dict[int, Plan]:
+        return {}
 
     # --- values and their rounding ----------------------------------------------------------------
 
@@ -145,16 +160,21 @@ class Paths:
 
         To first order: the rounding of every node, pushed through the absolute values of all maps,
         of both values; of the value on both sides of every kink, which is where a kink that is
-        rounded away from its place shows; and of the products with the Jacobians.
+        rounded away from its place shows; and of the products with the Jacobians.  What does not
+        depend on each other adds up in squares.  Of many pieces some are looked at.
         """
-        ends = np.vstack([self.x, self.baselines])
-        _, B = ends.shape, len(self.baselines)
+        ends, K = np.vstack([self.x, self.baselines]), len(self.pieces[0])
         error, _ = _rounding(self.net, ends, np.zeros_like(ends), self.of)
-        total = error[0] + error[1:].mean(axis=0)
+        total, share = error[0] + error[1:].mean(axis=0), 0.0
+        squares = products = np.zeros_like(total)
+        some = np.unique(np.linspace(0, K - 1, min(K, SAMPLE)).astype(np.intp))
         middle = 0.5 if self.integrated else 0.0
-        for points, d, _, lengths in self._points(middle, sum(self.net.widths)):
+        for points, d, _, lengths in self._points(middle, sum(self.net.widths), some):
             value, product = _rounding(self.net, points, d, self.of)
-            total = total + (2 * value + lengths[:, None] * product).sum(axis=0) / B
+            products = products + lengths @ product
+            share += lengths.sum()
+            squares = squares + np.square(2 * value / len(self.baselines)).sum(axis=0)
+        total = total + products / share + np.sqrt(squares * (K / len(some)))
         allowed: Array = np.nan_to_num(total[list(self.rows)], nan=np.inf)
         return allowed
 
@@ -170,30 +190,39 @@ def _rounding(net: Network, points: Array, d: Array, of: int) -> tuple[Array, Ar
     roundings = {0: 1.0}
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         for l in range(1, of + 1):
-            layer, total, terms = net.layers[l - 1], 0.0, 0.0
+            z, a = lin.trace.preactivations[l - 1], lin.trace.activations[l]
+            total, terms = np.stack([unit * np.abs(z), np.zeros_like(z)], axis=-1), 0.0
             for s, A in zip(net.sources[l - 1], lin.input_maps(l), strict=True):
                 count = _terms(A)
                 entering = columns[s].copy()
                 entering[..., 0] += count * unit * np.abs(lin.trace.activations[s])
                 total = total + _through(A, entering)
                 terms = max(terms, roundings[s] + count)
-            z, a = lin.trace.preactivations[l - 1], lin.trace.activations[l]
-            total = total + np.stack([unit * np.abs(z), np.zeros_like(z)], axis=-1)
-            total = _through(lin.activation_map(l), total)
-            slip = 0 if layer.activation.piecewise_linear else 2 * ULPS * unit
-            columns[l] = total + np.stack([slip * np.abs(a), np.zeros_like(a)], axis=-1)
+            columns[l] = _through(lin.activation_map(l), total)
+            if not net.layers[l - 1].activation.piecewise_linear:
+                columns[l][..., 0] += 2 * ULPS * unit * np.abs(a)
             roundings[l] = terms + 2
     return columns[of][..., 0], roundings[of] * unit * columns[of][..., 1]
 
 
 def _terms(A: LinearMap) -> float:
-    """Return how many roundings a path meets in the map, its contraction included."""
+    """Return how many unit roundings those of a path amount to, the contraction included.
+
+    Of n of them no more than a few times sqrt(n) can be expected: N. J. Higham, T. Mary, "A new
+    approach to probabilistic rounding error analysis" (SIAM J. Sci. Comput. 41, 2019).
+    """
     contraction = 0 if A.monomial else A.flops / (2 * A.shape[0])
-    return float(np.max(A.roundings(), initial=0) + contraction + 1)
+    count = float(np.max(A.roundings(), initial=0)) + contraction + 1
+    return float(min(count, LIKELY * count**0.5))
 
 
 def _through(A: LinearMap, columns: Array) -> Array:
+    """Apply the magnitude of a map to columns (B, n, 2), in one product if it is one for all."""
     magnitude = A.magnitude()
     if magnitude is None:
         return np.full((*columns.shape[:-2], A.shape[0], columns.shape[-1]), np.inf)
-    return magnitude.apply(columns)
+    if magnitude.batch:
+        return magnitude.apply(columns)
+    B, n, k = columns.shape
+    flat = magnitude.apply(np.ascontiguousarray(columns.transpose(1, 0, 2)).reshape(n, B * k))
+    return flat.reshape(-1, B, k).transpose(1, 0, 2)

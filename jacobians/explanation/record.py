@@ -78,7 +78,8 @@ class Explanation:
     @cached_property
     def contributions(self) -> Array:
         """Contributions of the inputs, (m, n): the mean over the baselines."""
-        return self.each.mean(axis=0)
+        mean: Array = self.each.mean(axis=0)
+        return mean
 
     @property
     def point(self) -> Array:
@@ -122,7 +123,8 @@ class Explanation:
             If there is no such node before the one that is explained.
         """
         number = self.paths.net.number(l, "Explanation.units: l", 0, self.paths.of)
-        return self.paths.contributions(number)[0].mean(axis=0)
+        found: Array = self.paths.contributions(number)[0].mean(axis=0)
+        return found
 
     # --- out --------------------------------------------------------------------------------------
 
@@ -137,7 +139,9 @@ class Explanation:
     def table(self, output: int | str = 0, confidence: float = 0.95, count: int = 10) -> str:
         """Return a table of one output as text, the largest contributions on top."""
         level = as_confidence(confidence, "table: confidence")
-        return output_table(self, place_of(output, self.output_names, "table: output"), level, count)
+        return output_table(
+            self, place_of(output, self.output_names, "table: output"), level, count
+        )
 
     def plot(self, output: int | str = 0, *, count: int = 10, ax: Any = None) -> Any:
         """Draw the contributions to one output as a waterfall and return its axes.

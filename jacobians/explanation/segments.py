@@ -46,7 +46,7 @@ def _between(
 ) -> tuple[Array, bool]:
     """Return the places from ``low`` to ``high``; see ``bends``."""
     t = np.array([low, high])
-    values = {0: start + t[:, None] * (stop - start)}
+    values: dict[int, Array] = {0: start + t[:, None] * (stop - start)}
     for l in nodes:
         layer, sources = net.layers[l - 1], net.sources[l - 1]
         if not layer.piecewise_linear or any(s not in values for s in sources):

@@ -62,16 +62,15 @@ def headline(found: Any, i: int) -> str:
 def completeness(found: Any, i: int) -> str:
     """Say whether the contributions of an output sum to what is to be explained."""
     check, claim = found.completeness, "H(x) - H(baseline)"
-    gap = f"up to {abs(check.difference[i]):.1e}"
-    source = "quadrature and rounding may" if found.error[i] else "rounding may"
-    allowed = f"{source} leave {check.allowed[i]:.1e} (estimated)"
+    gap = f"{abs(check.difference[i]):.1e}"
+    source = "quadrature and rounding" if found.error[i] else "rounding"
+    allowed = f"{source} may leave {check.allowed[i]:.1e} (estimated)"
     if check.holds[i]:
-        return f"Complete: the sum is {claim} {gap}; {allowed}"
+        return f"Complete: the sum is {claim} within {gap}; {allowed}"
+    why = f"{allowed}: a value jumps on the way, or the quadrature did not settle"
     if not found.paths.integrated:
-        why = "as it may be: the gradient at the point says nothing of the way"
-    else:
-        why = f"{allowed}; a value jumps on the way, or the quadrature did not settle"
-    return f"Not complete: the sum is {claim} only {gap}, {why}"
+        why = "the gradient at the point says nothing of the way there"
+    return f"Not complete: the sum misses {claim} by {gap}; {why}"
 
 
 def output_table(found: Any, i: int, confidence: float = 0.95, count: int = INPUTS) -> str:
@@ -111,8 +110,9 @@ def fragment(found: Any, pictures: bool = False) -> str:
         if pictures:
             figure = reports.new_figure(6.2, 1.1 + 0.3 * min(len(found.input_names), INPUTS + 1))
             found.plot(int(i), ax=figure.subplots())
-            alt = "Waterfall from the value at the baseline to the value at the point."
-            parts.append(f'<figure><img src="{reports.data_uri(figure)}" alt="{alt}"></figure>')
+            alt = f"Waterfall, largest step {found.input_names[_order(found, i)[0]]}."
+            uri = reports.data_uri(figure)
+            parts.append(f'<figure><img src="{uri}" alt="{_escaped(alt)}"></figure>')
         parts += [_html_table(found, int(i)), f"<p>{_escaped(completeness(found, i))}.</p>"]
     left = len(found.value) - OUTPUTS
     if left > 0:
@@ -140,7 +140,8 @@ def _html_table(found: Any, i: int) -> str:
     lines = ["".join(f'<th scope="col">{head}</th>' for head in heads) + "<th></th>"]
     for j in order[:LISTED]:
         row = given[i * len(order) + j]
-        cells = [reports.number(row[key], 4) for key in ("value", "baseline", "contribution")]
+        cells = [reports.number(row[key], 4) for key in ("value", "baseline")]
+        cells.append(_signed(row["contribution"]))
         if several:
             cells.append(f"{reports.number(row['low'])} to {reports.number(row['high'])}")
         data = "".join(f"<td>{cell}</td>" for cell in cells)
@@ -152,7 +153,7 @@ def _html_table(found: Any, i: int) -> str:
         ("sum", found.completeness.sum[i]),
     ):
         blank = "<td></td>" * several
-        lines.append(f"<th>{name}</th><td></td><td></td><td>{reports.number(value, 4)}</td>{blank}")
+        lines.append(f"<th>{name}</th><td></td><td></td><td>{_signed(value)}</td>{blank}<td></td>")
     body = "\n".join(f"<tr>{line}</tr>" for line in lines[1:])
     return (
         f'<div class="scroll"><table><thead><tr>{lines[0]}</tr></thead>\n'
@@ -166,6 +167,10 @@ def _bar(share: float) -> str:
     left = 50 * (1 + min(share, 0.0))
     place = f"margin-left:{left:.1f}%;width:{50 * abs(share):.1f}%"
     return f'<td style="width:9rem"><div style="{place};height:.7em;background:{color}"></div></td>'
+
+
+def _signed(value: float) -> str:
+    return "+" * (value > 0) + reports.number(value, 4)
 
 
 def _escaped(name: str) -> str:

@@ -141,7 +141,9 @@ class MaxPool(_Pool):
     def bends(self, starts: Array, stops: Array) -> tuple[Places, Array]:
         """Return where an entry overtakes the largest one: where lines of a window meet on top."""
         index = self.windows.index
-        channels = (np.moveaxis(a.reshape(len(a), self.shape[0], -1), 0, 2) for a in (starts, stops))
+        channels = (
+            np.moveaxis(a.reshape(len(a), self.shape[0], -1), 0, 2) for a in (starts, stops)
+        )
         lines = [np.where(index[..., None] < 0, -np.inf, a[:, index]) for a in channels]
         first = lines[0]  # of every channel, entry of the window, window and segment
         slope = np.where(index[..., None] < 0, 0.0, lines[1] - np.where(first == -np.inf, 0, first))

@@ -21,6 +21,8 @@ from jacobians.plotting.structures import chain, map_picture, token_blocks
 from jacobians.plotting.waterfalls import LOWERS, RAISES, waterfall
 
 __all__ = [
+    "LOWERS",
+    "RAISES",
     "Bends",
     "against_input",
     "bars",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,22 +78,18 @@ def waterfall(
     last = float(ends[-1]) if stop is None else stop
     width = float(np.ptp(ends)) or 1.0
     ax = new_axes(ax, 6.2, 1.1 + 0.3 * len(steps))
-    for k, (a, b) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+    for k, (a, b) in enumerate(pairwise(ends)):
         _step(ax, k, a, b, width)
-        ax.plot([b, b], [k, k + 1 if k + 1 < len(steps) else k + 0.6], color=GREY, lw=0.7, zorder=1)
-    for value, height, text in ((start, -0.6, "baseline"), (last, len(steps) - 0.4, "point")):
-        ax.axvline(value, color=PALE, lw=0.9, zorder=0)
-        above = height < 0
-        ax.annotate(
-            f"{text}: {value:.4g}", (value, height), (0, 2 if above else -2), ha="center",
-            textcoords="offset points", va="bottom" if above else "top", fontsize=SMALL, color=GREY,
-        )  # fmt: skip
+        ax.plot([b, b], [k, min(k + 1, len(steps) - 0.5)], color=GREY, lw=0.7, zorder=1)
+    for value, height, text in ((start, -0.8, "baseline"), (last, len(steps) - 0.2, "point")):
+        ax.plot([value, value], [-0.5, len(steps) - 0.5], color=PALE, lw=0.9, zorder=0)
+        words = f"{text}: {value:.4g}"
+        ax.text(value, height, words, ha="center", va="center", fontsize=SMALL, color=GREY)
     name_ticks(ax, "y", shown, room=60)
-    ax.set(ylim=(len(steps) - 0.4, -0.6), xlim=(ends.min() - 0.16 * width, ends.max() + 0.16 * width))
+    ax.set_xlim(ends.min() - 0.16 * width, ends.max() + 0.16 * width)
+    ax.set_ylim(len(steps) + 0.1, -1.1)
     finish(ax, title, label)
-    ax.xaxis.labelpad = 14  # the value at the point stands in between
     ax.tick_params(axis="y", length=0)
-    ax.tick_params(axis="x", pad=14)
     ax.locator_params(axis="x", nbins=5)
     ax.spines["left"].set_visible(False)
     return ax

@@ -152,7 +152,9 @@ class Sensitivity(Statistics):
     def table(self, output: int | str = 0, confidence: float = 0.95, count: int = 10) -> str:
         """Return a table of one output as text: its most important inputs, the first on top."""
         level = as_confidence(confidence, "table: confidence")
-        return output_table(self, place_of(output, self.output_names, "table: output"), level, count)
+        return output_table(
+            self, place_of(output, self.output_names, "table: output"), level, count
+        )
 
     def __str__(self) -> str:
         return text(self)
