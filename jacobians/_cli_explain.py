@@ -44,10 +44,10 @@ def run(options: argparse.Namespace) -> None:
     net, X = model_and_points(options)
     if options.point > len(X):
         raise ValueError(f"--point: expected at most {len(X)}, but got {options.point}.")
-    net = log_odds(net) if options.log_odds else net
     outputs = as_names(net.output_names, net.widths[-1], "y", "output_names")
     picked = chosen(options.rows, outputs, "--outputs")
     baseline, words = _baseline(options, net, X)
+    net = log_odds(net) if options.log_odds else net
     found = replace(explain(net, X[options.point - 1], baseline, rows=picked), baseline_is=words)
     source = os.path.basename(options.inputs or options.model)
     print(f"{net}\nPoint {options.point} of {len(X)} of {source}\n\n{found}")

@@ -32,7 +32,8 @@ from jacobians.tracing import trace
 
 CHUNK = 2**21  # entries of Jacobians at a time
 SAMPLE = 200  # pieces for the estimate of rounding
-INTERVALS = 200  # of an adaptive quadrature, at most
+INTERVALS = 100  # of an adaptive quadrature, at most
+UNSETTLED = 1e-3  # relative error of a quadrature that has found nothing
 ULPS = 4  # that an activation may be off by
 LIKELY = 4.0  # so many times sqrt(n) of n roundings do not all go one way
 
@@ -109,7 +110,7 @@ class Paths:
             norm="max",
             limit=INTERVALS,
         )
-        return found * size, error * size[:, 0]
+        return found * size, (error if error < UNSETTLED else np.inf) * size[:, 0]
 
     def _at(self, s: float, l: int) -> Array:
         """Return the integrand at the share ``s`` of every piece, summed over the pieces."""
@@ -158,51 +159,40 @@ class Paths:
     def rounding(self) -> Array:
         """Estimate how far rounding may move the sum of contributions from ``H(x) - H(b)``, (m,).
 
-        To first order: the rounding of every node, pushed through the absolute values of all maps,
-        of both values; of the value on both sides of every kink, which is where a kink that is
-        rounded away from its place shows; and of the products with the Jacobians.  What does not
-        depend on each other adds up in squares.  Of many pieces some are looked at.
+        To first order: the rounding of both values, twice since the products with the Jacobians
+        round the same terms, and that of the value on both sides of every kink, which is where a
+        kink that is rounded away from its place shows.  The latter do not depend on each other, so
+        they add up in squares; of many pieces some are looked at.
         """
         ends, K = np.vstack([self.x, self.baselines]), len(self.pieces[0])
-        error, _ = _rounding(self.net, ends, np.zeros_like(ends), self.of)
-        total, share = error[0] + error[1:].mean(axis=0), 0.0
-        squares = products = np.zeros_like(total)
         some = np.unique(np.linspace(0, K - 1, min(K, SAMPLE)).astype(np.intp))
-        middle = 0.5 if self.integrated else 0.0
-        for points, d, _, lengths in self._points(middle, sum(self.net.widths), some):
-            value, product = _rounding(self.net, points, d, self.of)
-            products = products + lengths @ product
-            share += lengths.sum()
-            squares = squares + np.square(2 * value / len(self.baselines)).sum(axis=0)
-        total = total + products / share + np.sqrt(squares * (K / len(some)))
+        squares: Any = 0.0
+        for points, *_ in self._points(0.5 if self.integrated else 0.0, 1, some):
+            sides = 2 * _rounding(self.net, points, self.of) / len(self.baselines)
+            squares = squares + np.square(sides).sum(axis=0)
+        at_x, *at_baselines = 2 * _rounding(self.net, ends, self.of)
+        total = at_x + np.mean(at_baselines, axis=0) + np.sqrt(squares * (K / len(some)))
         allowed: Array = np.nan_to_num(total[list(self.rows)], nan=np.inf)
         return allowed
 
 
-def _rounding(net: Network, points: Array, d: Array, of: int) -> tuple[Array, Array]:
-    """Estimate the rounding of ``a^of`` and of ``J d`` at points, (B, n_of) both.
+def _rounding(net: Network, points: Array, of: int) -> Array:
+    """Estimate the rounding of ``a^of`` at points, (B, n_of).
 
-    Two columns go through the magnitudes of all maps: the errors met so far, and ``|d|``, which
-    collects one rounding for every term of every product on its way.
+    The roundings of every node go through the absolute values of all maps behind it.
     """
     lin, unit = linearize(net, points), np.finfo(np.float64).eps / 2
-    columns = {0: np.stack([unit * np.abs(points), np.abs(d)], axis=-1)}
-    roundings = {0: 1.0}
+    off: dict[int, Array] = {0: unit * np.abs(points)}
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         for l in range(1, of + 1):
-            z, a = lin.trace.preactivations[l - 1], lin.trace.activations[l]
-            total, terms = np.stack([unit * np.abs(z), np.zeros_like(z)], axis=-1), 0.0
+            total = unit * np.abs(lin.trace.preactivations[l - 1])
             for s, A in zip(net.sources[l - 1], lin.input_maps(l), strict=True):
-                count = _terms(A)
-                entering = columns[s].copy()
-                entering[..., 0] += count * unit * np.abs(lin.trace.activations[s])
+                entering = off[s] + _terms(A) * unit * np.abs(lin.trace.activations[s])
                 total = total + _through(A, entering)
-                terms = max(terms, roundings[s] + count)
-            columns[l] = _through(lin.activation_map(l), total)
+            off[l] = _through(lin.activation_map(l), total)
             if not net.layers[l - 1].activation.piecewise_linear:
-                columns[l][..., 0] += 2 * ULPS * unit * np.abs(a)
-            roundings[l] = terms + 2
-    return columns[of][..., 0], roundings[of] * unit * columns[of][..., 1]
+                off[l] += 2 * ULPS * unit * np.abs(lin.trace.activations[l])
+    return off[of]
 
 
 def _terms(A: LinearMap) -> float:
@@ -216,13 +206,11 @@ def _terms(A: LinearMap) -> float:
     return float(min(count, LIKELY * count**0.5))
 
 
-def _through(A: LinearMap, columns: Array) -> Array:
-    """Apply the magnitude of a map to columns (B, n, 2), in one product if it is one for all."""
+def _through(A: LinearMap, sizes: Array) -> Array:
+    """Apply the magnitude of a map to rows (B, n), in one product if it is one map for all."""
     magnitude = A.magnitude()
     if magnitude is None:
-        return np.full((*columns.shape[:-2], A.shape[0], columns.shape[-1]), np.inf)
+        return np.full((len(sizes), A.shape[0]), np.inf)
     if magnitude.batch:
-        return magnitude.apply(columns)
-    B, n, k = columns.shape
-    flat = magnitude.apply(np.ascontiguousarray(columns.transpose(1, 0, 2)).reshape(n, B * k))
-    return flat.reshape(-1, B, k).transpose(1, 0, 2)
+        return magnitude.apply(sizes[..., None])[..., 0]
+    return np.ascontiguousarray(magnitude.apply(np.ascontiguousarray(sizes.T)).T)

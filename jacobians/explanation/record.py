@@ -11,8 +11,9 @@ import numpy as np
 
 from jacobians import plotting, reports
 from jacobians._checks import Array, missing_extra, underflow_is_rounding
+from jacobians._text import table
 from jacobians.explanation.paths import Paths
-from jacobians.explanation.writing import fragment, output_table, page, rows, text
+from jacobians.explanation.writing import cells, fragment, page, rows, text
 from jacobians.sensitivities.groups import as_confidence, student_interval
 from jacobians.sensitivities.record import many, place_of
 
@@ -41,8 +42,8 @@ class Completeness:
 
     @property
     def holds(self) -> Any:
-        """Whether the difference is within what is allowed."""
-        return np.abs(self.difference) <= self.allowed
+        """Whether the difference is within what is allowed, if that is known."""
+        return (np.abs(self.difference) <= self.allowed) & np.isfinite(self.allowed)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -139,9 +140,8 @@ class Explanation:
     def table(self, output: int | str = 0, confidence: float = 0.95, count: int = 10) -> str:
         """Return a table of one output as text, the largest contributions on top."""
         level = as_confidence(confidence, "table: confidence")
-        return output_table(
-            self, place_of(output, self.output_names, "table: output"), level, count
-        )
+        i = place_of(output, self.output_names, "table: output")
+        return table(*cells(self, i, level, count))
 
     def plot(self, output: int | str = 0, *, count: int = 10, ax: Any = None) -> Any:
         """Draw the contributions to one output as a waterfall and return its axes.

@@ -16,18 +16,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jacobians import plotting
 from jacobians._checks import Array, Places
 from jacobians.network import Network
 
 LIMIT = 2**22  # entries of all values at all places; a longer segment is halved
+GRID, SAME = 65, 1e-12  # places that are looked at; kinks so near to each other are one
 PIECE = 2**18  # entries of the segments that a pool is asked about at a time
 
 
 def bends(net: Network, start: Array, stop: Array, of: int) -> tuple[Array, bool]:
     """Return the places ``0 = t_0 < ... < t_k = 1`` where nodes up to ``of`` bend.
 
-    And whether ``a^of`` is straight between them.  Where it is not, these are the kinks of those
-    nodes that read straight values.
+    And whether ``a^of`` is straight between them.  Where it is not, the kinks of activations that
+    read curved values are looked for on a grid, and crossings between two of its neighbours missed.
 
     >>> import jacobians as jb
     >>> net = jb.Network([jb.Dense([[1.0], [2.0]], [0.0, -1.0], "relu")])
@@ -38,14 +40,19 @@ def bends(net: Network, start: Array, stop: Array, of: int) -> tuple[Array, bool
     for l in range(of, 0, -1):
         needed |= set(net.sources[l - 1]) if l in needed else set()
     nodes = sorted(needed - {0})
-    return _between(net, start, stop, nodes, 0.0, 1.0)
+    t, reached = _between(net, start, stop, nodes, 0.0, 1.0)
+    if any(net.layers[l - 1].activation.kinks for l in nodes if l not in reached):
+        more = plotting.bends(net, start, stop, GRID).t
+        near = np.abs(more - t[np.clip(np.searchsorted(t, more), 1, len(t) - 1) - [[1], [0]]])
+        t = np.union1d(t, more[near.min(axis=0) > SAME])
+    return t, of in reached and net.layers[of - 1].activation.piecewise_linear
 
 
 def _between(
     net: Network, start: Array, stop: Array, nodes: Sequence[int], low: float, high: float
-) -> tuple[Array, bool]:
-    """Return the places from ``low`` to ``high``; see ``bends``."""
-    t = np.array([low, high])
+) -> tuple[Array, set[int]]:
+    """Return the places from ``low`` to ``high``, and the nodes whose ``z`` is straight."""
+    t, reached = np.array([low, high]), set()
     values: dict[int, Array] = {0: start + t[:, None] * (stop - start)}
     for l in nodes:
         layer, sources = net.layers[l - 1], net.sources[l - 1]
@@ -53,14 +60,15 @@ def _between(
             continue
         if layer.kinked:
             t, values = _with(t, values, *_overtakings(layer, values[sources[0]]))
+        reached.add(l)
         values[l] = layer.preactivation(*(values[s] for s in sources))
         rows, units, kinks, shares = _crossings(values[l], layer.activation.kinks)
         size = (len(t) + len(rows)) * sum(value.shape[1] for value in values.values())
         middle = (low + high) / 2
         if size > LIMIT and len(t) + len(rows) > 2 and low < middle < high:
-            first, straight = _between(net, start, stop, nodes, low, middle)
+            first, reached = _between(net, start, stop, nodes, low, middle)
             second, _ = _between(net, start, stop, nodes, middle, high)
-            return np.concatenate([first, second[1:]]), straight
+            return np.concatenate([first, second[1:]]), reached
         crossed = _place(t, rows, shares)
         t, values = _with(t, values, rows, shares)
         z = values[l].copy()
@@ -71,7 +79,7 @@ def _between(
         if layer.activation.piecewise_linear:
             values[l] = layer.activation(z)
         values = {s: value for s, value in values.items() if net.last_reader.get(s, l + 1) > l}
-    return t, nodes[-1] in values
+    return t, reached
 
 
 def _overtakings(layer: object, value: Array) -> tuple[Places, Array]:

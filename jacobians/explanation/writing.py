@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians import plotting, reports
+from jacobians import reports
 from jacobians._checks import Places
 from jacobians._text import table
 from jacobians.sensitivities.record import many
@@ -38,19 +38,24 @@ def rows(found: Any, confidence: float = 0.95) -> list[dict[str, Any]]:
     ]
 
 
-def shown(found: Any) -> Places:
+def shown(found: Any) -> list[int]:
     """Return the numbers of the outputs that get a table: all of a few, else those that moved."""
-    moved = np.argsort(-np.abs(found.value - found.baseline_value), kind="stable")[:OUTPUTS]
-    return np.sort(moved) if len(found.value) <= OUTPUTS else moved
+    moved = np.argsort(-np.abs(found.value - found.baseline_value), kind="stable").tolist()
+    return sorted(moved) if len(moved) <= OUTPUTS else moved[:OUTPUTS]
 
 
 def text(found: Any) -> str:
     """Return heading, a table for each output, and what the sums agree with."""
     lines = [repr(found), f"Baseline: {found.baseline_is}"]
     for i in shown(found):
-        lines += ["", headline(found, i), output_table(found, int(i)), completeness(found, i)]
+        numbers = table(*cells(found, i, 0.95, INPUTS))
+        lines += ["", headline(found, i), numbers, completeness(found, i)]
+    return "\n".join(lines + [f"\n{words}" for words in _left_out(found)])
+
+
+def _left_out(found: Any) -> list[str]:
     left = len(found.value) - OUTPUTS
-    return "\n".join([*lines, *(["", f"... and {many(left, 'output')} more"] * (left > 0))])
+    return [f"... and {many(left, 'output')} more"] if left > 0 else []
 
 
 def headline(found: Any, i: int) -> str:
@@ -73,24 +78,24 @@ def completeness(found: Any, i: int) -> str:
     return f"Not complete: the sum misses {claim} by {gap}; {why}"
 
 
-def output_table(found: Any, i: int, confidence: float = 0.95, count: int = INPUTS) -> str:
-    """Return the table of one output, the largest contributions on top, the others in one line."""
-    order, given = _order(found, i), rows(found, confidence)
+def cells(found: Any, i: int, confidence: float, count: int) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of one output: the largest contributions, the others, their sum."""
+    order = _order(found, i)
     several = len(found.paths.baselines) > 1
-    header = ["input", "value", "baseline", "contribution", f"{100 * confidence:g} % interval"]
+    given = rows(found, confidence)[i * len(order) :]
+    header = ["input", "value", "baseline", "contribution"]
     lines = []
     for j in order[:count]:
-        row = given[i * len(order) + j]
-        ends = f"{row['low']:+.3g} to {row['high']:+.3g}"
+        row = given[j]
+        ends = [f"{row['low']:+.3g} to {row['high']:+.3g}"] * several
         numbers = [f"{row['value']:.4g}", f"{row['baseline']:.4g}", f"{row['contribution']:+.4g}"]
-        lines.append([row["input"], *numbers, ends])
-    rest = order[count:]
+        lines.append([row["input"], *numbers, *ends])
+    rest, blank = order[count:], [""] * several
     if len(rest):
         other = f"{found.contributions[i, rest].sum():+.4g}"
-        lines.append([many(len(rest), "other"), "", "", other, ""])
-    lines.append(["sum", "", "", f"{found.completeness.sum[i]:+.4g}", ""])
-    width = len(header) if several else -1
-    return table(header[:width], [line[:width] for line in lines])
+        lines.append([many(len(rest), "other"), "", "", other, *blank])
+    lines.append(["sum", "", "", f"{found.completeness.sum[i]:+.4g}", *blank])
+    return header + [f"{100 * confidence:g} % interval"] * several, lines
 
 
 def _order(found: Any, i: int) -> Places:
@@ -109,15 +114,16 @@ def fragment(found: Any, pictures: bool = False) -> str:
         parts.append(f"<h2>{_escaped(headline(found, i))}</h2>")
         if pictures:
             figure = reports.new_figure(6.2, 1.1 + 0.3 * min(len(found.input_names), INPUTS + 1))
-            found.plot(int(i), ax=figure.subplots())
+            found.plot(i, ax=figure.subplots())
             alt = f"Waterfall, largest step {found.input_names[_order(found, i)[0]]}."
             uri = reports.data_uri(figure)
             parts.append(f'<figure><img src="{uri}" alt="{_escaped(alt)}"></figure>')
-        parts += [_html_table(found, int(i)), f"<p>{_escaped(completeness(found, i))}.</p>"]
-    left = len(found.value) - OUTPUTS
-    if left > 0:
-        parts.append(f"<p>… and {many(left, 'output')} more, see <code>to_frame()</code>.</p>")
-    return "\n".join(parts)
+        header, lines = cells(found, i, 0.95, LISTED)
+        body = "\n".join(_line(line, "td") for line in lines)
+        table = f"<table><thead>{_line(header, 'th')}</thead>\n<tbody>{body}</tbody></table>"
+        parts.append(f'<div class="scroll">{table}</div>')
+        parts.append(f"<p>{_escaped(completeness(found, i))}.</p>")
+    return "\n".join([*parts, *(f"<p>{words}</p>" for words in _left_out(found))])
 
 
 def page(found: Any, title: str) -> str:
@@ -132,46 +138,9 @@ def page(found: Any, title: str) -> str:
     )
 
 
-def _html_table(found: Any, i: int) -> str:
-    order, given = _order(found, i), rows(found)
-    largest = np.abs(found.contributions[i]).max(initial=0.0) or 1.0
-    several = len(found.paths.baselines) > 1
-    heads = ["input", "value", "baseline", "contribution", *["95 % interval"] * several]
-    lines = ["".join(f'<th scope="col">{head}</th>' for head in heads) + "<th></th>"]
-    for j in order[:LISTED]:
-        row = given[i * len(order) + j]
-        cells = [reports.number(row[key], 4) for key in ("value", "baseline")]
-        cells.append(_signed(row["contribution"]))
-        if several:
-            cells.append(f"{reports.number(row['low'])} to {reports.number(row['high'])}")
-        data = "".join(f"<td>{cell}</td>" for cell in cells)
-        bar = _bar(row["contribution"] / largest)
-        lines.append(f'<th scope="row">{_escaped(row["input"])}</th>{data}{bar}')
-    rest = order[LISTED:]
-    for name, value in (
-        *[(many(len(rest), "other"), found.contributions[i, rest].sum())] * (len(rest) > 0),
-        ("sum", found.completeness.sum[i]),
-    ):
-        blank = "<td></td>" * several
-        lines.append(f"<th>{name}</th><td></td><td></td><td>{_signed(value)}</td>{blank}<td></td>")
-    body = "\n".join(f"<tr>{line}</tr>" for line in lines[1:])
-    return (
-        f'<div class="scroll"><table><thead><tr>{lines[0]}</tr></thead>\n'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _bar(share: float) -> str:
-    """Draw a share from -1 to 1 as a bar that starts in the middle of its cell."""
-    color = plotting.RAISES if share > 0 else plotting.LOWERS
-    left = 50 * (1 + min(share, 0.0))
-    place = f"margin-left:{left:.1f}%;width:{50 * abs(share):.1f}%"
-    return f'<td style="width:9rem"><div style="{place};height:.7em;background:{color}"></div></td>'
-
-
-def _signed(value: float) -> str:
-    return "+" * (value > 0) + reports.number(value, 4)
+def _line(cells: list[str], tag: str) -> str:
+    return f"<tr>{''.join(f'<{tag}>{_escaped(cell)}</{tag}>' for cell in cells)}</tr>"
 
 
 def _escaped(name: str) -> str:
-    return escape(reports.visible(name))
+    return escape(reports.visible(name)) if name else ""

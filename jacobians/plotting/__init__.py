@@ -18,11 +18,9 @@ from jacobians.plotting.lines import Bends, bends, kinks_along_line
 from jacobians.plotting.matrices import heat_map, saliency
 from jacobians.plotting.statistics import against_input, bars, spectrum, summary, violins
 from jacobians.plotting.structures import chain, map_picture, token_blocks
-from jacobians.plotting.waterfalls import LOWERS, RAISES, waterfall
+from jacobians.plotting.waterfalls import waterfall
 
 __all__ = [
-    "LOWERS",
-    "RAISES",
     "Bends",
     "against_input",
     "bars",

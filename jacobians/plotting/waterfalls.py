@@ -25,8 +25,6 @@ from jacobians.plotting.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-RAISES, LOWERS = RED, BLUE
-
 
 def waterfall(
     values: Any,
@@ -103,7 +101,7 @@ def _step(ax: Axes, k: int, start: float, stop: float, width: float) -> None:
     head = stop - sign * min(abs(stop - start), 0.02 * width)
     half = 0.33
     corners = [(start, k - half), (head, k - half), (stop, k), (head, k + half), (start, k + half)]
-    ax.add_patch(Polygon(corners, fc=RAISES if sign > 0 else LOWERS, ec="none", zorder=2))
+    ax.add_patch(Polygon(corners, fc=RED if sign > 0 else BLUE, ec="none", zorder=2))
     ax.annotate(
         f"{stop - start:+.3g}", (stop, k), (4 * sign, 0), textcoords="offset points",
         ha="left" if sign > 0 else "right", va="center", fontsize=SMALL,
