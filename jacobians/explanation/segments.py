@@ -28,8 +28,8 @@ PIECE = 2**18  # entries of the segments that a pool is asked about at a time
 def bends(net: Network, start: Array, stop: Array, of: int) -> tuple[Array, bool]:
     """Return the places ``0 = t_0 < ... < t_k = 1`` where nodes up to ``of`` bend.
 
-    And whether ``a^of`` is straight between them.  Where it is not, the kinks of activations that
-    read curved values are looked for on a grid, and crossings between two of its neighbours missed.
+    And whether ``a^of`` is straight between them.  Where it is not, the kinks of nodes that read
+    curved values are looked for on a grid, and two crossings between neighbours of it missed.
 
     >>> import jacobians as jb
     >>> net = jb.Network([jb.Dense([[1.0], [2.0]], [0.0, -1.0], "relu")])
@@ -41,10 +41,10 @@ def bends(net: Network, start: Array, stop: Array, of: int) -> tuple[Array, bool
         needed |= set(net.sources[l - 1]) if l in needed else set()
     nodes = sorted(needed - {0})
     t, reached = _between(net, start, stop, nodes, 0.0, 1.0)
-    if any(net.layers[l - 1].activation.kinks for l in nodes if l not in reached):
-        more = plotting.bends(net, start, stop, GRID).t
-        near = np.abs(more - t[np.clip(np.searchsorted(t, more), 1, len(t) - 1) - [[1], [0]]])
-        t = np.union1d(t, more[near.min(axis=0) > SAME])
+    behind = [net.layers[l - 1] for l in nodes if l not in reached]
+    if any(layer.kinked or layer.activation.kinks for layer in behind):
+        t = np.union1d(t, plotting.bends(net, start, stop, GRID).t)
+        t = t[(np.diff(t, prepend=-1.0) > SAME) | (t == 1)]
     return t, of in reached and net.layers[of - 1].activation.piecewise_linear
 
 

@@ -57,6 +57,10 @@ class Layer(Frozen, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__}: define kink_distance.")
 
+    def chosen(self, a: Array) -> Places:
+        """Return on which piece each entry of a kinked ``z`` is, (..., n_out)."""
+        raise NotImplementedError(f"{type(self).__name__}: define chosen.")
+
     def bends(self, starts: Array, stops: Array) -> tuple[Places, Array]:
         """Return where ``z`` bends as its input goes straight from each start to each stop.
 
