@@ -168,7 +168,8 @@ def test_every_line_that_overtakes_in_a_window_is_seen():
         assert len(np.unique(pool.chosen(middle), axis=0)) > 1
 
 
-def test_convolutions_pools_and_residual_blocks_are_exact():
+def test_convolutions_pools_and_residual_blocks_are_exact(monkeypatch):
+    monkeypatch.setattr(segments, "PIECE", 16)
     rng = np.random.default_rng(2)
     kernel = lambda *shape: rng.normal(size=shape)  # noqa: E731
     block = jb.Residual([jb.Convolution(kernel(3, 3, 3), None, "relu6", padding=1)])
@@ -202,7 +203,6 @@ def test_very_many_kinks_in_little_memory(monkeypatch):
     places = found.paths.pieces[1]
     assert all(np.abs(places - t).min() < 1e-12 for t in grid)
     monkeypatch.setattr(segments, "LIMIT", 2**14)
-    monkeypatch.setattr(segments, "PIECE", 16)
     monkeypatch.setattr(paths, "CHUNK", 2**14)
     halved = jb.explain(net, stop, start)
     assert halved.paths.kinks > found.paths.kinks  # some halves end where nothing bends
@@ -318,6 +318,8 @@ def test_gradient_times_input():
     assert_within(found.units(1), slopes, 1e-14)
     assert not found.completeness.holds.all()
     assert "the gradient at the point says nothing of the way there" in str(found)
+    at_kink = jb.Network([jb.Dense([[1.0]], [-0.1], "relu")])  # flat at 0.1, not above it
+    assert_equal(jb.explain(at_kink, [0.1], [-0.2], method="gradient times input").each, [[[0]]])
     linear = jb.Network.random([4, 9, 2], "identity", seed=3)
     assert jb.explain(linear, x, method="gradient times input").completeness.holds.all()
 

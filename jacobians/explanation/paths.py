@@ -139,11 +139,8 @@ class Paths:
         for first in range(0, len(which), size):
             part = slice(first, first + size)
             b = self.baselines[which[part]]
-            t = starts[part] + s * lengths[part]
-            d = self.x - b
-            points = b + t[:, None] * d
-            points[t == 1] = self.x
-            yield points, d, which[part], lengths[part]
+            d, left = self.x - b, 1 - (starts[part] + s * lengths[part])
+            yield self.x - left[:, None] * d, d, which[part], lengths[part]
 
     @cached_property
     def _plans(self) -> dict[int, Plan]:

@@ -20,7 +20,8 @@ from jacobians import plotting
 from jacobians._checks import Array, Places
 from jacobians.network import Network
 
-LIMIT = 2**22  # entries of all values at all places; a longer segment is halved
+LIMIT = 2**22  # entries of all values at all places; a segment with more is halved
+FEW = 64  # places that are never too many
 GRID, SAME = 65, 1e-12  # places that are looked at; kinks so near to each other are one
 PIECE = 2**18  # entries of the segments that a pool is asked about at a time
 
@@ -62,20 +63,15 @@ def _between(
             t, values = _with(t, values, *_overtakings(layer, values[sources[0]]))
         reached.add(l)
         values[l] = layer.preactivation(*(values[s] for s in sources))
-        rows, units, kinks, shares = _crossings(values[l], layer.activation.kinks)
-        size = (len(t) + len(rows)) * sum(value.shape[1] for value in values.values())
-        middle = (low + high) / 2
-        if size > LIMIT and len(t) + len(rows) > 2 and low < middle < high:
+        rows, shares = _crossings(values[l], layer.activation.kinks)
+        places, middle = len(t) + len(rows), (low + high) / 2
+        width = sum(value.shape[1] for value in values.values())
+        if places > max(FEW, LIMIT // width) and low < middle < high:
             first, reached = _between(net, start, stop, nodes, low, middle)
             second, _ = _between(net, start, stop, nodes, middle, high)
             return np.concatenate([first, second[1:]]), reached
-        crossed = _place(t, rows, shares)
         t, values = _with(t, values, rows, shares)
-        z = values[l].copy()
-        at = np.minimum(np.searchsorted(t, crossed), len(t) - 1)
-        hit = t[at] == crossed
-        z[at[hit], units[hit]] = kinks[hit]  # rather than a rounding beside it
-        del values[l]
+        z = values.pop(l)
         if layer.activation.piecewise_linear:
             values[l] = layer.activation(z)
         values = {s: value for s, value in values.items() if net.last_reader.get(s, l + 1) > l}
@@ -90,31 +86,25 @@ def _overtakings(layer: object, value: Array) -> tuple[Places, Array]:
         part = value[first : first + step + 1]
         rows, shares = layer.bends(part[:-1], part[1:])  # type: ignore[attr-defined]
         found.append((rows + first, shares))
-    rows, shares = zip(*found, strict=True)
-    return np.concatenate(rows), np.concatenate(shares)
+    return np.concatenate([rows for rows, _ in found]), np.concatenate([u for _, u in found])
 
 
-def _crossings(z: Array, kinks: Sequence[float]) -> tuple[Places, Places, Array, Array]:
-    """Return segment, unit, kink and share of the segment wherever a kink is crossed inside one."""
-    found = [(*np.zeros((2, 0), np.intp), *np.zeros((2, 0)))]
+def _crossings(z: Array, kinks: Sequence[float]) -> tuple[Places, Array]:
+    """Return segment and share of the segment wherever a unit crosses a kink inside one."""
+    found = [(np.zeros(0, np.intp), np.zeros(0))]
     for kink in kinks:
         above = z - kink
         rows, units = np.nonzero(np.sign(above[:-1]) * np.sign(above[1:]) < 0)
         before, after = above[rows, units], above[rows + 1, units]
-        found.append((rows, units, np.full(len(rows), kink), before / (before - after)))
-    rows, units, at, shares = (np.concatenate(column) for column in zip(*found, strict=True))
-    return rows, units, at, shares
-
-
-def _place(t: Array, rows: Places, shares: Array) -> Array:
-    return t[rows] + shares * (t[rows + 1] - t[rows])
+        found.append((rows, before / (before - after)))
+    return np.concatenate([rows for rows, _ in found]), np.concatenate([u for _, u in found])
 
 
 def _with(
     t: Array, values: dict[int, Array], rows: Places, shares: Array
 ) -> tuple[Array, dict[int, Array]]:
     """Add places inside segments, each once, and the values there."""
-    new = _place(t, rows, shares)
+    new = t[rows] + shares * (t[rows + 1] - t[rows])
     inside = np.flatnonzero((t[rows] < new) & (new < t[rows + 1]))
     new, first = np.unique(new[inside], return_index=True)
     rows, u = rows[inside][first], shares[inside][first][:, None]
