@@ -209,6 +209,32 @@ def test_very_many_kinks_in_little_memory(monkeypatch):
     assert_within(halved.contributions, found.contributions, 1e-13)
 
 
+# --- what activations and layers say of themselves ------------------------------------------------
+
+
+@pytest.mark.parametrize("name", jb.activations.NAMES)
+def test_an_activation_is_straight_between_its_kinks_if_it_says_so(name):
+    sigma = jb.activation(name)
+    ends = [-9.0, *sigma.kinks, 9.0]
+    bent = False
+    for low, high in pairwise(ends):
+        z = np.linspace(low, high, 1001)
+        line = np.interp(z, [low, high], sigma(np.array([low, high])))
+        # fractions of a line are rounded, values up to 9; NaN, as of log, is not straight either
+        bent |= not (np.abs(sigma(z) - line) <= 1e-14).all()
+    assert sigma.piecewise_linear is not bent
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_a_layer_has_one_map_everywhere_if_it_says_so(name):
+    net = NETWORKS[name]
+    here, there = (jb.linearize(net, x) for x in points(net, 2))
+    for l, layer in enumerate(net.layers, start=1):
+        maps = zip(here.input_maps(l), there.input_maps(l), strict=True)
+        same = all(np.array_equal(A.to_dense(), B.to_dense()) for A, B in maps)
+        assert same is (layer.piecewise_linear and not layer.kinked)
+
+
 # --- by quadrature --------------------------------------------------------------------------------
 
 
