@@ -19,8 +19,6 @@ from jacobians.network import Network
 from jacobians.sensitivities import log_odds
 from jacobians.sensitivities.record import as_names, many
 
-BASELINES = ("zeros", "mean")
-
 
 def add_options(command: Parser) -> None:
     """Add what explain takes besides model and points."""
@@ -65,12 +63,10 @@ def _baseline(options: argparse.Namespace, net: Network, X: Any) -> tuple[Any, s
         return 0 * X[0], "zeros"
     if name == "mean":
         if len(X) == 1:
-            raise ValueError(
-                "--baseline: the mean of a single point is the point itself; say zeros, or a file."
-            )
+            raise ValueError("--baseline: the mean of a single point is the point; say zeros.")
         return X.mean(axis=0), f"the mean of the {len(X)} points"
     if not (os.path.splitext(name)[1] or os.path.exists(name)):
-        raise ValueError(f"--baseline: expected {', '.join(BASELINES)} or a file, got {name!r}.")
+        raise ValueError(f"--baseline: expected zeros, mean or a file, got {name!r}.")
     given = points_for(net, name, options).X
     return given, f"the mean over {many(len(given), 'point')} of {os.path.basename(name)}"
 

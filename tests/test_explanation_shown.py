@@ -176,7 +176,7 @@ def test_explain_log_odds_and_a_page(capsys, tmp_path):
         (["--baseline", "no.csv"], "no.csv"),
         (["diabetes", "--log-odds"], "gives no probabilities"),
         (["-o", "t.json"], "-o: expected a name ending in .html or .csv, but got 't.json'"),
-        (["diabetes", "{one}"], "--baseline: the mean of a single point is the point itself"),
+        (["diabetes", "{one}"], "--baseline: the mean of a single point is the point; say"),
     ],
 )
 def test_a_mistake_gives_one_line(capsys, tmp_path, arguments, message):

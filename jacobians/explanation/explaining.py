@@ -99,17 +99,9 @@ def explain(
     before = at_baselines.mean(axis=0)
     total = each.mean(axis=0).sum(axis=1)
     allowed = paths.rounding() + net.widths[0] * error
-    return Explanation(
-        paths,
-        each,
-        error,
-        value,
-        before,
-        Completeness(total, value - before, allowed),
-        input_names,
-        tuple(output_names[i] for i in chosen),
-        words,
-    )
+    check = Completeness(total, value - before, allowed)
+    explained = tuple(output_names[i] for i in chosen)
+    return Explanation(paths, each, error, value, before, check, input_names, explained, words)
 
 
 def _baselines(given: Any, net: Network) -> tuple[Array, str]:

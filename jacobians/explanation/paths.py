@@ -91,9 +91,8 @@ class Paths:
         """
         m, n = len(self.rows), self.net.widths[l]
         shape = (len(self.baselines), m, n)
-        refuse_if_too_large(
-            shape, np.dtype(np.float64), "explain", "Take fewer baselines or outputs (rows=)"
-        )
+        way_out = "Take fewer baselines or outputs (rows=)"
+        refuse_if_too_large(shape, np.dtype(np.float64), "explain", way_out)
         if self.exact:
             return self._at(0.5 if self.integrated else 0.0, l), np.zeros(m)
         from scipy.integrate import quad_vec  # importing it takes as long as all of this library
@@ -101,15 +100,8 @@ class Paths:
         seen = np.abs([self._at(s, l) for s in (0.0, 0.5, 1.0)])
         size = seen.max(axis=(0, 1, 3), initial=0.0)[:, None]
         size = np.where(size > 0, size, 1.0)
-        found, error, *_ = quad_vec(
-            lambda s: self._at(s, l) / size,
-            0.0,
-            1.0,
-            epsabs=self.tolerance,
-            epsrel=self.tolerance,
-            norm="max",
-            limit=INTERVALS,
-        )
+        limits: Any = {"epsabs": self.tolerance, "epsrel": self.tolerance, "limit": INTERVALS}
+        found, error = quad_vec(lambda s: self._at(s, l) / size, 0.0, 1.0, norm="max", **limits)
         return found * size, (error if error < UNSETTLED else np.inf) * size[:, 0]
 
     def _at(self, s: float, l: int) -> Array:

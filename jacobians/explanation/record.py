@@ -156,15 +156,9 @@ class Explanation:
         """
         i = place_of(output, self.output_names, "plot: output")
         names = [f"{a} = {v:.4g}" for a, v in zip(self.input_names, self.point, strict=True)]
-        return plotting.waterfall(
-            self.contributions[i],
-            names,
-            start=float(self.baseline_value[i]),
-            stop=float(self.value[i]),
-            count=count,
-            ax=ax,
-            label=self.output_names[i],
-        )
+        ends: Any = {"start": float(self.baseline_value[i]), "stop": float(self.value[i])}
+        look: Any = {"count": count, "ax": ax, "label": self.output_names[i]}
+        return plotting.waterfall(self.contributions[i], names, **ends, **look)
 
     def save_html(self, path: str | os.PathLike[str], title: str = "Why this prediction") -> None:
         """Write one self-contained page with tables and pictures: no scripts, no connections.
