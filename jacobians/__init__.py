@@ -27,6 +27,7 @@ second_order          curvature in the parameters as maps; the posterior that it
 conventions           rows and other layouts, layer numbers from 1: exact both ways
 units                 networks of single units on a directed graph, as matrices and as paths
 sensitivities         what the Jacobians of a data set say about inputs and outputs; error bars
+explanation           why this prediction: contributions of the inputs, exact between kinks
 plotting, reports     pictures with matplotlib; a page of its own with jinja2 (extras)
 strategies            Hypothesis strategies for your own property tests (an extra)
 importers             trained elsewhere: scikit-learn, PyTorch, Keras, ONNX, safetensors (extras)
@@ -61,6 +62,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; at run time names load
     from jacobians.derivation import Derivation, derive
     from jacobians.diagnosis import Diagnosis, diagnose
     from jacobians.engine import jacobian, jvp, value_and_jacobian, vjp
+    from jacobians.explanation import Explanation, explain
     from jacobians.files import load, save
     from jacobians.gradients import Gradients
     from jacobians.importers import from_keras, from_onnx, from_sklearn, from_torch
@@ -129,6 +131,7 @@ else:
         "derivation": "Derivation derive",
         "diagnosis": "Diagnosis diagnose",
         "engine": "jacobian jvp value_and_jacobian vjp",
+        "explanation": "Explanation explain",
         "files": "load save",
         "gradients": "Gradients",
         "importers": "from_keras from_onnx from_sklearn from_torch",
@@ -259,8 +262,10 @@ __all__ = [
     # data sets
     "ActiveSubspace",
     "ErrorBars",
+    "Explanation",
     "Sensitivity",
     "error_bars",
+    "explain",
     "log_odds",
     "plotting",
     "sensitivity",

@@ -34,6 +34,8 @@ class Activation:
         No ``|sigma'|`` and no ``|sigma|`` is larger; infinity if nothing is known.
     flat : bool
         Whether the slope is 0 on half a line or more.
+    piecewise_linear : bool
+        Whether sigma is continuous, and a straight line between neighbouring kinks.
     into_memory : tuple of str
         Which of the callables take ``out=``, where sigma may be given ``z`` itself.
     check : bool
@@ -59,6 +61,7 @@ class Activation:
     slope_bound: float = field(default=np.inf, compare=False, repr=False)
     value_bound: float = field(default=np.inf, compare=False, repr=False)
     flat: bool = field(default=False, compare=False, repr=False)
+    piecewise_linear: bool = field(default=False, compare=False, repr=False)
     into_memory: tuple[str, ...] = field(default=(), compare=False, repr=False)
     check: bool = field(default=False, compare=False, repr=False)
 
@@ -80,9 +83,9 @@ class Activation:
         return self._evaluate(self.sigma_prime, z)
 
     @property
-    def piecewise_linear(self) -> bool:
-        """Whether sigma'' is 0 everywhere."""
-        return self.sigma_second is zero
+    def curved(self) -> bool:
+        """Whether sigma'' is anything but 0."""
+        return self.sigma_second is not zero
 
     def second_derivative(self, z: Any) -> Array:
         """Return ``sigma''(z)``.
@@ -154,6 +157,7 @@ class VectorActivation:
     value_bound: float = field(default=np.inf, compare=False, repr=False)
 
     flat = False
+    piecewise_linear = False
     into_memory = ()
     kinks = ()
     parameters = ()

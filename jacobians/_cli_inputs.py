@@ -14,7 +14,7 @@ from jacobians._options import (
 from jacobians._tables import listed
 from jacobians.files import load
 from jacobians.network import Network
-from jacobians.points import load_points
+from jacobians.points import Points, load_points
 
 # Columns that often stand beside the inputs; left out where the network knows its inputs by name.
 BESIDE = ("", "Unnamed: 0", "index", "id", "target", "label", "class")
@@ -49,6 +49,12 @@ def model_and_points(options: argparse.Namespace) -> tuple[Network, Array]:
                 "INPUTS: a network of your own needs points: a .npy, .npz, .csv or .parquet file."
             )
         return net, data.bundle(options.model).inputs
+    points = points_for(net, path, options)
+    return net if net.input_names else net.with_names(points.names), points.X
+
+
+def points_for(net: Network, path: str, options: argparse.Namespace) -> Points:
+    """Load the points of a file, and refuse what does not fit the network."""
     beside = split_names(options.drop) or []
     if net.input_names:
         beside += [*BESIDE, *(net.output_names or ())]
@@ -59,7 +65,7 @@ def model_and_points(options: argparse.Namespace) -> tuple[Network, Array]:
     if X.shape[1] != width:
         names = f" ({listed(points.names)}; see --drop)" if points.names else ""
         raise ShapeError(f"{path}: has {X.shape[1]} columns{names}, but {net} takes {width}.")
-    return net if net.input_names else net.with_names(points.names), X
+    return points
 
 
 def require_at_least(low: int, given: int, option: str) -> None:

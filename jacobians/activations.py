@@ -53,6 +53,7 @@ def _leaky_relu(slope: float = 0.01) -> Activation:
         kinks=() if slope == 1 else (0.0,),
         parameters=(("slope", slope),),
         slope_bound=max(1.0, abs(slope)),
+        piecewise_linear=True,
     )
 
 
@@ -105,6 +106,7 @@ def _between(
         slope_bound=slope,
         value_bound=value,
         flat=True,
+        piecewise_linear=True,
     )
 
 
@@ -129,10 +131,11 @@ FAMILIES: dict[str, Callable[..., AnyActivation]] = {
 
 BOTH, SLOPES = ("sigma", "sigma_prime"), ("sigma_prime",)
 _LINE: dict[str, Any] = {"slope_bound": 1.0}
+_LINES: dict[str, Any] = {"piecewise_linear": True}
 _BOUNDED: dict[str, Any] = {"slope_bound": 1.0, "value_bound": 1.0}
 _GATED: dict[str, Any] = {"slope_bound": 1.2}
 
-IDENTITY = Activation("identity", f.identity, f.one, f.zero, **_LINE)
+IDENTITY = Activation("identity", f.identity, f.one, f.zero, **_LINE, **_LINES)
 SIGMOID = Activation(
     "sigmoid", f.sigmoid, f.sigmoid_prime, f.sigmoid_second, **_BOUNDED, into_memory=SLOPES
 )
@@ -160,7 +163,15 @@ FIXED: dict[str, AnyActivation] = {
     for one in (
         IDENTITY,
         Activation(
-            "relu", f.relu, f.relu_prime, f.zero, (0.0,), **_LINE, flat=True, into_memory=BOTH
+            "relu",
+            f.relu,
+            f.relu_prime,
+            f.zero,
+            (0.0,),
+            **_LINE,
+            **_LINES,
+            flat=True,
+            into_memory=BOTH,
         ),
         Activation(
             "relu6",
@@ -171,6 +182,7 @@ FIXED: dict[str, AnyActivation] = {
             slope_bound=1.0,
             value_bound=6.0,
             flat=True,
+            piecewise_linear=True,
         ),
         Activation("selu", f.selu, f.selu_prime, f.selu_second, kinks=(0.0,), slope_bound=2.0),
         SIGMOID,
@@ -187,7 +199,7 @@ FIXED: dict[str, AnyActivation] = {
         Activation("square", f.square, f.square_prime, f.square_second),
         Activation("cos", f.cos, f.minus_sin, e.minus_cos),
         Activation("erf", e.erf, e.erf_prime, e.erf_second),
-        Activation("abs", e.absolute, e.absolute_prime, f.zero, kinks=(0.0,)),
+        Activation("abs", e.absolute, e.absolute_prime, f.zero, kinks=(0.0,), **_LINES),
         Activation("sqrt", e.sqrt, e.sqrt_prime, e.sqrt_second),
         Activation("log", e.log, e.reciprocal, e.log_second),
         Activation("reciprocal", e.reciprocal, e.reciprocal_prime, e.reciprocal_second),

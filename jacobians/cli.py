@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jacobians import data, reports
+from jacobians import _cli_explain, data, reports
 from jacobians._checks import Array, readable_bytes
 from jacobians._cli_inputs import model, model_and_points, require_at_least
 from jacobians._npz import write_npz
@@ -109,6 +109,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("-o", "--output", metavar="FILE", help="a page (.html) or LaTeX (.tex)")
     add("--interactive", action="store_true", help="a page on which the inputs can be dragged")
+    why = command("explain", _cli_explain.run, "why this prediction: what each input contributed")
+    _add_model_and_points(why)
+    _cli_explain.add_options(why)
     own = command("check", _check, "check a backprop or a layer's rule of your own")
     own.add_argument("name", metavar="MODULE:NAME", help="function(net, X, Y), or a Layer")
     own.add_argument("--examples", type=int, default=100, metavar="N", help="networks drawn (100)")

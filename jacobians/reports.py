@@ -59,6 +59,13 @@ def render(page: Mapping[str, Any], provenance: Mapping[str, str]) -> str:
     return text + "\n"
 
 
+def style() -> str:
+    """Return the style sheet of the page, with its tags, for pages that are written elsewhere."""
+    with open(os.path.join(os.path.dirname(__file__), "report.html"), encoding="utf-8") as file:
+        text = file.read()
+    return text[text.index("<style>") : text.index("</style>") + len("</style>")]
+
+
 def require() -> None:
     """Refuse early if a package is not installed.
 

@@ -55,6 +55,7 @@ def draw_everything(ax, kind, records):
         "map_picture": lambda: plotting.map_picture(jb.Diagonal([1.0, 2.0]), ax=ax),
         "token_blocks": lambda: plotting.token_blocks(np.eye(6), 3, ax=ax),
         "saliency": lambda: plotting.saliency(np.ones((3, 8, 8)), ax=ax),
+        "waterfall": lambda: plotting.waterfall([1.0, -2.0, 0.5], count=1, start=3.0, ax=ax),
         "bars": lambda: plotting.bars([1.0, -2.0], low=[0, -3], high=[2, -1], ax=ax),
         "violins": lambda: plotting.violins(np.random.default_rng(0).normal(size=(20, 3)), ax=ax),
         "spectrum": lambda: plotting.spectrum([3.0, 1.0, 0.1], ax=ax),

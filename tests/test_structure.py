@@ -46,10 +46,12 @@ LAYERS = [
     ["units", "certificate", "conventions", "plotting", "reports", "derivation"],
     ["diagnosis"],
     ["sensitivities"],
+    ["explanation"],
     ["importers"],
     ["files"],
     ["data", "strategies"],
     ["_cli_inputs"],
+    ["_cli_explain"],
     ["cli"],
     ["__main__"],
 ]
@@ -72,6 +74,7 @@ FOLDERS = {  # inside a folder each file may import only those before it
         *["groups", "accumulators", "measures", "subspace", "dataset", "statistics"],
         *["text", "exports", "pictures", "page", "record", "streaming", "log_odds", "error_bars"],
     ],
+    "explanation": ["segments", "paths", "writing", "record", "explaining"],
     "derivation": [
         *["terms", "functions", "rules", "evaluation", "notation", "writers", "markup", "numbers"],
         *["checks", "building", "document", "playing"],
@@ -82,7 +85,7 @@ FOLDERS = {  # inside a folder each file may import only those before it
     ],
     "strategies": ["drawing", "conformance"],
     "conventions": ["products", "rows", "form", "numbering"],
-    "plotting": ["style", "matrices", "structures", "statistics", "lines"],
+    "plotting": ["style", "matrices", "structures", "statistics", "waterfalls", "lines"],
     "importers": [
         *["_folding", "_assembly", "_steps", "_half", "_state_dicts", "_checkpoints"],
         "weight_files",
@@ -103,6 +106,7 @@ LIBRARY = {"numpy", "scipy", "jacobians"}
 OPTIONAL = {  # imported where it is used, in these modules alone
     "strategies": {"hypothesis"},
     "sensitivities": {"pandas", "tqdm"},
+    "explanation": {"pandas"},
     "distributed": {"dask"},
     "points": {"pandas", "pyarrow"},
     "plotting": {"matplotlib"},

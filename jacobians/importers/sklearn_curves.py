@@ -44,7 +44,9 @@ def _quantiles(model: Any, reader: Reader, of: Value, at: str) -> Value:
         slope = partial(_slope, knots=knots, heights=model.references_)
         if normal:
             line, slope = partial(_as_normal, line), partial(_normal_slope, line, slope)
-        curves.append(Activation("quantile", line, slope, kinks=tuple(np.unique(knots))))
+        kinks = tuple(np.unique(knots))
+        straight = not normal and len(kinks) == len(knots)
+        curves.append(Activation("quantile", line, slope, kinks=kinks, piecewise_linear=straight))
     return _bend(curves, reader, of, at)
 
 

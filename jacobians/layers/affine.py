@@ -48,6 +48,7 @@ class Dense(Layer):
     rows: int = 1  # of the value it acts on; 1 for a vector
 
     trained: ClassVar[tuple[str, ...]] = ("W", "b")
+    piecewise_linear: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -119,6 +120,8 @@ class Scale(Layer):
     scale: Array
     shift: Array
 
+    piecewise_linear: ClassVar[bool] = True
+
     def __init__(self, scale: Any, shift: Any = None) -> None:
         scale = as_floats(scale, "Scale: scale")
         require_ndim(scale, (1,), "Scale: scale", "one factor per entry, shape (n,)")
@@ -163,6 +166,8 @@ class Elementwise(Layer):
 
     activation: AnyActivation
     axis: int | None = None
+
+    piecewise_linear: ClassVar[bool] = True
 
     def __init__(self, activation: str | AnyActivation, axis: int | None = None) -> None:
         set_field(self, "activation", as_activation(activation))

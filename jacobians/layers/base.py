@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 
-from jacobians._checks import Array, Frozen, ShapeError, as_floats, freeze
+from jacobians._checks import Array, Frozen, Places, ShapeError, as_floats, freeze
 from jacobians.activations import IDENTITY, AnyActivation
 
 Shape: TypeAlias = tuple[int, ...]
@@ -31,6 +31,7 @@ class Layer(Frozen, ABC):
     arity: ClassVar[int | None] = 1  # how many inputs; None for two or more
     trained: ClassVar[tuple[str, ...]] = ()  # the fields that are parameters
     kinked: ClassVar[bool] = False  # whether z has kinks: then kink_distance is defined
+    piecewise_linear: ClassVar[bool] = False  # whether z is; if it is kinked, bends is defined
     formed: int = 0  # roundings in the entries of its matrix, where they are computed
 
     def output_width(self, *widths: int) -> int:
@@ -55,6 +56,17 @@ class Layer(Frozen, ABC):
         ``live`` tells of each value which entries move at all when the input does.
         """
         raise NotImplementedError(f"{type(self).__name__}: define kink_distance.")
+
+    def chosen(self, a: Array) -> Places:
+        """Return on which piece each entry of a kinked ``z`` is, (..., n_out)."""
+        raise NotImplementedError(f"{type(self).__name__}: define chosen.")
+
+    def bends(self, starts: Array, stops: Array) -> tuple[Places, Array]:
+        """Return where ``z`` bends as its input goes straight from each start to each stop.
+
+        The numbers of the segments, and what share of the segment lies before, (k,) both.
+        """
+        raise NotImplementedError(f"{type(self).__name__}: define bends.")
 
     def __call__(self, *values: Array) -> Array:
         """Return ``sigma(z)``."""

@@ -38,6 +38,7 @@ class _Convolving(Layer):
 
     trained: ClassVar[tuple[str, ...]] = ("K", "b")
     transposed: ClassVar[bool] = False
+    piecewise_linear: ClassVar[bool] = True
 
     @property
     def channels(self) -> tuple[int, int]:

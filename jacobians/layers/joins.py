@@ -36,6 +36,8 @@ class Add(_EntryByEntry):
     array([11., 22.])
     """
 
+    piecewise_linear: ClassVar[bool] = True
+
     def preactivation(self, *values: Array) -> Array:
         """Return ``a + b + ...``."""
         return reduce(np.add, values)
@@ -69,6 +71,8 @@ class Concatenate(_Join):
 
     axis: int | None = 0
     shapes: tuple[Shape, ...] = ()
+
+    piecewise_linear: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.axis is not None:

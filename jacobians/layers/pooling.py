@@ -26,6 +26,7 @@ class _Pool(Layer):
     padding: Any
     dilation: Any = 1
     shape: Shape  # of the value it is bound to
+    piecewise_linear: ClassVar[bool] = True
 
     @cached_property
     def windows(self) -> Windows:
@@ -136,6 +137,30 @@ class MaxPool(_Pool):
         # two entries that do not move stay where they are, whichever is chosen
         distance: Array = self._flat(first - np.minimum(second, moving))
         return distance
+
+    def bends(self, starts: Array, stops: Array) -> tuple[Places, Array]:
+        """Return where an entry overtakes the largest one: where lines of a window meet on top."""
+        index = self.windows.index
+        channels = (
+            np.moveaxis(a.reshape(len(a), self.shape[0], -1), 0, 2) for a in (starts, stops)
+        )
+        lines = [np.where(index[..., None] < 0, -np.inf, a[:, index]) for a in channels]
+        first = lines[0]  # of every channel, entry of the window, window and segment
+        slope = np.where(index[..., None] < 0, 0.0, lines[1] - np.where(first == -np.inf, 0, first))
+        top = first == first.max(axis=1, keepdims=True)
+        on_top = np.where(top, slope, -np.inf).argmax(axis=1, keepdims=True)
+        rows, shares = [np.zeros(0, np.intp)], [np.zeros(0)]
+        while True:  # what overtakes is steeper each time, so there is an end
+            height, rise = (np.take_along_axis(a, on_top, axis=1) for a in (first, slope))
+            steeper = slope > rise
+            meet = np.where(steeper, height - first, np.inf) / np.where(steeper, slope - rise, 1)
+            share = meet.min(axis=1, keepdims=True)
+            if not (share < 1).any():
+                return np.concatenate(rows), np.concatenate(shares)
+            *_, segment = np.nonzero(share < 1)
+            rows, shares = [*rows, segment], [*shares, share[share < 1]]
+            next_one = np.where(meet == share, slope, -np.inf).argmax(axis=1, keepdims=True)
+            on_top = np.where(share < 1, next_one, on_top)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ class Rearrangement(Layer):
     """A layer whose outputs are entries of its input, or zeros."""
 
     shape: Shape  # of the input it is bound to
+    piecewise_linear: ClassVar[bool] = True
 
     @abstractmethod
     def rearrange(self, entries: Any) -> Any:

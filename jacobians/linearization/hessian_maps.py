@@ -150,7 +150,7 @@ def _add(at: Vectors, end: End, part: Array) -> None:
 
 
 def _to(lin: Any, end: End, wrt: int, transposed: bool = False) -> list[LinearMap]:
-    """Return the factors of the derivative of ``z^l`` or ``a^l`` by ``a^wrt``, or of its transpose."""
+    """Return the factors of ``dz^l/da^wrt`` or ``da^l/da^wrt``, or of the transpose."""
     kind, l = end
     factors = lin.between(l, wrt)[kind == "z" :]
     return [A.T for A in reversed(factors)] if transposed else factors

@@ -199,7 +199,7 @@ def activation_second(activation: AnyActivation, cotangent: Array, z: Array) -> 
 
 @activation_second.register(Activation)
 def _(activation: Activation, cotangent: Array, z: Array) -> LinearMap | None:
-    if activation.piecewise_linear:
+    if not activation.curved:
         return None
     return Diagonal(cotangent * activation.second_derivative(z))
 

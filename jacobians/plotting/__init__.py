@@ -9,6 +9,7 @@ style               axes, colours, labels
 matrices            heat_map, saliency
 structures          chain, map_picture, token_blocks
 statistics          bars, violins, spectrum, against_input, summary
+waterfalls          waterfall
 lines               bends, kinks_along_line
 =================== ====================================================================
 """
@@ -17,6 +18,7 @@ from jacobians.plotting.lines import Bends, bends, kinks_along_line
 from jacobians.plotting.matrices import heat_map, saliency
 from jacobians.plotting.statistics import against_input, bars, spectrum, summary, violins
 from jacobians.plotting.structures import chain, map_picture, token_blocks
+from jacobians.plotting.waterfalls import waterfall
 
 __all__ = [
     "Bends",
@@ -32,4 +34,5 @@ __all__ = [
     "summary",
     "token_blocks",
     "violins",
+    "waterfall",
 ]

@@ -1,4 +1,4 @@
-"""A network along a line: where a piecewise linear one bends."""
+"""A network along a line: where it bends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Bends:
-    """Places t in [0, 1] on the line where a unit crosses a kink of its activation, rising.
+    """Places t in [0, 1] on the line where a unit crosses a kink, rising.
 
     Attributes
     ----------
@@ -35,9 +35,9 @@ class Bends:
 def bends(net: Network, start: Any, stop: Any, points: int = 1001) -> Bends:
     """Find the kinks that a line crosses.
 
-    A unit that is on different sides of a kink at two neighbours of a grid crosses it between
-    them; halving the interval fifty times finds the place to the last bit.  Two crossings of one
-    unit between two neighbours are not seen.
+    A unit that is on different sides of a kink of its activation at two neighbours of a grid, or
+    another entry of a max-pool's window, crosses it between them; halving the interval fifty times
+    finds the place to the last bit.  Two crossings of one unit between two neighbours are not seen.
 
     Parameters
     ----------
@@ -61,22 +61,25 @@ def bends(net: Network, start: Any, stop: Any, points: int = 1001) -> Bends:
     grid = np.linspace(0.0, 1.0, as_count(points, "bends: points", at_least=2))
     found = [(0.0, 0, 0)][:0]
     for l, layer in enumerate(net.layers, start=1):
-        for at in layer.activation.kinks:
-            sides = _above(net, start, stop, grid, l, at)
+        for at in (*layer.activation.kinks, *([None] if layer.kinked else [])):
+            sides = _sides(net, start, stop, grid, l, at)
             where, units = np.nonzero(sides[1:] != sides[:-1])
             low, high, first = grid[where], grid[where + 1], sides[where, units]
             for _ in range(50 if len(where) else 0):
                 middle = (low + high) / 2
-                same = _above(net, start, stop, middle, l, at)[range(len(where)), units] == first
+                same = _sides(net, start, stop, middle, l, at)[range(len(where)), units] == first
                 low, high = np.where(same, middle, low), np.where(same, high, middle)
             found += [(float(t), l, int(unit)) for t, unit in zip(high, units, strict=True)]
     t, layers, units = np.array(sorted(found)).reshape(-1, 3).T
     return Bends(t, layers.astype(np.intp), units.astype(np.intp))
 
 
-def _above(net: Network, start: Array, stop: Array, t: Array, l: int, at: float) -> Any:
-    points = (1 - t)[:, None] * start + t[:, None] * stop
-    return trace(net, points).preactivation(l) > at
+def _sides(net: Network, start: Array, stop: Array, t: Array, l: int, at: float | None) -> Any:
+    """Tell on which side of a kink every unit is, or which entry a pool has chosen."""
+    seen = trace(net, (1 - t)[:, None] * start + t[:, None] * stop)
+    if at is None:
+        return net.layers[l - 1].chosen(*seen.entering(l))
+    return seen.preactivation(l) > at
 
 
 def kinks_along_line(

@@ -148,14 +148,16 @@ class Sensitivity(Statistics, Displayed):
         ax : Axes, optional
             Where to draw; new axes unless said.
         """
-        i = _place(output, self.output_names, "plot: output")
-        j = None if against is None else _place(against, self.input_names, "plot: against")
+        i = place_of(output, self.output_names, "plot: output")
+        j = None if against is None else place_of(against, self.input_names, "plot: against")
         return draw(self, kind, i, j, ax, scale)
 
     def table(self, output: int | str = 0, confidence: float = 0.95, count: int = 10) -> str:
         """Return a table of one output as text: its most important inputs, the first on top."""
         level = as_confidence(confidence, "table: confidence")
-        return output_table(self, _place(output, self.output_names, "table: output"), level, count)
+        return output_table(
+            self, place_of(output, self.output_names, "table: output"), level, count
+        )
 
     def _table(self) -> Table:
         """Return the importance of every input for every output, the most important first."""
@@ -170,15 +172,21 @@ class Sensitivity(Statistics, Displayed):
 
     def __repr__(self) -> str:
         m, n = self.shape
-        sizes = (_many(m, "output"), _many(n, "input"), _many(self.count, "point"))
+        sizes = (many(m, "output"), many(n, "input"), many(self.count, "point"))
         return "Sensitivity of {} to {} over {}".format(*sizes)
 
 
-def _many(count: int, what: str) -> str:
+def many(count: int, what: str) -> str:
+    """Write how many there are of something.
+
+    >>> many(1, "point"), many(2000, "point")
+    ('1 point', '2,000 points')
+    """
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def _place(which: int | str, names: tuple[str, ...], where: str) -> int:
+def place_of(which: int | str, names: tuple[str, ...], where: str) -> int:
+    """Return the place of a name, or check a number from 0."""
     if isinstance(which, str):
         if which not in names:
             raise ValueError(f"{where}: expected one of {', '.join(names[:8])}, but got {which!r}.")

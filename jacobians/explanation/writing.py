@@ -1,0 +1,146 @@
+"""An explanation as rows, as text for a terminal, as a page.
+
+The text is ASCII, whatever the terminal can show.  Outputs come in their order if there are few,
+else those that moved most; inputs with the largest contributions first.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from jacobians import reports
+from jacobians._checks import Places
+from jacobians._text import table
+from jacobians.sensitivities.record import many
+
+OUTPUTS, INPUTS, LISTED = 4, 10, 40  # with a table of their own; in a text; on a page
+
+
+def rows(found: Any, confidence: float = 0.95) -> list[dict[str, Any]]:
+    """Return one dictionary for each output and input, in their order."""
+    low, high = found.interval(confidence)
+    baseline = found.paths.baselines.mean(axis=0)
+    return [
+        {
+            "output": output,
+            "input": given,
+            "value": float(found.point[j]),
+            "baseline": float(baseline[j]),
+            "contribution": float(found.contributions[i, j]),
+            "low": float(low[i, j]),
+            "high": float(high[i, j]),
+        }
+        for i, output in enumerate(found.output_names)
+        for j, given in enumerate(found.input_names)
+    ]
+
+
+def shown(found: Any) -> list[int]:
+    """Return the numbers of the outputs that get a table: all of a few, else those that moved."""
+    moved = np.argsort(-np.abs(found.value - found.baseline_value), kind="stable").tolist()
+    return sorted(moved) if len(moved) <= OUTPUTS else moved[:OUTPUTS]
+
+
+def text(found: Any) -> str:
+    """Return heading, a table for each output, and what the sums agree with."""
+    lines = [repr(found), f"Baseline: {found.baseline_is}"]
+    for i in shown(found):
+        numbers = table(*cells(found, i, 0.95, INPUTS))
+        lines += ["", headline(found, i), numbers, completeness(found, i)]
+    return "\n".join(lines + [f"\n{words}" for words in _left_out(found)])
+
+
+def _left_out(found: Any) -> list[str]:
+    left = len(found.value) - OUTPUTS
+    return [f"... and {many(left, 'output')} more"] if left > 0 else []
+
+
+def headline(found: Any, i: int) -> str:
+    """Say where an output went from the baseline."""
+    start, end = found.baseline_value[i], found.value[i]
+    return f"{found.output_names[i]}: {start:.6g} at the baseline, {end:.6g} at the point"
+
+
+def completeness(found: Any, i: int) -> str:
+    """Say whether the contributions of an output sum to what is to be explained."""
+    check, claim = found.completeness, "H(x) - H(baseline)"
+    gap = f"{abs(check.difference[i]):.1e}"
+    source = "quadrature and rounding" if found.error[i] else "rounding"
+    allowed = f"{source} may leave {check.allowed[i]:.1e} (estimated)"
+    if check.holds[i]:
+        return f"Complete: the sum is {claim} within {gap}; {allowed}"
+    why = f"{allowed}: a value jumps on the way, or the quadrature did not settle"
+    if not found.paths.integrated:
+        why = "the gradient at the point says nothing of the way there"
+    return f"Not complete: the sum misses {claim} by {gap}; {why}"
+
+
+def cells(found: Any, i: int, confidence: float, count: int) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of one output: the largest contributions, the others, their sum."""
+    order = _order(found, i)
+    several = len(found.paths.baselines) > 1
+    given = rows(found, confidence)[i * len(order) :]
+    header = ["input", "value", "baseline", "contribution"]
+    lines = []
+    for j in order[:count]:
+        row = given[j]
+        ends = [f"{row['low']:+.3g} to {row['high']:+.3g}"] * several
+        numbers = [f"{row['value']:.4g}", f"{row['baseline']:.4g}", f"{row['contribution']:+.4g}"]
+        lines.append([row["input"], *numbers, *ends])
+    rest, blank = order[count:], [""] * several
+    if len(rest):
+        other = f"{found.contributions[i, rest].sum():+.4g}"
+        lines.append([many(len(rest), "other"), "", "", other, *blank])
+    lines.append(["sum", "", "", f"{found.completeness.sum[i]:+.4g}", *blank])
+    return header + [f"{100 * confidence:g} % interval"] * several, lines
+
+
+def _order(found: Any, i: int) -> Places:
+    order: Places = np.argsort(-np.abs(found.contributions[i]), kind="stable")
+    return order
+
+
+# --- pages ----------------------------------------------------------------------------------------
+
+
+def fragment(found: Any, pictures: bool = False) -> str:
+    """Return the body of a page: a table with bars for each output, and pictures if asked."""
+    about = f"{found!r}. Baseline: {found.baseline_is}."
+    parts = [f"<p>{_escaped(about)}</p>"]
+    for i in shown(found):
+        parts.append(f"<h2>{_escaped(headline(found, i))}</h2>")
+        if pictures:
+            figure = reports.new_figure(6.2, 1.1 + 0.3 * min(len(found.input_names), INPUTS + 1))
+            found.plot(i, ax=figure.subplots())
+            alt = f"Waterfall, largest step {found.input_names[_order(found, i)[0]]}."
+            uri = reports.data_uri(figure)
+            parts.append(f'<figure><img src="{uri}" alt="{_escaped(alt)}"></figure>')
+        header, lines = cells(found, i, 0.95, LISTED)
+        body = "\n".join(_line(line, "td") for line in lines)
+        table = f"<table><thead>{_line(header, 'th')}</thead>\n<tbody>{body}</tbody></table>"
+        parts.append(f'<div class="scroll">{table}</div>')
+        parts.append(f"<p>{_escaped(completeness(found, i))}.</p>")
+    return "\n".join([*parts, *(f"<p>{words}</p>" for words in _left_out(found))])
+
+
+def page(found: Any, title: str) -> str:
+    """Return a page of its own: no scripts, no connections."""
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f"<title>{_escaped(title)}</title>\n{reports.style()}</head>\n<body>\n<main>\n"
+        f"<h1>{_escaped(title)}</h1>\n{fragment(found, pictures=True)}\n</main>\n</body></html>\n"
+    )
+
+
+def _line(cells: list[str], tag: str) -> str:
+    return f"<tr>{''.join(f'<{tag}>{_escaped(cell)}</{tag}>' for cell in cells)}</tr>"
+
+
+def _escaped(name: str) -> str:
+    return escape(reports.visible(name)) if name else ""
