@@ -26,7 +26,8 @@ def differences_of_values(lin: Linearization) -> tuple[Array, Array, Array]:
     except NotFiniteError:  # a step leaves the range
         return J, J, np.full(J.shape, np.inf)
     allowed = witness.allowance(seen, J, lin.value, x)
-    allowed[:, _kinks_met(lin) > 1] = np.inf  # each chose a side: more than two are possible
+    met = _kinks_met(lin)  # several chose a side each; of one, both sides must have been seen
+    allowed = np.where((met > 1) | ((met == 1) & ~seen.kinks), np.inf, allowed)
     low, high = np.minimum(seen.left, seen.right), np.maximum(seen.left, seen.right)
     return J, np.clip(J, low, high), allowed
 
