@@ -34,7 +34,9 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 PACKAGE, NOTE = ROOT / "jacobians", ROOT / "paper_notes" / "mutants.md"
 
-ENGINE = "engine_kinds engine_ranges engine_paths engine laws_of_jacobians entry_points"
+ENGINE = (
+    "engine_kinds engine_ranges engine_paths engine_calls engine laws_of_jacobians entry_points"
+)
 GROUPS = {  # tests of some modules, quick ones first; the last line that names one
     "activations": "_sigma _gated",
     "laws_of_jacobians activations": "_softmax",
@@ -55,7 +57,7 @@ GROUPS = {  # tests of some modules, quick ones first; the last line that names 
     "rounding certificate": "rounding certificate",
     "witness underflow": "witness",
     "conventions underflow": "conventions",
-    "units underflow": "units/*",
+    "units unit_recursion unit_networks underflow": "units/*",
     "sensitivities sensitivity_shards intervals": "sensitivities/groups sensitivities/st* "
     "sensitivities/accumulators sensitivities/measures sensitivities/subspace sensitivities/text "
     "sensitivities/dataset sensitivities/exports",
