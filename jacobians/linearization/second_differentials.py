@@ -95,7 +95,8 @@ def second_of_layer(layer: Layer, cotangent: Array, *values: Array) -> Pairs:
 def layer_second(layer: Layer, cotangent: Array, *values: Array) -> Pairs:
     """Return the Hessian of ``cᵀz`` by the values that come in, as blocks ``{(j, k): map}``.
 
-    Only blocks that are not zero, and only ``j <= k``: block (k, j) is the transpose of (j, k).
+    Only ``j <= k``, since block (k, j) is the transpose of (j, k), and without those that are zero
+    whatever the cotangent: which pairs there are depends on the layer alone.
     The cotangent is (m,) or (B, m), as the values are (n,) or (B, n).
     """
     raise NotImplementedError(
