@@ -14,7 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, NotFiniteError, ShapeError, as_count, as_floats, require_shape
+from jacobians._checks import (
+    Array,
+    NotFiniteError,
+    Places,
+    ShapeError,
+    as_count,
+    as_floats,
+    require_shape,
+)
 from jacobians._machine import THREADS, require_room
 from jacobians._tables import as_inputs
 from jacobians.activations import Activation
@@ -35,6 +43,7 @@ from jacobians.linearization.paths import cuts_and_edges
 from jacobians.network import Network, as_network
 from jacobians.planning import DEFAULT_BYTES
 from jacobians.program import Limits
+from jacobians.tracing import Trace, trace
 
 PIECE_BYTES = 2**21  # of points at a time: more of them leave the cache
 SHARED = 2**18  # numbers that a thread of its own must have to treat
@@ -172,22 +181,32 @@ def _run(
     require_room(
         (len(x), m, n, n), net.dtype, where, "Ask for fewer points at a time, or for rows="
     )
-    pieces, together, threads = _pieces(net, len(x), of, wrt, m, budget, where)
+    plan = _planned(net, len(x), of, wrt, m, budget, where)
     value, J = np.empty((len(x), m), net.dtype), np.empty((len(x), m, n), net.dtype)
     H = np.empty((len(x), m, n, n), net.dtype)
+    for block in _slices(len(x), plan[0]):
+        seen = trace(net, x[block])
+        value[block] = seen.activations[of][:, chosen]
+        _fill(seen, chosen, of, wrt, plan, J[block], H[block])
+        _require_range(H[block], where)
+    return (value, J, H) if points.ndim > 1 else (value[0], J[0], H[0])
+
+
+def _fill(
+    seen: Trace, chosen: Places, of: int, wrt: int, plan: tuple[int, ...], J: Array, H: Array
+) -> None:
+    """Fill in Jacobians and Hessians at the points of a trace, in pieces and on threads."""
+    _, piece, together, threads = plan
 
     def one(part: slice, _: int) -> None:
-        with np.errstate(all="ignore"):  # threads begin with warnings on
-            lin = linearize(net, x[part])
-            value[part] = lin.trace.activations[of][:, chosen]
-            for group in _slices(m, together):
-                C = np.zeros((1, len(chosen[group]), net.widths[of]), net.dtype)
-                C[0, range(C.shape[1]), chosen[group]] = 1
+        lin = Linearization(seen.points(part))
+        for group in _slices(len(chosen), together):
+            C = np.zeros((1, len(chosen[group]), seen.network.widths[of]), H.dtype)
+            C[0, range(C.shape[1]), chosen[group]] = 1
+            with np.errstate(all="ignore"):  # threads begin with warnings on
                 J[part, group], H[part, group] = hessians_at(lin, C, of, wrt, threads > 1)
-            _require_range(H[part], where)
 
-    share(one, pieces, threads)
-    return (value, J, H) if points.ndim > 1 else (value[0], J[0], H[0])
+    share(one, cut(len(H), piece, threads), threads)
 
 
 def hessians_at(
@@ -244,26 +263,27 @@ def _add_weighted(total: Array, weights: Array, P: Array, times: Callable[..., A
         total += (scaled @ P.swapaxes(1, 2)).reshape(b, k, n, n)
 
 
-def _pieces(
+def _planned(
     net: Network, count: int, of: int, wrt: int, m: int, budget: int, where: str
-) -> tuple[list[slice], int, int]:
-    """Return the pieces of the points, how many outputs go together, and on how many threads."""
-    widths, n = net.widths[wrt : of + 1], net.widths[wrt]
+) -> tuple[int, int, int, int]:
+    """Return how many points are traced together, points in a piece, outputs together, threads."""
+    widths, n, values = net.widths[wrt : of + 1], net.widths[wrt], 4 * sum(net.widths)
 
-    def numbers(k: int) -> int:  # values and maps, P of every node, cotangents, P diag(.) P
-        shared = 6 * sum(net.widths[: of + 1]) + n * (sum(widths) + 2 * max(widths))
+    def numbers(k: int) -> int:  # of a point: values and maps, P of every node, what c makes of it
+        shared = values + n * (sum(widths) + 2 * max(widths))
         return shared + k * (2 * sum(widths) + max(widths) * n + 4 * n * n)
 
-    most = budget // net.dtype.itemsize
+    most = budget // (2 * net.dtype.itemsize)  # one half for the trace, one for the pieces
     if numbers(1) > most:
-        needed = numbers(1) * net.dtype.itemsize
+        needed = 2 * numbers(1) * net.dtype.itemsize
         raise ValueError(
             f"{where}: max_bytes: one point needs {needed} bytes, but the budget is {budget}."
         )
     together = min(m, 1 + (most - numbers(1)) // (numbers(2) - numbers(1)))
-    threads = max(1, min(THREADS, most // numbers(together), count * numbers(together) // SHARED))
-    piece = min(most // threads, PIECE_BYTES // net.dtype.itemsize) // numbers(together)
-    return cut(count, max(1, piece), threads), together, threads
+    each = numbers(together)
+    threads = max(1, min(THREADS, most // each, count * each // SHARED))
+    piece = min(most // threads, PIECE_BYTES // net.dtype.itemsize) // each
+    return most // values, max(1, piece), together, threads
 
 
 def _slices(count: int, piece: int) -> list[slice]:
