@@ -69,11 +69,6 @@ class Trace(Frozen):
         z = tuple(z[i] for z in self.preactivations)
         return Trace(self.network, z, tuple(a[i] for a in self.activations))
 
-    def points(self, part: slice) -> Trace:
-        """Return the trace of some points of a batch, the same numbers."""
-        z = tuple(z[part] for z in self.preactivations)
-        return Trace(self.network, z, tuple(a[part] for a in self.activations))
-
     def stacked(self) -> Trace:
         """Return the trace of one point as the trace of a batch of one, the same numbers."""
         if self.batch:

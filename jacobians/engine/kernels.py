@@ -40,7 +40,7 @@ class Kernels:
     # --- the forward pass -------------------------------------------------------------------------
 
     def _affine(self, step: Step, out: Array | None, a: Array, W: Array, b: Array) -> Array:
-        z = self.times(a, W, out)
+        z = self._times(a, W, out)
         # a loop over a short row spends its time on starting, so some rows are treated together
         together = max(1, min(self.limits.long_loop // len(b), len(z)))
         whole = len(z) // together * together
@@ -132,11 +132,11 @@ class Kernels:
         m, b, k = P.shape
         if out is not None and not out.flags.c_contiguous:
             if b >= self.limits.copy:
-                return self.times(P, W, out)
+                return self._times(P, W, out)
             out[...] = self._stack_by_matrix(P, W, None)
             return out
         flat = None if out is None else out.reshape(m * b, -1)
-        return self.times(P.reshape(m * b, k), W, flat).reshape(m, b, -1)
+        return self._times(P.reshape(m * b, k), W, flat).reshape(m, b, -1)
 
     def _matrix_by_stack(self, W: Array, Q: Array, out: Array | None) -> Array:
         k, b, n = Q.shape
@@ -149,7 +149,7 @@ class Kernels:
         flat = None if out is None else out.reshape(-1, b * n)
         return np.matmul(W, Q.reshape(k, b * n), out=flat).reshape(-1, b, n)
 
-    def times(self, A: Array, W: Array, out: Array | None = None) -> Array:
+    def _times(self, A: Array, W: Array, out: Array | None) -> Array:
         """Multiply rows by a matrix; in slabs if other threads are at work."""
         if not self.slabs:
             return np.matmul(A, W, out=out)
@@ -172,7 +172,7 @@ class Kernels:
             if out is None:
                 out = np.empty((m, len(d), n), d.dtype)
             for i, row in enumerate(out):
-                self.times(d, table[:, i], row)
+                self._times(d, table[:, i], row)
             return out
         if out is not None and not out.flags.c_contiguous:
             J = _points_first(out)
@@ -197,7 +197,7 @@ class Kernels:
                     return
                 left = P[:, i, live] * d[i, live]
                 if self.allowed > 1:
-                    alone.times(left, Q[live, i], J[:, i])
+                    alone._times(left, Q[live, i], J[:, i])
                 else:
                     np.matmul(left, Q[live, i], out=J[:, i])
 

@@ -10,7 +10,7 @@ all points stand in rows here, (b, k, n): one product where a map is the same fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,7 +29,7 @@ Term: TypeAlias = tuple[End, LinearMap, End]
 Vectors: TypeAlias = dict[End, Array]
 
 
-def carry(A: LinearMap, Q: Array, times: Callable[..., Array] = np.matmul) -> Array:
+def carry(A: LinearMap, Q: Array) -> Array:
     """Apply a map to rows (b, k, n) of b points, or to rows that all points share."""
     b, k, n = Q.shape
     if isinstance(A, Diagonal):
@@ -37,19 +37,17 @@ def carry(A: LinearMap, Q: Array, times: Callable[..., Array] = np.matmul) -> Ar
     if A.batch:
         return A.apply(Q.swapaxes(1, 2)).swapaxes(1, 2)
     rows = Q.reshape(b * k, n)
-    result = times(rows, A.array.T) if isinstance(A, Matrix) else A.apply(rows.T).T
+    result = rows @ A.array.T if isinstance(A, Matrix) else A.apply(rows.T).T
     return result.reshape(b, k, A.shape[0])
 
 
-def pulled_back(
-    lin: Any, C: Array, edges: Edges, of: int, times: Callable[..., Array] = np.matmul
-) -> Vectors:
+def pulled_back(lin: Any, C: Array, edges: Edges, of: int) -> Vectors:
     """Return the cotangents (b, k, n) at every node, before and after its activation."""
     at: Vectors = {("a", of): C}
     for l in sorted(edges, reverse=True):
-        at["z", l] = carry(lin.activation_map(l).T, at["a", l], times)
+        at["z", l] = carry(lin.activation_map(l).T, at["a", l])
         for s, k in edges[l]:
-            _add(at, ("a", s), carry(lin.input_maps(l)[k].T, at["z", l], times))
+            _add(at, ("a", s), carry(lin.input_maps(l)[k].T, at["z", l]))
     return at
 
 

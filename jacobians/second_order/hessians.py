@@ -8,27 +8,17 @@ last curved one, and activations that are linear in pieces, cost nothing.  Where
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from jacobians._checks import (
-    Array,
-    NotFiniteError,
-    Places,
-    ShapeError,
-    as_count,
-    as_floats,
-    require_shape,
-)
-from jacobians._machine import THREADS, require_room
+from jacobians._checks import Array, NotFiniteError, ShapeError, as_count, as_floats, require_shape
+from jacobians._machine import require_room
 from jacobians._tables import as_inputs
 from jacobians.activations import Activation
-from jacobians.engine.kernels import Kernels
+from jacobians.engine import value_and_jacobian
 from jacobians.engine.running import quiet
-from jacobians.engine.workers import cut, share
 from jacobians.factors import as_index
 from jacobians.linearization import Linearization, activation_second, linearize
 from jacobians.linearization.hessian_maps import (
@@ -42,14 +32,12 @@ from jacobians.linearization.hessian_maps import (
 from jacobians.linearization.paths import cuts_and_edges
 from jacobians.network import Network, as_network
 from jacobians.planning import DEFAULT_BYTES
-from jacobians.program import Limits
-from jacobians.tracing import Trace, trace
+from jacobians.second_order.compiled import TABLE, fill_in
 
-PIECE_BYTES = 2**21  # of points at a time: more of them leave the cache
-SHARED = 2**18  # numbers that a thread of its own must have to treat
-TABLE = 2**18  # entries up to which products of the first layer's weights are made beforehand
+PIECE_BYTES = 2**23  # of points at a time: more of them leave the cache
 
 
+@quiet
 def hessian(
     net: Network,
     X: Any,
@@ -92,7 +80,27 @@ def hessian(
     array([[[ 6., 12.],
             [12., 26.]]])
     """
-    return _run("hessian", net, X, of, wrt, rows, max_bytes)[2]
+    net = as_network(net, "hessian")
+    of = net.depth if of is None else net.number(of, "hessian: of")
+    wrt = net.number(wrt, "hessian: wrt", 0, of)
+    chosen = as_index(rows, net.widths[of], "hessian: rows")
+    chosen = np.arange(net.widths[of]) if chosen is None else chosen
+    budget = as_count(DEFAULT_BYTES if max_bytes is None else max_bytes, "hessian: max_bytes")
+    points = as_inputs(X, net, "hessian: X")
+    x, n = np.atleast_2d(points), net.widths[wrt]
+    shape = (len(x), len(chosen), n, n)
+    require_room(shape, net.dtype, "hessian", "Ask for fewer points at a time, or for rows=")
+    H = np.empty(shape, net.dtype)
+    if not fill_in(H, net, x, of, wrt, chosen, budget):
+        piece, together = _pieces(net, of, wrt, len(chosen), budget)
+        for part in _slices(len(x), piece):
+            lin = linearize(net, x[part])
+            for group in _slices(len(chosen), together):
+                C = np.zeros((1, len(chosen[group]), net.widths[of]), net.dtype)
+                C[0, range(C.shape[1]), chosen[group]] = 1
+                H[part, group] = hessians_at(lin, C, of, wrt)
+            _require_range(H[part], "hessian")
+    return H if points.ndim > 1 else H[0]
 
 
 def value_jacobian_hessian(
@@ -104,7 +112,7 @@ def value_jacobian_hessian(
     rows: Any = None,
     max_bytes: int | None = None,
 ) -> tuple[Array, Array, Array]:
-    """Compute values, Jacobians and Hessians in one pass; see ``hessian``.
+    """Compute values, Jacobians and Hessians; see ``hessian``.
 
     Returns
     -------
@@ -118,7 +126,8 @@ def value_jacobian_hessian(
     >>> value, J, H.shape
     (array([28.]), array([[18., 38.]]), (1, 2, 2))
     """
-    return _run("value_jacobian_hessian", net, X, of, wrt, rows, max_bytes)
+    chosen: Any = {"of": of, "wrt": wrt, "rows": rows, "max_bytes": max_bytes}
+    return *value_and_jacobian(net, X, **chosen), hessian(net, X, **chosen)
 
 
 @quiet
@@ -166,63 +175,18 @@ def hvp(net: Network, X: Any, V: Any, cotangent: Any = None) -> Array:
     return result if points.ndim > 1 else result[0]
 
 
-@quiet
-def _run(
-    where: str, net: Network, X: Any, of: Any, wrt: Any, rows: Any, max_bytes: int | None
-) -> tuple[Array, Array, Array]:
-    net = as_network(net, where)
-    of = net.depth if of is None else net.number(of, f"{where}: of")
-    wrt = net.number(wrt, f"{where}: wrt", 0, of)
-    chosen = as_index(rows, net.widths[of], f"{where}: rows")
-    budget = as_count(DEFAULT_BYTES if max_bytes is None else max_bytes, f"{where}: max_bytes")
-    points = as_inputs(X, net, f"{where}: X")
-    chosen = np.arange(net.widths[of]) if chosen is None else chosen
-    x, m, n = np.atleast_2d(points), len(chosen), net.widths[wrt]
-    require_room(
-        (len(x), m, n, n), net.dtype, where, "Ask for fewer points at a time, or for rows="
-    )
-    plan = _planned(net, len(x), of, wrt, m, budget, where)
-    value, J = np.empty((len(x), m), net.dtype), np.empty((len(x), m, n), net.dtype)
-    H = np.empty((len(x), m, n, n), net.dtype)
-    for block in _slices(len(x), plan[0]):
-        seen = trace(net, x[block])
-        value[block] = seen.activations[of][:, chosen]
-        _fill(seen, chosen, of, wrt, plan, J[block], H[block])
-        _require_range(H[block], where)
-    return (value, J, H) if points.ndim > 1 else (value[0], J[0], H[0])
-
-
-def _fill(
-    seen: Trace, chosen: Places, of: int, wrt: int, plan: tuple[int, ...], J: Array, H: Array
-) -> None:
-    """Fill in Jacobians and Hessians at the points of a trace, in pieces and on threads."""
-    _, piece, together, threads = plan
-
-    def one(part: slice, _: int) -> None:
-        lin = Linearization(seen.points(part))
-        for group in _slices(len(chosen), together):
-            C = np.zeros((1, len(chosen[group]), seen.network.widths[of]), H.dtype)
-            C[0, range(C.shape[1]), chosen[group]] = 1
-            with np.errstate(all="ignore"):  # threads begin with warnings on
-                J[part, group], H[part, group] = hessians_at(lin, C, of, wrt, threads > 1)
-
-    share(one, cut(len(H), piece, threads), threads)
-
-
-def hessians_at(
-    lin: Linearization, C: Array, of: int, wrt: int, threads: bool = False
-) -> tuple[Array, Array]:
-    """Return Jacobians and Hessians of ``cᵀ a^of`` for cotangents in rows, (b, k, n_of).
+def hessians_at(lin: Linearization, C: Array, of: int, wrt: int) -> Array:
+    """Return the Hessians of ``cᵀ a^of`` for cotangents in rows, (b, k, n_of).
 
     Returns
     -------
-    J : array, shape (b, k, n)
-    H : array, shape (b, k, n, n), symmetric bit for bit
+    array, shape (b, k, n, n)
+        Symmetric bit for bit.
     """
-    net, times = lin.trace.network, Kernels(Limits(), 1 + threads, 1).times
+    net = lin.trace.network
     b, k, n = (lin.trace.batch or (1,))[0], C.shape[1], net.widths[wrt]
     edges = cuts_and_edges(net, of, wrt)[1]
-    at = pulled_back(lin, C, edges, of, times)
+    at = pulled_back(lin, C, edges, of)
     total = np.zeros((b, k, n, n), C.dtype)
     joins = {l for l in edges if any(of_joins(lin, l, at, edges))}
     sigmas = {l: net.layers[l - 1].activation for l in edges}
@@ -231,59 +195,52 @@ def hessians_at(
     for l in range(wrt + 1, max(joins | curved, default=wrt) + 1):
         if l not in edges:
             continue
-        parts = [carry(lin.input_maps(l)[j], by["a", s], times) for s, j in edges[l]]
+        parts = [carry(lin.input_maps(l)[j], by["a", s]) for s, j in edges[l]]
         P = by["z", l] = sum(parts[1:], parts[0])
         many = [of_joins] * (l in joins)
         if l in curved and isinstance(sigmas[l], Activation):
             z = lin.trace.preactivations[l - 1]
             second: Any = activation_second(sigmas[l], np.ones_like(z), z)
-            _add_weighted(total, at["a", l] * np.atleast_2d(second.entries)[:, None], P, times)
+            _add_weighted(total, at["a", l] * np.atleast_2d(second.entries)[:, None], P)
         elif l in curved:
             many.append(of_activation)
         for i, terms in product(range(k), many):
             for left, S, right in terms(lin, l, at, edges, i):
                 total[:, i] += by[left] @ S.apply(by[right].swapaxes(1, 2))
-        by["a", l] = carry(lin.activation_map(l), by.pop(("z", l)), times)
+        by["a", l] = carry(lin.activation_map(l), by.pop(("z", l)))
         for s, _ in edges[l]:
             if net.last_reader[s] == l:
                 by.pop(("a", s), None)
-    H = total + total.swapaxes(-2, -1)
-    H *= 0.5  # exact, and the two sides of the diagonal are one sum
-    return np.broadcast_to(at.get(("a", wrt), np.zeros(n, C.dtype)), (b, k, n)), H
+    total += total.swapaxes(-2, -1).copy()  # the two sides of the diagonal are one sum
+    total *= 0.5
+    return total
 
 
-def _add_weighted(total: Array, weights: Array, P: Array, times: Callable[..., Array]) -> None:
+def _add_weighted(total: Array, weights: Array, P: Array) -> None:
     """Add ``P_b diag(weights) P_bᵀ`` for weights (b, k, n_l) and P (b, n, n_l), or shared."""
     (b, k, n, _), width = total.shape, P.shape[-1]
     if len(P) == 1 and width * n * n <= TABLE:
         table = (P[0].T[:, :, None] * P[0].T[:, None, :]).reshape(width, n * n)
-        total += times(weights.reshape(-1, width), table).reshape(-1, k, n, n)
+        total += (weights.reshape(-1, width) @ table).reshape(-1, k, n, n)
     else:
         scaled = (P[:, None] * weights[:, :, None]).reshape(b, k * n, width)
         total += (scaled @ P.swapaxes(1, 2)).reshape(b, k, n, n)
 
 
-def _planned(
-    net: Network, count: int, of: int, wrt: int, m: int, budget: int, where: str
-) -> tuple[int, int, int, int]:
-    """Return how many points are traced together, points in a piece, outputs together, threads."""
-    widths, n, values = net.widths[wrt : of + 1], net.widths[wrt], 4 * sum(net.widths)
-
-    def numbers(k: int) -> int:  # of a point: values and maps, P of every node, what c makes of it
-        shared = values + n * (sum(widths) + 2 * max(widths))
-        return shared + k * (2 * sum(widths) + max(widths) * n + 4 * n * n)
-
-    most = budget // (2 * net.dtype.itemsize)  # one half for the trace, one for the pieces
-    if numbers(1) > most:
-        needed = 2 * numbers(1) * net.dtype.itemsize
+def _pieces(net: Network, of: int, wrt: int, m: int, budget: int) -> tuple[int, int]:
+    """Return how many points and how many outputs go together within a budget."""
+    widths, n, most = net.widths[wrt : of + 1], net.widths[wrt], budget // net.dtype.itemsize
+    # of a point: values and maps, P of every node; of an output: cotangents and what they scale
+    shared = 8 * sum(net.widths) + n * (sum(widths) + 2 * max(widths))
+    each = 2 * sum(widths) + max(widths) * n + 4 * n * n
+    if shared + each > most:
+        needed = (shared + each) * net.dtype.itemsize
         raise ValueError(
-            f"{where}: max_bytes: one point needs {needed} bytes, but the budget is {budget}."
+            f"hessian: max_bytes: one point needs {needed} bytes, but the budget is {budget}."
         )
-    together = min(m, 1 + (most - numbers(1)) // (numbers(2) - numbers(1)))
-    each = numbers(together)
-    threads = max(1, min(THREADS, most // each, count * each // SHARED))
-    piece = min(most // threads, PIECE_BYTES // net.dtype.itemsize) // each
-    return most // values, max(1, piece), together, threads
+    together = min(m, (most - shared) // each)
+    piece = min(most, PIECE_BYTES // net.dtype.itemsize) // (shared + together * each)
+    return max(1, piece), together
 
 
 def _slices(count: int, piece: int) -> list[slice]:
