@@ -7,6 +7,7 @@ slopes), the products of its entries are a table.
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -56,6 +57,21 @@ def fill_in(H: Array, net: Network, x: Array, of: int, wrt: int, rows: Places, b
     share(one, cut(len(x), piece, threads), threads)
     H *= 0.5
     return all(finite) and bool(np.isfinite(H).all())
+
+
+def at_a_point(net: Network, x: Any) -> Array | None:
+    """Answer by the kernel alone where the same was asked before: checks take longer than it."""
+    try:
+        program = _made[net][net.depth, 0, np.arange(net.widths[-1]).tobytes()]
+    except (KeyError, TypeError):
+        return None
+    plain = type(x) is np.ndarray and x.flags.carray and x.dtype == net.dtype
+    if program is None or not plain or x.shape != net.widths[:1] or not isfinite(x.dot(x)):
+        return None
+    A = np.empty((net.widths[-1], len(x), len(x)), net.dtype)
+    finite = program.run(x, *A)
+    A = (A + A.swapaxes(1, 2)) * A.dtype.type(0.5)
+    return A if finite and isfinite(A.sum()) else None
 
 
 def program_of(net: Network, of: int, wrt: int, rows: Places) -> Program | None:
