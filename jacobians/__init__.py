@@ -21,6 +21,7 @@ explicit              the formulas of the notes, literally, with np.diag and np.
 backprop              one reverse sweep, elementwise
 planning, engine      the batched Jacobian: a cheap order, in pieces within a byte budget
 rounding              the proved bound on the difference of any two of these
+second_order          Hessians by the inputs, and their products with vectors
 certificate           every identity at a point: difference, bound, verdict
 witness               evidence from callables only: differences, complex step, dot test
 conventions           rows and other layouts, layer numbers from 1: exact both ways
@@ -105,6 +106,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; at run time names load
     )
     from jacobians.network import Network
     from jacobians.planning import Plan, plan
+    from jacobians.second_order import hessian, hvp, value_jacobian_hessian
     from jacobians.sensitivities import ActiveSubspace, Sensitivity, sensitivity
     from jacobians.sensitivities.error_bars import ErrorBars, error_bars
     from jacobians.sensitivities.log_odds import log_odds
@@ -138,6 +140,7 @@ else:
         "Elimination Identity Kronecker LinearMap Matrix Product Selection Substitution Sum",
         "network": "Network",
         "planning": "Plan plan",
+        "second_order": "hessian hvp value_jacobian_hessian",
         "sensitivities": "ActiveSubspace Sensitivity sensitivity",
         "sensitivities.error_bars": "ErrorBars error_bars",
         "sensitivities.log_odds": "log_odds",
@@ -208,12 +211,15 @@ __all__ = [
     "backprop",
     "conventions",
     "explicit",
+    "hessian",
+    "hvp",
     "jacobian",
     "jvp",
     "linearize",
     "plan",
     "trace",
     "value_and_jacobian",
+    "value_jacobian_hessian",
     "vjp",
     # matrix calculus
     "BlockDiagonal",
