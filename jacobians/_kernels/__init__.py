@@ -139,11 +139,11 @@ class Tape:
         self._require(a, b, live, scale, add)
         demand(b.kind != _OUTSIDE, "product: b stands outside; copy it first.")
         m, k = shape(a)[::-1] if turned else shape(a)
-        demand(k == b.rows and a.depth == 1, f"product: {shape(a)} times {shape(b)}.")
-        demand(not turned or (b.kind == _WORK and live is None), "product: turned: of a constant.")
-        table = b.depth > 1
-        m, n = (b.depth, b.columns) if table else (m, b.columns)
-        if table:
+        fits = k == b.rows and a.depth == 1 and (not turned or b.kind == _WORK)
+        demand(fits, f"product: {shape(a)} times {shape(b)}.")
+        n = b.columns
+        if b.depth > 1:
+            m = b.depth
             plain = a.rows == 1 and add is None is scale
             demand(plain, "product: a table takes a row, and nothing else.")
         if live is not None:

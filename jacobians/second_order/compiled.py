@@ -1,8 +1,8 @@
 """Hessians by the compiled kernel: for a path of dense layers and scales with known activations.
 
-The tape has the values, the cotangents of every output as rows, and the matrices ``P_l`` with a row
-for every unit.  ``P_lᵀ diag(w) P_l`` is a product turned; where P is constant (up to the first
-slopes), the products of its entries are a table.
+The tape has the values, the matrices ``P_l = dz^l/dx``, and the cotangents of one output after the
+other as rows.  ``P_lᵀ diag(w) P_l`` is a product turned; where P is constant (up to the first
+slopes), the products of its entries are a table, and so is ``W diag(slopes) P``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jacobians._kernels import PROCESSORS, Program, Tape
 from jacobians._kernels.codes import code_of
 from jacobians._kernels.values import Value
 from jacobians._machine import THREADS
-from jacobians.activations import Activation
+from jacobians.activations import IDENTITY, Activation
 from jacobians.engine.workers import cut, share
 from jacobians.layers import Dense, Elementwise, Scale
 from jacobians.network import Network
@@ -37,10 +37,10 @@ def fill_in(H: Array, net: Network, x: Array, of: int, wrt: int, rows: Places, b
     ready = [program for program in programs if program is not None]
     if len(ready) < len(programs) or not len(x):
         return False
-    n, size, threads = H.shape[-1], net.dtype.itemsize, THREADS if H.size > SHARED else 1
+    n, threads = H.shape[-1], THREADS if H.size > SHARED else 1
     own = threads * (BLOCK_BYTES + max(program.point_bytes for program in ready))
     budget -= own + sum(program.constant_bytes for program in ready)
-    piece = min(budget // (threads * OUTPUTS * n * n * size), PIECE)
+    piece = min(budget // (threads * OUTPUTS * n * n * H.itemsize), PIECE)
     if piece < 1:
         return False
     finite: list[bool] = []
@@ -49,10 +49,10 @@ def fill_in(H: Array, net: Network, x: Array, of: int, wrt: int, rows: Places, b
         points = np.ascontiguousarray(x[part])
         with np.errstate(all="ignore"):  # threads begin with warnings on
             for group, program in zip(groups, ready, strict=True):
-                parts = [np.empty((len(points), n, n), H.dtype) for _ in rows[group]]
-                finite.append(program.run(points, *parts))
-                for whole, A in zip(H[part, group].swapaxes(0, 1), parts, strict=True):
-                    np.add(A, A.swapaxes(1, 2), out=whole)  # both sides of the diagonal: one sum
+                A = np.empty((len(rows[group]), len(points), n, n), H.dtype)
+                finite.append(program.run(points, *A))
+                # the two sides of the diagonal are one sum
+                np.add(A, A.swapaxes(2, 3), out=H[part, group].swapaxes(0, 1))
 
     share(one, cut(len(x), piece, threads), threads)
     H *= 0.5
@@ -91,11 +91,13 @@ class _NotOfTheKernel(Exception):
 
 def _tape_of(net: Network, of: int, wrt: int, rows: Places) -> Tape:
     tape, n = Tape(net.dtype), net.widths[wrt]
-    a: Value = tape.read(1, net.widths[0])
-    P, before = np.eye(n, dtype=net.dtype), None
+    a, before = tape.read(1, net.widths[0]), None
+    P: Any = np.eye(n, dtype=net.dtype)
     passed: list[tuple[Any, Value | None, Value | None, Any]] = []  # matrix, sigma', sigma'', P
     for l, layer in enumerate(net.layers[:of], start=1):
-        matrix, z = _forward(tape, layer, a, net.sources[l - 1] == (l - 1,))
+        if net.sources[l - 1] != (l - 1,):
+            raise _NotOfTheKernel
+        matrix, z = _forward(tape, layer, a)
         a, slopes, second = _activated(tape, layer.activation, z)
         if l > wrt:
             P, before = _carried(tape, matrix, before, P), slopes
@@ -103,100 +105,84 @@ def _tape_of(net: Network, of: int, wrt: int, rows: Places) -> Tape:
     if not any(second for _, _, second, _ in passed):
         raise _NotOfTheKernel  # all are 0: nothing to compute
     for row in rows:
-        _of_output(tape, passed, np.eye(net.widths[of], dtype=net.dtype)[[row]], tape.written(n, n))
+        unit = np.arange(net.widths[of]) == row
+        _of_output(tape, passed, tape.constant(unit), tape.written(n, n))
     return tape
 
 
-def _forward(tape: Tape, layer: Any, a: Value, on_a_path: bool) -> tuple[Any, Value]:
+def _forward(tape: Tape, layer: Any, a: Value) -> tuple[Any, Value]:
     """Return ``dz/da``, a matrix or the entries of a diagonal, and z."""
-    if on_a_path and type(layer) is Dense and layer.rows == 1:
+    if type(layer) is Dense and layer.rows == 1:
         z = tape.product(a, tape.constant(layer.W.T), add=tape.constant(layer.b))
         return layer.W, z
-    if on_a_path and type(layer) is Scale:
+    if type(layer) is Scale:
         shift = tape.constant(layer.shift)
         return layer.scale, tape.scaling(a, tape.constant(layer.scale), add=shift)
-    if on_a_path and type(layer) is Elementwise:
+    if type(layer) is Elementwise:
         return np.ones(a.columns, tape.dtype), tape.scaling(a)
     raise _NotOfTheKernel
 
 
 def _activated(tape: Tape, sigma: Any, z: Value) -> tuple[Value, Value | None, Value | None]:
     """Return ``sigma(z)``, ``sigma'(z)`` and ``sigma''(z)``; None for slopes 1 and curvature 0."""
-    if not isinstance(sigma, Activation):
-        raise _NotOfTheKernel
-    if sigma.name == "identity" and sigma.piecewise_linear:
+
+    def times(value: Value, number: float, by: Value | None = None) -> Value:
+        scaled = tape.scaling(value, tape.constant(np.full(z.columns, number)))
+        return scaled if by is None else tape.scaling(scaled, by)
+
+    if sigma == IDENTITY:
         return z, None, None
-    if code_of(sigma) is None:
+    if not isinstance(sigma, Activation) or code_of(sigma) is None:
         raise _NotOfTheKernel
     a, slopes = tape.activation(z, sigma)
     if sigma.piecewise_linear:
         return a, slopes, None
-
-    def row(number: float) -> Value:
-        return tape.constant(np.full(z.columns, number))
-
     match sigma.name:
         case "tanh":
-            return a, slopes, tape.scaling(tape.scaling(a, slopes), row(-2))
+            return a, slopes, times(a, -2, slopes)
         case "sigmoid":  # -tanh(z/2) sigma', which keeps its digits near 0
-            half, _ = tape.activation(tape.scaling(z, row(0.5)), "tanh")
-            return a, slopes, tape.scaling(tape.scaling(half, slopes), row(-1))
+            return a, slopes, times(tape.activation(times(z, 0.5), "tanh")[0], -1, slopes)
         case "softplus":
             return a, slopes, tape.activation(z, "sigmoid")[1]
         case "exp":
             return a, slopes, slopes
         case "sin":
-            return a, slopes, tape.scaling(a, row(-1))
+            return a, slopes, times(a, -1)
         case "square":
-            return a, slopes, row(2)
+            return a, slopes, tape.constant(np.full(z.columns, 2))
     raise _NotOfTheKernel
 
 
 def _carried(tape: Tape, matrix: Any, slopes: Value | None, P: Any) -> Any:
-    """Return ``matrix diag(slopes) P``."""
-    if slopes is None:
-        return _times(tape, matrix, P)
-    if isinstance(P, np.ndarray) and matrix.ndim == 2 and matrix.size * P.shape[1] <= TABLE:
+    """Return ``matrix diag(slopes) P``, an array as long as nothing depends on the point."""
+    known, diagonal = isinstance(P, np.ndarray), matrix.ndim == 1
+    if known and slopes is None:
+        return matrix[:, None] * P if diagonal else matrix @ P
+    if known and not diagonal and matrix.size * P.shape[1] <= TABLE:
+        assert slopes is not None
         return tape.product(slopes, tape.constant(matrix.T[:, :, None] * P[:, None, :]))
-    return _times(tape, matrix, tape.scaling(_value(tape, P), slopes, by_rows=True))
+    P = tape.constant(P) if known else P
+    P = P if slopes is None else tape.scaling(P, slopes, by_rows=True)
+    if diagonal:
+        return tape.scaling(P, tape.constant(matrix), by_rows=True)
+    return tape.product(tape.constant(matrix), P)
 
 
-def _of_output(tape: Tape, passed: list[Any], c: Any, out: Value) -> None:
+def _of_output(tape: Tape, passed: list[Any], c: Value, out: Value) -> None:
     """Go back from one output and add up its congruences."""
     terms: list[tuple[Value, Any]] = []
     for matrix, slopes, second, P in reversed(passed):
         if second is not None:
-            terms.append((_scaled(tape, c, second), P))
-        c = c if slopes is None else _scaled(tape, c, slopes)
-        if matrix is not passed[0][0]:
-            c = _times(tape, c, matrix) if matrix.ndim == 2 else _scaled(tape, c, matrix)
+            terms.insert(0, (tape.scaling(c, second), P))
+        c = c if slopes is None else tape.scaling(c, slopes)
+        back = tape.scaling if matrix.ndim == 1 else tape.product
+        c = back(c, tape.constant(matrix))
     total: Value | None = None
-    for k, (w, P) in enumerate(reversed(terms)):  # constant matrices come first
-        into = out if k == len(terms) - 1 else None
+    for k, (w, P) in enumerate(terms, start=1):  # constant matrices come first
+        into = out if k == len(terms) else None
         if isinstance(P, np.ndarray) and total is None and P.size * P.shape[1] <= TABLE:
             total = tape.product(w, tape.constant(P[:, :, None] * P[:, None, :]), into=into)
             continue
-        P = _value(tape, P)
+        P = tape.constant(P) if isinstance(P, np.ndarray) else P
         weighted = tape.scaling(P, w, by_rows=True)
         total = tape.product(P, weighted, turned=True, add=total, into=into)
-
-
-def _value(tape: Tape, A: Any) -> Value:
-    return tape.constant(A) if isinstance(A, np.ndarray) else A
-
-
-def _scaled(tape: Tape, a: Any, d: Any) -> Any:
-    """Multiply a row by another one."""
-    if isinstance(a, np.ndarray) and isinstance(d, np.ndarray):
-        return a * d
-    first, scale = (d, a) if isinstance(a, np.ndarray) else (a, d)
-    return tape.scaling(_value(tape, first), _value(tape, scale))
-
-
-def _times(tape: Tape, A: Any, B: Any) -> Any:
-    """Multiply a constant matrix, or the entries of a diagonal, by a matrix; or a row by one."""
-    if isinstance(A, np.ndarray) and isinstance(B, np.ndarray):
-        return A[:, None] * B if A.ndim == 1 else A @ B
-    if isinstance(A, np.ndarray) and A.ndim == 1:
-        return tape.scaling(B, tape.constant(A), by_rows=True)
-    return tape.product(_value(tape, A), _value(tape, B))
