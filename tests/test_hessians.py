@@ -15,7 +15,7 @@ import jacobians as jb
 from jacobians import strategies as jst
 from jacobians._kernels import PROCESSORS, Tape
 from jacobians.linearization import activation_second, layer_map, layer_second
-from jacobians.second_order import compiled, hessians
+from jacobians.second_order import compiled, hessians, identities
 from jacobians.tracing import trace
 
 names = pytest.mark.parametrize("name", sorted(NETWORKS))
@@ -84,13 +84,51 @@ def test_the_certificate_of_the_hessian_holds(name):
     assert len(certificate) == len(jb.certify(net, points(net, 1)[0])) + 6
 
 
-@settings(max_examples=100)
+@settings(max_examples=15)
 @given(st.data())
 def test_drawn_graphs(data):
     net = data.draw(graphs())
     x = data.draw(points_of(net))
     certificate = jb.certify(net, x, hessian=True)
     assert certificate.holds, str(certificate)
+
+
+def test_at_a_kink_differences_of_the_gradient_say_nothing():
+    net = jb.Network(
+        [jb.Dense([[1.0, -1.0], [2.0, 1.0]], activation="relu"), jb.Dense([[1.0, 3.0]])]
+    )
+    certificate = jb.certify(net, [1.0, 1.0], hessian=True)
+    assert certificate.holds
+    assert list(certificate)[-1].identity == "differences of the gradient"
+
+
+WRONG = {
+    "cotangents at every node": ("of_points", lambda c: c * (1 + 1e-9)),
+    "Hessian, sum of congruences": ("explicit.hessian", lambda H: H + 1e-9),
+    "Hessian, multiplied out together": ("hessians_at", lambda H: 1.0001 * H),
+    "Hessian, symmetric": ("hessians_at", lambda H: H + np.arange(H.shape[-1]) * 2**-50),
+    "Hessian, columns are products": ("hessian_times", lambda v: v[::-1]),
+    "differences of the gradient": ("linearize", None),
+}
+
+
+@pytest.mark.parametrize("identity", WRONG)
+def test_every_identity_of_the_hessian_is_missed_when_it_fails(identity, monkeypatch):
+    net = NETWORKS["softmax output"]
+    x, (name, spoil) = points(net, 1)[0], WRONG[identity]
+    home = identities
+    if "." in name:
+        home, name = jb.explicit, "hessian"
+    right = getattr(home, name)
+    if spoil is None:  # a wrong second derivative: all ways share it, the gradient does not
+        formula = jb.activation("tanh").second_derivative
+        monkeypatch.setattr(
+            type(jb.activation("tanh")), "second_derivative", lambda _, z: 1.01 * formula(z)
+        )
+    else:
+        monkeypatch.setattr(home, name, lambda *args, **kw: spoil(right(*args, **kw)))
+    failed = [check.identity for check in jb.certify(net, x, hessian=True) if not check.holds]
+    assert identity in failed
 
 
 @settings(max_examples=25)
