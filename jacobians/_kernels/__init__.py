@@ -143,8 +143,7 @@ class Tape:
         demand(fits, f"product: {shape(a)} times {shape(b)}.")
         n = b.columns
         if b.depth > 1:
-            m = b.depth
-            plain = a.rows == 1 and add is None is scale
+            plain, m = a.rows == 1 and add is None is scale, b.depth
             demand(plain, "product: a table takes a row, and nothing else.")
         if live is not None:
             demand(shape(live) == (1, k), f"product: live: {shape(live)}.")
