@@ -1,5 +1,7 @@
 """The laws of second order: Hessians, products with vectors, mixed blocks, the certificate."""
 
+import inspect
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -346,8 +348,6 @@ def test_pieces_do_not_change_the_answer(plain, monkeypatch):
 
 
 def test_memory_stays_within_the_budget():
-    import tracemalloc
-
     net = NETWORKS["attention with heads"]
     X = points(net, 12)
     jb.hessian(net, X[:1])
@@ -396,6 +396,18 @@ def test_a_hessian_of_many_inputs_is_never_formed():
     close(jb.linearize(net, x).hessian([1.0]) @ v, expected, np.float64)
     with pytest.raises(jb.TooLargeError):
         jb.hessian(net, np.tile(x, (20, 1)))
+
+
+def test_what_does_not_fit_in_memory_is_refused_before_anything_is_copied():
+    """A broadcast X of two million points is no array: Hessians of 1000 inputs take terabytes."""
+    net = jb.Network.random([1000, 5, 1], seed=0)
+    X, ask = np.broadcast_to(np.zeros(1000), (2**21, 1000)), inspect.unwrap(jb.hessian)
+    tracemalloc.start()
+    with pytest.raises(jb.TooLargeError, match="hessian: the result of shape"):
+        ask(net, X)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**22
 
 
 @pytest.mark.skipif(not PROCESSORS, reason="the kernel was not built, or is turned off")

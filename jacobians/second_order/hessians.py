@@ -13,9 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, NotFiniteError, ShapeError, as_count, as_floats, require_shape
+from jacobians._checks import (
+    Array,
+    NotFiniteError,
+    ShapeError,
+    as_array,
+    as_count,
+    as_floats,
+    require_shape,
+)
 from jacobians._machine import require_room
-from jacobians._tables import as_inputs
+from jacobians._tables import as_inputs, in_order
 from jacobians.activations import Activation
 from jacobians.engine import value_and_jacobian
 from jacobians.engine.running import quiet
@@ -166,11 +174,11 @@ def _with_checks(net: Network, X: Any, of: Any, wrt: Any, rows: Any, max_bytes: 
     chosen = as_index(rows, net.widths[of], "hessian: rows")
     chosen = np.arange(net.widths[of]) if chosen is None else chosen
     budget = as_count(DEFAULT_BYTES if max_bytes is None else max_bytes, "hessian: max_bytes")
-    points = as_inputs(X, net, "hessian: X")
-    x, n = np.atleast_2d(points), net.widths[wrt]
-    shape = (len(x), len(chosen), n, n)
+    given, n = as_array(in_order(X, net, "hessian: X"), "hessian: X"), net.widths[wrt]
+    shape = (len(given) if given.ndim == 2 else 1, len(chosen), n, n)
     require_room(shape, net.dtype, "hessian", "Ask for fewer points at a time, or for rows=")
-    H = np.empty(shape, net.dtype)
+    points = as_inputs(given, net, "hessian: X")
+    x, H = np.atleast_2d(points), np.empty(shape, net.dtype)
     if not fill_in(H, net, x, of, wrt, chosen, budget):
         piece, together = _pieces(net, of, wrt, len(chosen), budget)
         for part in _slices(len(x), piece):
