@@ -23,7 +23,7 @@ planning, engine      the batched Jacobian: a cheap order, in pieces within a by
 rounding              the proved bound on the difference of any two of these
 certificate           every identity at a point: difference, bound, verdict
 witness               evidence from callables only: differences, complex step, dot test
-second_order          curvature in the parameters as maps; the posterior that it gives
+second_order          Hessians in the inputs; curvature in the parameters as maps, and posteriors
 conventions           rows and other layouts, layer numbers from 1: exact both ways
 units                 networks of single units on a directed graph, as matrices and as paths
 sensitivities         what the Jacobians of a data set say about inputs and outputs; error bars
@@ -108,6 +108,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; at run time names load
     )
     from jacobians.network import Network
     from jacobians.planning import Plan, plan
+    from jacobians.second_order import hessian, hvp, value_jacobian_hessian
     from jacobians.second_order.posteriors import Posterior, laplace
     from jacobians.second_order.records import Curvature, curvature
     from jacobians.sensitivities import ActiveSubspace, Sensitivity, sensitivity
@@ -144,6 +145,7 @@ else:
         "Elimination Identity Kronecker LinearMap Matrix Product Selection Substitution Sum",
         "network": "Network",
         "planning": "Plan plan",
+        "second_order": "hessian hvp value_jacobian_hessian",
         "second_order.posteriors": "Posterior laplace",
         "second_order.records": "Curvature curvature",
         "sensitivities": "ActiveSubspace Sensitivity sensitivity",
@@ -216,12 +218,15 @@ __all__ = [
     "backprop",
     "conventions",
     "explicit",
+    "hessian",
+    "hvp",
     "jacobian",
     "jvp",
     "linearize",
     "plan",
     "trace",
     "value_and_jacobian",
+    "value_jacobian_hessian",
     "vjp",
     # matrix calculus
     "BlockDiagonal",

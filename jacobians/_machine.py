@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from typing import Any
+
+import numpy as np
+
+from jacobians._checks import TooLargeError, readable_bytes
 
 
 @cache
@@ -13,6 +18,18 @@ def machine_memory() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return 2**40
+
+
+def require_room(shape: tuple[int, ...], dtype: np.dtype[Any], where: str, way_out: str) -> None:
+    """Refuse a result that is larger than the memory of this machine, before it is allocated."""
+    size = dtype.itemsize
+    for n in shape:
+        size *= n
+    if size > machine_memory():
+        raise TooLargeError(
+            f"{where}: the result of shape {shape} takes {readable_bytes(size)}, but this machine "
+            f"has {readable_bytes(machine_memory())}. {way_out}."
+        )
 
 
 def thread_count() -> int:

@@ -37,6 +37,7 @@ from jacobians.maps.association import forward_order, reverse_order
 from jacobians.network import Network
 from jacobians.planning import plan
 from jacobians.rounding import Bound, chain_bound
+from jacobians.second_order.identities import HESSIAN_IDENTITIES
 from jacobians.vectorization import vec
 
 __all__ = ["Certificate", "Check", "certify"]
@@ -46,13 +47,15 @@ LAYERS = 12  # of so many layers the derivatives by parameters are checked, even
 
 
 @underflow_is_rounding
-def certify(net: Network, x: Any) -> Certificate:
+def certify(net: Network, x: Any, *, hessian: bool = False) -> Certificate:
     """Check every identity of the notes at one point.
 
     Parameters
     ----------
     net : Network
     x : array, shape (n_0,)
+    hessian : bool
+        Check those of the Hessian too.
 
     Returns
     -------
@@ -63,6 +66,8 @@ def certify(net: Network, x: Any) -> Certificate:
     ------
     ShapeError, TypeError, NotFiniteError
         If ``x`` is not a point of the network.
+    NotImplementedError
+        With ``hessian``, if a layer has no rule for its second differential.
 
     >>> certificate = certify(Network.random([4, 6, 3], seed=0), [0.1, -0.2, 0.3, 0.4])
     >>> certificate.holds, len(certificate)
@@ -74,7 +79,7 @@ def certify(net: Network, x: Any) -> Certificate:
     checks: list[Check] = []
     left_out: list[tuple[str, str]] = []
     with dense_limit(EXPLICIT_BYTES), np.errstate(over="ignore", invalid="ignore"):
-        for identity, notes, check in _IDENTITIES:
+        for identity, notes, check in _IDENTITIES + HESSIAN_IDENTITIES * hessian:
             try:
                 pairs = check(lin)
             except TooLargeError:

@@ -27,6 +27,7 @@ from jacobians._written_out import (
     written_layer,
     written_parameters,
 )
+from jacobians._written_seconds import hessian as hessian
 from jacobians.gradients import WEIGHTS, Gradients
 from jacobians.losses import Loss, as_loss
 from jacobians.network import Network, as_network

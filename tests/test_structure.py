@@ -37,7 +37,7 @@ LAYERS = [
     ["linearization"],
     ["factors"],
     ["program", "_written_out", "_windowed_sweeps"],
-    ["emitting"],
+    ["emitting", "_written_seconds"],
     ["compiling"],
     ["_kernels"],
     ["planning"],
@@ -66,8 +66,8 @@ FOLDERS = {  # inside a folder each file may import only those before it
     "engine": ["workers", "kernels", "running", "scaling", "jacobians", "sweeps"],
     "_kernels": ["build", "codes", "values", "__init__", "translating"],
     "second_order": [
-        *["khatri_rao", "sweeps", "rows", "factors", "grams", "objective_hessians"],
-        *["records", "posteriors"],
+        *["compiled", "hessians", "identities", "khatri_rao", "sweeps", "rows", "factors", "grams"],
+        *["objective_hessians", "records", "posteriors"],
     ],
     "units": ["edges", "walks", "gradients", "linearization", "graph"],
     "sensitivities": [

@@ -41,7 +41,7 @@ if _kernel is not None and os.environ.get("JACOBIANS_KERNELS", "") != "0":
 """The kinds of processor that this one is, the best last; empty without the kernel."""
 
 _PRODUCT, _SCALING, _ACTIVATION, _SOFTMAX = range(4)
-_BY_ROWS, _LOGARITHM, _TRANSPOSED = 1, 1, 2
+_TURNED, _BY_ROWS, _LOGARITHM, _TRANSPOSED = 1, 1, 1, 2
 _NONE, _OUTSIDE, _WORK, _CONSTANT = range(4)
 _READ, _WRITTEN = range(2)
 _MOST = 2**31  # numbers in a matrix, a list of which is kept in 32 bits
@@ -68,8 +68,6 @@ class Tape:
     ------
     ShapeError, ValueError, TypeError
         From every method, if shapes do not fit or a value is of another tape.
-
-    >>> tape = Tape(np.float64)  # doctest: +SKIP
     """
 
     dtype: Any
@@ -130,8 +128,9 @@ class Tape:
         scale: Value | None = None,
         add: Value | None = None,
         into: Value | None = None,
+        turned: bool = False,
     ) -> Value:
-        """Return ``(add + a b) diag(scale)``.
+        """Return ``(add + a b) diag(scale)``; turned, with the transpose of a and b made here.
 
         A vector ``live`` says by its zeros where columns of a, or rows of b, are 0, so that they
         need not be read.  ``b`` may be a table (k, m, n); then ``a`` is a row, and the result is
@@ -139,20 +138,21 @@ class Tape:
         """
         self._require(a, b, live, scale, add)
         demand(b.kind != _OUTSIDE, "product: b stands outside; copy it first.")
-        demand(a.columns == b.rows and a.depth == 1, f"product: {shape(a)} times {shape(b)}.")
-        table = b.depth > 1
-        m, n = (b.depth, b.columns) if table else (a.rows, b.columns)
-        if table:
-            plain = a.rows == 1 and add is None is scale
+        m, k = shape(a)[::-1] if turned else shape(a)
+        fits = k == b.rows and a.depth == 1 and (not turned or b.kind == _WORK)
+        demand(fits, f"product: {shape(a)} times {shape(b)}.")
+        n = b.columns
+        if b.depth > 1:
+            plain, m = a.rows == 1 and add is None is scale, b.depth
             demand(plain, "product: a table takes a row, and nothing else.")
         if live is not None:
-            demand(shape(live) == (1, a.columns), f"product: live: {shape(live)}.")
+            demand(shape(live) == (1, k), f"product: live: {shape(live)}.")
         self._check_scale(scale, False, m, n, inside=True)
         if add is not None:
             fits = add.columns == n and add.rows in (1, m) and add.kind != _OUTSIDE
             demand(fits and add.depth == 1, f"product: add: {shape(add)} and ({m}, {n}).")
         out = self._result(m, n, into, a, b, live, scale, add)
-        self._steps.append(Step(_PRODUCT, 0, [out, a, b, live, scale, add]))
+        self._steps.append(Step(_PRODUCT, int(turned), [out, a, b, live, scale, add]))
         return out
 
     def scaling(
@@ -332,7 +332,7 @@ class Tape:
         if table:  # a product with one long row
             m, n, columns = 1, m * columns, m * columns
         if step.op == _PRODUCT:
-            k = a.columns
+            k = a.rows if step.flags & _TURNED else a.columns
         operations = 2.0 * m * k * n if step.op == _PRODUCT else 20.0 * m * n
         packed = step.op == _PRODUCT and b is not None and b.kind == _CONSTANT
         row[:7] = step.op, step.flags, packed, m, k, n, columns

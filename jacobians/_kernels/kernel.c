@@ -6,7 +6,8 @@
  * Constants have padded rows too; on the right of a product they are packed in panels of columns.
  *
  *     PRODUCT       out = (add + a b) diag(scale); where the vector live is 0, columns of a or rows
- *                   of b are, and need not be read.  For a packed table (k, m n), out is m rows
+ *                   of b are, and need not be read.  For a packed table (k, m n), out is m rows;
+ *                   TURNED it is a^T b, with b in the workspace
  *     SCALING       out = add + a diag(scale), BY_ROWS add + diag(scale) a; without scale, a copy
  *     ACTIVATIONS   out = sigma(a), b = sigma'(a); the flags say which, p are its parameters
  *     SOFTMAX       out = softmax(a), or its logarithm; b = its Jacobian
@@ -23,7 +24,7 @@
 #include <string.h>
 
 enum { PRODUCT, SCALING, ACTIVATIONS, SOFTMAX };
-enum { BY_ROWS = 1, LOGARITHM = 1, TRANSPOSED = 2 }; /* of a scaling, a softmax */
+enum { TURNED = 1, BY_ROWS = 1, LOGARITHM = 1, TRANSPOSED = 2 }; /* product, scaling, softmax */
 enum { NONE, OUTSIDE, WORK, CONSTANT };
 #define EVERY_ACTIVATION(x) /* in their dtype; in double */                                      \
     x(LEAKY) x(CLIP) x(RAMP) x(ELU) x(SIGMOID) x(TANH) x(SOFTPLUS) x(SOFTSIGN) x(EXP) x(SQUARE)  \

@@ -66,7 +66,7 @@ INLINE V NAME(size)(V x) { return (V)((MASK)x & ~(MASK){0} >> 1); }
 typedef struct {
     const DTYPE *a, *b, *add, *scale;
     DTYPE *out;
-    size_t a_row, b_k, b_panel, add_row, scale_row, out_row;
+    size_t a_row, a_k, b_k, b_panel, add_row, scale_row, out_row;
     const uint32_t *live; /* the k that are not left out */
     size_t count;
 } NAME(tile);
@@ -78,9 +78,9 @@ INLINE void NAME(fill)(const NAME(tile) *t, const size_t rows, const size_t vect
         if (t->add) EVERY(v, vectors) sum[r][v] = NAME(load)(t->add + r * t->add_row + v * LANES);
     }
     const DTYPE *a = t->a, *b = t->b;
-    const size_t a_row = t->a_row, b_k = t->b_k, b_panel = t->b_panel;
+    const size_t a_row = t->a_row, a_k = t->a_k, b_k = t->b_k, b_panel = t->b_panel;
     for (const uint32_t *live = t->live, *end = live + t->count; live < end; live++) {
-        const DTYPE *row = a + *live, *column = b + *live * b_k;
+        const DTYPE *row = a + *live * a_k, *column = b + *live * b_k;
         if (rows < vectors) { /* keep the fewer of them in registers */
             EVERY(r, rows) left[r] = VALUE(row[r * a_row]);
             EVERY(v, vectors) {
@@ -153,8 +153,10 @@ static void NAME(product)(const step *s, view out, view a, view b, view live, vi
         a.row = a.point, out.row = out.point, scale.row = scale.point, add.row = add.point;
         m = points, points = 1, live.p = NULL;
     }
+    t.a_k = 1;
+    if (s->flags & TURNED) t.a_k = a.row, a.row = 1;
     t.a_row = a.row, t.out_row = out.row, t.scale_row = scale.row, t.add_row = add.row;
-    if (!live.p && m == 1) live = (view){a.p, a.point, 0}; /* the numbers of a itself */
+    if (!live.p && m == 1 && t.a_k == 1) live = (view){a.p, a.point, 0}; /* the numbers of a itself */
     for (size_t i = 0; live.p && i < points; i++)
         NAME(find_live)((DTYPE *)live.p + i * live.point, k, found + i * (k + 1));
     const size_t groups = (m + 5) / 6, most = NAME(most)[(m + groups - 1) / groups];

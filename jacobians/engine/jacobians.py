@@ -10,8 +10,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from jacobians import distributed
-from jacobians._checks import Array, ShapeError, TooLargeError, as_array, readable_bytes
-from jacobians._machine import machine_memory
+from jacobians._checks import Array, ShapeError, as_array
+from jacobians._machine import require_room
 from jacobians._tables import as_inputs, in_order
 from jacobians.engine.running import Runner, is_plain, quiet
 from jacobians.engine.scaling import multiply_scaled
@@ -189,7 +189,11 @@ def _run_with_checks(
     chosen = _planned(net, B, choice, chosen, where, near)
     shape = (*lead, *chosen.shape)
     if out is None:
-        _require_room(shape, net.dtype, where)
+        way_out = (
+            "Ask for fewer points at a time, for rows= or columns=, or give out= an array that "
+            "lies in a file (numpy.memmap)"
+        )
+        require_room(shape, net.dtype, where, way_out)
     points = given
     if not (lead == () and given.shape == net.widths[:1] and is_plain(given, net.dtype)):
         points = as_inputs(given, net, f"{where}: X")
@@ -276,18 +280,6 @@ def _runner(net: Network, chosen: Plan, valued: bool) -> Runner:
         )
     runner: Runner = runners[valued]
     return runner
-
-
-def _require_room(shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> None:
-    size = dtype.itemsize
-    for n in shape:
-        size *= n
-    if size > machine_memory():
-        raise TooLargeError(
-            f"{where}: the result of shape {shape} takes {readable_bytes(size)}, but this machine "
-            f"has {readable_bytes(machine_memory())}. Ask for fewer points at a time, for rows= or "
-            "columns=, or give out= an array that lies in a file (numpy.memmap)."
-        )
 
 
 def _require_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], X: Any) -> Array:

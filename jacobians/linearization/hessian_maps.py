@@ -5,7 +5,7 @@ With ``dz^l = P_l dx`` and the cotangents ``c`` at all nodes,
     d²(uᵀH) = sum over l of  (P_l dx)ᵀ S_l (P_l dx),      S_l = d²(c^lᵀ a^l) / dz dz,
 
 and the blocks of ``layer_second`` in the same way between the values that a node reads.  Vectors of
-all points stand in columns here, (n, b, k): one product where a map is the same for all points.
+all points stand in rows here, (b, k, n): one product where a map is the same for all points.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jacobians.linearization.second_differentials import (
     second_of_layer,
     second_of_parameters,
 )
-from jacobians.maps import Diagonal, LinearMap, Product, Sum
+from jacobians.maps import Diagonal, LinearMap, Matrix, Product, Sum
 
 End: TypeAlias = tuple[str, int]  # ("z", l) or ("a", l): the vector at which a congruence ends
 Term: TypeAlias = tuple[End, LinearMap, End]
@@ -30,17 +30,19 @@ Vectors: TypeAlias = dict[End, Array]
 
 
 def carry(A: LinearMap, Q: Array) -> Array:
-    """Apply a map to the columns (n, b, k) of b points, or to columns that all points share."""
-    _, b, k = Q.shape
-    if not A.batch:
-        return A.apply(Q.reshape(len(Q), b * k)).reshape(-1, b, k)
+    """Apply a map to rows (b, k, n) of b points, or to rows that all points share."""
+    b, k, n = Q.shape
     if isinstance(A, Diagonal):
-        return A.entries.T[:, :, None] * Q
-    return A.apply(Q.transpose(1, 0, 2)).transpose(1, 0, 2)
+        return Q * A.entries[..., None, :]
+    if A.batch:
+        return A.apply(Q.swapaxes(1, 2)).swapaxes(1, 2)
+    rows = Q.reshape(b * k, n)
+    result = rows @ A.array.T if isinstance(A, Matrix) else A.apply(rows.T).T
+    return result.reshape(b, k, A.shape[0])
 
 
 def pulled_back(lin: Any, C: Array, edges: Edges, of: int) -> Vectors:
-    """Return the cotangents (n, b, k) at every node, before and after its activation."""
+    """Return the cotangents (b, k, n) at every node, before and after its activation."""
     at: Vectors = {("a", of): C}
     for l in sorted(edges, reverse=True):
         at["z", l] = carry(lin.activation_map(l).T, at["a", l])
@@ -49,17 +51,18 @@ def pulled_back(lin: Any, C: Array, edges: Edges, of: int) -> Vectors:
     return at
 
 
-def of_points(lin: Any, columns: Array, i: int = 0) -> Array:
-    """Return column i of (n, b, k) as a vector (n,), or (B, n) at a batch."""
-    return np.ascontiguousarray(columns[:, :, i].T if lin.trace.batch else columns[:, 0, i])
+def of_points(lin: Any, rows: Array, i: int = 0) -> Array:
+    """Return row i of (b, k, n) as a vector (n,), or (B, n) at a batch."""
+    vectors = np.broadcast_to(rows[:, i], (*(lin.trace.batch or (1,)), rows.shape[-1]))
+    return np.ascontiguousarray(vectors if lin.trace.batch else vectors[0])
 
 
-def in_columns(vectors: Array) -> Array:
-    """Return vectors (n,) or (B, n) as columns (n, b, 1)."""
-    return np.atleast_2d(vectors).T[:, :, None]
+def in_rows(vectors: Array) -> Array:
+    """Return vectors (n,) or (B, n) as rows (b, 1, n)."""
+    return np.atleast_2d(vectors)[:, None, :]
 
 
-def of_activation(lin: Any, l: int, at: Vectors, i: int = 0) -> Iterator[Term]:
+def of_activation(lin: Any, l: int, at: Vectors, edges: Edges, i: int = 0) -> Iterator[Term]:
     """Yield the second differential of the activation of node l, if it has one."""
     sigma, z = lin.trace.network.layers[l - 1].activation, lin.trace.preactivations[l - 1]
     S = activation_second(sigma, of_points(lin, at["a", l], i), z)
@@ -82,9 +85,9 @@ def of_joins(lin: Any, l: int, at: Vectors, edges: Edges, i: int = 0) -> Iterato
 def hessian_map(lin: Any, cotangent: Array, of: int, wrt: int) -> LinearMap:
     """Return the Hessian of ``cᵀ a^of`` by ``a^wrt``."""
     _, edges = cuts_and_edges(lin.trace.network, of, wrt)
-    at, terms = pulled_back(lin, in_columns(cotangent), edges, of), []
+    at, terms = pulled_back(lin, in_rows(cotangent), edges, of), []
     for l in sorted(edges):
-        for left, S, right in (*of_joins(lin, l, at, edges), *of_activation(lin, l, at)):
+        for left, S, right in (*of_joins(lin, l, at, edges), *of_activation(lin, l, at, edges)):
             terms.append(Product([*_to(lin, left, wrt, True), S, *_to(lin, right, wrt)]))
     n = lin.trace.network.widths[wrt]
     return Sum(terms) if terms else _nothing(n, n, cotangent.dtype)
@@ -94,7 +97,7 @@ def mixed_map(lin: Any, cotangent: Array, node: int, name: str, of: int) -> Line
     """Return ``d²(cᵀ a^of) / dx dvec(theta)`` for one parameter of a node."""
     net, theta = lin.trace.network, lin.own_parameter_map(node, name)
     edges, after = (cuts_and_edges(net, of, start)[1] for start in (0, node))
-    at, terms = pulled_back(lin, in_columns(cotangent), edges, of), []
+    at, terms = pulled_back(lin, in_rows(cotangent), edges, of), []
     onward = {node, *after}
 
     def between(left: End, S: LinearMap, right: End) -> None:
@@ -108,7 +111,7 @@ def mixed_map(lin: Any, cotangent: Array, node: int, name: str, of: int) -> Line
         if l != node:
             for term in of_joins(lin, l, at, edges):
                 between(*term)
-        for term in of_activation(lin, l, at):
+        for term in of_activation(lin, l, at, edges):
             between(*term)
     if node in edges:
         reads, c = dict(map(reversed, edges[node])), of_points(lin, at["z", node])  # type: ignore
@@ -126,8 +129,8 @@ def hessian_times(lin: Any, cotangent: Array, vectors: Array, of: int, wrt: int)
     makes of them go back together.
     """
     _, edges = cuts_and_edges(lin.trace.network, of, wrt)
-    at = pulled_back(lin, in_columns(cotangent), edges, of)
-    tangents: Vectors = {("a", wrt): in_columns(vectors)}
+    at = pulled_back(lin, in_rows(cotangent), edges, of)
+    tangents: Vectors = {("a", wrt): in_rows(vectors)}
     for l in sorted(edges):
         for s, k in edges[l]:
             _add(tangents, ("z", l), carry(lin.input_maps(l)[k], tangents["a", s]))
@@ -136,13 +139,12 @@ def hessian_times(lin: Any, cotangent: Array, vectors: Array, of: int, wrt: int)
     for l in sorted(edges, reverse=True):
         if ("a", l) in back:
             back["z", l] = carry(lin.activation_map(l).T, back["a", l])
-        for left, S, right in (*of_activation(lin, l, at), *of_joins(lin, l, at, edges)):
+        for left, S, right in (*of_activation(lin, l, at, edges), *of_joins(lin, l, at, edges)):
             _add(back, left, carry(S, tangents[right]))
         if ("z", l) in back:
             for s, k in edges[l]:
                 _add(back, ("a", s), carry(lin.input_maps(l)[k].T, back["z", l]))
-    result = np.broadcast_to(back["a", wrt], (vectors.shape[-1], *(lin.trace.batch or (1,)), 1))
-    return of_points(lin, result)
+    return of_points(lin, back["a", wrt])
 
 
 def _add(at: Vectors, end: End, part: Array) -> None:

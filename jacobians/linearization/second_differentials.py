@@ -33,35 +33,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from jacobians import layers
 from jacobians._checks import Array
 from jacobians.activations import Activation, AnyActivation, VectorActivation
 from jacobians.along import Along
-from jacobians.layers import (
-    Add,
-    AveragePool,
-    Concatenate,
-    Convolution,
-    Dense,
-    Elementwise,
-    Layer,
-    LayerNorm,
-    MatrixProduct,
-    MaxPool,
-    Multiply,
-    Rearrangement,
-    RMSNorm,
-    Scale,
-    TransposedConvolution,
-)
-from jacobians.linearization.rules import (
-    correlated_kernel,
-    is_nearer,
-    layer_map,
-    parameter_maps,
-    per_head,
-    row_by_row,
-    spread_kernel,
-)
+from jacobians.layers import Convolution, Dense, Layer, LayerNorm, RMSNorm, TransposedConvolution
+from jacobians.linearization import rules
+from jacobians.linearization.rules import is_nearer, layer_map, parameter_maps
 from jacobians.maps import (
     BlockDiagonal,
     Commutation,
@@ -76,6 +54,7 @@ from jacobians.maps import (
 )
 
 Pairs: TypeAlias = dict[tuple[int, int], LinearMap]
+Mixed: TypeAlias = dict[tuple[int, str], LinearMap]
 
 # --- d²(cᵀz) / da_j da_k --------------------------------------------------------------------------
 
@@ -83,7 +62,7 @@ Pairs: TypeAlias = dict[tuple[int, int], LinearMap]
 def second_of_layer(layer: Layer, cotangent: Array, *values: Array) -> Pairs:
     """Return the blocks of ``layer_second``; refuse a rule that a nearer ``layer_map`` overrules.
 
-    >>> second_of_layer(Multiply(), np.ones(2), np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    >>> second_of_layer(layers.Multiply(), np.ones(2), np.array([1.0, 2.0]), np.array([3.0, 4.0]))
     {(0, 1): Diagonal 2x2 float64}
     """
     rule = layer_second if is_nearer(layer_second, layer) else layer_second.registry[object]
@@ -95,7 +74,8 @@ def second_of_layer(layer: Layer, cotangent: Array, *values: Array) -> Pairs:
 def layer_second(layer: Layer, cotangent: Array, *values: Array) -> Pairs:
     """Return the Hessian of ``cᵀz`` by the values that come in, as blocks ``{(j, k): map}``.
 
-    Only blocks that are not zero, and only ``j <= k``: block (k, j) is the transpose of (j, k).
+    Only ``j <= k``, since block (k, j) is the transpose of (j, k), and without those that are zero
+    whatever the cotangent: which pairs there are depends on the layer alone.
     The cotangent is (m,) or (B, m), as the values are (n,) or (B, n).
     """
     raise NotImplementedError(
@@ -104,36 +84,29 @@ def layer_second(layer: Layer, cotangent: Array, *values: Array) -> Pairs:
     )
 
 
-@layer_second.register(Dense)
-@layer_second.register(Scale)
-@layer_second.register(Elementwise)
-@layer_second.register(Rearrangement)
-@layer_second.register(Convolution)
-@layer_second.register(TransposedConvolution)
-@layer_second.register(AveragePool)
-@layer_second.register(MaxPool)
-@layer_second.register(Add)
-@layer_second.register(Concatenate)
+@layer_second.register(Dense | Convolution | TransposedConvolution | layers.Rearrangement)
+@layer_second.register(layers.Scale | layers.Elementwise | layers.Add | layers.Concatenate)
+@layer_second.register(layers.AveragePool | layers.MaxPool)
 def _(layer: Layer, cotangent: Array, *values: Array) -> Pairs:
     return {}  # linear, or linear in pieces
 
 
-@layer_second.register(Multiply)
-def _(layer: Multiply, cotangent: Array, *values: Array) -> Pairs:
+@layer_second.register(layers.Multiply)
+def _(layer: layers.Multiply, cotangent: Array, *values: Array) -> Pairs:
     count = range(len(values))
     pairs = [(j, k) for j in count for k in count if j < k]
     others = {(j, k): [values[i] for i in count if i not in (j, k)] for j, k in pairs}
     return {pair: Diagonal(reduce(np.multiply, rest, cotangent)) for pair, rest in others.items()}
 
 
-@layer_second.register(MatrixProduct)
-def _(layer: MatrixProduct, cotangent: Array, a: Array, b: Array) -> Pairs:
+@layer_second.register(layers.MatrixProduct)
+def _(layer: layers.MatrixProduct, cotangent: Array, a: Array, b: Array) -> Pairs:
     # cᵀz = tr(Cᵀ A B), so its derivative by A is C Bᵀ, and dvec (C dBᵀ)ᵀ = (C ⊗ I) dvec B
     A, B = layer.matrices(a, b)
     *_, heads, p, q = A.shape
     r = B.shape[-1]
     C = cotangent.reshape(*cotangent.shape[:-1], heads, p, r)
-    block = per_head(C, Identity(q, a.dtype), heads)
+    block = rules.per_head(C, Identity(q, a.dtype), heads)
     if not layer.transpose_second:  # then the value holds the rows of B, which is vec Bᵀ
         swap: LinearMap = Commutation(r, q, a.dtype)
         if heads > 1:
@@ -142,15 +115,14 @@ def _(layer: MatrixProduct, cotangent: Array, a: Array, b: Array) -> Pairs:
     return {(0, 1): block}
 
 
-@layer_second.register(LayerNorm)
-@layer_second.register(RMSNorm)
+@layer_second.register(LayerNorm | RMSNorm)
 def _(layer: LayerNorm | RMSNorm, cotangent: Array, a: Array) -> Pairs:
     d, normal, h, flat = norm_parts(layer, cotangent, a)
     left, right = [h, normal], [normal, h]
     if isinstance(layer, LayerNorm):  # the mean is taken off: I - 1 1ᵀ/d in the place of I
         left, right = [*left, flat], [*right, np.ones_like(flat)]
     U, V = np.stack(left, axis=-1), np.stack(right, axis=-1)
-    return {(0, 0): row_by_row(d, U, V, bool(a.ndim > 1))}
+    return {(0, 0): rules.row_by_row(d, U, V, bool(a.ndim > 1))}
 
 
 def norm_parts(
@@ -230,20 +202,16 @@ def _(activation: Along, cotangent: Array, z: Array) -> LinearMap | None:
 # --- d²(cᵀz) / da_j dvec(theta) -------------------------------------------------------------------
 
 
-def second_of_parameters(
-    layer: Layer, cotangent: Array, *values: Array
-) -> dict[tuple[int, str], LinearMap]:
+def second_of_parameters(layer: Layer, cotangent: Array, *values: Array) -> Mixed:
     """Return the blocks of ``parameter_second``; refuse a rule that a nearer map overrules."""
     own = is_nearer(parameter_second, layer, parameter_maps) and is_nearer(parameter_second, layer)
     rule = parameter_second if own else parameter_second.registry[object]
-    blocks: dict[tuple[int, str], LinearMap] = rule(layer, cotangent, *values)
+    blocks: Mixed = rule(layer, cotangent, *values)
     return blocks
 
 
 @singledispatch
-def parameter_second(
-    layer: Layer, cotangent: Array, *values: Array
-) -> dict[tuple[int, str], LinearMap]:
+def parameter_second(layer: Layer, cotangent: Array, *values: Array) -> Mixed:
     """Return the derivative of ``(dz/da_j)ᵀ c`` by ``vec(theta)``, as blocks ``{(j, name): map}``.
 
     Only blocks that are not zero, each (n_j, entries of theta).  All layers of this library are
@@ -258,7 +226,7 @@ def parameter_second(
 
 
 @parameter_second.register(Dense)
-def _(layer: Dense, cotangent: Array, a: Array) -> dict[tuple[int, str], LinearMap]:
+def _(layer: Dense, cotangent: Array, a: Array) -> Mixed:
     # the gradient by the rows A is C W, so dvec (C dW)ᵀ = (C ⊗ I) dvec Wᵀ
     m, n = layer.W.shape
     C = Matrix(cotangent.reshape(*cotangent.shape[:-1], layer.rows, m))
@@ -266,9 +234,8 @@ def _(layer: Dense, cotangent: Array, a: Array) -> dict[tuple[int, str], LinearM
     return {(0, "W"): Product([Kronecker(C, Identity(n, a.dtype)), swap])}
 
 
-@parameter_second.register(LayerNorm)
-@parameter_second.register(RMSNorm)
-def _(layer: LayerNorm | RMSNorm, cotangent: Array, a: Array) -> dict[tuple[int, str], LinearMap]:
+@parameter_second.register(LayerNorm | RMSNorm)
+def _(layer: LayerNorm | RMSNorm, cotangent: Array, a: Array) -> Mixed:
     # z = scale x̂ + shift: the derivative of x̂ᵀ meets c times dscale
     d = len(layer.scale)
     normal: Any = layer_map(layer.with_arrays({"scale": np.ones_like(layer.scale)}), a)
@@ -277,10 +244,10 @@ def _(layer: LayerNorm | RMSNorm, cotangent: Array, a: Array) -> dict[tuple[int,
 
 
 @parameter_second.register(Convolution)
-def _(layer: Convolution, cotangent: Array, a: Array) -> dict[tuple[int, str], LinearMap]:
-    return {(0, "K"): spread_kernel(layer, cotangent)}  # the gradient by a is spread by Kᵀ
+def _(layer: Convolution, cotangent: Array, a: Array) -> Mixed:
+    return {(0, "K"): rules.spread_kernel(layer, cotangent)}  # the gradient by a is spread by Kᵀ
 
 
 @parameter_second.register(TransposedConvolution)
-def _(layer: TransposedConvolution, cotangent: Array, a: Array) -> dict[tuple[int, str], LinearMap]:
-    return {(0, "K"): correlated_kernel(layer, cotangent)}
+def _(layer: TransposedConvolution, cotangent: Array, a: Array) -> Mixed:
+    return {(0, "K"): rules.correlated_kernel(layer, cotangent)}

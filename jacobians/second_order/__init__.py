@@ -1,1 +1,10 @@
-"""Second order: curvature in the parameters, and what it says about predictions."""
+"""Second order: Hessians in the inputs, curvature in the parameters, and posteriors.
+
+``hessians`` multiplies the congruences of ``linearization.hessian_maps`` out, for all outputs and
+points at once.  Third derivatives are left out: the third differential needs a rule with three
+directions for every kind of layer, and differences of ``hvp`` give it along a direction.
+"""
+
+from jacobians.second_order.hessians import hessian, hvp, value_jacobian_hessian
+
+__all__ = ["hessian", "hvp", "value_jacobian_hessian"]

@@ -1,0 +1,100 @@
+"""Hessians by the inputs, against JAX and PyTorch, in one run.
+
+    python tests/benchmarks/bench_hessians.py
+    python tests/benchmarks/bench_hessians.py --dtypes float64 --rounds 5
+
+Peers: ``jax.hessian`` (``jit`` of ``vmap``, forward over reverse; compiling is not counted) and
+``torch.func.hessian`` (``vmap``).  Both paths of the library run, with the compiled kernel and in
+NumPy alone.  Before anything is timed all answers must agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+from bench_jacobians import PLAIN, race, require_agreement
+from peers import installed
+
+import jacobians as jb
+from jacobians.second_order import hessians
+
+LINES = (([13, 100, 100, 1], 1000), ([20, 64, 64, 3], 1000), ([4, 16, 16, 2], None))
+
+
+def in_numpy(net, X):
+    """Compute without the compiled kernel."""
+    kept = hessians.fill_in, hessians.at_a_point
+    hessians.fill_in, hessians.at_a_point = lambda *_: False, lambda *_: None
+    try:
+        return jb.hessian(net, X)
+    finally:
+        hessians.fill_in, hessians.at_a_point = kept
+
+
+def forward(parameters, tanh):
+    """Return the network as a function of a point, of whichever library."""
+
+    def network(x):
+        for W, b in parameters[:-1]:
+            x = tanh(W @ x + b)
+        W, b = parameters[-1]
+        return W @ x + b
+
+    return network
+
+
+def jax_peer(net, X):
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    parameters = [(jax.numpy.asarray(layer.W), jax.numpy.asarray(layer.b)) for layer in net.layers]
+    one = jax.hessian(forward(parameters, jax.numpy.tanh))
+    compiled, x = jax.jit(jax.vmap(one) if X.ndim == 2 else one), jax.numpy.asarray(X)
+    return lambda: np.asarray(compiled(x))
+
+
+def torch_peer(net, X):
+    import torch
+
+    parameters = [
+        [torch.from_numpy(np.array(A)) for A in (layer.W, layer.b)] for layer in net.layers
+    ]
+    one = torch.func.hessian(forward(parameters, torch.tanh))
+    batched, x = torch.func.vmap(one) if X.ndim == 2 else one, torch.from_numpy(X)
+    return lambda: batched(x).numpy()
+
+
+PEERS = {"jax": jax_peer, "torch": torch_peer}
+
+
+def contestants(net, X):
+    found = {"jacobians": lambda: jb.hessian(net, X), PLAIN: lambda: in_numpy(net, X)}
+    return found | {name: peer(net, X) for name, peer in PEERS.items() if installed(name)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dtypes", nargs="+", default=["float64", "float32"])
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    for widths, batch in LINES:
+        for dtype in map(np.dtype, options.dtypes):
+            net = jb.Network.random(widths, "tanh", seed=0, dtype=dtype)
+            shape = (batch, widths[0]) if batch else widths[0]
+            X = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+            found = contestants(net, X)
+            require_agreement(found, dtype)
+            times = race(found, options.rounds)
+            ours = times["jacobians"]
+            shown = [f"{name} {t:.3f} ms ({t / ours:.2f})" for name, t in times.items()]
+            where = f"{batch} points" if batch else "a point"
+            print("-".join(map(str, widths)), where, dtype.name, *shown, sep="  ", flush=True)
+
+
+if __name__ == "__main__":
+    main()
