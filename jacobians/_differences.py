@@ -58,7 +58,8 @@ def differentiate_along(
     apart = (bends[-1] > 0.5 * bends[-3]) & (bends[-1] > 16 * noises[-1])
     moved = np.maximum(np.abs(left - sides[-3][0]), np.abs(right - sides[-3][1]))
     kink = apart & (moved < 0.1 * bends[-1])
-    error = np.where(kink, noises[-1], error)
+    before = [np.abs(now - then) for now, then in zip((left, right), sides[-2], strict=True)]
+    error = np.where(kink, noises[-1] + np.maximum(*before), error)  # one side is of first order
     left, right = np.where(kink, left, best), np.where(kink, right, best)
     return best, error, left, right, kink.astype(float)
 

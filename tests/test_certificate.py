@@ -141,3 +141,9 @@ def test_most_extreme_networks_are_judged_and_most_differences_claim_something()
     judged = [certificate for certificate in certificates if certificate is not None]
     assert len(judged) > 50
     assert sum(certificate.checks[-1].claimed for certificate in judged) > 40
+
+
+@pytest.mark.parametrize("seed", [139, (0, 762), (0, 3386)], ids=str)
+def test_networks_that_were_condemned_once_hold(seed):
+    """Kinks of several units at once; of an even function; with a curve on one side."""
+    assert extremes.judged(seed).holds

@@ -79,6 +79,10 @@ def test_a_repr_is_one_short_line():
     objects += [jb.error_bars(NET, X, std=[0.1, 0.2]), jb.linearize(NET, X)]
     mine = jb.backprop.gradients(NET, X, targets, jb.SquaredError())
     objects += [mine, jb.diagnose(mine, NET, X, targets, jb.SquaredError())]
+    loss, bent = jb.SquaredError(), jb.curvature(NET, X, targets, jb.SquaredError())
+    objects += [bent, bent.gauss_newton.kronecker()[1], jb.laplace(NET, X, targets, loss)]
+    why = jb.explain(NET, X[0])
+    objects += [why, why.completeness]
     for shown in objects:
         line = repr(shown)
         assert "\n" not in line

@@ -18,7 +18,7 @@ from jacobians.sensitivities.groups import as_confidence, student_interval
 from jacobians.sensitivities.record import many, place_of
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Completeness:
     """Whether the contributions sum to ``H(x) - H(baseline)``; each (m,).
 
@@ -34,6 +34,11 @@ class Completeness:
     sum: Array
     expected: Array
     allowed: Array
+
+    def __repr__(self) -> str:
+        worst = np.abs(self.difference).max(initial=0)
+        verdict = "holds" if self.holds.all() else "does not hold"
+        return f"Completeness {verdict}: off by {worst:.1e}"
 
     @property
     def difference(self) -> Array:

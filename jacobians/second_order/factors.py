@@ -19,12 +19,15 @@ from jacobians._checks import Array, as_positive, underflow_is_rounding
 from jacobians.maps import Diagonal, Kronecker, LinearMap, Matrix, Product
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class KroneckerFactors:
     """``A``, (n, n), and ``G``, (m, m), symmetric and positive semidefinite."""
 
     A: Array
     G: Array
+
+    def __repr__(self) -> str:
+        return f"KroneckerFactors {len(self.A)}x{len(self.A)} ⊗ {len(self.G)}x{len(self.G)}"
 
     @property
     def map(self) -> LinearMap:

@@ -37,7 +37,7 @@ STRUCTURES = ("full", "last_layer", "diagonal", "kronecker")
 Bases = dict[int, tuple[Any, Any, Array]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Posterior:
     """The normal distribution of the parameters about their trained values; made by ``laplace``.
 
@@ -58,6 +58,10 @@ class Posterior:
     layers: tuple[int, ...]
     bases: Bases
     max_bytes: int
+
+    def __repr__(self) -> str:
+        shown = f"{self.structure} posterior, prior precision {self.prior_precision:.4g}"
+        return f"Posterior of {self.network}: {shown}"
 
     @underflow_is_rounding
     def variance(self, X: Any) -> Array:

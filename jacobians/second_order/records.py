@@ -32,7 +32,7 @@ from jacobians.second_order.rows import PointRows, Root, of_loss, outputs
 MAX_BYTES = 2**27
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Curvature:
     """The curvature of the mean loss over some points; made by ``curvature``.
 
@@ -45,6 +45,10 @@ class Curvature:
     Y: Any
     loss: Loss | None
     max_bytes: int = MAX_BYTES
+
+    def __repr__(self) -> str:
+        count = self.network.parameter_count
+        return f"Curvature in {count:,} parameters over {len(self.X):,} points"
 
     @property
     def hessian(self) -> ObjectiveHessian:
