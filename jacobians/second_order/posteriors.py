@@ -59,10 +59,6 @@ class Posterior:
     bases: Bases
     max_bytes: int
 
-    def __repr__(self) -> str:
-        shown = f"{self.structure} posterior, prior precision {self.prior_precision:.4g}"
-        return f"Posterior of {self.network}: {shown}"
-
     @underflow_is_rounding
     def variance(self, X: Any) -> Array:
         """Return the variances of the outputs, ``diag(J S Jᵀ)``, shape (m,) or (B, m).
