@@ -72,7 +72,8 @@ FAMILIES = {  # inside a family folder each file may import only those before it
     "conventions": ["products", "rows", "form", "numbering"],
     "plotting": ["style", "matrices", "structures", "statistics", "lines"],
     "importers": [
-        *["_folding", "_assembly", "_steps", "_half", "_state_dicts", "_checkpoints"],
+        *["_folding", "_formulas", "_assembly", "_windows", "_steps", "_half", "_state_dicts"],
+        "_checkpoints",
         "weight_files",
         *["sklearn_reading", "sklearn_scalers", "sklearn_features", "sklearn_curves"],
         *["sklearn_models", "sklearn_composites", "sklearn_columns", "scikit_learn"],
@@ -80,9 +81,8 @@ FAMILIES = {  # inside a family folder each file may import only those before it
         *["keras_calls", "keras_operators", "keras"],
         *["keras_files", "nnet_files", "safetensors_files"],
         *["onnx_wire", "onnx_tensors", "onnx_model", "onnx_values", "onnx_shapes", "onnx_folding"],
-        *["onnx_arithmetic", "onnx_activations", "onnx_products", "onnx_moves", "onnx_windows"],
-        *["onnx_recurrent", "onnx_ml", "onnx_operators", "onnx_formulas", "onnx_network"],
-        *["onnx_files"],
+        *["onnx_elementwise", "onnx_products", "onnx_moves", "onnx_windows"],
+        *["onnx_recurrent", "onnx_ml", "onnx_operators", "onnx_files"],
         "importable",
     ],
 }

@@ -7,6 +7,7 @@ nothing of the model changes but its writing, and nobody else reads what lies be
     matrix product, then scale and shift   one Dense
     scale and shift, again and again       one Scale
     either, then an activation             one Dense, or a Scale and an Elementwise
+    an activation that is written out      one Elementwise
 
 A value has the shape that the model sees when it is given one point, with a batch axis of length 1
 where it has one; a model's reshaping is free.  Constants that a float32 model does not hold itself
@@ -16,7 +17,7 @@ rounded once, at the end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NoReturn
@@ -26,6 +27,7 @@ import numpy as np
 from jacobians._checks import FLOATS, Array, ShapeError, as_floats, require_shape
 from jacobians.activations import IDENTITY, AnyActivation, VectorActivation, activation
 from jacobians.importers._folding import Step, folded, leading_to
+from jacobians.importers._formulas import recognised
 from jacobians.layers import (
     Add,
     Concatenate,
@@ -38,6 +40,8 @@ from jacobians.layers import (
     Shape,
 )
 from jacobians.network import Network
+
+_SCALED = 32  # bytes of an entry that is scaled: both numbers, and both once more in the layer
 
 
 @dataclass(frozen=True)
@@ -55,19 +59,27 @@ class Value:
     def reshaped(self, shape: Sequence[int]) -> Value:
         """Return the same entries under other axes; one size may be -1."""
         rest = -prod(shape)
-        return Value(self.step, tuple(self.size // rest if n == -1 else int(n) for n in shape))
+        return Value(self.step, tuple(self.size // rest if n == -1 else n for n in shape))
 
 
 class Assembly:
     """A network that grows step by step; ``at`` is the place in the model, for errors.
 
     Every step reads ``of``, the last value unless said, and returns its own.  ``dtype`` is that of
-    the network; the widest that its steps name, unless said.
+    the network; the widest that its steps name, unless said.  ``spend`` is told of the bytes that
+    a step is about to take.
     """
 
-    def __init__(self, where: str, width: int | None = None, dtype: Any = None) -> None:
+    def __init__(
+        self,
+        where: str,
+        width: int | None = None,
+        dtype: Any = None,
+        spend: Callable[[int], None] = lambda size: None,
+    ) -> None:
         self.where = where
         self.dtype = dtype
+        self.spend = spend
         self.last: Value | None = None
         self._steps: list[Step] = []
         self._dtypes: set[np.dtype[Any]] = set()
@@ -121,6 +133,8 @@ class Assembly:
         shift = as_floats(shift, f"{self.where}: {at}: shift", dtype=FLOATS[1])
         width = max((part.size for part in (scale, shift) if part.ndim), default=1)
         of = self._given(of, width, at)
+        if width > 1:  # a single number is spread in the end, if it is still there
+            self.spend(_SCALED * of.size)
         try:
             W, b = (np.broadcast_to(part, of.shape).reshape(-1) for part in (scale, shift))
         except ValueError:
@@ -170,6 +184,8 @@ class Assembly:
         """
         of = self._given(of, None, at)
         indices = np.asarray(indices)
+        if indices.size == 0:
+            self.refuse(at, f"gives shape {indices.shape}, which has no entries.")
         if np.array_equal(indices.ravel(), np.arange(of.size)):
             return of.reshaped(indices.shape)
         step = self._steps[of.step]
@@ -194,11 +210,11 @@ class Assembly:
 
     def add(self, *values: Value, at: str) -> Value:
         """Append the sum of values of one shape, or of shapes that are spread over a common one."""
-        return self.apply(Add(), *self._spread(values, at), at=at)
+        return self._joined(Add(), values, at)
 
     def multiply(self, *values: Value, at: str) -> Value:
         """Append the product, entry by entry, spread like a sum."""
-        return self.apply(Multiply(), *self._spread(values, at), at=at)
+        return self._joined(Multiply(), values, at)
 
     def matmul(self, A: Value, B: Value, *, at: str, transposed: bool = False) -> Value:
         """Append the matrix product of the last two axes; axes in front are spread."""
@@ -238,6 +254,16 @@ class Assembly:
             raise type(err)(f"{self.where}: {at}: {err}") from None
         return self._append(Step(at, sources, given, layer=layer), shape or values[0].shape)
 
+    @property
+    def widest(self) -> Any:
+        """The dtype of the network, as far as it has been read."""
+        return self.dtype or np.result_type(*(self._dtypes or FLOATS[1:]))
+
+    def sums_to_one(self, of: Value, axis: int) -> bool:
+        """Whether a value is softmax along an axis that is all there is."""
+        step = self._steps[of.step]
+        return (step.sigma.name, step.axis) == ("softmax", None) and of.shape[axis] == of.size
+
     def computed_in(self, dtype: Any) -> None:
         """Note a dtype in which the model computes; the network takes the widest."""
         self._dtypes.add(np.dtype(dtype))
@@ -256,11 +282,12 @@ class Assembly:
         """
         if outputs is None:
             outputs = {"output": self._given(None, None, "the model")}
-        dtype = self.dtype or (np.result_type(*self._dtypes) if self._dtypes else FLOATS[1])
+        dtype = self.widest
         live = leading_to(self._steps, {value.step for value in outputs.values()})
         place = folded(self._steps, live, [value.step for value in outputs.values()], dtype)
         ends = {name: place[value.step] for name, value in outputs.items()}
         order = [l for l in live if place[l] == l]
+        self.spend(sum(_SCALED * self._steps[l].spread for l in order))
         labels = {"input_names": input_names, "output_names": output_names}
         made = [(l, self._steps[l], [place[s] for s in self._steps[l].sources]) for l in order]
         begin = [l for l, step in enumerate(self._steps) if not step.sources]
@@ -339,24 +366,33 @@ class Assembly:
         self._append(Step("the model", (value.step,), shape, layer=Reshape(shape)), shape)
         return len(self._steps) - 1
 
-    def _spread(self, values: Sequence[Value], at: str) -> list[Value]:
+    def _joined(self, layer: Layer, values: Sequence[Value], at: str) -> Value:
+        if len(values) == 1:
+            return values[0]
         shape = np.broadcast_shapes(*(value.shape for value in values))
-        return [self._expanded(value, shape, at) for value in values]
+        spread = [self._expanded(value, shape, at) for value in values]
+        return self.apply(layer, *spread, at=at)
 
     def _expanded(self, value: Value, shape: Shape, at: str) -> Value:
         if value.size == prod(shape):
-            return value.reshaped(shape)
+            return value if value.shape == shape else value.reshaped(shape)
         entries = np.arange(value.size).reshape(value.shape)
         return self.move(np.broadcast_to(entries, shape), at=at, of=value)
 
     def _append(self, step: Step, shape: Shape) -> Value:
+        """Append a step, or the activation that the last steps have written out with it."""
         self._steps.append(step)
         self.last = Value(len(self._steps) - 1, tuple(shape))
-        return self.last
+        known = recognised(self._steps, single=self.widest == FLOATS[0])
+        if known is None:
+            return self.last
+        base, name, sign = known
+        of = Value(base, tuple(shape))
+        if sign > 0:
+            return self.activate(name, at=step.at, of=of)
+        of = self.activate(name, at=step.at, of=self.scale(sign, 0.0, at=step.at, of=of))
+        return self.scale(sign, 0.0, at=step.at, of=of)
 
 
 def _spelled(shape: Shape) -> str:
     return str(shape[0]) if len(shape) == 1 else str(shape)
-
-
-# --- folding --------------------------------------------------------------------------------------

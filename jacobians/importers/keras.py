@@ -88,7 +88,6 @@ class _Import:
         import keras
 
         self.model, self.kind = model, type(model).__name__
-        self.traits: dict[Value, tuple[str, Value]] = {}
         wide = {str(weight.dtype) for weight in model.weights if "float" in str(weight.dtype)}
         wide = wide or {keras.config.floatx()}
         self.dtype = np.dtype(np.float64 if "float64" in wide else np.float32)
@@ -171,7 +170,7 @@ class _Import:
         rule = (LAYERS if is_layer else OPERATIONS).get(kind)
         own = is_layer and getattr(keras.layers, kind, None) is not type(operation)
         if rule is not None and not own:
-            return rule(Call(self.assembly, at, self.traits, operation, args, kwargs))
+            return rule(Call(self.assembly, at, operation, args, kwargs))
         if not is_layer:
             hint = "jacobians.importers.IMPORTABLE lists the operations that have one."
             self.assembly.no_rule(at, f"the operation {kind}", hint)
@@ -248,7 +247,7 @@ class _Import:
         results = keras.tree.map_structure(lambda part: values.get(id(part), part), results)
         if last is None:
             return results
-        call = Call(self.assembly, at, {}, layer, (results,), {})
+        call = Call(self.assembly, at, layer, (results,), {})
         return OPERATIONS[last](call) if last in OPERATIONS else call.activate(last, call.of)
 
     def _compare(self, net: Network, index: int) -> None:

@@ -122,7 +122,7 @@ def separable_convolution(call: Call) -> Value:
     *size, channels, multiplier = depthwise.shape
     kernel = depthwise.reshape(*size, 1, channels * multiplier)
     between = convolve(call, kernel, channels, call.strides)
-    after = Call(call.assembly, call.at, call.traits, call.operation, (between,))
+    after = Call(call.assembly, call.at, call.operation, (between,))
     return convolve(after, pointwise, None, 1)
 
 

@@ -55,7 +55,7 @@ def _pad(call: Call) -> Any:
     fill = call.given("x constant_values")[1]
     if fill is not None and fill.any():
         call.no_rule(f"padding with {fill:g}", "Padding with zeros has one.")
-    return _move(Call(call.assembly, call.at, call.traits, call.operation, call.args[:1]))
+    return _move(Call(call.assembly, call.at, call.operation, call.args[:1]))
 
 
 def _concatenate(call: Call) -> Value:
@@ -63,7 +63,7 @@ def _concatenate(call: Call) -> Value:
 
 
 def _stack(call: Call) -> Value:
-    parts = [call.value(operand(part)) for part in call.args[0]]
+    parts = [call.as_value(operand(part)) for part in call.args[0]]
     axis = call.axis % (len(parts[0].shape) + 1)
     shape = (*parts[0].shape[:axis], 1, *parts[0].shape[axis:])
     return call.concatenate([part.reshaped(shape) for part in parts], axis)
@@ -199,7 +199,7 @@ def _attention(call: Call) -> Value:
     Q, K, V, bias, mask, scale = call.given("query key value bias mask scale")
     if bias is not None or isinstance(mask, Value) or call.attn_logits_soft_cap:
         call.no_rule("attention with a bias, a soft cap, or a mask that depends on the input")
-    Q, K, V = (call.transposed(call.value(part), (0, 2, 1, 3)) for part in (Q, K, V))
+    Q, K, V = (call.transposed(call.as_value(part), (0, 2, 1, 3)) for part in (Q, K, V))
     chosen = None if mask is None else mask != 0
     if call.is_causal:
         causal = np.tri(Q.shape[-2], K.shape[-2], dtype=bool)
@@ -291,8 +291,8 @@ OPERATIONS: dict[str, Rule] = {
     "AdaptiveAveragePool": adaptive,
     "AdaptiveMaxPool": adaptive,
     "Negative": lambda call: call.affine(call.of, -1.0),
-    "Absolute": lambda call: call.absolute(call.of),
-    "Abs": lambda call: call.absolute(call.of),
+    "Absolute": _fixed("abs"),
+    "Abs": _fixed("abs"),
     "Clip": lambda call: call.clamp(call.of, call.x_min, call.x_max),
     "ReLU": _relu,
     "Relu": _fixed("relu"),

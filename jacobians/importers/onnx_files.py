@@ -1,10 +1,9 @@
 """ONNX files and models -> Network.
 
 The bytes are read as they are (``onnx_wire``, ``onnx_model``), without the onnx package.  From the
-output that is asked for backwards, the nodes it needs are put in order, and each becomes steps on
-constants and values (``onnx_values``, ``onnx_operators``); those become the network
-(``onnx_network``).  What the output does not need is never looked at.  Every sequence of bytes
-gives a network or a ``ModelFormatError``.
+output that is asked for backwards, the nodes it needs are put in order, and each becomes steps of
+the assembly, on constants and values (``onnx_values``, ``onnx_operators``).  What the output does
+not need is never looked at.  Every sequence of bytes gives a network or a ``ModelFormatError``.
 """
 
 from __future__ import annotations
@@ -17,12 +16,20 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import ModelFormatError
+from jacobians.importers._assembly import Assembly
+from jacobians.importers._assembly import Value as Made
 from jacobians.importers.onnx_folding import folded
 from jacobians.importers.onnx_model import Model, NodeRecord, Port, read_attribute, read_model
-from jacobians.importers.onnx_network import network_of
 from jacobians.importers.onnx_operators import ON_CONSTANTS, RULES
-from jacobians.importers.onnx_tensors import FLOATING, MOST_AXES, Source, Tensor, kind_name
-from jacobians.importers.onnx_values import Batch, Constant, Node, Operand, Shape, Tape, Value
+from jacobians.importers.onnx_tensors import (
+    FLOATING,
+    MOST_AXES,
+    Source,
+    Tensor,
+    dtype_of,
+    kind_name,
+)
+from jacobians.importers.onnx_values import Batch, Constant, Node, Operand, Shape, Value
 from jacobians.network import Network
 
 OPSETS = (1, 28)  # the first and the last that the rules were written for
@@ -116,6 +123,7 @@ def _network(model: Model, output: str | None, name: str) -> Network:
     inputs = [i for i in model.inputs if i.name in used and i.name not in model.initializers]
     if not inputs:
         raise ModelFormatError(f"the output {end.name!r:.60} depends on no input: it is constant.")
+    _require_rules(order, model)
     batch = _fixed_batch(inputs)
     if batch > 1:
         try:
@@ -245,17 +253,19 @@ def _read(
     model: Model, order: list[NodeRecord], inputs: list[Port], end: Port, name: str, batch: int
 ) -> Network:
     """Walk through the nodes, and build the network of what comes out."""
-    tape = Tape(model.source, batch=batch)
+    assembly = Assembly(name, spend=model.source.budget.spend)
     values: dict[str, Operand] = {n: Constant(tensor) for n, tensor in model.initializers.items()}
     values[""] = None
-    steps = {}
     for port in inputs:
-        begin = tape.input(port.name, _input_shape(port, order, model, batch), port.kind)
-        values[port.name], steps[port.name] = begin, begin.step
+        shape = _input_shape(port, order, model, batch)
+        assembly.computed_in(dtype_of(port.kind))
+        point = shape[1:] if len(shape) > 1 and shape[0] == 1 else shape
+        begin = assembly.input(tuple(int(n) for n in point or (1,)), port.name)
+        values[port.name] = Value(begin.step, shape, port.kind)
     for record in order:
         for taken in record.inputs:
             _require_numbers(values, taken, record.at)
-        outputs = _apply(record, [values[n] for n in record.inputs], model, tape)
+        outputs = _apply(record, [values[n] for n in record.inputs], model, assembly, batch)
         for k, made in enumerate(record.outputs):
             values[made] = outputs[k] if k < len(outputs) else None
     _require_numbers(values, end.name, "the output")
@@ -263,7 +273,11 @@ def _read(
     if not isinstance(result, Value):
         raise ModelFormatError(f"the output {end.name!r:.60} depends on no input: it is constant.")
     _require_output(end, result, batch)
-    return network_of(tape, steps, {end.name: result}, name)
+    net = assembly.network(outputs={end.name: result})
+    if not net.is_path:  # whose nodes have numbers, but whose two ends have names
+        return net
+    parts = {"inputs": dict(zip((port.name for port in inputs), net.inputs.values(), strict=False))}
+    return net._with(**parts, outputs={end.name: slice(0, net.widths[-1])})
 
 
 def _require_numbers(values: dict[str, Operand], name: str, at: str) -> None:
@@ -274,36 +288,45 @@ def _require_numbers(values: dict[str, Operand], name: str, at: str) -> None:
         )
 
 
-def _apply(record: NodeRecord, operands: list[Operand], model: Model, tape: Tape) -> list[Operand]:
-    """Apply the rule of a node, and refuse what the rule has not looked at."""
-    at, key = record.at, (record.domain, record.op)
-    if key in model.functions or (key not in RULES and key not in ON_CONSTANTS):
-        domain = f" of {record.domain:.40}" if record.domain else ""
-        own = "is a function of the model's own" if key in model.functions else "has no rule here"
-        raise ModelFormatError(
-            f"{at}: this operator{domain} {own}; jacobians.importers.IMPORTABLE lists those that "
-            "have one. Name an output before it, or leave it out of the model."
-        )
+def _require_rules(order: list[NodeRecord], model: Model) -> None:
+    """Refuse a model with an operator that has no rule, before any of its numbers is decoded."""
     opset = model.opsets.get("")
-    if not record.domain and (opset is None or not OPSETS[0] <= opset <= OPSETS[1]):
-        raise ModelFormatError(
-            f"its opset is {'not given' if opset is None else opset}; expected one from "
-            f"{OPSETS[0]} to {OPSETS[1]}."
-        )
-    if len(record.inputs) > 10_000:
-        raise ModelFormatError(f"{at} has more inputs than any operator.")
+    for record in order:
+        at, key = record.at, (record.domain, record.op)
+        own = key in model.functions
+        if own or (key not in RULES and key not in ON_CONSTANTS):
+            domain = f" of {record.domain:.40}" if record.domain else ""
+            reason = "is a function of the model's own" if own else "has no rule here"
+            raise ModelFormatError(
+                f"{at}: this operator{domain} {reason}; jacobians.importers.IMPORTABLE lists those "
+                "that have one. Name an output before it, or leave it out of the model."
+            )
+        if not record.domain and (opset is None or not OPSETS[0] <= opset <= OPSETS[1]):
+            raise ModelFormatError(
+                f"its opset is {'not given' if opset is None else opset}; expected one from "
+                f"{OPSETS[0]} to {OPSETS[1]}."
+            )
+        if len(record.inputs) > 10_000:
+            raise ModelFormatError(f"{at} has more inputs than any operator.")
+
+
+def _apply(
+    record: NodeRecord, operands: list[Operand], model: Model, assembly: Assembly, batch: int
+) -> list[Operand]:
+    """Apply the rule of a node, and refuse what the rule has not looked at."""
     attributes = _attributes(record, model)
     for name in _SAYS_NOTHING:
         attributes.pop(name, None)
     node = Node(
+        assembly,
+        record.at,
         record.op,
         record.domain,
-        at,
         operands,
         attributes,
-        opset or OPSETS[1],
+        model.opsets.get("", OPSETS[1]),
         len(record.outputs),
-        tape,
+        batch,
     )
     outputs = _outputs(node)
     if len(operands) > node.looked_at:
@@ -311,8 +334,7 @@ def _apply(record: NodeRecord, operands: list[Operand], model: Model, tape: Tape
     if node.attributes:
         node.refuse(f"has an attribute {next(iter(node.attributes))!r:.60} that has no rule.")
     for value in outputs:
-        points = isinstance(value, Value) and tape.batch > 1
-        if points and not any(isinstance(n, Batch) for n in value.shape):  # type: ignore[union-attr]
+        if isinstance(value, Value) and batch > 1 and not node.batch_axes(value.shape):
             node.refuse("treats the points of the batch differently.")
     return outputs
 
@@ -333,13 +355,12 @@ def _attributes(record: NodeRecord, model: Model) -> dict[str, Any]:
 def _outputs(node: Node) -> list[Operand]:
     if node.op == "Constant":
         return [_constant(node)]
-    computed = [operand for operand in node.operands if isinstance(operand, Value)]
     try:
-        if computed:
+        if node.kind:  # of what is computed
             if (node.domain, node.op) not in RULES:
                 node.refuse("has a rule for constants alone, but takes what is computed.")
             given = RULES[node.domain, node.op](node)
-            return given if isinstance(given, list) else [given]
+            return [_typed(node, one) for one in (given if isinstance(given, list) else [given])]
         arrays = [o.array for o in node.operands if isinstance(o, Constant)]
         node.looked_at = 1
         if not arrays:
@@ -350,7 +371,17 @@ def _outputs(node: Node) -> list[Operand]:
     except ModelFormatError:
         raise
     except (ValueError, TypeError, IndexError, OverflowError) as err:  # of layers and of shapes
-        raise ModelFormatError(f"{node.at} {err!s:.300}") from err
+        said = str(err).removeprefix(f"{node.assembly.where}: ").removeprefix(node.at)
+        raise ModelFormatError(f"{node.at} {said.lstrip(': '):.300}") from err
+
+
+def _typed(node: Node, given: Any) -> Operand:
+    """Return what a rule gives, as numbers of the element type of the node."""
+    if not isinstance(given, Made):
+        return given  # type: ignore[no-any-return]
+    if len(given.shape) > MOST_AXES:
+        node.refuse(f"gives {len(given.shape)} axes; expected at most {MOST_AXES}.")
+    return Value(given.step, given.shape, node.kind)
 
 
 def _constant(node: Node) -> Constant:

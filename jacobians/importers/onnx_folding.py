@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import ModelFormatError, Numbers
-from jacobians.importers.onnx_shapes import MOVES, SHAPES, padding_value, spend
+from jacobians.importers.onnx_shapes import (
+    MOVES,
+    SHAPES,
+    aligned,
+    joined_along,
+    padding_value,
+    spend,
+)
 from jacobians.importers.onnx_tensors import (
     BFLOAT16,
     FLOAT16,
@@ -71,26 +78,14 @@ def elementwise(node: Node, *arrays: Numbers) -> Numbers:
     if node.opset < 7 and len(arrays) == 2 and node.attribute("broadcast", 0):
         axis = node.attribute("axis", None)
         if axis is not None:
-            arrays = arrays[0], _aligned(arrays[1], arrays[0].ndim, axis)
+            arrays = arrays[0], aligned(arrays[1], arrays[0].ndim, axis)
     spend(node, node.broadcast(*(a.shape for a in arrays)))
     with np.errstate(all="ignore"):  # what is not finite is refused where it is used
         return np.asarray(UFUNCS[node.op](*arrays))
 
 
-def _aligned(b: Numbers, ndim: int, axis: int) -> Numbers:
-    """Place b at an axis, as the versions before opset 7 broadcast."""
-    after = max(ndim - axis % max(ndim, 1) - b.ndim, 0)
-    return b.reshape(*b.shape, *(1,) * after)
-
-
-def concatenated(node: Node, *arrays: Numbers) -> Numbers:
-    """Join arrays along an axis."""
-    axis = node.axis(node.attribute("axis", 1 if node.opset < 4 else None), arrays[0].shape)
-    shapes = {(*a.shape[:axis], *a.shape[axis + 1 :]) for a in arrays}
-    if len(shapes) > 1 or len({a.ndim for a in arrays}) > 1:
-        node.refuse(f"joins shapes {', '.join(str(a.shape) for a in arrays)} along axis {axis}.")
-    spend(node, (sum(a.size for a in arrays),))
-    return np.concatenate(arrays, axis)
+def _concatenated(node: Node, *arrays: Numbers) -> Numbers:
+    return np.concatenate(arrays, joined_along(node, [array.shape for array in arrays]))
 
 
 def _constant_of_shape(node: Node, shape: Numbers) -> Numbers:
@@ -151,7 +146,7 @@ def _matmul(node: Node, a: Numbers, b: Numbers) -> Numbers:
 
 FOLDS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(UFUNCS, elementwise),
-    "Concat": concatenated,
+    "Concat": _concatenated,
     "ConstantOfShape": _constant_of_shape,
     "Range": _range,
     "Cast": _cast,

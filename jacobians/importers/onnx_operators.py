@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jacobians.importers import onnx_activations as activations
-from jacobians.importers import onnx_arithmetic as arithmetic
+from jacobians.importers import onnx_elementwise as elementwise
 from jacobians.importers import onnx_ml as ml
 from jacobians.importers import onnx_moves as moves
 from jacobians.importers import onnx_products as products
@@ -20,7 +19,7 @@ from jacobians.importers.onnx_values import Node
 
 RULES: dict[tuple[str, str], Callable[[Node], Any]] = {
     ("", op): rule
-    for module in (moves, products, arithmetic, activations, windows, recurrent)
+    for module in (moves, products, elementwise, windows, recurrent)
     for op, rule in module.RULES.items()
 }
 RULES.update({("ai.onnx.ml", op): rule for op, rule in ml.RULES.items()})

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Numbers
-from jacobians.importers.onnx_tensors import (
-    MOST_AXES,
-)
+from jacobians.importers._assembly import Value as Made
+from jacobians.importers.onnx_tensors import MOST_AXES
 from jacobians.importers.onnx_values import Batch, Constant, Node, Shape
 
 # --- shapes alone ---------------------------------------------------------------------------------
@@ -39,9 +38,9 @@ def _reshape(shape: Shape, node: Node) -> Shape:
         rest = -prod(target)
         count = prod(shape) * _times_batch(shape, target, node)
         target[target.index(-1)] = count // rest if rest > 0 else 0
-    if node.tape.batch > 1 and prod(target) == prod(shape) * node.tape.batch:
-        k = next((k for k, n in enumerate(target) if n % node.tape.batch == 0), 0)
-        target[k] //= node.tape.batch
+    if node.batch > 1 and prod(target) == prod(shape) * node.batch:
+        k = next((k for k, n in enumerate(target) if n % node.batch == 0), 0)
+        target[k] //= node.batch
         open_axes.append(k)
     if min(target, default=1) < 1 or prod(target) != prod(shape):
         node.refuse(f"reshapes {shape} to {tuple(target)}, which holds another number of entries.")
@@ -50,7 +49,7 @@ def _reshape(shape: Shape, node: Node) -> Shape:
 
 def _times_batch(shape: Shape, target: list[int], node: Node) -> int:
     """Tell whether a target names the fixed size of the batch itself beside its -1."""
-    batch = node.tape.batch
+    batch = node.batch
     return batch if prod(shape) % prod(target) and batch in target else 1
 
 
@@ -72,7 +71,7 @@ def _with_batch(shape: Shape, target: list[int], open_axes: list[int]) -> Shape:
 def _squeeze(shape: Shape, node: Node) -> Shape:
     axes = node.integers(1, "axes")
     if not axes:  # an empty list is none, as for every reader of the standard
-        return tuple(n for n in shape if n != 1 or (isinstance(n, Batch) and node.tape.batch > 1))
+        return tuple(n for n in shape if n != 1 or (isinstance(n, Batch) and node.batch > 1))
     gone = {node.axis(axis, shape) for axis in axes}
     if any(shape[axis] != 1 for axis in gone):
         node.refuse(f"squeezes axes {axes} of {shape}, which are not all of size 1.")
@@ -109,7 +108,7 @@ def spend(node: Node, shape: tuple[int, ...], item: int = 8) -> None:
     """Count an array that is about to be computed."""
     if len(shape) > MOST_AXES or min(shape, default=1) < 0:
         node.refuse(f"gives shape {shape!s:.80}.")
-    node.tape.source.budget.spend(item * prod(shape))
+    node.assembly.spend(item * prod(shape))
 
 
 def _transpose(node: Node, x: Numbers) -> Numbers:
@@ -240,6 +239,21 @@ def padding_value(node: Node) -> float:
             node.refuse(f"pads with shape {constant.shape}; expected one number.")
         given = constant.array.reshape(-1)[0]
     return float(given)
+
+
+def aligned(b: Any, ndim: int, axis: int) -> Any:
+    """Place an operand at an axis of the other, as the versions before opset 7 broadcast."""
+    shape = (*b.shape, *(1,) * max(ndim - axis % max(ndim, 1) - len(b.shape), 0))
+    return b.reshaped(shape) if isinstance(b, Made) else b.reshape(shape)
+
+
+def joined_along(node: Node, shapes: list[Shape]) -> int:
+    """Return the axis along which a Concat joins arrays of these shapes."""
+    axis = node.axis(node.attribute("axis", 1 if node.opset < 4 else None), shapes[0])
+    if len({(len(shape), *shape[:axis], *shape[axis + 1 :]) for shape in shapes}) > 1:
+        node.refuse(f"joins shapes {', '.join(map(str, shapes))} along axis {axis}.")
+    spend(node, (sum(map(prod, shapes)),))
+    return axis
 
 
 def _depth_to_space(node: Node, x: Numbers) -> Numbers:

@@ -74,6 +74,8 @@ class Source:
         """Read bytes of a file inside the folder of the model, and of no other."""
         if self._folder is None:
             raise ModelFormatError("its data is in another file; give the path of the model.")
+        if "\0" in location:
+            raise ModelFormatError("not a readable ONNX model: a name of a file with a zero byte.")
         path = os.path.realpath(os.path.join(self._folder, location))
         inside = not os.path.isabs(location) and path.startswith(os.path.join(self._folder, ""))
         if not inside or not os.path.isfile(path):

@@ -220,7 +220,6 @@ class _Import:
         """Return the network, compared with the module."""
         program = self._exported()
         values = self._constants(program)
-        traits: dict[Value, tuple[str, Value]] = {}
         inputs = iter(self.shapes.items())
         for node in program.graph.nodes:
             if node.op == "placeholder":
@@ -229,7 +228,7 @@ class _Import:
                     value = self.assembly.input(shape, name or "x")
                     values[node.name] = value.reshaped((1, *shape))
             elif node.op == "call_function":
-                values[node.name] = self._called(node, values, traits)
+                values[node.name] = self._called(node, values)
         outputs = self._outputs(program, values)
         chosen = self._chosen(outputs, output)
         value = outputs[chosen]
@@ -255,9 +254,7 @@ class _Import:
                 values[node] = tensor.double() if floating else tensor.clone()
         return values
 
-    def _called(
-        self, node: Any, values: dict[str, Any], traits: dict[Value, tuple[str, Value]]
-    ) -> Any:
+    def _called(self, node: Any, values: dict[str, Any]) -> Any:
         """Compute what a call gives: by torch if the input does not matter, else by a step."""
         import torch
 
@@ -281,7 +278,7 @@ class _Import:
         schema = node.target._schema.arguments
         arguments = {a.name: a.default_value for a in schema if a.has_default_value()}
         arguments |= dict(zip((a.name for a in schema), given)) | named  # noqa: B905
-        return RULES[name](Call(self.assembly, at, traits, node.target, arguments))
+        return RULES[name](Call(self.assembly, at, node.target, arguments))
 
     def _outputs(self, program: Any, values: dict[str, Any]) -> dict[str, Any]:
         """Return the outputs by name: "" for a single one."""

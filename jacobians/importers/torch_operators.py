@@ -44,7 +44,7 @@ def _concatenate(call: Call) -> Value:
 
 def _stack(call: Call) -> Value:
     dim = call["dim"] % (len(call["tensors"][0].shape) + 1)
-    parts = [call.value(part) for part in call["tensors"]]
+    parts = [call.as_value(part) for part in call["tensors"]]
     shape = (*parts[0].shape[:dim], 1, *parts[0].shape[dim:])
     return call.concatenate([part.reshaped(shape) for part in parts], dim)
 
@@ -123,7 +123,7 @@ def _norm(call: Call) -> Value:
     order, axes = float(call["ord"]), call.arguments.get("dim")
     of, keep = call["self"], call.arguments.get("keepdim", False)
     if order == 1:
-        return call.sum(call.absolute(of), axes, keep)
+        return call.sum(call.activate("abs", of), axes, keep)
     if order != 2:
         call.no_rule(f"the norm of order {order:g}")
     return call.activate("sqrt", call.sum(call.activate("square", of), axes, keep))
@@ -335,7 +335,6 @@ RULES: dict[str, Rule] = {
     "neg": lambda call: call.affine(call["self"], -1.0),
     "square": _fixed("square"),
     "pow": lambda call: call.power(call.operand("self"), call.operand("exponent")),
-    "abs": lambda call: call.absolute(call["self"]),
     "maximum": lambda call: call.extreme(call.operand("self"), call.operand("other"), 1.0),
     "minimum": lambda call: call.extreme(call.operand("self"), call.operand("other"), -1.0),
     "where": _where,

@@ -3,14 +3,14 @@
 Between a value x and a node that depends on x entry by entry stand sums, products and elementary
 functions.  Multiplied out, what the node computes is a polynomial in x and in functions of such
 polynomials: a normal form, the same however it was written.  ``x * sigmoid(x)`` and
-``x / (1 + exp(-x))`` are one; each activation has its own, from the formulas below, and a node that
+``x / (1 + exp(-x))`` are one; each activation has its own, from the formulas below, and a step that
 computes it becomes that activation of x.  What is not recognised is computed as it is written.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from heapq import heappop, heappush
 from math import pi, sqrt
@@ -18,7 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from jacobians.importers.onnx_values import Step
+from jacobians._checks import Array
+from jacobians.activations import Activation
+from jacobians.importers._folding import Step
+from jacobians.layers import Add, Multiply, Reshape
 
 Factor = tuple[str, "Formula | None"]  # a function with its argument; x is ("x", None)
 Term = tuple[str, float, tuple[Factor, ...]]  # how it is written, its coefficient, its factors
@@ -172,44 +175,59 @@ _INSIDE["power"] = Counter()  # of whole exponents
 _COUNTS = [_functions(form) for _, _, form in [*FORMS, ("", 0.0, THRESHOLD)]]
 
 
-def recognise(steps: list[Step]) -> None:
-    """Replace every step that computes a known activation by that activation, in place."""
-    numbers = {step: k for k, step in enumerate(steps)}
-    for step in steps:
-        if step.kind in ("multiply", "add", "scale") or _is_function(
-            step, "log", "exp", "reciprocal"
-        ):
-            for base, inner in _bases(step, numbers):
-                found = _activation_of(step, base, inner)
-                if found is not None:
-                    _replace(step, base, *found)
-                    break
+def recognised(steps: Sequence[Step], single: bool) -> tuple[int, str, float] | None:
+    """Tell of which step the last one is a known activation, which one, and with what sign.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+    single : bool
+        Whether the model computes in float32, so that its constants are rounded to that.
+    """
+    if _operation(steps[-1]) not in ("multiply", "add", "scale", "log", "exp", "reciprocal"):
+        return None
+    for base, inner in _bases(steps):
+        found = _activation_of(steps, base, inner, single)
+        if found is not None:
+            return base, *found
+    return None
 
 
-def _is_function(step: Step, *names: str) -> bool:
-    return step.kind == "function" and step.data[0] in names
+_LAYERS = {Add: "add", Multiply: "multiply", Reshape: "reshape"}
+_NO_FUNCTIONS = ("", "scale", *_LAYERS.values())
 
 
-def _bases(step: Step, numbers: dict[Step, int]) -> Iterator[tuple[Step, list[Step]]]:
-    """Yield the steps through which everything goes that a step depends on, the nearest first."""
-    waiting: list[tuple[int, Step]] = []
-    inner, met = [step], {step}
+def _operation(step: Step) -> str:
+    """Return what a step does with every entry by itself: "" if it is not that."""
+    if step.layer is not None:
+        return _LAYERS.get(type(step.layer), "")
+    if step.W is not None:
+        return "scale" if step.W.ndim == 1 else ""
+    return step.sigma.name if step.sources and isinstance(step.sigma, Activation) else ""
+
+
+def _bases(steps: Sequence[Step]) -> Iterator[tuple[int, list[int]]]:
+    """Yield the steps through which everything goes that the last depends on, the nearest first."""
+    base = len(steps) - 1
+    waiting: list[int] = []  # a heap, the last step first
+    inner, met = [base], {base}
     functions: Counter[str] = Counter()
-    base, complete = step, True  # without a function it may be a square
+    complete = True  # without a function it may be a square
     while True:
-        if base.kind == "function":
-            functions += _INSIDE.get(base.data[0], Counter([base.data[0]]))
+        operation = _operation(steps[base])
+        if operation not in _NO_FUNCTIONS:
+            functions += _INSIDE.get(operation, Counter([operation]))
             complete, possible = _compared(frozenset(functions.items()))
             if not possible:
                 return
-        for source in base.sources:
+        for source in steps[base].sources:
             if source not in met:
                 met.add(source)
-                heappush(waiting, (-numbers[source], source))
-        _, base = heappop(waiting)
+                heappush(waiting, -source)
+        base = -heappop(waiting)
         if not waiting and complete:
             yield base, inner
-        if base.kind not in _ENTRYWISE or base not in numbers or len(inner) == _MOST_STEPS:
+        if not _operation(steps[base]) or len(inner) == _MOST_STEPS:
             return
         inner.append(base)
 
@@ -221,55 +239,42 @@ def _compared(functions: frozenset[tuple[str, int]]) -> tuple[bool, bool]:
     return counted in _COUNTS, any(counted <= count for count in _COUNTS)
 
 
-_ENTRYWISE = ("multiply", "add", "scale", "function")
-
-
-def _activation_of(step: Step, base: Step, inner: list[Step]) -> tuple[str, float] | None:
-    joins = any(one.kind in ("multiply", "add") for one in inner)
-    if step.kind == "scale" and not joins:
+def _activation_of(
+    steps: Sequence[Step], base: int, inner: list[int], single: bool
+) -> tuple[str, float] | None:
+    operations = {_operation(steps[one]) for one in inner}
+    if _operation(steps[-1]) == "scale" and not operations & {"multiply", "add"}:
         return None  # what is recognised already, with a sign before and behind
     formulas = {base: X}
     try:
         for one in reversed(inner):
-            formulas[one] = _formula(one, [formulas[source] for source in one.sources])
+            formulas[one] = _formula(steps[one], [formulas[k] for k in steps[one].sources])
     except (_TooLongError, ValueError, OverflowError):
         return None
-    single = any(one.dtype == np.float32 for one in inner)
     tolerance = 4 * float(np.finfo(np.float32 if single else np.float64).eps)
     forms = [*FORMS, ("softplus", 1.0, THRESHOLD)] if single else FORMS
-    return next((f[:2] for f in forms if formulas[step].agrees(f[2], tolerance)), None)
+    return next((f[:2] for f in forms if formulas[inner[0]].agrees(f[2], tolerance)), None)
 
 
 def _formula(step: Step, sources: list[Formula]) -> Formula:
-    if step.kind == "scale":
-        scale, shift, _ = step.data
-        if scale.ndim or shift.ndim:
-            raise ValueError("another number for every entry")
-        return sources[0] * float(scale) + float(shift)
-    if step.kind in ("add", "multiply"):
-        total = sources[0]
-        for source in sources[1:]:
-            total = total + source if step.kind == "add" else total * source
+    name, (total, *rest) = _operation(step), sources
+    if name == "scale":
+        return total * _number(step.W) + _number(step.b)
+    for source in rest:
+        total = total + source if name == "add" else total * source
+    if name in ("add", "multiply", "reshape"):
         return total
-    name, parameters, _, _ = step.data
     if name in DEFINITIONS:
-        return DEFINITIONS[name](sources[0])
-    if name == "power" and parameters["exponent"] == 3:
-        return sources[0] * sources[0] * sources[0]
+        return DEFINITIONS[name](total)
+    if name == "power" and dict(step.sigma.parameters)["exponent"] == 3:
+        return total * total * total
     if name not in _ELEMENTARY:
         raise ValueError(f"{name} stands in no formula")
-    return _call(name, sources[0])
+    return _call(name, total)
 
 
-def _replace(step: Step, base: Step, name: str, sign: float) -> None:
-    if sign < 0:
-        shape = (base.size,)
-        numbers = (np.float64(-1), np.float64(0), shape)
-        minus = Step(
-            "scale", (base,), base.size, step.at, tuple(map(np.asarray, numbers[:2])) + (shape,)
-        )
-        middle = Step("function", (minus,), base.size, step.at, (name, {}, None, shape))
-        step.kind, step.sources, step.data = "scale", (middle,), minus.data
-    else:
-        step.kind, step.sources = "function", (base,)
-        step.data = (name, {}, None, (base.size,))
+def _number(entries: Array | None) -> float:
+    assert entries is not None
+    if (entries != entries[0]).any():
+        raise ValueError("another number for every entry")
+    return float(entries[0])
