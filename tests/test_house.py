@@ -72,8 +72,8 @@ FAMILIES = {  # inside a family folder each file may import only those before it
     "conventions": ["products", "rows", "form", "numbering"],
     "plotting": ["style", "matrices", "structures", "statistics", "lines"],
     "importers": [
-        *["_folding", "_formulas", "_assembly", "_windows", "_steps", "_half", "_state_dicts"],
-        "_checkpoints",
+        *["_folding", "_formulas", "_assembly", "_windows", "_steps", "_calls", "_half"],
+        *["_state_dicts", "_checkpoints"],
         "weight_files",
         *["sklearn_reading", "sklearn_scalers", "sklearn_features", "sklearn_curves"],
         *["sklearn_models", "sklearn_composites", "sklearn_columns", "scikit_learn"],

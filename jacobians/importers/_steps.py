@@ -160,16 +160,16 @@ class Steps:
         """Return the smaller of two, entry by entry."""
         return self.extreme(a, b, -1.0)
 
-    def choose(self, choice: Any, yes: Operand, no: Operand) -> Value:
+    def choose(self, choice: Operand, yes: Operand, no: Operand) -> Value:
         """Return ``yes`` where a constant is true, and else ``no``: each times where it counts."""
-        choice = np.asarray(choice) != 0
-        masks = ((yes, choice), (no, ~choice))
-        values = [self.affine(o, mask.astype(float)) for o, mask in masks if isinstance(o, Value)]
-        if len(values) == 2:
-            return self.add(values[0], values[1])
-        constant, mask = next((o, mask) for o, mask in masks if not isinstance(o, Value))
-        (value,) = (o for o, _ in masks if isinstance(o, Value))
-        return self.affine(value, (~mask).astype(float), np.where(mask, constant, 0.0))
+        if isinstance(choice, Value):
+            self.no_rule("a choice that depends on the input")
+        mask = np.asarray(choice) != 0
+        if isinstance(yes, Value) and isinstance(no, Value):
+            return self.add(self.affine(yes, mask), self.affine(no, ~mask))
+        if isinstance(yes, Value):
+            return self.affine(yes, mask, np.where(mask, 0.0, no))
+        return self.affine(no, ~mask, np.where(mask, yes, 0.0))
 
     # --- products ---------------------------------------------------------------------------------
 

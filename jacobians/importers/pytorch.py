@@ -23,7 +23,7 @@ from jacobians._checks import Numbers, as_count, missing_extra
 from jacobians.importers._assembly import Assembly, Value
 from jacobians.importers._checkpoints import layers_of_checkpoint
 from jacobians.importers._state_dicts import Activations, network_of
-from jacobians.importers.torch_calls import Call
+from jacobians.importers.torch_calls import TorchCall
 from jacobians.importers.torch_modules import (
     first_line,
     first_size,
@@ -276,9 +276,9 @@ class _Import:
         if name not in RULES:
             self.assembly.no_rule(at, f"the operator {name}", _WAY_OUT)
         schema = node.target._schema.arguments
-        arguments = {a.name: a.default_value for a in schema if a.has_default_value()}
-        arguments |= dict(zip((a.name for a in schema), given)) | named  # noqa: B905
-        return RULES[name](Call(self.assembly, at, node.target, arguments))
+        named |= zip((a.name for a in schema), given)  # noqa: B905
+        arguments = {a.name: named.get(a.name, a.default_value) for a in schema}
+        return RULES[name](TorchCall(self.assembly, at, node.target, arguments))
 
     def _outputs(self, program: Any, values: dict[str, Any]) -> dict[str, Any]:
         """Return the outputs by name: "" for a single one."""
