@@ -9,6 +9,7 @@ operations.  At last model and network are evaluated at random points, and refus
 from __future__ import annotations
 
 import copy
+import inspect
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,8 +20,9 @@ import numpy as np
 
 from jacobians._checks import as_count, missing_extra
 from jacobians.importers._assembly import Assembly, Value
+from jacobians.importers._calls import fixed
 from jacobians.importers._steps import Steps
-from jacobians.importers.keras_calls import Call
+from jacobians.importers.keras_calls import KerasCall
 from jacobians.importers.keras_operators import LAYERS, OPERATIONS
 from jacobians.network import Network
 
@@ -170,7 +172,8 @@ class _Import:
         rule = (LAYERS if is_layer else OPERATIONS).get(kind)
         own = is_layer and getattr(keras.layers, kind, None) is not type(operation)
         if rule is not None and not own:
-            return rule(Call(self.assembly, at, operation, args, kwargs))
+            arguments = inspect.signature(operation.call).bind(*args, **kwargs).arguments
+            return rule(KerasCall(self.assembly, at, operation, dict(arguments)))
         if not is_layer:
             hint = "jacobians.importers.IMPORTABLE lists the operations that have one."
             self.assembly.no_rule(at, f"the operation {kind}", hint)
@@ -247,8 +250,7 @@ class _Import:
         results = keras.tree.map_structure(lambda part: values.get(id(part), part), results)
         if last is None:
             return results
-        call = Call(self.assembly, at, layer, (results,), {})
-        return OPERATIONS[last](call) if last in OPERATIONS else call.activate(last, call.of)
+        return last(KerasCall(self.assembly, at, layer, {"x": results}))
 
     def _compare(self, net: Network, index: int) -> None:
         """Refuse the import if the model, given three points at once, computes something else."""
@@ -310,4 +312,7 @@ def _node(tensor: Any) -> Any:
 
 
 # Functions that take no symbols; as the activation of a layer they come last.
-_AFTERWARDS = {"mish": "mish", "hard_silu": "HardSilu", "hard_swish": "HardSilu"}
+_AFTERWARDS = {
+    "mish": fixed("mish"),
+    **dict.fromkeys(("hard_silu", "hard_swish"), OPERATIONS["HardSilu"]),
+}
