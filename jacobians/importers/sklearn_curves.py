@@ -21,41 +21,38 @@ import numpy as np
 from jacobians._checks import Array
 from jacobians.activations import Activation
 from jacobians.importers._assembly import Value
-from jacobians.importers.sklearn_reading import Reader, transforms
+from jacobians.importers.sklearn_reading import Reading, transforms
 
 
 @transforms("PowerTransformer")
-def _powers(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    name = model.method.replace("-", "_")
+def _powers(r: Reading) -> Value:
+    name = r.model.method.replace("-", "_")
     curves = [
         Activation(name, *_FORMULAS[name], parameters=(("exponent", float(exponent)),))
-        for exponent in model.lambdas_
+        for exponent in r.model.lambdas_
     ]
-    of = _bend(curves, reader, of, at)
-    return reader.transform(model._scaler, of, at) if model.standardize else of
+    of = _bend(r, curves)
+    return r.transform(r.model._scaler, of, r.at) if r.model.standardize else of
 
 
 @transforms("QuantileTransformer")
-def _quantiles(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    normal = model.output_distribution == "normal"
+def _quantiles(r: Reading) -> Value:
     curves = []
-    for knots in model.quantiles_.T:
-        line = partial(_between, knots=knots, heights=model.references_)
-        slope = partial(_slope, knots=knots, heights=model.references_)
-        if normal:
+    for knots in r.model.quantiles_.T:
+        line = partial(_between, knots=knots, heights=r.model.references_)
+        slope = partial(_slope, knots=knots, heights=r.model.references_)
+        if r.model.output_distribution == "normal":
             line, slope = partial(_as_normal, line), partial(_normal_slope, line, slope)
         curves.append(Activation("quantile", line, slope, kinks=tuple(np.unique(knots))))
-    return _bend(curves, reader, of, at)
+    return _bend(r, curves)
 
 
-def _bend(curves: list[Activation], reader: Reader, of: Value, at: str) -> Value:
+def _bend(r: Reading, curves: list[Activation]) -> Value:
     """Append one activation for every feature."""
-    assembly = reader.assembly
     parts = [
-        assembly.activate(curve, at=at, of=assembly.move([j], at=at, of=of))
-        for j, curve in enumerate(curves)
+        r.assembly.activate(curve, at=r.at, of=r.move(r.of, [j])) for j, curve in enumerate(curves)
     ]
-    return assembly.concatenate(parts, 0, at=at) if len(parts) > 1 else parts[0]
+    return r.concatenate(parts, 0)
 
 
 # --- powers ---------------------------------------------------------------------------------------
