@@ -24,12 +24,12 @@ from jacobians.importers.onnx_operators import ON_CONSTANTS, RULES
 from jacobians.importers.onnx_tensors import (
     FLOATING,
     MOST_AXES,
-    Source,
     Tensor,
     dtype_of,
     kind_name,
 )
 from jacobians.importers.onnx_values import Batch, Constant, Node, Operand, Shape, Value
+from jacobians.importers.onnx_wire import Source
 from jacobians.network import Network
 
 OPSETS = (1, 28)  # the first and the last that the rules were written for
