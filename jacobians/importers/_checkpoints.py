@@ -13,17 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Numbers
-from jacobians.importers._state_dicts import LinearLayer, linear_layers
+from jacobians._checks import ModelFormatError, NotFiniteError, Numbers, ShapeError
+from jacobians.importers._state_dicts import LinearLayer, linear_layers, network_of
+from jacobians.network import Network
 
 _USUAL = ("state_dict", "model_state_dict", "model")
 _PARAMETRIZED = ".parametrizations.weight."
 
 
-def layers_of_checkpoint(
-    value: Any, activations: Any, where: str, array_of: Callable[[Any, str], Numbers]
-) -> tuple[dict[str, LinearLayer], Any]:
-    """Return the linear layers of a state dict, or of a checkpoint, and their activations.
+def network_of_checkpoint(
+    value: Any,
+    activations: Any,
+    where: str,
+    array_of: Callable[[Any, str], Numbers] = lambda entry, at: entry,
+) -> Network:
+    """Chain the linear layers of a state dict, or of a checkpoint, each with its activation.
 
     Parameters
     ----------
@@ -35,12 +39,41 @@ def layers_of_checkpoint(
     array_of : callable
         From an entry and its place to an array.
     """
+    return network_of(*_layers(value, activations, where, array_of), where)
+
+
+def network_of_file(
+    value: Any,
+    activations: Any,
+    name: str,
+    array_of: Callable[[Any, str], Numbers] = lambda entry, at: entry,
+) -> Network:
+    """Chain the layers in a file likewise: what is wrong with the file is a ModelFormatError."""
+    try:
+        chosen = _layers(value, activations, name, array_of)
+    except Exception as err:  # whatever a damaged file leads to
+        message = str(err) if str(err).startswith(name) else f"{name}: {err}"
+        raise ModelFormatError(message) from None
+    try:
+        return network_of(*chosen, name)
+    except (ShapeError, NotFiniteError) as err:  # of the file; the rest is about the activations
+        raise ModelFormatError(str(err)) from None
+
+
+def _layers(
+    value: Any, activations: Any, where: str, array_of: Callable[[Any, str], Numbers]
+) -> tuple[dict[str, LinearLayer], Any]:
     state = {str(key): entry for key, entry in state_dict_in(value, where).items()}
     arrays = {key: array_of(entry, f"{where}: {key!r:.80}") for key, entry in state.items()}
-    arrays = _without(plain(arrays, where), activations)
-    _require_layers(arrays, where)
+    arrays = plain(arrays, where)
     if isinstance(activations, Mapping):
+        dropped = {name for name, sigma in activations.items() if sigma is None}
         activations = {name: sigma for name, sigma in activations.items() if sigma is not None}
+        arrays = {
+            key: array
+            for key, array in arrays.items()
+            if not any(key == name or key.startswith(f"{name}.") for name in dropped)
+        }
     return linear_layers(arrays, where), activations
 
 
@@ -97,38 +130,6 @@ def plain(arrays: Mapping[str, Numbers], where: str) -> dict[str, Numbers]:
                 "compute: give the module itself to from_torch."
             )
     return {key[1:]: array for key, array in arrays.items()}
-
-
-def _without(arrays: Mapping[str, Numbers], activations: Any) -> dict[str, Numbers]:
-    """Leave out what a mapping of activations gives None for: entries, or all below a name."""
-    if not isinstance(activations, Mapping):
-        return dict(arrays)
-    dropped = {name for name, sigma in activations.items() if sigma is None}
-    return {
-        key: array
-        for key, array in arrays.items()
-        if not any(key == name or key.startswith(f"{name}.") for name in dropped)
-    }
-
-
-def _require_layers(arrays: Mapping[str, Numbers], where: str) -> None:
-    """Refuse the first entry that is no weight or bias, saying how to leave it out."""
-    layers = {key.rpartition(".")[0] for key, array in arrays.items() if _is_weight(key, array)}
-    for key, array in arrays.items():
-        is_bias = key.rpartition(".")[2] == "bias" and array.ndim == 1
-        if _is_weight(key, array) or is_bias:
-            continue
-        named = ", ".join(f"{layer!r:.40}: ..." for layer in sorted(layers)[:4])
-        raise NotImplementedError(
-            f"{where}: {key!r:.80} of shape {array.shape} is not the weight (n_out, n_in) or "
-            "the bias (n_out,) of a linear layer. If the network does without it, leave it out "
-            f"with activations={{{named}, {key!r:.80}: None}}; if not, give the module itself to "
-            "from_torch, in evaluation mode."
-        )
-
-
-def _is_weight(key: str, array: Numbers) -> bool:
-    return key.rpartition(".")[2] == "weight" and array.ndim == 2
 
 
 def _is_array(entry: Any) -> bool:

@@ -32,21 +32,25 @@ def linear_layers(arrays: Mapping[str, Numbers], where: str) -> dict[str, Linear
     """
     if not arrays:
         raise ValueError(f"{where}: it holds no arrays.")
+    layers = {layer: dot for layer, dot, role in map(_split, arrays) if role == "weight"}
     for key, array in arrays.items():
         layer, dot, role = _split(key)
         if dot and not layer:
             raise ValueError(f"{where}: {key!r:.80} names no layer before its dot; rename it.")
         if (role, array.ndim) not in (("weight", 2), ("bias", 1)):
+            others = sorted(name for name in layers if name != layer)
+            named = ", ".join(f"{name!r:.40}: ..." for name in others[:4])
             raise NotImplementedError(
                 f"{where}: {key!r:.80} of shape {array.shape} is not the weight (n_out, n_in) or "
-                "the bias (n_out,) of a linear layer; give the module itself to from_torch, in "
-                "evaluation mode."
+                "the bias (n_out,) of a linear layer. If the network does without it, leave it out "
+                f"with activations={{{named}, {key!r:.80}: None}}; if not, give the module itself "
+                "to from_torch, in evaluation mode."
             )
-        if role == "bias" and _join(layer, "weight") not in arrays:
-            raise ValueError(f"{where}: {key!r:.80} is a bias without {_join(layer, 'weight')!r}.")
-    names = dict.fromkeys(_split(key)[0] for key in arrays)
+        if role == "bias" and f"{layer}{dot}weight" not in arrays:
+            raise ValueError(f"{where}: {key!r:.80} is a bias without '{layer}{dot}weight'.")
     return {
-        name: (arrays[_join(name, "weight")], arrays.get(_join(name, "bias"))) for name in names
+        layer: (arrays[f"{layer}{dot}weight"], arrays.get(f"{layer}{dot}bias"))
+        for layer, dot in layers.items()
     }
 
 
@@ -65,10 +69,6 @@ def network_of(
 
 def _split(key: str) -> tuple[str, str, str]:
     return key.rpartition(".")
-
-
-def _join(layer: str, role: str) -> str:
-    return f"{layer}.{role}" if layer else role
 
 
 def _chosen(

@@ -21,8 +21,8 @@ import numpy as np
 
 from jacobians._checks import Numbers, as_count, missing_extra
 from jacobians.importers._assembly import Assembly, Value
-from jacobians.importers._checkpoints import layers_of_checkpoint
-from jacobians.importers._state_dicts import Activations, network_of
+from jacobians.importers._checkpoints import network_of_checkpoint
+from jacobians.importers._state_dicts import Activations
 from jacobians.importers.torch_calls import TorchCall
 from jacobians.importers.torch_modules import (
     first_line,
@@ -85,8 +85,7 @@ def from_torch(
     Network 2-3-1 float64, 13 parameters: tanh, identity
     """
     if isinstance(module, Mapping):
-        chosen = layers_of_checkpoint(module, activations, "from_torch", array_of)
-        return network_of(*chosen, "from_torch")
+        return network_of_checkpoint(module, activations, "from_torch", array_of)
     try:
         from torch import nn
     except ImportError as err:
