@@ -42,10 +42,9 @@ WEIGHTS_ONLY: dict[str, Callable[..., Network]] = {
     ".ckpt": from_torch_file,
     ".mat": from_weights,
 }
+_BY_JOBLIB = "from_sklearn(joblib.load(path)), if you trust where it comes from"
 ELSEWHERE = {
-    ".joblib": "from_sklearn(joblib.load(path)), if you trust where it comes from",
-    ".pkl": "from_sklearn(joblib.load(path)), if you trust where it comes from",
-    ".pickle": "from_sklearn(joblib.load(path)), if you trust where it comes from",
+    **dict.fromkeys((".joblib", ".pkl", ".pickle"), _BY_JOBLIB),
     ".skops": "from_sklearn(skops.io.load(path))",
     ".bin": "from_torch(torch.load(path, weights_only=True), activations=[...])",
     ".pt2": "from_torch(torch.export.load(path).module())",

@@ -65,39 +65,22 @@ class Value:
 class Assembly:
     """A network that grows step by step; ``at`` is the place in the model, for errors.
 
-    Every step reads ``of``, the last value unless said, and returns its own.  ``dtype`` is that of
-    the network; the widest that its steps name, unless said.  ``spend`` is told of the bytes that
-    a step is about to take.
+    Every step reads ``of`` and returns its own value.  ``dtype`` is that of the network; the widest
+    that its steps name, unless said.  ``spend`` is told of the bytes that a step is about to take.
     """
 
     def __init__(
-        self,
-        where: str,
-        width: int | None = None,
-        dtype: Any = None,
-        spend: Callable[[int], None] = lambda size: None,
+        self, where: str, dtype: Any = None, spend: Callable[[int], None] = lambda size: None
     ) -> None:
-        self.where = where
-        self.dtype = dtype
-        self.spend = spend
-        self.last: Value | None = None
+        self.where, self.dtype, self.spend = where, dtype, spend
         self._steps: list[Step] = []
         self._dtypes: set[np.dtype[Any]] = set()
-        if width is not None:
-            self.input((width,))
-
-    @property
-    def width(self) -> int | None:
-        """Number of entries of the last value, if anything fixed it."""
-        return None if self.last is None else self.last.size
-
-    # --- steps ------------------------------------------------------------------------------------
 
     def input(self, shape: Shape, name: str = "x") -> Value:
         """Begin with a value of this shape."""
         return self._append(Step("the model", (), shape, name=name), shape)
 
-    def dense(self, W: Any, b: Any = None, *, at: str, of: Value | None = None) -> Value:
+    def dense(self, W: Any, b: Any = None, *, at: str, of: Value) -> Value:
         """Append ``W a + b``, along the last axis."""
         W = as_floats(W, f"{self.where}: {at}: weight")
         if W.ndim != 2 or 0 in W.shape:
@@ -108,7 +91,6 @@ class Assembly:
             b = as_floats(b, f"{self.where}: {at}: bias")
             require_shape(b, W.shape[:1], f"{self.where}: {at}: bias")
         m, n = W.shape
-        of = self._given(of, n, at)
         if of.shape[-1:] != (n,):
             last = self._steps[of.step].at + (" gives" if self._steps[of.step].sources else " gets")
             raise ShapeError(
@@ -121,9 +103,7 @@ class Assembly:
         shape = (*node[:-1], m) if node[-1] == n else (m,)
         return self._append(Step(at, (source,), shape, W, b), (*of.shape[:-1], m))
 
-    def scale(
-        self, scale: Any, shift: Any, *, at: str, dtype: Any = None, of: Value | None = None
-    ) -> Value:
+    def scale(self, scale: Any, shift: Any, *, at: str, of: Value, dtype: Any = None) -> Value:
         """Append ``scale * a + shift``, entry by entry; both are spread over the shape of ``a``.
 
         Both are given in float64; ``dtype`` is that of the model's own constants behind them, if
@@ -132,7 +112,6 @@ class Assembly:
         scale = as_floats(scale, f"{self.where}: {at}: scale", dtype=FLOATS[1])
         shift = as_floats(shift, f"{self.where}: {at}: shift", dtype=FLOATS[1])
         width = max((part.size for part in (scale, shift) if part.ndim), default=1)
-        of = self._given(of, width, at)
         if width > 1:  # a single number is spread in the end, if it is still there
             self.spend(_SCALED * of.size)
         try:
@@ -151,7 +130,7 @@ class Assembly:
         sigma: str | AnyActivation,
         *,
         at: str,
-        of: Value | None = None,
+        of: Value,
         axis: int | None = None,
         **parameters: float,
     ) -> Value:
@@ -160,7 +139,6 @@ class Assembly:
             sigma = activation(sigma, **parameters)
         except (ValueError, TypeError) as err:
             raise type(err)(f"{self.where}: {at}: {err}") from None
-        of = self._given(of, None, at)
         if sigma is IDENTITY:
             return of
         source = of.step
@@ -176,13 +154,12 @@ class Assembly:
         step = Step(at, (source,), self._steps[source].shape, sigma=sigma, axis=axis)
         return self._append(step, of.shape)
 
-    def move(self, indices: Any, *, at: str, of: Value | None = None) -> Value:
+    def move(self, indices: Any, *, at: str, of: Value) -> Value:
         """Append a choice of entries, by their numbers in C order, -1 for a zero.
 
         The result has the shape of ``indices``: whatever the model does to a value that only moves,
         repeats or leaves out entries, it does to ``np.arange(size).reshape(shape)`` too.
         """
-        of = self._given(of, None, at)
         indices = np.asarray(indices)
         if indices.size == 0:
             self.refuse(at, f"gives shape {indices.shape}, which has no entries.")
@@ -209,19 +186,18 @@ class Assembly:
         return self.apply(join, *parts, at=at, shape=shape, shaped=outer > 1)
 
     def add(self, *values: Value, at: str) -> Value:
-        """Append the sum of values of one shape, or of shapes that are spread over a common one."""
-        return self._joined(Add(), values, at)
+        """Append the sum of values of one shape."""
+        return self.apply(Add(), *values, at=at) if len(values) > 1 else values[0]
 
     def multiply(self, *values: Value, at: str) -> Value:
-        """Append the product, entry by entry, spread like a sum."""
-        return self._joined(Multiply(), values, at)
+        """Append the product of values of one shape, entry by entry."""
+        return self.apply(Multiply(), *values, at=at) if len(values) > 1 else values[0]
 
     def matmul(self, A: Value, B: Value, *, at: str, transposed: bool = False) -> Value:
-        """Append the matrix product of the last two axes; axes in front are spread."""
-        front = np.broadcast_shapes(A.shape[:-2], B.shape[:-2])
-        A, B = (self._expanded(X, (*front, *X.shape[-2:]), at) for X in (A, B))
-        shape = (*front, A.shape[-2], B.shape[-2 if transposed else -1])
+        """Append the matrix product of the last two axes; those in front are the same."""
+        front, columns = A.shape[:-2], B.shape[-2 if transposed else -1]
         A, B = (X.reshaped((-1, *X.shape[-2:])[prod(front) == 1 :]) for X in (A, B))
+        shape = (*front, A.shape[-2], columns)
         return self.apply(MatrixProduct(transposed), A, B, at=at, shape=shape, shaped=True)
 
     def apply(
@@ -268,20 +244,13 @@ class Assembly:
         """Note a dtype in which the model computes; the network takes the widest."""
         self._dtypes.add(np.dtype(dtype))
 
-    # --- the end ----------------------------------------------------------------------------------
-
     def network(
         self,
+        outputs: Mapping[str, Value],
         input_names: Sequence[str] | None = None,
         output_names: Sequence[str] | None = None,
-        outputs: Mapping[str, Value] | None = None,
     ) -> Network:
-        """Return the network of everything that leads to the outputs.
-
-        The last value is the output unless said.
-        """
-        if outputs is None:
-            outputs = {"output": self._given(None, None, "the model")}
+        """Return the network of everything that leads to the outputs."""
         dtype = self.widest
         live = leading_to(self._steps, {value.step for value in outputs.values()})
         place = folded(self._steps, live, [value.step for value in outputs.values()], dtype)
@@ -333,8 +302,6 @@ class Assembly:
             "their points first (batch_first=True) and inputs=(steps, features).",
         )
 
-    # --- refusals ---------------------------------------------------------------------------------
-
     def no_rule(self, at: str, kind: str, way_out: str = "") -> NoReturn:
         """Refuse what cannot be imported: what it is, where it is, and the way out."""
         hint = f" {way_out}" if way_out else ""
@@ -344,20 +311,6 @@ class Assembly:
         """Refuse what has a rule but cannot be used as it is."""
         raise ValueError(f"{self.where}: {at} {message}")
 
-    # --- helpers ----------------------------------------------------------------------------------
-
-    def _given(self, of: Value | None, width: int | None, at: str) -> Value:
-        """Return the value that a step reads; the first step of a chain may fix its width."""
-        if of is None and self.last is None and width is not None:
-            self.input((width,))
-        of = of or self.last
-        if of is None:
-            raise ValueError(
-                f"{self.where}: nothing in the model fixes the number of inputs; "
-                "it needs a layer with weights."
-            )
-        return of
-
     def _shaped(self, value: Value, shape: Shape, rows_of: int = 0) -> int:
         """Return a step whose node has this shape, or at least rows of this length."""
         node = self._steps[value.step].shape
@@ -366,26 +319,12 @@ class Assembly:
         self._append(Step("the model", (value.step,), shape, layer=Reshape(shape)), shape)
         return len(self._steps) - 1
 
-    def _joined(self, layer: Layer, values: Sequence[Value], at: str) -> Value:
-        if len(values) == 1:
-            return values[0]
-        shape = np.broadcast_shapes(*(value.shape for value in values))
-        spread = [self._expanded(value, shape, at) for value in values]
-        return self.apply(layer, *spread, at=at)
-
-    def _expanded(self, value: Value, shape: Shape, at: str) -> Value:
-        if value.size == prod(shape):
-            return value if value.shape == shape else value.reshaped(shape)
-        entries = np.arange(value.size).reshape(value.shape)
-        return self.move(np.broadcast_to(entries, shape), at=at, of=value)
-
     def _append(self, step: Step, shape: Shape) -> Value:
         """Append a step, or the activation that the last steps have written out with it."""
         self._steps.append(step)
-        self.last = Value(len(self._steps) - 1, tuple(shape))
         known = recognised(self._steps, single=self.widest == FLOATS[0])
         if known is None:
-            return self.last
+            return Value(len(self._steps) - 1, tuple(shape))
         base, name, sign = known
         of = Value(base, tuple(shape))
         if sign > 0:

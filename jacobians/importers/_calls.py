@@ -98,3 +98,13 @@ def along(name: str, argument: str) -> Rule:
         return call.activate(name, call.of, axis=axes[0])
 
     return rule
+
+
+def chosen_output(names: Sequence[Any], output: str | int | None, where: str) -> int:
+    """Return the position of the output that is meant: the only one, or that of this name."""
+    if output is None and len(names) == 1:
+        return 0
+    if output in names:
+        return names.index(output)
+    listed = ", ".join(map(repr, names)) if names[0] != "" else "one, without a name"
+    raise ValueError(f"{where}: output: expected one of {listed}, but got {output!r:.40}.")

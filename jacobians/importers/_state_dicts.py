@@ -58,13 +58,14 @@ def network_of(
     layers: Mapping[str, LinearLayer], activations: Activations | None, where: str
 ) -> Network:
     """Chain linear layers, each with its activation: a sequence, or a mapping from names."""
-    assembly = Assembly(where)
+    assembly, of = Assembly(where), None
     for name, sigma in _chosen(layers, activations, where):
         at = f"layer {name!r}" if name else "the layer"
         W, b = layers[name]
-        assembly.dense(W, b, at=at)
-        assembly.activate(sigma, at=at)
-    return assembly.network()
+        of = of or assembly.input((W.shape[1],))
+        of = assembly.activate(sigma, at=at, of=assembly.dense(W, b, at=at, of=of))
+    assert of is not None
+    return assembly.network({"output": of})
 
 
 def _split(key: str) -> tuple[str, str, str]:

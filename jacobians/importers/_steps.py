@@ -191,10 +191,12 @@ class Steps:
         if not isinstance(A, Value) and A.ndim == 2 and isinstance(B, Value):
             axes = [*range(len(B.shape) - 2), len(B.shape) - 1, len(B.shape) - 2]
             return self.transposed(self.dense(self.transposed(B, axes), A), axes)
-        A, B = self.as_value(A), self.as_value(B)
+        return self._product(self.as_value(A), self.as_value(B))
+
+    def _product(self, A: Value, B: Value, transposed: bool = False) -> Value:
         lead = self.broadcast(A.shape[:-2], B.shape[:-2])
-        product = self.assembly.matmul(A, B, at=self.at)
-        return product.reshaped((*lead, A.shape[-2], B.shape[-1]))
+        A, B = (self.spread(X, (*lead, *X.shape[-2:])) for X in (A, B))
+        return self.assembly.matmul(A, B, at=self.at, transposed=transposed)
 
     def einsum(self, subscripts: str, A: Operand, B: Operand) -> Value:
         """Return a product of two, with axes named: common ones are kept, or summed over."""
@@ -367,12 +369,12 @@ class Steps:
     ) -> Value:
         """Return ``softmax(scale Q Kᵀ + mask) V``; a mask of booleans hides where it is false."""
         Q, K, V = self.as_value(Q), self.as_value(K), self.as_value(V)
-        scores = self.assembly.matmul(self.affine(Q, scale), K, at=self.at, transposed=True)
+        scores = self._product(self.affine(Q, scale), K, transposed=True)
         if isinstance(mask, np.ndarray) and mask.dtype == bool:
             mask = np.where(mask, 0.0, -inf)
         if mask is not None:
             scores = self.add(scores, mask)
-        return self.assembly.matmul(self.activate("softmax", scores, axis=-1), V, at=self.at)
+        return self._product(self.activate("softmax", scores, axis=-1), V)
 
 
 def _seen(operand: Operand, shape: Sequence[int]) -> Operand:

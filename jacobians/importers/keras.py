@@ -11,8 +11,9 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from graphlib import TopologicalSorter
 from math import prod
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 
 from jacobians._checks import as_count, missing_extra
 from jacobians.importers._assembly import Assembly, Value
-from jacobians.importers._calls import fixed
+from jacobians.importers._calls import chosen_output, fixed
 from jacobians.importers._steps import Steps
 from jacobians.importers.keras_calls import KerasCall
 from jacobians.importers.keras_operators import LAYERS, OPERATIONS
@@ -124,8 +125,6 @@ class _Import:
             lambda t: keras.KerasTensor((1, *t.shape[1:]), str(self.dtype), name=t.name), given
         )
 
-    # --- the graph --------------------------------------------------------------------------------
-
     def network(self, output: str | int | None) -> Network:
         """Return the network, compared with the model."""
         import keras
@@ -138,24 +137,16 @@ class _Import:
         ]
         given = keras.tree.pack_sequence_as(self.symbols, values)
         results = keras.tree.flatten(self._apply(self.model, (given,), {}))
-        named = getattr(self.model, "output_names", None) or []
-        index = self._chosen(output, len(results), list(named) if len(results) > 1 else [])
+        named = getattr(self.model, "output_names", None) if len(results) > 1 else None
+        names = list(named or range(len(results)))
+        meant = names[output] if isinstance(output, int) and 0 <= output < len(names) else output
+        index = chosen_output(names, meant, "from_keras")
         if not isinstance(results[index], Value):
             self.assembly.refuse(self.kind, "gives an output that no input leads to.")
         name = str(output) if isinstance(output, str) else f"output{index or ''}"
-        net = self.assembly.network(outputs={name: results[index]})
+        net = self.assembly.network({name: results[index]})
         self._compare(net, index)
         return net
-
-    def _chosen(self, output: str | int | None, count: int, names: list[str]) -> int:
-        if output is None and count == 1:
-            return 0
-        if isinstance(output, int) and 0 <= output < count:
-            return output
-        if output in names:
-            return names.index(str(output))
-        listed = ", ".join(map(repr, names or range(count)))
-        raise ValueError(f"from_keras: output: expected one of {listed}, but got {output!r:.40}.")
 
     def _apply(
         self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inside: str = ""
@@ -272,9 +263,6 @@ class _Import:
         )
 
 
-# --- helpers --------------------------------------------------------------------------------------
-
-
 def _place(operation: Any) -> str:
     return f"layer {operation.name!r} ({type(operation).__name__})"
 
@@ -283,32 +271,20 @@ def _in_order(results: Any, values: Mapping[int, Any]) -> list[Any]:
     """Return the nodes that lead to the results, each after those it reads."""
     import keras
 
-    order: list[Any] = []
-    done: set[int] = set()
-    todo = [_node(tensor) for tensor in keras.tree.flatten(results) if id(tensor) not in values]
-    todo = [node for node in todo if node is not None]
-    while todo:
-        node = todo[-1]
-        before = [
-            found
-            for tensor in node.input_tensors
-            if id(tensor) not in values
-            and (found := _node(tensor)) is not None
-            and id(found) not in done
-        ]
-        if before:
-            todo.extend(before)
-            continue
-        todo.pop()
-        if id(node) not in done:
-            done.add(id(node))
-            order.append(node)
-    return order
+    before: dict[Any, list[Any]] = {}
+    waiting = _nodes(keras.tree.flatten(results), values)
+    while waiting:
+        node = waiting.pop()
+        if node not in before:
+            before[node] = _nodes(node.input_tensors, values)
+            waiting += before[node]
+    return list(TopologicalSorter(before).static_order())
 
 
-def _node(tensor: Any) -> Any:
-    history = getattr(tensor, "_keras_history", None)
-    return None if history is None else history.operation._inbound_nodes[history.node_index]
+def _nodes(tensors: Iterable[Any], values: Mapping[int, Any]) -> list[Any]:
+    """Return the nodes that give tensors whose values are not known yet."""
+    histories = [getattr(t, "_keras_history", None) for t in tensors if id(t) not in values]
+    return [h.operation._inbound_nodes[h.node_index] for h in histories if h is not None]
 
 
 # Functions that take no symbols; as the activation of a layer they come last.

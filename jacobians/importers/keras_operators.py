@@ -28,8 +28,6 @@ from jacobians.importers.keras_calls import (
 )
 from jacobians.layers import LayerNorm, RMSNorm
 
-# --- entries that only move -----------------------------------------------------------------------
-
 
 def _move(call: KerasCall) -> Any:
     """Let the operation itself say where each entry goes: give it their numbers, from 1 on."""
@@ -56,9 +54,6 @@ def _joined(compute: Callable[..., Value], argument: str) -> Rule:
     return lambda call: compute(call, [call.as_operand(p) for p in call[argument]], call["axis"])
 
 
-# --- arithmetic -----------------------------------------------------------------------------------
-
-
 def _reduced(compute: Callable[..., Value]) -> Rule:
     return lambda call: compute(call, call.of, listed(call["axis"]), call["keepdims"])
 
@@ -77,9 +72,6 @@ def _relu(call: KerasCall) -> Value:
     if top is not None:
         return call.clamp(call.of, 0.0, top)
     return call.leaky(call.of, slope) if slope else call.activate("relu", call.of)
-
-
-# --- norms and attention --------------------------------------------------------------------------
 
 
 def _batch_norm(call: KerasCall) -> Value:
@@ -142,9 +134,6 @@ def _attention(call: KerasCall) -> Value:
     return call.transposed(call.attention(Q, K, V, factor, chosen), (0, 2, 1, 3))
 
 
-# --- layers that compute with their backend, and not with operations ------------------------------
-
-
 def _normalization(call: KerasCall) -> Value:
     import keras
 
@@ -172,9 +161,6 @@ def _rescaling(call: KerasCall) -> Value:
     return call.affine(call.of, scale, call.attribute("offset"))
 
 
-# --- the same, or not the same --------------------------------------------------------------------
-
-
 def _cast(call: KerasCall) -> Value:
     dtype = str(call["dtype"])
     wide = call.assembly.dtype == np.float64
@@ -188,7 +174,8 @@ MOVES = (
     "Reshape Roll Rot90 SpaceToDepth Split Squeeze Swapaxes Take TakeAlongAxis Tile Transpose Tril "
     "Triu Unstack Diagonal"
 )
-_SAME_NAMES = "tanh exp sin cos square sqrt log log1p expm1 reciprocal erf"
+_SAME_NAMES = "relu relu6 selu silu sigmoid softplus softsign tanh erf"
+_SAME_NAMES += " exp sin cos square sqrt log log1p expm1 reciprocal"
 
 LAYERS: dict[str, Rule] = {
     "BatchNormalization": _batch_normalization,
@@ -224,15 +211,10 @@ OPERATIONS: dict[str, Rule] = {
     **dict.fromkeys(("Absolute", "Abs"), fixed("abs")),
     "Clip": lambda call: call.clamp(call.of, call["x_min"], call["x_max"]),
     "ReLU": _relu,
-    "Relu": fixed("relu"),
-    "Relu6": fixed("relu6"),
     "LeakyRelu": lambda call: call.leaky(call.of, call["negative_slope"]),
     "Elu": family("elu", "alpha"),
     "Celu": family("celu", "alpha"),
-    "Selu": fixed("selu"),
     "Gelu": lambda call: call.gelu(call.of, call["approximate"]),
-    "Silu": fixed("silu"),
-    "Sigmoid": fixed("sigmoid"),
     "HardSigmoid": fixed("hard_sigmoid"),
     "HardSilu": lambda call: call.hard_swish(call.of),
     "HardTanh": fixed("hard_tanh"),
@@ -240,8 +222,6 @@ OPERATIONS: dict[str, Rule] = {
     "SoftShrink": lambda call: call.soft_shrink(call.of, float(call["threshold"])),
     "TanhShrink": lambda call: call.subtract(call.of, call.activate("tanh", call.of)),
     "Glu": lambda call: call.gated(call.of, call["axis"]),
-    "Softplus": fixed("softplus"),
-    "Softsign": fixed("softsign"),
     "Softmax": along("softmax", "axis"),
     "LogSoftmax": along("log_softmax", "axis"),
     **{name.capitalize(): fixed(name) for name in _SAME_NAMES.split()},

@@ -17,8 +17,6 @@ from jacobians.importers.onnx_values import Constant, Node, Value
 
 Rule = Callable[[Node], Any]
 
-# --- arithmetic -----------------------------------------------------------------------------------
-
 
 def both(node: Node) -> tuple[Any, Any]:
     """Return the two operands of an arithmetic operator, as steps take them."""
@@ -62,9 +60,6 @@ def _power(node: Node) -> Made:
     if exponent is None or prod(exponent.shape) != 1:
         node.refuse("has no single number as exponent.")
     return node.power(x, exponent.array.reshape(()))
-
-
-# --- truth values, as zeros and ones --------------------------------------------------------------
 
 
 def _compare(sign: float, strict: bool) -> Rule:
@@ -115,9 +110,6 @@ def _where(node: Node) -> Made:
     wide = any(part.dtype == np.float64 for part in parts if part is not None)
     node.kind = next((p.kind for p in parts if isinstance(p, Value)), DOUBLE if wide else FLOAT)
     return node.add(node.multiply(truth, a), node.multiply(_opposite(node, truth), b))
-
-
-# --- activations ----------------------------------------------------------------------------------
 
 
 def _fixed(name: str) -> Rule:

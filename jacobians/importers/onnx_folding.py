@@ -39,37 +39,26 @@ def _divide(a: Numbers, b: Numbers) -> Numbers:
     return np.where((a < 0) != (b < 0), -quotient, quotient)
 
 
-def _where(condition: Numbers, a: Numbers, b: Numbers) -> Numbers:
-    return np.where(condition, a, b)
+def _several(ufunc: np.ufunc) -> Callable[..., Any]:
+    return lambda *arrays: ufunc.reduce(np.broadcast_arrays(*arrays))
 
 
+_SAME_NAMES = "Abs Sqrt Exp Log Reciprocal Floor Ceil Sign Equal Greater Less"
 UFUNCS: dict[str, Callable[..., Any]] = {
+    **{op: getattr(np, op.lower()) for op in _SAME_NAMES.split()},
     "Add": np.add,
     "Sub": np.subtract,
     "Mul": np.multiply,
     "Div": _divide,
     "Pow": lambda a, b: np.power(a, b).astype(a.dtype),
     "Neg": np.negative,
-    "Abs": np.abs,
-    "Sqrt": np.sqrt,
-    "Exp": np.exp,
-    "Log": np.log,
-    "Reciprocal": lambda a: 1 / a,
-    "Floor": np.floor,
-    "Ceil": np.ceil,
-    "Sign": np.sign,
-    "Min": lambda *a: np.minimum.reduce(np.broadcast_arrays(*a)),
-    "Max": lambda *a: np.maximum.reduce(np.broadcast_arrays(*a)),
-    "Sum": lambda *a: np.add.reduce(np.broadcast_arrays(*a)),
-    "Equal": np.equal,
-    "Greater": np.greater,
-    "Less": np.less,
+    "Min": _several(np.minimum),
+    "Max": _several(np.maximum),
+    "Sum": _several(np.add),
     "GreaterOrEqual": np.greater_equal,
     "LessOrEqual": np.less_equal,
-    "And": np.logical_and,
-    "Or": np.logical_or,
-    "Not": np.logical_not,
-    "Where": _where,
+    **{op: getattr(np, f"logical_{op.lower()}") for op in ("And", "Or", "Not")},
+    "Where": np.where,
 }
 
 
@@ -102,8 +91,8 @@ def _constant_of_shape(node: Node, shape: Numbers) -> Numbers:
 def _range(node: Node, start: Numbers, limit: Numbers, delta: Numbers) -> Numbers:
     if any(a.ndim for a in (start, limit, delta)) or not delta:
         node.refuse("needs three numbers, the last not 0.")
-    spend(node, (max(ceil((float(limit) - float(start)) / float(delta)), 0),))
     count = max(ceil((float(limit) - float(start)) / float(delta)), 0)
+    spend(node, (count,))
     return np.asarray(start + np.arange(count) * delta).astype(start.dtype)
 
 
@@ -120,11 +109,12 @@ def _cast(node: Node, x: Numbers) -> Numbers:
         return x.astype(dtype)
 
 
-def _reduce(node: Node, x: Numbers) -> Numbers:
-    axes, keep = axes_of(node, x.shape)
-    functions: dict[str, Any] = {"ReduceProd": np.prod, "ReduceSum": np.sum, "ReduceMax": np.max}
-    function = functions[node.op]
-    return np.asarray(function(x, axis=axes, keepdims=keep)).astype(x.dtype)
+def _reduced(function: Any) -> Callable[[Node, Numbers], Numbers]:
+    def fold(node: Node, x: Numbers) -> Numbers:
+        axes, keep = axes_of(node, x.shape)
+        return np.asarray(function(x, axis=axes, keepdims=keep)).astype(x.dtype)
+
+    return fold
 
 
 def axes_of(node: Node, shape: Shape) -> tuple[tuple[int, ...], bool]:
@@ -150,9 +140,9 @@ FOLDS: dict[str, Callable[..., Any]] = {
     "ConstantOfShape": _constant_of_shape,
     "Range": _range,
     "Cast": _cast,
-    "ReduceProd": _reduce,
-    "ReduceSum": _reduce,
-    "ReduceMax": _reduce,
+    "ReduceProd": _reduced(np.prod),
+    "ReduceSum": _reduced(np.sum),
+    "ReduceMax": _reduced(np.max),
     "MatMul": _matmul,
 }
 
@@ -167,11 +157,12 @@ def folded(node: Node, arrays: list[Numbers]) -> list[Numbers]:
     """
     if node.op in SHAPES:
         return [arrays[0].reshape(SHAPES[node.op](arrays[0].shape, node))]
+    if node.op == "Pad":
+        index = MOVES["Pad"](node, np.arange(arrays[0].size).reshape(arrays[0].shape))
+        fill = np.asarray(padding_value(node), arrays[0].dtype)
+        return [np.append(arrays[0].reshape(-1), fill)[index]]
     if node.op in MOVES:
-        moved = MOVES[node.op]
-        if node.op == "Pad":
-            return [_padded_constant(node, arrays[0])]
-        found = moved(node, arrays[0])
+        found = MOVES[node.op](node, arrays[0])
         return found if isinstance(found, list) else [found]
     if node.op not in FOLDS:
         node.refuse("computes on constants alone; simplify the model first (constant folding).")
@@ -183,9 +174,3 @@ def folded(node: Node, arrays: list[Numbers]) -> list[Numbers]:
         raise
     except (ValueError, TypeError, ZeroDivisionError, OverflowError) as err:
         node.refuse(f"cannot be computed on its constants: {err!s:.80}.")
-
-
-def _padded_constant(node: Node, x: Numbers) -> Numbers:
-    index = MOVES["Pad"](node, np.arange(x.size).reshape(x.shape))
-    flat = np.append(x.reshape(-1), np.asarray(padding_value(node), x.dtype))
-    return np.asarray(flat[index])

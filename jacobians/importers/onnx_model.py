@@ -15,8 +15,6 @@ from jacobians._checks import ModelFormatError
 from jacobians.importers.onnx_tensors import Tensor, read_tensor
 from jacobians.importers.onnx_wire import FOUR, LENGTH, Message, Source, Span, signed, whole_numbers
 
-# --- nodes ----------------------------------------------------------------------------------------
-
 
 @dataclass(eq=False)
 class NodeRecord:
@@ -97,9 +95,6 @@ def _value(source: Source, message: Message, held: int) -> Any:
     if held in (4, 9):
         return tuple(message.texts(held)) if held == 9 else message.text(held)
     return read_tensor(source, message.span(held))
-
-
-# --- the graph ------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)

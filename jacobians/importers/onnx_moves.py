@@ -12,8 +12,6 @@ from jacobians.importers.onnx_shapes import MOVES, SHAPES, joined_along, padding
 from jacobians.importers.onnx_tensors import BFLOAT16, BOOL, FLOAT16, FLOATING, dtype_of, kind_name
 from jacobians.importers.onnx_values import Batch, Constant, Node, Shape, Value
 
-# --- what does nothing in inference, and what only looks ------------------------------------------
-
 
 def _dropout(node: Node) -> Any:
     training = node.constant(2)
@@ -52,9 +50,6 @@ def first_without_attributes(node: Node) -> Value:
     """A map from class labels to probabilities: the probabilities, in the order of the labels."""
     node.attributes.clear()
     return node.value()
-
-
-# --- moving and joining entries -------------------------------------------------------------------
 
 
 def moved(node: Node) -> list[Made]:

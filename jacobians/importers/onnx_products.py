@@ -15,8 +15,6 @@ from jacobians.importers.onnx_folding import axes_of
 from jacobians.importers.onnx_values import Constant, Node, Value
 from jacobians.layers import LayerNorm, RMSNorm
 
-# --- matrix products ------------------------------------------------------------------------------
-
 
 def _gemm(node: Node) -> Made:
     alpha, beta = node.attribute("alpha", 1.0), node.attribute("beta", 1.0)
@@ -83,9 +81,6 @@ def _matrix(node: Node, constant: Constant) -> Any:
         node.refuse(f"multiplies by {constant.dtype} of shape {constant.shape}.")
     node.assembly.spend(2 * constant.dtype.itemsize * prod(constant.shape))
     return constant.array.reshape(constant.shape[-2:])
-
-
-# --- normalisation and sums -----------------------------------------------------------------------
 
 
 def _batch_normalization(node: Node) -> Made:

@@ -9,7 +9,7 @@ they make of ``0, 1, 2, ...``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil, floor, prod
+from math import floor, prod
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,6 @@ from jacobians._checks import Numbers
 from jacobians.importers._assembly import Value as Made
 from jacobians.importers.onnx_tensors import MOST_AXES
 from jacobians.importers.onnx_values import Batch, Constant, Node, Shape
-
-# --- shapes alone ---------------------------------------------------------------------------------
 
 
 def _flatten(shape: Shape, node: Node) -> Shape:
@@ -99,9 +97,6 @@ SHAPES: dict[str, Callable[[Shape, Node], Shape]] = {
     "Unsqueeze": _unsqueeze,
     "Identity": _same,
 }
-
-
-# --- what moves entries ---------------------------------------------------------------------------
 
 
 def spend(node: Node, shape: tuple[int, ...], item: int = 8) -> None:
@@ -289,74 +284,72 @@ def _trilu(node: Node, x: Numbers) -> Numbers:
     return np.where(kept, x, 0 if isinstance(node.operand(0), Constant) else -1)
 
 
+# Where an entry k of a longer or shorter axis stands on the axis of n entries, by the name of the
+# way; and how the place is rounded to a whole number.
+_PLACES: dict[str, Callable[[Numbers, float, int], Numbers]] = {
+    "asymmetric": lambda k, scale, n: k / scale,
+    "half_pixel": lambda k, scale, n: (k + 0.5) / scale - 0.5,
+    "pytorch_half_pixel": lambda k, scale, n: (k + 0.5) / scale - 0.5 if len(k) > 1 else 0.0 * k,
+    "half_pixel_symmetric": lambda k, scale, n: (
+        n / 2 * (1 - len(k) / (scale * n)) + (k + 0.5) / scale - 0.5
+    ),
+    "align_corners": lambda k, scale, n: k * (n - 1) / max(len(k) - 1, 1),
+}
+_ROUNDINGS: dict[str, Callable[[Numbers], Numbers]] = {
+    "round_prefer_floor": lambda place: np.ceil(place - 0.5),
+    "round_prefer_ceil": lambda place: np.floor(place + 0.5),
+    "floor": np.floor,
+    "ceil": np.ceil,
+}
+
+
 def _resize(node: Node, x: Numbers) -> Numbers:
     """Nearest neighbours: each place of the result has one place in x, axis by axis."""
-    given = node.attribute
     scales, sizes = _scales(node, x)
-    mode, rounding = given("mode", "nearest"), given("nearest_mode", "round_prefer_floor")
-    where = given("coordinate_transformation_mode", "half_pixel")
+    mode = node.attribute("mode", "nearest")
+    where = node.attribute("coordinate_transformation_mode", "half_pixel")
+    nearest = node.attribute("nearest_mode", "round_prefer_floor")
     if node.op == "Upsample" or node.opset < 11:
-        where, rounding = "asymmetric", "floor"
+        where, nearest = "asymmetric", "floor"
     if mode != "nearest":
         node.refuse(f"interpolates in mode {mode!r:.40}; only nearest has a rule.")
     for name in ("antialias", "exclude_outside", "cubic_coeff_a", "extrapolation_value"):
-        given(name, None)  # which say nothing where one entry is taken as it is
-    if given("keep_aspect_ratio_policy", "stretch") != "stretch":
+        node.attribute(name, None)  # which say nothing where one entry is taken as it is
+    if node.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
         node.refuse("keeps the aspect ratio, which has no rule.")
+    if where not in _PLACES:
+        node.refuse(f"finds its places by {where!r:.40}, which has no rule.")
+    if nearest not in _ROUNDINGS:
+        node.refuse(f"rounds by {nearest!r:.40}, which has no rule.")
     spend(node, tuple(sizes))
     for axis, (scale, size) in enumerate(zip(scales, sizes, strict=True)):
-        if size != x.shape[axis] or scale != 1:
-            places = [
-                _nearest(k, scale, size, x.shape[axis], where, rounding, node) for k in range(size)
-            ]
-            x = np.take(x, places, axis)
+        n = x.shape[axis]
+        if size != n or scale != 1:
+            places = _ROUNDINGS[nearest](_PLACES[where](np.arange(size), scale, n))
+            x = np.take(x, places.clip(0, n - 1).astype(np.intp), axis)
     return x
 
 
-def _scales(node: Node, x: Numbers) -> tuple[list[float], list[int]]:
+def _scales(node: Node, x: Numbers) -> tuple[Numbers, list[int]]:
+    """Return the factor of every axis, and its size."""
+    axes: Any = None
     if node.op == "Upsample" or node.opset < 11:
         scales = node.attributes.pop("scales", None)
         scales = node.needed(1, 1).array if scales is None else scales
-        axes = None
     else:
         axes = node.attributes.pop("axes", None)
         constant, sizes = node.constant(2), node.integers(3, "sizes")
-        if sizes:
-            axes = axes or tuple(range(x.ndim))
-            full = list(x.shape)
-            for axis, size in zip(axes, sizes, strict=True):
-                full[node.axis(axis, x.shape)] = size
-            return [b / a for a, b in zip(x.shape, full, strict=True)], full
         scales = np.ones(0) if constant is None else constant.array
+        if sizes:
+            full = list(x.shape)
+            for axis, size in zip(axes or range(x.ndim), sizes, strict=True):
+                full[node.axis(axis, x.shape)] = size
+            return np.divide(full, x.shape), full
     every = np.ones(x.ndim)
     if len(scales) != len(axes or x.shape) or not (np.asarray(scales) > 0).all():
         node.refuse(f"scales {x.shape} by {len(scales)} numbers.")
     every[list(axes) if axes else slice(None)] = np.asarray(scales, np.float64)
-    return list(every), [floor(n * s) for n, s in zip(x.shape, every, strict=True)]
-
-
-def _nearest(k: int, scale: float, size: int, n: int, where: str, rounding: str, node: Node) -> int:
-    if where == "asymmetric":
-        place = k / scale
-    elif where in ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric"):
-        place = (k + 0.5) / scale - 0.5
-        if where == "pytorch_half_pixel" and size == 1:
-            place = 0.0
-        if where == "half_pixel_symmetric":
-            place = n / 2 * (1 - size / (scale * n)) + (k + 0.5) / scale - 0.5
-    elif where == "align_corners":
-        place = k * (n - 1) / (size - 1) if size > 1 else 0.0
-    else:
-        node.refuse(f"finds its places by {where!r:.40}, which has no rule.")
-    nearest = {
-        "round_prefer_floor": ceil(place - 0.5),
-        "round_prefer_ceil": floor(place + 0.5),
-        "floor": floor(place),
-        "ceil": ceil(place),
-    }
-    if rounding not in nearest:
-        node.refuse(f"rounds by {rounding!r:.40}, which has no rule.")
-    return min(max(nearest[rounding], 0), n - 1)
+    return every, [floor(n * s) for n, s in zip(x.shape, every, strict=True)]
 
 
 def _compress(node: Node, x: Numbers) -> Numbers:

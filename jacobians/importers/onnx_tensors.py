@@ -55,9 +55,6 @@ def dtype_of(kind: int) -> np.dtype[Any]:
     return np.dtype(_KINDS[kind][3])
 
 
-# --- tensors --------------------------------------------------------------------------------------
-
-
 @dataclass(eq=False)
 class Tensor:
     """A constant of known shape; ``array`` decodes it, once."""

@@ -90,8 +90,6 @@ class Node(Steps):
         """Refuse what has no rule."""
         self.refuse(f"has no rule for {what}. {way_out}".rstrip())
 
-    # --- attributes: each is taken out when it is read, and none may be left in the end -----------
-
     def attribute(self, name: str, default: Any) -> Any:
         """Return an attribute, which must be of the kind of its default."""
         if isinstance(default, float):
@@ -115,8 +113,6 @@ class Node(Steps):
         if constant.shape[0] > MOST_AXES:
             self.refuse(f"has {constant.shape[0]} numbers as input {k + 1}.")
         return tuple(int(value) for value in constant.array)
-
-    # --- operands ---------------------------------------------------------------------------------
 
     def operand(self, k: int) -> Operand:
         """Return operand ``k``, None if it is left out."""

@@ -21,13 +21,13 @@ import numpy as np
 
 from jacobians._checks import Numbers, as_count, missing_extra
 from jacobians.importers._assembly import Assembly, Value
+from jacobians.importers._calls import chosen_output
 from jacobians.importers._checkpoints import network_of_checkpoint
 from jacobians.importers._state_dicts import Activations
 from jacobians.importers.torch_calls import TorchCall
 from jacobians.importers.torch_modules import (
     first_line,
     first_size,
-    leaves,
     looked_up,
     place,
     quiet,
@@ -132,8 +132,6 @@ class _Import:
         self.shapes = self._shapes(inputs)
         self.assembly = Assembly("from_torch", dtype=self.dtype)
 
-    # --- what goes in -----------------------------------------------------------------------------
-
     def _shapes(self, inputs: Any) -> dict[str, tuple[int, ...]]:
         """Return the shape of a point for every argument; "" is the only, nameless one."""
         self.assumed = inputs is None
@@ -172,8 +170,6 @@ class _Import:
         points = np.random.default_rng(0).standard_normal((count, width))
         device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
         return torch.tensor(points, dtype=self.tensor_dtype or torch.float64, device=device)
-
-    # --- the graph --------------------------------------------------------------------------------
 
     def _exported(self) -> Any:
         """Let torch write the module down, in operators with a rule as far as it can."""
@@ -229,12 +225,13 @@ class _Import:
             elif node.op == "call_function":
                 values[node.name] = self._called(node, values)
         outputs = self._outputs(program, values)
-        chosen = self._chosen(outputs, output)
-        value = outputs[chosen]
+        meant = str(output) if isinstance(output, int) else output
+        index = chosen_output(list(outputs), meant, "from_torch")
+        name, value = list(outputs.items())[index]
         if not isinstance(value, Value):
             self.assembly.refuse(f"the {self.kind}", "gives an output that no input leads to.")
-        net = self.assembly.network(outputs={"output" if chosen == "" else chosen: value})
-        self._compare(net, list(outputs).index(chosen))
+        net = self.assembly.network({name or "output": value})
+        self._compare(net, index)
         return net
 
     def _constants(self, program: Any) -> dict[str, Any]:
@@ -257,8 +254,7 @@ class _Import:
         """Compute what a call gives: by torch if the input does not matter, else by a step."""
         import torch
 
-        given = [looked_up(argument, values) for argument in node.args]
-        named = {key: looked_up(argument, values) for key, argument in node.kwargs.items()}
+        given, named = looked_up((node.args, dict(node.kwargs)), values)
         at = place(node, self.kind)
         if node.target is operator.getitem:
             return given[0][given[1]]
@@ -267,7 +263,7 @@ class _Import:
         if node.target._schema.name.startswith(("aten::_assert", "aten::sym_")):
             return None
         name = node.target._schema.name.partition("::")[2]
-        if not any(isinstance(part, Value) for part in leaves([*given, *named.values()])):
+        if not any(isinstance(values[source.name], Value) for source in node.all_input_nodes):
             if torch.Tag.nondeterministic_seeded in node.target.tags and name not in RULES:
                 self.assembly.no_rule(at, f"the operator {name}, which is random,", _WAY_OUT)
             with torch.no_grad():
@@ -275,7 +271,7 @@ class _Import:
         if name not in RULES:
             self.assembly.no_rule(at, f"the operator {name}", _WAY_OUT)
         schema = node.target._schema.arguments
-        named |= zip((a.name for a in schema), given)  # noqa: B905
+        named = dict(named, **dict(zip((a.name for a in schema), given)))  # noqa: B905
         arguments = {a.name: named.get(a.name, a.default_value) for a in schema}
         return RULES[name](TorchCall(self.assembly, at, node.target, arguments))
 
@@ -294,17 +290,6 @@ class _Import:
             for path, result in paths
             if result is not None
         }
-
-    def _chosen(self, outputs: dict[str, Any], output: str | int | None) -> str:
-        wanted = "" if output is None else str(output)
-        if output is None and len(outputs) == 1:
-            return next(iter(outputs))
-        if wanted not in outputs:
-            listed = ", ".join(map(repr, outputs)) if "" not in outputs else "one, without a name"
-            raise ValueError(
-                f"from_torch: output: expected one of {listed}, but got {output!r:.40}."
-            )
-        return wanted
 
     def _compare(self, net: Network, index: int) -> None:
         """Refuse the import if the module, given three points at once, computes something else."""
@@ -326,9 +311,6 @@ class _Import:
         # sums of any length round to far less than half of the digits
         digits = np.sqrt(torch.finfo(self.tensor_dtype or torch.float64).eps)
         self.assembly.compare(net, a, theirs, f"the {self.kind}", digits)
-
-
-# --- helpers --------------------------------------------------------------------------------------
 
 
 def _dtype_of(tensor: Any, where: str) -> Any:

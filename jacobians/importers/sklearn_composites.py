@@ -13,8 +13,6 @@ from jacobians.importers.sklearn_models import normalised
 from jacobians.importers.sklearn_reading import Reading, predicts, steps_of, transforms, way_out
 from jacobians.importers.sklearn_scalers import apply_function, undo
 
-# --- one after the other --------------------------------------------------------------------------
-
 
 @predicts("Pipeline")
 def _pipeline(r: Reading) -> Value:
@@ -45,8 +43,6 @@ def _transformed_target(r: Reading) -> Value:
         of if model.transformer is None else undo(r, model.transformer_, of, f"{r.at} transformer")
     )
 
-
-# --- one in the place of another ------------------------------------------------------------------
 
 FITTED = {  # where the estimator that was fitted is kept
     **dict.fromkeys(("GridSearchCV", "RandomizedSearchCV"), "best_estimator_"),
@@ -81,9 +77,6 @@ def _kept(r: Reading) -> tuple[Any, str]:
 def _selected(r: Reading) -> Value:
     inner = r.model.estimator_
     return r.predict(inner, select(r), f"{r.at} ({type(inner).__name__})")
-
-
-# --- side by side ---------------------------------------------------------------------------------
 
 
 @transforms("FeatureUnion")

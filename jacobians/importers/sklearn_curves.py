@@ -55,9 +55,6 @@ def _bend(r: Reading, curves: list[Activation]) -> Value:
     return r.concatenate(parts, 0)
 
 
-# --- powers ---------------------------------------------------------------------------------------
-
-
 # outside its domain a power is NaN or infinite, which is reported by whoever asked
 _quiet = np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore")
 
@@ -107,8 +104,6 @@ _FORMULAS = {
     "box_cox": (_box_cox, _box_cox_prime, _box_cox_second),
     "yeo_johnson": (_yeo_johnson, _yeo_johnson_prime, _yeo_johnson_second),
 }
-
-# --- piecewise linear curves ----------------------------------------------------------------------
 
 
 def _between(z: Array, knots: Array, heights: Array) -> Array:

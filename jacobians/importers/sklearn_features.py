@@ -11,8 +11,6 @@ from jacobians.importers._assembly import Value
 from jacobians.importers.sklearn_reading import Reading, transforms
 from jacobians.layers import RMSNorm
 
-# --- affine maps ----------------------------------------------------------------------------------
-
 
 def project(r: Reading, W: Any, mean: Any) -> Value:
     """Append ``W (x - mean)``; no mean is 0."""
@@ -86,9 +84,6 @@ def _centred_kernel(r: Reading) -> Value:
     return r.dense(r.of, W, r.model.K_fit_all_ - r.model.K_fit_rows_)
 
 
-# --- with an activation ---------------------------------------------------------------------------
-
-
 @transforms("BernoulliRBM")
 def _hidden_units(r: Reading) -> Value:
     return r.activate("sigmoid", r.dense(r.of, r.model.components_, r.model.intercept_hidden_))
@@ -107,9 +102,6 @@ def _unit_rows(r: Reading) -> Value:
     if r.model.norm != "l2":
         r.no_rule(f"norm={r.model.norm!r}", "The norm 'l2' has one.")
     return r.norm(r.of, RMSNorm(np.full(r.of.size, 1 / np.sqrt(r.of.size)), epsilon=0.0))
-
-
-# --- choices and products -------------------------------------------------------------------------
 
 
 @transforms(

@@ -14,8 +14,6 @@ from jacobians.importers._assembly import Value
 from jacobians.importers.sklearn_features import project
 from jacobians.importers.sklearn_reading import Reading, predicts, way_out
 
-# --- regressors -----------------------------------------------------------------------------------
-
 
 @predicts(
     *("ARDRegression", "BayesianRidge", "ElasticNet", "ElasticNetCV", "HuberRegressor", "Lars"),
@@ -65,8 +63,6 @@ def _constant(r: Reading) -> Value:
     return r.dense(r.of, np.zeros((b.size, r.of.size)), b)
 
 
-# --- perceptrons ----------------------------------------------------------------------------------
-
 _ACTIVATIONS = {"logistic": "sigmoid"}  # by other names here
 _ACTIVATIONS |= {name: name for name in ("identity", "tanh", "relu", "softmax", "exp")}
 
@@ -83,9 +79,6 @@ def _perceptron(r: Reading) -> Value:
         of = r.assembly.dense(coefs.T, intercepts, at=f"{r.at} layer {l}", of=of)
         of = r.activate(_ACTIVATIONS[sigma], of)
     return of
-
-
-# --- classifiers ----------------------------------------------------------------------------------
 
 
 @predicts("LogisticRegression", "LogisticRegressionCV")

@@ -55,9 +55,6 @@ def _affine(r: Reading, of: Value, scale: Any, shift: Any) -> Value:
     return r.assembly.scale(scale, shift, at=r.at, dtype=np.float64, of=of)
 
 
-# --- functions of single features -----------------------------------------------------------------
-
-
 class Formula(NamedTuple):
     """``scale * sigma(inner * x + offset) + shift``."""
 
@@ -104,9 +101,6 @@ def _function(r: Reading) -> Value:
     if r.model.kw_args:
         r.no_rule(f"func with kw_args={r.model.kw_args!r:.60}")
     return apply_function(r, r.model.func, "func", r.of)
-
-
-# --- back -----------------------------------------------------------------------------------------
 
 
 def undo(r: Reading, transformer: Any, of: Value, at: str) -> Value:

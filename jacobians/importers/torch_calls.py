@@ -13,6 +13,10 @@ from jacobians.importers._calls import Call, Rule, each
 from jacobians.importers._windows import rounded_up, same_padding
 from jacobians.layers import AveragePool, Convolution, Layer, MaxPool, TransposedConvolution
 
+LARGEST = 2**24  # entries of a matrix that is written out to be read
+IN_TRAINING = "is in training mode, where its output depends on more than its input; .eval() it."
+NO_STATISTICS = "keeps no running statistics, so a point's output depends on its batch."
+
 
 class TorchCall(Call):
     """One call of an operator, with its arguments by name."""
@@ -32,13 +36,7 @@ class TorchCall(Call):
     def require_evaluation(self, training: Any) -> None:
         """Refuse what is random, or depends on the batch, in training."""
         if training:
-            self.assembly.refuse(
-                self.at,
-                "is in training mode, where its output depends on more than its input; .eval() it.",
-            )
-
-
-LARGEST = 2**24  # entries of a matrix that is written out to be read
+            self.assembly.refuse(self.at, IN_TRAINING)
 
 
 def convolution(call: TorchCall) -> Value:

@@ -118,9 +118,6 @@ def _array(entry: Any, numbers: Mapping[str, Numbers], size: int, at: str) -> Nu
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
-# --- the two formats ------------------------------------------------------------------------------
-
-
 def _read_archive(file: BinaryIO, size: int) -> tuple[Any, dict[str, Numbers]]:
     brief: Any = Brief(file)
     with zipfile.ZipFile(brief) as archive:

@@ -16,10 +16,15 @@ import numpy as np
 from jacobians.importers._assembly import Value
 from jacobians.importers._calls import Rule, along, family, fixed, listed, takes
 from jacobians.importers._steps import Steps
-from jacobians.importers.torch_calls import TorchCall, adaptive, convolution, per_channel, pool
+from jacobians.importers.torch_calls import (
+    NO_STATISTICS,
+    TorchCall,
+    adaptive,
+    convolution,
+    per_channel,
+    pool,
+)
 from jacobians.layers import LayerNorm, RMSNorm
-
-# --- entries that only move -----------------------------------------------------------------------
 
 
 def _move(call: TorchCall) -> Any:
@@ -52,9 +57,6 @@ def _pad(call: TorchCall) -> Any:
     outside = torch.nn.functional.pad(torch.zeros(call.of.shape), call["pad"], value=1.0)
     call.arguments["value"] = 0.0
     return call.affine(_move(call), 1.0, outside.numpy() * float(fill))
-
-
-# --- arithmetic -----------------------------------------------------------------------------------
 
 
 def _linear(call: TorchCall) -> Value:
@@ -111,9 +113,6 @@ def _norm(call: TorchCall) -> Value:
     return call.activate("sqrt", call.sum(call.activate("square", call.of), axes, keep))
 
 
-# --- activations ----------------------------------------------------------------------------------
-
-
 def _clamp(call: TorchCall) -> Value:
     low, high = (call.operand(name) for name in ("min", "max"))
     if any(isinstance(end, Value) or (end is not None and end.size > 1) for end in (low, high)):
@@ -157,14 +156,9 @@ def _threshold(call: TorchCall) -> Value:
     return call.activate("relu", call.of)
 
 
-# --- norms and attention --------------------------------------------------------------------------
-
-
 def _batch_norm(call: TorchCall) -> Value:
     if call["running_mean"] is None:
-        call.assembly.refuse(
-            call.at, "keeps no running statistics, so a point's output depends on its batch."
-        )
+        call.assembly.refuse(call.at, NO_STATISTICS)
     call.require_evaluation(call.arguments.get("training"))
     names = ("running_mean", "running_var", "weight", "bias")
     return call.batch_norm(call["input"], 1, call["eps"], [call.operand(name) for name in names])
@@ -208,9 +202,6 @@ def _attention(call: TorchCall) -> Value:
     elif mask is not None and not isinstance(mask, Value):
         mask = mask.numpy()
     return call.attention(Q, K, V, call.arguments.get("scale") or Q.shape[-1] ** -0.5, mask)
-
-
-# --- the same, or not the same --------------------------------------------------------------------
 
 
 def _dropout(call: TorchCall) -> Any:

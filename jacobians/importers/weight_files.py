@@ -129,9 +129,6 @@ def _chain(weights: list[Numbers], biases: list[Numbers | None]) -> bool:
     return fits and all(first.shape[0] == then.shape[1] for first, then in pairwise(weights))
 
 
-# --- MATLAB ---------------------------------------------------------------------------------------
-
-
 def _read_mat(path: str) -> dict[str, Numbers]:
     """Read the arrays with names that are taken; nothing else is even looked at."""
     from scipy.io import loadmat, whosmat
