@@ -73,17 +73,16 @@ FAMILIES = {  # inside a family folder each file may import only those before it
     "plotting": ["style", "matrices", "structures", "statistics", "lines"],
     "importers": [
         *["_folding", "_formulas", "_assembly", "_windows", "_steps", "_calls", "_half"],
-        *["_state_dicts", "_checkpoints"],
+        *["_state_dicts"],
         "weight_files",
         *["sklearn_reading", "sklearn_scalers", "sklearn_features", "sklearn_curves"],
         *["sklearn_models", "sklearn_composites", "sklearn_columns", "scikit_learn"],
         *["torch_calls", "torch_operators", "torch_modules", "torch_files", "pytorch"],
-        *["keras_calls", "keras_operators", "keras"],
+        *["keras_operators", "keras"],
         *["keras_files", "nnet_files", "safetensors_files"],
         *["onnx_wire", "onnx_tensors", "onnx_model", "onnx_values", "onnx_shapes", "onnx_folding"],
         *["onnx_elementwise", "onnx_products", "onnx_moves", "onnx_windows"],
         *["onnx_recurrent", "onnx_ml", "onnx_operators", "onnx_files"],
-        "importable",
     ],
 }
 FACE = "__init__"

@@ -3,15 +3,22 @@
 State dicts and safetensors files hold arrays ``NAME.weight`` and ``NAME.bias`` and nothing of what
 happens between them.  Numbered names say their order, ``0, 2, 10`` or ``fc1, fc2``; of any others
 the order is only known to whoever made the model, who says it by naming the layers.
+
+What training scripts save may hold the state dict beside an epoch and an optimizer; names carry
+what wrapped the module (``module.``, ``_orig_mod.``); a parametrized weight lies there in the
+pieces from which the module computes it.  All of that is undone here, and nothing else: an entry
+that is no weight of a linear layer stays, to be refused by name.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
-from jacobians._checks import Numbers
+import numpy as np
+
+from jacobians._checks import ModelFormatError, NotFiniteError, Numbers, ShapeError
 from jacobians.activations import Activation, AnyActivation, VectorActivation
 from jacobians.importers._assembly import Assembly
 from jacobians.network import Network
@@ -114,3 +121,149 @@ def _in_order(name: str) -> list[tuple[int, str]]:
 
 def _arrow(W: Numbers) -> str:
     return f"({W.shape[1]} -> {W.shape[0]})"
+
+
+_USUAL = ("state_dict", "model_state_dict", "model")
+_PARAMETRIZED = ".parametrizations.weight."
+
+
+def network_of_checkpoint(
+    value: Any,
+    activations: Any,
+    where: str,
+    array_of: Callable[[Any, str], Numbers] = lambda entry, at: entry,
+) -> Network:
+    """Chain the linear layers of a state dict, or of a checkpoint, each with its activation.
+
+    Parameters
+    ----------
+    value : mapping
+    activations : mapping from layer names, or anything else
+        What a mapping gives None for is left out: an entry, or everything below a name.
+    where : str
+        What to call it in errors.
+    array_of : callable
+        From an entry and its place to an array.
+    """
+    return network_of(*_layers(value, activations, where, array_of), where)
+
+
+def network_of_file(
+    value: Any,
+    activations: Any,
+    name: str,
+    array_of: Callable[[Any, str], Numbers] = lambda entry, at: entry,
+) -> Network:
+    """Chain the layers in a file likewise: what is wrong with the file is a ModelFormatError."""
+    try:
+        chosen = _layers(value, activations, name, array_of)
+    except Exception as err:  # whatever a damaged file leads to
+        message = str(err) if str(err).startswith(name) else f"{name}: {err}"
+        raise ModelFormatError(message) from None
+    try:
+        return network_of(*chosen, name)
+    except (ShapeError, NotFiniteError) as err:  # of the file; the rest is about the activations
+        raise ModelFormatError(str(err)) from None
+
+
+def _layers(
+    value: Any, activations: Any, where: str, array_of: Callable[[Any, str], Numbers]
+) -> tuple[dict[str, LinearLayer], Any]:
+    state = {str(key): entry for key, entry in state_dict_in(value, where).items()}
+    arrays = {key: array_of(entry, f"{where}: {key!r:.80}") for key, entry in state.items()}
+    arrays = plain(arrays, where)
+    if isinstance(activations, Mapping):
+        dropped = {name for name, sigma in activations.items() if sigma is None}
+        activations = {name: sigma for name, sigma in activations.items() if sigma is not None}
+        arrays = {
+            key: array
+            for key, array in arrays.items()
+            if not any(key == name or key.startswith(f"{name}.") for name in dropped)
+        }
+    return linear_layers(arrays, where), activations
+
+
+def state_dict_in(value: Any, where: str) -> Mapping[Any, Any]:
+    """Return the mapping of names to arrays that a checkpoint is, or holds.
+
+    Raises
+    ------
+    ValueError
+        If it holds none, or several and none has a usual name; the message lists them.
+    TypeError
+        If it is no mapping.
+    """
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{where}: expected a mapping from names to weights, but got {value!r:.80}")
+    if not value or any(_is_array(entry) for entry in value.values()):
+        return value
+    inner = {key: entry for key, entry in value.items() if _holds_arrays(entry)}
+    usual = [key for key in _USUAL if key in inner]
+    if len(inner) == 1 or usual:
+        chosen: Mapping[Any, Any] = inner[usual[0] if usual else next(iter(inner))]
+        return chosen
+    listed = ", ".join(f"{key!r:.40}" for key in (inner or value))
+    raise ValueError(
+        f"{where}: expected one mapping from names to weights, but got the entries {listed}; "
+        "give one of them to from_torch, with its activations."
+    )
+
+
+def plain(arrays: Mapping[str, Numbers], where: str) -> dict[str, Numbers]:
+    """Return the arrays under the names that the bare module has, parametrized weights computed.
+
+    >>> state = {"module.fc.weight_g": np.ones((2, 1)), "module.fc.weight_v": 2 * np.eye(2, 3)}
+    >>> plain(state, "state")
+    {'fc.weight': array([[1., 0., 0.],
+           [0., 1., 0.]])}
+    """
+    arrays = {key.replace("_orig_mod.", ""): array for key, array in arrays.items()}
+    while arrays and all(key.startswith("module.") for key in arrays):
+        arrays = {key.removeprefix("module."): array for key, array in arrays.items()}
+    arrays = {f".{key}": array for key, array in arrays.items()}  # a module alone has no name
+    for key in list(arrays):
+        for suffixes, compute in _COMPUTED.items():
+            layer = key.removesuffix(suffixes[0])
+            pieces = [layer + suffix for suffix in suffixes]
+            if layer != key and all(piece in arrays for piece in pieces):
+                v, *rest = (arrays.pop(piece) for piece in pieces)
+                W = compute(v.astype(np.float64), *rest).astype(v.dtype)
+                arrays[f"{layer}.weight"] = W
+    for key in arrays:
+        if _PARAMETRIZED in key:
+            raise NotImplementedError(
+                f"{where}: {key[1:]!r:.80} is a piece of a parametrization, which its module can "
+                "compute: give the module itself to from_torch."
+            )
+    return {key[1:]: array for key, array in arrays.items()}
+
+
+def _is_array(entry: Any) -> bool:
+    return hasattr(entry, "shape") and hasattr(entry, "dtype")
+
+
+def _holds_arrays(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and any(_is_array(inner) for inner in entry.values())
+
+
+def _weight_norm(v: Numbers, g: Numbers) -> Numbers:
+    """Return ``g v / ||v||``: a length for each row, each column or the whole, as g has them."""
+    axes = tuple(axis for axis, size in enumerate(g.shape) if size == 1) if g.ndim else None
+    norm: Numbers = np.sqrt((v**2).sum(axis=axes, keepdims=True))
+    scaled: Numbers = g * v / norm
+    return scaled
+
+
+def _spectral_norm(W: Numbers, u: Numbers, v: Numbers) -> Numbers:
+    """Return ``W / (uᵀ W v)``."""
+    scaled: Numbers = W / (u @ W.reshape(len(u), -1) @ v)
+    return scaled
+
+
+# the endings of the pieces, the first of the shape of the weight, and how it is computed from them
+_COMPUTED: dict[tuple[str, ...], Callable[..., Numbers]] = {
+    (".weight_v", ".weight_g"): _weight_norm,
+    (f"{_PARAMETRIZED}original1", f"{_PARAMETRIZED}original0"): _weight_norm,
+    (".weight_orig", ".weight_u", ".weight_v"): _spectral_norm,
+    tuple(_PARAMETRIZED + end for end in ("original", "0._u", "0._v")): _spectral_norm,
+}

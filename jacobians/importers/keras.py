@@ -23,8 +23,7 @@ from jacobians._checks import as_count, missing_extra
 from jacobians.importers._assembly import Assembly, Value
 from jacobians.importers._calls import chosen_output, fixed
 from jacobians.importers._steps import Steps
-from jacobians.importers.keras_calls import KerasCall
-from jacobians.importers.keras_operators import LAYERS, OPERATIONS
+from jacobians.importers.keras_operators import LAYERS, OPERATIONS, KerasCall
 from jacobians.network import Network
 
 

@@ -22,8 +22,7 @@ import numpy as np
 from jacobians._checks import Numbers, as_count, missing_extra
 from jacobians.importers._assembly import Assembly, Value
 from jacobians.importers._calls import chosen_output
-from jacobians.importers._checkpoints import network_of_checkpoint
-from jacobians.importers._state_dicts import Activations
+from jacobians.importers._state_dicts import Activations, network_of_checkpoint
 from jacobians.importers.torch_calls import TorchCall
 from jacobians.importers.torch_modules import (
     first_line,

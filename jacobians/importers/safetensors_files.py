@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import ModelFormatError, Numbers, freeze
-from jacobians.importers._checkpoints import network_of_file
 from jacobians.importers._half import widened
-from jacobians.importers._state_dicts import Activations
+from jacobians.importers._state_dicts import Activations, network_of_file
 from jacobians.network import Network
 
 _DTYPES = {"F32": "<f4", "F64": "<f8", "F16": "<u2", "BF16": "<u2"}

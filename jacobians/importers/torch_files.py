@@ -21,8 +21,7 @@ import numpy as np
 
 from jacobians._checks import ModelFormatError, Numbers
 from jacobians._npz import Brief, require_side_by_side
-from jacobians.importers._checkpoints import network_of_file
-from jacobians.importers._state_dicts import Activations
+from jacobians.importers._state_dicts import Activations, network_of_file
 from jacobians.network import Network
 
 _DTYPES = {

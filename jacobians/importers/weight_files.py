@@ -27,8 +27,7 @@ import numpy as np
 
 from jacobians._checks import ModelFormatError, Numbers
 from jacobians._npz import read_npz
-from jacobians.importers._checkpoints import network_of_file
-from jacobians.importers._state_dicts import Activations
+from jacobians.importers._state_dicts import Activations, network_of_file
 from jacobians.network import Network
 
 _NAME = re.compile(r"(w|b|weight|bias|weights|biases|theta)_?([0-9]*)", re.IGNORECASE)
