@@ -17,7 +17,7 @@ rounded once, at the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NoReturn
@@ -244,45 +244,28 @@ class Assembly:
         """Note a dtype in which the model computes; the network takes the widest."""
         self._dtypes.add(np.dtype(dtype))
 
-    def network(
-        self,
-        outputs: Mapping[str, Value],
-        input_names: Sequence[str] | None = None,
-        output_names: Sequence[str] | None = None,
-    ) -> Network:
-        """Return the network of everything that leads to the outputs."""
-        dtype = self.widest
-        live = leading_to(self._steps, {value.step for value in outputs.values()})
-        place = folded(self._steps, live, [value.step for value in outputs.values()], dtype)
-        ends = {name: place[value.step] for name, value in outputs.items()}
-        order = [l for l in live if place[l] == l]
-        self.spend(sum(_SCALED * self._steps[l].spread for l in order))
-        labels = {"input_names": input_names, "output_names": output_names}
-        made = [(l, self._steps[l], [place[s] for s in self._steps[l].sources]) for l in order]
-        begin = [l for l, step in enumerate(self._steps) if not step.sources]
-        is_path = [0, *order[:-1]] == [s for _, _, sources in made for s in sources]
-        if len(begin) == 1 and len(ends) == 1 and (is_path or not made):
-            layers = [step.made(self.where, dtype) for _, step, _ in made]
-            return Network(
-                layers or [Elementwise(IDENTITY)], inputs=self._steps[0].shape, **labels
-            ).astype(dtype)
-        names = {l: self._steps[l].name for l in begin}
-        named: dict[str, Any] = {}
-        for name, end in ends.items():  # an output is its node, if that has no name yet
-            if end in names:
-                named[name] = (Elementwise(IDENTITY), end)
-            names.setdefault(end, name)
-        taken = set(names.values())
-        numbers = (str(l) for l in range(1, len(self._steps) + 1) if str(l) not in taken)
-        for l in order:
-            names.setdefault(l, next(numbers))
-        nodes = {
-            names[l]: (step.made(self.where, dtype), *(names[s] for s in sources))
-            for l, step, sources in made
-        }
-        nodes |= {name: (identity, names[end]) for name, (identity, end) in named.items()}
-        inputs = {names[l]: self._steps[l].shape for l in begin}
-        return Network.graph(nodes, inputs=inputs, outputs=list(ends), **labels).astype(dtype)
+    def network(self, output: Value, name: str = "output") -> Network:
+        """Return the network of everything that leads to an output of this name."""
+        dtype, steps = self.widest, self._steps
+        live = leading_to(steps, {output.step})
+        place = folded(steps, live, [output.step], dtype)
+        end, order = place[output.step], [l for l in live if place[l] == l]
+        self.spend(sum(_SCALED * steps[l].spread for l in order))
+        begin = [l for l, step in enumerate(steps) if not step.sources]
+        layers = {l: steps[l].made(self.where, dtype) for l in order}
+        sources = {l: [place[source] for source in steps[l].sources] for l in order}
+        is_path = [0, *order[:-1]] == [s for l in order for s in sources[l]]
+        if len(begin) == 1 and (is_path or not order):
+            path = [*layers.values()] or [Elementwise(IDENTITY)]
+            return Network(path, inputs=steps[0].shape).astype(dtype)
+        names = {end: name, **{l: steps[l].name for l in begin}}
+        numbers = (str(l) for l in range(1, len(steps) + 1) if str(l) not in names.values())
+        names = {l: names.get(l) or next(numbers) for l in (*begin, *order)}
+        nodes = {names[l]: (layer, *(names[s] for s in sources[l])) for l, layer in layers.items()}
+        if end in begin:
+            nodes[name] = (Elementwise(IDENTITY), names[end])
+        inputs = {names[l]: steps[l].shape for l in begin}
+        return Network.graph(nodes, inputs=inputs, outputs=[name]).astype(dtype)
 
     def compare(self, net: Network, points: Array, theirs: Array, at: str, digits: float) -> None:
         """Refuse the network if the model, given three points at once, computes something else."""

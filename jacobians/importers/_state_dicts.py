@@ -24,6 +24,7 @@ from jacobians.importers._assembly import Assembly
 from jacobians.network import Network
 
 LinearLayer: TypeAlias = tuple[Numbers, Numbers | None]
+ArrayOf: TypeAlias = Callable[[Any, str], Numbers]
 Activations: TypeAlias = Sequence[str | AnyActivation] | Mapping[str, str | AnyActivation]
 
 
@@ -39,9 +40,9 @@ def linear_layers(arrays: Mapping[str, Numbers], where: str) -> dict[str, Linear
     """
     if not arrays:
         raise ValueError(f"{where}: it holds no arrays.")
-    layers = {layer: dot for layer, dot, role in map(_split, arrays) if role == "weight"}
-    for key, array in arrays.items():
-        layer, dot, role = _split(key)
+    names = [key.rpartition(".") for key in arrays]
+    layers = {layer: dot for layer, dot, role in names if role == "weight"}
+    for (key, array), (layer, dot, role) in zip(arrays.items(), names, strict=True):
         if dot and not layer:
             raise ValueError(f"{where}: {key!r:.80} names no layer before its dot; rename it.")
         if (role, array.ndim) not in (("weight", 2), ("bias", 1)):
@@ -72,11 +73,7 @@ def network_of(
         of = of or assembly.input((W.shape[1],))
         of = assembly.activate(sigma, at=at, of=assembly.dense(W, b, at=at, of=of))
     assert of is not None
-    return assembly.network({"output": of})
-
-
-def _split(key: str) -> tuple[str, str, str]:
-    return key.rpartition(".")
+    return assembly.network(of)
 
 
 def _chosen(
@@ -84,7 +81,8 @@ def _chosen(
 ) -> Iterable[tuple[str, str | AnyActivation]]:
     """Pair layers with activations, in the order that the names or the caller give."""
     names = sorted(layers, key=_in_order)
-    shown = ", ".join(f"{name!r} {_arrow(layers[name][0])}" for name in names)
+    sizes = {name: W.shape for name, (W, _) in layers.items()}
+    shown = ", ".join(f"{name!r} ({sizes[name][1]} -> {sizes[name][0]})" for name in names)
     if activations is None:
         raise ValueError(
             f"{where}: a state dict holds no activations; say activations=[...], one for each "
@@ -119,21 +117,14 @@ def _in_order(name: str) -> list[tuple[int, str]]:
     return [(len(part) if k % 2 else 0, part) for k, part in enumerate(digits)]
 
 
-def _arrow(W: Numbers) -> str:
-    return f"({W.shape[1]} -> {W.shape[0]})"
-
-
 _USUAL = ("state_dict", "model_state_dict", "model")
 _PARAMETRIZED = ".parametrizations.weight."
 
 
-def network_of_checkpoint(
-    value: Any,
-    activations: Any,
-    where: str,
-    array_of: Callable[[Any, str], Numbers] = lambda entry, at: entry,
-) -> Network:
-    """Chain the linear layers of a state dict, or of a checkpoint, each with its activation.
+def layers_of_checkpoint(
+    value: Any, activations: Any, where: str, array_of: ArrayOf = lambda entry, at: entry
+) -> tuple[dict[str, LinearLayer], Any]:
+    """Return the linear layers of a state dict, or of a checkpoint, and their activations.
 
     Parameters
     ----------
@@ -145,30 +136,6 @@ def network_of_checkpoint(
     array_of : callable
         From an entry and its place to an array.
     """
-    return network_of(*_layers(value, activations, where, array_of), where)
-
-
-def network_of_file(
-    value: Any,
-    activations: Any,
-    name: str,
-    array_of: Callable[[Any, str], Numbers] = lambda entry, at: entry,
-) -> Network:
-    """Chain the layers in a file likewise: what is wrong with the file is a ModelFormatError."""
-    try:
-        chosen = _layers(value, activations, name, array_of)
-    except Exception as err:  # whatever a damaged file leads to
-        message = str(err) if str(err).startswith(name) else f"{name}: {err}"
-        raise ModelFormatError(message) from None
-    try:
-        return network_of(*chosen, name)
-    except (ShapeError, NotFiniteError) as err:  # of the file; the rest is about the activations
-        raise ModelFormatError(str(err)) from None
-
-
-def _layers(
-    value: Any, activations: Any, where: str, array_of: Callable[[Any, str], Numbers]
-) -> tuple[dict[str, LinearLayer], Any]:
     state = {str(key): entry for key, entry in state_dict_in(value, where).items()}
     arrays = {key: array_of(entry, f"{where}: {key!r:.80}") for key, entry in state.items()}
     arrays = plain(arrays, where)
@@ -181,6 +148,21 @@ def _layers(
             if not any(key == name or key.startswith(f"{name}.") for name in dropped)
         }
     return linear_layers(arrays, where), activations
+
+
+def network_of_file(
+    value: Any, activations: Any, name: str, array_of: ArrayOf = lambda entry, at: entry
+) -> Network:
+    """Chain the layers in a file: what is wrong with the file is a ModelFormatError."""
+    try:
+        chosen = layers_of_checkpoint(value, activations, name, array_of)
+    except Exception as err:  # whatever a damaged file leads to
+        message = str(err) if str(err).startswith(name) else f"{name}: {err}"
+        raise ModelFormatError(message) from None
+    try:
+        return network_of(*chosen, name)
+    except (ShapeError, NotFiniteError) as err:  # of the file; the rest is about the activations
+        raise ModelFormatError(str(err)) from None
 
 
 def state_dict_in(value: Any, where: str) -> Mapping[Any, Any]:
@@ -246,18 +228,16 @@ def _holds_arrays(entry: Any) -> bool:
     return isinstance(entry, Mapping) and any(_is_array(inner) for inner in entry.values())
 
 
-def _weight_norm(v: Numbers, g: Numbers) -> Numbers:
+def _weight_norm(v: Numbers, g: Numbers) -> Any:
     """Return ``g v / ||v||``: a length for each row, each column or the whole, as g has them."""
     axes = tuple(axis for axis, size in enumerate(g.shape) if size == 1) if g.ndim else None
     norm: Numbers = np.sqrt((v**2).sum(axis=axes, keepdims=True))
-    scaled: Numbers = g * v / norm
-    return scaled
+    return g * v / norm
 
 
-def _spectral_norm(W: Numbers, u: Numbers, v: Numbers) -> Numbers:
+def _spectral_norm(W: Numbers, u: Numbers, v: Numbers) -> Any:
     """Return ``W / (uᵀ W v)``."""
-    scaled: Numbers = W / (u @ W.reshape(len(u), -1) @ v)
-    return scaled
+    return W / (u @ W.reshape(len(u), -1) @ v)
 
 
 # the endings of the pieces, the first of the shape of the weight, and how it is computed from them

@@ -143,7 +143,7 @@ class _Import:
         if not isinstance(results[index], Value):
             self.assembly.refuse(self.kind, "gives an output that no input leads to.")
         name = str(output) if isinstance(output, str) else f"output{index or ''}"
-        net = self.assembly.network({name: results[index]})
+        net = self.assembly.network(results[index], name)
         self._compare(net, index)
         return net
 

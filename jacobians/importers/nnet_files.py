@@ -84,7 +84,7 @@ def _read(lines: _Lines, name: str) -> Network:
             of = assembly.activate("relu", at=f"layer {l}", of=of)
     at = "the normalisation of the outputs"
     of = assembly.scale(ranges[-1], means[-1], at=at, of=of)
-    return assembly.network({"output": of})
+    return assembly.network(of)
 
 
 class _Lines:

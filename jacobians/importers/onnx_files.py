@@ -253,7 +253,7 @@ def _read(
     if not isinstance(result, Value):
         raise ModelFormatError(f"the output {end.name!r:.60} depends on no input: it is constant.")
     _require_output(end, result, batch)
-    net = assembly.network({end.name: result})
+    net = assembly.network(result, end.name)
     if not net.is_path:  # whose nodes have numbers, but whose two ends have names
         return net
     parts = {"inputs": dict(zip((port.name for port in inputs), net.inputs.values(), strict=False))}

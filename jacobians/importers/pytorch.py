@@ -22,7 +22,7 @@ import numpy as np
 from jacobians._checks import Numbers, as_count, missing_extra
 from jacobians.importers._assembly import Assembly, Value
 from jacobians.importers._calls import chosen_output
-from jacobians.importers._state_dicts import Activations, network_of_checkpoint
+from jacobians.importers._state_dicts import Activations, layers_of_checkpoint, network_of
 from jacobians.importers.torch_calls import TorchCall
 from jacobians.importers.torch_modules import (
     first_line,
@@ -84,7 +84,8 @@ def from_torch(
     Network 2-3-1 float64, 13 parameters: tanh, identity
     """
     if isinstance(module, Mapping):
-        return network_of_checkpoint(module, activations, "from_torch", array_of)
+        chosen = layers_of_checkpoint(module, activations, "from_torch", array_of)
+        return network_of(*chosen, "from_torch")
     try:
         from torch import nn
     except ImportError as err:
@@ -229,24 +230,20 @@ class _Import:
         name, value = list(outputs.items())[index]
         if not isinstance(value, Value):
             self.assembly.refuse(f"the {self.kind}", "gives an output that no input leads to.")
-        net = self.assembly.network({name or "output": value})
+        net = self.assembly.network(value, name or "output")
         self._compare(net, index)
         return net
 
     def _constants(self, program: Any) -> dict[str, Any]:
         """Return parameters, buffers and constants by the names of their nodes, in float64."""
         signature = program.graph_signature
+        names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        names |= signature.inputs_to_lifted_tensor_constants
         values = {}
-        for names, source in (
-            (signature.inputs_to_parameters, program.state_dict),
-            (signature.inputs_to_buffers, {**program.constants, **program.state_dict}),
-            (signature.inputs_to_lifted_tensor_constants, program.constants),
-        ):
-            for node, target in names.items():
-                tensor = source[target].detach().cpu()
-                array_of(tensor[:0] if tensor.ndim else tensor, f"from_torch: {target!r}")
-                floating = tensor.is_floating_point()
-                values[node] = tensor.double() if floating else tensor.clone()
+        for node, target in names.items():
+            tensor = {**program.constants, **program.state_dict}[target].detach().cpu()
+            array_of(tensor[:0] if tensor.ndim else tensor, f"from_torch: {target!r}")
+            values[node] = tensor.double() if tensor.is_floating_point() else tensor.clone()
         return values
 
     def _called(self, node: Any, values: dict[str, Any]) -> Any:

@@ -74,7 +74,8 @@ def from_sklearn(estimator: Any) -> Network:
     value = Reading(assembly, at, estimator, of, inputs).predicted()
     if inputs.width is None:  # and yet nothing was refused
         assembly.refuse(at, "knows no number of inputs: nothing in the model fixes it.")
-    return assembly.network({"output": value}, inputs.names, _output_names(estimator, value.size))
+    net = assembly.network(value)
+    return net.with_names(inputs.names, _output_names(estimator, value.size))
 
 
 def _output_names(estimator: Any, width: int) -> list[str] | None:

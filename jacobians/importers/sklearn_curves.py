@@ -66,38 +66,33 @@ def _box_cox(z: Array, exponent: float) -> Array:
 
 
 @_quiet
-def _box_cox_prime(z: Array, exponent: float) -> Array:
-    found: Array = np.power(z, exponent - 1)
-    return found
+def _box_cox_prime(z: Array, exponent: float) -> Any:
+    return np.power(z, exponent - 1)
 
 
 @_quiet
-def _box_cox_second(z: Array, exponent: float) -> Array:
-    found: Array = (exponent - 1) * np.power(z, exponent - 2)
-    return found
+def _box_cox_second(z: Array, exponent: float) -> Any:
+    return (exponent - 1) * np.power(z, exponent - 2)
 
 
 @_quiet
-def _yeo_johnson(z: Array, exponent: float) -> Array:
+def _yeo_johnson(z: Array, exponent: float) -> Any:
     size, mirrored = np.log1p(np.abs(z)), 2 - exponent
     right = np.expm1(exponent * size) / exponent if exponent else size
     left = np.expm1(mirrored * size) / mirrored if mirrored else size
-    found: Array = np.where(z < 0, -left, right)
-    return found
+    return np.where(z < 0, -left, right)
 
 
 @_quiet
-def _yeo_johnson_prime(z: Array, exponent: float) -> Array:
+def _yeo_johnson_prime(z: Array, exponent: float) -> Any:
     power = np.where(z < 0, 1 - exponent, exponent - 1)
-    found: Array = np.exp(power * np.log1p(np.abs(z)))
-    return found
+    return np.exp(power * np.log1p(np.abs(z)))
 
 
 @_quiet
-def _yeo_johnson_second(z: Array, exponent: float) -> Array:
+def _yeo_johnson_second(z: Array, exponent: float) -> Any:
     power = np.where(z < 0, -exponent, exponent - 2)
-    found: Array = (exponent - 1) * np.exp(power * np.log1p(np.abs(z)))
-    return found
+    return (exponent - 1) * np.exp(power * np.log1p(np.abs(z)))
 
 
 _FORMULAS = {
@@ -125,17 +120,15 @@ def _slope(z: Array, knots: Array, heights: Array) -> Array:
 _THRESHOLD = 1e-7  # probabilities closer to 0 or 1 are cut off before the normal distribution
 
 
-def _as_normal(line: Any, z: Array) -> Array:
+def _as_normal(line: Any, z: Array) -> Any:
     from scipy.special import ndtri
 
     least = ndtri(_THRESHOLD - np.spacing(1))
-    found: Array = np.clip(ndtri(line(z)), least, -least)
-    return found
+    return np.clip(ndtri(line(z)), least, -least)
 
 
-def _normal_slope(line: Any, slope: Any, z: Array) -> Array:
+def _normal_slope(line: Any, slope: Any, z: Array) -> Any:
     # x = ndtri(u): dx/du = 1 / density(x); cut off it does not move
     x, least = _as_normal(line, z), _as_normal(line, line.keywords["knots"][:1])[0]
     moves = (x > least) & (x < -least)
-    found: Array = np.where(moves, slope(z) * np.sqrt(2 * np.pi) * np.exp(x * x / 2), 0.0)
-    return found
+    return np.where(moves, slope(z) * np.sqrt(2 * np.pi) * np.exp(x * x / 2), 0.0)
