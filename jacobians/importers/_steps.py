@@ -160,6 +160,10 @@ class Steps:
         """Return the smaller of two, entry by entry."""
         return self.extreme(a, b, -1.0)
 
+    def opposite(self, truth: Value) -> Value:
+        """Return ``1 - truth``."""
+        return self.affine(truth, -1.0, 1.0)
+
     def choose(self, choice: Operand, yes: Operand, no: Operand) -> Value:
         """Return ``yes`` where a constant is true, and else ``no``: each times where it counts."""
         if isinstance(choice, Value):
@@ -236,6 +240,10 @@ class Steps:
     def largest(self, of: Value, axes: Sequence[int] | None, keep: bool) -> Value:
         """Return the largest entry along some axes, or of all."""
         return self._reduced(of, axes, keep, MaxPool)
+
+    def smallest(self, of: Value, axes: Sequence[int] | None, keep: bool) -> Value:
+        """Return the smallest entry along some axes, or of all."""
+        return self.affine(self.largest(self.affine(of, -1.0), axes, keep), -1.0)
 
     def _reduced(self, of: Value, axes: Sequence[int] | None, keep: bool, pool: Any) -> Value:
         """Bring axes to the end as one, and pool over it."""

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from jacobians.importers._assembly import Value as Made
+from jacobians.importers._calls import Rule, fixed
 from jacobians.importers._steps import Steps
 from jacobians.importers.onnx_shapes import aligned
 from jacobians.importers.onnx_tensors import BOOL, DOUBLE, FLOAT, kind_name
 from jacobians.importers.onnx_values import Constant, Node, Value
-
-Rule = Callable[[Node], Any]
 
 
 def both(node: Node) -> tuple[Any, Any]:
@@ -68,7 +67,7 @@ def _compare(sign: float, strict: bool) -> Rule:
     def rule(node: Node) -> Made:
         difference = node.affine(node.subtract(*both(node)), sign if strict else -sign)
         node.kind = BOOL
-        return above(node, difference) if strict else _opposite(node, above(node, difference))
+        return above(node, difference) if strict else node.opposite(above(node, difference))
 
     return rule
 
@@ -78,20 +77,11 @@ def above(node: Node, x: Made, bound: float = 0.0) -> Made:
     return node.activate("relu", node.activate("sign", node.affine(x, 1.0, -bound)))
 
 
-def _opposite(node: Node, truth: Made) -> Made:
-    return node.affine(truth, -1.0, 1.0)
-
-
 def _truth(node: Node, k: int = 0) -> Value:
     value = node.value(k)
     if value.kind != BOOL:
         node.refuse(f"takes {kind_name(value.kind)}; expected truth values.")
     return value
-
-
-def _or(node: Node) -> Made:
-    neither = [_opposite(node, _truth(node, k)) for k in (0, 1)]
-    return _opposite(node, node.multiply(*neither))
 
 
 def _where(node: Node) -> Made:
@@ -109,11 +99,7 @@ def _where(node: Node) -> Made:
     truth = _truth(node)
     wide = any(part.dtype == np.float64 for part in parts if part is not None)
     node.kind = next((p.kind for p in parts if isinstance(p, Value)), DOUBLE if wide else FLOAT)
-    return node.add(node.multiply(truth, a), node.multiply(_opposite(node, truth), b))
-
-
-def _fixed(name: str) -> Rule:
-    return lambda node: node.activate(name, node.floats())
+    return node.add(node.multiply(truth, a), node.multiply(node.opposite(truth), b))
 
 
 def _family(name: str, parameter: str, default: float) -> Rule:
@@ -125,15 +111,12 @@ def _family(name: str, parameter: str, default: float) -> Rule:
 
 def _softmax(name: str) -> Rule:
     def rule(node: Node) -> Made:
-        x = node.floats()
-        if node.opset >= 13:
-            axis = node.axis(node.attribute("axis", -1), x.shape)
-            node.goes_along([axis], x.shape)
-            return node.activate(name, x, axis=axis)
-        axis = node.axis(node.attribute("axis", 1), x.shape, end=True)
-        node.goes_along(range(axis, len(x.shape)), x.shape)
-        rows = x.reshaped((prod(x.shape[:axis]), prod(x.shape[axis:])))  # one vector from there on
-        return node.activate(name, rows, axis=1).reshaped(x.shape)
+        x, late = node.floats(), node.opset >= 13
+        axis = node.axis(node.attribute("axis", -1 if late else 1), x.shape, end=not late)
+        node.goes_along([axis] if late else range(axis, len(x.shape)), x.shape)
+        # one vector from the axis on, in the first versions
+        rows = x if late else x.reshaped((prod(x.shape[:axis]), prod(x.shape[axis:])))
+        return node.activate(name, rows, axis=axis if late else 1).reshaped(x.shape)
 
     return rule
 
@@ -194,15 +177,6 @@ def _prelu(node: Node) -> Made:
     return node.leaky(x, slopes)
 
 
-def _thresholded(node: Node) -> Made:
-    x = node.floats()
-    return node.multiply(x, above(node, x, node.attribute("alpha", 1.0)))
-
-
-def _ceil(node: Node) -> Made:
-    return node.affine(node.activate("floor", node.affine(node.floats(), -1.0)), -1.0)
-
-
 _SAME_NAMES = "Relu Mish Sigmoid Tanh Softplus Softsign Exp Log Sqrt Abs Reciprocal Sin Cos Erf"
 
 RULES: dict[str, Rule] = {
@@ -220,15 +194,21 @@ RULES: dict[str, Rule] = {
     "Less": _compare(-1.0, True),
     "GreaterOrEqual": _compare(1.0, False),
     "LessOrEqual": _compare(-1.0, False),
-    "Not": lambda node: _opposite(node, _truth(node)),
+    "Not": lambda node: node.opposite(_truth(node)),
     "And": lambda node: node.multiply(_truth(node, 0), _truth(node, 1)),
-    "Or": _or,
+    "Or": lambda node: node.opposite(
+        node.multiply(*(node.opposite(_truth(node, k)) for k in (0, 1)))
+    ),
     "Where": _where,
-    **{op: _fixed(op.lower()) for op in (*_SAME_NAMES.split(), "Sign", "Floor")},
-    "Ceil": _ceil,
+    **{op: fixed(op.lower()) for op in (*_SAME_NAMES.split(), "Sign", "Floor")},
+    "Ceil": lambda node: node.affine(
+        node.activate("floor", node.affine(node.floats(), -1.0)), -1.0
+    ),
     "LeakyRelu": _family("leaky_relu", "slope", 0.01),
     "PRelu": _prelu,
-    "ThresholdedRelu": _thresholded,
+    "ThresholdedRelu": lambda node: node.multiply(
+        node.floats(), above(node, node.floats(), node.attribute("alpha", 1.0))
+    ),
     "Elu": _family("elu", "alpha", 1.0),
     "Celu": _family("celu", "alpha", 1.0),
     "Selu": _selu,

@@ -73,10 +73,6 @@ def elementwise(node: Node, *arrays: Numbers) -> Numbers:
         return np.asarray(UFUNCS[node.op](*arrays))
 
 
-def _concatenated(node: Node, *arrays: Numbers) -> Numbers:
-    return np.concatenate(arrays, joined_along(node, [array.shape for array in arrays]))
-
-
 def _constant_of_shape(node: Node, shape: Numbers) -> Numbers:
     tensor = node.attribute("value", None)
     if tensor is not None and (not isinstance(tensor, Tensor) or prod(tensor.shape) != 1):
@@ -136,7 +132,9 @@ def _matmul(node: Node, a: Numbers, b: Numbers) -> Numbers:
 
 FOLDS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(UFUNCS, elementwise),
-    "Concat": _concatenated,
+    "Concat": lambda node, *arrays: np.concatenate(
+        arrays, joined_along(node, [array.shape for array in arrays])
+    ),
     "ConstantOfShape": _constant_of_shape,
     "Range": _range,
     "Cast": _cast,

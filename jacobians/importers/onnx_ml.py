@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from jacobians.importers._assembly import Value as Made
-from jacobians.importers.onnx_elementwise import Rule, above
+from jacobians.importers._calls import Rule
+from jacobians.importers.onnx_elementwise import above
 from jacobians.importers.onnx_moves import first_without_attributes, moved
 from jacobians.importers.onnx_products import divided_by_norm
 from jacobians.importers.onnx_values import Node
@@ -101,10 +102,6 @@ def _imputer(node: Node) -> Made:
     return x
 
 
-def _binarizer(node: Node) -> Made:
-    return above(node, node.floats(), node.attribute("threshold", 0.0))
-
-
 RULES: dict[str, Rule] = {
     "Scaler": _scaler,
     "LinearRegressor": _regressor,
@@ -113,5 +110,5 @@ RULES: dict[str, Rule] = {
     "ZipMap": first_without_attributes,
     "Imputer": _imputer,
     "ArrayFeatureExtractor": moved,
-    "Binarizer": _binarizer,
+    "Binarizer": lambda node: above(node, node.of, node.attribute("threshold", 0.0)),
 }

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jacobians.importers._assembly import Value as Made
-from jacobians.importers.onnx_elementwise import Rule
+from jacobians.importers._calls import Rule
 from jacobians.importers.onnx_shapes import MOVES, SHAPES, joined_along, padding_value
 from jacobians.importers.onnx_tensors import BFLOAT16, BOOL, FLOAT16, FLOATING, dtype_of, kind_name
 from jacobians.importers.onnx_values import Batch, Constant, Node, Shape, Value
@@ -104,13 +104,12 @@ def _concat(node: Node) -> Made:
     return y.reshaped([Batch(n) if k in places else n for k, n in enumerate(y.shape)])
 
 
-def _shaped(node: Node) -> Made:
-    x = node.value()
-    return x.reshaped(SHAPES[node.op](x.shape, node))
+def _reshaped(node: Node) -> Made:
+    return node.value().reshaped(SHAPES[node.op](node.value().shape, node))
 
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(SHAPES, _shaped),
+    **dict.fromkeys(SHAPES, _reshaped),
     **dict.fromkeys(MOVES, moved),
     "Concat": _concat,
     "Shape": _shape,

@@ -18,7 +18,7 @@ from jacobians.importers import onnx_recurrent as recurrent
 from jacobians.importers import onnx_windows as windows
 from jacobians.importers._assembly import Assembly
 from jacobians.importers._assembly import Value as Made
-from jacobians.importers.onnx_elementwise import Rule
+from jacobians.importers._calls import Rule
 from jacobians.importers.onnx_folding import FOLDS, folded
 from jacobians.importers.onnx_model import Model, NodeRecord, read_attribute
 from jacobians.importers.onnx_tensors import MOST_AXES, Tensor

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from jacobians.importers._assembly import Value as Made
+from jacobians.importers._calls import Rule
 from jacobians.importers._steps import Steps
-from jacobians.importers.onnx_elementwise import Rule
 from jacobians.importers.onnx_folding import axes_of
 from jacobians.importers.onnx_values import Constant, Node, Value
 from jacobians.layers import LayerNorm, RMSNorm
@@ -132,20 +132,14 @@ def _group_normalization(node: Node) -> Made:
     return node.group_norm(x, groups, epsilon, scale, shift)
 
 
-def _reduced(
-    compute: Callable[..., Made], before: str = "identity", after: str = "identity"
-) -> Rule:
+def _reduced(compute: Callable[..., Made], before: str = "", after: str = "") -> Rule:
     def rule(node: Node) -> Made:
-        x = node.floats()
-        axes, keep = axes_of(node, x.shape)
-        node.goes_along(axes, x.shape)
-        return node.activate(after, compute(node, node.activate(before, x), axes, keep))
+        axes, keep = axes_of(node, node.of.shape)
+        node.goes_along(axes, node.of.shape)
+        x = node.activate(before or "identity", node.of)
+        return node.activate(after or "identity", compute(node, x, axes, keep))
 
     return rule
-
-
-def _smallest(node: Node, x: Made, axes: Any, keep: bool) -> Made:
-    return node.affine(node.largest(node.affine(x, -1.0), axes, keep), -1.0)
 
 
 def _global_pool(compute: Callable[..., Made]) -> Rule:
@@ -195,5 +189,5 @@ RULES: dict[str, Rule] = {
     "ReduceL2": _reduced(Steps.sum, "square", "sqrt"),
     "ReduceSumSquare": _reduced(Steps.sum, "square"),
     "ReduceMax": _reduced(Steps.largest),
-    "ReduceMin": _reduced(_smallest),
+    "ReduceMin": _reduced(Steps.smallest),
 }

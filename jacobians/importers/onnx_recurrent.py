@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jacobians.importers._assembly import Value as Made
-from jacobians.importers.onnx_elementwise import Rule
+from jacobians.importers._calls import Rule
 from jacobians.importers.onnx_values import Batch, Node, Value
 
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
@@ -76,7 +76,7 @@ class _Cell:
         else:
             back = self.affine(node.multiply(r, h), self.R[m:], self.Rb[m:])
         n = self.activate(node.add(inner, back), 1)
-        return node.add(node.multiply(node.affine(z, -1.0, 1.0), n), node.multiply(z, h))
+        return node.add(node.multiply(node.opposite(z), n), node.multiply(z, h))
 
     def _lstm(self, x: Made, h: Made, c: Made) -> tuple[Made, Made]:
         """``c' = f c + i g``, ``h' = o tanh(c')``, with peepholes from c where there are some."""

@@ -34,7 +34,8 @@ def _reshape(shape: Shape, node: Node) -> Shape:
         target = [shape[k] if n == 0 and k < len(shape) else n for k, n in enumerate(target)]
     if target.count(-1) == 1:
         rest = -prod(target)
-        count = prod(shape) * _times_batch(shape, target, node)
+        fixed = prod(shape) % prod(target) and node.batch in target  # it names the batch itself
+        count = prod(shape) * (node.batch if fixed else 1)
         target[target.index(-1)] = count // rest if rest > 0 else 0
     if node.batch > 1 and prod(target) == prod(shape) * node.batch:
         k = next((k for k, n in enumerate(target) if n % node.batch == 0), 0)
@@ -43,12 +44,6 @@ def _reshape(shape: Shape, node: Node) -> Shape:
     if min(target, default=1) < 1 or prod(target) != prod(shape):
         node.refuse(f"reshapes {shape} to {tuple(target)}, which holds another number of entries.")
     return _with_batch(shape, target, open_axes)
-
-
-def _times_batch(shape: Shape, target: list[int], node: Node) -> int:
-    """Tell whether a target names the fixed size of the batch itself beside its -1."""
-    batch = node.batch
-    return batch if prod(shape) % prod(target) and batch in target else 1
 
 
 def _with_batch(shape: Shape, target: list[int], open_axes: list[int]) -> Shape:
@@ -86,16 +81,12 @@ def _unsqueeze(shape: Shape, node: Node) -> Shape:
     return tuple(1 if k in new else next(rest) for k in range(len(longer)))
 
 
-def _same(shape: Shape, node: Node) -> Shape:
-    return shape
-
-
 SHAPES: dict[str, Callable[[Shape, Node], Shape]] = {
     "Flatten": _flatten,
     "Reshape": _reshape,
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
-    "Identity": _same,
+    "Identity": lambda shape, node: shape,
 }
 
 

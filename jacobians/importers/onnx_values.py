@@ -132,6 +132,11 @@ class Node(Steps):
         self.number(value)
         return value
 
+    @property
+    def of(self) -> Value:
+        """The first operand, which must be computed and floating point."""
+        return self.floats()
+
     def constant(self, k: int) -> Constant | None:
         """Return operand ``k``, None if it is left out, refusing what is computed."""
         operand = self.operand(k)

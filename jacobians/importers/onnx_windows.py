@@ -6,8 +6,8 @@ from math import prod
 from typing import Any
 
 from jacobians.importers._assembly import Value as Made
+from jacobians.importers._calls import Rule
 from jacobians.importers._windows import Pairs, rounded_up, same_padding
-from jacobians.importers.onnx_elementwise import Rule
 from jacobians.importers.onnx_values import Constant, Node, Value
 from jacobians.layers import AveragePool, Convolution, MaxPool, TransposedConvolution
 

@@ -44,10 +44,6 @@ def _concatenate(call: TorchCall) -> Value:
     return call.concatenate(parts, call.arguments.get("dim", 0))
 
 
-def _stack(call: TorchCall) -> Value:
-    return call.stack([call.as_operand(part) for part in call["tensors"]], call["dim"])
-
-
 def _pad(call: TorchCall) -> Any:
     fill = call.arguments.get("value")
     if call.arguments.get("mode", "constant") != "constant" or not fill:
@@ -187,10 +183,6 @@ def _group_norm(call: TorchCall) -> Value:
     )
 
 
-def _instance_norm(call: TorchCall) -> Value:
-    return (_group_norm if call["use_input_stats"] else _batch_norm)(call)
-
-
 def _attention(call: TorchCall) -> Value:
     call.require_evaluation(call["dropout_p"])
     if call.arguments.get("enable_gqa"):
@@ -250,7 +242,7 @@ _maximum, _largest = takes(Steps.maximum, "self other"), _reduced(Steps.largest)
 RULES: dict[str, Rule] = {
     **dict.fromkeys(MOVES.split(), _move),
     **dict.fromkeys(("cat", "concat"), _concatenate),
-    "stack": _stack,
+    "stack": lambda call: call.stack(list(map(call.as_operand, call["tensors"])), call["dim"]),
     **dict.fromkeys(("pad", "constant_pad_nd"), _pad),
     "linear": _linear,
     **dict.fromkeys(("matmul", "mm", "bmm", "mv"), _matmul),
@@ -308,7 +300,7 @@ RULES: dict[str, Rule] = {
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
     "group_norm": _group_norm,
-    "instance_norm": _instance_norm,
+    "instance_norm": lambda call: (_group_norm if call["use_input_stats"] else _batch_norm)(call),
     "scaled_dot_product_attention": _attention,
     **dict.fromkeys(
         ("dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout"), _dropout
