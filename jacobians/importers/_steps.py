@@ -142,8 +142,8 @@ class Steps:
             return self.activate(names[number], a)
         return self.activate("power", a, exponent=number)
 
-    def extreme(self, a: Operand, b: Operand, sign: float) -> Value:
-        """Return the larger of two for sign 1, the smaller for -1; one may be constant."""
+    def maximum(self, a: Operand, b: Operand, sign: float = 1.0) -> Value:
+        """Return the larger of two, entry by entry; the smaller for the sign -1."""
         if isinstance(b, Value):
             a, b = b, a
         if not isinstance(b, Value):  # max(x, c) = c + relu(x - c)
@@ -152,13 +152,9 @@ class Steps:
         pair = [self.affine(value, sign) for value in self._spread(a, b)]
         return self.affine(self.largest(self.stack(pair, 0), [0], False), sign)
 
-    def maximum(self, a: Operand, b: Operand) -> Value:
-        """Return the larger of two, entry by entry."""
-        return self.extreme(a, b, 1.0)
-
     def minimum(self, a: Operand, b: Operand) -> Value:
         """Return the smaller of two, entry by entry."""
-        return self.extreme(a, b, -1.0)
+        return self.maximum(a, b, -1.0)
 
     def opposite(self, truth: Value) -> Value:
         """Return ``1 - truth``."""

@@ -13,14 +13,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import ModelFormatError, Numbers
-from jacobians.importers.onnx_shapes import (
-    MOVES,
-    SHAPES,
-    aligned,
-    joined_along,
-    padding_value,
-    spend,
-)
+from jacobians.importers import onnx_shapes as shapes
 from jacobians.importers.onnx_tensors import (
     BFLOAT16,
     FLOAT16,
@@ -67,8 +60,8 @@ def elementwise(node: Node, *arrays: Numbers) -> Numbers:
     if node.opset < 7 and len(arrays) == 2 and node.attribute("broadcast", 0):
         axis = node.attribute("axis", None)
         if axis is not None:
-            arrays = arrays[0], aligned(arrays[1], arrays[0].ndim, axis)
-    spend(node, node.broadcast(*(a.shape for a in arrays)))
+            arrays = arrays[0], shapes.aligned(arrays[1], arrays[0].ndim, axis)
+    shapes.spend(node, node.broadcast(*(a.shape for a in arrays)))
     with np.errstate(all="ignore"):  # what is not finite is refused where it is used
         return np.asarray(UFUNCS[node.op](*arrays))
 
@@ -88,7 +81,7 @@ def _range(node: Node, start: Numbers, limit: Numbers, delta: Numbers) -> Number
     if any(a.ndim for a in (start, limit, delta)) or not delta:
         node.refuse("needs three numbers, the last not 0.")
     count = max(ceil((float(limit) - float(start)) / float(delta)), 0)
-    spend(node, (count,))
+    shapes.spend(node, (count,))
     return np.asarray(start + np.arange(count) * delta).astype(start.dtype)
 
 
@@ -100,7 +93,7 @@ def _cast(node: Node, x: Numbers) -> Numbers:
         dtype = dtype_of(kind)
     except KeyError:
         node.refuse(f"casts to {kind_name(kind)}, which has no rule.")
-    spend(node, x.shape)
+    shapes.spend(node, x.shape)
     with np.errstate(all="ignore"):
         return x.astype(dtype)
 
@@ -125,7 +118,7 @@ def axes_of(node: Node, shape: Shape) -> tuple[tuple[int, ...], bool]:
 def _matmul(node: Node, a: Numbers, b: Numbers) -> Numbers:
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0] or a.dtype.kind != "f":
         node.refuse(f"multiplies constants of shapes {a.shape} and {b.shape}, which has no rule.")
-    spend(node, (len(a), b.shape[1]))
+    shapes.spend(node, (len(a), b.shape[1]))
     with np.errstate(all="ignore"):
         return a @ b
 
@@ -133,7 +126,7 @@ def _matmul(node: Node, a: Numbers, b: Numbers) -> Numbers:
 FOLDS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(UFUNCS, elementwise),
     "Concat": lambda node, *arrays: np.concatenate(
-        arrays, joined_along(node, [array.shape for array in arrays])
+        arrays, shapes.joined_along(node, [array.shape for array in arrays])
     ),
     "ConstantOfShape": _constant_of_shape,
     "Range": _range,
@@ -153,14 +146,14 @@ def folded(node: Node, arrays: list[Numbers]) -> list[Numbers]:
     ModelFormatError
         If there is no rule for it, or the result would be larger than the file justifies.
     """
-    if node.op in SHAPES:
-        return [arrays[0].reshape(SHAPES[node.op](arrays[0].shape, node))]
+    if node.op in shapes.SHAPES:
+        return [arrays[0].reshape(shapes.SHAPES[node.op](arrays[0].shape, node))]
     if node.op == "Pad":
-        index = MOVES["Pad"](node, np.arange(arrays[0].size).reshape(arrays[0].shape))
-        fill = np.asarray(padding_value(node), arrays[0].dtype)
+        index = shapes.MOVES["Pad"](node, np.arange(arrays[0].size).reshape(arrays[0].shape))
+        fill = np.asarray(shapes.padding_value(node), arrays[0].dtype)
         return [np.append(arrays[0].reshape(-1), fill)[index]]
-    if node.op in MOVES:
-        found = MOVES[node.op](node, arrays[0])
+    if node.op in shapes.MOVES:
+        found = shapes.MOVES[node.op](node, arrays[0])
         return found if isinstance(found, list) else [found]
     if node.op not in FOLDS:
         node.refuse("computes on constants alone; simplify the model first (constant folding).")

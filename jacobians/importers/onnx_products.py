@@ -23,7 +23,8 @@ def _gemm(node: Node) -> Made:
     a, b, c = (*_factors(node), node.operand(2))
     if len(a.shape) != 2 or len(b.shape) != 2:
         node.refuse(f"multiplies shapes {a.shape} and {b.shape}; expected two matrices.")
-    a, b = (_turned(node, o) if turn else o for o, turn in zip((a, b), turned, strict=True))
+    a = _turned(node, a) if turned[0] else a
+    b = _turned(node, b) if turned[1] else b
     y = node.affine(_product(node, a, b), alpha)
     if c is None or beta == 0:
         return y
@@ -55,9 +56,8 @@ def _factors(node: Node) -> tuple[Any, Any]:
 
 
 def _turned(node: Node, operand: Any) -> Any:
-    if isinstance(operand, Made):
-        return node.transposed(operand, (1, 0))
-    return Constant(operand.array.T)
+    constant = isinstance(operand, Constant)
+    return Constant(operand.array.T) if constant else node.transposed(operand, (1, 0))
 
 
 def _product(node: Node, a: Any, b: Any) -> Made:

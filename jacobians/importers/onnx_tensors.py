@@ -14,17 +14,8 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import ModelFormatError, Numbers, freeze
+from jacobians.importers import onnx_wire as wire
 from jacobians.importers._half import widened
-from jacobians.importers.onnx_wire import (
-    EIGHT,
-    FOUR,
-    LENGTH,
-    VARINT,
-    Message,
-    Source,
-    Span,
-    whole_numbers,
-)
 
 # data_type: its name, the dtype of the raw bytes, the field of single numbers, the dtype here
 FLOAT, BOOL, FLOAT16, DOUBLE, BFLOAT16 = 1, 9, 10, 11, 16
@@ -64,7 +55,7 @@ class Tensor:
     shape: tuple[int, ...]
     held: list[tuple[int, int, int]]  # the fields that hold its values
     outside: dict[str, str]
-    source: Source
+    source: wire.Source
     _array: Numbers | None = None
 
     @property
@@ -112,7 +103,10 @@ class Tensor:
         if self.outside:
             flat = np.frombuffer(_outside(self, count * item), dtype)
         elif self.held and self.held[0][0] >> 3 == number and _SINGLE[number] == "varint":
-            flat = _narrowed(_varints(self), dtype)
+            wide = _varints(self)
+            flat = wide.astype(dtype)
+            if (flat != wide).any():
+                raise ModelFormatError("holds numbers outside the range of its kind.")
             if flat.size != count:
                 raise ModelFormatError(
                     f"claims shape {self.shape} of {name}, but holds {flat.size * item} bytes."
@@ -145,7 +139,7 @@ def _varints(tensor: Tensor) -> Numbers:
     """Decode whole numbers of variable length, all at once: bytes below 128 end one."""
     data = tensor.source.data
     if any(stop < 0 for _, _, stop in tensor.held):  # one by one
-        numbers = [whole_numbers(tensor.source, f) for f in tensor.held]
+        numbers = [wire.whole_numbers(tensor.source, f) for f in tensor.held]
         return np.array([number for part in numbers for number in part], np.int64)
     raw = np.frombuffer(b"".join(data[start:stop] for _, start, stop in tensor.held), np.uint8)
     ends = np.flatnonzero(raw < 128)
@@ -163,13 +157,6 @@ def _varints(tensor: Tensor) -> Numbers:
     return values.view(np.int64)
 
 
-def _narrowed(wide: Numbers, dtype: str) -> Numbers:
-    flat = wide.astype(dtype)
-    if (flat != wide).any():
-        raise ModelFormatError("holds numbers outside the range of its kind.")
-    return flat
-
-
 def _widened(flat: Numbers, kind: int) -> Numbers:
     """Return the machine's own dtype; half precision becomes float32."""
     if kind in (FLOAT16, BFLOAT16):
@@ -181,26 +168,26 @@ def _widened(flat: Numbers, kind: int) -> Numbers:
     return flat.astype(flat.dtype.newbyteorder("="), copy=False)
 
 
-_VALUES = (4, 5, 7, 9, 10)  # the fields of single numbers, and of raw bytes
-_KINDS_OF_FIELDS = {4: (LENGTH, FOUR), 10: (LENGTH, EIGHT), 9: (LENGTH,)}  # the rest: as numbers
+# The fields of single numbers, and of raw bytes, and how one number is written: or several, packed.
+_WRITTEN = {4: wire.FOUR, 5: wire.VARINT, 7: wire.VARINT, 9: wire.LENGTH, 10: wire.EIGHT}
 
 
-def read_tensor(source: Source, span: Span) -> Tensor:
+def read_tensor(source: wire.Source, span: wire.Span) -> Tensor:
     """Read what a TensorProto says of itself."""
-    message = Message(source, span, (1, 2, 3, 8, 13, 14, *_VALUES))
+    message = wire.Message(source, span, (1, 2, 3, 8, 13, 14, *_WRITTEN))
     if message.fields(3):
         raise ModelFormatError("a tensor in segments has no rule.")
     name, kind = message.text(8, once="name"), message.number(2, once="data_type")
-    dims = [n for field in message.fields(1) for n in whole_numbers(source, field)]
+    dims = [n for field in message.fields(1) for n in wire.whole_numbers(source, field)]
     held = [
         (key, start, stop)
-        for number in _VALUES
+        for number, written in _WRITTEN.items()
         for key, start, stop in message.fields(number)
-        if key & 7 in _KINDS_OF_FIELDS.get(number, (LENGTH, VARINT)) and stop != start
+        if key & 7 in (wire.LENGTH, written) and stop != start
     ]
     outside = {}
     if message.number(14) == 1:
-        pairs = (Message(source, part, (1, 2)) for part in message.spans(13))
+        pairs = (wire.Message(source, part, (1, 2)) for part in message.spans(13))
         outside = {"location": "", **{pair.text(1): pair.text(2) for pair in pairs}}
     source.budget.keep(600)
     return Tensor(name, kind, tuple(dims), held, outside, source)

@@ -20,21 +20,11 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Numbers, as_count, missing_extra
+from jacobians.importers import torch_modules as modules
 from jacobians.importers._assembly import Assembly, Value
 from jacobians.importers._calls import chosen_output
 from jacobians.importers._state_dicts import Activations, layers_of_checkpoint, network_of
 from jacobians.importers.torch_calls import TorchCall
-from jacobians.importers.torch_modules import (
-    first_line,
-    first_size,
-    looked_up,
-    place,
-    quiet,
-    refuse_batches,
-    refuse_hooks,
-    watched,
-    without_rule,
-)
 from jacobians.importers.torch_operators import RULES
 from jacobians.network import Network
 
@@ -127,8 +117,8 @@ class _Import:
         dtypes -= {None}
         self.dtype = np.result_type(*dtypes) if dtypes else np.dtype(np.float64)
         self.tensor_dtype = next((t.dtype for t in state.values() if t.is_floating_point()), None)
-        refuse_hooks(module)
-        refuse_batches(module)
+        modules.refuse_hooks(module)
+        modules.refuse_batches(module)
         self.shapes = self._shapes(inputs)
         self.assembly = Assembly("from_torch", dtype=self.dtype)
 
@@ -136,7 +126,7 @@ class _Import:
         """Return the shape of a point for every argument; "" is the only, nameless one."""
         self.assumed = inputs is None
         if inputs is None:
-            inputs = first_size(self.module)
+            inputs = modules.first_size(self.module)
         if inputs is None:
             raise ValueError(
                 "from_torch: nothing in the model fixes the number of inputs; say inputs=n, or "
@@ -176,12 +166,12 @@ class _Import:
         import torch
 
         args, kwargs = self._given(self._points(1))
-        with quiet(), watched(self.module) as entered:
+        with modules.quiet(), modules.watched(self.module) as entered:
             try:
                 program = torch.export.export(self.module, args, kwargs, strict=False)
                 decompositions = torch.export.default_decompositions()
                 for _ in range(4):
-                    wanted = without_rule(program)
+                    wanted = modules.without_rule(program)
                     table = {op: decompositions[op] for op in wanted if op in decompositions}
                     if not table and not any(op._schema.is_mutable for op in wanted):
                         break
@@ -195,20 +185,21 @@ class _Import:
         """Say whether the module does not take the point, or only does not show its graph."""
         import torch
 
+        said = modules.first_line(err)
         shapes = " and ".join(str(shape) for shape in self.shapes.values())
         hint = ", as its first layer has it; say inputs= if it is another" * self.assumed
         args, kwargs = self._given(self._points(1))
         try:
-            with torch.no_grad(), quiet():
+            with torch.no_grad(), modules.quiet():
                 self.module(*args, **kwargs)
         except Exception:  # torch's own, which is told in any case
             return ValueError(
                 f"from_torch: {at} does not take what comes from a point of shape {shapes}{hint}: "
-                f"{first_line(err)}"
+                f"{said}"
             )
         return NotImplementedError(
-            f"from_torch: {at}: torch.export cannot show what it does: {first_line(err)} Rewrite "
-            "its forward without that, or give its state_dict() with activations."
+            f"from_torch: {at}: torch.export cannot show what it does: {said} Rewrite its "
+            "forward without that, or give its state_dict() with activations."
         )
 
     def network(self, output: str | int | None) -> Network:
@@ -250,8 +241,8 @@ class _Import:
         """Compute what a call gives: by torch if the input does not matter, else by a step."""
         import torch
 
-        given, named = looked_up((node.args, dict(node.kwargs)), values)
-        at = place(node, self.kind)
+        given, named = modules.looked_up((node.args, dict(node.kwargs)), values)
+        at = modules.place(node, self.kind)
         if node.target is operator.getitem:
             return given[0][given[1]]
         if not isinstance(node.target, torch._ops.OpOverload):
@@ -281,7 +272,7 @@ class _Import:
         paths, _ = _pytree.tree_flatten_with_path(tree)
         return {
             ".".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path): (
-                looked_up(result, values)
+                modules.looked_up(result, values)
             )
             for path, result in paths
             if result is not None
@@ -296,12 +287,12 @@ class _Import:
         a = array_of(points, "from_torch").copy()
         args, kwargs = self._given(points)
         try:
-            with torch.no_grad(), quiet():
+            with torch.no_grad(), modules.quiet():
                 results = _pytree.tree_leaves(self.module(*args, **kwargs))
         except Exception as err:  # whatever torch meets
             raise ValueError(
                 f"from_torch: the {self.kind} does not take three points at once, "
-                f"along its first axis: {first_line(err)}"
+                f"along its first axis: {modules.first_line(err)}"
             ) from err
         theirs = array_of([part for part in results if part is not None][index], "from_torch")
         # sums of any length round to far less than half of the digits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,16 +21,14 @@ def _pipeline(r: Reading) -> Value:
     return of if last is None else r.predict(last, of, place)
 
 
-@transforms("Pipeline")
-def _transforming_pipeline(r: Reading) -> Value:
-    return _through(r, steps_of(r.model, r.at))
-
-
 def _through(r: Reading, steps: Sequence[tuple[Any, str]]) -> Value:
     of = r.of
     for step, place in steps:
         of = r.transform(step, of, place)
     return of
+
+
+transforms("Pipeline")(lambda r: _through(r, steps_of(r.model, r.at)))
 
 
 @predicts("TransformedTargetRegressor")
@@ -53,24 +51,18 @@ FITTED = {  # where the estimator that was fitted is kept
 }
 
 
-@predicts(*FITTED)
-def _fitted(r: Reading) -> Value:
-    inner, place = _kept(r)
-    return r.predict(inner, r.of, place)
-
-
-@transforms("FrozenEstimator", "GridSearchCV", "RandomizedSearchCV")
-def _fitted_transformer(r: Reading) -> Value:
-    inner, place = _kept(r)
-    return r.transform(inner, r.of, place)
-
-
-def _kept(r: Reading) -> tuple[Any, str]:
+def _fitted(r: Reading, use: Callable[[Any, Value, str], Value]) -> Value:
     name = FITTED[r.name]
     if not hasattr(r.model, name):
         r.refuse(f"has no {name}: it was made with refit=False.")
     inner = getattr(r.model, name)
-    return inner, f"{r.at} {name} ({type(inner).__name__})"
+    return use(inner, r.of, f"{r.at} {name} ({type(inner).__name__})")
+
+
+predicts(*FITTED)(lambda r: _fitted(r, r.predict))
+transforms("FrozenEstimator", "GridSearchCV", "RandomizedSearchCV")(
+    lambda r: _fitted(r, r.transform)
+)
 
 
 @predicts("RFE", "RFECV")
@@ -148,9 +140,7 @@ def _bag(r: Reading) -> Value:
     return _mean(r, values)
 
 
-@predicts("MultiOutputRegressor")
-def _several_targets(r: Reading) -> Value:
-    return side_by_side(r, _predictions(r))
+predicts("MultiOutputRegressor")(lambda r: side_by_side(r, _predictions(r)))
 
 
 @predicts("OneVsRestClassifier")

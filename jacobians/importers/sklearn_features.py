@@ -46,10 +46,6 @@ def _components(model: Any) -> tuple[Any, Any]:
     return model.components_, None
 
 
-def _rotated(model: Any) -> tuple[Any, Any]:
-    return model.x_rotations_.T / model._x_std, model._x_mean
-
-
 # By kind: the matrix W and the mean of ``W (x - mean)``.
 PROJECTIONS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
     **dict.fromkeys(("PCA", "IncrementalPCA"), _pca),
@@ -59,14 +55,18 @@ PROJECTIONS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
     "FactorAnalysis": _factors,
     **dict.fromkeys(("SparsePCA", "MiniBatchSparsePCA"), _sparse_pca),
     "LinearDiscriminantAnalysis": _discriminants,
-    **dict.fromkeys(("PLSRegression", "PLSCanonical", "CCA"), _rotated),
+    **dict.fromkeys(
+        ("PLSRegression", "PLSCanonical", "CCA"),
+        lambda model: (model.x_rotations_.T / model._x_std, model._x_mean),
+    ),
     "PLSSVD": lambda model: (model.x_weights_.T / model._x_std, model._x_mean),
 }
 
 
-@transforms(*PROJECTIONS)
-def _projected(r: Reading) -> Value:
-    return project(r, *PROJECTIONS[r.name](r.model))
+transforms(*PROJECTIONS)(lambda r: project(r, *PROJECTIONS[r.name](r.model)))
+transforms("BernoulliRBM")(
+    lambda r: r.activate("sigmoid", r.dense(r.of, r.model.components_, r.model.intercept_hidden_))
+)
 
 
 @transforms("FeatureAgglomeration")
@@ -82,11 +82,6 @@ def _centred_kernel(r: Reading) -> Value:
     n = len(r.model.K_fit_rows_)
     W = np.eye(n) - np.full((n, n), 1 / n)
     return r.dense(r.of, W, r.model.K_fit_all_ - r.model.K_fit_rows_)
-
-
-@transforms("BernoulliRBM")
-def _hidden_units(r: Reading) -> Value:
-    return r.activate("sigmoid", r.dense(r.of, r.model.components_, r.model.intercept_hidden_))
 
 
 @transforms("RBFSampler", "SkewedChi2Sampler")

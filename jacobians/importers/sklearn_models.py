@@ -52,9 +52,9 @@ def _generalised(r: Reading) -> Value:
     return r.activate("exp" if is_log else "identity", linear(r))
 
 
-@predicts("PLSRegression", "PLSCanonical", "CCA")
-def _latent(r: Reading) -> Value:
-    return r.affine(project(r, r.model.coef_, r.model._x_mean), 1.0, r.model.intercept_)
+predicts("PLSRegression", "PLSCanonical", "CCA")(
+    lambda r: r.affine(project(r, r.model.coef_, r.model._x_mean), 1.0, r.model.intercept_)
+)
 
 
 @predicts("DummyRegressor")
