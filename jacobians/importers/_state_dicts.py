@@ -157,8 +157,8 @@ def network_of_file(
     try:
         chosen = layers_of_checkpoint(value, activations, name, array_of)
     except Exception as err:  # whatever a damaged file leads to
-        message = str(err) if str(err).startswith(name) else f"{name}: {err}"
-        raise ModelFormatError(message) from None
+        said = str(err).removeprefix(f"{name}: ")
+        raise ModelFormatError(f"{name}: {said:.999}") from None
     try:
         return network_of(*chosen, name)
     except (ShapeError, NotFiniteError) as err:  # of the file; the rest is about the activations

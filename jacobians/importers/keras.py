@@ -21,7 +21,7 @@ import numpy as np
 
 from jacobians._checks import as_count, missing_extra
 from jacobians.importers._assembly import Assembly, Value
-from jacobians.importers._calls import chosen_output, fixed
+from jacobians.importers._calls import chosen_output, each, fixed
 from jacobians.importers._steps import Steps
 from jacobians.importers.keras_operators import LAYERS, OPERATIONS, KerasCall
 from jacobians.network import Network
@@ -102,8 +102,7 @@ class _Import:
 
         at = self.kind
         if inputs is not None:
-            sizes = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
-            sizes = tuple(as_count(n, "from_keras: inputs") for n in sizes)
+            sizes = (as_count(n, "from_keras: inputs") for n in each(inputs, 1))
             return keras.KerasTensor((1, *sizes), str(self.dtype))
         given = getattr(self.model, "inputs", None)
         if not given:

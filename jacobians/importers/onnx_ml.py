@@ -13,7 +13,7 @@ import numpy as np
 from jacobians.importers._assembly import Value as Made
 from jacobians.importers._calls import Rule
 from jacobians.importers.onnx_elementwise import above
-from jacobians.importers.onnx_moves import first_without_attributes, moved
+from jacobians.importers.onnx_moves import moved, zip_map
 from jacobians.importers.onnx_products import divided_by_norm
 from jacobians.importers.onnx_values import Node
 
@@ -107,7 +107,7 @@ RULES: dict[str, Rule] = {
     "LinearRegressor": _regressor,
     "LinearClassifier": _classifier,
     "Normalizer": _normalizer,
-    "ZipMap": first_without_attributes,
+    "ZipMap": zip_map,
     "Imputer": _imputer,
     "ArrayFeatureExtractor": moved,
     "Binarizer": lambda node: above(node, node.of, node.attribute("threshold", 0.0)),

@@ -16,7 +16,7 @@ from jacobians.importers.onnx_values import Batch, Constant, Node, Shape, Value
 def _dropout(node: Node) -> Any:
     training = node.constant(2)
     early = node.opset < 7 and not node.attribute("is_test", 0)
-    node.attribute("ratio", 0.5), node.attribute("seed", 0)
+    node.attribute("ratio", 0.5)
     if early or (training is not None and training.array.any()):
         node.refuse("is in training mode; export the model for inference.")
     return node.value()
@@ -27,7 +27,7 @@ _NAMES = {"FLOAT": 1, "DOUBLE": 11, "FLOAT16": 10}  # as Cast named its target b
 
 def _cast(node: Node) -> Value:
     x, given = node.value(), node.attributes.pop("to", 0)
-    node.attribute("saturate", 1), node.attribute("round_mode", "up")
+    node.attribute("round_mode", "up")
     kind = _NAMES.get(given, 0) if isinstance(given, str) else given
     if kind not in FLOATING:
         node.refuse(f"casts to {kind_name(kind)}; expected floating point.")
@@ -46,7 +46,7 @@ def _shape(node: Node) -> Constant:
     return Constant(np.array([int(n) for n in shape][slice(start, end)], np.int64))
 
 
-def first_without_attributes(node: Node) -> Value:
+def zip_map(node: Node) -> Value:
     """A map from class labels to probabilities: the probabilities, in the order of the labels."""
     node.attributes.clear()
     return node.value()
@@ -116,5 +116,5 @@ RULES: dict[str, Rule] = {
     "Size": lambda node: Constant(np.array(node.value().size, np.int64)),
     "Dropout": _dropout,
     "Cast": _cast,
-    "ZipMap": first_without_attributes,
+    "ZipMap": zip_map,
 }

@@ -22,7 +22,7 @@ import numpy as np
 from jacobians._checks import Numbers, as_count, missing_extra
 from jacobians.importers import torch_modules as modules
 from jacobians.importers._assembly import Assembly, Value
-from jacobians.importers._calls import chosen_output
+from jacobians.importers._calls import chosen_output, each
 from jacobians.importers._state_dicts import Activations, layers_of_checkpoint, network_of
 from jacobians.importers.torch_calls import TorchCall
 from jacobians.importers.torch_operators import RULES
@@ -134,10 +134,7 @@ class _Import:
             )
         named = inputs if isinstance(inputs, Mapping) else {"": inputs}
         return {
-            str(name): tuple(
-                as_count(n, "from_torch: inputs")
-                for n in (shape if isinstance(shape, (tuple, list)) else (shape,))
-            )
+            str(name): tuple(as_count(n, "from_torch: inputs") for n in each(shape, 1))
             for name, shape in named.items()
         }
 
