@@ -299,6 +299,7 @@ class Assembly:
         node = self._steps[value.step].shape
         if node == shape or node[-1] == rows_of:
             return value.step
+        shape = tuple(int(n) for n in shape)
         self._append(Step("the model", (value.step,), shape, layer=Reshape(shape)), shape)
         return len(self._steps) - 1
 

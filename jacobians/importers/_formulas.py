@@ -20,8 +20,12 @@ from jacobians.importers._folding import Step
 from jacobians.layers import Add, Multiply, Reshape
 
 # At 22 softplus is not x in float64, but it is in float32, where frameworks write it so from 20 on.
-_POINTS = np.array([-3.7, -2.1, -1.3, -0.6, -0.2, 0.1, 0.45, 0.9, 1.7, 2.6, 3.9, 22.0])
+_POINTS = np.array(
+    [-60, -22, -7, -3.7, -2.1, -1.3, -0.6, -0.2, 0.1, 0.45, 0.9, 1.7, 2.6, 3.9, 22, 60]
+)
 _KNOWN = "square sigmoid softplus softsign silu mish gelu gelu_tanh gaussian"
+_ELEMENTARY = "exp log erf tanh relu abs reciprocal sign power"
+_FUNCTIONS = {*_KNOWN.split(), *_ELEMENTARY.split()}
 # name and sign of the activation and of its argument; log(sigmoid(x)) is -softplus(-x)
 _FORMS = [*((name, 1.0) for name in _KNOWN.split()), ("softplus", -1.0)]
 _EXPECTED = [sign * activation(name)(sign * _POINTS) for name, sign in _FORMS]
@@ -98,6 +102,8 @@ def _values(steps: Sequence[Step], base: int, inner: list[int]) -> Array | None:
             values[one] = join.reduce(sources)
         elif operation == "reshape":
             values[one] = sources[0]
-        else:
+        elif operation in _FUNCTIONS:  # others may be bent where there is no point
             values[one] = np.asarray(step.sigma(sources[0]))
+        else:
+            return None
     return values[inner[0]]

@@ -300,14 +300,14 @@ class Steps:
 
     def clamp(self, of: Value, low: float | None, high: float | None) -> Value:
         """Hold entries between limits, either of which may be missing."""
-        most = float(np.finfo(np.float32).max)  # no limit: exact, where sums would round
-        low = -most if low is None else max(float(low), -most)
-        high = most if high is None else min(float(high), most)
-        if (low, high) == (-most, most):
+        single, most = (float(np.finfo(t).max) for t in (np.float32, self.assembly.widest))
+        low = -inf if low is None or low <= -single else float(low)  # as exporters write no limit
+        high = inf if high is None or high >= single else float(high)
+        if (low, high) == (-inf, inf):
             return of
-        if (low, high) == (0.0, most):
+        if (low, high) == (0.0, inf):
             return self.activate("relu", of)
-        return self.activate("hard_tanh", of, low=low, high=high)
+        return self.activate("hard_tanh", of, low=max(low, -most), high=min(high, most))
 
     def leaky(self, of: Value, slopes: Any) -> Value:
         """Return ``relu(a) - slope relu(-a)``; one slope for all is an activation of its own."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 from jacobians.importers._assembly import Value
@@ -20,22 +21,17 @@ MODELS: dict[str, Rule] = {}  # predict_proba of classifiers, predict of others
 TRANSFORMERS: dict[str, Rule] = {}  # transform
 
 
-def predicts(*kinds: str) -> Callable[[Rule], Rule]:
-    """Register a rule for what estimators of these kinds predict."""
-    return _register(MODELS, kinds)
+def _register(rules: dict[str, Rule], *kinds: str) -> Callable[[Rule], Rule]:
+    """Register a rule for estimators of these kinds."""
 
-
-def transforms(*kinds: str) -> Callable[[Rule], Rule]:
-    """Register a rule for what estimators of these kinds hand on."""
-    return _register(TRANSFORMERS, kinds)
-
-
-def _register(rules: dict[str, Rule], kinds: tuple[str, ...]) -> Callable[[Rule], Rule]:
     def register(rule: Rule) -> Rule:
         rules.update(dict.fromkeys(kinds, rule))
         return rule
 
     return register
+
+
+predicts, transforms = partial(_register, MODELS), partial(_register, TRANSFORMERS)
 
 
 @dataclass
