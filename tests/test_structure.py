@@ -87,18 +87,17 @@ FOLDERS = {  # inside a folder each file may import only those before it
     "conventions": ["products", "rows", "form", "numbering"],
     "plotting": ["style", "matrices", "structures", "statistics", "waterfalls", "lines"],
     "importers": [
-        *["_folding", "_assembly", "_steps", "_half", "_state_dicts", "_checkpoints"],
+        *["_folding", "_formulas", "_assembly", "_windows", "_steps", "_calls", "_half"],
+        *["_state_dicts"],
         "weight_files",
         *["sklearn_reading", "sklearn_scalers", "sklearn_features", "sklearn_curves"],
         *["sklearn_models", "sklearn_composites", "sklearn_columns", "scikit_learn"],
         *["torch_calls", "torch_operators", "torch_modules", "torch_files", "pytorch"],
-        *["keras_calls", "keras_operators", "keras"],
+        *["keras_operators", "keras"],
         *["keras_files", "nnet_files", "safetensors_files"],
         *["onnx_wire", "onnx_tensors", "onnx_model", "onnx_values", "onnx_shapes", "onnx_folding"],
-        *["onnx_arithmetic", "onnx_activations", "onnx_products", "onnx_moves", "onnx_windows"],
-        *["onnx_recurrent", "onnx_ml", "onnx_operators", "onnx_formulas", "onnx_network"],
-        *["onnx_files"],
-        "importable",
+        *["onnx_elementwise", "onnx_products", "onnx_moves", "onnx_windows"],
+        *["onnx_recurrent", "onnx_ml", "onnx_operators", "onnx_files"],
     ],
 }
 TOP = "__init__"

@@ -15,15 +15,19 @@ dropped but what does nothing in inference.
 from collections.abc import Callable
 from typing import Any
 
-from jacobians.importers.importable import IMPORTABLE, importable_table
 from jacobians.importers.keras import from_keras
 from jacobians.importers.keras_files import from_keras_file
+from jacobians.importers.keras_operators import LAYERS as KERAS_LAYERS
+from jacobians.importers.keras_operators import OPERATIONS as KERAS_OPERATIONS
 from jacobians.importers.nnet_files import from_nnet
 from jacobians.importers.onnx_files import from_onnx
+from jacobians.importers.onnx_operators import NAMES as ONNX_OPERATORS
 from jacobians.importers.pytorch import from_torch
 from jacobians.importers.safetensors_files import from_safetensors
+from jacobians.importers.scikit_learn import RULES as SKLEARN_ESTIMATORS
 from jacobians.importers.scikit_learn import from_sklearn
 from jacobians.importers.torch_files import from_torch_file
+from jacobians.importers.torch_operators import RULES as TORCH_OPERATORS
 from jacobians.importers.weight_files import from_weights
 from jacobians.network import Network
 
@@ -42,10 +46,9 @@ WEIGHTS_ONLY: dict[str, Callable[..., Network]] = {
     ".ckpt": from_torch_file,
     ".mat": from_weights,
 }
+_BY_JOBLIB = "from_sklearn(joblib.load(path)), if you trust where it comes from"
 ELSEWHERE = {
-    ".joblib": "from_sklearn(joblib.load(path)), if you trust where it comes from",
-    ".pkl": "from_sklearn(joblib.load(path)), if you trust where it comes from",
-    ".pickle": "from_sklearn(joblib.load(path)), if you trust where it comes from",
+    **dict.fromkeys((".joblib", ".pkl", ".pickle"), _BY_JOBLIB),
     ".skops": "from_sklearn(skops.io.load(path))",
     ".bin": "from_torch(torch.load(path, weights_only=True), activations=[...])",
     ".pt2": "from_torch(torch.export.load(path).module())",
@@ -69,3 +72,26 @@ __all__ = [
     "from_weights",
     "importable_table",
 ]
+
+IMPORTABLE: dict[str, tuple[str, ...]] = {
+    "from_sklearn": SKLEARN_ESTIMATORS,
+    "from_torch": tuple(TORCH_OPERATORS),
+    "from_keras": (*KERAS_LAYERS, *KERAS_OPERATIONS),
+    "from_onnx": ONNX_OPERATORS,
+}
+
+
+def importable_table() -> str:
+    """Write what can be imported as a Markdown table.
+
+    Returns
+    -------
+    str
+        One row per function, with every class, layer, function or operator that has a rule.
+
+    >>> print(importable_table().splitlines()[0])
+    | function | imports |
+    """
+    rows = [(f"`{name}`", ", ".join(kinds)) for name, kinds in IMPORTABLE.items()]
+    lines = [("function", "imports"), ("---", "---"), *rows]
+    return "\n".join(f"| {left} | {right} |" for left, right in lines)

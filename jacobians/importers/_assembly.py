@@ -7,6 +7,7 @@ nothing of the model changes but its writing, and nobody else reads what lies be
     matrix product, then scale and shift   one Dense
     scale and shift, again and again       one Scale
     either, then an activation             one Dense, or a Scale and an Elementwise
+    an activation that is written out      one Elementwise
 
 A value has the shape that the model sees when it is given one point, with a batch axis of length 1
 where it has one; a model's reshaping is free.  Constants that a float32 model does not hold itself
@@ -16,7 +17,7 @@ rounded once, at the end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NoReturn
@@ -26,6 +27,7 @@ import numpy as np
 from jacobians._checks import FLOATS, Array, ShapeError, as_floats, require_shape
 from jacobians.activations import IDENTITY, AnyActivation, VectorActivation, activation
 from jacobians.importers._folding import Step, folded, leading_to
+from jacobians.importers._formulas import recognised
 from jacobians.layers import (
     Add,
     Concatenate,
@@ -38,6 +40,8 @@ from jacobians.layers import (
     Shape,
 )
 from jacobians.network import Network
+
+_SCALED = 32  # bytes of an entry that is scaled: both numbers, and both once more in the layer
 
 
 @dataclass(frozen=True)
@@ -55,37 +59,28 @@ class Value:
     def reshaped(self, shape: Sequence[int]) -> Value:
         """Return the same entries under other axes; one size may be -1."""
         rest = -prod(shape)
-        return Value(self.step, tuple(self.size // rest if n == -1 else int(n) for n in shape))
+        return Value(self.step, tuple(self.size // rest if n == -1 else n for n in shape))
 
 
 class Assembly:
     """A network that grows step by step; ``at`` is the place in the model, for errors.
 
-    Every step reads ``of``, the last value unless said, and returns its own.  ``dtype`` is that of
-    the network; the widest that its steps name, unless said.
+    Every step reads ``of`` and returns its own value.  ``dtype`` is that of the network; the widest
+    that its steps name, unless said.  ``spend`` is told of the bytes that a step is about to take.
     """
 
-    def __init__(self, where: str, width: int | None = None, dtype: Any = None) -> None:
-        self.where = where
-        self.dtype = dtype
-        self.last: Value | None = None
+    def __init__(
+        self, where: str, dtype: Any = None, spend: Callable[[int], None] = lambda size: None
+    ) -> None:
+        self.where, self.dtype, self.spend = where, dtype, spend
         self._steps: list[Step] = []
         self._dtypes: set[np.dtype[Any]] = set()
-        if width is not None:
-            self.input((width,))
-
-    @property
-    def width(self) -> int | None:
-        """Number of entries of the last value, if anything fixed it."""
-        return None if self.last is None else self.last.size
-
-    # --- steps ------------------------------------------------------------------------------------
 
     def input(self, shape: Shape, name: str = "x") -> Value:
         """Begin with a value of this shape."""
         return self._append(Step("the model", (), shape, name=name), shape)
 
-    def dense(self, W: Any, b: Any = None, *, at: str, of: Value | None = None) -> Value:
+    def dense(self, W: Any, b: Any = None, *, at: str, of: Value) -> Value:
         """Append ``W a + b``, along the last axis."""
         W = as_floats(W, f"{self.where}: {at}: weight")
         if W.ndim != 2 or 0 in W.shape:
@@ -96,7 +91,6 @@ class Assembly:
             b = as_floats(b, f"{self.where}: {at}: bias")
             require_shape(b, W.shape[:1], f"{self.where}: {at}: bias")
         m, n = W.shape
-        of = self._given(of, n, at)
         if of.shape[-1:] != (n,):
             last = self._steps[of.step].at + (" gives" if self._steps[of.step].sources else " gets")
             raise ShapeError(
@@ -109,9 +103,7 @@ class Assembly:
         shape = (*node[:-1], m) if node[-1] == n else (m,)
         return self._append(Step(at, (source,), shape, W, b), (*of.shape[:-1], m))
 
-    def scale(
-        self, scale: Any, shift: Any, *, at: str, dtype: Any = None, of: Value | None = None
-    ) -> Value:
+    def scale(self, scale: Any, shift: Any, *, at: str, of: Value, dtype: Any = None) -> Value:
         """Append ``scale * a + shift``, entry by entry; both are spread over the shape of ``a``.
 
         Both are given in float64; ``dtype`` is that of the model's own constants behind them, if
@@ -120,7 +112,8 @@ class Assembly:
         scale = as_floats(scale, f"{self.where}: {at}: scale", dtype=FLOATS[1])
         shift = as_floats(shift, f"{self.where}: {at}: shift", dtype=FLOATS[1])
         width = max((part.size for part in (scale, shift) if part.ndim), default=1)
-        of = self._given(of, width, at)
+        if width > 1:  # a single number is spread in the end, if it is still there
+            self.spend(_SCALED * of.size)
         try:
             W, b = (np.broadcast_to(part, of.shape).reshape(-1) for part in (scale, shift))
         except ValueError:
@@ -137,7 +130,7 @@ class Assembly:
         sigma: str | AnyActivation,
         *,
         at: str,
-        of: Value | None = None,
+        of: Value,
         axis: int | None = None,
         **parameters: float,
     ) -> Value:
@@ -146,7 +139,6 @@ class Assembly:
             sigma = activation(sigma, **parameters)
         except (ValueError, TypeError) as err:
             raise type(err)(f"{self.where}: {at}: {err}") from None
-        of = self._given(of, None, at)
         if sigma is IDENTITY:
             return of
         source = of.step
@@ -162,14 +154,15 @@ class Assembly:
         step = Step(at, (source,), self._steps[source].shape, sigma=sigma, axis=axis)
         return self._append(step, of.shape)
 
-    def move(self, indices: Any, *, at: str, of: Value | None = None) -> Value:
+    def move(self, indices: Any, *, at: str, of: Value) -> Value:
         """Append a choice of entries, by their numbers in C order, -1 for a zero.
 
         The result has the shape of ``indices``: whatever the model does to a value that only moves,
         repeats or leaves out entries, it does to ``np.arange(size).reshape(shape)`` too.
         """
-        of = self._given(of, None, at)
         indices = np.asarray(indices)
+        if indices.size == 0:
+            self.refuse(at, f"gives shape {indices.shape}, which has no entries.")
         if np.array_equal(indices.ravel(), np.arange(of.size)):
             return of.reshaped(indices.shape)
         step = self._steps[of.step]
@@ -193,19 +186,18 @@ class Assembly:
         return self.apply(join, *parts, at=at, shape=shape, shaped=outer > 1)
 
     def add(self, *values: Value, at: str) -> Value:
-        """Append the sum of values of one shape, or of shapes that are spread over a common one."""
-        return self.apply(Add(), *self._spread(values, at), at=at)
+        """Append the sum of values of one shape."""
+        return self.apply(Add(), *values, at=at) if len(values) > 1 else values[0]
 
     def multiply(self, *values: Value, at: str) -> Value:
-        """Append the product, entry by entry, spread like a sum."""
-        return self.apply(Multiply(), *self._spread(values, at), at=at)
+        """Append the product of values of one shape, entry by entry."""
+        return self.apply(Multiply(), *values, at=at) if len(values) > 1 else values[0]
 
     def matmul(self, A: Value, B: Value, *, at: str, transposed: bool = False) -> Value:
-        """Append the matrix product of the last two axes; axes in front are spread."""
-        front = np.broadcast_shapes(A.shape[:-2], B.shape[:-2])
-        A, B = (self._expanded(X, (*front, *X.shape[-2:]), at) for X in (A, B))
-        shape = (*front, A.shape[-2], B.shape[-2 if transposed else -1])
+        """Append the matrix product of the last two axes; those in front are the same."""
+        front, columns = A.shape[:-2], B.shape[-2 if transposed else -1]
         A, B = (X.reshaped((-1, *X.shape[-2:])[prod(front) == 1 :]) for X in (A, B))
+        shape = (*front, A.shape[-2], columns)
         return self.apply(MatrixProduct(transposed), A, B, at=at, shape=shape, shaped=True)
 
     def apply(
@@ -238,55 +230,42 @@ class Assembly:
             raise type(err)(f"{self.where}: {at}: {err}") from None
         return self._append(Step(at, sources, given, layer=layer), shape or values[0].shape)
 
+    @property
+    def widest(self) -> Any:
+        """The dtype of the network, as far as it has been read."""
+        return self.dtype or np.result_type(*(self._dtypes or FLOATS[1:]))
+
+    def sums_to_one(self, of: Value, axis: int) -> bool:
+        """Whether a value is softmax along an axis that is all there is."""
+        step = self._steps[of.step]
+        return (step.sigma.name, step.axis) == ("softmax", None) and of.shape[axis] == of.size
+
     def computed_in(self, dtype: Any) -> None:
         """Note a dtype in which the model computes; the network takes the widest."""
         self._dtypes.add(np.dtype(dtype))
 
-    # --- the end ----------------------------------------------------------------------------------
-
-    def network(
-        self,
-        input_names: Sequence[str] | None = None,
-        output_names: Sequence[str] | None = None,
-        outputs: Mapping[str, Value] | None = None,
-    ) -> Network:
-        """Return the network of everything that leads to the outputs.
-
-        The last value is the output unless said.
-        """
-        if outputs is None:
-            outputs = {"output": self._given(None, None, "the model")}
-        dtype = self.dtype or (np.result_type(*self._dtypes) if self._dtypes else FLOATS[1])
-        live = leading_to(self._steps, {value.step for value in outputs.values()})
-        place = folded(self._steps, live, [value.step for value in outputs.values()], dtype)
-        ends = {name: place[value.step] for name, value in outputs.items()}
-        order = [l for l in live if place[l] == l]
-        labels = {"input_names": input_names, "output_names": output_names}
-        made = [(l, self._steps[l], [place[s] for s in self._steps[l].sources]) for l in order]
-        begin = [l for l, step in enumerate(self._steps) if not step.sources]
-        is_path = [0, *order[:-1]] == [s for _, _, sources in made for s in sources]
-        if len(begin) == 1 and len(ends) == 1 and (is_path or not made):
-            layers = [step.made(self.where, dtype) for _, step, _ in made]
-            return Network(
-                layers or [Elementwise(IDENTITY)], inputs=self._steps[0].shape, **labels
-            ).astype(dtype)
-        names = {l: self._steps[l].name for l in begin}
-        named: dict[str, Any] = {}
-        for name, end in ends.items():  # an output is its node, if that has no name yet
-            if end in names:
-                named[name] = (Elementwise(IDENTITY), end)
-            names.setdefault(end, name)
-        taken = set(names.values())
-        numbers = (str(l) for l in range(1, len(self._steps) + 1) if str(l) not in taken)
-        for l in order:
-            names.setdefault(l, next(numbers))
-        nodes = {
-            names[l]: (step.made(self.where, dtype), *(names[s] for s in sources))
-            for l, step, sources in made
-        }
-        nodes |= {name: (identity, names[end]) for name, (identity, end) in named.items()}
-        inputs = {names[l]: self._steps[l].shape for l in begin}
-        return Network.graph(nodes, inputs=inputs, outputs=list(ends), **labels).astype(dtype)
+    def network(self, output: Value, name: str = "output") -> Network:
+        """Return the network of everything that leads to an output of this name."""
+        dtype, steps = self.widest, self._steps
+        live = leading_to(steps, {output.step})
+        place = folded(steps, live, [output.step], dtype)
+        end, order = place[output.step], [l for l in live if place[l] == l]
+        self.spend(sum(_SCALED * steps[l].spread for l in order))
+        begin = [l for l, step in enumerate(steps) if not step.sources]
+        layers = {l: steps[l].made(self.where, dtype) for l in order}
+        sources = {l: [place[source] for source in steps[l].sources] for l in order}
+        is_path = [0, *order[:-1]] == [s for l in order for s in sources[l]]
+        if len(begin) == 1 and (is_path or not order):
+            path = [*layers.values()] or [Elementwise(IDENTITY)]
+            return Network(path, inputs=steps[0].shape).astype(dtype)
+        names = {end: name, **{l: steps[l].name for l in begin}}
+        numbers = (str(l) for l in range(1, len(steps) + 1) if str(l) not in names.values())
+        names = {l: names.get(l) or next(numbers) for l in (*begin, *order)}
+        nodes = {names[l]: (layer, *(names[s] for s in sources[l])) for l, layer in layers.items()}
+        if end in begin:
+            nodes[name] = (Elementwise(IDENTITY), names[end])
+        inputs = {names[l]: steps[l].shape for l in begin}
+        return Network.graph(nodes, inputs=inputs, outputs=[name]).astype(dtype)
 
     def compare(self, net: Network, points: Array, theirs: Array, at: str, digits: float) -> None:
         """Refuse the network if the model, given three points at once, computes something else."""
@@ -306,8 +285,6 @@ class Assembly:
             "their points first (batch_first=True) and inputs=(steps, features).",
         )
 
-    # --- refusals ---------------------------------------------------------------------------------
-
     def no_rule(self, at: str, kind: str, way_out: str = "") -> NoReturn:
         """Refuse what cannot be imported: what it is, where it is, and the way out."""
         hint = f" {way_out}" if way_out else ""
@@ -317,46 +294,28 @@ class Assembly:
         """Refuse what has a rule but cannot be used as it is."""
         raise ValueError(f"{self.where}: {at} {message}")
 
-    # --- helpers ----------------------------------------------------------------------------------
-
-    def _given(self, of: Value | None, width: int | None, at: str) -> Value:
-        """Return the value that a step reads; the first step of a chain may fix its width."""
-        if of is None and self.last is None and width is not None:
-            self.input((width,))
-        of = of or self.last
-        if of is None:
-            raise ValueError(
-                f"{self.where}: nothing in the model fixes the number of inputs; "
-                "it needs a layer with weights."
-            )
-        return of
-
     def _shaped(self, value: Value, shape: Shape, rows_of: int = 0) -> int:
         """Return a step whose node has this shape, or at least rows of this length."""
         node = self._steps[value.step].shape
         if node == shape or node[-1] == rows_of:
             return value.step
+        shape = tuple(int(n) for n in shape)
         self._append(Step("the model", (value.step,), shape, layer=Reshape(shape)), shape)
         return len(self._steps) - 1
 
-    def _spread(self, values: Sequence[Value], at: str) -> list[Value]:
-        shape = np.broadcast_shapes(*(value.shape for value in values))
-        return [self._expanded(value, shape, at) for value in values]
-
-    def _expanded(self, value: Value, shape: Shape, at: str) -> Value:
-        if value.size == prod(shape):
-            return value.reshaped(shape)
-        entries = np.arange(value.size).reshape(value.shape)
-        return self.move(np.broadcast_to(entries, shape), at=at, of=value)
-
     def _append(self, step: Step, shape: Shape) -> Value:
+        """Append a step, or the activation that the last steps have written out with it."""
         self._steps.append(step)
-        self.last = Value(len(self._steps) - 1, tuple(shape))
-        return self.last
+        known = recognised(self._steps, single=self.widest == FLOATS[0])
+        if known is None:
+            return Value(len(self._steps) - 1, tuple(shape))
+        base, name, sign = known
+        of = Value(base, tuple(shape))
+        if sign > 0:
+            return self.activate(name, at=step.at, of=of)
+        of = self.activate(name, at=step.at, of=self.scale(sign, 0.0, at=step.at, of=of))
+        return self.scale(sign, 0.0, at=step.at, of=of)
 
 
 def _spelled(shape: Shape) -> str:
     return str(shape[0]) if len(shape) == 1 else str(shape)
-
-
-# --- folding --------------------------------------------------------------------------------------

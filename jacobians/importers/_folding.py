@@ -11,13 +11,7 @@ import numpy as np
 
 from jacobians._checks import Array, as_floats
 from jacobians.activations import IDENTITY, AnyActivation, VectorActivation
-from jacobians.layers import (
-    Dense,
-    Elementwise,
-    Layer,
-    Scale,
-    Shape,
-)
+from jacobians.layers import Dense, Elementwise, Layer, Scale, Shape
 
 
 @dataclass
@@ -33,6 +27,12 @@ class Step:
     axis: int | None = None
     layer: Layer | None = None
     name: str = ""  # of an input
+
+    @property
+    def spread(self) -> int:
+        """How many entries a single number is spread over that has taken no memory so far."""
+        single = self.W is not None and self.W.ndim == 1 and self.W.strides == (0,)
+        return prod(self.shape) if single else 0
 
     def made(self, where: str, dtype: np.dtype[Any]) -> Layer:
         """Return the layer in that dtype."""

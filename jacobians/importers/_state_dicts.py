@@ -3,20 +3,28 @@
 State dicts and safetensors files hold arrays ``NAME.weight`` and ``NAME.bias`` and nothing of what
 happens between them.  Numbered names say their order, ``0, 2, 10`` or ``fc1, fc2``; of any others
 the order is only known to whoever made the model, who says it by naming the layers.
+
+What training scripts save may hold the state dict beside an epoch and an optimizer; names carry
+what wrapped the module (``module.``, ``_orig_mod.``); a parametrized weight lies there in the
+pieces from which the module computes it.  All of that is undone here, and nothing else: an entry
+that is no weight of a linear layer stays, to be refused by name.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
-from jacobians._checks import Numbers
+import numpy as np
+
+from jacobians._checks import ModelFormatError, NotFiniteError, Numbers, ShapeError
 from jacobians.activations import Activation, AnyActivation, VectorActivation
 from jacobians.importers._assembly import Assembly
 from jacobians.network import Network
 
 LinearLayer: TypeAlias = tuple[Numbers, Numbers | None]
+ArrayOf: TypeAlias = Callable[[Any, str], Numbers]
 Activations: TypeAlias = Sequence[str | AnyActivation] | Mapping[str, str | AnyActivation]
 
 
@@ -32,21 +40,25 @@ def linear_layers(arrays: Mapping[str, Numbers], where: str) -> dict[str, Linear
     """
     if not arrays:
         raise ValueError(f"{where}: it holds no arrays.")
-    for key, array in arrays.items():
-        layer, dot, role = _split(key)
+    names = [key.rpartition(".") for key in arrays]
+    layers = {layer: dot for layer, dot, role in names if role == "weight"}
+    for (key, array), (layer, dot, role) in zip(arrays.items(), names, strict=True):
         if dot and not layer:
             raise ValueError(f"{where}: {key!r:.80} names no layer before its dot; rename it.")
         if (role, array.ndim) not in (("weight", 2), ("bias", 1)):
+            others = sorted(name for name in layers if name != layer)
+            named = ", ".join(f"{name!r:.40}: ..." for name in others[:4])
             raise NotImplementedError(
                 f"{where}: {key!r:.80} of shape {array.shape} is not the weight (n_out, n_in) or "
-                "the bias (n_out,) of a linear layer; give the module itself to from_torch, in "
-                "evaluation mode."
+                "the bias (n_out,) of a linear layer. If the network does without it, leave it out "
+                f"with activations={{{named}, {key!r:.80}: None}}; if not, give the module itself "
+                "to from_torch, in evaluation mode."
             )
-        if role == "bias" and _join(layer, "weight") not in arrays:
-            raise ValueError(f"{where}: {key!r:.80} is a bias without {_join(layer, 'weight')!r}.")
-    names = dict.fromkeys(_split(key)[0] for key in arrays)
+        if role == "bias" and f"{layer}{dot}weight" not in arrays:
+            raise ValueError(f"{where}: {key!r:.80} is a bias without '{layer}{dot}weight'.")
     return {
-        name: (arrays[_join(name, "weight")], arrays.get(_join(name, "bias"))) for name in names
+        layer: (arrays[f"{layer}{dot}weight"], arrays.get(f"{layer}{dot}bias"))
+        for layer, dot in layers.items()
     }
 
 
@@ -54,21 +66,14 @@ def network_of(
     layers: Mapping[str, LinearLayer], activations: Activations | None, where: str
 ) -> Network:
     """Chain linear layers, each with its activation: a sequence, or a mapping from names."""
-    assembly = Assembly(where)
+    assembly, of = Assembly(where), None
     for name, sigma in _chosen(layers, activations, where):
         at = f"layer {name!r}" if name else "the layer"
         W, b = layers[name]
-        assembly.dense(W, b, at=at)
-        assembly.activate(sigma, at=at)
-    return assembly.network()
-
-
-def _split(key: str) -> tuple[str, str, str]:
-    return key.rpartition(".")
-
-
-def _join(layer: str, role: str) -> str:
-    return f"{layer}.{role}" if layer else role
+        of = of or assembly.input((W.shape[1],))
+        of = assembly.activate(sigma, at=at, of=assembly.dense(W, b, at=at, of=of))
+    assert of is not None
+    return assembly.network(of)
 
 
 def _chosen(
@@ -76,7 +81,8 @@ def _chosen(
 ) -> Iterable[tuple[str, str | AnyActivation]]:
     """Pair layers with activations, in the order that the names or the caller give."""
     names = sorted(layers, key=_in_order)
-    shown = ", ".join(f"{name!r} {_arrow(layers[name][0])}" for name in names)
+    sizes = {name: W.shape for name, (W, _) in layers.items()}
+    shown = ", ".join(f"{name!r} ({sizes[name][1]} -> {sizes[name][0]})" for name in names)
     if activations is None:
         raise ValueError(
             f"{where}: a state dict holds no activations; say activations=[...], one for each "
@@ -111,5 +117,133 @@ def _in_order(name: str) -> list[tuple[int, str]]:
     return [(len(part) if k % 2 else 0, part) for k, part in enumerate(digits)]
 
 
-def _arrow(W: Numbers) -> str:
-    return f"({W.shape[1]} -> {W.shape[0]})"
+_USUAL = ("state_dict", "model_state_dict", "model")
+_PARAMETRIZED = ".parametrizations.weight."
+
+
+def layers_of_checkpoint(
+    value: Any, activations: Any, where: str, array_of: ArrayOf = lambda entry, at: entry
+) -> tuple[dict[str, LinearLayer], Any]:
+    """Return the linear layers of a state dict, or of a checkpoint, and their activations.
+
+    Parameters
+    ----------
+    value : mapping
+    activations : mapping from layer names, or anything else
+        What a mapping gives None for is left out: an entry, or everything below a name.
+    where : str
+        What to call it in errors.
+    array_of : callable
+        From an entry and its place to an array.
+    """
+    state = {str(key): entry for key, entry in state_dict_in(value, where).items()}
+    arrays = {key: array_of(entry, f"{where}: {key!r:.80}") for key, entry in state.items()}
+    arrays = plain(arrays, where)
+    if isinstance(activations, Mapping):
+        dropped = {name for name, sigma in activations.items() if sigma is None}
+        activations = {name: sigma for name, sigma in activations.items() if sigma is not None}
+        arrays = {
+            key: array
+            for key, array in arrays.items()
+            if not any(key == name or key.startswith(f"{name}.") for name in dropped)
+        }
+    return linear_layers(arrays, where), activations
+
+
+def network_of_file(
+    value: Any, activations: Any, name: str, array_of: ArrayOf = lambda entry, at: entry
+) -> Network:
+    """Chain the layers in a file: what is wrong with the file is a ModelFormatError."""
+    try:
+        chosen = layers_of_checkpoint(value, activations, name, array_of)
+    except Exception as err:  # whatever a damaged file leads to
+        said = str(err).removeprefix(f"{name}: ")
+        raise ModelFormatError(f"{name}: {said:.999}") from None
+    try:
+        return network_of(*chosen, name)
+    except (ShapeError, NotFiniteError) as err:  # of the file; the rest is about the activations
+        raise ModelFormatError(str(err)) from None
+
+
+def state_dict_in(value: Any, where: str) -> Mapping[Any, Any]:
+    """Return the mapping of names to arrays that a checkpoint is, or holds.
+
+    Raises
+    ------
+    ValueError
+        If it holds none, or several and none has a usual name; the message lists them.
+    TypeError
+        If it is no mapping.
+    """
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{where}: expected a mapping from names to weights, but got {value!r:.80}")
+    if not value or any(_is_array(entry) for entry in value.values()):
+        return value
+    inner = {key: entry for key, entry in value.items() if _holds_arrays(entry)}
+    usual = [key for key in _USUAL if key in inner]
+    if len(inner) == 1 or usual:
+        chosen: Mapping[Any, Any] = inner[usual[0] if usual else next(iter(inner))]
+        return chosen
+    listed = ", ".join(f"{key!r:.40}" for key in (inner or value))
+    raise ValueError(
+        f"{where}: expected one mapping from names to weights, but got the entries {listed}; "
+        "give one of them to from_torch, with its activations."
+    )
+
+
+def plain(arrays: Mapping[str, Numbers], where: str) -> dict[str, Numbers]:
+    """Return the arrays under the names that the bare module has, parametrized weights computed.
+
+    >>> state = {"module.fc.weight_g": np.ones((2, 1)), "module.fc.weight_v": 2 * np.eye(2, 3)}
+    >>> plain(state, "state")
+    {'fc.weight': array([[1., 0., 0.],
+           [0., 1., 0.]])}
+    """
+    arrays = {key.replace("_orig_mod.", ""): array for key, array in arrays.items()}
+    while arrays and all(key.startswith("module.") for key in arrays):
+        arrays = {key.removeprefix("module."): array for key, array in arrays.items()}
+    arrays = {f".{key}": array for key, array in arrays.items()}  # a module alone has no name
+    for key in list(arrays):
+        for suffixes, compute in _COMPUTED.items():
+            layer = key.removesuffix(suffixes[0])
+            pieces = [layer + suffix for suffix in suffixes]
+            if layer != key and all(piece in arrays for piece in pieces):
+                v, *rest = (arrays.pop(piece) for piece in pieces)
+                W = compute(v.astype(np.float64), *rest).astype(v.dtype)
+                arrays[f"{layer}.weight"] = W
+    for key in arrays:
+        if _PARAMETRIZED in key:
+            raise NotImplementedError(
+                f"{where}: {key[1:]!r:.80} is a piece of a parametrization, which its module can "
+                "compute: give the module itself to from_torch."
+            )
+    return {key[1:]: array for key, array in arrays.items()}
+
+
+def _is_array(entry: Any) -> bool:
+    return hasattr(entry, "shape") and hasattr(entry, "dtype")
+
+
+def _holds_arrays(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and any(_is_array(inner) for inner in entry.values())
+
+
+def _weight_norm(v: Numbers, g: Numbers) -> Any:
+    """Return ``g v / ||v||``: a length for each row, each column or the whole, as g has them."""
+    axes = tuple(axis for axis, size in enumerate(g.shape) if size == 1) if g.ndim else None
+    norm: Numbers = np.sqrt((v**2).sum(axis=axes, keepdims=True))
+    return g * v / norm
+
+
+def _spectral_norm(W: Numbers, u: Numbers, v: Numbers) -> Any:
+    """Return ``W / (uᵀ W v)``."""
+    return W / (u @ W.reshape(len(u), -1) @ v)
+
+
+# the endings of the pieces, the first of the shape of the weight, and how it is computed from them
+_COMPUTED: dict[tuple[str, ...], Callable[..., Numbers]] = {
+    (".weight_v", ".weight_g"): _weight_norm,
+    (f"{_PARAMETRIZED}original1", f"{_PARAMETRIZED}original0"): _weight_norm,
+    (".weight_orig", ".weight_u", ".weight_v"): _spectral_norm,
+    tuple(_PARAMETRIZED + end for end in ("original", "0._u", "0._v")): _spectral_norm,
+}

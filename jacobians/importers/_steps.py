@@ -8,20 +8,19 @@ two constants give is nobody's business here, since their framework has computed
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf, prod
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, ClassVar, NoReturn, TypeAlias
 
 import numpy as np
 
 from jacobians._checks import Array
 from jacobians.activations import NAMES
 from jacobians.importers._assembly import Assembly, Value
-from jacobians.layers import AveragePool, Layer, LayerNorm, MaxPool, RMSNorm
+from jacobians.layers import AveragePool, Layer, LayerNorm, MaxPool, RMSNorm, Shape
 
-Operand: TypeAlias = Value | Array
+Operand: TypeAlias = Any  # a value, or a constant in float64
 _MOST_TERMS = 16  # bicubic interpolation has as many
-NOWHERE = -(2.0**100)  # stands for -inf in front of softmax, whose exp of either is 0
 
 
 @dataclass
@@ -33,13 +32,11 @@ class Steps:
     assembly : Assembly
     at : str
         The place, for errors.
-    traits : dict
-        What a value is, where a later step can use it: ``("1 + abs", a)``.
     """
 
+    nowhere: ClassVar[float] = -(2.0**100)  # for -inf before softmax, whose exp of either is 0
     assembly: Assembly
     at: str
-    traits: dict[Value, tuple[str, Value]] = field(default_factory=dict)
 
     def no_rule(self, what: str, way_out: str = "") -> NoReturn:
         """Refuse what has no rule."""
@@ -47,18 +44,17 @@ class Steps:
 
     # --- moving entries ---------------------------------------------------------------------------
 
-    def value(self, operand: Any) -> Value:
+    def as_value(self, operand: Operand) -> Value:
         """Return a value; a constant becomes nothing of the input, with the constant added."""
         if isinstance(operand, Value):
             return operand
         constant = np.asarray(operand, np.float64)
-        nothing = np.full(constant.shape, -1)
-        return self.affine(
-            self.assembly.move(nothing, at=self.at, of=Value(0, (1,))), 1.0, constant
-        )
+        nothing = self.move(Value(0, (1,)), np.full(constant.shape, -1))
+        return self.affine(nothing, 1.0, constant)
 
     def numbers(self, of: Value) -> Any:
         """Return the number of every entry, in the shape of the value."""
+        self.assembly.spend(16 * of.size)
         return np.arange(of.size).reshape(of.shape)
 
     def move(self, of: Value, numbers: Any) -> Value:
@@ -67,27 +63,40 @@ class Steps:
 
     def transposed(self, of: Value, axes: Sequence[int]) -> Value:
         """Reorder the axes."""
-        return self.move(of, self.numbers(of).transpose(axes))
+        moved = self.move(of, self.numbers(of).transpose(axes))
+        return moved.reshaped([of.shape[k] for k in axes])
+
+    def broadcast(self, *shapes: Shape) -> Shape:
+        """Return the common shape of several."""
+        return np.broadcast_shapes(*shapes)
 
     def spread(self, of: Value, shape: Sequence[int]) -> Value:
         """Repeat entries along new axes, and along those of length 1."""
         if of.size == prod(shape):
             return of.reshaped(shape)
-        return self.move(of, np.broadcast_to(self.numbers(of), shape))
+        self.assembly.spend(16 * prod(shape))
+        return self.move(of, np.broadcast_to(self.numbers(of), shape)).reshaped(shape)
 
     def concatenate(self, operands: Sequence[Operand], axis: int) -> Value:
         """Put one after the other along an axis."""
-        return self.assembly.concatenate([self.value(o) for o in operands], axis, at=self.at)
+        return self.assembly.concatenate([self.as_value(o) for o in operands], axis, at=self.at)
+
+    def stack(self, operands: Sequence[Operand], axis: int) -> Value:
+        """Put one after the other along a new axis."""
+        parts = [self.as_value(operand) for operand in operands]
+        axis %= len(parts[0].shape) + 1
+        shape = (*parts[0].shape[:axis], 1, *parts[0].shape[axis:])
+        return self.concatenate([part.reshaped(shape) for part in parts], axis)
 
     # --- arithmetic -------------------------------------------------------------------------------
 
     def affine(self, of: Value, scale: Any = 1.0, shift: Any = 0.0) -> Value:
         """Multiply by a constant and add one, either of which may have more axes than the value."""
         scale, shift = (np.asarray(part, np.float64) for part in (scale, shift))
-        of = self.spread(of, np.broadcast_shapes(of.shape, scale.shape, shift.shape))
+        of = self.spread(of, self.broadcast(of.shape, scale.shape, shift.shape))
         hidden = shift == -inf
         if hidden.any():
-            scale, shift = np.where(hidden, 0.0, scale), np.where(hidden, NOWHERE, shift)
+            scale, shift = np.where(hidden, 0.0, scale), np.where(hidden, self.nowhere, shift)
         if not shift.any() and (scale == 1).all():
             return of
         return self.assembly.scale(scale, shift, at=self.at, of=of)
@@ -95,29 +104,33 @@ class Steps:
     def add(self, a: Operand, b: Operand, factor: float = 1.0) -> Value:
         """Return ``a + factor b``."""
         if isinstance(a, Value) and isinstance(b, Value):
-            return self.assembly.add(a, self.affine(b, factor), at=self.at)
-        if isinstance(b, Value):
-            return self.affine(b, factor, a)
-        assert isinstance(a, Value)
-        result = self.affine(a, 1.0, factor * b)
-        if self.traits.get(a, ("",))[0] == "abs" and np.ndim(b) == 0 and factor * b == 1:
-            self.traits[result] = ("1 + abs", self.traits[a][1])
-        return result
+            return self.assembly.add(*self._spread(a, self.affine(b, factor)), at=self.at)
+        return (
+            self.affine(a, 1.0, factor * b) if isinstance(a, Value) else self.affine(b, factor, a)
+        )
+
+    def subtract(self, a: Operand, b: Operand) -> Value:
+        """Return ``a - b``."""
+        return self.add(a, b, -1.0)
 
     def multiply(self, a: Operand, b: Operand) -> Value:
         """Return ``a b``, entry by entry."""
         if isinstance(a, Value) and isinstance(b, Value):
-            same = a == b
-            return self.activate("square", a) if same else self.assembly.multiply(a, b, at=self.at)
-        return self.affine(a, b) if isinstance(a, Value) else self.affine(b, a)  # type: ignore[arg-type]
+            if a == b:
+                return self.activate("square", a)
+            return self.assembly.multiply(*self._spread(a, b), at=self.at)
+        return self.affine(a, b) if isinstance(a, Value) else self.affine(b, a)
+
+    def _spread(self, *values: Value) -> list[Value]:
+        shape = self.broadcast(*(value.shape for value in values))
+        return [self.spread(value, shape) for value in values]
 
     def divide(self, a: Operand, b: Operand) -> Value:
-        """Return ``a / b``; ``a / (1 + |a|)`` is softsign."""
-        if not isinstance(b, Value):
-            return self.affine(a, 1 / np.asarray(b))  # type: ignore[arg-type]
-        if self.traits.get(b) == ("1 + abs", a):
-            return self.activate("softsign", self.traits[b][1])
-        return self.multiply(a, self.activate("reciprocal", b))
+        """Return ``a / b``."""
+        if isinstance(b, Value):
+            return self.multiply(a, self.activate("reciprocal", b))
+        with np.errstate(all="ignore"):  # what is not finite is refused
+            return self.multiply(a, 1 / np.asarray(b))
 
     def power(self, a: Operand, exponent: Operand) -> Value:
         """Return ``a`` to a constant power."""
@@ -129,28 +142,34 @@ class Steps:
             return self.activate(names[number], a)
         return self.activate("power", a, exponent=number)
 
-    def absolute(self, a: Value) -> Value:
-        """Return ``|a|``, a leaky relu of slope -1."""
-        result = self.activate("leaky_relu", a, slope=-1.0)
-        self.traits[result] = ("abs", a)
-        return result
+    def maximum(self, a: Operand, b: Operand, sign: float = 1.0) -> Value:
+        """Return the larger of two, entry by entry; the smaller for the sign -1."""
+        if isinstance(b, Value):
+            a, b = b, a
+        if not isinstance(b, Value):  # max(x, c) = c + relu(x - c)
+            above = self.activate("relu", self.affine(a, sign, -sign * b))
+            return self.affine(above, sign, b)
+        pair = [self.affine(value, sign) for value in self._spread(a, b)]
+        return self.affine(self.largest(self.stack(pair, 0), [0], False), sign)
 
-    def extreme(self, a: Operand, b: Operand, sign: float) -> Value:
-        """Return the larger of two for sign 1, ``b + relu(a - b)``, and the smaller for -1."""
-        a, b = self.value(a), self.value(b)
-        difference = self.add(self.affine(a, sign), b, -sign)
-        return self.add(b, self.activate("relu", difference), sign)
+    def minimum(self, a: Operand, b: Operand) -> Value:
+        """Return the smaller of two, entry by entry."""
+        return self.maximum(a, b, -1.0)
 
-    def choose(self, choice: Any, yes: Operand, no: Operand) -> Value:
+    def opposite(self, truth: Value) -> Value:
+        """Return ``1 - truth``."""
+        return self.affine(truth, -1.0, 1.0)
+
+    def choose(self, choice: Operand, yes: Operand, no: Operand) -> Value:
         """Return ``yes`` where a constant is true, and else ``no``: each times where it counts."""
-        choice = np.asarray(choice) != 0
-        masks = ((yes, choice), (no, ~choice))
-        values = [self.affine(o, mask.astype(float)) for o, mask in masks if isinstance(o, Value)]
-        if len(values) == 2:
-            return self.add(values[0], values[1])
-        constant, mask = next((o, mask) for o, mask in masks if not isinstance(o, Value))
-        (value,) = (o for o, _ in masks if isinstance(o, Value))
-        return self.affine(value, (~mask).astype(float), np.where(mask, constant, 0.0))
+        if isinstance(choice, Value):
+            self.no_rule("a choice that depends on the input")
+        mask = np.asarray(choice) != 0
+        if isinstance(yes, Value) and isinstance(no, Value):
+            return self.add(self.affine(yes, mask), self.affine(no, ~mask))
+        if isinstance(yes, Value):
+            return self.affine(yes, mask, np.where(mask, 0.0, no))
+        return self.affine(no, ~mask, np.where(mask, yes, 0.0))
 
     # --- products ---------------------------------------------------------------------------------
 
@@ -160,15 +179,24 @@ class Steps:
 
     def matmul(self, A: Operand, B: Operand) -> Value:
         """Return the matrix product of the last two axes, as NumPy has it."""
-        if isinstance(A, Value) and not isinstance(B, Value) and B.ndim <= 2:
-            product = self.dense(A, B.T)
-            return product if B.ndim == 2 else product.reshaped(product.shape[:-1])
-        if min(len(A.shape), len(B.shape)) < 2:
-            self.no_rule(f"a product of shapes {tuple(A.shape)} and {tuple(B.shape)}")
+        if len(A.shape) == 1 or len(B.shape) == 1:  # a row, or a column, for the time being
+            row, column = len(A.shape) == 1, len(B.shape) == 1
+            product = self.matmul(
+                _seen(A, (1, *A.shape)) if row else A, _seen(B, (*B.shape, 1)) if column else B
+            )
+            *front, m, n = product.shape
+            return product.reshaped([*front, *[m] * (not row), *[n] * (not column)])
+        if isinstance(A, Value) and not isinstance(B, Value) and B.ndim == 2:
+            return self.dense(A, B.T)
         if not isinstance(A, Value) and A.ndim == 2 and isinstance(B, Value):
             axes = [*range(len(B.shape) - 2), len(B.shape) - 1, len(B.shape) - 2]
             return self.transposed(self.dense(self.transposed(B, axes), A), axes)
-        return self.assembly.matmul(self.value(A), self.value(B), at=self.at)
+        return self._product(self.as_value(A), self.as_value(B))
+
+    def _product(self, A: Value, B: Value, transposed: bool = False) -> Value:
+        lead = self.broadcast(A.shape[:-2], B.shape[:-2])
+        A, B = (self.spread(X, (*lead, *X.shape[-2:])) for X in (A, B))
+        return self.assembly.matmul(A, B, at=self.at, transposed=transposed)
 
     def einsum(self, subscripts: str, A: Operand, B: Operand) -> Value:
         """Return a product of two, with axes named: common ones are kept, or summed over."""
@@ -183,25 +211,17 @@ class Steps:
         if len(inner) + len(kept) + len(rows) < len(a) or len(kept + columns + inner) < len(b):
             self.no_rule(f"einsum {subscripts}")
 
-        def arranged(
-            operand: Operand, names: str, order: list[str], groups: list[list[str]]
-        ) -> Operand:
-            axes = [names.index(k) for k in order]
-            shape = [prod(sizes[k] for k in group) for group in groups]
-            if isinstance(operand, Value):
-                return self.transposed(operand, axes).reshaped(shape)
-            return operand.transpose(axes).reshape(shape)
+        def arranged(operand: Operand, names: str, *groups: list[str]) -> Operand:
+            axes = [names.index(k) for group in groups for k in group]
+            shape = [prod(sizes[k] for k in group) for group in groups[not kept :]]
+            moved = self.transposed if isinstance(operand, Value) else np.transpose
+            return _seen(moved(operand, axes), shape)
 
-        first = arranged(A, a, kept + rows + inner, [kept, rows, inner])
-        second = arranged(B, b, kept + inner + columns, [kept, inner, columns])
-        if not kept:
-            shapes = (first.shape[1:], second.shape[1:])
-            first, second = (
-                o.reshaped(s) if isinstance(o, Value) else o.reshape(s)
-                for o, s in zip((first, second), shapes, strict=True)
-            )
+        product = self.matmul(
+            arranged(A, a, kept, rows, inner), arranged(B, b, kept, inner, columns)
+        )
         given = kept + rows + columns
-        product = self.matmul(first, second).reshaped([sizes[k] for k in given])
+        product = product.reshaped([sizes[k] for k in given])
         return self.transposed(product, [given.index(k) for k in right])
 
     def mean(self, of: Value, axes: Sequence[int] | None, keep: bool) -> Value:
@@ -217,24 +237,22 @@ class Steps:
         """Return the largest entry along some axes, or of all."""
         return self._reduced(of, axes, keep, MaxPool)
 
-    def _reduced(self, of: Value, axes: Sequence[int] | None, keep: bool, pool: Any) -> Value:
-        rows, count, shape = self._rows(of, axes, keep)
-        if count == 1:
-            return of.reshaped(shape)
-        pooled = self.assembly.apply(pool(count), rows, at=self.at, shaped=True)
-        return pooled.reshaped(shape)
+    def smallest(self, of: Value, axes: Sequence[int] | None, keep: bool) -> Value:
+        """Return the smallest entry along some axes, or of all."""
+        return self.affine(self.largest(self.affine(of, -1.0), axes, keep), -1.0)
 
-    def _rows(
-        self, of: Value, axes: Sequence[int] | None, keep: bool
-    ) -> tuple[Value, int, list[int]]:
-        """Bring axes to the end as one; return the rows, their length, and what is left."""
+    def _reduced(self, of: Value, axes: Sequence[int] | None, keep: bool, pool: Any) -> Value:
+        """Bring axes to the end as one, and pool over it."""
         rank = len(of.shape)
         along = sorted({k % rank for k in (range(rank) if axes is None else axes)})
         rest = [k for k in range(rank) if k not in along]
         count = prod(of.shape[k] for k in along)
-        rows = self.transposed(of, [*rest, *along]).reshaped((-1, count))
         left = [1 if k in along else n for k, n in enumerate(of.shape) if keep or k not in along]
-        return rows, count, left
+        if count == 1:
+            return of.reshaped(left)
+        rows = self.transposed(of, [*rest, *along]).reshaped((-1, count))
+        pooled = self.assembly.apply(pool(count), rows, at=self.at, shaped=True)
+        return pooled.reshaped(left)
 
     def bilinear(self, a: Value, b: Value, W: Array, bias: Array | None) -> Value:
         """Return ``aᵀ W_k b + bias_k`` for every k."""
@@ -258,11 +276,7 @@ class Steps:
         values = [
             self.affine(self.move(of, starts + order[:, k]), weights[:, k]) for k in range(terms)
         ]
-        return (
-            self.assembly.add(*values, at=self.at).reshaped(shape)
-            if terms > 1
-            else (values[0].reshaped(shape))
-        )
+        return self.assembly.add(*values, at=self.at).reshaped(shape)
 
     # --- windows ----------------------------------------------------------------------------------
 
@@ -273,7 +287,8 @@ class Steps:
             shape = layer.on(image.shape).output_shape(image.shape)
         except ValueError as err:
             self.no_rule(f"{layer} on a value of shape {of.shape}", str(err))
-        return self.assembly.apply(layer, image, at=self.at, shape=(1, *shape), shaped=True)
+        first = of.shape[0] if len(image.shape) < len(of.shape) else 1
+        return self.assembly.apply(layer, image, at=self.at, shape=(first, *shape), shaped=True)
 
     # --- activations ------------------------------------------------------------------------------
 
@@ -285,14 +300,14 @@ class Steps:
 
     def clamp(self, of: Value, low: float | None, high: float | None) -> Value:
         """Hold entries between limits, either of which may be missing."""
-        most = float(np.finfo(np.float32).max)  # no limit: exact, where sums would round
-        low = -most if low is None else max(float(low), -most)
-        high = most if high is None else min(float(high), most)
-        if (low, high) == (-most, most):
+        single, most = (float(np.finfo(t).max) for t in (np.float32, self.assembly.widest))
+        low = -inf if low is None or low <= -single else float(low)  # as exporters write no limit
+        high = inf if high is None or high >= single else float(high)
+        if (low, high) == (-inf, inf):
             return of
-        if (low, high) == (0.0, most):
+        if (low, high) == (0.0, inf):
             return self.activate("relu", of)
-        return self.activate("hard_tanh", of, low=low, high=high)
+        return self.activate("hard_tanh", of, low=max(low, -most), high=min(high, most))
 
     def leaky(self, of: Value, slopes: Any) -> Value:
         """Return ``relu(a) - slope relu(-a)``; one slope for all is an activation of its own."""
@@ -305,6 +320,14 @@ class Steps:
     def softplus(self, of: Value, beta: float = 1.0) -> Value:
         """Return ``log(1 + exp(beta a)) / beta``."""
         return self.affine(self.activate("softplus", self.affine(of, beta)), 1 / beta)
+
+    def hard_swish(self, of: Value) -> Value:
+        """Return ``a`` times the hard sigmoid of ``a``."""
+        return self.multiply(of, self.activate("hard_sigmoid", of))
+
+    def gelu(self, of: Value, approximate: bool) -> Value:
+        """Return gelu, or its approximation by tanh."""
+        return self.activate("gelu_tanh" if approximate else "gelu", of)
 
     def soft_shrink(self, of: Value, limit: float) -> Value:
         """Return ``a - clip(a, -limit, limit)``."""
@@ -324,6 +347,14 @@ class Steps:
         rows = of.reshaped((-1, d))
         return self.assembly.apply(norm, rows, at=self.at, shape=of.shape, rows_of=d)
 
+    def group_norm(
+        self, of: Value, groups: int, epsilon: float, scale: Array | None, shift: Array | None
+    ) -> Value:
+        """Normalise groups of channels, each by itself; scale and shift are one per channel."""
+        ones = np.ones(of.size // groups, self.assembly.widest)
+        normal = self.norm(of, LayerNorm(ones, None, epsilon))
+        return self.batch_norm(normal, 1, 0.0, (None, None, scale, shift))
+
     def batch_norm(
         self, of: Value, axis: int, epsilon: float, parts: Sequence[Array | None]
     ) -> Value:
@@ -333,17 +364,23 @@ class Steps:
             default if part is None else np.reshape(part, sizes)
             for part, default in zip(parts, (0.0, 1.0, 1.0, 0.0), strict=True)
         )
-        scale = weight / np.sqrt(variance + epsilon)
-        return self.affine(of, scale, bias - mean * scale)
+        with np.errstate(all="ignore"):  # what is not finite is refused
+            scale = weight / np.sqrt(variance + epsilon)
+            return self.affine(of, scale, bias - mean * scale)
 
     def attention(
         self, Q: Operand, K: Operand, V: Operand, scale: float, mask: Operand | None = None
     ) -> Value:
         """Return ``softmax(scale Q Kᵀ + mask) V``; a mask of booleans hides where it is false."""
-        Q, K, V = self.value(Q), self.value(K), self.value(V)
-        scores = self.assembly.matmul(self.affine(Q, scale), K, at=self.at, transposed=True)
+        Q, K, V = self.as_value(Q), self.as_value(K), self.as_value(V)
+        scores = self._product(self.affine(Q, scale), K, transposed=True)
         if isinstance(mask, np.ndarray) and mask.dtype == bool:
             mask = np.where(mask, 0.0, -inf)
         if mask is not None:
             scores = self.add(scores, mask)
-        return self.assembly.matmul(self.activate("softmax", scores, axis=-1), V, at=self.at)
+        return self._product(self.activate("softmax", scores, axis=-1), V)
+
+
+def _seen(operand: Operand, shape: Sequence[int]) -> Operand:
+    """Return an operand in another shape."""
+    return operand.reshaped(shape) if isinstance(operand, Value) else operand.reshape(shape)

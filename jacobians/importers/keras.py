@@ -9,9 +9,11 @@ operations.  At last model and network are evaluated at random points, and refus
 from __future__ import annotations
 
 import copy
+import inspect
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from graphlib import TopologicalSorter
 from math import prod
 from typing import Any
 
@@ -19,9 +21,9 @@ import numpy as np
 
 from jacobians._checks import as_count, missing_extra
 from jacobians.importers._assembly import Assembly, Value
+from jacobians.importers._calls import chosen_output, each, fixed
 from jacobians.importers._steps import Steps
-from jacobians.importers.keras_calls import Call
-from jacobians.importers.keras_operators import LAYERS, OPERATIONS
+from jacobians.importers.keras_operators import LAYERS, OPERATIONS, KerasCall
 from jacobians.network import Network
 
 
@@ -88,7 +90,6 @@ class _Import:
         import keras
 
         self.model, self.kind = model, type(model).__name__
-        self.traits: dict[Value, tuple[str, Value]] = {}
         wide = {str(weight.dtype) for weight in model.weights if "float" in str(weight.dtype)}
         wide = wide or {keras.config.floatx()}
         self.dtype = np.dtype(np.float64 if "float64" in wide else np.float32)
@@ -101,8 +102,7 @@ class _Import:
 
         at = self.kind
         if inputs is not None:
-            sizes = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
-            sizes = tuple(as_count(n, "from_keras: inputs") for n in sizes)
+            sizes = (as_count(n, "from_keras: inputs") for n in each(inputs, 1))
             return keras.KerasTensor((1, *sizes), str(self.dtype))
         given = getattr(self.model, "inputs", None)
         if not given:
@@ -123,8 +123,6 @@ class _Import:
             lambda t: keras.KerasTensor((1, *t.shape[1:]), str(self.dtype), name=t.name), given
         )
 
-    # --- the graph --------------------------------------------------------------------------------
-
     def network(self, output: str | int | None) -> Network:
         """Return the network, compared with the model."""
         import keras
@@ -137,24 +135,16 @@ class _Import:
         ]
         given = keras.tree.pack_sequence_as(self.symbols, values)
         results = keras.tree.flatten(self._apply(self.model, (given,), {}))
-        named = getattr(self.model, "output_names", None) or []
-        index = self._chosen(output, len(results), list(named) if len(results) > 1 else [])
+        named = getattr(self.model, "output_names", None) if len(results) > 1 else None
+        names = list(named or range(len(results)))
+        meant = names[output] if isinstance(output, int) and 0 <= output < len(names) else output
+        index = chosen_output(names, meant, "from_keras")
         if not isinstance(results[index], Value):
             self.assembly.refuse(self.kind, "gives an output that no input leads to.")
         name = str(output) if isinstance(output, str) else f"output{index or ''}"
-        net = self.assembly.network(outputs={name: results[index]})
+        net = self.assembly.network(results[index], name)
         self._compare(net, index)
         return net
-
-    def _chosen(self, output: str | int | None, count: int, names: list[str]) -> int:
-        if output is None and count == 1:
-            return 0
-        if isinstance(output, int) and 0 <= output < count:
-            return output
-        if output in names:
-            return names.index(str(output))
-        listed = ", ".join(map(repr, names or range(count)))
-        raise ValueError(f"from_keras: output: expected one of {listed}, but got {output!r:.40}.")
 
     def _apply(
         self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inside: str = ""
@@ -171,7 +161,8 @@ class _Import:
         rule = (LAYERS if is_layer else OPERATIONS).get(kind)
         own = is_layer and getattr(keras.layers, kind, None) is not type(operation)
         if rule is not None and not own:
-            return rule(Call(self.assembly, at, self.traits, operation, args, kwargs))
+            arguments = inspect.signature(operation.call).bind(*args, **kwargs).arguments
+            return rule(KerasCall(self.assembly, at, operation, dict(arguments)))
         if not is_layer:
             hint = "jacobians.importers.IMPORTABLE lists the operations that have one."
             self.assembly.no_rule(at, f"the operation {kind}", hint)
@@ -248,8 +239,7 @@ class _Import:
         results = keras.tree.map_structure(lambda part: values.get(id(part), part), results)
         if last is None:
             return results
-        call = Call(self.assembly, at, {}, layer, (results,), {})
-        return OPERATIONS[last](call) if last in OPERATIONS else call.activate(last, call.of)
+        return last(KerasCall(self.assembly, at, layer, {"x": results}))
 
     def _compare(self, net: Network, index: int) -> None:
         """Refuse the import if the model, given three points at once, computes something else."""
@@ -271,9 +261,6 @@ class _Import:
         )
 
 
-# --- helpers --------------------------------------------------------------------------------------
-
-
 def _place(operation: Any) -> str:
     return f"layer {operation.name!r} ({type(operation).__name__})"
 
@@ -282,33 +269,24 @@ def _in_order(results: Any, values: Mapping[int, Any]) -> list[Any]:
     """Return the nodes that lead to the results, each after those it reads."""
     import keras
 
-    order: list[Any] = []
-    done: set[int] = set()
-    todo = [_node(tensor) for tensor in keras.tree.flatten(results) if id(tensor) not in values]
-    todo = [node for node in todo if node is not None]
-    while todo:
-        node = todo[-1]
-        before = [
-            found
-            for tensor in node.input_tensors
-            if id(tensor) not in values
-            and (found := _node(tensor)) is not None
-            and id(found) not in done
-        ]
-        if before:
-            todo.extend(before)
-            continue
-        todo.pop()
-        if id(node) not in done:
-            done.add(id(node))
-            order.append(node)
-    return order
+    before: dict[Any, list[Any]] = {}
+    waiting = _nodes(keras.tree.flatten(results), values)
+    while waiting:
+        node = waiting.pop()
+        if node not in before:
+            before[node] = _nodes(node.input_tensors, values)
+            waiting += before[node]
+    return list(TopologicalSorter(before).static_order())
 
 
-def _node(tensor: Any) -> Any:
-    history = getattr(tensor, "_keras_history", None)
-    return None if history is None else history.operation._inbound_nodes[history.node_index]
+def _nodes(tensors: Iterable[Any], values: Mapping[int, Any]) -> list[Any]:
+    """Return the nodes that give tensors whose values are not known yet."""
+    histories = [getattr(t, "_keras_history", None) for t in tensors if id(t) not in values]
+    return [h.operation._inbound_nodes[h.node_index] for h in histories if h is not None]
 
 
 # Functions that take no symbols; as the activation of a layer they come last.
-_AFTERWARDS = {"mish": "mish", "hard_silu": "HardSilu", "hard_swish": "HardSilu"}
+_AFTERWARDS = {
+    "mish": fixed("mish"),
+    **dict.fromkeys(("hard_silu", "hard_swish"), OPERATIONS["HardSilu"]),
+}

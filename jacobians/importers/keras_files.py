@@ -24,49 +24,23 @@ from jacobians.importers.keras_operators import OPERATIONS
 from jacobians.network import Network
 
 MODELS = ("Sequential", "Functional", "Model")
-LAYERS = (
-    *[
-        "InputLayer",
-        "Dense",
-        "EinsumDense",
-        "Activation",
-        "Identity",
-        "Flatten",
-        "Reshape",
-        "Permute",
-        "RepeatVector",
-    ],
-    *["ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax", "Dropout", "AlphaDropout", "GaussianDropout"],
-    *["GaussianNoise", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "Normalization"],
-    *["Rescaling", "BatchNormalization", "LayerNormalization", "RMSNormalization"],
-    *[
-        "GroupNormalization",
-        "UnitNormalization",
-        "Add",
-        "Subtract",
-        "Multiply",
-        "Average",
-        "Maximum",
-    ],
-    *["Minimum", "Concatenate", "Dot", "Attention", "MultiHeadAttention", "GroupQueryAttention"],
-    *["Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"],
-    *["DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D", "MaxPooling1D"],
-    *["MaxPooling2D", "MaxPooling3D", "AveragePooling1D", "AveragePooling2D", "AveragePooling3D"],
-    *["GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D"],
-    *["GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D"],
-    *["UpSampling1D", "UpSampling2D", "UpSampling3D", "ZeroPadding1D", "ZeroPadding2D"],
-    *[
-        "ZeroPadding3D",
-        "Cropping1D",
-        "Cropping2D",
-        "Cropping3D",
-        "LSTM",
-        "GRU",
-        "SimpleRNN",
-        "Bidirectional",
-    ],
-    "TimeDistributed",
-)
+_NAMES = """
+    InputLayer Dense EinsumDense Activation Identity Flatten Reshape Permute RepeatVector
+    ReLU LeakyReLU PReLU ELU Softmax Dropout AlphaDropout GaussianDropout GaussianNoise
+    SpatialDropout1D SpatialDropout2D SpatialDropout3D Normalization Rescaling BatchNormalization
+    LayerNormalization RMSNormalization GroupNormalization UnitNormalization
+    Add Subtract Multiply Average Maximum Minimum Concatenate Dot
+    Attention MultiHeadAttention GroupQueryAttention
+    Conv1D Conv2D Conv3D Conv1DTranspose Conv2DTranspose Conv3DTranspose
+    DepthwiseConv1D DepthwiseConv2D SeparableConv1D SeparableConv2D
+    MaxPooling1D MaxPooling2D MaxPooling3D AveragePooling1D AveragePooling2D AveragePooling3D
+    GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D
+    GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D
+    UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D
+    Cropping1D Cropping2D Cropping3D LSTM GRU SimpleRNN Bidirectional TimeDistributed
+"""
+LAYERS = tuple(_NAMES.split())
+_SETTINGS = ("DTypePolicy", "Policy", "__tuple__", "__keras_tensor__", "__numpy__", "__tensor__")
 _IN_TRAINING = ("_initializer", "_regularizer", "_constraint")
 
 
@@ -129,9 +103,6 @@ def _made(described: dict[str, Any]) -> Any:
     return kind.from_config(copy.deepcopy(described["config"]))  # which Keras takes apart
 
 
-# --- what is in the file --------------------------------------------------------------------------
-
-
 def _read_archive(file: Any, size: int) -> tuple[Any, io.BytesIO]:
     brief: Any = Brief(file)
     with zipfile.ZipFile(brief) as archive:
@@ -173,9 +144,6 @@ def _require_plain(group: Any, size: int) -> int:
     if total > size:
         raise ModelFormatError(f"claims {total} numbers, but has {size} bytes.")
     return total
-
-
-# --- what it describes ----------------------------------------------------------------------------
 
 
 def _vetted(config: Any) -> dict[str, Any]:
@@ -240,6 +208,3 @@ def _require_own(value: dict[str, Any], kind: str, at: str) -> None:
             "file. If you trust where the file comes from, give what keras.models.load_model "
             "returns to from_keras."
         )
-
-
-_SETTINGS = ("DTypePolicy", "Policy", "__tuple__", "__keras_tensor__", "__numpy__", "__tensor__")

@@ -7,6 +7,7 @@ does a function of ``keras.ops``: a table of operations reads both, whatever the
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -14,35 +15,145 @@ import numpy as np
 
 from jacobians._checks import Array
 from jacobians.importers._assembly import Value
+from jacobians.importers._calls import Call, Rule, along, each, family, fixed, listed, takes
 from jacobians.importers._steps import Steps
-from jacobians.importers.keras_calls import (
-    Call,
-    adaptive,
-    constant,
-    convolution,
-    depthwise_convolution,
-    operand,
-    pool,
-    separable_convolution,
-    transposed_convolution,
-)
+from jacobians.importers._windows import same_padding
 from jacobians.layers import (
+    AveragePool,
+    Convolution,
+    Layer,
     LayerNorm,
+    MaxPool,
     RMSNorm,
+    TransposedConvolution,
 )
 
-Rule = Callable[[Call], Any]
+
+class KerasCall(Call):
+    """One call of an operation or layer: what it is given, and what it was made with."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self.arguments:
+            return self.arguments[name]
+        return getattr(self.operator, name)
+
+    def constant(self, given: Any) -> Array:
+        """Copy a variable or constant of any backend to NumPy, in float64."""
+        import keras
+
+        array = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(given, "float32")))
+        exact = keras.ops.convert_to_tensor(given)
+        if keras.backend.standardize_dtype(exact.dtype) == "float64":
+            array = np.asarray(keras.ops.convert_to_numpy(exact))
+        return array.astype(np.float64)
+
+    def attribute(self, name: str) -> Any:
+        """Return an attribute of the layer as an array in float64, or None."""
+        return self.as_operand(getattr(self.operator, name))
+
+    def images(self, of: Value, layer: Callable[[Value], Layer]) -> Value:
+        """Apply a layer to channels first, wherever the operation has them."""
+        if self["data_format"] == "channels_first":
+            return self.windows(of, layer(of))
+        rank = len(of.shape)
+        to_first = [0, rank - 1, *range(1, rank - 1)]
+        of = self.transposed(of, to_first)
+        return self.transposed(self.windows(of, layer(of)), np.argsort(to_first).tolist())
+
+    def padding(self, of: Value, size: Any, stride: Any, dilation: Any) -> Any:
+        """Return the padding of an image: "same" leaves every stride-th position."""
+        valid = self["padding"] == "valid"
+        return 0 if valid else same_padding(of.shape[2:], size, stride, dilation)
 
 
-# --- entries that only move -----------------------------------------------------------------------
+def _convolve(call: KerasCall, of: Value, kernel: Array, groups: int | None, strides: Any) -> Value:
+    """Convolve with a kernel (*size, c_in / groups, c_out)."""
+    K, axes = _channels_first(kernel), kernel.ndim - 2
+    stride, dilation = each(strides, axes), each(call["dilation_rate"], axes)
+
+    def layer(of: Value) -> Layer:
+        padding = call.padding(of, K.shape[2:], stride, dilation)
+        count = of.shape[1] // K.shape[1] if groups is None else groups
+        return Convolution(K, None, "identity", stride, padding, dilation, count)
+
+    return call.images(of, layer)
 
 
-def _move(call: Call) -> Any:
+def _channels_first(kernel: Array) -> Array:
+    axes = kernel.ndim - 2
+    return kernel.transpose(axes + 1, axes, *range(axes))
+
+
+def convolution(call: KerasCall) -> Value:
+    """Convolve, as ``Conv1D`` to ``Conv3D`` do."""
+    return _convolve(call, call.of, call.operand("kernel"), None, call["strides"])
+
+
+def depthwise_convolution(call: KerasCall, name: str = "kernel") -> Value:
+    """Convolve every channel with kernels of its own."""
+    *size, channels, multiplier = call.operand(name).shape
+    kernel = call.operand(name).reshape(*size, 1, channels * multiplier)
+    return _convolve(call, call.of, kernel, channels, call["strides"])
+
+
+def separable_convolution(call: KerasCall) -> Value:
+    """Convolve every channel, then mix the channels."""
+    between = depthwise_convolution(call, "depthwise_kernel")
+    return _convolve(call, between, call.operand("pointwise_kernel"), None, 1)
+
+
+def transposed_convolution(call: KerasCall) -> Value:
+    """Spread a kernel over a finer grid."""
+    K = _channels_first(call.operand("kernel"))
+    axes = K.ndim - 2
+    stride, dilation = each(call["strides"], axes), each(call["dilation_rate"], axes)
+    if call["output_padding"] is not None:
+        call.no_rule("a transposed convolution with an output_padding of its own")
+    pads, more = [], []
+    for k, s, d in zip(K.shape[2:], stride, dilation, strict=True):
+        total = (k - 1) * d + 1 - s
+        more.append(max(-total, 0))
+        cut = max(total, 0) if call["padding"] == "same" else 0
+        pads.append((cut // 2, cut - cut // 2))
+    layer = TransposedConvolution(
+        K, None, "identity", stride, tuple(pads), dilation, 1, tuple(more)
+    )
+    return call.images(call.of, lambda _: layer)
+
+
+def pool(call: KerasCall) -> Value:
+    """Take the largest or the mean of every window."""
+    axes = len(call.of.shape) - 2
+    size = each(call["pool_size"], axes)
+    stride = size if call["strides"] is None else each(call["strides"], axes)
+
+    def layer(of: Value) -> Layer:
+        padding = call.padding(of, size, stride, (1,) * axes)
+        if type(call.operator).__name__ == "MaxPool":
+            return MaxPool(size, stride, padding)
+        return AveragePool(size, stride, padding, count_padding=False)
+
+    return call.images(call.of, layer)
+
+
+def adaptive(call: KerasCall) -> Value:
+    """Pool to a wanted number of positions."""
+    wanted = each(call["output_size"], len(call.of.shape) - 2)
+    largest = type(call.operator).__name__ == "AdaptiveMaxPool"
+
+    def layer(of: Value) -> Layer:
+        pool = call.adaptive_pool(of, wanted, largest)
+        return pool or call.no_rule("pooling of unequal windows")
+
+    return call.images(call.of, layer)
+
+
+def _move(call: KerasCall) -> Any:
     """Let the operation itself say where each entry goes: give it their numbers, from 1 on."""
     import keras
 
     numbers = keras.ops.convert_to_tensor((call.numbers(call.of) + 1).astype(np.int32))
-    moved = call.operation.call(numbers, *call.args[1:], **call.kwargs)
+    moved = call.operator.call(**{**call.arguments, next(iter(call.arguments)): numbers})
     parts = moved if isinstance(moved, (list, tuple)) else [moved]
     values = [
         call.move(call.of, np.asarray(keras.ops.convert_to_numpy(part)).astype(np.intp) - 1)
@@ -51,75 +162,30 @@ def _move(call: Call) -> Any:
     return values if isinstance(moved, (list, tuple)) else values[0]
 
 
-def _pad(call: Call) -> Any:
-    fill = call.given("x constant_values")[1]
+def _pad(call: KerasCall) -> Any:
+    fill = call.operand("constant_values")
     if fill is not None and fill.any():
         call.no_rule(f"padding with {fill:g}", "Padding with zeros has one.")
-    return _move(Call(call.assembly, call.at, call.traits, call.operation, call.args[:1]))
+    return _move(replace(call, arguments={"x": call.of}))
 
 
-def _concatenate(call: Call) -> Value:
-    return call.concatenate([operand(part) for part in call.args[0]], call.axis)
-
-
-def _stack(call: Call) -> Value:
-    parts = [call.value(operand(part)) for part in call.args[0]]
-    axis = call.axis % (len(parts[0].shape) + 1)
-    shape = (*parts[0].shape[:axis], 1, *parts[0].shape[axis:])
-    return call.concatenate([part.reshaped(shape) for part in parts], axis)
-
-
-# --- arithmetic -----------------------------------------------------------------------------------
-
-
-def _two(compute: Callable[[Call, Any, Any], Value]) -> Rule:
-    return lambda call: compute(call, *call.given("x1 x2"))
-
-
-def _where(call: Call) -> Value:
-    choice, yes, no = call.given("condition x1 x2")
-    if isinstance(choice, Value):
-        call.no_rule("a choice that depends on the input")
-    return call.choose(choice, yes, no)
+def _joined(compute: Callable[..., Value], argument: str) -> Rule:
+    return lambda call: compute(call, [call.as_operand(p) for p in call[argument]], call["axis"])
 
 
 def _reduced(compute: Callable[..., Value]) -> Rule:
-    def rule(call: Call) -> Value:
-        axis = call.axis
-        axes = axis if axis is None or isinstance(axis, (tuple, list)) else [axis]
-        return compute(call, call.of, axes, call.keepdims)
-
-    return rule
+    return lambda call: compute(call, call.of, listed(call["axis"]), call["keepdims"])
 
 
-def _einsum(call: Call) -> Value:
-    if len(call.args) != 2:
-        call.no_rule(f"einsum of {len(call.args)} operands")
-    return call.einsum(call.subscripts, *(operand(value) for value in call.args))
+def _einsum(call: KerasCall) -> Value:
+    operands = call["operands"]
+    if len(operands) != 2:
+        call.no_rule(f"einsum of {len(operands)} operands")
+    return call.einsum(call["subscripts"], *map(call.as_operand, operands))
 
 
-# --- windows --------------------------------------------------------------------------------------
-
-
-# --- activations ----------------------------------------------------------------------------------
-
-
-def _fixed(name: str) -> Rule:
-    return lambda call: call.activate(name, call.of)
-
-
-def _along(name: str) -> Rule:
-    def rule(call: Call) -> Value:
-        axes = call.axis if isinstance(call.axis, (tuple, list)) else [call.axis]
-        if len(axes) != 1:
-            call.no_rule(f"{name} along several axes")
-        return call.activate(name, call.of, axis=axes[0])
-
-    return rule
-
-
-def _relu(call: Call) -> Value:
-    slope, top, threshold = call.negative_slope, call.max_value, call.threshold
+def _relu(call: KerasCall) -> Value:
+    slope, top, threshold = (call[k] for k in ("negative_slope", "max_value", "threshold"))
     if threshold or (slope and top is not None):
         call.no_rule(f"negative_slope={slope:g}, max_value={top}, threshold={threshold:g} together")
     if top is not None:
@@ -127,40 +193,23 @@ def _relu(call: Call) -> Value:
     return call.leaky(call.of, slope) if slope else call.activate("relu", call.of)
 
 
-def _gelu(call: Call) -> Value:
-    return call.activate("gelu_tanh" if call.approximate else "gelu", call.of)
+def _batch_norm(call: KerasCall) -> Value:
+    parts = [call.operand(name) for name in ("mean", "variance", "scale", "offset")]
+    return call.batch_norm(call.of, call["axis"], call["epsilon"], parts)
 
 
-def _hard_swish(call: Call) -> Value:
-    return call.multiply(call.of, call.activate("hard_sigmoid", call.of))
+def _layer_norm(call: KerasCall) -> Value:
+    kind = RMSNorm if call["rms_scaling"] else LayerNorm
+    return _norm(call, call.of, kind, call.operand("gamma"), call.operand("beta"))
 
 
-# --- norms and attention --------------------------------------------------------------------------
-
-
-def _batch_norm(call: Call) -> Value:
-    x, mean, variance, offset, scale = call.given("x mean variance offset scale")
-    return call.batch_norm(x, call.axis, call.epsilon, (mean, variance, scale, offset))
-
-
-def _layer_norm(call: Call) -> Value:
-    x, scale, shift = call.given("x gamma beta")
-    return _norm(call, x, RMSNorm if call.rms_scaling else LayerNorm, scale, shift)
-
-
-def _rms_norm(call: Call) -> Value:
-    x, scale = call.given("x scale")
-    return _norm(call, x, RMSNorm, scale, None)
-
-
-def _norm(call: Call, x: Value, kind: Any, scale: Array | None, shift: Array | None) -> Value:
+def _norm(call: KerasCall, x: Value, kind: Any, scale: Array | None, shift: Array | None) -> Value:
     """Normalise along some axes, which are brought to the end for it."""
-    axes = call.axis if isinstance(call.axis, (tuple, list)) else [call.axis]
     rank = len(x.shape)
-    along = sorted(k % rank for k in axes)
+    along = sorted(k % rank for k in listed(call["axis"]) or ())
     order = [*(k for k in range(rank) if k not in along), *along]
     ones = np.ones(prod(x.shape[k] for k in along))
-    epsilon = 1e-3 if call.epsilon is None else call.epsilon
+    epsilon = 1e-3 if call["epsilon"] is None else call["epsilon"]
     normal = call.norm(call.transposed(x, order), kind(ones, epsilon=epsilon))
     normal = call.transposed(normal, np.argsort(order).tolist())
     sizes = [n if k in along else 1 for k, n in enumerate(x.shape)]
@@ -170,81 +219,69 @@ def _norm(call: Call, x: Value, kind: Any, scale: Array | None, shift: Array | N
     )
 
 
-def _moments(call: Call) -> tuple[Value, Value]:
+def _moments(call: KerasCall) -> tuple[Value, Value]:
     """Return mean and variance along some axes."""
-    axes = call.axes if isinstance(call.axes, (tuple, list)) else [call.axes]
-    mean = call.mean(call.of, axes, True)
-    variance = call.mean(call.activate("square", call.add(call.of, mean, -1.0)), axes, True)
-    if call.keepdims:
-        return mean, variance
-    along = {axis % len(call.of.shape) for axis in axes}
-    rest = [n for k, n in enumerate(call.of.shape) if k not in along]
-    return mean.reshaped(rest), variance.reshaped(rest)
+    axes = listed(call["axes"])
+    centred = call.subtract(call.of, call.mean(call.of, axes, True))
+    mean = call.mean(call.of, axes, call["keepdims"])
+    return mean, call.mean(call.activate("square", centred), axes, call["keepdims"])
 
 
-def _unit(call: Call) -> Value:
+def _unit(call: KerasCall) -> Value:
     """Divide by the Euclidean norm along some axes, which counts as epsilon at least."""
     import keras
 
-    if call.order != 2:
-        call.no_rule(f"the norm of order {call.order}")
-    axes = call.axis if isinstance(call.axis, (tuple, list)) else [call.axis]
-    square = call.sum(call.activate("square", call.of), axes, True)
-    least = keras.config.epsilon() if call.epsilon is None else call.epsilon
+    if call["order"] != 2:
+        call.no_rule(f"the norm of order {call['order']}")
+    square = call.sum(call.activate("square", call.of), listed(call["axis"]), True)
+    least = keras.config.epsilon() if call["epsilon"] is None else call["epsilon"]
     return call.multiply(call.of, call.clamp(call.power(square, np.array(-0.5)), None, 1 / least))
 
 
-def _attention(call: Call) -> Value:
+def _attention(call: KerasCall) -> Value:
     """Attention on (1, tokens, heads, d): heads come before tokens, and go back behind them."""
-    Q, K, V, bias, mask, scale = call.given("query key value bias mask scale")
-    if bias is not None or isinstance(mask, Value) or call.attn_logits_soft_cap:
+    Q, K, V, mask, scale = map(call.operand, ("query", "key", "value", "mask", "scale"))
+    bias, cap = call.operand("bias"), call["attn_logits_soft_cap"]
+    if bias is not None or isinstance(mask, Value) or cap:
         call.no_rule("attention with a bias, a soft cap, or a mask that depends on the input")
-    Q, K, V = (call.transposed(call.value(part), (0, 2, 1, 3)) for part in (Q, K, V))
+    Q, K, V = (call.transposed(call.as_value(part), (0, 2, 1, 3)) for part in (Q, K, V))
     chosen = None if mask is None else mask != 0
-    if call.is_causal:
+    if call["is_causal"]:
         causal = np.tri(Q.shape[-2], K.shape[-2], dtype=bool)
         chosen = causal if chosen is None else chosen & causal
     factor = Q.shape[-1] ** -0.5 if scale is None else float(scale)
     return call.transposed(call.attention(Q, K, V, factor, chosen), (0, 2, 1, 3))
 
 
-# --- layers that compute with their backend, and not with operations ------------------------------
-
-
-def _normalization(call: Call) -> Value:
+def _normalization(call: KerasCall) -> Value:
     import keras
 
-    layer = call.operation
-    if layer.mean is None:
+    mean, variance = call.attribute("mean"), call.attribute("variance")
+    if mean is None:
         call.assembly.refuse(call.at, "has neither been adapted to data nor built.")
-    mean = constant(layer.mean)
-    deviation = np.maximum(np.sqrt(constant(layer.variance)), keras.config.epsilon())
-    if layer.invert:
+    deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())
+    if call["invert"]:
         return call.affine(call.of, deviation, mean)
     return call.affine(call.of, 1 / deviation, -mean / deviation)
 
 
-def _batch_normalization(call: Call) -> Value:
-    layer = call.operation
-    given = (layer.moving_mean, layer.moving_variance, layer.gamma, layer.beta)
-    parts = [None if part is None else constant(part) for part in given]
-    return call.batch_norm(call.of, layer.axis, layer.epsilon, parts)
+def _batch_normalization(call: KerasCall) -> Value:
+    names = ("moving_mean", "moving_variance", "gamma", "beta")
+    parts = [call.attribute(name) for name in names]
+    return call.batch_norm(call.of, call["axis"], call["epsilon"], parts)
 
 
-def _rescaling(call: Call) -> Value:
+def _rescaling(call: KerasCall) -> Value:
     import keras
 
-    scale, offset = constant(call.scale), constant(call.offset)
+    scale = call.attribute("scale")
     if scale.ndim and keras.config.image_data_format() == "channels_first":
         call.no_rule("a scale per channel with channels first")
-    return call.affine(call.of, scale, offset)
+    return call.affine(call.of, scale, call.attribute("offset"))
 
 
-# --- the same, or not the same --------------------------------------------------------------------
-
-
-def _cast(call: Call) -> Value:
-    dtype = str(call.dtype)
+def _cast(call: KerasCall) -> Value:
+    dtype = str(call["dtype"])
     wide = call.assembly.dtype == np.float64
     if "float" not in dtype or (wide and dtype == "float32"):
         call.no_rule(f"rounding to {dtype}", "Leave it out, or build the model in one dtype.")
@@ -256,6 +293,8 @@ MOVES = (
     "Reshape Roll Rot90 SpaceToDepth Split Squeeze Swapaxes Take TakeAlongAxis Tile Transpose Tril "
     "Triu Unstack Diagonal"
 )
+_SAME_NAMES = "relu relu6 selu silu sigmoid softplus softsign tanh erf"
+_SAME_NAMES += " exp sin cos square sqrt log log1p expm1 reciprocal"
 
 LAYERS: dict[str, Rule] = {
     "BatchNormalization": _batch_normalization,
@@ -266,19 +305,18 @@ LAYERS: dict[str, Rule] = {
 OPERATIONS: dict[str, Rule] = {
     **dict.fromkeys(MOVES.split(), _move),
     "Pad": _pad,
-    "Concatenate": _concatenate,
-    "Stack": _stack,
-    "Add": _two(Steps.add),
-    "Subtract": _two(lambda call, a, b: call.add(a, b, -1.0)),
-    "Multiply": _two(Steps.multiply),
-    "Divide": _two(Steps.divide),
-    "TrueDivide": _two(Steps.divide),
-    "Power": _two(Steps.power),
-    "Maximum": _two(lambda call, a, b: call.extreme(a, b, 1.0)),
-    "Minimum": _two(lambda call, a, b: call.extreme(a, b, -1.0)),
-    "Matmul": _two(Steps.matmul),
+    "Concatenate": _joined(Steps.concatenate, "xs"),
+    "Stack": _joined(Steps.stack, "x"),
+    "Add": takes(Steps.add, "x1 x2"),
+    "Subtract": takes(Steps.subtract, "x1 x2"),
+    "Multiply": takes(Steps.multiply, "x1 x2"),
+    **dict.fromkeys(("Divide", "TrueDivide"), takes(Steps.divide, "x1 x2")),
+    "Power": takes(Steps.power, "x1 x2"),
+    "Maximum": takes(Steps.maximum, "x1 x2"),
+    "Minimum": takes(Steps.minimum, "x1 x2"),
+    "Matmul": takes(Steps.matmul, "x1 x2"),
     "Einsum": _einsum,
-    "Where": _where,
+    "Where": takes(Steps.choose, "condition x1 x2"),
     "Mean": _reduced(Steps.mean),
     "Sum": _reduced(Steps.sum),
     "Max": _reduced(Steps.largest),
@@ -286,59 +324,33 @@ OPERATIONS: dict[str, Rule] = {
     "ConvTranspose": transposed_convolution,
     "DepthwiseConv": depthwise_convolution,
     "SeparableConv": separable_convolution,
-    "MaxPool": pool,
-    "AveragePool": pool,
-    "AdaptiveAveragePool": adaptive,
-    "AdaptiveMaxPool": adaptive,
+    **dict.fromkeys(("MaxPool", "AveragePool"), pool),
+    **dict.fromkeys(("AdaptiveAveragePool", "AdaptiveMaxPool"), adaptive),
     "Negative": lambda call: call.affine(call.of, -1.0),
-    "Absolute": lambda call: call.absolute(call.of),
-    "Abs": lambda call: call.absolute(call.of),
-    "Clip": lambda call: call.clamp(call.of, call.x_min, call.x_max),
+    **dict.fromkeys(("Absolute", "Abs"), fixed("abs")),
+    "Clip": lambda call: call.clamp(call.of, call["x_min"], call["x_max"]),
     "ReLU": _relu,
-    "Relu": _fixed("relu"),
-    "Relu6": _fixed("relu6"),
-    "LeakyRelu": lambda call: call.leaky(call.of, call.negative_slope),
-    "Elu": lambda call: call.activate("elu", call.of, alpha=float(call.alpha)),
-    "Celu": lambda call: call.activate("celu", call.of, alpha=float(call.alpha)),
-    "Selu": _fixed("selu"),
-    "Gelu": _gelu,
-    "Silu": _fixed("silu"),
-    "Sigmoid": _fixed("sigmoid"),
-    "HardSigmoid": _fixed("hard_sigmoid"),
-    "HardSilu": _hard_swish,
-    "HardTanh": _fixed("hard_tanh"),
+    "LeakyRelu": lambda call: call.leaky(call.of, call["negative_slope"]),
+    "Elu": family("elu", "alpha"),
+    "Celu": family("celu", "alpha"),
+    "Gelu": lambda call: call.gelu(call.of, call["approximate"]),
+    "HardSigmoid": fixed("hard_sigmoid"),
+    "HardSilu": lambda call: call.hard_swish(call.of),
+    "HardTanh": fixed("hard_tanh"),
     "LogSigmoid": lambda call: call.softplus(call.of, -1.0),
-    "SoftShrink": lambda call: call.soft_shrink(call.of, float(call.threshold)),
-    "TanhShrink": lambda call: call.add(call.of, call.activate("tanh", call.of), -1.0),
-    "Glu": lambda call: call.gated(call.of, call.axis),
-    "Softplus": _fixed("softplus"),
-    "Softsign": _fixed("softsign"),
-    "Softmax": _along("softmax"),
-    "LogSoftmax": _along("log_softmax"),
-    **{
-        name.capitalize(): _fixed(name)
-        for name in [
-            "tanh",
-            "exp",
-            "sin",
-            "cos",
-            "square",
-            "sqrt",
-            "log",
-            "log1p",
-            "expm1",
-            "reciprocal",
-            "erf",
-        ]
-    },
+    "SoftShrink": lambda call: call.soft_shrink(call.of, float(call["threshold"])),
+    "TanhShrink": lambda call: call.subtract(call.of, call.activate("tanh", call.of)),
+    "Glu": lambda call: call.gated(call.of, call["axis"]),
+    "Softmax": along("softmax", "axis"),
+    "LogSoftmax": along("log_softmax", "axis"),
+    **{name.capitalize(): fixed(name) for name in _SAME_NAMES.split()},
     "BatchNorm": _batch_norm,
     "LayerNorm": _layer_norm,
-    "RMSNorm": _rms_norm,
+    "RMSNorm": lambda call: _norm(call, call.of, RMSNorm, call.operand("scale"), None),
     "Moments": _moments,
     "Normalize": _unit,
     "Rsqrt": lambda call: call.power(call.of, np.array(-0.5)),
     "DotProductAttention": _attention,
     "Cast": _cast,
-    "ConvertToTensor": lambda call: call.of,
-    "Identity": lambda call: call.of,
+    **dict.fromkeys(("ConvertToTensor", "Identity"), lambda call: call.of),
 }

@@ -68,29 +68,23 @@ def _read(lines: _Lines, name: str) -> Network:
     means, ranges = lines.numbers(inputs + 1), lines.numbers(inputs + 1)
     if not (low <= high).all() or (ranges == 0).any():
         raise lines.refusal("limits in order before it, and ranges that are not 0")
-    assembly = Assembly(name, inputs)
-    _clip(assembly, low, high)
+    assembly = Assembly(name, dtype=np.dtype(np.float64))
+    at, of = "the limits of the inputs", assembly.input((inputs,))
+    middle, half = low + (high - low) / 2, (high - low) / 2
+    scale = np.divide(1.0, half, out=np.zeros_like(half), where=half > 0)
+    of = assembly.scale(scale, -middle * scale, at=at, of=of)  # to [-1, 1], to be cut off there
+    of = assembly.scale(half, middle, at=at, of=assembly.activate("hard_tanh", at=at, of=of))
     at = "the normalisation of the inputs"
-    assembly.scale(1 / ranges[:-1], -means[:-1] / ranges[:-1], at=at, dtype=np.float64)
+    of = assembly.scale(1 / ranges[:-1], -means[:-1] / ranges[:-1], at=at, of=of)
     for l, (n, m) in enumerate(pairwise(sizes), start=1):
         W = np.array([lines.numbers(n) for _ in range(m)])
         b = np.concatenate([lines.numbers(1) for _ in range(m)])
-        assembly.dense(W, b, at=f"layer {l}")
+        of = assembly.dense(W, b, at=f"layer {l}", of=of)
         if l < depth:
-            assembly.activate("relu", at=f"layer {l}")
+            of = assembly.activate("relu", at=f"layer {l}", of=of)
     at = "the normalisation of the outputs"
-    assembly.scale(np.full(outputs, ranges[-1]), means[-1], at=at, dtype=np.float64)
-    return assembly.network()
-
-
-def _clip(assembly: Assembly, low: Array, high: Array) -> None:
-    """Hold every entry between its limits: scaled to [-1, 1], cut off there, and scaled back."""
-    at = "the limits of the inputs"
-    middle, half = low + (high - low) / 2, (high - low) / 2
-    scale = np.divide(1.0, half, out=np.zeros_like(half), where=half > 0)
-    assembly.scale(scale, -middle * scale, at=at, dtype=np.float64)
-    assembly.activate("hard_tanh", at=at)
-    assembly.scale(half, middle, at=at, dtype=np.float64)
+    of = assembly.scale(ranges[-1], means[-1], at=at, of=of)
+    return assembly.network(of)
 
 
 class _Lines:

@@ -1,10 +1,9 @@
 """ONNX files and models -> Network.
 
 The bytes are read as they are (``onnx_wire``, ``onnx_model``), without the onnx package.  From the
-output that is asked for backwards, the nodes it needs are put in order, and each becomes steps on
-constants and values (``onnx_values``, ``onnx_operators``); those become the network
-(``onnx_network``).  What the output does not need is never looked at.  Every sequence of bytes
-gives a network or a ``ModelFormatError``.
+output that is asked for backwards, the nodes it needs are put in order, and each becomes steps of
+the assembly, on constants and values (``onnx_values``, ``onnx_operators``).  What the output does
+not need is never looked at.  Every sequence of bytes gives a network or a ``ModelFormatError``.
 """
 
 from __future__ import annotations
@@ -12,23 +11,23 @@ from __future__ import annotations
 import gzip
 import io
 import os
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-import numpy as np
-
 from jacobians._checks import ModelFormatError
-from jacobians.importers.onnx_folding import folded
-from jacobians.importers.onnx_model import Model, NodeRecord, Port, read_attribute, read_model
-from jacobians.importers.onnx_network import network_of
-from jacobians.importers.onnx_operators import ON_CONSTANTS, RULES
-from jacobians.importers.onnx_tensors import FLOATING, MOST_AXES, Source, Tensor, kind_name
-from jacobians.importers.onnx_values import Batch, Constant, Node, Operand, Shape, Tape, Value
+from jacobians.importers._assembly import Assembly
+from jacobians.importers.onnx_model import Model, NodeRecord, Port, read_model
+from jacobians.importers.onnx_operators import OPSETS as OPSETS
+from jacobians.importers.onnx_operators import apply, attributes_of, require_rules
+from jacobians.importers.onnx_tensors import (
+    FLOATING,
+    MOST_AXES,
+    dtype_of,
+    kind_name,
+)
+from jacobians.importers.onnx_values import Batch, Constant, Operand, Shape, Value
+from jacobians.importers.onnx_wire import Source
 from jacobians.network import Network
-
-OPSETS = (1, 28)  # the first and the last that the rules were written for
-
-# what the first versions of operators carry along that says nothing of what they compute
-_SAYS_NOTHING = {"consumed_inputs", "stash_type", "seed", "saturate"}
 
 
 def from_onnx(path_or_model: Any, output: str | None = None) -> Network:
@@ -116,6 +115,7 @@ def _network(model: Model, output: str | None, name: str) -> Network:
     inputs = [i for i in model.inputs if i.name in used and i.name not in model.initializers]
     if not inputs:
         raise ModelFormatError(f"the output {end.name!r:.60} depends on no input: it is constant.")
+    require_rules(order, model)
     batch = _fixed_batch(inputs)
     if batch > 1:
         try:
@@ -151,33 +151,24 @@ def _sorted(model: Model, end: str) -> list[NodeRecord]:
             if name in makers or name in given:
                 raise ModelFormatError(f"{node.at} gives {name!r:.60}, which there is already.")
             makers[name] = node
-    order: list[NodeRecord] = []
-    state: dict[NodeRecord, bool] = {}  # whether it is done
-    waiting = [makers[end]] if end in makers else []
-    if not waiting and end not in given:
+    if end not in makers and end not in given:
         raise ModelFormatError(f"nothing gives the output {end!r:.60}.")
+    before: dict[NodeRecord, list[NodeRecord]] = {}
+    waiting = [makers[end]] if end in makers else []
     while waiting:
-        node = waiting[-1]
-        if state.get(node):
-            waiting.pop()
-        elif node in state:
-            state[node] = True
-            order.append(node)
-            waiting.pop()
-        else:
-            state[node] = False
+        node = waiting.pop()
+        if node not in before:
             for name in node.inputs:
-                maker = makers.get(name)
-                if maker is None and name and name not in given:
+                if name and name not in makers and name not in given:
                     raise ModelFormatError(f"{node.at} takes {name!r:.60}, which nothing gives.")
-                if maker is not None and state.get(maker) is False:
-                    raise ModelFormatError(f"{node.at} takes {name!r:.60}, which depends on it.")
-                if maker is not None and maker not in state:
-                    waiting.append(maker)
-    return order
-
-
-# --- inputs ---------------------------------------------------------------------------------------
+            before[node] = [makers[name] for name in node.inputs if name in makers]
+            waiting += before[node]
+    try:
+        return list(TopologicalSorter(before).static_order())
+    except CycleError as err:
+        maker, node, *_ = err.args[1]
+        name = next(name for name in node.inputs if name in maker.outputs)
+        raise ModelFormatError(f"{node.at} takes {name!r:.60}, which depends on it.") from None
 
 
 def _fixed_batch(inputs: list[Port]) -> int:
@@ -223,12 +214,12 @@ def _first_width(name: str, order: list[NodeRecord], model: Model) -> int | None
             and others[0:]
             and len(others[0]) == 2
         ):
-            turned = _attributes(node, model)
+            turned = attributes_of(node, model)
             return others[0][1 if turned.get("transB") else 0]
         if node.op in ("Sub", "Add", "Mul", "Div") and others and others[0] and others[0][-1] > 1:
             return others[0][-1]
         if node.op == "Scaler":
-            given = _attributes(node, model)
+            given = attributes_of(node, model)
             return max((len(given[k]) for k in ("offset", "scale") if k in given), default=None)
         if node.op in _KEEPS_WIDTH or len(node.inputs) == 1:
             name = node.outputs[0] if node.outputs else ""
@@ -238,24 +229,23 @@ def _first_width(name: str, order: list[NodeRecord], model: Model) -> int | None
 _KEEPS_WIDTH = ("Cast", "Identity", "Dropout", "Sub", "Add", "Mul", "Div", "BatchNormalization")
 
 
-# --- nodes ----------------------------------------------------------------------------------------
-
-
 def _read(
     model: Model, order: list[NodeRecord], inputs: list[Port], end: Port, name: str, batch: int
 ) -> Network:
     """Walk through the nodes, and build the network of what comes out."""
-    tape = Tape(model.source, batch=batch)
+    assembly = Assembly(name, spend=model.source.budget.spend)
     values: dict[str, Operand] = {n: Constant(tensor) for n, tensor in model.initializers.items()}
     values[""] = None
-    steps = {}
     for port in inputs:
-        begin = tape.input(port.name, _input_shape(port, order, model, batch), port.kind)
-        values[port.name], steps[port.name] = begin, begin.step
+        shape = _input_shape(port, order, model, batch)
+        assembly.computed_in(dtype_of(port.kind))
+        point = shape[1:] if len(shape) > 1 and shape[0] == 1 else shape
+        begin = assembly.input(tuple(int(n) for n in point or (1,)), port.name)
+        values[port.name] = Value(begin.step, shape, port.kind)
     for record in order:
         for taken in record.inputs:
             _require_numbers(values, taken, record.at)
-        outputs = _apply(record, [values[n] for n in record.inputs], model, tape)
+        outputs = apply(record, [values[n] for n in record.inputs], model, assembly, batch)
         for k, made in enumerate(record.outputs):
             values[made] = outputs[k] if k < len(outputs) else None
     _require_numbers(values, end.name, "the output")
@@ -263,7 +253,11 @@ def _read(
     if not isinstance(result, Value):
         raise ModelFormatError(f"the output {end.name!r:.60} depends on no input: it is constant.")
     _require_output(end, result, batch)
-    return network_of(tape, steps, {end.name: result}, name)
+    net = assembly.network(result, end.name)
+    if not net.is_path:  # whose nodes have numbers, but whose two ends have names
+        return net
+    parts = {"inputs": dict(zip((port.name for port in inputs), net.inputs.values(), strict=False))}
+    return net._with(**parts, outputs={end.name: slice(0, net.widths[-1])})
 
 
 def _require_numbers(values: dict[str, Operand], name: str, at: str) -> None:
@@ -272,99 +266,6 @@ def _require_numbers(values: dict[str, Operand], name: str, at: str) -> None:
             f"{at} takes {name!r:.60}, a label or an index, which has no derivative; name another "
             "output."
         )
-
-
-def _apply(record: NodeRecord, operands: list[Operand], model: Model, tape: Tape) -> list[Operand]:
-    """Apply the rule of a node, and refuse what the rule has not looked at."""
-    at, key = record.at, (record.domain, record.op)
-    if key in model.functions or (key not in RULES and key not in ON_CONSTANTS):
-        domain = f" of {record.domain:.40}" if record.domain else ""
-        own = "is a function of the model's own" if key in model.functions else "has no rule here"
-        raise ModelFormatError(
-            f"{at}: this operator{domain} {own}; jacobians.importers.IMPORTABLE lists those that "
-            "have one. Name an output before it, or leave it out of the model."
-        )
-    opset = model.opsets.get("")
-    if not record.domain and (opset is None or not OPSETS[0] <= opset <= OPSETS[1]):
-        raise ModelFormatError(
-            f"its opset is {'not given' if opset is None else opset}; expected one from "
-            f"{OPSETS[0]} to {OPSETS[1]}."
-        )
-    if len(record.inputs) > 10_000:
-        raise ModelFormatError(f"{at} has more inputs than any operator.")
-    attributes = _attributes(record, model)
-    for name in _SAYS_NOTHING:
-        attributes.pop(name, None)
-    node = Node(
-        record.op,
-        record.domain,
-        at,
-        operands,
-        attributes,
-        opset or OPSETS[1],
-        len(record.outputs),
-        tape,
-    )
-    outputs = _outputs(node)
-    if len(operands) > node.looked_at:
-        node.refuse(f"has {len(operands)} inputs; expected at most {node.looked_at}.")
-    if node.attributes:
-        node.refuse(f"has an attribute {next(iter(node.attributes))!r:.60} that has no rule.")
-    for value in outputs:
-        points = isinstance(value, Value) and tape.batch > 1
-        if points and not any(isinstance(n, Batch) for n in value.shape):  # type: ignore[union-attr]
-            node.refuse("treats the points of the batch differently.")
-    return outputs
-
-
-def _attributes(record: NodeRecord, model: Model) -> dict[str, Any]:
-    """Read the attributes of a node."""
-    attributes: dict[str, Any] = {}
-    if len(record.attributes) > 100:
-        raise ModelFormatError(f"{record.at} has more attributes than any operator.")
-    for span in record.attributes:
-        name, value = read_attribute(model.source, span, record.at)
-        if name in attributes:
-            raise ModelFormatError(f"{record.at} has two attributes {name!r:.60}.")
-        attributes[name] = value
-    return attributes
-
-
-def _outputs(node: Node) -> list[Operand]:
-    if node.op == "Constant":
-        return [_constant(node)]
-    computed = [operand for operand in node.operands if isinstance(operand, Value)]
-    try:
-        if computed:
-            if (node.domain, node.op) not in RULES:
-                node.refuse("has a rule for constants alone, but takes what is computed.")
-            given = RULES[node.domain, node.op](node)
-            return given if isinstance(given, list) else [given]
-        arrays = [o.array for o in node.operands if isinstance(o, Constant)]
-        node.looked_at = 1
-        if not arrays:
-            node.refuse("has no inputs.")
-        if node.op == "Shape":
-            return [Constant(np.array(arrays[0].shape, np.int64))]
-        return [Constant(array) for array in folded(node, arrays)]
-    except ModelFormatError:
-        raise
-    except (ValueError, TypeError, IndexError, OverflowError) as err:  # of layers and of shapes
-        raise ModelFormatError(f"{node.at} {err!s:.300}") from err
-
-
-def _constant(node: Node) -> Constant:
-    """Return the tensor, still to be decoded, or the numbers of a Constant."""
-    if len(node.attributes) != 1:
-        node.refuse("must have exactly one value.")
-    name, value = node.attributes.popitem()
-    if name == "value" and isinstance(value, Tensor):
-        return Constant(value)
-    if name in ("value_float", "value_floats"):
-        return Constant(np.array(value, np.float32))
-    if name in ("value_int", "value_ints"):
-        return Constant(np.array(value, np.int64))
-    return node.refuse(f"holds a {name:.40}, which has no rule.")
 
 
 def _require_output(port: Port, value: Value, batch: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import ModelFormatError, Numbers
-from jacobians.importers.onnx_shapes import MOVES, SHAPES, padding_value, spend
+from jacobians.importers import onnx_shapes as shapes
 from jacobians.importers.onnx_tensors import (
     BFLOAT16,
     FLOAT16,
@@ -32,37 +32,26 @@ def _divide(a: Numbers, b: Numbers) -> Numbers:
     return np.where((a < 0) != (b < 0), -quotient, quotient)
 
 
-def _where(condition: Numbers, a: Numbers, b: Numbers) -> Numbers:
-    return np.where(condition, a, b)
+def _several(ufunc: np.ufunc) -> Callable[..., Any]:
+    return lambda *arrays: ufunc.reduce(np.broadcast_arrays(*arrays))
 
 
+_SAME_NAMES = "Abs Sqrt Exp Log Reciprocal Floor Ceil Sign Equal Greater Less"
 UFUNCS: dict[str, Callable[..., Any]] = {
+    **{op: getattr(np, op.lower()) for op in _SAME_NAMES.split()},
     "Add": np.add,
     "Sub": np.subtract,
     "Mul": np.multiply,
     "Div": _divide,
     "Pow": lambda a, b: np.power(a, b).astype(a.dtype),
     "Neg": np.negative,
-    "Abs": np.abs,
-    "Sqrt": np.sqrt,
-    "Exp": np.exp,
-    "Log": np.log,
-    "Reciprocal": lambda a: 1 / a,
-    "Floor": np.floor,
-    "Ceil": np.ceil,
-    "Sign": np.sign,
-    "Min": lambda *a: np.minimum.reduce(np.broadcast_arrays(*a)),
-    "Max": lambda *a: np.maximum.reduce(np.broadcast_arrays(*a)),
-    "Sum": lambda *a: np.add.reduce(np.broadcast_arrays(*a)),
-    "Equal": np.equal,
-    "Greater": np.greater,
-    "Less": np.less,
+    "Min": _several(np.minimum),
+    "Max": _several(np.maximum),
+    "Sum": _several(np.add),
     "GreaterOrEqual": np.greater_equal,
     "LessOrEqual": np.less_equal,
-    "And": np.logical_and,
-    "Or": np.logical_or,
-    "Not": np.logical_not,
-    "Where": _where,
+    **{op: getattr(np, f"logical_{op.lower()}") for op in ("And", "Or", "Not")},
+    "Where": np.where,
 }
 
 
@@ -71,26 +60,10 @@ def elementwise(node: Node, *arrays: Numbers) -> Numbers:
     if node.opset < 7 and len(arrays) == 2 and node.attribute("broadcast", 0):
         axis = node.attribute("axis", None)
         if axis is not None:
-            arrays = arrays[0], _aligned(arrays[1], arrays[0].ndim, axis)
-    spend(node, node.broadcast(*(a.shape for a in arrays)))
+            arrays = arrays[0], shapes.aligned(arrays[1], arrays[0].ndim, axis)
+    shapes.spend(node, node.broadcast(*(a.shape for a in arrays)))
     with np.errstate(all="ignore"):  # what is not finite is refused where it is used
         return np.asarray(UFUNCS[node.op](*arrays))
-
-
-def _aligned(b: Numbers, ndim: int, axis: int) -> Numbers:
-    """Place b at an axis, as the versions before opset 7 broadcast."""
-    after = max(ndim - axis % max(ndim, 1) - b.ndim, 0)
-    return b.reshape(*b.shape, *(1,) * after)
-
-
-def concatenated(node: Node, *arrays: Numbers) -> Numbers:
-    """Join arrays along an axis."""
-    axis = node.axis(node.attribute("axis", 1 if node.opset < 4 else None), arrays[0].shape)
-    shapes = {(*a.shape[:axis], *a.shape[axis + 1 :]) for a in arrays}
-    if len(shapes) > 1 or len({a.ndim for a in arrays}) > 1:
-        node.refuse(f"joins shapes {', '.join(str(a.shape) for a in arrays)} along axis {axis}.")
-    spend(node, (sum(a.size for a in arrays),))
-    return np.concatenate(arrays, axis)
 
 
 def _constant_of_shape(node: Node, shape: Numbers) -> Numbers:
@@ -107,8 +80,8 @@ def _constant_of_shape(node: Node, shape: Numbers) -> Numbers:
 def _range(node: Node, start: Numbers, limit: Numbers, delta: Numbers) -> Numbers:
     if any(a.ndim for a in (start, limit, delta)) or not delta:
         node.refuse("needs three numbers, the last not 0.")
-    spend(node, (max(ceil((float(limit) - float(start)) / float(delta)), 0),))
     count = max(ceil((float(limit) - float(start)) / float(delta)), 0)
+    shapes.spend(node, (count,))
     return np.asarray(start + np.arange(count) * delta).astype(start.dtype)
 
 
@@ -120,16 +93,17 @@ def _cast(node: Node, x: Numbers) -> Numbers:
         dtype = dtype_of(kind)
     except KeyError:
         node.refuse(f"casts to {kind_name(kind)}, which has no rule.")
-    spend(node, x.shape)
+    shapes.spend(node, x.shape)
     with np.errstate(all="ignore"):
         return x.astype(dtype)
 
 
-def _reduce(node: Node, x: Numbers) -> Numbers:
-    axes, keep = axes_of(node, x.shape)
-    functions: dict[str, Any] = {"ReduceProd": np.prod, "ReduceSum": np.sum, "ReduceMax": np.max}
-    function = functions[node.op]
-    return np.asarray(function(x, axis=axes, keepdims=keep)).astype(x.dtype)
+def _reduced(function: Any) -> Callable[[Node, Numbers], Numbers]:
+    def fold(node: Node, x: Numbers) -> Numbers:
+        axes, keep = axes_of(node, x.shape)
+        return np.asarray(function(x, axis=axes, keepdims=keep)).astype(x.dtype)
+
+    return fold
 
 
 def axes_of(node: Node, shape: Shape) -> tuple[tuple[int, ...], bool]:
@@ -144,20 +118,22 @@ def axes_of(node: Node, shape: Shape) -> tuple[tuple[int, ...], bool]:
 def _matmul(node: Node, a: Numbers, b: Numbers) -> Numbers:
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0] or a.dtype.kind != "f":
         node.refuse(f"multiplies constants of shapes {a.shape} and {b.shape}, which has no rule.")
-    spend(node, (len(a), b.shape[1]))
+    shapes.spend(node, (len(a), b.shape[1]))
     with np.errstate(all="ignore"):
         return a @ b
 
 
 FOLDS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(UFUNCS, elementwise),
-    "Concat": concatenated,
+    "Concat": lambda node, *arrays: np.concatenate(
+        arrays, shapes.joined_along(node, [array.shape for array in arrays])
+    ),
     "ConstantOfShape": _constant_of_shape,
     "Range": _range,
     "Cast": _cast,
-    "ReduceProd": _reduce,
-    "ReduceSum": _reduce,
-    "ReduceMax": _reduce,
+    "ReduceProd": _reduced(np.prod),
+    "ReduceSum": _reduced(np.sum),
+    "ReduceMax": _reduced(np.max),
     "MatMul": _matmul,
 }
 
@@ -170,13 +146,14 @@ def folded(node: Node, arrays: list[Numbers]) -> list[Numbers]:
     ModelFormatError
         If there is no rule for it, or the result would be larger than the file justifies.
     """
-    if node.op in SHAPES:
-        return [arrays[0].reshape(SHAPES[node.op](arrays[0].shape, node))]
-    if node.op in MOVES:
-        moved = MOVES[node.op]
-        if node.op == "Pad":
-            return [_padded_constant(node, arrays[0])]
-        found = moved(node, arrays[0])
+    if node.op in shapes.SHAPES:
+        return [arrays[0].reshape(shapes.SHAPES[node.op](arrays[0].shape, node))]
+    if node.op == "Pad":
+        index = shapes.MOVES["Pad"](node, np.arange(arrays[0].size).reshape(arrays[0].shape))
+        fill = np.asarray(shapes.padding_value(node), arrays[0].dtype)
+        return [np.append(arrays[0].reshape(-1), fill)[index]]
+    if node.op in shapes.MOVES:
+        found = shapes.MOVES[node.op](node, arrays[0])
         return found if isinstance(found, list) else [found]
     if node.op not in FOLDS:
         node.refuse("computes on constants alone; simplify the model first (constant folding).")
@@ -188,9 +165,3 @@ def folded(node: Node, arrays: list[Numbers]) -> list[Numbers]:
         raise
     except (ValueError, TypeError, ZeroDivisionError, OverflowError) as err:
         node.refuse(f"cannot be computed on its constants: {err!s:.80}.")
-
-
-def _padded_constant(node: Node, x: Numbers) -> Numbers:
-    index = MOVES["Pad"](node, np.arange(x.size).reshape(x.shape))
-    flat = np.append(x.reshape(-1), np.asarray(padding_value(node), x.dtype))
-    return np.asarray(flat[index])

@@ -6,15 +6,16 @@ out, and its scores.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from jacobians.importers.onnx_activations import along
-from jacobians.importers.onnx_moves import moved
+from jacobians.importers._assembly import Value as Made
+from jacobians.importers._calls import Rule
+from jacobians.importers.onnx_elementwise import above
+from jacobians.importers.onnx_moves import moved, zip_map
 from jacobians.importers.onnx_products import divided_by_norm
-from jacobians.importers.onnx_values import Constant, Node, Value
+from jacobians.importers.onnx_values import Node
 
 
 def _numbers(node: Node, name: str, count: int) -> Any:
@@ -27,7 +28,7 @@ def _numbers(node: Node, name: str, count: int) -> Any:
     return given
 
 
-def _rows(node: Node) -> Value:
+def _rows(node: Node) -> Made:
     """Return what is computed, as a matrix of one row per point."""
     x = node.floats()
     if len(x.shape) == 1:
@@ -37,28 +38,26 @@ def _rows(node: Node) -> Value:
     return x
 
 
-def _scaler(node: Node) -> Value:
+def _scaler(node: Node) -> Made:
     """``(x - offset) * scale``."""
     x = _rows(node)
     offset, scale = (_numbers(node, name, x.shape[1]) for name in ("offset", "scale"))
     offset = np.zeros(1) if offset is None else offset.astype(np.float64)
     scale = np.ones(1) if scale is None else scale.astype(np.float64)
-    return node.tape.scale(x, scale, -offset * scale, node.at, x.dtype)
+    return node.affine(x, scale, -offset * scale)
 
 
-def _linear(node: Node, x: Value, count: int) -> Value:
+def _linear(node: Node, x: Made, count: int) -> Made:
     """``x C' + b``, with the coefficients of one output after those of another."""
     C = node.attributes.pop("coefficients", None)
     if not isinstance(C, np.ndarray) or count < 1 or len(C) != count * x.shape[1]:
         node.refuse(f"has {np.size(C)} coefficients for {count} times {x.shape[1]}.")
-    y = node.tape.dense(x, Constant(C.reshape(count, -1).astype(x.dtype)), node.at, rows=True)
+    y = node.dense(x, C.reshape(count, -1))
     b = _numbers(node, "intercepts", count)
-    if b is None or not b.size:
-        return y
-    return node.tape.scale(y, 1.0, b.astype(np.float64), node.at, x.dtype)
+    return y if b is None or not b.size else node.affine(y, 1.0, b)
 
 
-def _regressor(node: Node) -> Value:
+def _regressor(node: Node) -> Made:
     y = _linear(node, _rows(node), node.attribute("targets", 1))
     if node.attribute("post_transform", "NONE") != "NONE":
         node.refuse("transforms its result in a way that has no rule.")
@@ -78,28 +77,22 @@ def _classifier(node: Node) -> list[Any]:
     if count == 1 and classes == 2:
         node.refuse("has one score for two classes, which readers of the format treat differently.")
     if transform == "SOFTMAX":
-        y = along(node, y, "softmax", 1)
+        y = node.activate("softmax", y, axis=1)
     elif transform == "LOGISTIC":
-        y = node.tape.function(y, "sigmoid", node.at)
+        y = node.activate("sigmoid", y)
     elif transform != "NONE":
         node.refuse(f"transforms its scores by {transform!r:.40}, which has no rule.")
     return [None, y]
 
 
-def _normalizer(node: Node) -> Value:
+def _normalizer(node: Node) -> Made:
     x, norm = _rows(node), node.attribute("norm", "MAX")
     if norm not in ("L1", "L2", "MAX"):
         node.refuse(f"divides by the norm {norm!r:.40}, which has no rule.")
     return divided_by_norm(node, x, 1, norm)
 
 
-def _zip_map(node: Node) -> Value:
-    """A map from class labels to scores: the scores, in the order of the labels."""
-    node.attributes.clear()
-    return node.value()
-
-
-def _imputer(node: Node) -> Value:
+def _imputer(node: Node) -> Made:
     """At a point without missing entries, which alone can be asked for, nothing is put in."""
     x = node.floats()
     replaced = node.attributes.pop("replaced_value_float", np.nan)
@@ -109,19 +102,13 @@ def _imputer(node: Node) -> Value:
     return x
 
 
-def _binarizer(node: Node) -> Value:
-    x, threshold = node.floats(), node.attribute("threshold", 0.0)
-    above = node.tape.function(node.tape.scale(x, 1.0, -threshold, node.at), "sign", node.at)
-    return node.tape.function(above, "relu", node.at)
-
-
-RULES: dict[str, Callable[[Node], Any]] = {
+RULES: dict[str, Rule] = {
     "Scaler": _scaler,
     "LinearRegressor": _regressor,
     "LinearClassifier": _classifier,
     "Normalizer": _normalizer,
-    "ZipMap": _zip_map,
+    "ZipMap": zip_map,
     "Imputer": _imputer,
     "ArrayFeatureExtractor": moved,
-    "Binarizer": _binarizer,
+    "Binarizer": lambda node: above(node, node.of, node.attribute("threshold", 0.0)),
 }

@@ -6,16 +6,14 @@ fields are those of onnx.proto.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from jacobians._checks import ModelFormatError
-from jacobians.importers.onnx_tensors import Once, Source, Tensor, read_tensor
-from jacobians.importers.onnx_wire import FOUR, VARINT, Span, fields, signed, tag, whole_numbers
-
-# --- nodes ----------------------------------------------------------------------------------------
+from jacobians.importers.onnx_tensors import Tensor, read_tensor
+from jacobians.importers.onnx_wire import FOUR, LENGTH, Message, Source, Span, signed, whole_numbers
 
 
 @dataclass(eq=False)
@@ -23,12 +21,12 @@ class NodeRecord:
     """A node as it stands in the file; its attributes are read when it is used."""
 
     number: int
-    op: str = ""
-    domain: str = ""
-    name: str = ""
-    inputs: list[str] = field(default_factory=list)
-    outputs: list[str] = field(default_factory=list)
-    attributes: list[Span] = field(default_factory=list)
+    op: str
+    domain: str
+    name: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: list[Span]
 
     @property
     def at(self) -> str:
@@ -39,96 +37,64 @@ class NodeRecord:
 
 def read_node(source: Source, span: Span, number: int) -> NodeRecord:
     """Read a NodeProto."""
-    node = NodeRecord(number)
     source.budget.keep(500)
-    for key, start, stop in fields(source.data, span, source.budget):
-        if key == tag(1):
-            node.inputs.append(source.text(start, stop))
-        elif key == tag(2):
-            node.outputs.append(source.text(start, stop))
-        elif key == tag(3):
-            node.name = source.text(start, stop)
-        elif key == tag(4):
-            node.op = source.text(start, stop)
-        elif key == tag(5):
-            source.budget.keep(150)
-            node.attributes.append((start, stop))
-        elif key == tag(7):
-            node.domain = source.text(start, stop)
-    if node.domain == "ai.onnx":
-        node.domain = ""
-    return node
+    message = Message(source, span, (1, 2, 3, 4, 5, 7))
+    return NodeRecord(
+        number,
+        op=message.text(4),
+        domain=_domain(message.text(7)),
+        name=message.text(3),
+        inputs=message.texts(1),
+        outputs=message.texts(2),
+        attributes=message.spans(5),
+    )
 
 
-# by the number of a type: its name, and the tag of the field that holds it
-_ATTRIBUTES = {
-    1: ("FLOAT", tag(2, FOUR)),
-    2: ("INT", tag(3, VARINT)),
-    3: ("STRING", tag(4)),
-    4: ("TENSOR", tag(5)),
-    6: ("FLOATS", tag(7)),
-    7: ("INTS", tag(8)),
-    8: ("STRINGS", tag(9)),
-}
+def _domain(name: str) -> str:
+    return "" if name == "ai.onnx" else name
+
+
+# The fields that may hold the value of an attribute; by the number of its type, the one that does.
+_VALUES = (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 15, 22, 23)
+_HELD = {1: 2, 2: 3, 3: 4, 4: 5, 6: 7, 7: 8, 8: 9}
+_DEFAULTS = {2: 0.0, 3: 0, 4: "", 7: np.zeros(0, np.float32), 8: (), 9: ()}  # are not written
 
 
 def read_attribute(source: Source, span: Span, at: str) -> tuple[str, Any]:
     """Read an AttributeProto: its name, and a number, text, a tensor, an array or a tuple."""
-    once = Once(f"{at} in an attribute")
-    values: dict[int, list[Any]] = {}
-    for key, start, stop in fields(source.data, span, source.budget):
-        number = key >> 3
-        if key == tag(1):
-            once.set("name", source.text(start, stop))
-        elif key == tag(20, VARINT):
-            once.set("type", start)
-        elif key == tag(21):
-            raise ModelFormatError(f"{at} refers to an attribute of a function, which has no rule.")
-        elif number in (2, 7) and key != tag(7, VARINT):
-            source.budget.keep(40 + 2 * (stop - start))
-            values.setdefault(number, []).append(np.frombuffer(source.data[start:stop], "<f4"))
-        elif number in (3, 8) and key & 7 in (VARINT, 2):
-            source.budget.keep(80)
-            values.setdefault(number, []).append(
-                whole_numbers(source.data, (key, start, stop), source.budget)
-            )
-        elif key in (tag(4), tag(9)):
-            values.setdefault(number, []).append(source.text(start, stop))
-        elif key == tag(5):
-            values.setdefault(number, []).append(read_tensor(source, (start, stop)))
-        elif number in (6, 10, 11, 14, 15, 22, 23):
-            values.setdefault(number, []).append(None)
-    name = once.get("name", "")
-    if len(values) > 1:
-        raise ModelFormatError(f"{at} has an attribute {name!r:.60} of several values.")
-    kind = once.get("type", 0)
-    if kind in _ATTRIBUTES:
-        held = _ATTRIBUTES[kind][1] >> 3
-        found = values.get(held, [])
-        if values and held not in values:
-            raise ModelFormatError(f"{at} has an attribute {name!r:.60} of another type.")
-    else:  # the first versions of the format had no type
-        held, found = next(iter(values.items()), (0, []))
-    return name, _value(held, found, at, name)
+    message = Message(source, span, (1, 20, 21, *_VALUES))
+    name, kind = message.text(1, once="name"), message.number(20, once="type")
+    called = f"{at} has an attribute {name!r:.60}"
+    if message.fields(21):
+        raise ModelFormatError(f"{at} refers to an attribute of a function, which has no rule.")
+    found = [number for number in _VALUES if message.fields(number)]
+    if len(found) > 1:
+        raise ModelFormatError(f"{called} of several values.")
+    held = _HELD.get(kind, found[0] if found else 0)  # the first versions had no type
+    if found and found != [held]:
+        raise ModelFormatError(f"{called} of another type.")
+    given = message.fields(held) if held in _VALUES else []
+    if held not in _HELD.values() or (held < 6 and len(given) > 1):
+        raise ModelFormatError(f"{called} that has no rule.")
+    if not given:
+        return name, _DEFAULTS.get(held)
+    return name, _value(source, message, held)
 
 
-def _value(held: int, values: list[Any], at: str, name: str) -> Any:
-    if held == 7:
-        return np.concatenate([np.zeros(0, "<f4"), *values]).astype(np.float32)
-    if held == 8:
-        return tuple(number for part in values for number in part)
-    if held == 9:
-        return tuple(values)
-    if held not in (2, 3, 4, 5) or len(values) > 1:
-        raise ModelFormatError(f"{at} has an attribute {name!r:.60} that has no rule.")
-    if not values:  # a default of the format, which is not written
-        return {2: 0.0, 3: 0, 4: ""}.get(held)
-    if held == 2:
-        return float(values[0][0])
-    return values[0][0] if held == 3 else values[0]
-
-
-# --- the graph ------------------------------------------------------------------------------------
+def _value(source: Source, message: Message, held: int) -> Any:
+    """Return the value in the fields that hold it."""
+    if held in (2, 7):
+        spans = [span for key, *span in message.fields(held) if key & 7 in (FOUR, LENGTH)]
+        source.budget.keep(2 * sum(stop - start for start, stop in spans))
+        packed = [source.data[start:stop] for start, stop in spans]
+        array = np.frombuffer(b"".join(packed), "<f4").astype(np.float32)
+        return array if held == 7 else float(array[0])
+    if held in (3, 8):
+        numbers = [n for field in message.fields(held) for n in whole_numbers(source, field)]
+        return tuple(numbers) if held == 8 else numbers[0]
+    if held in (4, 9):
+        return tuple(message.texts(held)) if held == 9 else message.text(held)
+    return read_tensor(source, message.span(held))
 
 
 @dataclass(eq=False)
@@ -136,50 +102,27 @@ class Port:
     """An input or output of the graph: its element type and its sizes, None where left open."""
 
     name: str
-    kind: int
+    kind: int  # 0 is anything but a tensor
     dims: tuple[int | str | None, ...] | None
 
 
 def read_port(source: Source, span: Span) -> Port:
-    """Read a ValueInfoProto; kind 0 is anything but a tensor."""
-    once = Once("an input or output")
-    for key, start, stop in fields(source.data, span, source.budget):
-        if key == tag(1):
-            once.set("name", source.text(start, stop))
-        elif key == tag(2):
-            once.set("type", (start, stop))
-    kind, dims = 0, None
-    tensor = _only(source, once.get("type", (0, 0)), 1)
-    for key, start, stop in fields(source.data, tensor or (0, 0), source.budget):
-        if key == tag(1, VARINT):
-            kind = start
-        elif key == tag(2):
-            dims = tuple(
-                _dim(source, (a, b))
-                for k, a, b in fields(source.data, (start, stop), source.budget)
-                if k == tag(1)
-            )
-    source.budget.keep(400 + 60 * len(dims or ()))
-    return Port(once.get("name", ""), kind, dims)
+    """Read a ValueInfoProto."""
+    source.budget.keep(400)
+    message = Message(source, span, (1, 2))
+    type_of = Message(source, message.span(2, once="type"), (1,))
+    tensor = Message(source, type_of.span(1), (1, 2))
+    dims = None
+    if tensor.spans(2):
+        dims = tuple(_dim(source, part) for part in Message(source, tensor.span(2), (1,)).spans(1))
+    return Port(message.text(1, once="name"), tensor.number(1), dims)
 
 
 def _dim(source: Source, span: Span) -> int | str | None:
-    source.budget.keep(40)
-    for key, start, stop in fields(source.data, span, source.budget):
-        if key == tag(1, VARINT):
-            return signed(start)
-        if key == tag(2):
-            return source.text(start, stop)
-    return None
-
-
-def _only(source: Source, span: Span, number: int) -> Span | None:
-    """Return where the message in a field is, if it is there."""
-    found = None
-    for key, start, stop in fields(source.data, span, source.budget):
-        if key == tag(number):
-            found = (start, stop)
-    return found
+    message = Message(source, span, (1, 2))
+    if message.fields(1):
+        return signed(message.number(1))
+    return message.text(2) if message.fields(2) else None
 
 
 @dataclass(eq=False)
@@ -187,62 +130,45 @@ class Model:
     """An ONNX model: versions of its operators, nodes, initializers, inputs and outputs."""
 
     source: Source
-    opsets: dict[str, int] = field(default_factory=dict)
-    functions: set[tuple[str, str]] = field(default_factory=set)
-    nodes: list[NodeRecord] = field(default_factory=list)
-    initializers: dict[str, Tensor] = field(default_factory=dict)
-    inputs: list[Port] = field(default_factory=list)
-    outputs: list[Port] = field(default_factory=list)
-    sparse: bool = False
+    opsets: dict[str, int]
+    functions: set[tuple[str, str]]
+    nodes: list[NodeRecord]
+    initializers: dict[str, Tensor]
+    inputs: list[Port]
+    outputs: list[Port]
+    sparse: bool
 
 
 def read_model(source: Source) -> Model:
     """Read a ModelProto."""
-    model, graphs = Model(source), []
-    for key, start, stop in fields(source.data, (0, len(source.data)), source.budget):
-        if key == tag(7):
-            graphs.append((start, stop))
-        elif key == tag(8):
-            _read_opset(model, (start, stop))
-        elif key == tag(25):
-            _read_function(model, (start, stop))
+    message = Message(source, (0, len(source.data)), (7, 8, 25))
+    graphs = message.spans(7)
     if len(graphs) != 1:
         raise ModelFormatError(f"not a readable ONNX model: it holds {len(graphs)} graphs.")
-    for key, start, stop in fields(source.data, graphs[0], source.budget):
-        span = (start, stop)
-        if key == tag(1):
-            model.nodes.append(read_node(source, span, len(model.nodes) + 1))
-        elif key == tag(5):
-            tensor = read_tensor(source, span)
-            if tensor.name in model.initializers:
-                raise ModelFormatError("two initializers have the same name.")
-            model.initializers[tensor.name] = tensor
-        elif key == tag(11):
-            model.inputs.append(read_port(source, span))
-        elif key == tag(12):
-            model.outputs.append(read_port(source, span))
-        elif key == tag(15):
-            model.sparse = True
-    return model
+    graph = Message(source, graphs[0], (1, 5, 11, 12, 15))
+    initializers: dict[str, Tensor] = {}
+    for span in graph.spans(5):
+        tensor = read_tensor(source, span)
+        if initializers.setdefault(tensor.name, tensor) is not tensor:
+            raise ModelFormatError("two initializers have the same name.")
+    functions = [Message(source, span, (1, 10)) for span in message.spans(25)]
+    return Model(
+        source,
+        _opsets(source, message.spans(8)),
+        {(_domain(one.text(10)), one.text(1)) for one in functions},
+        [read_node(source, span, k) for k, span in enumerate(graph.spans(1), start=1)],
+        initializers,
+        [read_port(source, span) for span in graph.spans(11)],
+        [read_port(source, span) for span in graph.spans(12)],
+        bool(graph.fields(15)),
+    )
 
 
-def _read_opset(model: Model, span: Span) -> None:
-    domain, version = "", 0
-    for key, start, stop in fields(model.source.data, span, model.source.budget):
-        if key == tag(1):
-            domain = model.source.text(start, stop)
-        elif key == tag(2, VARINT):
-            version = signed(start)
-    domain = "" if domain == "ai.onnx" else domain
-    if model.opsets.setdefault(domain, version) != version:
-        raise ModelFormatError(f"its opset is {model.opsets[domain]} and {version}.")
-
-
-def _read_function(model: Model, span: Span) -> None:
-    name = domain = ""
-    for key, start, stop in fields(model.source.data, span, model.source.budget):
-        if key == tag(1):
-            name = model.source.text(start, stop)
-        elif key == tag(10):
-            domain = model.source.text(start, stop)
-    model.functions.add(("" if domain == "ai.onnx" else domain, name))
+def _opsets(source: Source, spans: list[Span]) -> dict[str, int]:
+    opsets: dict[str, int] = {}
+    for span in spans:
+        message = Message(source, span, (1, 2))
+        domain, version = _domain(message.text(1)), signed(message.number(2))
+        if opsets.setdefault(domain, version) != version:
+            raise ModelFormatError(f"its opset is {opsets[domain]} and {version}.")
+    return opsets

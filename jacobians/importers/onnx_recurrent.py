@@ -7,23 +7,18 @@ goes in, R for what comes back, B both their biases.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from jacobians.importers.onnx_arithmetic import joined, opposite
-from jacobians.importers.onnx_values import Batch, Constant, Node, Value
+from jacobians.importers._assembly import Value as Made
+from jacobians.importers._calls import Rule
+from jacobians.importers.onnx_values import Batch, Node, Value
 
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 _DEFAULTS = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
-_NAMES = {
-    "Tanh": "tanh",
-    "Sigmoid": "sigmoid",
-    "Relu": "relu",
-    "Softsign": "softsign",
-    "Softplus": "softplus",
-}
+_NAMES = ("Tanh", "Sigmoid", "Relu", "Softsign", "Softplus")
 _MOST_STEPS = 1024
 
 
@@ -46,73 +41,61 @@ class _Cell:
         self.P = None if P is None else P.array[d].reshape(3, self.hidden)
         self.linear_first = bool(node.attributes.get("linear_before_reset", 0))
 
-    def affine(self, x: Value, W: Any, b: Any) -> Value:
+    def affine(self, x: Made, W: Any, b: Any) -> Made:
         """``x W' + b``."""
-        y = self.node.tape.dense(x, Constant(W), self.node.at, rows=True)
-        return self.node.tape.scale(y, 1.0, b.astype(np.float64), self.node.at, W.dtype)
+        return self.node.affine(self.node.dense(x, W), 1.0, b)
 
-    def activate(self, x: Value, k: int) -> Value:
+    def activate(self, x: Made, k: int) -> Made:
         """Apply the k-th of the functions."""
-        return self.node.tape.function(x, self.functions[k], self.node.at)
+        return self.node.activate(self.functions[k], x)
 
-    def gate(self, x: Value, k: int) -> Value:
+    def gate(self, x: Made, k: int) -> Made:
         """Return the k-th block of what all gates get."""
-        index = np.arange(k * self.hidden, (k + 1) * self.hidden)
-        return self.node.tape.select(x, index, (1, self.hidden), self.node.at)
+        return _part(self.node, x, k, self.hidden)
 
-    def both(self, x: Value, h: Value) -> Value:
-        """``x W' + h R' + b``, for all gates."""
-        inner = self.affine(x, self.W, self.Wb + self.Rb)
-        outer = self.node.tape.dense(h, Constant(self.R), self.node.at, rows=True)
-        return joined(self.node, "add", [inner, outer])
+    def both(self, x: Made, h: Made, gates: int) -> Made:
+        """``x W' + h R' + b``, for the first gates."""
+        m = gates * self.hidden
+        inner = self.affine(x, self.W[:m], self.Wb[:m] + self.Rb[:m])
+        return self.node.add(inner, self.node.dense(h, self.R[:m]))
 
-    def step(self, x: Value, h: Value, c: Value | None) -> tuple[Value, Value | None]:
+    def step(self, x: Made, h: Made, c: Made | None) -> tuple[Made, Made | None]:
         """Return the state, and the cell of an LSTM, after one step."""
         if self.node.op == "RNN":
-            return self.activate(self.both(x, h), 0), None
+            return self.activate(self.both(x, h, 1), 0), None
         return self._lstm(x, h, c) if c is not None else (self._gru(x, h), None)
 
-    def _gru(self, x: Value, h: Value) -> Value:
+    def _gru(self, x: Made, h: Made) -> Made:
         """``h' = (1 - z) n + z h``, with the reset gate on h or on ``h R' + b``."""
         node, m = self.node, 2 * self.hidden
-        joint = joined(
-            node,
-            "add",
-            [
-                self.affine(x, self.W[:m], self.Wb[:m] + self.Rb[:m]),
-                node.tape.dense(h, Constant(self.R[:m]), node.at, rows=True),
-            ],
-        )
-        gates = self.activate(joint, 0)
+        gates = self.activate(self.both(x, h, 2), 0)
         z, r = self.gate(gates, 0), self.gate(gates, 1)
         inner = self.affine(x, self.W[m:], self.Wb[m:])
         if self.linear_first:
-            back = joined(node, "multiply", [r, self.affine(h, self.R[m:], self.Rb[m:])])
+            back = node.multiply(r, self.affine(h, self.R[m:], self.Rb[m:]))
         else:
-            back = self.affine(joined(node, "multiply", [r, h]), self.R[m:], self.Rb[m:])
-        n = self.activate(joined(node, "add", [inner, back]), 1)
-        return joined(
-            node,
-            "add",
-            [joined(node, "multiply", [opposite(node, z), n]), joined(node, "multiply", [z, h])],
-        )
+            back = self.affine(node.multiply(r, h), self.R[m:], self.Rb[m:])
+        n = self.activate(node.add(inner, back), 1)
+        return node.add(node.multiply(node.opposite(z), n), node.multiply(z, h))
 
-    def _lstm(self, x: Value, h: Value, c: Value) -> tuple[Value, Value]:
+    def _lstm(self, x: Made, h: Made, c: Made) -> tuple[Made, Made]:
         """``c' = f c + i g``, ``h' = o tanh(c')``, with peepholes from c where there are some."""
-        node, every = self.node, self.both(x, h)
+        node, every = self.node, self.both(x, h, 4)
 
-        def gate(k: int, function: int, seen: Value | None, peephole: int) -> Value:
+        def gate(k: int, function: int, seen: Made | None = None, peephole: int = 0) -> Made:
             z = self.gate(every, k)
             if self.P is not None and seen is not None:
-                look = node.tape.scale(seen, self.P[peephole], 0.0, node.at, self.P.dtype)
-                z = joined(node, "add", [z, look])
+                z = node.add(z, node.affine(seen, self.P[peephole]))
             return self.activate(z, function)
 
-        i, f, g = gate(0, 0, c, 0), gate(2, 0, c, 2), gate(3, 1, None, 0)
-        c = joined(
-            node, "add", [joined(node, "multiply", [f, c]), joined(node, "multiply", [i, g])]
-        )
-        return joined(node, "multiply", [gate(1, 0, c, 1), self.activate(c, 2)]), c
+        i, f, g = gate(0, 0, c, 0), gate(2, 0, c, 2), gate(3, 1)
+        c = node.add(node.multiply(f, c), node.multiply(i, g))
+        return node.multiply(gate(1, 0, c, 1), self.activate(c, 2)), c
+
+
+def _part(node: Node, x: Made, k: int, size: int) -> Made:
+    """Return the k-th of the rows of some size into which a value falls."""
+    return node.move(x, np.arange(k * size, (k + 1) * size)[None])
 
 
 def _recurrent(node: Node) -> list[Any]:
@@ -129,21 +112,15 @@ def _recurrent(node: Node) -> list[Any]:
     direction = node.attribute("direction", "forward")
     ways = {"forward": [1], "reverse": [-1], "bidirectional": [1, -1]}.get(direction)
     functions = _functions(node, len(ways or ()))
-    if (
-        ways is None
-        or node.attributes.pop("clip", None) is not None
-        or node.attributes.pop("input_forget", 0)
-    ):
+    clip, coupled = node.attributes.pop("clip", None), node.attributes.pop("input_forget", 0)
+    if ways is None or clip is not None or coupled:
         node.refuse(f"runs {direction!r:.40}, clips, or couples gates, which has no rule.")
     node.attributes.pop("hidden_size", None)
     W = node.needed(1, 3)
     if W.shape[0] != len(ways) or W.shape[2] != size or node.needed(2, 3).shape[0] != len(ways):
         node.refuse(f"has weights of shape {W.shape} for {x.shape}.")
     node.same_kind(x, W, node.needed(2))
-    rows = [
-        node.tape.select(x, np.arange(t * size, (t + 1) * size), (1, size), node.at)
-        for t in range(steps)
-    ]
+    rows = [_part(node, x, t, size) for t in range(steps)]
     every, last, cells = [], [], []
     for d, way in enumerate(ways):
         states, c = _run(node, d, functions[d], rows[::way])
@@ -155,8 +132,8 @@ def _recurrent(node: Node) -> list[Any]:
 
 
 def _run(
-    node: Node, d: int, functions: Sequence[str], rows: Sequence[Value]
-) -> tuple[list[Value], Value | None]:
+    node: Node, d: int, functions: Sequence[str], rows: Sequence[Made]
+) -> tuple[list[Made], Made | None]:
     """Go through the rows in one direction; return the states and the last cell."""
     cell = _Cell(node, d, functions)
     h = _initial(node, 5, d, cell.hidden, rows[0])
@@ -168,26 +145,20 @@ def _run(
     return states, c
 
 
-def _initial(node: Node, k: int, d: int, hidden: int, x: Value) -> Value:
+def _initial(node: Node, k: int, d: int, hidden: int, x: Made) -> Made:
     """Return the state to begin with: what is given, or zeros."""
     given = node.operand(k)
     if isinstance(given, Value):
-        index = np.arange(d * hidden, (d + 1) * hidden)
-        return node.tape.select(given, index, (1, hidden), node.at)
-    nothing = node.tape.select(x, np.full(hidden, -1), (1, hidden), node.at)
-    if given is None:
-        return nothing
-    array = (
-        given.array
-        if given.array.ndim < 3
-        else given.array[d]
-        if not node.attributes.get("layout")
-        else given.array[:, d]
-    )
-    start = np.asarray(array, np.float64).reshape(-1)
-    if start.size != hidden:
-        node.refuse(f"begins with shape {given.shape}; expected one state of {hidden}.")
-    return node.tape.scale(nothing, 1.0, start, node.at, given.dtype)
+        return _part(node, given, d, hidden)
+    start: Any = np.zeros(hidden)
+    if given is not None:
+        node.same_kind(node.floats(), given)
+        start = node.number(given)
+        if start.ndim == 3:
+            start = start[:, d] if node.attributes.get("layout") else start[d]
+        if start.size != hidden:
+            node.refuse(f"begins with shape {given.shape}; expected one state of {hidden}.")
+    return node.affine(node.move(x, np.full((1, hidden), -1)), 1.0, start.reshape(1, -1))
 
 
 def _functions(node: Node, directions: int) -> list[list[str]]:
@@ -199,32 +170,21 @@ def _functions(node: Node, directions: int) -> list[list[str]]:
             node.refuse(f"has {name}, which has no rule.")
     if len(given) != len(default) * directions or not all(name in _NAMES for name in given):
         node.refuse(f"has activations {', '.join(given):.80}, which have no rule.")
-    names = [_NAMES[name] for name in given]
+    names = [name.lower() for name in given]
     return [names[k : k + len(default)] for k in range(0, len(names), len(default))]
 
 
 def _results(
-    node: Node, x: Value, batch: int, every: Any, last: list[Value], cells: list[Any]
+    node: Node, x: Value, batch: int, every: Any, last: list[Made], cells: list[Any]
 ) -> list[Any]:
     """Put the states together: all of them (time, direction, batch, hidden), and the last."""
-    one: int = x.shape[batch]
-    hidden, count = last[0].shape[1], len(every[0])
-
-    def stacked(values: list[Value], shape: tuple[int, ...]) -> Value:
-        if len(values) == 1:
-            return values[0].reshaped(shape)
-        return node.tape.join("concatenate", values, shape, node.at)
-
-    ways = len(every)
-    by_time = [states[t] for t in range(count) for states in every]
+    one, hidden = x.shape[batch], last[0].shape[1]
+    by_time = [states[t] for t in range(len(every[0])) for states in every]
+    shapes = (len(every[0]), len(every), one, hidden), (len(every), one, hidden)
     if batch == 0:
-        shapes = (one, count, ways, hidden), (one, ways, hidden)
-    else:
-        shapes = (count, ways, one, hidden), (ways, one, hidden)
-    results = [stacked(by_time, shapes[0]), stacked(last, shapes[1])]
-    if node.op == "LSTM":
-        results.append(stacked(cells, shapes[1]))
-    return results
+        shapes = (one, len(every[0]), len(every), hidden), (one, len(every), hidden)
+    parts = [(by_time, shapes[0]), (last, shapes[1]), (cells, shapes[1])][: 2 + (node.op == "LSTM")]
+    return [node.concatenate(values, 0).reshaped(shape) for values, shape in parts]
 
 
-RULES: dict[str, Callable[[Node], Any]] = dict.fromkeys(_GATES, _recurrent)
+RULES: dict[str, Rule] = dict.fromkeys(_GATES, _recurrent)

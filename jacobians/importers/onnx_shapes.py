@@ -9,18 +9,15 @@ they make of ``0, 1, 2, ...``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil, floor, prod
+from math import floor, prod
 from typing import Any
 
 import numpy as np
 
 from jacobians._checks import Numbers
-from jacobians.importers.onnx_tensors import (
-    MOST_AXES,
-)
+from jacobians.importers._assembly import Value as Made
+from jacobians.importers.onnx_tensors import MOST_AXES
 from jacobians.importers.onnx_values import Batch, Constant, Node, Shape
-
-# --- shapes alone ---------------------------------------------------------------------------------
 
 
 def _flatten(shape: Shape, node: Node) -> Shape:
@@ -37,21 +34,16 @@ def _reshape(shape: Shape, node: Node) -> Shape:
         target = [shape[k] if n == 0 and k < len(shape) else n for k, n in enumerate(target)]
     if target.count(-1) == 1:
         rest = -prod(target)
-        count = prod(shape) * _times_batch(shape, target, node)
+        fixed = prod(shape) % prod(target) and node.batch in target  # it names the batch itself
+        count = prod(shape) * (node.batch if fixed else 1)
         target[target.index(-1)] = count // rest if rest > 0 else 0
-    if node.tape.batch > 1 and prod(target) == prod(shape) * node.tape.batch:
-        k = next((k for k, n in enumerate(target) if n % node.tape.batch == 0), 0)
-        target[k] //= node.tape.batch
+    if node.batch > 1 and prod(target) == prod(shape) * node.batch:
+        k = next((k for k, n in enumerate(target) if n % node.batch == 0), 0)
+        target[k] //= node.batch
         open_axes.append(k)
     if min(target, default=1) < 1 or prod(target) != prod(shape):
         node.refuse(f"reshapes {shape} to {tuple(target)}, which holds another number of entries.")
     return _with_batch(shape, target, open_axes)
-
-
-def _times_batch(shape: Shape, target: list[int], node: Node) -> int:
-    """Tell whether a target names the fixed size of the batch itself beside its -1."""
-    batch = node.tape.batch
-    return batch if prod(shape) % prod(target) and batch in target else 1
 
 
 def _with_batch(shape: Shape, target: list[int], open_axes: list[int]) -> Shape:
@@ -72,7 +64,7 @@ def _with_batch(shape: Shape, target: list[int], open_axes: list[int]) -> Shape:
 def _squeeze(shape: Shape, node: Node) -> Shape:
     axes = node.integers(1, "axes")
     if not axes:  # an empty list is none, as for every reader of the standard
-        return tuple(n for n in shape if n != 1 or (isinstance(n, Batch) and node.tape.batch > 1))
+        return tuple(n for n in shape if n != 1 or (isinstance(n, Batch) and node.batch > 1))
     gone = {node.axis(axis, shape) for axis in axes}
     if any(shape[axis] != 1 for axis in gone):
         node.refuse(f"squeezes axes {axes} of {shape}, which are not all of size 1.")
@@ -89,27 +81,20 @@ def _unsqueeze(shape: Shape, node: Node) -> Shape:
     return tuple(1 if k in new else next(rest) for k in range(len(longer)))
 
 
-def _same(shape: Shape, node: Node) -> Shape:
-    return shape
-
-
 SHAPES: dict[str, Callable[[Shape, Node], Shape]] = {
     "Flatten": _flatten,
     "Reshape": _reshape,
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
-    "Identity": _same,
+    "Identity": lambda shape, node: shape,
 }
-
-
-# --- what moves entries ---------------------------------------------------------------------------
 
 
 def spend(node: Node, shape: tuple[int, ...], item: int = 8) -> None:
     """Count an array that is about to be computed."""
     if len(shape) > MOST_AXES or min(shape, default=1) < 0:
         node.refuse(f"gives shape {shape!s:.80}.")
-    node.tape.source.budget.spend(item * prod(shape))
+    node.assembly.spend(item * prod(shape))
 
 
 def _transpose(node: Node, x: Numbers) -> Numbers:
@@ -242,6 +227,21 @@ def padding_value(node: Node) -> float:
     return float(given)
 
 
+def aligned(b: Any, ndim: int, axis: int) -> Any:
+    """Place an operand at an axis of the other, as the versions before opset 7 broadcast."""
+    shape = (*b.shape, *(1,) * max(ndim - axis % max(ndim, 1) - len(b.shape), 0))
+    return b.reshaped(shape) if isinstance(b, Made) else b.reshape(shape)
+
+
+def joined_along(node: Node, shapes: list[Shape]) -> int:
+    """Return the axis along which a Concat joins arrays of these shapes."""
+    axis = node.axis(node.attribute("axis", 1 if node.opset < 4 else None), shapes[0])
+    if len({(len(shape), *shape[:axis], *shape[axis + 1 :]) for shape in shapes}) > 1:
+        node.refuse(f"joins shapes {', '.join(map(str, shapes))} along axis {axis}.")
+    spend(node, (sum(map(prod, shapes)),))
+    return axis
+
+
 def _depth_to_space(node: Node, x: Numbers) -> Numbers:
     size, mode = node.attribute("blocksize", 0), node.attribute("mode", "DCR")
     if x.ndim != 4 or size < 1 or x.shape[1] % size**2 or mode not in ("DCR", "CRD"):
@@ -275,74 +275,72 @@ def _trilu(node: Node, x: Numbers) -> Numbers:
     return np.where(kept, x, 0 if isinstance(node.operand(0), Constant) else -1)
 
 
+# Where an entry k of a longer or shorter axis stands on the axis of n entries, by the name of the
+# way; and how the place is rounded to a whole number.
+_PLACES: dict[str, Callable[[Numbers, float, int], Numbers]] = {
+    "asymmetric": lambda k, scale, n: k / scale,
+    "half_pixel": lambda k, scale, n: (k + 0.5) / scale - 0.5,
+    "pytorch_half_pixel": lambda k, scale, n: (k + 0.5) / scale - 0.5 if len(k) > 1 else 0.0 * k,
+    "half_pixel_symmetric": lambda k, scale, n: (
+        n / 2 * (1 - len(k) / (scale * n)) + (k + 0.5) / scale - 0.5
+    ),
+    "align_corners": lambda k, scale, n: k * (n - 1) / max(len(k) - 1, 1),
+}
+_ROUNDINGS: dict[str, Callable[[Numbers], Numbers]] = {
+    "round_prefer_floor": lambda place: np.ceil(place - 0.5),
+    "round_prefer_ceil": lambda place: np.floor(place + 0.5),
+    "floor": np.floor,
+    "ceil": np.ceil,
+}
+
+
 def _resize(node: Node, x: Numbers) -> Numbers:
     """Nearest neighbours: each place of the result has one place in x, axis by axis."""
-    given = node.attribute
     scales, sizes = _scales(node, x)
-    mode, rounding = given("mode", "nearest"), given("nearest_mode", "round_prefer_floor")
-    where = given("coordinate_transformation_mode", "half_pixel")
+    mode = node.attribute("mode", "nearest")
+    where = node.attribute("coordinate_transformation_mode", "half_pixel")
+    nearest = node.attribute("nearest_mode", "round_prefer_floor")
     if node.op == "Upsample" or node.opset < 11:
-        where, rounding = "asymmetric", "floor"
+        where, nearest = "asymmetric", "floor"
     if mode != "nearest":
         node.refuse(f"interpolates in mode {mode!r:.40}; only nearest has a rule.")
     for name in ("antialias", "exclude_outside", "cubic_coeff_a", "extrapolation_value"):
-        given(name, None)  # which say nothing where one entry is taken as it is
-    if given("keep_aspect_ratio_policy", "stretch") != "stretch":
+        node.attribute(name, None)  # which say nothing where one entry is taken as it is
+    if node.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
         node.refuse("keeps the aspect ratio, which has no rule.")
+    if where not in _PLACES:
+        node.refuse(f"finds its places by {where!r:.40}, which has no rule.")
+    if nearest not in _ROUNDINGS:
+        node.refuse(f"rounds by {nearest!r:.40}, which has no rule.")
     spend(node, tuple(sizes))
     for axis, (scale, size) in enumerate(zip(scales, sizes, strict=True)):
-        if size != x.shape[axis] or scale != 1:
-            places = [
-                _nearest(k, scale, size, x.shape[axis], where, rounding, node) for k in range(size)
-            ]
-            x = np.take(x, places, axis)
+        n = x.shape[axis]
+        if size != n or scale != 1:
+            places = _ROUNDINGS[nearest](_PLACES[where](np.arange(size), scale, n))
+            x = np.take(x, places.clip(0, n - 1).astype(np.intp), axis)
     return x
 
 
-def _scales(node: Node, x: Numbers) -> tuple[list[float], list[int]]:
+def _scales(node: Node, x: Numbers) -> tuple[Numbers, list[int]]:
+    """Return the factor of every axis, and its size."""
+    axes: Any = None
     if node.op == "Upsample" or node.opset < 11:
         scales = node.attributes.pop("scales", None)
         scales = node.needed(1, 1).array if scales is None else scales
-        axes = None
     else:
         axes = node.attributes.pop("axes", None)
         constant, sizes = node.constant(2), node.integers(3, "sizes")
-        if sizes:
-            axes = axes or tuple(range(x.ndim))
-            full = list(x.shape)
-            for axis, size in zip(axes, sizes, strict=True):
-                full[node.axis(axis, x.shape)] = size
-            return [b / a for a, b in zip(x.shape, full, strict=True)], full
         scales = np.ones(0) if constant is None else constant.array
+        if sizes:
+            full = list(x.shape)
+            for axis, size in zip(axes or range(x.ndim), sizes, strict=True):
+                full[node.axis(axis, x.shape)] = size
+            return np.divide(full, x.shape), full
     every = np.ones(x.ndim)
     if len(scales) != len(axes or x.shape) or not (np.asarray(scales) > 0).all():
         node.refuse(f"scales {x.shape} by {len(scales)} numbers.")
     every[list(axes) if axes else slice(None)] = np.asarray(scales, np.float64)
-    return list(every), [floor(n * s) for n, s in zip(x.shape, every, strict=True)]
-
-
-def _nearest(k: int, scale: float, size: int, n: int, where: str, rounding: str, node: Node) -> int:
-    if where == "asymmetric":
-        place = k / scale
-    elif where in ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric"):
-        place = (k + 0.5) / scale - 0.5
-        if where == "pytorch_half_pixel" and size == 1:
-            place = 0.0
-        if where == "half_pixel_symmetric":
-            place = n / 2 * (1 - size / (scale * n)) + (k + 0.5) / scale - 0.5
-    elif where == "align_corners":
-        place = k * (n - 1) / (size - 1) if size > 1 else 0.0
-    else:
-        node.refuse(f"finds its places by {where!r:.40}, which has no rule.")
-    nearest = {
-        "round_prefer_floor": ceil(place - 0.5),
-        "round_prefer_ceil": floor(place + 0.5),
-        "floor": floor(place),
-        "ceil": ceil(place),
-    }
-    if rounding not in nearest:
-        node.refuse(f"rounds by {rounding!r:.40}, which has no rule.")
-    return min(max(nearest[rounding], 0), n - 1)
+    return every, [floor(n * s) for n, s in zip(x.shape, every, strict=True)]
 
 
 def _compress(node: Node, x: Numbers) -> Numbers:

@@ -7,7 +7,6 @@ The numbers of the fields and kinds are those of onnx.proto.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -15,17 +14,8 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import ModelFormatError, Numbers, freeze
+from jacobians.importers import onnx_wire as wire
 from jacobians.importers._half import widened
-from jacobians.importers.onnx_wire import (
-    EIGHT,
-    FOUR,
-    VARINT,
-    Budget,
-    Span,
-    fields,
-    tag,
-    whole_numbers,
-)
 
 # data_type: its name, the dtype of the raw bytes, the field of single numbers, the dtype here
 FLOAT, BOOL, FLOAT16, DOUBLE, BFLOAT16 = 1, 9, 10, 11, 16
@@ -56,47 +46,6 @@ def dtype_of(kind: int) -> np.dtype[Any]:
     return np.dtype(_KINDS[kind][3])
 
 
-class Source:
-    """The bytes of a model, what reading them may cost, and the folder of its other files."""
-
-    def __init__(self, data: bytes, size: int, folder: str | None) -> None:
-        self.data = data
-        self.budget = Budget(size)
-        self._folder = None if folder is None else os.path.realpath(folder)
-        self._opened: set[str] = set()
-
-    def text(self, start: int, stop: int) -> str:
-        """Return a name, which is kept."""
-        self.budget.keep(80 + stop - start)
-        return self.data[start:stop].decode()
-
-    def read(self, location: str, offset: int, size: int) -> bytes:
-        """Read bytes of a file inside the folder of the model, and of no other."""
-        if self._folder is None:
-            raise ModelFormatError("its data is in another file; give the path of the model.")
-        path = os.path.realpath(os.path.join(self._folder, location))
-        inside = not os.path.isabs(location) and path.startswith(os.path.join(self._folder, ""))
-        if not inside or not os.path.isfile(path):
-            raise ModelFormatError(
-                f"its data is in {location!r:.80}, which is not a file in the model's folder."
-            )
-        held = os.path.getsize(path)
-        if offset < 0 or offset + size > held:
-            raise ModelFormatError(
-                f"its data is at {offset}..{offset + size} of {location!r:.80}, "
-                f"which holds {held} bytes."
-            )
-        if path not in self._opened:
-            self._opened.add(path)
-            self.budget.justify(held)
-        with open(path, "rb") as file:
-            file.seek(offset)
-            return file.read(size)
-
-
-# --- tensors --------------------------------------------------------------------------------------
-
-
 @dataclass(eq=False)
 class Tensor:
     """A constant of known shape; ``array`` decodes it, once."""
@@ -106,7 +55,7 @@ class Tensor:
     shape: tuple[int, ...]
     held: list[tuple[int, int, int]]  # the fields that hold its values
     outside: dict[str, str]
-    source: Source
+    source: wire.Source
     _array: Numbers | None = None
 
     @property
@@ -154,7 +103,10 @@ class Tensor:
         if self.outside:
             flat = np.frombuffer(_outside(self, count * item), dtype)
         elif self.held and self.held[0][0] >> 3 == number and _SINGLE[number] == "varint":
-            flat = _narrowed(_varints(self), dtype)
+            wide = _varints(self)
+            flat = wide.astype(dtype)
+            if (flat != wide).any():
+                raise ModelFormatError("holds numbers outside the range of its kind.")
             if flat.size != count:
                 raise ModelFormatError(
                     f"claims shape {self.shape} of {name}, but holds {flat.size * item} bytes."
@@ -187,7 +139,7 @@ def _varints(tensor: Tensor) -> Numbers:
     """Decode whole numbers of variable length, all at once: bytes below 128 end one."""
     data = tensor.source.data
     if any(stop < 0 for _, _, stop in tensor.held):  # one by one
-        numbers = [whole_numbers(data, f, tensor.source.budget) for f in tensor.held]
+        numbers = [wire.whole_numbers(tensor.source, f) for f in tensor.held]
         return np.array([number for part in numbers for number in part], np.int64)
     raw = np.frombuffer(b"".join(data[start:stop] for _, start, stop in tensor.held), np.uint8)
     ends = np.flatnonzero(raw < 128)
@@ -205,13 +157,6 @@ def _varints(tensor: Tensor) -> Numbers:
     return values.view(np.int64)
 
 
-def _narrowed(wide: Numbers, dtype: str) -> Numbers:
-    flat = wide.astype(dtype)
-    if (flat != wide).any():
-        raise ModelFormatError("holds numbers outside the range of its kind.")
-    return flat
-
-
 def _widened(flat: Numbers, kind: int) -> Numbers:
     """Return the machine's own dtype; half precision becomes float32."""
     if kind in (FLOAT16, BFLOAT16):
@@ -223,64 +168,26 @@ def _widened(flat: Numbers, kind: int) -> Numbers:
     return flat.astype(flat.dtype.newbyteorder("="), copy=False)
 
 
-_HOLDERS = {tag(n) for n in (4, 5, 7, 9, 10)} | {tag(5, VARINT), tag(7, VARINT)}
-_HOLDERS |= {tag(4, FOUR), tag(10, EIGHT)}
+# The fields of single numbers, and of raw bytes, and how one number is written: or several, packed.
+_WRITTEN = {4: wire.FOUR, 5: wire.VARINT, 7: wire.VARINT, 9: wire.LENGTH, 10: wire.EIGHT}
 
 
-def read_tensor(source: Source, span: Span) -> Tensor:
+def read_tensor(source: wire.Source, span: wire.Span) -> Tensor:
     """Read what a TensorProto says of itself."""
-    dims: list[int] = []
-    once = Once("a tensor")
-    held, outside = [], {}
-    external = False
-    for key, start, stop in fields(source.data, span, source.budget):
-        if key in (tag(1), tag(1, VARINT)):
-            dims += whole_numbers(source.data, (key, start, stop), source.budget)
-        elif key == tag(2, VARINT):
-            once.set("data_type", start)
-        elif key == tag(8):
-            once.set("name", source.text(start, stop))
-        elif key in _HOLDERS and stop != start:
-            source.budget.keep(100)
-            held.append((key, start, stop))
-        elif key == tag(3):
-            raise ModelFormatError("a tensor in segments has no rule.")
-        elif key == tag(13):
-            name, value = read_pair(source, (start, stop))
-            outside[name] = value
-        elif key == tag(14, VARINT):
-            external = start == 1
+    message = wire.Message(source, span, (1, 2, 3, 8, 13, 14, *_WRITTEN))
+    if message.fields(3):
+        raise ModelFormatError("a tensor in segments has no rule.")
+    name, kind = message.text(8, once="name"), message.number(2, once="data_type")
+    dims = [n for field in message.fields(1) for n in wire.whole_numbers(source, field)]
+    held = [
+        (key, start, stop)
+        for number, written in _WRITTEN.items()
+        for key, start, stop in message.fields(number)
+        if key & 7 in (wire.LENGTH, written) and stop != start
+    ]
+    outside = {}
+    if message.number(14) == 1:
+        pairs = (wire.Message(source, part, (1, 2)) for part in message.spans(13))
+        outside = {"location": "", **{pair.text(1): pair.text(2) for pair in pairs}}
     source.budget.keep(600)
-    if external:
-        outside.setdefault("location", "")
-    kind = once.get("data_type", 0)
-    return Tensor(
-        once.get("name", ""), kind, tuple(dims), held, outside if external else {}, source
-    )
-
-
-class Once:
-    """Fields that a message may hold once: of two, readers of other files take one or the other."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._found: dict[str, Any] = {}
-
-    def set(self, name: str, value: Any) -> None:
-        """Note a field, refusing its second."""
-        if name in self._found:
-            raise ModelFormatError(f"{self._what} has two fields {name}.")
-        self._found[name] = value
-
-    def get(self, name: str, default: Any) -> Any:
-        """Return the field, or the default."""
-        return self._found.get(name, default)
-
-
-def read_pair(source: Source, span: Span) -> tuple[str, str]:
-    """Read a StringStringEntryProto."""
-    pair = {1: "", 2: ""}
-    for key, start, stop in fields(source.data, span, source.budget):
-        if key in (tag(1), tag(2)):
-            pair[key >> 3] = source.text(start, stop)
-    return pair[1], pair[2]
+    return Tensor(name, kind, tuple(dims), held, outside, source)

@@ -1,97 +1,20 @@
-"""Convolutions and pools: what a window sees, place by place.
-
-A convolution whose window sees everything is a matrix; others, and pools, are the library's layers
-on the value with its channels first.
-"""
+"""ONNX convolutions and pools: the library's layers on a value with its channels first."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from math import prod
 from typing import Any
 
-import numpy as np
+from jacobians.importers._assembly import Value as Made
+from jacobians.importers._calls import Rule
+from jacobians.importers._windows import Pairs, rounded_up, same_padding
+from jacobians.importers.onnx_values import Constant, Node, Value
+from jacobians.layers import AveragePool, Convolution, MaxPool, TransposedConvolution
 
-from jacobians.importers.onnx_values import Constant, Node, Shape, Value
-
-Pairs = tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class _Windows:
-    """Windows of some size over an image of some size, axis by axis."""
-
-    image: tuple[int, ...]
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-    dilation: tuple[int, ...]
-    pads: Pairs
-    count: tuple[int, ...]  # of windows
-
-    @property
-    def reached(self) -> Pairs:
-        """The padding that the windows see: never less than there is, more if rounded up."""
-        return tuple(
-            (a, max(b, (c - 1) * s + (k - 1) * d + 1 - n - a))
-            for n, k, s, d, (a, b), c in zip(
-                self.image,
-                self.size,
-                self.stride,
-                self.dilation,
-                self.pads,
-                self.count,
-                strict=True,
-            )
-        )
+Sizes = tuple[int, ...]
 
 
-def _windows(node: Node, image: tuple[int, ...], kernel: tuple[int, ...] | None) -> _Windows:
-    """Read the attributes that windows have in common."""
-    axes = len(image)
-    size = node.attribute("kernel_shape", kernel or ())
-    if kernel is not None and size != kernel:
-        node.refuse(f"has kernel_shape {size}, but a kernel of {kernel}.")
-    stride = node.attribute("strides", (1,) * axes)
-    dilation = node.attribute("dilations", (1,) * axes)
-    pads, auto = node.attribute("pads", (0,) * (2 * axes)), node.attribute("auto_pad", "NOTSET")
-    up = node.attribute("ceil_mode", 0)
-    if (
-        not axes
-        or any(len(part) != axes for part in (size, stride, dilation))
-        or len(pads) != 2 * axes
-    ):
-        node.refuse(f"has windows of {size} on {axes} axes.")
-    if (
-        min(*size, *stride, *dilation) < 1
-        or min(pads) < 0
-        or max(*size, *stride, *dilation, *pads) > 2**31
-    ):
-        node.refuse(f"has windows of {size} by {stride}, dilated {dilation}, padded {pads}.")
-    both: list[tuple[int, int]] = []
-    count: list[int] = []
-    for k, n in enumerate(image):
-        reach = (size[k] - 1) * dilation[k] + 1
-        a, b = (pads[k], pads[k + axes]) if auto == "NOTSET" else (0, 0)
-        if auto in ("SAME_UPPER", "SAME_LOWER"):
-            more = max((-(-n // stride[k]) - 1) * stride[k] + reach - n, 0)
-            a = more // 2 if auto == "SAME_UPPER" else more - more // 2
-            b = more - a
-        elif auto not in ("NOTSET", "VALID"):
-            node.refuse(f"pads by {auto!r:.40}, which has no rule.")
-        left = n + a + b - reach
-        windows = (-(-left // stride[k]) if up else left // stride[k]) + 1
-        if up and (windows - 1) * stride[k] >= n + a:
-            windows -= 1  # a window must begin inside
-        if left < 0 or windows < 1:
-            node.refuse(f"has windows of {size} on {image}, which are too large.")
-        both.append((a, b))
-        count.append(windows)
-    return _Windows(image, size, stride, dilation, tuple(both), tuple(count))
-
-
-def _image(node: Node) -> tuple[Value, int, tuple[int, ...]]:
+def _image(node: Node) -> tuple[Value, int, Sizes]:
     """Return what is computed, its channels and the sizes of its image."""
     x = node.floats()
     if len(x.shape) < 3 or x.shape[0] != 1:
@@ -102,98 +25,86 @@ def _image(node: Node) -> tuple[Value, int, tuple[int, ...]]:
     return x, int(x.shape[1]), tuple(int(n) for n in x.shape[2:])
 
 
-# --- convolutions ---------------------------------------------------------------------------------
+def _windows(
+    node: Node, axes: int, kernel: Sizes | None = None, extra: Sizes = ()
+) -> tuple[Sizes, Sizes, Sizes, Pairs]:
+    """Return size, stride, dilation and padding, as attributes say them, of sizes that fit."""
+    size = node.attribute("kernel_shape", kernel or ())
+    if kernel is not None and size != kernel:
+        node.refuse(f"has kernel_shape {size}, but a kernel of {kernel}.")
+    stride, dilation = (node.attribute(name, (1,) * axes) for name in ("strides", "dilations"))
+    pads = node.attribute("pads", (0,) * (2 * axes))
+    several = {len(part) for part in (size, stride, dilation, extra or stride)}
+    if not axes or several != {axes} or len(pads) != 2 * axes:
+        node.refuse(f"has windows of {size} on {axes} axes.")
+    numbers = (*size, *stride, *dilation, *pads, *extra)
+    if min(*size, *stride, *dilation) < 1 or min(numbers) < 0 or max(numbers) > 2**31:
+        node.refuse(f"has windows of {size} by {stride}, dilated {dilation}, padded {pads}.")
+    return size, stride, dilation, tuple(zip(pads[:axes], pads[axes:], strict=True))
 
 
-def _kernel(node: Node, x: Value) -> tuple[Constant, Constant | None]:
-    K, b = node.needed(1), node.constant(2)
+def _placed(
+    node: Node, image: Sizes, kernel: Sizes | None = None
+) -> tuple[Sizes, Sizes, Sizes, Pairs, Pairs]:
+    """Return the same for windows over an image: the padding that is meant, and that is seen."""
+    size, stride, dilation, pads = _windows(node, len(image), kernel)
+    auto = node.attribute("auto_pad", "NOTSET")
+    up = node.attribute("ceil_mode", 0) if kernel is None else 0
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        pads = same_padding(image, size, stride, dilation, lower=auto == "SAME_LOWER")
+    elif auto == "VALID":
+        pads = ((0, 0),) * len(image)
+    elif auto != "NOTSET":
+        node.refuse(f"pads by {auto!r:.40}, which has no rule.")
+    seen = rounded_up(image, size, stride, dilation, pads) if up else pads
+    for n, k, d, (before, after) in zip(image, size, dilation, seen, strict=True):
+        if n + before + after <= (k - 1) * d:
+            node.refuse(f"has windows of {size} on {image}, which are too large.")
+    return size, stride, dilation, pads, seen
+
+
+def _kernel(node: Node, x: Value, axis: int, channels: int) -> tuple[Constant, Any, int]:
+    """Return kernel, bias and groups; ``axis`` of the kernel counts the channels that come out."""
+    K, b, groups = node.needed(1), node.constant(2), node.attribute("group", 1)
     if len(K.shape) != len(x.shape) or min(K.shape) < 1:
         node.refuse(f"has a kernel of shape {K.shape} for {x.shape}.")
     node.same_kind(x, K, *([] if b is None else [b]))
-    return K, b
-
-
-def _convolution(node: Node) -> Value:
-    x, channels, image = _image(node)
-    K, b = _kernel(node, x)
-    groups = node.attribute("group", 1)
-    windows = _windows(node, image, K.shape[2:])
-    if groups < 1 or K.shape[1] * groups != channels or K.shape[0] % groups:
+    taken = K.shape[1 - axis] * (1 if axis else groups)
+    if groups < 1 or taken != channels or K.shape[0] % groups:
         node.refuse(f"has a kernel of shape {K.shape} in {groups} groups for {channels} channels.")
-    if b is not None and b.shape != K.shape[:1]:
+    if b is not None and b.shape != (K.shape[axis] * (groups if axis else 1),):
         node.refuse(f"has a bias of shape {b.shape} for a kernel of shape {K.shape}.")
-    shape: Shape = (x.shape[0], K.shape[0], *windows.count)
-    if prod(windows.count) == 1 and groups == 1 and set(windows.dilation) == {1}:
-        y = _seen_whole(node, x, K, windows).reshaped(shape)
-        return y if b is None else node.tape.scale(y, 1.0, _column(b, y), node.at, b.dtype)
-    options = {"stride": windows.stride, "padding": windows.pads, "dilation": windows.dilation}
-    return _convolved(node, "Convolution", x, K, b, shape, {**options, "groups": groups})
+    node.assembly.spend(2 * K.dtype.itemsize * prod(K.shape))
+    return K, None if b is None else b.array, groups
 
 
-def _convolved(
-    node: Node, kind: str, x: Value, K: Constant, b: Constant | None, shape: Shape, options: Any
-) -> Value:
-    from jacobians import layers
-
-    def make() -> Any:
-        return getattr(layers, kind)(K.array, None if b is None else b.array, **options)
-
-    node.tape.source.budget.spend(2 * K.dtype.itemsize * prod(K.shape))
-    return node.tape.layer(x, make, x.shape[1:], shape, node.at, K.dtype)
-
-
-def _column(b: Constant, y: Value) -> Any:
-    """Return one number per channel, to be spread over its image."""
-    return b.array.astype(np.float64).reshape(-1, *(1,) * (len(y.shape) - 2))
+def _convolution(node: Node) -> Made:
+    x, channels, image = _image(node)
+    K, b, groups = _kernel(node, x, 0, channels)
+    size, stride, dilation, pads, _ = _placed(node, image, K.shape[2:])
+    where: Any = [slice(a, a + n) for (a, _), n in zip(pads, image, strict=True)]
+    seen = K.array[(..., *where)]
+    beside = (n + sum(p) - k for n, p, k in zip(image, pads, size, strict=True))
+    alone = all(more < s for more, s in zip(beside, stride, strict=True))
+    if alone and seen.shape[2:] == image and groups == max(dilation) == 1:
+        y = node.dense(x.reshaped((1, x.size)), seen.reshape(len(seen), -1), b)  # it sees all
+        return y.reshaped((x.shape[0], len(seen), *(1,) * len(image)))
+    return node.windows(x, Convolution(K.array, b, "identity", stride, pads, dilation, groups))
 
 
-def _seen_whole(node: Node, x: Value, K: Constant, windows: _Windows) -> Value:
-    """One window sees the image, which is a product with the matrix of its weights there."""
-    where = tuple(slice(a, a + n) for (a, _), n in zip(windows.pads, windows.image, strict=True))
-    if any(
-        a + n > k for (a, _), n, k in zip(windows.pads, windows.image, windows.size, strict=True)
-    ):
-        index = node.tape.numbers(x.shape, node.at)[
-            (
-                slice(None),
-                slice(None),
-                *(
-                    slice(max(k - a, 0))
-                    for (a, _), k in zip(windows.pads, windows.size, strict=True)
-                ),
-            )
-        ]
-        x = node.tape.select(x, index, index.shape, node.at)
-    if K.shape[2:] == x.shape[2:]:
-        W = K.reshaped((K.shape[0], prod(K.shape[1:])))
-    else:
-        kept = K.array[(slice(None), slice(None), *where)]
-        W = Constant(kept.reshape(len(kept), -1))
-    return node.tape.dense(x.reshaped((1, prod(x.shape))), W, node.at, rows=True)
-
-
-def _transposed_convolution(node: Node) -> Value:
+def _transposed_convolution(node: Node) -> Made:
     """The transpose of a convolution, cut at its borders, with 0 where it does not reach."""
     x, channels, image = _image(node)
-    K, b = _kernel(node, x)
-    axes, groups = len(image), node.attribute("group", 1)
-    if groups < 1 or K.shape[0] != channels or channels % groups:
-        node.refuse(f"has a kernel of shape {K.shape} in {groups} groups for {channels} channels.")
-    size = node.attribute("kernel_shape", K.shape[2:])
-    stride = node.attribute("strides", (1,) * axes)
-    dilation = node.attribute("dilations", (1,) * axes)
+    K, b, groups = _kernel(node, x, 1, channels)
+    axes = len(image)
     extra = node.attribute("output_padding", (0,) * axes)
-    pads, auto = node.attribute("pads", (0,) * (2 * axes)), node.attribute("auto_pad", "NOTSET")
-    wanted = node.attribute("output_shape", ())
-    parts = (size, stride, dilation, extra)
-    if size != K.shape[2:] or any(len(part) != axes for part in parts) or len(pads) != 2 * axes:
-        node.refuse(f"has windows of {size} on {axes} axes.")
-    if min(*size, *stride, *dilation) < 1 or min(*extra, *pads) < 0 or len(wanted) not in (0, axes):
-        node.refuse(f"has windows of {size} by {stride}, dilated {dilation}, padded {pads}.")
-    both = []
-    for k, n in enumerate(image):
+    size, stride, dilation, pads = _windows(node, axes, K.shape[2:], extra)
+    auto, wanted = node.attribute("auto_pad", "NOTSET"), node.attribute("output_shape", ())
+    if len(wanted) not in (0, axes):
+        node.refuse(f"has output_shape {wanted} on {axes} axes.")
+    cuts, added = [], []
+    for k, (n, (before, after), more) in enumerate(zip(image, pads, extra, strict=True)):
         full = (n - 1) * stride[k] + (size[k] - 1) * dilation[k] + 1
-        before, after, more = pads[k], pads[k + axes], extra[k]
         if wanted or auto in ("SAME_UPPER", "SAME_LOWER"):
             cut = full + more - (wanted[k] if wanted else n * stride[k])
             less, more = (cut, more) if cut >= 0 else (0, more - cut)
@@ -201,48 +112,31 @@ def _transposed_convolution(node: Node) -> Value:
             after = less - before
         if not 0 <= more < stride[k] or before + after >= full + more:
             node.refuse(f"cuts {before} and {after} off {full}, and adds {more}.")
-        both.append((before, after, more, full))
-    shape = (x.shape[0], K.shape[1] * groups, *(f + m - a - b for a, b, m, f in both))
-    options = {
-        "stride": stride,
-        "padding": tuple(part[:2] for part in both),
-        "dilation": dilation,
-        "output_padding": tuple(part[2] for part in both),
-    }
-    if b is not None and b.shape != (shape[1],):
-        node.refuse(f"has a bias of shape {b.shape} for {shape[1]} channels.")
-    return _convolved(node, "TransposedConvolution", x, K, b, shape, {**options, "groups": groups})
-
-
-# --- pools ----------------------------------------------------------------------------------------
+        cuts.append((before, after))
+        added.append(more)
+    layer = TransposedConvolution(
+        K.array, b, "identity", stride, tuple(cuts), dilation, groups, tuple(added)
+    )
+    return node.windows(x, layer)
 
 
 def _max_pool(node: Node) -> list[Any]:
-    from jacobians.layers import MaxPool
-
-    x, channels, image = _image(node)
+    x, _, image = _image(node)
     node.attribute("storage_order", 0)
-    windows = _windows(node, image, None)
-    shape: Shape = (x.shape[0], channels, *windows.count)
-    pads = windows.reached  # where it is rounded up, the last window reaches further
-    make = partial(MaxPool, windows.size, windows.stride, pads, windows.dilation)
-    return [node.tape.layer(x, make, x.shape[1:], shape, node.at), None]
+    size, stride, dilation, _, seen = _placed(node, image)
+    return [node.windows(x, MaxPool(size, stride, seen, dilation)), None]
 
 
-def _average_pool(node: Node) -> Value:
-    from jacobians.layers import AveragePool
-
-    x, channels, image = _image(node)
+def _average_pool(node: Node) -> Made:
+    x, _, image = _image(node)
     everything = bool(node.attribute("count_include_pad", 0))
-    windows = _windows(node, image, None)
-    shape: Shape = (x.shape[0], channels, *windows.count)
-    if set(windows.dilation) != {1} or (everything and windows.reached != windows.pads):
+    size, stride, dilation, pads, seen = _placed(node, image)
+    if set(dilation) != {1} or (everything and seen != pads):
         node.refuse("averages windows that are dilated, or rounded up beyond the padding.")
-    make = partial(AveragePool, windows.size, windows.stride, windows.reached, everything)
-    return node.tape.layer(x, make, x.shape[1:], shape, node.at)
+    return node.windows(x, AveragePool(size, stride, seen, everything))
 
 
-RULES: dict[str, Callable[[Node], Any]] = {
+RULES: dict[str, Rule] = {
     "Conv": _convolution,
     "ConvTranspose": _transposed_convolution,
     "MaxPool": _max_pool,

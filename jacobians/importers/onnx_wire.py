@@ -2,15 +2,18 @@
 
 A message is a sequence of fields, each a tag (its number and how it is written) and a value: a
 whole number of variable length, four or eight bytes, or a length and that many bytes, which may be
-a message again.  Nothing is built here: a reader walks over the bytes it was given and meets the
-fields one by one, so what a file costs does not depend on how many fields it has.
+a message again.  A reader walks over the bytes it was given and meets the fields one by one;
+``Message`` keeps those that are wanted, and counts them, so that a file of nothing but fields ends
+early.
 
 Source: protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from jacobians._checks import ModelFormatError, readable_bytes
 
@@ -46,6 +49,46 @@ class Budget:
     def justify(self, size: int) -> None:
         """Add a file beside the model."""
         self._numbers += 16 * size
+
+
+class Source:
+    """The bytes of a model, what reading them may cost, and the folder of its other files."""
+
+    def __init__(self, data: bytes, size: int, folder: str | None) -> None:
+        self.data = data
+        self.budget = Budget(size)
+        self._folder = None if folder is None else os.path.realpath(folder)
+        self._opened: set[str] = set()
+
+    def text(self, start: int, stop: int) -> str:
+        """Return a name, which is kept."""
+        self.budget.keep(80 + stop - start)
+        return self.data[start:stop].decode()
+
+    def read(self, location: str, offset: int, size: int) -> bytes:
+        """Read bytes of a file inside the folder of the model, and of no other."""
+        if self._folder is None:
+            raise ModelFormatError("its data is in another file; give the path of the model.")
+        if "\0" in location:
+            raise ModelFormatError("not a readable ONNX model: a name of a file with a zero byte.")
+        path = os.path.realpath(os.path.join(self._folder, location))
+        inside = not os.path.isabs(location) and path.startswith(os.path.join(self._folder, ""))
+        if not inside or not os.path.isfile(path):
+            raise ModelFormatError(
+                f"its data is in {location!r:.80}, which is not a file in the model's folder."
+            )
+        held = os.path.getsize(path)
+        if offset < 0 or offset + size > held:
+            raise ModelFormatError(
+                f"its data is at {offset}..{offset + size} of {location!r:.80}, "
+                f"which holds {held} bytes."
+            )
+        if path not in self._opened:
+            self._opened.add(path)
+            self.budget.justify(held)
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(size)
 
 
 def tag(number: int, kind: int = LENGTH) -> int:
@@ -128,14 +171,60 @@ def signed(number: int) -> int:
     return number - 2**64 if number >= 2**63 else number
 
 
-def whole_numbers(data: bytes, field: Field, budget: Budget) -> list[int]:
+def whole_numbers(source: Source, field: Field) -> list[int]:
     """Return the signed numbers of a field, written one by one or several together."""
     _, place, end = field
     if end < 0:
         return [signed(place)]
-    budget.keep(40 * (end - place))
+    source.budget.keep(40 * (end - place))
     numbers = []
     while place < end:
-        number, place = _varint(data, place, end)
+        number, place = _varint(source.data, place, end)
         numbers.append(signed(number))
     return numbers
+
+
+class Message:
+    """The fields of a message that somebody wants to know.
+
+    Where ``once`` says what a field is, there may be one of it: of two, readers of other files take
+    one or the other.
+    """
+
+    def __init__(self, source: Source, span: Span, wanted: Sequence[int]) -> None:
+        self._source = source
+        self._found: dict[int, list[Field]] = {number: [] for number in wanted}
+        for field in fields(source.data, span, source.budget):
+            if field[0] >> 3 in self._found:
+                source.budget.keep(100)
+                self._found[field[0] >> 3].append(field)
+
+    def fields(self, number: int) -> list[Field]:
+        """Return all fields of a number."""
+        return self._found[number]
+
+    def spans(self, number: int) -> list[Span]:
+        """Return where the bytes of fields stand."""
+        return [(start, stop) for key, start, stop in self._found[number] if key == tag(number)]
+
+    def span(self, number: int, once: str = "") -> Span:
+        """Return where the bytes of the last such field stand: of nothing if there is none."""
+        return self._only(self.spans(number), once) or (0, 0)
+
+    def texts(self, number: int) -> list[str]:
+        """Return the texts in fields."""
+        return [self._source.text(*span) for span in self.spans(number)]
+
+    def text(self, number: int, once: str = "") -> str:
+        """Return the text in the last such field, "" if there is none."""
+        return self._source.text(*self.span(number, once))
+
+    def number(self, number: int, once: str = "") -> int:
+        """Return the whole number in the last such field, 0 if there is none."""
+        found = [n for key, n, _ in self._found[number] if key == tag(number, VARINT)]
+        return self._only(found, once) or 0
+
+    def _only(self, found: list[Any], once: str) -> Any:
+        if once and len(found) > 1:
+            raise ModelFormatError(f"a part of it has two fields {once}.")
+        return found[-1] if found else None

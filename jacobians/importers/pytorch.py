@@ -20,22 +20,11 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Numbers, as_count, missing_extra
+from jacobians.importers import torch_modules as modules
 from jacobians.importers._assembly import Assembly, Value
-from jacobians.importers._checkpoints import layers_of_checkpoint
-from jacobians.importers._state_dicts import Activations, network_of
-from jacobians.importers.torch_calls import Call
-from jacobians.importers.torch_modules import (
-    first_line,
-    first_size,
-    leaves,
-    looked_up,
-    place,
-    quiet,
-    refuse_batches,
-    refuse_hooks,
-    watched,
-    without_rule,
-)
+from jacobians.importers._calls import chosen_output, each
+from jacobians.importers._state_dicts import Activations, layers_of_checkpoint, network_of
+from jacobians.importers.torch_calls import TorchCall
 from jacobians.importers.torch_operators import RULES
 from jacobians.network import Network
 
@@ -128,18 +117,16 @@ class _Import:
         dtypes -= {None}
         self.dtype = np.result_type(*dtypes) if dtypes else np.dtype(np.float64)
         self.tensor_dtype = next((t.dtype for t in state.values() if t.is_floating_point()), None)
-        refuse_hooks(module)
-        refuse_batches(module)
+        modules.refuse_hooks(module)
+        modules.refuse_batches(module)
         self.shapes = self._shapes(inputs)
         self.assembly = Assembly("from_torch", dtype=self.dtype)
-
-    # --- what goes in -----------------------------------------------------------------------------
 
     def _shapes(self, inputs: Any) -> dict[str, tuple[int, ...]]:
         """Return the shape of a point for every argument; "" is the only, nameless one."""
         self.assumed = inputs is None
         if inputs is None:
-            inputs = first_size(self.module)
+            inputs = modules.first_size(self.module)
         if inputs is None:
             raise ValueError(
                 "from_torch: nothing in the model fixes the number of inputs; say inputs=n, or "
@@ -147,10 +134,7 @@ class _Import:
             )
         named = inputs if isinstance(inputs, Mapping) else {"": inputs}
         return {
-            str(name): tuple(
-                as_count(n, "from_torch: inputs")
-                for n in (shape if isinstance(shape, (tuple, list)) else (shape,))
-            )
+            str(name): tuple(as_count(n, "from_torch: inputs") for n in each(shape, 1))
             for name, shape in named.items()
         }
 
@@ -174,19 +158,17 @@ class _Import:
         device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
         return torch.tensor(points, dtype=self.tensor_dtype or torch.float64, device=device)
 
-    # --- the graph --------------------------------------------------------------------------------
-
     def _exported(self) -> Any:
         """Let torch write the module down, in operators with a rule as far as it can."""
         import torch
 
         args, kwargs = self._given(self._points(1))
-        with quiet(), watched(self.module) as entered:
+        with modules.quiet(), modules.watched(self.module) as entered:
             try:
                 program = torch.export.export(self.module, args, kwargs, strict=False)
                 decompositions = torch.export.default_decompositions()
                 for _ in range(4):
-                    wanted = without_rule(program)
+                    wanted = modules.without_rule(program)
                     table = {op: decompositions[op] for op in wanted if op in decompositions}
                     if not table and not any(op._schema.is_mutable for op in wanted):
                         break
@@ -200,27 +182,27 @@ class _Import:
         """Say whether the module does not take the point, or only does not show its graph."""
         import torch
 
+        said = modules.first_line(err)
         shapes = " and ".join(str(shape) for shape in self.shapes.values())
         hint = ", as its first layer has it; say inputs= if it is another" * self.assumed
         args, kwargs = self._given(self._points(1))
         try:
-            with torch.no_grad(), quiet():
+            with torch.no_grad(), modules.quiet():
                 self.module(*args, **kwargs)
         except Exception:  # torch's own, which is told in any case
             return ValueError(
                 f"from_torch: {at} does not take what comes from a point of shape {shapes}{hint}: "
-                f"{first_line(err)}"
+                f"{said}"
             )
         return NotImplementedError(
-            f"from_torch: {at}: torch.export cannot show what it does: {first_line(err)} Rewrite "
-            "its forward without that, or give its state_dict() with activations."
+            f"from_torch: {at}: torch.export cannot show what it does: {said} Rewrite its "
+            "forward without that, or give its state_dict() with activations."
         )
 
     def network(self, output: str | int | None) -> Network:
         """Return the network, compared with the module."""
         program = self._exported()
         values = self._constants(program)
-        traits: dict[Value, tuple[str, Value]] = {}
         inputs = iter(self.shapes.items())
         for node in program.graph.nodes:
             if node.op == "placeholder":
@@ -229,41 +211,35 @@ class _Import:
                     value = self.assembly.input(shape, name or "x")
                     values[node.name] = value.reshaped((1, *shape))
             elif node.op == "call_function":
-                values[node.name] = self._called(node, values, traits)
+                values[node.name] = self._called(node, values)
         outputs = self._outputs(program, values)
-        chosen = self._chosen(outputs, output)
-        value = outputs[chosen]
+        meant = str(output) if isinstance(output, int) else output
+        index = chosen_output(list(outputs), meant, "from_torch")
+        name, value = list(outputs.items())[index]
         if not isinstance(value, Value):
             self.assembly.refuse(f"the {self.kind}", "gives an output that no input leads to.")
-        net = self.assembly.network(outputs={"output" if chosen == "" else chosen: value})
-        self._compare(net, list(outputs).index(chosen))
+        net = self.assembly.network(value, name or "output")
+        self._compare(net, index)
         return net
 
     def _constants(self, program: Any) -> dict[str, Any]:
         """Return parameters, buffers and constants by the names of their nodes, in float64."""
         signature = program.graph_signature
+        names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        names |= signature.inputs_to_lifted_tensor_constants
         values = {}
-        for names, source in (
-            (signature.inputs_to_parameters, program.state_dict),
-            (signature.inputs_to_buffers, {**program.constants, **program.state_dict}),
-            (signature.inputs_to_lifted_tensor_constants, program.constants),
-        ):
-            for node, target in names.items():
-                tensor = source[target].detach().cpu()
-                array_of(tensor[:0] if tensor.ndim else tensor, f"from_torch: {target!r}")
-                floating = tensor.is_floating_point()
-                values[node] = tensor.double() if floating else tensor.clone()
+        for node, target in names.items():
+            tensor = {**program.constants, **program.state_dict}[target].detach().cpu()
+            array_of(tensor[:0] if tensor.ndim else tensor, f"from_torch: {target!r}")
+            values[node] = tensor.double() if tensor.is_floating_point() else tensor.clone()
         return values
 
-    def _called(
-        self, node: Any, values: dict[str, Any], traits: dict[Value, tuple[str, Value]]
-    ) -> Any:
+    def _called(self, node: Any, values: dict[str, Any]) -> Any:
         """Compute what a call gives: by torch if the input does not matter, else by a step."""
         import torch
 
-        given = [looked_up(argument, values) for argument in node.args]
-        named = {key: looked_up(argument, values) for key, argument in node.kwargs.items()}
-        at = place(node, self.kind)
+        given, named = modules.looked_up((node.args, dict(node.kwargs)), values)
+        at = modules.place(node, self.kind)
         if node.target is operator.getitem:
             return given[0][given[1]]
         if not isinstance(node.target, torch._ops.OpOverload):
@@ -271,7 +247,7 @@ class _Import:
         if node.target._schema.name.startswith(("aten::_assert", "aten::sym_")):
             return None
         name = node.target._schema.name.partition("::")[2]
-        if not any(isinstance(part, Value) for part in leaves([*given, *named.values()])):
+        if not any(isinstance(values[source.name], Value) for source in node.all_input_nodes):
             if torch.Tag.nondeterministic_seeded in node.target.tags and name not in RULES:
                 self.assembly.no_rule(at, f"the operator {name}, which is random,", _WAY_OUT)
             with torch.no_grad():
@@ -279,9 +255,9 @@ class _Import:
         if name not in RULES:
             self.assembly.no_rule(at, f"the operator {name}", _WAY_OUT)
         schema = node.target._schema.arguments
-        arguments = {a.name: a.default_value for a in schema if a.has_default_value()}
-        arguments |= dict(zip((a.name for a in schema), given)) | named  # noqa: B905
-        return RULES[name](Call(self.assembly, at, traits, node.target, arguments))
+        named = dict(named, **dict(zip((a.name for a in schema), given)))  # noqa: B905
+        arguments = {a.name: named.get(a.name, a.default_value) for a in schema}
+        return RULES[name](TorchCall(self.assembly, at, node.target, arguments))
 
     def _outputs(self, program: Any, values: dict[str, Any]) -> dict[str, Any]:
         """Return the outputs by name: "" for a single one."""
@@ -293,22 +269,11 @@ class _Import:
         paths, _ = _pytree.tree_flatten_with_path(tree)
         return {
             ".".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path): (
-                looked_up(result, values)
+                modules.looked_up(result, values)
             )
             for path, result in paths
             if result is not None
         }
-
-    def _chosen(self, outputs: dict[str, Any], output: str | int | None) -> str:
-        wanted = "" if output is None else str(output)
-        if output is None and len(outputs) == 1:
-            return next(iter(outputs))
-        if wanted not in outputs:
-            listed = ", ".join(map(repr, outputs)) if "" not in outputs else "one, without a name"
-            raise ValueError(
-                f"from_torch: output: expected one of {listed}, but got {output!r:.40}."
-            )
-        return wanted
 
     def _compare(self, net: Network, index: int) -> None:
         """Refuse the import if the module, given three points at once, computes something else."""
@@ -319,20 +284,17 @@ class _Import:
         a = array_of(points, "from_torch").copy()
         args, kwargs = self._given(points)
         try:
-            with torch.no_grad(), quiet():
+            with torch.no_grad(), modules.quiet():
                 results = _pytree.tree_leaves(self.module(*args, **kwargs))
         except Exception as err:  # whatever torch meets
             raise ValueError(
                 f"from_torch: the {self.kind} does not take three points at once, "
-                f"along its first axis: {first_line(err)}"
+                f"along its first axis: {modules.first_line(err)}"
             ) from err
         theirs = array_of([part for part in results if part is not None][index], "from_torch")
         # sums of any length round to far less than half of the digits
         digits = np.sqrt(torch.finfo(self.tensor_dtype or torch.float64).eps)
         self.assembly.compare(net, a, theirs, f"the {self.kind}", digits)
-
-
-# --- helpers --------------------------------------------------------------------------------------
 
 
 def _dtype_of(tensor: Any, where: str) -> Any:

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import ModelFormatError, NotFiniteError, Numbers, ShapeError, freeze
+from jacobians._checks import ModelFormatError, Numbers, freeze
 from jacobians.importers._half import widened
-from jacobians.importers._state_dicts import Activations, linear_layers, network_of
+from jacobians.importers._state_dicts import Activations, network_of_file
 from jacobians.network import Network
 
 _DTYPES = {"F32": "<f4", "F64": "<f8", "F16": "<u2", "BF16": "<u2"}
@@ -61,14 +61,7 @@ def from_safetensors(
     except Exception as err:  # whatever a header that is none leads to
         raise ModelFormatError(f"{name}: not a readable safetensors file: {err!s:.200}") from err
     del data
-    try:
-        layers = linear_layers(arrays, name)
-    except (ValueError, NotImplementedError) as err:
-        raise ModelFormatError(str(err)) from None
-    try:
-        return network_of(layers, activations, name)
-    except (ShapeError, NotFiniteError) as err:  # of the file; the rest is about the activations
-        raise ModelFormatError(str(err)) from None
+    return network_of_file(arrays, activations, name)
 
 
 def _arrays(data: bytes) -> dict[str, Numbers]:

@@ -14,7 +14,7 @@ import jacobians.importers.sklearn_curves  # noqa: F401  (its rules)
 from jacobians._checks import missing_extra
 from jacobians.importers._assembly import Assembly
 from jacobians.importers.sklearn_columns import inputs_of
-from jacobians.importers.sklearn_reading import MODELS, TRANSFORMERS, Reader
+from jacobians.importers.sklearn_reading import MODELS, TRANSFORMERS, Reading
 from jacobians.network import Network
 
 RULES = tuple(sorted({**MODELS, **TRANSFORMERS}))
@@ -71,10 +71,11 @@ def from_sklearn(estimator: Any) -> Network:
     inputs = inputs_of(estimator)
     assembly, at = Assembly("from_sklearn"), type(estimator).__name__
     of = assembly.input((inputs.width or 1,))
-    value = Reader(assembly, inputs).predict(estimator, of, at)
+    value = Reading(assembly, at, estimator, of, inputs).predicted()
     if inputs.width is None:  # and yet nothing was refused
         assembly.refuse(at, "knows no number of inputs: nothing in the model fixes it.")
-    return assembly.network(inputs.names, _output_names(estimator, value.size))
+    net = assembly.network(value)
+    return net.with_names(inputs.names, _output_names(estimator, value.size))
 
 
 def _output_names(estimator: Any, width: int) -> list[str] | None:

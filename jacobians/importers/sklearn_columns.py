@@ -12,17 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from jacobians.importers._assembly import Value
 from jacobians.importers.sklearn_composites import FITTED, side_by_side, weighted
-from jacobians.importers.sklearn_reading import (
-    BEFOREHAND,
-    Reader,
-    passes,
-    steps_of,
-    transforms,
-)
+from jacobians.importers.sklearn_reading import BEFOREHAND, Reading, passes, steps_of, transforms
 
 ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
 
@@ -109,42 +101,37 @@ def encoder_of(transformer: Any) -> Any:
 
 
 @transforms("ColumnTransformer")
-def _columns(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    inputs: Inputs = reader.inputs
-    weights = model.transformer_weights or {}
+def _columns(r: Reading) -> Value:
+    weights = r.model.transformer_weights or {}
     parts = []
-    for name, transformer, columns in branches(model):
-        place = f"{at} {name!r} ({type(transformer).__name__})"
+    for name, transformer, columns in branches(r.model):
+        place = f"{r.at} {name!r} ({type(transformer).__name__})"
         encoder = encoder_of(transformer)
         if encoder is not None:
-            part = _behind(encoder, transformer, reader, of, place)
+            part = _behind(r, encoder, transformer, place)
         else:
-            where = [inputs.numbers[j] for j in columns] if model is inputs.first else columns
-            chosen = reader.assembly.move(np.array(where), at=place, of=of)
-            part = reader.transform(transformer, chosen, place)
-        parts.append(weighted(part, weights.get(name), reader, place))
-    return side_by_side(parts, reader, at)
+            first = r.model is r.inputs.first
+            chosen = [r.inputs.numbers[j] for j in columns] if first else columns
+            part = r.transform(transformer, r.assembly.move(chosen, at=place, of=r.of), place)
+        parts.append(weighted(r, part, weights.get(name)))
+    return side_by_side(r, parts)
 
 
-def _behind(encoder: Any, branch: Any, reader: Reader, of: Value, at: str) -> Value:
+def _behind(r: Reading, encoder: Any, branch: Any, at: str) -> Value:
     """Append what a branch does behind its encoder."""
-    of = reader.transform(encoder, of, at)
+    of = r.transform(encoder, r.of, at)
     if branch is encoder:
         return of
     steps = steps_of(branch, at)
     begin = next(i for i, (step, _) in enumerate(steps) if step is encoder)
     for step, place in steps[begin + 1 :]:
-        of = reader.transform(step, of, place)
+        of = r.transform(step, of, place)
     return of
 
 
 @transforms(*ENCODERS)
-def _encoded(encoder: Any, reader: Reader, of: Value, at: str) -> Value:
-    where = reader.inputs.encoded.get(id(encoder))
+def _encoded(r: Reading) -> Value:
+    where = r.inputs.encoded.get(id(r.model))
     if where is None:
-        reader.no_rule(
-            at,
-            f"{type(encoder).__name__} behind other steps, or alone,",
-            BEFOREHAND,
-        )
-    return reader.assembly.move(np.array(where), at=at, of=of)
+        r.no_rule(f"{r.name} behind other steps, or alone,", BEFOREHAND)
+    return r.move(r.of, where)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,46 +10,37 @@ import numpy as np
 from jacobians.importers._assembly import Value
 from jacobians.importers.sklearn_features import select
 from jacobians.importers.sklearn_models import normalised
-from jacobians.importers.sklearn_reading import (
-    Reader,
-    predicts,
-    steps_of,
-    transforms,
-    way_out,
-)
+from jacobians.importers.sklearn_reading import Reading, predicts, steps_of, transforms, way_out
 from jacobians.importers.sklearn_scalers import apply_function, undo
-
-# --- one after the other --------------------------------------------------------------------------
 
 
 @predicts("Pipeline")
-def _pipeline(pipeline: Any, reader: Reader, of: Value, at: str) -> Value:
-    steps = steps_of(pipeline, at)
-    for i, (step, place) in enumerate(steps):
-        last = i == len(steps) - 1
-        of = (reader.predict if last else reader.transform)(step, of, place)
+def _pipeline(r: Reading) -> Value:
+    *before, (last, place) = steps_of(r.model, r.at) or [(None, r.at)]
+    of = _through(r, before)
+    return of if last is None else r.predict(last, of, place)
+
+
+def _through(r: Reading, steps: Sequence[tuple[Any, str]]) -> Value:
+    of = r.of
+    for step, place in steps:
+        of = r.transform(step, of, place)
     return of
 
 
-@transforms("Pipeline")
-def _transforming_pipeline(pipeline: Any, reader: Reader, of: Value, at: str) -> Value:
-    for step, place in steps_of(pipeline, at):
-        of = reader.transform(step, of, place)
-    return of
+transforms("Pipeline")(lambda r: _through(r, steps_of(r.model, r.at)))
 
 
 @predicts("TransformedTargetRegressor")
-def _transformed_target(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    inner = model.regressor_
-    of = reader.predict(inner, of, f"{at} regressor ({type(inner).__name__})")
+def _transformed_target(r: Reading) -> Value:
+    model, inner = r.model, r.model.regressor_
+    of = r.predict(inner, r.of, f"{r.at} regressor ({type(inner).__name__})")
     if model.func is not None or model.inverse_func is not None:
-        return apply_function(model.inverse_func, "inverse_func", reader, of, at)
-    if model.transformer is None:
-        return of
-    return undo(model.transformer_, reader, of, f"{at} transformer")
+        return apply_function(r, model.inverse_func, "inverse_func", of)
+    return (
+        of if model.transformer is None else undo(r, model.transformer_, of, f"{r.at} transformer")
+    )
 
-
-# --- one in the place of another ------------------------------------------------------------------
 
 FITTED = {  # where the estimator that was fitted is kept
     **dict.fromkeys(("GridSearchCV", "RandomizedSearchCV"), "best_estimator_"),
@@ -60,138 +51,120 @@ FITTED = {  # where the estimator that was fitted is kept
 }
 
 
-@predicts(*FITTED)
-def _fitted(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    inner, place = _kept(model, reader, at)
-    return reader.predict(inner, of, place)
+def _fitted(r: Reading, use: Callable[[Any, Value, str], Value]) -> Value:
+    name = FITTED[r.name]
+    if not hasattr(r.model, name):
+        r.refuse(f"has no {name}: it was made with refit=False.")
+    inner = getattr(r.model, name)
+    return use(inner, r.of, f"{r.at} {name} ({type(inner).__name__})")
 
 
-@transforms("FrozenEstimator", "GridSearchCV", "RandomizedSearchCV")
-def _fitted_transformer(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    inner, place = _kept(model, reader, at)
-    return reader.transform(inner, of, place)
-
-
-def _kept(model: Any, reader: Reader, at: str) -> tuple[Any, str]:
-    name = FITTED[type(model).__name__]
-    if not hasattr(model, name):
-        reader.refuse(at, f"has no {name}: it was made with refit=False.")
-    inner = getattr(model, name)
-    return inner, f"{at} {name} ({type(inner).__name__})"
+predicts(*FITTED)(lambda r: _fitted(r, r.predict))
+transforms("FrozenEstimator", "GridSearchCV", "RandomizedSearchCV")(
+    lambda r: _fitted(r, r.transform)
+)
 
 
 @predicts("RFE", "RFECV")
-def _selected(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    inner = model.estimator_
-    return reader.predict(inner, select(model, reader, of, at), f"{at} ({type(inner).__name__})")
-
-
-# --- side by side ---------------------------------------------------------------------------------
+def _selected(r: Reading) -> Value:
+    inner = r.model.estimator_
+    return r.predict(inner, select(r), f"{r.at} ({type(inner).__name__})")
 
 
 @transforms("FeatureUnion")
-def _union(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    weights = model.transformer_weights or {}
-    parts = []
-    for name, transformer in model.transformer_list:
-        if isinstance(transformer, str) and transformer == "drop":
-            continue
-        place = f"{at} {name!r} ({type(transformer).__name__})"
-        part = reader.transform(transformer, of, place)
-        parts.append(weighted(part, weights.get(name), reader, place))
-    return side_by_side(parts, reader, at)
+def _union(r: Reading) -> Value:
+    weights = r.model.transformer_weights or {}
+    parts = [
+        weighted(
+            r,
+            r.transform(part, r.of, f"{r.at} {name!r} ({type(part).__name__})"),
+            weights.get(name),
+        )
+        for name, part in r.model.transformer_list
+        if not (isinstance(part, str) and part == "drop")
+    ]
+    return side_by_side(r, parts)
 
 
-def weighted(part: Value, weight: Any, reader: Reader, at: str) -> Value:
+def weighted(r: Reading, part: Value, weight: Any) -> Value:
     """Append a multiple, if there is a weight."""
-    return part if weight is None else reader.assembly.scale(float(weight), 0.0, at=at, of=part)
+    return part if weight is None else r.affine(part, float(weight))
 
 
-def side_by_side(parts: Sequence[Value], reader: Reader, at: str) -> Value:
+def side_by_side(r: Reading, parts: Sequence[Value]) -> Value:
     """Append values one after the other."""
     if not parts:
-        reader.refuse(at, "hands on no columns.")
-    return reader.assembly.concatenate(parts, 0, at=at) if len(parts) > 1 else parts[0]
+        r.refuse("hands on no columns.")
+    return r.concatenate(parts, 0)
 
 
-def _mean(values: Sequence[Value], weights: Any, reader: Reader, at: str) -> Value:
+def _mean(r: Reading, values: Sequence[Value], weights: Any = None) -> Value:
     """Append the weighted mean of values."""
     shares = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
     shares = shares / shares.sum()
-    parts = [
-        weighted(value, share, reader, at)
-        for value, share in zip(values, shares, strict=True)
-        if share
+    parts = [r.affine(v, share) for v, share in zip(values, shares, strict=True) if share]
+    return r.assembly.add(*parts, at=r.at)
+
+
+def _members(r: Reading) -> list[tuple[Any, str]]:
+    return [
+        (one, f"{r.at} estimators_[{k}] ({type(one).__name__})")
+        for k, one in enumerate(r.model.estimators_)
     ]
-    return reader.assembly.add(*parts, at=at) if len(parts) > 1 else parts[0]
+
+
+def _predictions(r: Reading) -> list[Value]:
+    return [r.predict(one, r.of, place) for one, place in _members(r)]
 
 
 @predicts("VotingRegressor")
-def _vote(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    values = [reader.predict(one, of, place) for one, place in _members(model, at)]
-    return _mean(values, model._weights_not_none, reader, at)
+def _vote(r: Reading) -> Value:
+    return _mean(r, _predictions(r), r.model._weights_not_none)
 
 
 @predicts("VotingClassifier")
-def _soft_vote(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    if model.voting != "soft":
-        reader.no_rule(at, f"voting={model.voting!r}", "With voting='soft' it has probabilities.")
-    return _vote(model, reader, of, at)
+def _soft_vote(r: Reading) -> Value:
+    if r.model.voting != "soft":
+        r.no_rule(f"voting={r.model.voting!r}", "With voting='soft' it has probabilities.")
+    return _vote(r)
 
 
 @predicts("BaggingRegressor", "BaggingClassifier")
-def _bag(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    values = []
-    classes = getattr(model, "n_classes_", None)
-    for k, (one, chosen) in enumerate(
-        zip(model.estimators_, model.estimators_features_, strict=True)
-    ):
-        place = f"{at} estimators_[{k}] ({type(one).__name__})"
-        part = reader.assembly.move(chosen, at=place, of=of)
-        part = reader.predict(one, part, place)
+def _bag(r: Reading) -> Value:
+    values, classes = [], getattr(r.model, "n_classes_", None)
+    for (one, place), chosen in zip(_members(r), r.model.estimators_features_, strict=True):
+        values.append(r.predict(one, r.assembly.move(chosen, at=place, of=r.of), place))
         if classes is not None and len(one.classes_) != classes:
-            reader.no_rule(place, "a member that saw some of the classes only", way_out(model))
-        values.append(part)
-    return _mean(values, None, reader, at)
+            what = "a member that saw some of the classes only"
+            r.assembly.no_rule(place, what, way_out(r.model))
+    return _mean(r, values)
 
 
-@predicts("MultiOutputRegressor")
-def _several_targets(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    parts = [reader.predict(one, of, place) for one, place in _members(model, at)]
-    return side_by_side(parts, reader, at)
+predicts("MultiOutputRegressor")(lambda r: side_by_side(r, _predictions(r)))
 
 
 @predicts("OneVsRestClassifier")
-def _one_of_several(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    parts = [reader.predict(one, of, place) for one, place in _members(model, at)]
-    of = side_by_side(parts, reader, at)
-    return of if len(parts) == 1 or model.multilabel_ else normalised(reader, of, at)
+def _one_of_several(r: Reading) -> Value:
+    parts = _predictions(r)
+    of = side_by_side(r, parts)
+    return of if len(parts) == 1 or r.model.multilabel_ else normalised(r, of)
 
 
 @predicts("RegressorChain")
-def _chain(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    known, found = of, []
-    for one, place in _members(model, at):
-        found.append(reader.predict(one, known, place))
-        known = side_by_side([known, found[-1]], reader, at)
-    order = np.argsort(model.order_)
-    return side_by_side([found[k] for k in order], reader, at)
+def _chain(r: Reading) -> Value:
+    known, found = r.of, []
+    for one, place in _members(r):
+        found.append(r.predict(one, known, place))
+        known = side_by_side(r, [known, found[-1]])
+    return side_by_side(r, [found[k] for k in np.argsort(r.model.order_)])
 
 
 @predicts("StackingRegressor", "StackingClassifier")
-def _stack(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    final, methods = model.final_estimator_, model.stack_method_
-    parts = []
-    for (one, place), method in zip(_members(model, at), methods, strict=True):
+def _stack(r: Reading) -> Value:
+    final, parts = r.model.final_estimator_, []
+    for (one, place), method in zip(_members(r), r.model.stack_method_, strict=True):
         if method == "decision_function":
-            reader.no_rule(place, "a decision_function", way_out(model))
-        parts.append(reader.predict(one, of, place))
-    stacked = side_by_side([*parts, *([of] if model.passthrough else [])], reader, at)
-    return reader.predict(final, stacked, f"{at} final_estimator_ ({type(final).__name__})")
-
-
-def _members(model: Any, at: str) -> list[tuple[Any, str]]:
-    return [
-        (one, f"{at} estimators_[{k}] ({type(one).__name__})")
-        for k, one in enumerate(model.estimators_)
-    ]
+            r.assembly.no_rule(place, "a decision_function", way_out(r.model))
+        parts.append(r.predict(one, r.of, place))
+    stacked = side_by_side(r, [*parts, *([r.of] if r.model.passthrough else [])])
+    return r.predict(final, stacked, f"{r.at} final_estimator_ ({type(final).__name__})")

@@ -21,46 +21,41 @@ import numpy as np
 from jacobians._checks import Array
 from jacobians.activations import Activation
 from jacobians.importers._assembly import Value
-from jacobians.importers.sklearn_reading import Reader, transforms
+from jacobians.importers.sklearn_reading import Reading, transforms
 
 
 @transforms("PowerTransformer")
-def _powers(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    name = model.method.replace("-", "_")
+def _powers(r: Reading) -> Value:
+    name = r.model.method.replace("-", "_")
     curves = [
         Activation(name, *_FORMULAS[name], parameters=(("exponent", float(exponent)),))
-        for exponent in model.lambdas_
+        for exponent in r.model.lambdas_
     ]
-    of = _bend(curves, reader, of, at)
-    return reader.transform(model._scaler, of, at) if model.standardize else of
+    of = _bend(r, curves)
+    return r.transform(r.model._scaler, of, r.at) if r.model.standardize else of
 
 
 @transforms("QuantileTransformer")
-def _quantiles(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    normal = model.output_distribution == "normal"
+def _quantiles(r: Reading) -> Value:
     curves = []
-    for knots in model.quantiles_.T:
-        line = partial(_between, knots=knots, heights=model.references_)
-        slope = partial(_slope, knots=knots, heights=model.references_)
-        if normal:
+    for knots in r.model.quantiles_.T:
+        line = partial(_between, knots=knots, heights=r.model.references_)
+        slope = partial(_slope, knots=knots, heights=r.model.references_)
+        if r.model.output_distribution == "normal":
             line, slope = partial(_as_normal, line), partial(_normal_slope, line, slope)
         kinks = tuple(np.unique(knots))
+        normal = r.model.output_distribution == "normal"
         straight = not normal and len(kinks) == len(knots)
         curves.append(Activation("quantile", line, slope, kinks=kinks, piecewise_linear=straight))
-    return _bend(curves, reader, of, at)
+    return _bend(r, curves)
 
 
-def _bend(curves: list[Activation], reader: Reader, of: Value, at: str) -> Value:
+def _bend(r: Reading, curves: list[Activation]) -> Value:
     """Append one activation for every feature."""
-    assembly = reader.assembly
     parts = [
-        assembly.activate(curve, at=at, of=assembly.move([j], at=at, of=of))
-        for j, curve in enumerate(curves)
+        r.assembly.activate(curve, at=r.at, of=r.move(r.of, [j])) for j, curve in enumerate(curves)
     ]
-    return assembly.concatenate(parts, 0, at=at) if len(parts) > 1 else parts[0]
-
-
-# --- powers ---------------------------------------------------------------------------------------
+    return r.concatenate(parts, 0)
 
 
 # outside its domain a power is NaN or infinite, which is reported by whoever asked
@@ -74,46 +69,39 @@ def _box_cox(z: Array, exponent: float) -> Array:
 
 
 @_quiet
-def _box_cox_prime(z: Array, exponent: float) -> Array:
-    found: Array = np.power(z, exponent - 1)
-    return found
+def _box_cox_prime(z: Array, exponent: float) -> Any:
+    return np.power(z, exponent - 1)
 
 
 @_quiet
-def _box_cox_second(z: Array, exponent: float) -> Array:
-    found: Array = (exponent - 1) * np.power(z, exponent - 2)
-    return found
+def _box_cox_second(z: Array, exponent: float) -> Any:
+    return (exponent - 1) * np.power(z, exponent - 2)
 
 
 @_quiet
-def _yeo_johnson(z: Array, exponent: float) -> Array:
+def _yeo_johnson(z: Array, exponent: float) -> Any:
     size, mirrored = np.log1p(np.abs(z)), 2 - exponent
     right = np.expm1(exponent * size) / exponent if exponent else size
     left = np.expm1(mirrored * size) / mirrored if mirrored else size
-    found: Array = np.where(z < 0, -left, right)
-    return found
+    return np.where(z < 0, -left, right)
 
 
 @_quiet
-def _yeo_johnson_prime(z: Array, exponent: float) -> Array:
+def _yeo_johnson_prime(z: Array, exponent: float) -> Any:
     power = np.where(z < 0, 1 - exponent, exponent - 1)
-    found: Array = np.exp(power * np.log1p(np.abs(z)))
-    return found
+    return np.exp(power * np.log1p(np.abs(z)))
 
 
 @_quiet
-def _yeo_johnson_second(z: Array, exponent: float) -> Array:
+def _yeo_johnson_second(z: Array, exponent: float) -> Any:
     power = np.where(z < 0, -exponent, exponent - 2)
-    found: Array = (exponent - 1) * np.exp(power * np.log1p(np.abs(z)))
-    return found
+    return (exponent - 1) * np.exp(power * np.log1p(np.abs(z)))
 
 
 _FORMULAS = {
     "box_cox": (_box_cox, _box_cox_prime, _box_cox_second),
     "yeo_johnson": (_yeo_johnson, _yeo_johnson_prime, _yeo_johnson_second),
 }
-
-# --- piecewise linear curves ----------------------------------------------------------------------
 
 
 def _between(z: Array, knots: Array, heights: Array) -> Array:
@@ -135,17 +123,15 @@ def _slope(z: Array, knots: Array, heights: Array) -> Array:
 _THRESHOLD = 1e-7  # probabilities closer to 0 or 1 are cut off before the normal distribution
 
 
-def _as_normal(line: Any, z: Array) -> Array:
+def _as_normal(line: Any, z: Array) -> Any:
     from scipy.special import ndtri
 
     least = ndtri(_THRESHOLD - np.spacing(1))
-    found: Array = np.clip(ndtri(line(z)), least, -least)
-    return found
+    return np.clip(ndtri(line(z)), least, -least)
 
 
-def _normal_slope(line: Any, slope: Any, z: Array) -> Array:
+def _normal_slope(line: Any, slope: Any, z: Array) -> Any:
     # x = ndtri(u): dx/du = 1 / density(x); cut off it does not move
     x, least = _as_normal(line, z), _as_normal(line, line.keywords["knots"][:1])[0]
     moves = (x > least) & (x < -least)
-    found: Array = np.where(moves, slope(z) * np.sqrt(2 * np.pi) * np.exp(x * x / 2), 0.0)
-    return found
+    return np.where(moves, slope(z) * np.sqrt(2 * np.pi) * np.exp(x * x / 2), 0.0)

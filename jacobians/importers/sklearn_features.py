@@ -2,122 +2,101 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from jacobians.importers._assembly import Value
-from jacobians.importers.sklearn_reading import Reader, transforms
+from jacobians.importers.sklearn_reading import Reading, transforms
 from jacobians.layers import RMSNorm
 
-# --- affine maps ----------------------------------------------------------------------------------
 
-
-def project(W: Any, mean: Any, reader: Reader, of: Value, at: str) -> Value:
+def project(r: Reading, W: Any, mean: Any) -> Value:
     """Append ``W (x - mean)``; no mean is 0."""
     W = W.toarray() if hasattr(W, "toarray") else np.asarray(W)
-    b = None if mean is None else -W @ np.asarray(mean)
-    return reader.assembly.dense(W, b, at=at, of=of)
+    return r.dense(r.of, W, None if mean is None else -W @ np.asarray(mean))
 
 
-@transforms("PCA", "IncrementalPCA")
-def _pca(pca: Any, reader: Reader, of: Value, at: str) -> Value:
-    W = pca.components_
-    if pca.whiten:
-        scale = np.sqrt(pca.explained_variance_)
+def _pca(model: Any) -> tuple[Any, Any]:
+    W = model.components_
+    if model.whiten:
+        scale = np.sqrt(model.explained_variance_)
         W = W / np.maximum(scale, np.finfo(scale.dtype).eps)[:, None]
-    return project(W, pca.mean_, reader, of, at)
+    return W, model.mean_
 
 
-@transforms(
-    "TruncatedSVD",
-    "GaussianRandomProjection",
-    "SparseRandomProjection",
-    "NeighborhoodComponentsAnalysis",
-)
-def _components(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    return project(model.components_, None, reader, of, at)
-
-
-@transforms("FastICA")
-def _ica(ica: Any, reader: Reader, of: Value, at: str) -> Value:
-    return project(ica.components_, ica.mean_ if ica.whiten else None, reader, of, at)
-
-
-@transforms("FactorAnalysis")
-def _factors(model: Any, reader: Reader, of: Value, at: str) -> Value:
+def _factors(model: Any) -> tuple[Any, Any]:
     weighted = model.components_ / model.noise_variance_
     covariance = np.eye(len(weighted)) + weighted @ model.components_.T
-    return project(np.linalg.solve(covariance, weighted), model.mean_, reader, of, at)
+    return np.linalg.solve(covariance, weighted), model.mean_
 
 
-@transforms("SparsePCA", "MiniBatchSparsePCA")
-def _sparse_pca(pca: Any, reader: Reader, of: Value, at: str) -> Value:
-    C = pca.components_  # the codes are those of a ridge regression
-    W = np.linalg.solve(C @ C.T + pca.ridge_alpha * np.eye(len(C)), C)
-    return project(W, pca.mean_, reader, of, at)
+def _sparse_pca(model: Any) -> tuple[Any, Any]:
+    C = model.components_  # the codes are those of a ridge regression
+    return np.linalg.solve(C @ C.T + model.ridge_alpha * np.eye(len(C)), C), model.mean_
 
 
-@transforms("LinearDiscriminantAnalysis")
-def _discriminants(model: Any, reader: Reader, of: Value, at: str) -> Value:
+def _discriminants(model: Any) -> tuple[Any, Any]:
     W = model.scalings_.T[: model._max_components]
-    return project(W, model.xbar_ if model.solver == "svd" else None, reader, of, at)
+    return W, model.xbar_ if model.solver == "svd" else None
 
 
-@transforms("PLSRegression", "PLSCanonical", "CCA")
-def _latent(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    return project(model.x_rotations_.T / model._x_std, model._x_mean, reader, of, at)
+def _components(model: Any) -> tuple[Any, Any]:
+    return model.components_, None
 
 
-@transforms("PLSSVD")
-def _latent_svd(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    return project(model.x_weights_.T / model._x_std, model._x_mean, reader, of, at)
+# By kind: the matrix W and the mean of ``W (x - mean)``.
+PROJECTIONS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
+    **dict.fromkeys(("PCA", "IncrementalPCA"), _pca),
+    **dict.fromkeys(("TruncatedSVD", "NeighborhoodComponentsAnalysis"), _components),
+    **dict.fromkeys(("GaussianRandomProjection", "SparseRandomProjection"), _components),
+    "FastICA": lambda model: (model.components_, model.mean_ if model.whiten else None),
+    "FactorAnalysis": _factors,
+    **dict.fromkeys(("SparsePCA", "MiniBatchSparsePCA"), _sparse_pca),
+    "LinearDiscriminantAnalysis": _discriminants,
+    **dict.fromkeys(
+        ("PLSRegression", "PLSCanonical", "CCA"),
+        lambda model: (model.x_rotations_.T / model._x_std, model._x_mean),
+    ),
+    "PLSSVD": lambda model: (model.x_weights_.T / model._x_std, model._x_mean),
+}
+
+
+transforms(*PROJECTIONS)(lambda r: project(r, *PROJECTIONS[r.name](r.model)))
+transforms("BernoulliRBM")(
+    lambda r: r.activate("sigmoid", r.dense(r.of, r.model.components_, r.model.intercept_hidden_))
+)
 
 
 @transforms("FeatureAgglomeration")
-def _pooled(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    if model.pooling_func is not np.mean:
-        reader.no_rule(at, f"pooling_func={model.pooling_func!r:.60}", "np.mean has one.")
-    W = (model.labels_ == np.unique(model.labels_)[:, None]).astype(np.float64)
-    return project(W / W.sum(axis=1, keepdims=True), None, reader, of, at)
+def _pooled(r: Reading) -> Value:
+    if r.model.pooling_func is not np.mean:
+        r.no_rule(f"pooling_func={r.model.pooling_func!r:.60}", "np.mean has one.")
+    W = (r.model.labels_ == np.unique(r.model.labels_)[:, None]).astype(np.float64)
+    return project(r, W / W.sum(axis=1, keepdims=True), None)
 
 
 @transforms("KernelCenterer")
-def _centred_kernel(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    n = len(model.K_fit_rows_)
+def _centred_kernel(r: Reading) -> Value:
+    n = len(r.model.K_fit_rows_)
     W = np.eye(n) - np.full((n, n), 1 / n)
-    return reader.assembly.dense(W, model.K_fit_all_ - model.K_fit_rows_, at=at, of=of)
-
-
-# --- with an activation ---------------------------------------------------------------------------
-
-
-@transforms("BernoulliRBM")
-def _hidden_units(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    of = reader.assembly.dense(model.components_, model.intercept_hidden_, at=at, of=of)
-    return reader.assembly.activate("sigmoid", at=at, of=of)
+    return r.dense(r.of, W, r.model.K_fit_all_ - r.model.K_fit_rows_)
 
 
 @transforms("RBFSampler", "SkewedChi2Sampler")
-def _random_waves(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    assembly, W = reader.assembly, model.random_weights_.T
-    if type(model).__name__ == "SkewedChi2Sampler":
-        of = assembly.scale(1.0, model.skewedness, at=at, of=of)
-        of = assembly.activate("log", at=at, of=of)
-    of = assembly.dense(W, model.random_offset_, at=at, of=of)
-    of = assembly.activate("cos", at=at, of=of)
-    return assembly.scale(np.sqrt(2 / len(W)), 0.0, at=at, of=of)
+def _random_waves(r: Reading) -> Value:
+    W, of = r.model.random_weights_.T, r.of
+    if r.name == "SkewedChi2Sampler":
+        of = r.activate("log", r.affine(of, 1.0, r.model.skewedness))
+    return r.affine(r.activate("cos", r.dense(of, W, r.model.random_offset_)), np.sqrt(2 / len(W)))
 
 
 @transforms("Normalizer")
-def _unit_rows(model: Any, reader: Reader, of: Value, at: str) -> Value:
-    if model.norm != "l2":
-        reader.no_rule(at, f"norm={model.norm!r}", "The norm 'l2' has one.")
-    scale = np.full(of.size, 1 / np.sqrt(of.size))
-    return reader.assembly.apply(RMSNorm(scale, epsilon=0.0), of, at=at)
-
-
-# --- choices and products -------------------------------------------------------------------------
+def _unit_rows(r: Reading) -> Value:
+    if r.model.norm != "l2":
+        r.no_rule(f"norm={r.model.norm!r}", "The norm 'l2' has one.")
+    return r.norm(r.of, RMSNorm(np.full(r.of.size, 1 / np.sqrt(r.of.size)), epsilon=0.0))
 
 
 @transforms(
@@ -125,21 +104,21 @@ def _unit_rows(model: Any, reader: Reader, of: Value, at: str) -> Value:
     *("SelectFromModel", "SelectPercentile", "SequentialFeatureSelector", "VarianceThreshold"),
     *("RFE", "RFECV"),
 )
-def select(model: Any, reader: Reader, of: Value, at: str) -> Value:
+def select(r: Reading) -> Value:
     """Append the choice of a feature selection."""
-    chosen = model.get_support(indices=True)
+    chosen = r.model.get_support(indices=True)
     if not len(chosen):
-        reader.refuse(at, "selects no feature.")
-    return reader.assembly.move(chosen, at=at, of=of)
+        r.refuse("selects no feature.")
+    return r.move(r.of, chosen)
 
 
 @transforms("SimpleImputer", "KNNImputer", "IterativeImputer")
-def _complete(imputer: Any, reader: Reader, of: Value, at: str) -> Value:
+def _complete(r: Reading) -> Value:
     """At points without gaps nothing is filled in, and what says "was missing" is 0."""
-    kept = [j for j in range(imputer.n_features_in_) if not _is_empty(imputer, j)]
-    if imputer.add_indicator:
-        kept += [-1] * len(imputer.indicator_.features_)
-    return reader.assembly.move(kept, at=at, of=of)
+    kept = [j for j in range(r.model.n_features_in_) if not _is_empty(r.model, j)]
+    if r.model.add_indicator:
+        kept += [-1] * len(r.model.indicator_.features_)
+    return r.move(r.of, kept)
 
 
 def _is_empty(imputer: Any, feature: int) -> bool:
@@ -153,16 +132,11 @@ def _is_empty(imputer: Any, feature: int) -> bool:
 
 
 @transforms("PolynomialFeatures")
-def _polynomial(model: Any, reader: Reader, of: Value, at: str) -> Value:
+def _polynomial(r: Reading) -> Value:
     """Every feature is a product of so many factors; those that are 1 fill it up."""
-    assembly, powers = reader.assembly, model.powers_
+    powers = r.model.powers_
     degree = max(1, int(powers.sum(axis=1).max()))
     factors = [np.repeat(np.arange(powers.shape[1]), row) for row in powers]
     slots = np.array([[*row, *[-1] * (degree - len(row))] for row in factors]).T
-    values = []
-    for slot in slots:
-        value = assembly.move(slot, at=at, of=of)
-        if (slot < 0).any():
-            value = assembly.scale(1.0, (slot < 0).astype(np.float64), at=at, of=value)
-        values.append(value)
-    return assembly.multiply(*values, at=at) if degree > 1 else values[0]
+    values = [r.affine(r.move(r.of, slot), 1.0, (slot < 0).astype(np.float64)) for slot in slots]
+    return r.assembly.multiply(*values, at=r.at)

@@ -1,6 +1,6 @@
 """Reading scikit-learn estimators: one rule for one kind, and a refusal that leads somewhere.
 
-A rule takes a fitted estimator, the reader, the value that goes in and the place in the model, and
+A rule takes a fitted estimator, at its place in the model and with the value that goes in, and
 returns the value that comes out.  A kind may have two: one for what it predicts, as the last step,
 and one for what it hands on, as a step before.
 """
@@ -8,27 +8,22 @@ and one for what it hands on, as a step before.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
-from jacobians.importers._assembly import Assembly, Value
+from jacobians.importers._assembly import Value
+from jacobians.importers._steps import Steps
 
-Rule: TypeAlias = "Callable[[Any, Reader, Value, str], Value]"
+Rule: TypeAlias = "Callable[[Reading], Value]"
 
 MODELS: dict[str, Rule] = {}  # predict_proba of classifiers, predict of others
 TRANSFORMERS: dict[str, Rule] = {}  # transform
 
 
-def predicts(*kinds: str) -> Callable[[Rule], Rule]:
-    """Register a rule for what estimators of these kinds predict."""
-    return _register(MODELS, kinds)
+def _register(rules: dict[str, Rule], *kinds: str) -> Callable[[Rule], Rule]:
+    """Register a rule for estimators of these kinds."""
 
-
-def transforms(*kinds: str) -> Callable[[Rule], Rule]:
-    """Register a rule for what estimators of these kinds hand on."""
-    return _register(TRANSFORMERS, kinds)
-
-
-def _register(rules: dict[str, Rule], kinds: tuple[str, ...]) -> Callable[[Rule], Rule]:
     def register(rule: Rule) -> Rule:
         rules.update(dict.fromkeys(kinds, rule))
         return rule
@@ -36,54 +31,66 @@ def _register(rules: dict[str, Rule], kinds: tuple[str, ...]) -> Callable[[Rule]
     return register
 
 
-class Reader:
-    """Appends what estimators compute to an assembly; ``inputs`` says what its inputs are."""
+predicts, transforms = partial(_register, MODELS), partial(_register, TRANSFORMERS)
 
-    def __init__(self, assembly: Assembly, inputs: Any) -> None:
-        self.assembly, self.inputs = assembly, inputs
-        self.no_rule, self.refuse = assembly.no_rule, assembly.refuse
 
-    def predict(self, estimator: Any, of: Value, at: str) -> Value:
+@dataclass
+class Reading(Steps):
+    """A fitted estimator, the value ``of`` that goes in, and what the inputs of the network are."""
+
+    model: Any
+    of: Value
+    inputs: Any
+
+    @property
+    def name(self) -> str:
+        """The kind of the estimator."""
+        return type(self.model).__name__
+
+    def predict(self, model: Any, of: Value, at: str) -> Value:
         """Append what the last estimator gives: its prediction, or its transform if it has none."""
-        kind = self.kind(estimator, at)
-        rule = MODELS.get(kind) or TRANSFORMERS.get(kind)
-        if rule is None:
-            self.no_rule(at, kind, way_out(estimator))
-        self.require_fitted(estimator, at)
-        return rule(estimator, self, of, at)
+        return Reading(self.assembly, at, model, of, self.inputs).predicted()
 
-    def transform(self, estimator: Any, of: Value, at: str) -> Value:
+    def transform(self, model: Any, of: Value, at: str) -> Value:
         """Append what an estimator hands on to the next."""
-        if passes(estimator):
+        if passes(model):
             return of
-        kind = self.kind(estimator, at)
-        rule = TRANSFORMERS.get(kind)
-        if rule is None:
-            self.no_rule(at, kind, BEFOREHAND)
-        self.require_fitted(estimator, at)
-        return rule(estimator, self, of, at)
+        return Reading(self.assembly, at, model, of, self.inputs)._applied(TRANSFORMERS, BEFOREHAND)
 
-    def kind(self, estimator: Any, at: str) -> str:
-        """Return the name of the class, which must be one of scikit-learn's own."""
-        kind = type(estimator)
+    def predicted(self) -> Value:
+        """Append what this estimator gives as the last."""
+        return self._applied({**TRANSFORMERS, **MODELS}, way_out(self.model))
+
+    def _applied(self, rules: dict[str, Rule], hint: str) -> Value:
+        self.require_own()
+        if self.name not in rules:
+            self.no_rule(self.name, hint)
+        self._require_fitted()
+        return rules[self.name](self)
+
+    def refuse(self, message: str) -> Any:
+        """Refuse what has a rule but cannot be used as it is."""
+        self.assembly.refuse(self.at, message)
+
+    def require_own(self) -> None:
+        """Refuse a class that is not one of scikit-learn's own."""
+        kind = type(self.model)
         if not kind.__module__.startswith("sklearn."):
             rules = {**MODELS, **TRANSFORMERS}
             bases = [base.__name__ for base in kind.__mro__ if base.__name__ in rules]
             hint = f"It is a {bases[0]} that may compute something else. " if bases else ""
-            self.no_rule(at, f"the class {kind.__name__}", f"{hint}{way_out(estimator)}")
-        return kind.__name__
+            self.no_rule(f"the class {kind.__name__}", f"{hint}{way_out(self.model)}")
 
-    def require_fitted(self, estimator: Any, at: str) -> None:
-        """Refuse what has not seen data yet."""
+    def _require_fitted(self) -> None:
         from sklearn.exceptions import NotFittedError
         from sklearn.utils.validation import check_is_fitted
 
-        if type(estimator).__name__ == "Pipeline":  # its steps are asked one by one
+        if self.name == "Pipeline":  # its steps are asked one by one
             return
         try:
-            check_is_fitted(estimator)
+            check_is_fitted(self.model)
         except NotFittedError:
-            self.refuse(at, "is not fitted yet; call fit first.")
+            self.refuse("is not fitted yet; call fit first.")
 
 
 def passes(step: Any) -> bool:

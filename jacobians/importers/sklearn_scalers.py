@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jacobians.importers._assembly import Value
-from jacobians.importers.sklearn_reading import Reader, passes, transforms
+from jacobians.importers.sklearn_reading import Reading, passes, transforms
 
 
 class ThereAndBack(NamedTuple):
@@ -23,54 +23,36 @@ class ThereAndBack(NamedTuple):
 
 
 def _centred(center: Any, scale: Any) -> ThereAndBack:
-    """Return ``(x - center) / scale`` and its inverse; None stands for 0 and 1."""
-    center = 0.0 if center is None else np.asarray(center, dtype=np.float64)
-    scale = 1.0 if scale is None else np.asarray(scale, dtype=np.float64)
+    """Return ``(x - center) / scale`` and its inverse."""
+    center, scale = np.asarray(center, np.float64), np.asarray(scale, np.float64)
     return ThereAndBack((1 / scale, -center / scale), (scale, center))
 
 
-def _standard(scaler: Any) -> ThereAndBack:
-    return _centred(
-        scaler.mean_ if scaler.with_mean else None, scaler.scale_ if scaler.with_std else None
-    )
-
-
-def _min_max(scaler: Any) -> ThereAndBack:
-    scale, shift = scaler.scale_, scaler.min_
-    return ThereAndBack((scale, shift), (1 / scale, -shift / scale))
-
-
-def _max_abs(scaler: Any) -> ThereAndBack:
-    return _centred(None, scaler.scale_)
-
-
-def _robust(scaler: Any) -> ThereAndBack:
-    return _centred(
-        scaler.center_ if scaler.with_centering else None,
-        scaler.scale_ if scaler.with_scaling else None,
-    )
-
-
 SCALERS: dict[str, Callable[[Any], ThereAndBack]] = {
-    "StandardScaler": _standard,
-    "MinMaxScaler": _min_max,
-    "MaxAbsScaler": _max_abs,
-    "RobustScaler": _robust,
+    "StandardScaler": lambda s: _centred(
+        s.mean_ if s.with_mean else 0.0, s.scale_ if s.with_std else 1.0
+    ),
+    "MinMaxScaler": lambda s: ThereAndBack((s.scale_, s.min_), (1 / s.scale_, -s.min_ / s.scale_)),
+    "MaxAbsScaler": lambda s: _centred(0.0, s.scale_),
+    "RobustScaler": lambda s: _centred(
+        s.center_ if s.with_centering else 0.0, s.scale_ if s.with_scaling else 1.0
+    ),
 }
 
 
 @transforms(*SCALERS)
-def _scaler(scaler: Any, reader: Reader, of: Value, at: str) -> Value:
-    (scale, shift), _ = SCALERS[type(scaler).__name__](scaler)
-    ones = np.ones(scaler.n_features_in_)
-    of = reader.assembly.scale(scale * ones, shift * ones, at=at, dtype=np.float64, of=of)
-    if getattr(scaler, "clip", False):  # an honest part of the model: outside, nothing changes
-        low, high = getattr(scaler, "feature_range", (-1.0, 1.0))
-        of = reader.assembly.activate("hard_tanh", at=at, of=of, low=low, high=high)
+def _scaler(r: Reading) -> Value:
+    (scale, shift), _ = SCALERS[r.name](r.model)
+    ones = np.ones(r.model.n_features_in_)
+    of = _affine(r, r.of, scale * ones, shift * ones)
+    if getattr(r.model, "clip", False):  # an honest part of the model: outside, nothing changes
+        low, high = getattr(r.model, "feature_range", (-1.0, 1.0))
+        of = r.activate("hard_tanh", of, low=low, high=high)
     return of
 
 
-# --- functions of single features -----------------------------------------------------------------
+def _affine(r: Reading, of: Value, scale: Any, shift: Any) -> Value:
+    return r.assembly.scale(scale, shift, at=r.at, dtype=np.float64, of=of)
 
 
 class Formula(NamedTuple):
@@ -84,26 +66,20 @@ class Formula(NamedTuple):
 
 
 FUNCTIONS: dict[str, Formula] = {  # by their names in NumPy
-    "exp": Formula("exp"),
+    **{name: Formula(name) for name in ("exp", "log", "sqrt", "square", "reciprocal")},
+    **{name: Formula(name) for name in ("sin", "cos", "tanh")},
     "exp2": Formula("exp", inner=log(2)),
     "expm1": Formula("exp", shift=-1.0),
-    "log": Formula("log"),
     "log1p": Formula("log", offset=1.0),
     "log2": Formula("log", scale=1 / log(2)),
     "log10": Formula("log", scale=1 / log(10)),
-    "sqrt": Formula("sqrt"),
-    "square": Formula("square"),
-    "reciprocal": Formula("reciprocal"),
     "absolute": Formula("abs"),
-    "sin": Formula("sin"),
-    "cos": Formula("cos"),
-    "tanh": Formula("tanh"),
     "negative": Formula("identity", inner=-1.0),
     "positive": Formula("identity"),
 }
 
 
-def apply_function(function: Any, role: str, reader: Reader, of: Value, at: str) -> Value:
+def apply_function(r: Reading, function: Any, role: str, of: Value) -> Value:
     """Append a function of NumPy that acts entry by entry; None is the identity."""
     if function is None:
         return of
@@ -115,40 +91,31 @@ def apply_function(function: Any, role: str, reader: Reader, of: Value, at: str)
     if found is None:
         name = getattr(function, "__name__", repr(function))
         known = ", ".join(f"np.{n}" for n in FUNCTIONS)
-        reader.no_rule(at, f"{role}={name:.60}", f"Functions with a rule are {known}.")
-    assembly = reader.assembly
-    if (found.inner, found.offset) != (1.0, 0.0):
-        of = assembly.scale(found.inner, found.offset, at=at, of=of)
-    of = assembly.activate(found.sigma, at=at, of=of)
-    if (found.scale, found.shift) != (1.0, 0.0):
-        of = assembly.scale(found.scale, found.shift, at=at, of=of)
-    return of
+        r.no_rule(f"{role}={name:.60}", f"Functions with a rule are {known}.")
+    inner = r.affine(of, found.inner, found.offset)
+    return r.affine(r.activate(found.sigma, inner), found.scale, found.shift)
 
 
 @transforms("FunctionTransformer")
-def _function(transformer: Any, reader: Reader, of: Value, at: str) -> Value:
-    if transformer.kw_args:
-        reader.no_rule(at, f"func with kw_args={transformer.kw_args!r:.60}")
-    return apply_function(transformer.func, "func", reader, of, at)
+def _function(r: Reading) -> Value:
+    if r.model.kw_args:
+        r.no_rule(f"func with kw_args={r.model.kw_args!r:.60}")
+    return apply_function(r, r.model.func, "func", r.of)
 
 
-# --- back -----------------------------------------------------------------------------------------
-
-
-def undo(transformer: Any, reader: Reader, of: Value, at: str) -> Value:
+def undo(r: Reading, transformer: Any, of: Value, at: str) -> Value:
     """Append the inverse of what was done to targets: of a scaler, a function, or several."""
     if passes(transformer):
         return of
-    at = f"{at} ({type(transformer).__name__})"
-    kind = reader.kind(transformer, at)
-    if kind == "Pipeline":
+    inner = Reading(r.assembly, f"{at} ({type(transformer).__name__})", transformer, of, r.inputs)
+    inner.require_own()
+    if inner.name == "Pipeline":
         for name, step in reversed(transformer.steps):
-            of = undo(step, reader, of, f"{at} step {name!r}")
+            of = undo(r, step, of, f"{inner.at} step {name!r}")
         return of
-    if kind == "FunctionTransformer" and not transformer.inv_kw_args:
-        return apply_function(transformer.inverse_func, "inverse_func", reader, of, at)
-    if kind not in SCALERS:
+    if inner.name == "FunctionTransformer" and not transformer.inv_kw_args:
+        return apply_function(inner, transformer.inverse_func, "inverse_func", of)
+    if inner.name not in SCALERS:
         known = ", ".join([*SCALERS, "FunctionTransformer"])
-        reader.no_rule(at, kind, f"Targets can be transformed by {known}, or beforehand.")
-    _, (scale, shift) = SCALERS[kind](transformer)
-    return reader.assembly.scale(scale, shift, at=at, dtype=np.float64, of=of)
+        inner.no_rule(inner.name, f"Targets can be transformed by {known}, or beforehand.")
+    return _affine(inner, of, *SCALERS[inner.name](transformer).inverse)

@@ -2,110 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from jacobians._checks import Array
 from jacobians.importers._assembly import Value
-from jacobians.importers._steps import Steps
-from jacobians.layers import (
-    AveragePool,
-    Convolution,
-    Layer,
-    MaxPool,
-    TransposedConvolution,
-)
+from jacobians.importers._calls import Call, Rule, each
+from jacobians.importers._windows import rounded_up, same_padding
+from jacobians.layers import AveragePool, Convolution, Layer, MaxPool, TransposedConvolution
+
+LARGEST = 2**24  # entries of a matrix that is written out to be read
+IN_TRAINING = "is in training mode, where its output depends on more than its input; .eval() it."
+NO_STATISTICS = "keeps no running statistics, so a point's output depends on its batch."
 
 
-@dataclass
-class Call(Steps):
+class TorchCall(Call):
     """One call of an operator, with its arguments by name."""
 
-    operator: Any = None
-    arguments: dict[str, Any] = field(default_factory=dict)
-
-    def __getitem__(self, name: str) -> Any:
-        return self.arguments[name]
-
-    def operand(self, name: str) -> Any:
-        """Return an argument as a value, an array in float64, or None."""
-        given = self.arguments.get(name)
-        if given is None or isinstance(given, Value):
-            return given
+    def constant(self, given: Any) -> Array:
+        """Return a tensor or number in float64."""
         return np.asarray(given.numpy() if hasattr(given, "numpy") else given, np.float64)
+
+    def each(self, name: str, axes: int) -> tuple[Any, ...]:
+        """Return a setting for every axis."""
+        return each(self.arguments.get(name, 0), axes)
+
+    def with_indices(self, result: Value) -> Any:
+        """Return a result, and nothing in place of the indices that some operators give beside."""
+        return (result, None) if len(self.operator._schema.returns) > 1 else result
 
     def require_evaluation(self, training: Any) -> None:
         """Refuse what is random, or depends on the batch, in training."""
         if training:
-            self.assembly.refuse(
-                self.at,
-                "is in training mode, where its output depends on more than its input; .eval() it.",
-            )
+            self.assembly.refuse(self.at, IN_TRAINING)
 
 
-LARGEST = 2**24  # entries of a matrix that is written out to be read
-
-
-Rule: TypeAlias = "Callable[[Call], Any]"
-
-
-def convolution(call: Call) -> Value:
+def convolution(call: TorchCall) -> Value:
     """Convolve, or go the other way."""
     K, b = call.operand("weight"), call.operand("bias")
     if isinstance(K, Value) or not isinstance(call["input"], Value):
         call.no_rule("a kernel that depends on the input")
     axes = K.ndim - 2
-    stride, padding, dilation = (
-        each(call, name, axes) for name in ("stride", "padding", "dilation")
-    )
-    groups, packet = call["groups"], call.operator._schema.name
-    if call.arguments.get("transposed", "transpose" in packet):
-        more = each(call, "output_padding", axes)
-        layer: Layer = TransposedConvolution(
-            K, b, "identity", stride, padding, dilation, groups, more
-        )
+    stride, dilation = (call.each(name, axes) for name in ("stride", "dilation"))
+    padding: Any = call["padding"]
+    if padding == "same":
+        padding = same_padding(K.shape[2:], K.shape[2:], (1,) * axes, dilation)
+    padding = (0,) * axes if padding == "valid" else each(padding, axes)
+    settings = (K, b, "identity", stride, padding, dilation, call["groups"])
+    if call.arguments.get("transposed", "transpose" in call.operator._schema.name):
+        layer: Layer = TransposedConvolution(*settings, call.each("output_padding", axes))
     else:
-        layer = Convolution(K, b, "identity", stride, padding, dilation, groups)
+        layer = Convolution(*settings)
     return call.windows(call["input"], layer)
-
-
-def each(call: Call, name: str, axes: int) -> Any:
-    """Return a setting for every axis; padding="same" is what keeps the size, a stride of 1."""
-    given = call.arguments.get(name, 0)
-    if given == "valid":
-        return (0,) * axes
-    if given == "same":
-        size = call["weight"].shape[2:]
-        total = [d * (k - 1) for d, k in zip(each(call, "dilation", axes), size, strict=True)]
-        return tuple((n // 2, n - n // 2) for n in total)
-    given = tuple(given) if isinstance(given, (list, tuple)) else (given,)
-    return given * axes if len(given) == 1 else given
 
 
 def pool(axes: int, largest: bool) -> Rule:
     """Make the rule of a pool over so many axes."""
 
-    def rule(call: Call) -> Any:
-        grid = call["self"].shape[-axes:]
-        size, padding = each(call, "kernel_size", axes), each(call, "padding", axes)
-        stride = each(call, "stride", axes) if call.arguments.get("stride") else size
-        dilation = each(call, "dilation", axes) if largest else (1,) * axes
-        pads = []
-        for n, k, s, p, d in zip(grid, size, stride, padding, dilation, strict=True):
-            left = n + 2 * p - (k - 1) * d - 1
-            more = -left % s if call["ceil_mode"] else 0
-            # a last window that would begin in the padding is left out
-            pads.append((p, p + more if (left + more) // s * s < n + p else p))
+    def rule(call: TorchCall) -> Any:
+        size = call.each("kernel_size", axes)
+        stride = call.each("stride", axes) if call.arguments.get("stride") else size
+        dilation = call.each("dilation", axes) if largest else (1,) * axes
+        meant = seen = tuple((p, p) for p in call.each("padding", axes))
+        if call["ceil_mode"]:
+            seen = rounded_up(call.of.shape[-axes:], size, stride, dilation, meant)
         if largest:
-            result = call.windows(call["self"], MaxPool(size, stride, tuple(pads), dilation))
-            return (result, None) if len(call.operator._schema.returns) > 1 else result
-        if any(a != b for a, b in pads) or call.arguments.get("divisor_override"):
+            return call.with_indices(call.windows(call.of, MaxPool(size, stride, seen, dilation)))
+        if seen != meant or call.arguments.get("divisor_override"):
             call.no_rule("a mean over windows that are cut off, or with a divisor of its own,")
-        counted = call["count_include_pad"]
-        return call.windows(call["self"], AveragePool(size, stride, tuple(pads), counted))
+        return call.windows(call.of, AveragePool(size, stride, seen, call["count_include_pad"]))
 
     return rule
 
@@ -113,24 +80,20 @@ def pool(axes: int, largest: bool) -> Rule:
 def adaptive(axes: int, largest: bool) -> Rule:
     """Make the rule of a pool to a wanted number of positions."""
 
-    def rule(call: Call) -> Any:
-        grid = call["self"].shape[-axes:]
-        wanted = each(call, "output_size", axes)
-        if any(n % m for n, m in zip(grid, wanted, strict=True)):
+    def rule(call: TorchCall) -> Any:
+        layer = call.adaptive_pool(call.of, call.each("output_size", axes), largest)
+        if layer is None:
             return call.no_rule("pooling of unequal windows") if largest else per_channel(call)
-        size = tuple(n // m for n, m in zip(grid, wanted, strict=True))
-        result = call.windows(call["self"], (MaxPool if largest else AveragePool)(size))
-        return (result, None) if len(call.operator._schema.returns) > 1 else result
+        return call.with_indices(call.windows(call.of, layer))
 
     return rule
 
 
-def per_channel(call: Call) -> Value:
+def per_channel(call: TorchCall) -> Value:
     """Find the matrix of a linear operator that does the same to each channel, entry by entry."""
     import torch
 
-    (name,) = (name for name, value in call.arguments.items() if isinstance(value, Value))
-    of = call[name]
+    name, of = next(iter(call.arguments)), call.of
     grid = of.shape[2:]
     if prod(grid) ** 2 > LARGEST:
         call.no_rule(f"on an image of {prod(grid)} entries")

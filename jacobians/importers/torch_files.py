@@ -19,10 +19,9 @@ from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import numpy as np
 
-from jacobians._checks import ModelFormatError, NotFiniteError, Numbers, ShapeError
+from jacobians._checks import ModelFormatError, Numbers
 from jacobians._npz import Brief, require_side_by_side
-from jacobians.importers._checkpoints import layers_of_checkpoint
-from jacobians.importers._state_dicts import Activations, network_of
+from jacobians.importers._state_dicts import Activations, network_of_file
 from jacobians.network import Network
 
 _DTYPES = {
@@ -72,20 +71,16 @@ def from_torch_file(
             archive = file.read(4) == b"PK\x03\x04"
             file.seek(0)
             value, numbers = (_read_archive if archive else _read_old)(file, size)
-            chosen = layers_of_checkpoint(
-                value, activations, name, lambda entry, at: _array(entry, numbers, size, at)
-            )
-        except (NotImplementedError, ValueError, TypeError) as err:
-            message = str(err) if str(err).startswith(name) else f"{name}: {err}"
-            raise ModelFormatError(message) from None
+        except ModelFormatError as err:
+            raise ModelFormatError(f"{name}: {err}") from None
         except Exception as err:  # whatever pickle and zipfile meet in a damaged file
-            raise ModelFormatError(
-                f"{name}: not a readable file of torch.save: {err!s:.99}"
-            ) from err
-    try:
-        return network_of(*chosen, name)
-    except (ShapeError, NotFiniteError) as err:  # of the file; the rest is about the activations
-        raise ModelFormatError(str(err)) from None
+            message = f"{name}: not a readable file of torch.save: {err!s:.99}"
+            raise ModelFormatError(message) from err
+
+    def array_of(entry: Any, at: str) -> Numbers:
+        return _array(entry, numbers, size, at)
+
+    return network_of_file(value, activations, name, array_of)
 
 
 class _Storage(NamedTuple):
@@ -120,9 +115,6 @@ def _array(entry: Any, numbers: Mapping[str, Numbers], size: int, at: str) -> Nu
     if storage.dtype == "BFloat16Storage":  # the upper half of a float32
         return (array.astype(np.uint32) << 16).view(np.float32)
     return array.astype(np.float32) if array.dtype == np.float16 else array
-
-
-# --- the two formats ------------------------------------------------------------------------------
 
 
 def _read_archive(file: BinaryIO, size: int) -> tuple[Any, dict[str, Numbers]]:

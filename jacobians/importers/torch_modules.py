@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
+from jacobians.importers.torch_calls import IN_TRAINING, NO_STATISTICS
 from jacobians.importers.torch_operators import RULES
 
 
@@ -33,16 +34,10 @@ def refuse_batches(module: Any) -> None:
     from torch.nn.modules.batchnorm import _BatchNorm
 
     for path, part in module.named_modules():
-        if isinstance(part, _BatchNorm) and (part.training or part.running_mean is None):
-            raise ValueError(
-                f"from_torch: {spelled(path, part)} "
-                + (
-                    "is in training mode, where its output depends on more than its input; "
-                    ".eval() it."
-                    if part.running_mean is not None
-                    else "keeps no running statistics, so a point's output depends on its batch."
-                )
-            )
+        if isinstance(part, _BatchNorm) and part.running_mean is None:
+            raise ValueError(f"from_torch: {spelled(path, part)} {NO_STATISTICS}")
+        if isinstance(part, _BatchNorm) and part.training:
+            raise ValueError(f"from_torch: {spelled(path, part)} {IN_TRAINING}")
 
 
 @contextmanager
@@ -114,20 +109,11 @@ def without_rule(program: Any) -> list[Any]:
     return sorted(wanted, key=str)
 
 
-def looked_up(argument: Any, values: dict[str, Any]) -> Any:
-    """Return an argument with what nodes have computed in place of the nodes."""
-    if isinstance(argument, (list, tuple)):
-        return [looked_up(part, values) for part in argument]
-    return values[argument.name] if hasattr(argument, "all_input_nodes") else argument
+def looked_up(arguments: Any, values: dict[str, Any]) -> Any:
+    """Return arguments with what nodes have computed in place of the nodes."""
+    from torch.fx.node import map_arg
 
-
-def leaves(arguments: list[Any]) -> Iterator[Any]:
-    """Walk over the nodes among arguments, however nested."""
-    for argument in arguments:
-        if isinstance(argument, list):
-            yield from leaves(argument)
-        else:
-            yield argument
+    return map_arg(arguments, lambda node: values[node.name])
 
 
 def place(node: Any, kind: str) -> str:

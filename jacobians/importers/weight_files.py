@@ -25,10 +25,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from jacobians._checks import ModelFormatError, NotFiniteError, Numbers, ShapeError
+from jacobians._checks import ModelFormatError, Numbers
 from jacobians._npz import read_npz
-from jacobians.importers._checkpoints import layers_of_checkpoint
-from jacobians.importers._state_dicts import Activations, network_of
+from jacobians.importers._state_dicts import Activations, network_of_file
 from jacobians.network import Network
 
 _NAME = re.compile(r"(w|b|weight|bias|weights|biases|theta)_?([0-9]*)", re.IGNORECASE)
@@ -68,15 +67,7 @@ def from_weights(
     name = os.path.basename(path)
     if arrays is None:
         arrays = (_read_mat if path.endswith(".mat") else read_npz)(path)
-    try:
-        state = _as_state(arrays, name)
-        chosen = layers_of_checkpoint(state, activations, name, lambda array, at: array)
-    except (ValueError, NotImplementedError) as err:
-        raise ModelFormatError(str(err)) from None
-    try:
-        return network_of(*chosen, name)
-    except (ShapeError, NotFiniteError) as err:  # of the file; the rest is about the activations
-        raise ModelFormatError(str(err)) from None
+    return network_of_file(_as_state(arrays, name), activations, name)
 
 
 def _as_state(arrays: Mapping[str, Numbers], where: str) -> dict[str, Numbers]:
@@ -135,9 +126,6 @@ def _upright(state: dict[str, Numbers], where: str) -> dict[str, Numbers]:
 def _chain(weights: list[Numbers], biases: list[Numbers | None]) -> bool:
     fits = all(W.shape[0] == b.size for W, b in zip(weights, biases, strict=True) if b is not None)
     return fits and all(first.shape[0] == then.shape[1] for first, then in pairwise(weights))
-
-
-# --- MATLAB ---------------------------------------------------------------------------------------
 
 
 def _read_mat(path: str) -> dict[str, Numbers]:
