@@ -194,6 +194,7 @@ def test_against_a_complex_step_and_differences(name):
         ([4, 6, 3], "silu", "tanh"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # of its own parts
 def test_autograd_gives_the_same_hessians(widths, sigma, out):
     torch = pytest.importorskip("torch")
     net = dense(widths, sigma, out)
