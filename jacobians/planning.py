@@ -288,7 +288,9 @@ def _in_pieces(made: Plan, net: Network, batch: int) -> Plan:
     more = 0 if tape is None else tape.nbytes + made.allowed * BLOCK_BYTES
     if made.max_bytes == DEFAULT_BYTES:  # nobody asked for less: packed weights come on top
         made = replace(made, max_bytes=DEFAULT_BYTES + more)
-    made = replace(made, kernels=tape is not None and fixed + more <= made.max_bytes // 2)
+    largest = max((A.rows * A.columns for A in made.operands if A.kind == "dense"), default=0)
+    fits = tape is not None and fixed + more <= made.max_bytes // 2
+    made = replace(made, kernels=fits and min(made.shape) * largest < limits.blas)
     fixed += more if made.kernels else 0
     budget = made.max_bytes - min(fixed, made.max_bytes // 2)
     if point_bytes > budget:
@@ -297,7 +299,6 @@ def _in_pieces(made: Plan, net: Network, batch: int) -> Plan:
             f"but the budget is {made.max_bytes}."
         )
     threads = 1
-    largest = max((A.rows * A.columns for A in made.operands if A.kind == "dense"), default=0)
     if made.association:
         most = min(made.allowed, budget // point_bytes)
         work = made.association.flops

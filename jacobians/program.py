@@ -51,6 +51,8 @@ class Limits:
         Numbers that a call treats if a thread of its own is to pay.
     small_matrix : int
         Entries up to which a core alone multiplies a matrix well.
+    blas : int
+        Multiplications of one product for one point from which BLAS is faster than the kernel.
     thread_seconds : float
         Work from which threads pay.
     """
@@ -66,6 +68,7 @@ class Limits:
     long_loop: int = 1024
     long_call: int = 2**15
     small_matrix: int = 10_000
+    blas: int = 2**29
     thread_seconds: float = 1e-3
 
 

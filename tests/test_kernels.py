@@ -384,3 +384,9 @@ def test_an_environment_variable_turns_it_off():
     said = "turned off by JACOBIANS_KERNELS=0" if _kernels.is_built() else "none, NumPy alone"
     assert said in run.stdout
     assert run.stdout.strip().endswith("in NumPy")
+
+
+def test_large_products_are_left_to_blas():
+    large, usual = (jb.Network.random(w, seed=0) for w in ((1024,) * 4, (784, 512, 256, 10)))
+    assert not jb.plan(large, 4).kernels
+    assert jb.plan(usual, 4).kernels

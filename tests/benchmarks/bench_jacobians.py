@@ -80,10 +80,15 @@ def contestants(line, given, task):
 
 
 def require_agreement(found, dtype):
-    """Compare every answer with ours: up to a thousand roundings of the largest entry."""
+    """Compare every answer with ours: up to a thousand roundings of the largest entry.
+
+    At one point in a thousand a preactivation may lie within rounding of a kink, and on another
+    side of it for another order of additions.
+    """
     reference = found["jacobians"]()
     for name, call in list(found.items()):
-        gap = np.abs(call() - reference).max() / np.abs(reference).max()
+        gaps = np.abs(call() - reference) / np.abs(reference).max()
+        gap = np.quantile(gaps.reshape(len(gaps), -1).max(axis=1), 0.999, method="lower")
         assert gap < 1e3 * np.finfo(dtype).eps, f"{name} differs by {gap:.1e}"
 
 
