@@ -1,5 +1,6 @@
 """The certificate holds on the zoo, and says no as soon as any computation is wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import extremes
@@ -147,3 +148,22 @@ def test_most_extreme_networks_are_judged_and_most_differences_claim_something()
 def test_networks_that_were_condemned_once_hold(seed):
     """Kinks of several units at once; of an even function; with a curve on one side."""
     assert extremes.judged(seed).holds
+
+
+@every_network
+def test_a_slope_that_is_off_by_a_percent_is_seen_by_differences_alone(net):
+    """All other lines read the same slopes; only the values of the network know better."""
+    x = points(net, 1)[0]
+    for l, layer in enumerate(net.layers):
+        sigma = layer.activation
+        if not isinstance(sigma, jb.Activation) or sigma.name == "identity":
+            continue
+
+        def steep(z, f=sigma.sigma_prime, **parameters):
+            return 1.01 * f(z, **parameters)
+
+        bent = replace(sigma, sigma_prime=steep, into_memory=())
+        layers = (*net.layers[:l], replace(layer, activation=bent), *net.layers[l + 1 :])
+        wrong = net._with(layers=layers)
+        if not np.array_equal(jb.jacobian(net, x), jb.jacobian(wrong, x)):
+            assert not jb.certify(wrong, x).checks[-1].holds, layer

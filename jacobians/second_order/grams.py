@@ -6,7 +6,7 @@ Both are kept as the rows they are made of; their diagonals are sums of squares.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -16,9 +16,8 @@ from jacobians.second_order.factors import KroneckerFactors
 from jacobians.second_order.rows import PointRows
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Gram(LinearMap):
-    """``w Rᵀ R``, symmetric and positive semidefinite, (p, p): Gauss-Newton or Fisher."""
+class OverPoints(LinearMap):
+    """A symmetric map of all parameters, (p, p): ``weight`` times a sum over points."""
 
     rows: PointRows
     weight: Any
@@ -31,12 +30,20 @@ class Gram(LinearMap):
     def dtype(self) -> np.dtype[Any]:
         return self.rows.dtype
 
+    def transpose(self) -> Self:
+        return self
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Gram(OverPoints):
+    """``w Rᵀ R``, symmetric and positive semidefinite, (p, p): Gauss-Newton or Fisher."""
+
+    rows: PointRows
+    weight: Any
+
     def apply(self, columns: Array) -> Array:
         product: Array = self.rows.apply_gram(columns) * self.dtype.type(self.weight)
         return product
-
-    def transpose(self) -> Gram:
-        return self
 
     def _dense(self) -> Array:
         total = np.zeros(self.shape, self.dtype)

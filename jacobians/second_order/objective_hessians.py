@@ -27,25 +27,18 @@ from jacobians.linearization.second_differentials import (
     second_of_parameters,
 )
 from jacobians.maps import LinearMap
+from jacobians.second_order.grams import OverPoints
 from jacobians.second_order.rows import PointRows, Root
 from jacobians.second_order.sweeps import Sweeps, applied, summed
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ObjectiveHessian(LinearMap):
+class ObjectiveHessian(OverPoints):
     """``d²C/dtheta²``, symmetric, (p, p), for the mean C of a convex loss."""
 
     rows: PointRows
     cotangent: Root
     weight: Any
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.rows.shape[1], self.rows.shape[1]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.rows.dtype
 
     def apply(self, columns: Array) -> Array:
         total = np.zeros(columns.shape, self.dtype)
@@ -54,9 +47,6 @@ class ObjectiveHessian(LinearMap):
             total += _product(sweeps, c, S, columns)
         total *= self.dtype.type(self.weight)
         return total
-
-    def transpose(self) -> ObjectiveHessian:
-        return self
 
     def _dense(self) -> Array:
         dense = self.apply(np.eye(self.shape[0], dtype=self.dtype))
