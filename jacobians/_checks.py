@@ -325,7 +325,7 @@ def dense_limit(max_bytes: int) -> Iterator[None]:
 
 
 def refuse_if_too_large(
-    shape: tuple[int, ...], dtype: np.dtype[Any], where: str, way_out: str
+    shape: tuple[int, ...], dtype: np.dtype[Any], where: object, way_out: str
 ) -> None:
     """Refuse a dense array above the limit, before anything is allocated."""
     size = dtype.itemsize

@@ -43,7 +43,8 @@ from jacobians.vectorization import vec
 __all__ = ["Certificate", "Check", "certify"]
 
 EXPLICIT_BYTES = 64 * 2**20  # larger explicit matrices are not written out for a certificate
-LAYERS = 12  # of so many layers the derivatives by parameters are checked, evenly spaced
+LAYERS = 12  # of so many layers the derivatives by parameters are checked, evenly spaced;
+STEPS = 6000  # of fewer where the chains from them to the output would have more layers in all
 
 
 @underflow_is_rounding
@@ -87,10 +88,10 @@ def certify(net: Network, x: Any, *, hessian: bool = False) -> Certificate:
                 continue
             if pairs:
                 checks.append(_compare(identity, notes, pairs, evidence=notes == "10"))
-    count = sum(bool(layer.parameters()) for layer in net.layers)
-    if count > LAYERS:
+    count, checked = sum(bool(layer.parameters()) for layer in net.layers), _checked(net)
+    if count > checked:
         left_out.append(
-            ("parameters", f"of {LAYERS} layers of {count}, evenly spaced, these are checked")
+            ("parameters", f"of {checked} layers of {count}, evenly spaced, these are checked")
         )
     own = dict.fromkeys(str(layer) for layer in net.layers if not is_independent(layer))
     hints = () if all(check.holds for check in checks) else tuple(_hints(lin))
@@ -136,10 +137,13 @@ def _with_parameters(lin: Linearization) -> list[tuple[int, Layer]]:
     """Return the layers that have parameters, or some of them, evenly spaced."""
     layers = enumerate(lin.trace.network.layers, start=1)
     every = [(l, layer) for l, layer in layers if layer.parameters()]
-    if len(every) <= LAYERS:
-        return every
-    chosen = np.linspace(0, len(every) - 1, LAYERS).round().astype(int)
-    return [every[i] for i in chosen]
+    chosen = np.linspace(0, len(every) - 1, min(len(every), _checked(lin.trace.network)))
+    return [every[i] for i in chosen.round().astype(int)]
+
+
+def _checked(net: Network) -> int:
+    """Return of how many layers the parameters are checked: the work stays linear in the depth."""
+    return max(2, min(LAYERS, STEPS // net.depth))
 
 
 def _dense_layers(lin: Linearization) -> list[tuple[int, Dense]]:
@@ -160,8 +164,14 @@ def _formed(lin: Linearization) -> int:
     return sum(layer.formed for layer in lin.trace.network.layers)
 
 
-def _chain(lin: Linearization) -> Array:
-    return _bound(lin, list(lin.factors)).pair(_formed(lin))
+def _chain(lin: Linearization) -> tuple[Array, Array]:
+    """Return the chain as ``explicit`` multiplies it out, and the bound on any other way."""
+    key = ("chain", 0)
+    if key not in lin._cache:  # eight identities need them
+        bound = _bound(lin, list(lin.factors)).pair(_formed(lin))
+        lin._cache[key] = explicit.input_jacobian(lin.trace), bound
+    J, bound = lin._cache[key]
+    return J, bound
 
 
 def _diagonal_scaling(lin: Linearization) -> list[Sides]:
@@ -217,7 +227,7 @@ def _against_explicit(method: Callable[[Linearization], Array]) -> Callable[...,
     """Make the identity ``method == D^L W^L ... D^1 W^1``, the right side from ``explicit``."""
 
     def sides(lin: Linearization) -> list[Sides]:
-        return [(method(lin), explicit.input_jacobian(lin.trace), _chain(lin))]
+        return [(method(lin), *_chain(lin))]
 
     return sides
 
@@ -290,7 +300,8 @@ def _differences(lin: Linearization) -> list[Sides]:
     """Compare with differences of the network's values, in float64."""
     exact = linearize(lin.trace.network.astype(np.float64), lin.trace.activation(0))
     J, nearest, allowed = differences_of_values(exact)
-    return [(J, nearest, allowed + _chain(exact))]
+    bound = _bound(exact, list(exact.factors)).pair(_formed(exact))
+    return [(J, nearest, allowed + bound)]
 
 
 _IDENTITIES: tuple[tuple[str, str, Callable[[Linearization], list[Sides]]], ...] = (

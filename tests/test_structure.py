@@ -69,7 +69,7 @@ FOLDERS = {  # inside a folder each file may import only those before it
         *["compiled", "hessians", "identities", "khatri_rao", "sweeps", "rows", "factors", "grams"],
         *["objective_hessians", "records", "posteriors"],
     ],
-    "units": ["edges", "walks", "gradients", "linearization", "graph"],
+    "units": ["edges", "walks", "gradients", "linearization", "networks", "text", "graph"],
     "sensitivities": [
         *["groups", "accumulators", "measures", "subspace", "dataset", "statistics"],
         *["text", "exports", "pictures", "page", "record", "streaming", "log_odds", "error_bars"],

@@ -2,16 +2,24 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from drawn_graphs import graphs, points_of
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array, issparse
-from unit_cases import every_derivative, float_cases, sparse_with
+from unit_cases import (
+    absolute_paths,
+    cotangents,
+    every_derivative,
+    exact_cases,
+    float_cases,
+    sparse_with,
+)
 
 import jacobians as jb
 from jacobians import strategies as jst
+from jacobians.linearization import layer_map
 from jacobians.rounding import chain_bound
 from jacobians.units import UnitGraph
-from jacobians.units.edges import LayerEdges, layer_edges
 
 # --- layered networks -----------------------------------------------------------------------------
 
@@ -82,32 +90,82 @@ def test_units_cannot_mix_a_whole_layer():
         UnitGraph([[0]], [[1]], None, "log_softmax")
 
 
-class Reversal(jb.Layer):
-    """A layer of one's own: ``z = a[::-1]``."""
+class Rotation(jb.Layer):
+    """A layer of one's own: ``z`` is ``a``, its entries moved on by one."""
 
     def output_width(self, inputs):
         return inputs
 
     def preactivation(self, a):
-        return a[..., ::-1]
-
-
-class Rotation(Reversal):
-    def preactivation(self, a):
         return np.roll(a, 1, axis=-1)
 
 
-def test_a_layer_of_ones_own_needs_a_rule():
-    net = jb.Network([jb.Dense([[1, 2], [3, 4], [5, 6]]), Rotation()])
-    with pytest.raises(NotImplementedError, match="register for Rotation"):
-        UnitGraph.from_network(net)
+class KnownRotation(Rotation):
+    piecewise_linear = True
 
-    @layer_edges.register
-    def _(layer: Rotation, width: int) -> LayerEdges:
-        i = np.arange(width)
-        return LayerEdges(np.ones(width), i, (i - 1) % width, np.zeros(width))
 
-    assert UnitGraph.from_network(net)([1.0, 0.0]).tolist() == [1, 3, 5, 5, 1, 3]
+@layer_map.register(Rotation)
+def _(layer, a):
+    return jb.Selection(np.roll(np.arange(a.shape[-1]), 1), a.shape[-1])
+
+
+def test_a_layer_of_ones_own_comes_apart_if_it_says_that_it_is_affine():
+    first = jb.Dense([[1, 2], [3, 4], [5, 6]])
+    with pytest.raises(TypeError, match="say piecewise_linear = True in Rotation"):
+        UnitGraph.from_network(jb.Network([first, Rotation()]))
+    graph = UnitGraph.from_network(jb.Network([first, KnownRotation()]))
+    assert graph([1.0, 0.0]).tolist() == [1, 3, 5, 5, 1, 3]
+
+
+@given(st.data(), graphs(exact=True))
+def test_graphs_of_layers_come_apart_too(data, net):
+    """Branches, joins, convolutions and shaping: every node's entries, exactly."""
+    x = data.draw(points_of(net, exact=True))
+    lin = jb.linearize(net, x)
+    if not all(layer.piecewise_linear and not layer.kinked for layer in net.layers):
+        with pytest.raises(TypeError, match="adds up what arrives"):
+            UnitGraph.from_network(net)
+        return
+    at, block = UnitGraph.from_network(net).linearize(x), blocks(net)
+    J = at.input_jacobian()
+    for l in block:
+        assert np.array_equal(at.values[block[l]], lin.trace.activation(l))
+        assert np.array_equal(J[block[l]], lin.jacobian(of=l))
+
+
+# --- networks of blocks ---------------------------------------------------------------------------
+
+
+@given(st.data(), exact_cases())
+def test_a_graph_is_its_network_of_blocks(data, case):
+    """Values, Jacobian and gradients, exactly; the certificate and the bound come with it."""
+    assume(case.x.size)
+    net, c = case.graph.to_network(), data.draw(cotangents(case))
+    assert np.array_equal(net(case.x), case.at.values)
+    assert np.array_equal(jb.jacobian(net, case.x), case.at.input_jacobian())
+    assert np.array_equal(jb.vjp(net, case.x, c), case.at.backprop(c).inputs)
+    assert jb.certify(net, case.x).holds
+    again = UnitGraph.from_network(net)(case.x)
+    assert np.array_equal(again[-len(case.b) :], case.at.values)
+
+
+@given(float_cases())
+def test_a_graph_is_its_network_within_the_bound(case):
+    """The slopes are the same to the bit, for both read the same sums up to their order."""
+    assume(case.x.size)
+    net = case.graph.to_network()
+    J, bound = jb.jacobian_with_bound(net, case.x)
+    # z itself is rounded differently where its terms are added in another order
+    slack = 64 * np.finfo(float).eps * (1 + absolute_paths(case.at).max()) ** 2
+    difference = np.abs(J - case.at.input_jacobian())
+    assert (difference <= 2 * bound + slack * (1 + np.abs(J))).all()
+
+
+def test_no_network_of_blocks_has_cycles_or_no_input():
+    with pytest.raises(ValueError, match="to_network: a graph with cycles"):
+        UnitGraph([[0.5]], [[1]], cyclic=True).to_network()
+    with pytest.raises(ValueError, match="at least one input"):
+        UnitGraph([[0]], np.zeros((1, 0))).to_network()
 
 
 # --- graphs by name -------------------------------------------------------------------------------

@@ -162,7 +162,7 @@ class LinearMap(Frozen, Displayed, ABC):
     def _refuse_too_large(self) -> None:
         """Refuse a dense form that does not fit, before anything of it is written."""
         way_out = "Keep the map: @ and .to_scipy() multiply without it"
-        refuse_if_too_large(self.batch + self.shape, self.dtype, str(self), way_out)
+        refuse_if_too_large(self.batch + self.shape, self.dtype, self, way_out)
         for part in self._parts():
             part._refuse_too_large()
 

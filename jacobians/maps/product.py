@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -56,11 +57,11 @@ class Product(LinearMap):
     def shape(self) -> tuple[int, int]:
         return self.factors[0].shape[0], self.factors[-1].shape[1]
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         return np.result_type(*(A.dtype for A in self.factors))
 
-    @property
+    @cached_property
     def batch(self) -> tuple[int, ...]:
         return common_batch(self.factors, "Product")
 
@@ -74,10 +75,9 @@ class Product(LinearMap):
 
     def _refuse_too_large(self) -> None:
         super()._refuse_too_large()
-        m, way_out = self.shape[0], "Keep the map, or multiply_out in another order"
-        for A in self.factors[:-1]:
-            shape = (*self.batch, m, A.shape[1])
-            refuse_if_too_large(shape, self.dtype, f"{self}: partial product", way_out)
+        widest = max(A.shape[1] for A in self.factors)  # of the partial products, from the left
+        shape, way_out = (self.shape[0], widest), "Keep the map, or multiply_out in another order"
+        refuse_if_too_large(self.batch + shape, self.dtype, self, way_out)
 
     def _parts(self) -> tuple[LinearMap, ...]:
         return self.factors

@@ -1,4 +1,4 @@
-"""Edges of a unit graph: read from matrices, from names or from layers, and shown again as text.
+"""Edges of a unit graph: read from matrices or from names.
 
 Edges are kept in compressed rows, one row per target.  A stored zero is an edge like any other: a
 weight that happens to be 0, with a gradient.
@@ -7,7 +7,6 @@ weight that happens to be 0, with a gradient.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import singledispatch
 from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,8 +22,6 @@ from jacobians._checks import (
     require_ndim,
 )
 from jacobians.activations import Activation, AnyActivation, activation
-from jacobians.layers import Dense, Elementwise, Layer, Scale
-from jacobians.network import Network
 
 Value = TypeVar("Value")
 
@@ -75,11 +72,11 @@ def as_kinds(
     where = "UnitGraph: activations"
     if isinstance(activations, str) or not isinstance(activations, Iterable):
         activations = [activations] * units
-    found = [activation(sigma) for sigma in activations]
-    if len(found) != units:
-        raise ShapeError(f"{where}: expected one, or one for each of {units}, got {len(found)}.")
+    each = [activation(sigma) for sigma in activations]
+    if len(each) != units:
+        raise ShapeError(f"{where}: expected one, or one for each of {units}, got {len(each)}.")
     distinct, kinds = dict[Activation, int](), np.zeros(units, np.intp)
-    for i, sigma in enumerate(found):
+    for i, sigma in enumerate(each):
         if not isinstance(sigma, Activation):
             raise TypeError(
                 f"{where}: unit {i} has one preactivation, but {sigma} mixes those of a whole "
@@ -93,10 +90,10 @@ def as_names(names: Sequence[str] | None, letter: str, count: int, where: str) -
     """Check names, or make them up."""
     if names is None:
         return tuple(f"{letter}{i}" for i in range(count))
-    found = tuple(str(name) for name in names)
-    if len(found) != count:
-        raise ShapeError(f"{where}: expected {count} names, but got {len(found)}.")
-    return found
+    given = tuple(str(name) for name in names)
+    if len(given) != count:
+        raise ShapeError(f"{where}: expected {count} names, but got {len(given)}.")
+    return given
 
 
 # --- from names -----------------------------------------------------------------------------------
@@ -115,14 +112,14 @@ def read_named_edges(edges: Iterable[Any], inputs: Any, where: str) -> Named:
     """Read edges ``(source, target, weight)``; units are the names that are not inputs."""
     if isinstance(inputs, str):
         raise TypeError(f"{where}: inputs: expected a list of names, but got {inputs!r}.")
-    found, inputs = [_as_triple(edge, where) for edge in edges], list(inputs)
-    _require_proper(found, inputs, where)
-    ends = dict.fromkeys(chain.from_iterable(edge[:2] for edge in found))
+    triples, inputs = [_as_triple(edge, where) for edge in edges], list(inputs)
+    _require_proper(triples, inputs, where)
+    ends = dict.fromkeys(chain.from_iterable(edge[:2] for edge in triples))
     units = [name for name in ends if name not in set(inputs)]
     place = {name: i for i, name in enumerate([*units, *inputs])}
-    weights = as_floats([weight for *_, weight in found], f"{where}: weights")
-    targets = np.array([place[target] for _, target, _ in found], np.intp)
-    sources = np.array([place[source] for source, _, _ in found], np.intp)
+    weights = as_floats([weight for *_, weight in triples], f"{where}: weights")
+    targets = np.array([place[target] for _, target, _ in triples], np.intp)
+    sources = np.array([place[source] for source, _, _ in triples], np.intp)
     N = len(units)
     A, B = split_edges(weights, targets, sources, N, len(inputs))
     return Named(units, inputs, A, B)
@@ -197,68 +194,7 @@ def require_known(name: Any, there: Mapping[str, Any], where: str) -> None:
         raise ValueError(f"{where}: nothing is called {name!r}; there are {names}.")
 
 
-# --- from layers ----------------------------------------------------------------------------------
-
-
-class LayerEdges(NamedTuple):
-    """The edges into the units of one layer, counted within the layers, and their biases."""
-
-    weights: Array
-    targets: Places
-    sources: Places
-    biases: Array
-
-
-@singledispatch
-def layer_edges(layer: Layer, width: int) -> LayerEdges:
-    """Return the edges of a layer that gets ``width`` inputs."""
-    raise NotImplementedError(
-        f"UnitGraph.from_network: {layer} has no rule; register one with @layer_edges.register "
-        f"for {type(layer).__name__}."
-    )
-
-
-@layer_edges.register
-def _(layer: Dense, width: int) -> LayerEdges:
-    targets, sources = np.indices(layer.W.shape).reshape(2, -1)
-    return LayerEdges(layer.W.reshape(-1), targets, sources, layer.b)
-
-
-@layer_edges.register
-def _(layer: Scale, width: int) -> LayerEdges:
-    return LayerEdges(layer.scale, np.arange(width), np.arange(width), layer.shift)
-
-
-@layer_edges.register
-def _(layer: Elementwise, width: int) -> LayerEdges:
-    return LayerEdges(np.ones(width), np.arange(width), np.arange(width), np.zeros(width))
-
-
-def read_layers(net: Network) -> tuple[Any, Any, Array]:
-    """Return ``A``, ``B`` and the biases of a layered network, layer after layer."""
-    starts = np.cumsum([0, *net.widths[1:]])
-    N, m = int(starts[-1]), net.widths[0]
-    sources_from = [N, *starts[:-1].tolist()]  # inputs stand behind the units
-    parts = []
-    for l, layer in enumerate(net.layers, start=1):
-        if not isinstance(layer.activation, Activation):
-            raise TypeError(
-                f"UnitGraph.from_network: layer {l} ({layer}): {layer.activation} mixes the "
-                "preactivations of the layer, but a unit has one of its own. Stop before it and "
-                "apply it to the values, or use linearize(net, x)."
-            )
-        found = layer_edges(layer, net.widths[l - 1])
-        parts.append(
-            found._replace(
-                targets=found.targets + starts[l - 1], sources=found.sources + sources_from[l - 1]
-            )
-        )
-    joined = LayerEdges(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-    A, B = split_edges(joined.weights, joined.targets, joined.sources, N, m)
-    return A.astype(net.dtype), B.astype(net.dtype), joined.biases.astype(net.dtype)
-
-
-# --- as text --------------------------------------------------------------------------------------
+# --- in messages ----------------------------------------------------------------------------------
 
 
 def shortened(words: Sequence[str], most: int = 8) -> list[str]:
@@ -269,25 +205,3 @@ def shortened(words: Sequence[str], most: int = 8) -> list[str]:
 def counted(number: int, noun: str) -> str:
     """Write a number with its noun."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def edges_into(i: int, edges: Any, names: Sequence[str]) -> list[tuple[float, str]]:
-    """Return the weights of the edges into unit i with the names of their sources."""
-    found = slice(edges.indptr[i], edges.indptr[i + 1])
-    pairs = zip(edges.data[found], edges.indices[found], strict=True)
-    return [(float(weight), names[source]) for weight, source in pairs]
-
-
-def equation(terms: Iterable[tuple[float, str]], bias: float, sigma: Activation) -> str:
-    """Write what a unit computes."""
-    shown = [_product(weight, name) for weight, name in terms]
-    if bias or not shown:
-        shown.append(f"{bias:.4g}")
-    total = " + ".join(shortened(shown)).replace("+ -", "- ")
-    return total if sigma.name == "identity" else f"{sigma}({total})"
-
-
-def _product(weight: float, name: str) -> str:
-    if abs(weight) == 1:
-        return name if weight > 0 else f"-{name}"
-    return f"{weight:.4g} {name}"

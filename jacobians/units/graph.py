@@ -49,9 +49,6 @@ from jacobians.units.edges import (
     as_names,
     by_name,
     counted,
-    edges_into,
-    equation,
-    read_layers,
     read_named_edges,
     require_known,
     shortened,
@@ -59,6 +56,8 @@ from jacobians.units.edges import (
 )
 from jacobians.units.gradients import UnitGradients
 from jacobians.units.linearization import UnitLinearization
+from jacobians.units.networks import read_network, write_network
+from jacobians.units.text import written
 from jacobians.units.walks import Acyclic, Cyclic, find_cycle, find_levels
 
 
@@ -221,17 +220,17 @@ class UnitGraph(Frozen):
 
     @classmethod
     def from_network(cls, net: Network) -> UnitGraph:
-        """Take a layered network apart into its units, layer after layer.
+        """Take a network apart into its units, node after node.
 
-        Unit i of layer l is called ``a<l>[i]`` and stands at ``n_1 + ... + n_{l-1} + i``.  Every
-        weight of a dense layer becomes an edge, zero or not.
+        Unit i of node l stands at ``n_1 + ... + n_{l-1} + i`` and is called ``a<l>[i]``, or by the
+        node's name.  Every weight of a dense layer becomes an edge, zero or not; of other layers,
+        every entry of their map that is not 0.
 
         Raises
         ------
         TypeError
-            If a layer has a vector-valued activation such as softmax.
-        NotImplementedError
-            If a layer of your own has no rule; register one with ``layer_edges``.
+            If a layer has a vector-valued activation such as softmax, or a preactivation that is
+            not affine.
 
         >>> from jacobians.layers import Dense
         >>> net = Network([Dense([[1, 2], [0, 4]], activation="relu"), Dense([[1, -1]])])
@@ -241,11 +240,29 @@ class UnitGraph(Frozen):
                  a1[1] = relu(0 x0 + 4 x1)
         level 2  a2[0] = a1[0] - a1[1]
         """
-        A, B, b = read_layers(net)
+        A, B, b = read_network(net)
         widths = list(enumerate(net.widths))[1:]
         sigmas = [net.layers[l - 1].activation for l, width in widths for _ in range(width)]
-        names = [f"a{l}[{i}]" for l, width in widths for i in range(width)]
+        nodes = [f"a{l}" if name == str(l) else name for l, name in enumerate(net.names)]
+        names = [f"{nodes[l]}[{i}]" for l, width in widths for i in range(width)]
         return cls(A, B, b, sigmas, unit_names=names, input_names=net.input_names)
+
+    def to_network(self) -> Network:
+        """Put the graph together as a network of blocks, whose output is the values of all units.
+
+        The units of one level that share an activation are one dense layer: all that takes a
+        network takes the graph, such as ``certify``, ``jacobian_with_bound``, ``hessian``.
+
+        Raises
+        ------
+        ValueError, TooLargeError
+            With cycles, without an input, or if a block is too large as a dense matrix.
+
+        >>> graph = UnitGraph([[0, 0], [2, 0]], [[1], [3]], activations=["tanh", "identity"])
+        >>> graph.to_network()
+        Network 1-...-2, 5 nodes float64, 5 parameters: tanh, identity, identity, identity, identity
+        """
+        return write_network(self)
 
     # --- values -----------------------------------------------------------------------------------
 
@@ -357,8 +374,7 @@ class UnitGraph(Frozen):
 
     def downstream(self, unit: str | int) -> tuple[str, ...]:
         """Return the names of the units that a unit or an input feeds: ``Downstream(j)``."""
-        place = self.vertex(unit, "UnitGraph.downstream")
-        fed = self.joint_edges.tocsc()[:, [place]].nonzero()[0]
+        fed = self.joint_edges.tocsc()[:, [self.vertex(unit, "UnitGraph.downstream")]].nonzero()[0]
         return tuple(self.unit_names[i] for i in sorted(fed))
 
     @cached_property
@@ -370,19 +386,7 @@ class UnitGraph(Frozen):
 
     def picture(self, most: int = 40) -> str:
         """Write the graph level by level, one equation per unit; only the first ``most`` units."""
-        level = self._walk.level
-        lines = ["inputs   " + (", ".join(shortened(self.input_names)) or "-")]
-        last = None
-        for i in np.argsort(level, kind="stable")[:most]:
-            title = "" if level[i] == last else f"level {level[i]}" if level[i] else "cyclic"
-            terms = edges_into(i, self.A, self.unit_names)
-            terms += edges_into(i, self.B, self.input_names)
-            right = equation(terms, self.biases[i], self._distinct[self._kinds[i]])
-            lines.append(f"{title:8} {self.unit_names[i]} = {right}")
-            last = level[i]
-        if len(level) > most:
-            lines.append(f"{'':8} ... and {counted(len(level) - most, 'unit')} more")
-        return "\n".join(lines)
+        return written(self, most)
 
     def __str__(self) -> str:
         return self.picture()

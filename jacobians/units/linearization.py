@@ -162,7 +162,7 @@ class UnitLinearization(Frozen):
                 "total_derivative and backprop add them up without listing them."
             )
         names, edges = [*self.graph.unit_names, *self.graph.input_names], self.graph.joint_edges
-        found = []
+        listed = []
         # backwards from the target, through what the source reaches: no step leads nowhere
         stack: list[tuple[tuple[int, ...], Any]] = []
         if reached[end]:
@@ -171,14 +171,14 @@ class UnitLinearization(Frozen):
             route, product = stack.pop()
             if route[0] == start:
                 derivative = product if self.batch else float(product)
-                found.append(Path(tuple(names[v] for v in route), derivative))
+                listed.append(Path(tuple(names[v] for v in route), derivative))
                 continue
             row = slice(edges.indptr[route[0]], edges.indptr[route[0] + 1])
             slope = self.slopes[..., route[0]]
             for j, weight in zip(edges.indices[row].tolist(), edges.data[row], strict=True):
                 if reached[j]:
                     stack.append(((j, *route), product * (slope * weight)))
-        return found[::-1]
+        return listed[::-1]
 
     @underflow_is_rounding
     def path_sum(self, source: str | int, target: str | int) -> Any:
@@ -307,8 +307,8 @@ class UnitLinearization(Frozen):
     def _pull_back(self, c: Array, e: Array, loss: float | None) -> UnitGradients:
         """Solve ``delta = D (c + Aᵀ delta) + e``, with cotangents at values and preactivations."""
         A, B = self.graph.A, self.graph.B
-        known = c + _times(A.T, e[..., None])[..., 0]
-        delta = self._solver.solve_transposed(np.ascontiguousarray(known.T)).T + e
+        arriving = c + _times(A.T, e[..., None])[..., 0]
+        delta = self._solver.solve_transposed(np.ascontiguousarray(arriving.T)).T + e
         return UnitGradients(
             at=self,
             deltas=np.ascontiguousarray(delta),

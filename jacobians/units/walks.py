@@ -185,13 +185,13 @@ class Acyclic:
         h = self.forward.solve(drive, phi)
         return z[self.forward.place], h
 
-    def solver(self, slopes: Array) -> Substitution:
+    def solver(self, slopes: Array) -> ByLevels:
         """Return what solves ``(I - D A) h = r`` for these slopes."""
-        return Substitution(self, slopes)
+        return ByLevels(self, slopes)
 
 
 @dataclass(frozen=True, eq=False)
-class Substitution:
+class ByLevels:
     """The two triangular systems at given slopes, shape (N,) or (N, B)."""
 
     graph: Acyclic
@@ -256,19 +256,19 @@ class Cyclic:
             "cycles that contract; a slow one may need a larger max_iterations."
         )
 
-    def solver(self, slopes: Array) -> Factorization:
+    def solver(self, slopes: Array) -> ByFactors:
         """Factor ``I - D A`` for these slopes."""
         from scipy.sparse import diags_array, eye_array
 
         N, points = len(slopes), slopes.reshape(len(slopes), -1).T.astype(np.float64)
         eps = float(np.finfo(slopes.dtype).eps)
         factors = [_factor((eye_array(N) - diags_array(d) @ self.A).tocsc(), eps) for d in points]
-        return Factorization(factors, slopes)
+        return ByFactors(factors, slopes)
 
 
 @dataclass(frozen=True, eq=False)
-class Factorization:
-    """``I - D A`` factored at every point; the same questions as ``Substitution`` answers."""
+class ByFactors:
+    """``I - D A`` factored at every point; the same questions as ``ByLevels`` answers."""
 
     factors: list[Any]
     slopes: Array
