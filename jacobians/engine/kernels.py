@@ -18,7 +18,7 @@ from jacobians._checks import Array, read_only
 from jacobians.engine.workers import share
 from jacobians.factors import Factor, parts_of
 from jacobians.linearization import activation_map, layer_map
-from jacobians.maps import Diagonal, DiagonalPlusLowRank, LinearMap, Matrix
+from jacobians.maps import Diagonal, LinearMap, Matrix
 from jacobians.program import Limits, Op, Step
 
 
@@ -209,16 +209,13 @@ class Kernels:
 
     def _right(self, step: Step, out: Array | None, P: Array, A: LinearMap) -> Array:
         """``P A``: the transposed map on the rows of P, some at a time."""
-        if isinstance(A, DiagonalPlusLowRank) and A.batch:
-            return _by_low_rank(P, A, out)
-        turned = A.T
-        parts = self._columns(
-            len(P), P[0].size + turned.shape[0] * P[0].size // A.shape[0], P.itemsize
-        )
-        if len(parts) == 1:
-            return _through(turned, P)
-        done = [_through(turned, P[part]) for part in parts]
-        return np.concatenate(done, out=out)
+        turned, b = A.T, A.batch[0] if A.batch else P[0].size // A.shape[0]
+        numbers = b * sum(A.shape)
+        if self._together(numbers, P.itemsize) >= len(P):
+            return _into(out, _through(turned, P))
+        result = np.empty((len(P), b, A.shape[1]), P.dtype) if out is None else out
+        self._in_pieces(len(P), numbers, result, lambda i: _through(turned, P[i]))
+        return result
 
     def _left(self, step: Step, out: Array | None, A: LinearMap, Q: Array) -> Array:
         """``A Q``: the map on the columns of Q, some at a time."""
@@ -226,15 +223,16 @@ class Kernels:
         if not A.batch and Q.ndim == 3:  # all points are columns of one
             flat = Q.reshape(n, -1)
             result = np.empty((m, flat.shape[1]), Q.dtype)
-            for part in self._columns(flat.shape[1], m + n, Q.itemsize):
-                result[:, part] = A.apply(flat[:, part])
+            self._in_pieces(flat.shape[1], m + n, result.T, lambda j: A.apply(flat[:, j]).T)
             return _into(out, result.reshape(m, *Q.shape[1:]))
         b = A.batch[0] if A.batch else Q.shape[1]
         columns = Q if Q.ndim == 2 else Q.transpose(1, 0, 2)
         if out is None:
             out = np.empty((m, b, Q.shape[-1]), Q.dtype)
-        for part in self._columns(Q.shape[-1], b * (m + n), Q.itemsize):
-            out[:, :, part] = A.apply(columns[..., part]).transpose(1, 0, 2)
+        target = out.transpose(2, 1, 0)
+        self._in_pieces(
+            Q.shape[-1], b * (m + n), target, lambda j: A.apply(columns[..., j]).transpose(2, 0, 1)
+        )
         return out
 
     def _written(self, A: LinearMap, out: Array | None) -> Array:
@@ -245,17 +243,32 @@ class Kernels:
         target = out
         if m < n:
             A, target, n = A.T, out.transpose(2, 1, 0), m
-        for part in self._columns(n, b * sum(A.shape), A.dtype.itemsize):
+
+        def columns_of(part: slice) -> Array:
             width = len(range(n)[part])
             E = np.zeros((n, width), A.dtype)
             E[range(n)[part], range(width)] = 1
             columns = A.apply(E)
-            target[:, :, part] = columns.transpose(1, 0, 2) if A.batch else columns[:, None, :]
+            return columns.transpose(2, 0, 1) if A.batch else columns.T[:, None, :]
+
+        self._in_pieces(n, b * sum(A.shape), target.transpose(2, 1, 0), columns_of)
         return out
 
-    def _columns(self, count: int, numbers: int, itemsize: int) -> list[slice]:
-        together = max(1, self.limits.apply_bytes // (2 * numbers * itemsize))
-        return [slice(k, k + together) for k in range(0, count, together)]
+    def _in_pieces(
+        self, count: int, numbers: int, out: Array, rows: Callable[[slice], Array]
+    ) -> None:
+        """Fill ``out`` some rows at a time, on as many threads as there may be."""
+        together = self._together(numbers, out.itemsize)
+
+        def one(part: slice, _: int) -> None:
+            with np.errstate(all="ignore"):
+                out[part] = rows(part)
+
+        pieces = [slice(k, k + together) for k in range(0, count, together)]
+        share(one, pieces, 1 if self.slabs else self.allowed)
+
+    def _together(self, numbers: int, itemsize: int) -> int:
+        return max(1, self.limits.apply_bytes // (2 * numbers * itemsize))
 
     def _add(self, step: Step, out: Array | None, P: Array, Q: Array) -> Array:
         if step.data == "slopes":
@@ -315,11 +328,3 @@ def _into(out: Array | None, result: Array) -> Array:
         return result
     out[...] = result
     return out
-
-
-def _by_low_rank(P: Array, A: DiagonalPlusLowRank, out: Array | None) -> Array:
-    """``P (diag(d) + U Vᵀ)``."""
-    rows = P.transpose(1, 0, 2) if P.ndim == 3 else P
-    result = rows * A.entries[:, None, :]
-    result += (rows @ A.left) @ np.swapaxes(A.right, 1, 2)
-    return _into(out, result.transpose(1, 0, 2))

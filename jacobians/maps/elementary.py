@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import FLOATS, Array, ShapeError, as_array, as_count
+from jacobians._windows import are_rows
 from jacobians.maps.base import LinearMap, frozen_field
 
 DOUBLE = np.dtype(np.float64)
@@ -105,10 +106,11 @@ class Matrix(LinearMap):
         return self.array.shape[:-2]
 
     def apply(self, columns: Array) -> Array:
-        if not self.batch and columns.ndim == 3 and columns.shape[2] == 1:
-            # a vector for each point: one product of them all, not one for each
-            product: Array = columns[:, :, 0] @ self.array.T
-            return product[:, :, None]
+        rows = np.moveaxis(columns, -1, 0)
+        if not self.batch and columns.ndim > 2 and rows.flags.c_contiguous:
+            # every column lies in one piece: one product of them all, not one for each point
+            product: Array = rows.reshape(-1, rows.shape[-1]) @ self.array.T
+            return np.moveaxis(product.reshape(*rows.shape[:-1], -1), 0, -1)
         return self.array @ columns
 
     def transpose(self) -> Matrix:
@@ -254,8 +256,14 @@ class DiagonalPlusLowRank(LinearMap):
         return self.entries.shape[:-1]
 
     def apply(self, columns: Array) -> Array:
-        low_rank: Array = self.left @ (np.swapaxes(self.right, -2, -1) @ columns)
-        return self.entries[..., :, None] * columns + low_rank
+        if are_rows(columns):  # and stay so
+            rows = np.swapaxes(columns, -2, -1)
+            result: Array = rows * self.entries[..., None, :]
+            result += (rows @ self.right) @ np.swapaxes(self.left, -2, -1)
+            return np.swapaxes(result, -2, -1)
+        result = self.entries[..., :, None] * columns
+        result += self.left @ (np.swapaxes(self.right, -2, -1) @ columns)
+        return result
 
     def transpose(self) -> DiagonalPlusLowRank:
         return DiagonalPlusLowRank(self.entries, self.right, self.left)

@@ -17,8 +17,7 @@ import numpy as np
 
 from jacobians._checks import Array
 from jacobians.maps.base import LinearMap, common_batch
-from jacobians.maps.elementary import as_map
-from jacobians.vectorization import unvec, vec
+from jacobians.maps.elementary import Identity, as_map
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -66,14 +65,18 @@ class Kronecker(LinearMap):
         return common_batch((self.left, self.right), "Kronecker")
 
     def apply(self, columns: Array) -> Array:
-        # (A ⊗ B) vec(X) = vec(B X Aᵀ), for every column at once: the columns become a leading
-        # axis in front of the batch, so that each X meets the A and B of its own point.
-        if self.batch and columns.ndim == 2:
-            columns = np.broadcast_to(columns, self.batch + columns.shape)
-        X = unvec(np.moveaxis(columns, -1, 0), (self.right.shape[1], self.left.shape[1]))
-        BX = self.right.apply(X)
-        BXAt = np.swapaxes(self.left.apply(np.swapaxes(BX, -2, -1)), -2, -1)
-        return np.moveaxis(vec(BXAt), 0, -1)
+        # (A ⊗ B) = (A ⊗ I)(I ⊗ B): entry (j, l) of a column meets B along l, then A along j.
+        # Splitting an axis copies nothing; j stands in front of the batch while B is at work, so
+        # that every point meets its own.
+        (m, n), (p, q) = self.left.shape, self.right.shape
+        columns = columns[None] if self.batch and columns.ndim == 2 else columns
+        V = columns.reshape(*columns.shape[:-2], n, q, columns.shape[-1])
+        if not isinstance(self.right, Identity):
+            V = np.moveaxis(self.right.apply(np.moveaxis(V, -3, 0)), 0, -3)
+        if not isinstance(self.left, Identity):
+            AV = self.left.apply(V.reshape(*V.shape[:-2], p * V.shape[-1]))
+            V = AV.reshape(*AV.shape[:-1], p, V.shape[-1])
+        return V.reshape(*V.shape[:-3], m * p, V.shape[-1])
 
     def transpose(self) -> Kronecker:
         return Kronecker(self.left.T, self.right.T)

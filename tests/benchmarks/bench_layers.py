@@ -119,7 +119,11 @@ def forward(net, array, softmax, convolve, pool, relu):
 
 
 def jax_peer(net, X):
-    """Return the faster of JAX's two modes, compiled."""
+    """Return JAX's reverse mode, compiled.
+
+    Forward mode takes 17 times as long on the classifier; on the transformer in float32 its answer
+    is off by a third (jax 0.10.2 on a CPU), where reverse mode, PyTorch and ours agree.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -133,11 +137,8 @@ def jax_peer(net, X):
 
     f = forward(net, jnp.asarray, jax.nn.softmax, convolve, pool, jax.nn.relu)
     x = jnp.asarray(X)
-    calls = {}
-    for name, mode in (("reverse", jax.jacrev), ("forward", jax.jacfwd)):
-        call = jax.jit(jax.vmap(mode(f)) if X.ndim == 2 else mode(f))
-        calls[f"JAX {name}"] = lambda call=call: np.asarray(call(x))
-    return calls
+    call = jax.jit(jax.vmap(jax.jacrev(f)) if X.ndim == 2 else jax.jacrev(f))
+    return {"JAX reverse": lambda: np.asarray(call(x))}
 
 
 def torch_peer(net, X):
