@@ -208,6 +208,14 @@ def are_rows(columns: Array) -> bool:
     return columns.shape[-1] > 1 and columns.strides[-1] > columns.strides[-2]
 
 
+def merged(columns: Array) -> Array:
+    """Merge the two axes before the last, (..., p, q, k) to (..., p * q, k); rows stay rows."""
+    *lead, p, q, k = columns.shape
+    if are_rows(columns):
+        return np.moveaxis(np.moveaxis(columns, -1, 0).reshape(k, *lead, p * q), 0, -1)
+    return columns.reshape(*lead, p * q, k)
+
+
 def _pieces(points: int, columns: int, entries: int) -> Iterator[tuple[slice, slice]]:
     """Cut points, and columns if they are many, so that the patches of a piece stay small."""
     width = max(1, min(columns, PIECE // entries))

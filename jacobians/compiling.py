@@ -217,6 +217,8 @@ class _Compiler(Emitter):
 
     def apply_right(self, P: Node, A: Any) -> Node:
         """Return ``P A``."""
+        if self._goes_whole(A, P.rows):
+            return self._whole(Op.RIGHT, self.write(P), A)
         if A.kind == "product":
             for part in A.parts:
                 P = self.apply_right(P, part)
@@ -235,12 +237,13 @@ class _Compiler(Emitter):
             P = self.write(P)
             if P.known is not None and A.value is not None:
                 return self._kept(np.ascontiguousarray(A.value.T.apply(P.known.T).T))
-            out = self.emit(Op.RIGHT, (P.register, self._register(A)), (P.rows, 0, A.shape[1]))
-            return Node(out, "stack", P.rows, A.shape[1])
+            return self._whole(Op.RIGHT, P, A)
         return self.multiply(P, self.leaf(A))
 
     def apply_left(self, A: Any, Q: Node) -> Node:
         """Return ``A Q``."""
+        if Q.kind != "identity" and self._goes_whole(A, Q.columns):
+            return self._whole(Op.LEFT, self.write(Q), A)
         if A.kind == "product":
             for part in reversed(A.parts):
                 Q = self.apply_left(part, Q)
@@ -257,9 +260,26 @@ class _Compiler(Emitter):
             Q = self.write(Q)
             if Q.known is not None and A.value is not None:
                 return self._kept(A.value.apply(Q.known))
-            out = self.emit(Op.LEFT, (self._register(A), Q.register), (A.shape[0], 0, Q.columns))
-            return Node(out, "stack", A.shape[0], Q.columns)
+            return self._whole(Op.LEFT, Q, A)
         return self.multiply(self.leaf(A), Q)
+
+    def _goes_whole(self, A: Any, rows: int) -> bool:
+        """Tell whether rows pass all maps of a factor in one step, some after the others.
+
+        A few of them stay in the cache all the way, where all of them would leave it at every map.
+        """
+        kinds = {part.kind for part in A.leaves()} if A.parts else ()
+        return "map" in kinds and rows >= self.limits.rows
+
+    def _whole(self, op: Op, X: Node, A: Any) -> Node:
+        """Apply a factor from one side, with the maps it is made of."""
+        held = tuple(
+            self._register(part) if part.kind == "map" else max(self.leaf(part).register, 0)
+            for part in A.leaves()
+        )
+        rows, columns = (X.rows, A.shape[1]) if op == Op.RIGHT else (A.shape[0], X.columns)
+        out = self.emit(op, (X.register, *held), (rows, 0, columns), A)
+        return Node(out, "stack", rows, columns)
 
     def _joined(self, nodes: list[Node]) -> Node:
         """Add up what comes from several branches."""

@@ -181,7 +181,7 @@ class Emitter:
             placed.append(step._replace(frees=frees))
         widest = max((self.net.widths[l] for l in range(self.last + 1)), default=0)
         # perhaps copied, where a product cannot be put in its place
-        copied = max((self.sizes[s.out] for s in placed if self._may_copy(s)), default=0)
+        copied = max((self._copied(s) for s in placed), default=0)
         return Program(
             registers=tuple(self.registers),
             steps=tuple(placed),
@@ -192,6 +192,10 @@ class Emitter:
             bounded=bounded,
         )
 
-    def _may_copy(self, step: Step) -> bool:
+    def _copied(self, step: Step) -> int:
+        """Count the numbers of a point that a step may copy, or needs for one row on its way."""
+        if step.op in (Op.LEFT, Op.RIGHT):
+            passed: int = step.data.passed
+            return self.sizes[step.out] + passed
         one = any(getattr(self.registers[k], "ndim", 0) == 2 for k in step.args)
-        return step.op in (Op.LEFT, Op.RIGHT) or (step.op == Op.PRODUCT and step.slot == -2 and one)
+        return self.sizes[step.out] if step.op == Op.PRODUCT and step.slot == -2 and one else 0

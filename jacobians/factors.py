@@ -106,6 +106,11 @@ class Factor:
             yield from part.leaves()
 
     @property
+    def passed(self) -> int:
+        """Count the numbers of one row, before and after every map that it goes through."""
+        return self.shape[0] + sum(part.shape[1] for part in self.leaves())
+
+    @property
     def operand(self) -> Operand:
         """What the cost model knows of it."""
         m, n = self.shape

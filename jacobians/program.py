@@ -34,7 +34,9 @@ class Limits:
         Memory of the points at a time: more make better products of large matrices, and with small
         ones, fewer stay in the cache.
     apply_bytes : int
-        Memory of the columns to which a map is applied at a time.
+        Memory of the rows or columns to which a map is applied at a time.
+    rows : int
+        How many of them it takes to go through several maps piece by piece.
     table : int
         Entries up to which a table of products replaces the scaled copy of a matrix.
     live : int
@@ -59,7 +61,8 @@ class Limits:
 
     piece_bytes: int = 3 * 2**24
     small_piece_bytes: int = 2**22
-    apply_bytes: int = 2**22
+    apply_bytes: int = 2**23
+    rows: int = 16
     table: int = 32_768
     live: int = 1_000_000
     written_out: int = 64

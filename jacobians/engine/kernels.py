@@ -121,9 +121,12 @@ class Kernels:
     # --- matrices ---------------------------------------------------------------------------------
 
     def _product(self, step: Step, out: Array | None, P: Array, Q: Array) -> Array:
+        return self._multiplied(P, Q, out)
+
+    def _multiplied(self, P: Array, Q: Array, out: Array | None) -> Array:
         if P.ndim == Q.ndim:  # a matrix for each point
             if out is None:
-                out = np.empty((P.shape[0], *Q.shape[1:]), P.dtype)
+                out = np.empty((P.shape[0], max(P.shape[1], Q.shape[1]), Q.shape[2]), P.dtype)
             np.matmul(_points_first(P), _points_first(Q), out=_points_first(out))
             return out
         return self._stack_by_matrix(P, Q, out) if P.ndim == 3 else self._matrix_by_stack(P, Q, out)
@@ -207,33 +210,69 @@ class Kernels:
 
     # --- other maps -------------------------------------------------------------------------------
 
-    def _right(self, step: Step, out: Array | None, P: Array, A: LinearMap) -> Array:
-        """``P A``: the transposed map on the rows of P, some at a time."""
-        turned, b = A.T, A.batch[0] if A.batch else P[0].size // A.shape[0]
-        numbers = b * sum(A.shape)
-        if self._together(numbers, P.itemsize) >= len(P):
-            return _into(out, _through(turned, P))
-        result = np.empty((len(P), b, A.shape[1]), P.dtype) if out is None else out
-        self._in_pieces(len(P), numbers, result, lambda i: _through(turned, P[i]))
+    def _right(self, step: Step, out: Array | None, P: Array, *held: Any) -> Array:
+        """``P A``: the transposed map on the rows of P."""
+        turned = [A.T if isinstance(A, LinearMap) else A for A in held]
+        P = P[:, None, :] if P.ndim == 2 else P
+        return self._passed(step.data, P, turned, out, False)
+
+    def _left(self, step: Step, out: Array | None, Q: Array, *held: Any) -> Array:
+        """``A Q``: the map on the columns of Q, which are the rows of its transpose."""
+        turned = [
+            A.T if part.kind == "matrix" else A
+            for part, A in zip(step.data.leaves(), held, strict=True)
+        ]
+        columns = (Q[:, None, :] if Q.ndim == 2 else Q).transpose(2, 1, 0)
+        target = None if out is None else out.transpose(2, 1, 0)
+        return self._passed(step.data, columns, turned, target, True).transpose(2, 1, 0)
+
+    def _passed(
+        self, A: Factor, rows: Array, held: list[Any], out: Array | None, left: bool
+    ) -> Array:
+        """Send rows (k, b, m) through a factor, some at a time."""
+        parts = list(A.leaves())
+        at = dict(zip(map(id, parts), held, strict=True))
+        own = [B for part, B in zip(parts, held, strict=True) if part.source is not None]
+        b = max([rows.shape[1], *map(_points, own)])
+        shape, numbers = (
+            (len(rows), b, A.shape[0 if left else 1]),
+            b * A.passed * (1 if A.parts else 2),
+        )
+        if self._together(numbers, rows.itemsize) >= len(rows):
+            return _into(out, self._through(A, rows, at, left))
+        result = np.empty(shape, rows.dtype) if out is None else out
+        self._in_pieces(len(rows), numbers, result, lambda i: self._through(A, rows[i], at, left))
         return result
 
-    def _left(self, step: Step, out: Array | None, A: LinearMap, Q: Array) -> Array:
-        """``A Q``: the map on the columns of Q, some at a time."""
-        m, n = A.shape
-        if not A.batch and Q.ndim == 3:  # all points are columns of one
-            flat = Q.reshape(n, -1)
-            result = np.empty((m, flat.shape[1]), Q.dtype)
-            self._in_pieces(flat.shape[1], m + n, result.T, lambda j: A.apply(flat[:, j]).T)
-            return _into(out, result.reshape(m, *Q.shape[1:]))
-        b = A.batch[0] if A.batch else Q.shape[1]
-        columns = Q if Q.ndim == 2 else Q.transpose(1, 0, 2)
-        if out is None:
-            out = np.empty((m, b, Q.shape[-1]), Q.dtype)
-        target = out.transpose(2, 1, 0)
-        self._in_pieces(
-            Q.shape[-1], b * (m + n), target, lambda j: A.apply(columns[..., j]).transpose(2, 0, 1)
-        )
-        return out
+    def _through(self, A: Factor, P: Array, at: dict[int, Any], left: bool) -> Array:
+        """``P A``, or ``P Aᵀ`` if ``left``, for rows P and what the parts of A hold."""
+        if A.kind == "product":
+            for part in A.parts[::-1] if left else A.parts:
+                P = self._through(part, P, at, left)
+            return P
+        if A.kind == "sum":
+            return _total([self._through(part, P, at, left) for part in A.parts])
+        if A.kind == "graph":
+            return self._along(A, P, at, left)
+        B = at[id(A)]
+        if A.kind == "identity":
+            return P
+        if A.kind == "diagonal":
+            scaled: Array = P * B
+            return scaled
+        return _applied(B, P) if A.kind == "map" else self._multiplied(P, B, None)
+
+    def _along(self, A: Factor, P: Array, at: dict[int, Any], left: bool) -> Array:
+        """Pass the edges of a graph, from its first node to its last if ``left``, else back."""
+        last = len(A.parts)
+        arriving: dict[int, list[Array]] = {0 if left else last: [P]}
+        edges = [(s, l, part) for l, entering in enumerate(A.parts, 1) for s, part in entering]
+        for s, l, part in edges if left else edges[::-1]:
+            start, stop = (s, l) if left else (l, s)
+            if len(arriving[start]) > 1:
+                arriving[start] = [_total(arriving[start])]
+            arriving.setdefault(stop, []).append(self._through(part, arriving[start][0], at, left))
+        return _total(arriving[last if left else 0])
 
     def _written(self, A: LinearMap, out: Array | None) -> Array:
         """Apply a map to the identity, from its smaller side, some columns at a time."""
@@ -251,7 +290,7 @@ class Kernels:
             columns = A.apply(E)
             return columns.transpose(2, 0, 1) if A.batch else columns.T[:, None, :]
 
-        self._in_pieces(n, b * sum(A.shape), target.transpose(2, 1, 0), columns_of)
+        self._in_pieces(n, 2 * b * sum(A.shape), target.transpose(2, 1, 0), columns_of)
         return out
 
     def _in_pieces(
@@ -268,7 +307,7 @@ class Kernels:
         share(one, pieces, 1 if self.slabs else self.allowed)
 
     def _together(self, numbers: int, itemsize: int) -> int:
-        return max(1, self.limits.apply_bytes // (2 * numbers * itemsize))
+        return max(1, self.limits.apply_bytes // (numbers * itemsize))
 
     def _add(self, step: Step, out: Array | None, P: Array, Q: Array) -> Array:
         if step.data == "slopes":
@@ -293,15 +332,27 @@ class Kernels:
         return out
 
 
-def _through(A: LinearMap, P: Array) -> Array:
-    """Apply a map to every row of P; the rows stay where they are, for maps that keep layouts."""
-    if P.ndim == 2:
-        rows = A.apply(P.T)
-        return rows.transpose(2, 0, 1) if A.batch else rows.T[:, None, :]
+def _applied(A: LinearMap, P: Array) -> Array:
+    """Apply a map to every row of P (k, b, n); the rows stay where they are."""
     if A.batch:
         return A.apply(P.transpose(1, 2, 0)).transpose(2, 0, 1)
-    m, b, k = P.shape
-    return A.apply(P.reshape(m * b, k).T).T.reshape(m, b, A.shape[0])
+    k, b, n = P.shape
+    if P.strides[0] < P.strides[2]:  # columns of something: all points are columns of one
+        return A.apply(P.transpose(2, 1, 0).reshape(n, b * k)).reshape(-1, b, k).transpose(2, 1, 0)
+    return A.apply(P.reshape(k * b, n).T).T.reshape(k, b, -1)
+
+
+def _points(B: Any) -> int:
+    """Return for how many points a map, or what a factor holds of it, was loaded."""
+    count: int = (B.batch or (1,))[0] if isinstance(B, LinearMap) else B.shape[-2]
+    return count
+
+
+def _total(terms: list[Array]) -> Array:
+    total = terms[0]
+    for k, term in enumerate(terms[1:]):
+        total = np.add(total, term, out=total if k else None)
+    return total
 
 
 def _part(A: LinearMap, k: int) -> LinearMap:

@@ -106,11 +106,13 @@ class Matrix(LinearMap):
         return self.array.shape[:-2]
 
     def apply(self, columns: Array) -> Array:
-        rows = np.moveaxis(columns, -1, 0)
-        if not self.batch and columns.ndim > 2 and rows.flags.c_contiguous:
-            # every column lies in one piece: one product of them all, not one for each point
-            product: Array = rows.reshape(-1, rows.shape[-1]) @ self.array.T
-            return np.moveaxis(product.reshape(*rows.shape[:-1], -1), 0, -1)
+        if columns.ndim > 2 and (columns.shape[-1] == 1 or are_rows(columns)):
+            rows, turned = np.moveaxis(columns, -1, 0), np.swapaxes(self.array, -2, -1)
+            if not self.batch and rows.flags.c_contiguous:
+                # every column lies in one piece: one product of them all, not one for each point
+                product: Array = rows.reshape(-1, rows.shape[-1]) @ turned
+                return np.moveaxis(product.reshape(*rows.shape[:-1], len(self.array)), 0, -1)
+            return np.swapaxes(np.swapaxes(columns, -2, -1) @ turned, -2, -1)
         return self.array @ columns
 
     def transpose(self) -> Matrix:

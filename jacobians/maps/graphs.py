@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array, ShapeError
+from jacobians._windows import merged
 from jacobians.maps.base import LinearMap, common_batch
 from jacobians.maps.elementary import as_map
 
@@ -224,7 +225,8 @@ class BlockDiagonal(LinearMap):
         # the point and its block become the batch of the stack; other leading axes stay in front
         front = lead[: -1 if self.stacked else None]
         rows = columns.reshape(*front, self.blocks.batch[0], self.blocks.shape[1], k)
-        return self.blocks.apply(rows).reshape(*lead, self.shape[0], k)
+        blocks = self.blocks.apply(rows)
+        return merged(blocks.reshape(*lead, self.count, self.blocks.shape[0], k))
 
     def transpose(self) -> BlockDiagonal:
         return BlockDiagonal(self.blocks.T, self.count, self.stacked)

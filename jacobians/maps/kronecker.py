@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array
+from jacobians._windows import are_rows, merged
 from jacobians.maps.base import LinearMap, common_batch
 from jacobians.maps.elementary import Identity, as_map
 
@@ -68,15 +69,18 @@ class Kronecker(LinearMap):
         # (A ⊗ B) = (A ⊗ I)(I ⊗ B): entry (j, l) of a column meets B along l, then A along j.
         # Splitting an axis copies nothing; j stands in front of the batch while B is at work, so
         # that every point meets its own.
-        (m, n), (p, q) = self.left.shape, self.right.shape
+        n, (p, q) = self.left.shape[1], self.right.shape
         columns = columns[None] if self.batch and columns.ndim == 2 else columns
         V = columns.reshape(*columns.shape[:-2], n, q, columns.shape[-1])
         if not isinstance(self.right, Identity):
             V = np.moveaxis(self.right.apply(np.moveaxis(V, -3, 0)), 0, -3)
         if not isinstance(self.left, Identity):
-            AV = self.left.apply(V.reshape(*V.shape[:-2], p * V.shape[-1]))
-            V = AV.reshape(*AV.shape[:-1], p, V.shape[-1])
-        return V.reshape(*V.shape[:-3], m * p, V.shape[-1])
+            if are_rows(V):  # l stands in front, so that rows stay rows
+                V = np.moveaxis(self.left.apply(np.moveaxis(V, -2, 0)), 0, -2)
+            else:
+                AV = self.left.apply(V.reshape(*V.shape[:-2], p * V.shape[-1]))
+                V = AV.reshape(*AV.shape[:-1], p, V.shape[-1])
+        return merged(V)
 
     def transpose(self) -> Kronecker:
         return Kronecker(self.left.T, self.right.T)

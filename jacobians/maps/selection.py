@@ -156,20 +156,27 @@ class Scatter(LinearMap):
 
     def _scatter(self, columns: Array) -> Array:
         flat, size, (*outer, m, k) = self.rows.flat, self._size_of_all(), columns.shape
+        if self._inverse is not None:
+            return _gather(columns, self._inverse)
         if self.rows.monomial:
-            return _gather(columns, self._origins)
+            result = np.zeros((*outer, size, k), columns.dtype)
+            kept = slice(None) if (flat >= 0).all() else flat >= 0
+            for one, x in zip(result.reshape(-1, size, k), columns.reshape(-1, m, k), strict=True):
+                if k == 1:  # without the last axis the assignment is one loop
+                    one, x = one[:, 0], x[:, 0]
+                one[flat[kept]] = x[kept]
+            return result
         rows = np.moveaxis(columns, -2, 0).reshape(m, -1)
         summed = Selection(flat, size, self.dtype)._sparse().T.tocsr() @ rows
         return np.moveaxis(summed.reshape(size, *outer, k), 0, -2)
 
     @cached_property
-    def _origins(self) -> Places:
-        """The row that goes to each place of all points, or -1 for none."""
+    def _inverse(self) -> Places | None:
+        """The row that goes to each place of all points, if every place gets one."""
         flat = self.rows.flat
-        origins = np.full(self._size_of_all(), -1)
-        kept = np.flatnonzero(flat >= 0)
-        origins[flat[kept]] = kept
-        return origins
+        if len(flat) != self._size_of_all() or not self.rows.monomial or (flat < 0).any():
+            return None
+        return np.argsort(flat)
 
     def _size_of_all(self) -> int:
         return self.shape[0] * (self.batch[0] if self.batch else 1)
