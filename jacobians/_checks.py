@@ -147,10 +147,10 @@ def _of_tensor(value: Any, where: str) -> Numbers:
     """Take the numbers of a torch tensor: NumPy has no bfloat16, but float32 holds it."""
     try:
         value = value.detach().cpu()
-        found: Numbers = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+        array: Numbers = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
     except Exception as err:  # sparse, quantized, or without data
         raise TypeError(f"{where}: expected a dense tensor, but got {value!r:.80}.") from err
-    return found
+    return array
 
 
 def require_finite(array: Array, where: str) -> None:

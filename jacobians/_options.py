@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
         """Say what is wrong in one line."""
         message = re.sub(
             r"argument COMMAND: invalid choice: '(.*?)' \(choose from (.*)\)",
-            lambda found: _unknown_command(found[1], re.findall(r"[\w-]+", found[2])),
+            lambda match: _unknown_command(match[1], re.findall(r"[\w-]+", match[2])),
             " ".join(message.split()),
         )
         print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
@@ -41,7 +41,7 @@ def did_you_mean(word: str, words: Sequence[str]) -> str:
     >>> did_you_mean("agee", ["age", "bmi"]), did_you_mean("x", ["age"])
     ("; did you mean 'age'?", '')
     """
-    lowered = {known.lower(): known for known in words}
+    lowered = {each.lower(): each for each in words}
     close = get_close_matches(word.lower(), lowered, n=1)
     return f"; did you mean {lowered[close[0]]!r}?" if close else ""
 
@@ -52,10 +52,10 @@ def as_bytes(text: str) -> int:
     >>> as_bytes("64KiB"), as_bytes("1.5M"), as_bytes("2kB")
     (65536, 1572864, 2000)
     """
-    found = re.fullmatch(r"(\d{1,18}(?:\.\d{0,18})?)\s*([kKMG]?)(i?)(B?)", text, re.ASCII)
-    if not found:
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{0,18})?)\s*([kKMG]?)(i?)(B?)", text, re.ASCII)
+    if not match:
         raise argparse.ArgumentTypeError(f"expected a size such as 64MiB, but got {text!r:.60}")
-    number, prefix, binary, byte = found.groups()
+    number, prefix, binary, byte = match.groups()
     base = 1000 if prefix and byte and not binary else 1024
     return int(float(number) * base ** " KMG".index(prefix.upper() or " "))
 
@@ -86,25 +86,25 @@ def chosen(texts: Sequence[str] | None, names: Sequence[str], option: str) -> li
     words = split_names(texts, names)
     if words is None:
         return None
-    found = []
+    numbers = []
     for word in words:
         if word in names:
-            found.append(names.index(word))
+            numbers.append(names.index(word))
         elif word.isdecimal() and len(word) < 10:
             if int(word) >= len(names):
                 raise ValueError(
                     f"{option}: expected numbers below {len(names)}, but got {int(word)}."
                 )
-            found.append(int(word))
+            numbers.append(int(word))
         else:
             raise ValueError(
                 f"{option}: {word!r:.60} is not one of {_shown(names)}"
                 f"{did_you_mean(word, names) or '.'}"
             )
-    twice = [names[j] for j in dict.fromkeys(found) if found.count(j) > 1]
+    twice = [names[j] for j in dict.fromkeys(numbers) if numbers.count(j) > 1]
     if twice:
         raise ValueError(f"{option}: expected each once, but got {listed(twice)} again.")
-    return found
+    return numbers
 
 
 def units(texts: Sequence[str], names: Sequence[str]) -> dict[str, str]:
@@ -113,7 +113,7 @@ def units(texts: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     >>> units(["age=years,bmi=kg/m2"], ["age", "bmi"])
     {'age': 'years', 'bmi': 'kg/m2'}
     """
-    found = {}
+    given = {}
     for text in texts:
         for part in [text] if text.rpartition("=")[0] in names else text.split(","):
             name, sign, unit = part.rpartition("=")
@@ -125,8 +125,8 @@ def units(texts: Sequence[str], names: Sequence[str]) -> dict[str, str]:
                     f"--units: no input or output is called {name!r:.60}"
                     f"{did_you_mean(name, names) or '.'}"
                 )
-            found[name] = unit.strip()
-    return found
+            given[name] = unit.strip()
+    return given
 
 
 def require_writable(path: str | None, suffixes: Sequence[str]) -> None:

@@ -97,10 +97,10 @@ class Windows(Frozen):
 
         -1 in the padding.
         """
-        places = np.arange(prod(self.grid)).reshape(self.grid)
+        entries = np.arange(prod(self.grid)).reshape(self.grid)
         index = np.full((prod(self.size), *self.positions), -1, np.intp)
         for s, (seen, where) in enumerate(self.offsets):
-            index[s][seen] = places[where]
+            index[s][seen] = entries[where]
         return freeze(index.reshape(len(index), -1))
 
     def patches(self, values: Array) -> Array:

@@ -81,8 +81,8 @@ def _(activation: VectorActivation, z: Array) -> Array:
 def _(activation: Along, z: Array) -> Array:
     # a line of entries along the axis has the Jacobian of its own, and there are no others
     D = np.zeros((len(z), len(z)), z.dtype)
-    places = np.moveaxis(np.arange(len(z)).reshape(activation.shape), activation.axis, -1)
-    for line in places.reshape(-1, places.shape[-1]):
+    entries = np.moveaxis(np.arange(len(z)).reshape(activation.shape), activation.axis, -1)
+    for line in entries.reshape(-1, entries.shape[-1]):
         D[np.ix_(line, line)] = written_activation(activation.activation, z[line])
     return D
 

@@ -103,8 +103,8 @@ def _(activation: VectorActivation, c: Array, z: Array) -> Array:
 @written_curvature.register(Along)
 def _(activation: Along, c: Array, z: Array) -> Array:
     S = np.zeros((len(z), len(z)), z.dtype)
-    places = np.moveaxis(np.arange(len(z)).reshape(activation.shape), activation.axis, -1)
-    for line in places.reshape(-1, places.shape[-1]):
+    entries = np.moveaxis(np.arange(len(z)).reshape(activation.shape), activation.axis, -1)
+    for line in entries.reshape(-1, entries.shape[-1]):
         S[np.ix_(line, line)] = written_curvature(activation.activation, c[line], z[line])
     return S
 

@@ -251,19 +251,19 @@ def activation(name: str | AnyActivation, **parameters: float) -> AnyActivation:
     if name in FAMILIES:
         return FAMILIES[name](**_checked_parameters(name, parameters))
     if name not in FIXED:
-        known = ", ".join(sorted(NAMES))
-        raise ValueError(f"activation: {name!r} is not known; there are {known}.")
+        names = ", ".join(sorted(NAMES))
+        raise ValueError(f"activation: {name!r} is not known; there are {names}.")
     if parameters:
         raise TypeError(f"activation: {name} has no parameters, but got {', '.join(parameters)}.")
     return FIXED[name]
 
 
 def _checked_parameters(name: str, parameters: dict[str, float]) -> dict[str, float]:
-    known = [key for key in FAMILIES[name].__annotations__ if key != "return"]
+    names = [key for key in FAMILIES[name].__annotations__ if key != "return"]
     checked = {}
     for key, value in parameters.items():
-        if key not in known:
-            raise TypeError(f"activation: {name} has {', '.join(known)}, but not {key!r}.")
+        if key not in names:
+            raise TypeError(f"activation: {name} has {', '.join(names)}, but not {key!r}.")
         where = f"activation: {name}: {key}"
         number = as_floats(value, where)
         require_ndim(number, (0,), where, "a number")

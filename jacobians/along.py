@@ -55,8 +55,8 @@ class Along(VectorActivation):
     @property
     def index(self) -> Places:
         """Where the entries of the rows, one row after the other, stand in the flat value."""
-        places = np.arange(prod(self.shape)).reshape(self.shape)
-        return np.moveaxis(places, self.axis, -1).ravel()
+        entries = np.arange(prod(self.shape)).reshape(self.shape)
+        return np.moveaxis(entries, self.axis, -1).ravel()
 
     def rows(self, z: Array) -> Array:
         """Return the rows of flat values (..., n), shape (..., count, length)."""

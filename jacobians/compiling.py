@@ -150,9 +150,9 @@ class _Compiler(Emitter):
     def _step(self, op: Op, left: Node, right: Node, kind: Any = "stack", data: Any = None) -> Node:
         rows, columns = left.rows, right.columns
         if left.known is not None and right.known is not None:
-            known = _MULTIPLIED[op](left.known, right.known)
-            self.constant_bytes += known.nbytes
-            return self.constant(known, "slopes" if kind == "slopes" else "matrix", rows, columns)
+            product = _MULTIPLIED[op](left.known, right.known)
+            self.constant_bytes += product.nbytes
+            return self.constant(product, "slopes" if kind == "slopes" else "matrix", rows, columns)
         rows = right.rows if op == Op.TABLE else rows
         shape = (0, rows) if kind == "slopes" else (rows, 0, columns)
         out = self.emit(op, (left.register, right.register), shape, data)

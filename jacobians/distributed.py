@@ -48,17 +48,17 @@ def reduce(
     chunks, lengths = _chunks(X)
     first = np.concatenate([[0], np.cumsum(lengths)])
     of_chunk, of_two = delayed(function, pure=False), delayed(merge, pure=False)
-    found = [
+    records = [
         of_chunk(chunk, int(start))
         for chunk, start, length in zip(chunks, first[:-1], lengths, strict=True)
         if length
     ]
-    if not found:
+    if not records:
         raise ShapeError("expected points (B, n) with B > 0, but got none.")
-    while len(found) > 1:
-        pairs = [of_two(*found[k : k + 2]) for k in range(0, len(found) - 1, 2)]
-        found = pairs + found[2 * len(pairs) :]
-    result: Result = found[0].compute()
+    while len(records) > 1:
+        pairs = [of_two(*records[k : k + 2]) for k in range(0, len(records) - 1, 2)]
+        records = pairs + records[2 * len(pairs) :]
+    result: Result = records[0].compute()
     return result
 
 

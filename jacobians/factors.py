@@ -246,18 +246,18 @@ def _describe(
         for k, part in enumerate(parts_of(A), start=1)
     )
     bounds = [part.bound for part in members]
-    known: dict[str, Any] = {"name": name, "shape": A.shape, "flops": A.flops}
+    facts: dict[str, Any] = {"name": name, "shape": A.shape, "flops": A.flops}
     if isinstance(A, Product):
         bound = prod(max(1.0, b) for b in bounds)
-        return Factor(kind="product", parts=members, bound=bound, **known)
+        return Factor(kind="product", parts=members, bound=bound, **facts)
     if isinstance(A, Sum):
-        return Factor(kind="sum", parts=members, bound=sum(bounds), **known)
+        return Factor(kind="sum", parts=members, bound=sum(bounds), **facts)
     if isinstance(A, Substitution):
         left = iter(members)
         nodes = tuple(tuple((source, next(left)) for source, _ in edges) for edges in A.nodes)
-        return Factor(kind="graph", parts=nodes, bound=_bound_of(nodes), **known)
+        return Factor(kind="graph", parts=nodes, bound=_bound_of(nodes), **facts)
     if isinstance(A, Identity):
-        return Factor(kind="identity", bound=1.0, **known)
+        return Factor(kind="identity", bound=1.0, **facts)
     kind: Kind = "map"
     if isinstance(A, (Diagonal, Matrix)):
         kind = "diagonal" if isinstance(A, Diagonal) else "matrix"
@@ -267,14 +267,14 @@ def _describe(
         bound = float("inf")
         if sums is not None:
             bound = float(sums.apply(np.ones((A.shape[1], 1))).max(initial=0.0))
-        return Factor(kind=kind, value=value, bound=bound, **known)
+        return Factor(kind=kind, value=value, bound=bound, **facts)
     if kind == "map" and max(A.shape) <= written_out:
         kind = "matrix"
     source, numbers = sources[id(A)], _numbers(A)
     if source.rule == "activation" and len(source.path) == 1:
         sigma = lin.trace.network.layers[source.node - 1].activation
-        known |= {"bound": sigma.slope_bound, "flat": sigma.flat}
-    return Factor(kind=kind, source=source, numbers=numbers, **known)
+        facts |= {"bound": sigma.slope_bound, "flat": sigma.flat}
+    return Factor(kind=kind, source=source, numbers=numbers, **facts)
 
 
 def _bound_of(nodes: tuple[tuple[tuple[int, Factor], ...], ...]) -> float:

@@ -313,7 +313,7 @@ def _in_pieces(made: Plan, net: Network, batch: int) -> Plan:
 
 
 def _live(
-    factors: tuple[Factor, ...], found: Association, batch: int, limits: Limits
+    factors: tuple[Factor, ...], best: Association, batch: int, limits: Limits
 ) -> Association:
     """Put slopes of which many are 0 between the two sides of the last product.
 
@@ -321,19 +321,19 @@ def _live(
     scaling one side or the other differ.
     """
     operands = [factor.operand for factor in factors]
-    if not isinstance(found.order, tuple):
-        return found
-    left, right = found.order
+    if not isinstance(best.order, tuple):
+        return best
+    left, right = best.order
     d, rest = _first_of(right)
     if isinstance(left, int) or isinstance(rest, int) or rest is None or not factors[d].flat:
-        return found
+        return best
     if operands[0].rows * operands[d].rows * operands[-1].columns < limits.live:
-        return found
+        return best
     order = (left, (d, rest))
     cost = flops(operands, order, batch)
-    if cost > 1.01 * found.flops:
-        return found
-    return replace(found, order=order, flops=cost)
+    if cost > 1.01 * best.flops:
+        return best
+    return replace(best, order=order, flops=cost)
 
 
 def _first_of(order: Order) -> tuple[int, Order]:

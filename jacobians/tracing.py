@@ -86,9 +86,9 @@ class Trace(Frozen, Displayed):
         (Kink(layer=1, unit=0, at=0.0, preactivation=0.0, point=None),)
         """
         near = []
-        for l, places, distance in self.kink_distances():
+        for l, kink_at, distance in self.kink_distances():
             z = self.preactivations[l - 1]
-            at = np.broadcast_to(places, z.shape)
+            at = np.broadcast_to(kink_at, z.shape)
             for *point, unit in np.argwhere(distance <= within):
                 where, i = (*point, unit), int(point[0]) if point else None
                 near.append(Kink(l, int(unit), float(at[where]), float(z[where]), i))

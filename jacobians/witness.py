@@ -334,9 +334,12 @@ def check_jacobian(f: Function, J: Any, x: Any) -> JacobianCheck:
     x = as_point(x, "check_jacobian")
     center = value_of(f, x, "check_jacobian")
     claim = as_jacobian(J, center, x, "check_jacobian")
-    found = finite_difference(f, x)
-    low, high = np.minimum(found.left, found.right), np.maximum(found.left, found.right)
-    allowed = allowance(found, claim, center, x)
+    differences = finite_difference(f, x)
+    low, high = (
+        np.minimum(differences.left, differences.right),
+        np.maximum(differences.left, differences.right),
+    )
+    allowed = allowance(differences, claim, center, x)
     difference = np.maximum(np.maximum(low - claim, claim - high), 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(difference == 0, 0.0, difference / allowed)
@@ -346,11 +349,11 @@ def check_jacobian(f: Function, J: Any, x: Any) -> JacobianCheck:
         holds=bool((ratio <= 1).all()),
         worst=(i, j),
         claimed=float(claim[i, j]),
-        witnessed=float(found.jacobian[i, j]),
+        witnessed=float(differences.jacobian[i, j]),
         difference=float(difference[i, j]),
         allowed=float(allowed[i, j]),
-        kinks=int(found.kinks.sum()),
-        hint="" if (ratio <= 1).all() else _hint(claim, found.jacobian, allowed),
+        kinks=int(differences.kinks.sum()),
+        hint="" if (ratio <= 1).all() else _hint(claim, differences.jacobian, allowed),
     )
 
 

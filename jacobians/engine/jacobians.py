@@ -147,9 +147,9 @@ def _run(
     valued: bool,
 ) -> tuple[Array | None, Array]:
     if out is None is chosen and _is_usual(choice):
-        found = _at_a_point(net, X, valued)
-        if found is not None:
-            return found
+        quick = _at_a_point(net, X, valued)
+        if quick is not None:
+            return quick
     return _run_with_checks(where, net, X, choice, out, chosen, valued)
 
 

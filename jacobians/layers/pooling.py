@@ -114,11 +114,11 @@ class MaxPool(_Pool):
         """
         images = self.images(a)
         largest = self._largest(images)
-        places = np.arange(prod(self.shape)).reshape(self.shape)
+        entries = np.arange(prod(self.shape)).reshape(self.shape)
         chosen = np.empty(largest.shape, np.intp)
         for at, where in reversed(self.windows.offsets):  # the first one is written last
             same = images[where] == largest[at]
-            np.copyto(chosen[at], places[where], where=same)
+            np.copyto(chosen[at], entries[where], where=same)
         flat: Places = self._flat(chosen)
         return flat
 

@@ -322,8 +322,8 @@ def spread_kernel(layer: Any, a: Array) -> LinearMap:
     A = a.reshape(*a.shape[:-1], groups, len(layer.K) // groups, positions)
     K = Kronecker(Identity(layer.K[0].size, a.dtype), _each(A, groups).T)
     channel = np.arange(channels)[:, None, None] * size
-    places = np.where(index >= 0, index + channel, -1).ravel()
-    added = Selection(places, channels * size, a.dtype).T
+    columns = np.where(index >= 0, index + channel, -1).ravel()
+    added = Selection(columns, channels * size, a.dtype).T
     return Product([added, _group_by_group(K, layer, a)])
 
 
@@ -336,8 +336,8 @@ def _group_by_group(each: LinearMap, layer: Any, a: Array) -> LinearMap:
     """Return the map of vec(K) in which each group of rows of K has its own."""
     if layer.groups == 1:
         return each
-    places = np.arange(layer.K.size).reshape(layer.K[0].size, layer.groups, -1)
-    order = np.moveaxis(places, 1, 0).ravel()  # in vec(K) the rows of all groups alternate
+    entries = np.arange(layer.K.size).reshape(layer.K[0].size, layer.groups, -1)
+    order = np.moveaxis(entries, 1, 0).ravel()  # in vec(K) the rows of all groups alternate
     blocks = BlockDiagonal(each, layer.groups, bool(a.ndim > 1))
     return Product([blocks, Selection(order, layer.K.size, a.dtype)])
 
@@ -354,8 +354,8 @@ def is_nearer(rule: Any, layer: Layer, map_rule: Any = layer_map) -> bool:
     have a faster way for the class it comes from.
     """
     order = type(layer).__mro__
-    places = [
-        next((i for i, kind in enumerate(order) if kind in known.registry), len(order))
-        for known in (rule, map_rule)
+    ranks = [
+        next((i for i, kind in enumerate(order) if kind in rules.registry), len(order))
+        for rules in (rule, map_rule)
     ]
-    return places[0] <= places[1] and order[places[0]] is not object
+    return ranks[0] <= ranks[1] and order[ranks[0]] is not object

@@ -379,5 +379,5 @@ def common_batch(maps: Iterable[LinearMap], where: str) -> tuple[int, ...]:
 
 def magnitudes(maps: Iterable[LinearMap]) -> list[LinearMap] | None:
     """Return the magnitudes of all maps, or None if one of them has no rule."""
-    found = [A.magnitude() for A in maps]
-    return None if any(A is None for A in found) else found  # type: ignore[return-value]
+    each = [A.magnitude() for A in maps]
+    return None if any(A is None for A in each) else each  # type: ignore[return-value]

@@ -117,11 +117,11 @@ class Blocks(LinearMap):
         return sum(A.flops for A in self._all()) + additions
 
     def magnitude(self) -> Blocks | None:
-        found = magnitudes(self._all())
-        if found is None:
+        blocks = magnitudes(self._all())
+        if blocks is None:
             return None
         across = len(self.blocks[0])
-        return Blocks([found[k : k + across] for k in range(0, len(found), across)])
+        return Blocks([blocks[k : k + across] for k in range(0, len(blocks), across)])
 
     def roundings(self) -> Any:
         K: Any = 0

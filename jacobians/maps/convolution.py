@@ -86,15 +86,15 @@ class Convolution(LinearMap):
 
     def _dense(self) -> Array:
         dense = np.zeros(self.shape, self.dtype)
-        values, places = self._entries()
-        dense[places] = values
+        values, at = self._entries()
+        dense[at] = values
         return dense
 
     def _sparse(self) -> Any:
         from scipy.sparse import csr_array
 
-        values, places = self._entries()
-        return csr_array((values, places), shape=self.shape)
+        values, at = self._entries()
+        return csr_array((values, at), shape=self.shape)
 
     @property
     def flops(self) -> float:

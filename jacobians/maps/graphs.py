@@ -123,10 +123,10 @@ class Substitution(LinearMap):
     def magnitude(self) -> Substitution | None:
         nodes = []
         for edges in self.nodes:
-            found = [(source, A.magnitude()) for source, A in edges]
-            if any(A is None for _, A in found):
+            entering = [(source, A.magnitude()) for source, A in edges]
+            if any(A is None for _, A in entering):
                 return None
-            nodes.append(found)
+            nodes.append(entering)
         return Substitution(nodes)
 
     def roundings(self) -> Any:

@@ -103,8 +103,8 @@ class Product(LinearMap):
         return all(A.monomial for A in self.factors)
 
     def magnitude(self) -> Product | None:
-        found = magnitudes(self.factors)
-        return None if found is None else Product(found)
+        factors = magnitudes(self.factors)
+        return None if factors is None else Product(factors)
 
     def roundings(self) -> Any:
         """Count those of the factors, and one contraction wherever two of them meet.

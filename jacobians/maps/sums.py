@@ -87,8 +87,8 @@ class Sum(LinearMap):
         return sum(A.flops for A in self.terms) + (len(self.terms) - 1) * self.shape[0]
 
     def magnitude(self) -> Sum | None:
-        found = magnitudes(self.terms)
-        return None if found is None else Sum(found)
+        terms = magnitudes(self.terms)
+        return None if terms is None else Sum(terms)
 
     def roundings(self) -> Any:
         K: Any = 0
