@@ -4,13 +4,15 @@
     python tests/benchmarks/bench_layers.py --dtypes float64 --rounds 5
 
 An image classifier (two convolutions, two pools, two dense layers) and a transformer block.  The
-peers run the same nodes, one function of theirs for each layer of ours.
+peers run the same nodes, one function of theirs for each layer of ours.  Last, a user's own layer
+with a structured map against the same factors as layers of the library.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from bench_jacobians import race, require_agreement
 from peers import installed
 
 import jacobians as jb
+from jacobians.linearization import layer_map
 
 
 def classifier():
@@ -62,6 +65,35 @@ def transformer(tokens=16, width=32, heads=4):
         ),
     }
     return jb.Network.graph(nodes, inputs={"x": (tokens, width)})
+
+
+@dataclass(frozen=True, eq=False)
+class Bottleneck(jb.Layer):
+    """A user's layer, ``z = U V a``, whose rule gives the two factors."""
+
+    U: np.ndarray
+    V: np.ndarray
+
+    def output_width(self, inputs):
+        return len(self.U)
+
+    def preactivation(self, a):
+        return a @ self.V.T @ self.U.T
+
+
+@layer_map.register
+def _(layer: Bottleneck, a):
+    return jb.Product([layer.U, layer.V])
+
+
+def own_layers():
+    """Return a network with a layer of one's own, and the same without."""
+    weights = _weights()
+    W, U, V, last = weights(64, 64), weights(64, 8), weights(8, 64), weights(64, 64)
+    first = jb.Dense(W, activation="tanh")
+    own = [first, Bottleneck(U, V), jb.Elementwise("tanh"), jb.Dense(last)]
+    plain = [first, jb.Dense(V), jb.Dense(U, activation="tanh"), jb.Dense(last)]
+    return jb.Network(own), jb.Network(plain)
 
 
 def _weights():
@@ -185,6 +217,17 @@ def main():
             print(
                 f"{name:35} {dtype}  {mine:8.3g} ms, {ratio:.2f} of {best} ({others})", flush=True
             )
+    for batch in (1, 64, 1000) if not options.lines or "own" in options.lines else ():
+        X = np.random.default_rng(1).standard_normal((batch, 64))
+        calls = {
+            name: lambda net=net, X=X: jb.jacobian(net, X)
+            for name, net in zip(("own", "plain"), own_layers(), strict=True)
+        }
+        times = race(calls, options.rounds)
+        ratio = times["own"] / times["plain"]
+        print(
+            f"a user's layer, {batch:4} points  {times['own']:8.3g} ms, {ratio:.2f} of plain layers"
+        )
 
 
 if __name__ == "__main__":
