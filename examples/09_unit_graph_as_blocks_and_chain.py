@@ -91,3 +91,11 @@ print(f"edges of the graph: {g.edges.nnz + g.input_edges.nnz}")
 print("gradient of the skip:", g.edges.toarray()[rows])
 assert np.array_equal(g.edges.toarray()[rows][1:], of_chain.weights[2][0, 3:])
 assert np.array_equal(g.inputs, of_chain.inputs)
+
+# The library puts a graph together by itself: the units of one level that share an activation are a
+# dense layer.  So all that takes a network takes the graph.
+
+net = graph.to_network()
+print(f"\nas a network of blocks: {net}")
+assert np.array_equal(jb.jacobian(net, point), at.input_jacobian())
+assert jb.certify(net, point).holds
