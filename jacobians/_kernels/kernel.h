@@ -61,10 +61,10 @@ INLINE V NAME(size)(V x) { return (V)((MASK)x & ~(MASK){0} >> 1); }
 
 /* A tile of the result in registers: up to 6 rows of a, times vectors of columns of b.
  *
- *     out[r, c] = (add[r, c] + sum over the live k of a[r, k] b[k, c]) scale[r, c]
+ *     out[r, c] = (add[r, c] + sum over the live k of a[r, k] b[k, c]) scale[r, c] + more[r, c]
  */
 typedef struct {
-    const DTYPE *a, *b, *add, *scale;
+    const DTYPE *a, *b, *add, *scale, *more;
     DTYPE *out;
     size_t a_row, a_k, b_k, b_panel, add_row, scale_row, out_row;
     const uint32_t *live; /* the k that are not left out */
@@ -98,6 +98,7 @@ INLINE void NAME(fill)(const NAME(tile) *t, const size_t rows, const size_t vect
     EVERY(r, rows) {
         if (t->scale)
             EVERY(v, vectors) sum[r][v] *= NAME(load)(t->scale + r * t->scale_row + v * LANES);
+        if (t->more) EVERY(v, vectors) sum[r][v] += NAME(load)(t->more + r * t->out_row + v * LANES);
         EVERY(v, vectors) NAME(store)(t->out + r * t->out_row + v * LANES, sum[r][v]);
     }
 }
@@ -147,14 +148,16 @@ INLINE void NAME(find_live)(const DTYPE *d, size_t n, uint32_t *live) {
 static void NAME(product)(const step *s, view out, view a, view b, view live, view scale, view add,
                           size_t points, const uint32_t *all, uint32_t *found) {
     size_t m = s->m, k = s->k, n = s->n;
-    const size_t panel = PANEL * LANES;
+    const size_t panel = PANEL * LANES, turned = s->flags & TURNED, over = s->flags & OVER_POINTS;
+    if (over) /* rows of all points are rows of one matrix, and they are the inner index */
+        k = points, points = 1, a.row = a.point, b.row = b.point, a.point = b.point = 0;
     NAME(tile) t = {.b_k = s->packed ? panel : b.row, .b_panel = s->packed ? k * panel : panel};
     if (m == 1 && !b.point && points > 1) { /* points are rows of one matrix */
         a.row = a.point, out.row = out.point, scale.row = scale.point, add.row = add.point;
         m = points, points = 1, live.p = NULL;
     }
     t.a_k = 1;
-    if (s->flags & TURNED) t.a_k = a.row, a.row = 1;
+    if (turned || over) t.a_k = a.row, a.row = 1;
     t.a_row = a.row, t.out_row = out.row, t.scale_row = scale.row, t.add_row = add.row;
     if (!live.p && m == 1 && t.a_k == 1) live = (view){a.p, a.point, 0}; /* the numbers of a itself */
     for (size_t i = 0; live.p && i < points; i++)
@@ -176,6 +179,7 @@ static void NAME(product)(const step *s, view out, view a, view b, view live, vi
                 t.b = (DTYPE *)b.p + i * b.point;
                 t.b += s->packed ? c / panel * panel * k + c % panel : c;
                 t.out = (DTYPE *)out.p + i * out.point + r * out.row + c;
+                t.more = over ? t.out : NULL;
                 t.add = add.p ? (DTYPE *)add.p + i * add.point + r * add.row + c : NULL;
                 t.scale = scale.p ? (DTYPE *)scale.p + i * scale.point + r * scale.row + c : NULL;
                 if (left < vectors * LANES) NAME(fill_some)(&t, rows, vectors, left);

@@ -55,12 +55,12 @@ def tape_of(
         translation.steps(J)
         if out is not None:
             tape.scaling(translation.value(program.value), into=out)
-    except (_NotOfTheKernel, ShapeError):  # a step that the kernel has in another shape only
+    except (NotOfTheKernel, ShapeError):  # a step that the kernel has in another shape only
         return None
     return tape
 
 
-class _NotOfTheKernel(Exception):
+class NotOfTheKernel(Exception):
     """A step for which there is no operation."""
 
 
@@ -82,7 +82,7 @@ class _Translation:
         if register not in self.values:
             known = self.program.registers[register]
             if not isinstance(known, np.ndarray):
-                raise _NotOfTheKernel
+                raise NotOfTheKernel
             self.values[register] = self.tape.constant(known)
         return self.values[register]
 
@@ -94,7 +94,7 @@ class _Translation:
                 continue
             translate = getattr(self, f"_{step.op.name.lower()}", None)
             if translate is None:
-                raise _NotOfTheKernel
+                raise NotOfTheKernel
             into = J if step.slot == -2 else None
             if step.op in (Op.PRODUCT, Op.TABLE):
                 made = translate(step, into, following, J)
@@ -127,7 +127,7 @@ class _Translation:
                 else:
                     result = self.tape.scaling(result, other)
             return result
-        raise _NotOfTheKernel
+        raise NotOfTheKernel
 
     def _inside(self, value: Value) -> Value:
         return self.tape.scaling(value) if value in self.tape.outside else value
@@ -147,7 +147,7 @@ class _Translation:
                 value, log = self._inside(self.value(z)), sigma == LOG_SOFTMAX
                 self.activated[z] = (self.tape.softmax(value, log=log, jacobian=False)[0],) * 2
             elif not isinstance(sigma, Activation) or code_of(sigma) is None:
-                raise _NotOfTheKernel
+                raise NotOfTheKernel
             else:
                 self.activated[z] = self.tape.activation(self._inside(self.value(z)), sigma)
         return self.activated[z]
@@ -159,11 +159,11 @@ class _Translation:
         leaf, asked = step.data, self.turned.get(step.args[0])
         whole = leaf.rows is None is leaf.columns
         if asked is None or not whole or leaf.kind not in ("matrix", "map"):
-            raise _NotOfTheKernel
+            raise NotOfTheKernel
         z, sigma = asked.args[0], asked.data
         value = self._inside(self.value(z))
         if sigma not in (SOFTMAX, LOG_SOFTMAX) or value.columns > SOFTMAX_WIDTH:
-            raise _NotOfTheKernel
+            raise NotOfTheKernel
         log = sigma == LOG_SOFTMAX
         p, J = self.tape.softmax(value, log=log, transposed=leaf.turned)
         assert J is not None
@@ -226,7 +226,7 @@ class _Translation:
 
     def _add(self, step: Step, into: Value | None) -> Value:
         if step.data == "slopes":
-            raise _NotOfTheKernel
+            raise NotOfTheKernel
         P, Q = sorted(map(self.value, step.args), key=self.tape.is_constant)
         return self.tape.scaling(P, add=Q, into=into)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array, read_only
-from jacobians.engine.workers import share
+from jacobians._workers import share
 from jacobians.factors import Factor, parts_of
 from jacobians.linearization import activation_map, layer_map
 from jacobians.maps import Diagonal, DiagonalPlusLowRank, LinearMap, Matrix

@@ -18,8 +18,8 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from jacobians._checks import Array
+from jacobians._workers import cut, share
 from jacobians.engine.kernels import Kernels, OtherStructure
-from jacobians.engine.workers import cut, share
 from jacobians.network import Network
 from jacobians.program import Limits, Op, Program, Step
 from jacobians.tracing import Trace, trace
