@@ -24,7 +24,7 @@ from jacobians._checks import (
     require_shape,
     underflow_is_rounding,
 )
-from jacobians._kernels.gradients import sums_over_points
+from jacobians._kernels.gradients import means_over_points
 from jacobians._tables import as_inputs
 from jacobians.activations import Activation, AnyActivation, VectorActivation
 from jacobians.along import Along
@@ -324,25 +324,23 @@ def gradients(
     """
     net = as_network(net, "backprop.gradients")
     x = as_inputs(X, net, "trace: X")
-    outputs = np.broadcast_to(net.dtype.type(0), (*x.shape[:-1], net.widths[-1]))
-    y = as_loss(loss).targets(Y, outputs)
-    l2 = as_nonnegative(l2, "backprop.gradients: l2")
+    y = as_loss(loss).targets(Y, np.empty((*x.shape[:-1], net.widths[-1]), net.dtype))
+    if type(l2) is not float or l2 != 0:
+        l2 = as_nonnegative(l2, "backprop.gradients: l2")
     if not len(x):
         raise ValueError("backprop.gradients: the mean over no points is undefined.")
-    # what is asked for later is of the points as they are now
-    x, y = (own.copy() if given is own else own for own, given in ((x, X), (y, Y)))
-    points = np.atleast_2d(x), y.reshape(-1, y.shape[-1])
+    points = (x, y) if x.ndim == 2 else (x[None], y[None])
     swept = _by_kernel(net, *points, loss) if kernels else None
-    values, sums = swept or _by_sweeps(net, *points, loss)
-    objective, parameters = float(values.mean()), []
-    for layer, by_name in zip(net.layers, sums, strict=True):
-        means = {name: total / len(values) for name, total in by_name.items()}
-        for name in WEIGHTS if l2 else ():
-            if name in means:
+    values, parameters = swept or _by_sweeps(net, *points, loss)
+    objective = float(np.add.reduce(values)) / len(values)
+    for layer, by_name in zip(net.layers, parameters, strict=True) if l2 else ():
+        for name in WEIGHTS:
+            if name in by_name:
                 W = layer.parameters()[name]
-                means[name] += l2 * W
+                by_name[name] = by_name[name] + l2 * W
                 objective += l2 / 2 * float(np.vdot(W, W))
-        parameters.append(means)
+    # what is asked for later is of the points as they are now
+    x, y = (A if A.base is None and A is not B else A.copy() for A, B in ((x, X), (y, Y)))
     others = partial(point_gradients, net, x, y, loss)
     return Gradients.of_parameters(objective, tuple(parameters), others)
 
@@ -360,10 +358,10 @@ def point_gradients(
     return _sweep(seen, None, delta / (len(X) if seen.batch else 1))
 
 
-_Sums = tuple[Array, list[dict[str, Array]]]  # losses, and for each layer sums over all points
+_Swept = tuple[Array, list[dict[str, Array]]]  # losses, and for each layer means over all points
 
 
-def _by_sweeps(net: Network, x: Array, y: Array, loss: Loss) -> _Sums:
+def _by_sweeps(net: Network, x: Array, y: Array, loss: Loss) -> _Swept:
     """Sweep over some points after the other, whose values stay in the cache."""
     size = max(1, PIECE_BYTES // (4 * sum(net.widths) * net.dtype.itemsize))
     values, sums = np.empty(len(x), net.dtype), list[dict[str, Array]]()
@@ -377,14 +375,14 @@ def _by_sweeps(net: Network, x: Array, y: Array, loss: Loss) -> _Sums:
             for name in total:
                 total[name] = total[name] + by_name[name]
         sums = sums or more
-    return values, sums
+    return values, [{name: total / len(x) for name, total in by.items()} for by in sums]
 
 
-def _by_kernel(net: Network, x: Array, y: Array, loss: Loss) -> _Sums | None:
+def _by_kernel(net: Network, x: Array, y: Array, loss: Loss) -> _Swept | None:
     """Let the kernel sweep, and compute losses and their cotangents here; None if it cannot."""
     fused = loss.fused(net.layers[-1].activation)
     of: Any = fused or loss
-    swept = sums_over_points(net, x, lambda a, i: of.cotangent(a, y[i]), fused is not None)
+    swept = means_over_points(net, x, lambda a, i: of.cotangent(a, y[i]), fused is not None)
     return None if swept is None else (of.value(swept[0], y), swept[1])
 
 

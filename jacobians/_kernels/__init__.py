@@ -148,7 +148,7 @@ class Tape(Record):
             demand(add.columns == n and add.rows in (1, m) and add.depth == 1, "scaling: add.")
         out = self._result(m, n, into, scale, a, add)
         reuses = a.kind == WORK
-        self._steps.append(Step(SCALING, int(by_rows), [out, a, None, None, scale, add], 1, reuses))
+        self._steps.append(Step(SCALING, int(by_rows), [out, a, None, None, scale, add], reuses))
         return out
 
     def activation(self, z: Value, sigma: str | AnyActivation) -> tuple[Value, Value]:
@@ -160,7 +160,7 @@ class Tape(Record):
         demand(z.kind == WORK, "activation: of what is outside; copy it first.")
         out, slopes = self._new(z.rows, z.columns), self._new(z.rows, z.columns)
         operands = [out, z, slopes, None, None, None]
-        self._steps.append(Step(ACTIVATION, code[0], operands, 2, True, code[1:]))
+        self._steps.append(Step(ACTIVATION, code[0], operands, True, code[1:]))
         return out, slopes
 
     def softmax(
@@ -172,7 +172,7 @@ class Tape(Record):
         n = z.columns
         out, J = self._new(1, n), self._new(n, n) if jacobian else None
         flags = LOGARITHM * log + TRANSPOSED * transposed
-        self._steps.append(Step(SOFTMAX, flags, [out, z, J, None, None, None], 2))
+        self._steps.append(Step(SOFTMAX, flags, [out, z, J, None, None, None]))
         return out, J
 
     def ask(self) -> None:
@@ -192,7 +192,11 @@ class Tape(Record):
         out = Value(SUM, self._summed, a.columns, b.columns)
         self._summed += a.columns * self.padded(b.columns)
         demand(self._summed < MOST, "the sums over points take too much memory.")
-        self._steps.append(Step(PRODUCT, OVER_POINTS, [out, a, b, None, None, None]))
+        memory = None
+        if out.rows > 1:  # for a and b as the kernel goes through them
+            panel = self._panel * self._lanes
+            memory = self._new(1, self.padded(out.rows) + -(-out.columns // panel) * panel)
+        self._steps.append(Step(PRODUCT, OVER_POINTS, [out, a, b, memory, None, None]))
         return slice(out.index, self._summed)
 
     @property

@@ -30,17 +30,16 @@ from jacobians.activations import IDENTITY, LOG_SOFTMAX, SOFTMAX, Activation
 from jacobians.layers import Add, Dense, Elementwise, Scale
 from jacobians.network import Network
 
-PIECES, FEWEST = 16, 128  # at most so many pieces, of at least so many points
+PIECES, FEWEST, WORK = 16, 128, 3e6  # the most pieces; their fewest points and operations
 SUMS_BYTES = 2**26  # memory of the sums of all pieces
-SHARED = 2**16  # points times units from which threads pay
 
 Cotangent = Callable[[Array, slice], Array]
 
 
-def sums_over_points(
+def means_over_points(
     net: Network, x: Array, cotangent: Cotangent, fused: bool
 ) -> tuple[Array, list[dict[str, Array]]] | None:
-    """Return the outputs, and for every layer the sums over all points by parameter.
+    """Return the outputs, and for every layer the means over all points by parameter.
 
     Parameters
     ----------
@@ -59,8 +58,9 @@ def sums_over_points(
     if prepared is None:
         return None
     x, (program, size, layers) = np.ascontiguousarray(x), prepared
-    most = max(1, min(PIECES, SUMS_BYTES // (size * x.itemsize + 1)))
-    count = min(most, -(-len(x) // FEWEST))
+    work = len(x) * (6.0 * size + 100 * sum(net.widths))
+    most = min(PIECES, SUMS_BYTES // (size * x.itemsize), len(x) // FEWEST)
+    count = max(1, min(most, int(work / WORK)))
     ends = [len(x) * k // count for k in range(count + 1)]
     output = np.empty((len(x), net.widths[-1]), net.dtype)
     sums = [np.empty(0)] * count
@@ -82,14 +82,14 @@ def sums_over_points(
         finite[k] = within and bool(np.isfinite(total).all())
         sums[k] = total
 
-    threads = THREADS if len(x) * sum(net.widths) > SHARED else 1
-    share(lambda k, _: contexts[k].run(one, k), range(count), threads)
+    share(lambda k, _: contexts[k].run(one, k), range(count), THREADS)
     if not all(finite) or not np.isfinite(output).all():
         return None
     while len(sums) > 1:
         pairs = zip(sums[::2], sums[1::2], strict=False)
         sums = [np.add(a, b, out=a) for a, b in pairs] + sums[len(sums) & ~1 :]
-    return output, [{name: part.of(sums[0]) for name, part in by.items()} for by in layers]
+    total = np.divide(sums[0], len(x), out=sums[0])
+    return output, [{name: part.of(total) for name, part in by.items()} for by in layers]
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,8 @@ class _Part:
     shape: tuple[int, ...]
 
     def of(self, total: Array) -> Array:
-        rows = total[self.where].reshape(-1, self.columns)
-        width = self.shape[-1]
-        return rows[:, :width].reshape(self.shape)
+        rows = total[self.where]
+        return rows.reshape(-1, self.columns)[:, : self.shape[-1]].reshape(self.shape)
 
 
 _Prepared = tuple[Program, int, list[dict[str, _Part]]]

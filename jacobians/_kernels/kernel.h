@@ -140,6 +140,22 @@ INLINE void NAME(find_live)(const DTYPE *d, size_t n, uint32_t *live) {
     *live = count;
 }
 
+/* Rearrange a, (k, m), in groups of rows of its transpose, and b, (k, n), in panels of columns, as
+ * tiles go through them; return where b lies now.
+ */
+static DTYPE *NAME(rearrange)(DTYPE *to, view a, view b, size_t m, size_t k, size_t n) {
+    const size_t groups = (m + 5) / 6, panel = PANEL * LANES;
+    for (size_t g = 0; g < groups; g++)
+        for (size_t i = 0; i < k; i++)
+            for (size_t r = g * m / groups; r < (g + 1) * m / groups; r++)
+                *to++ = ((DTYPE *)a.p)[i * a.row + r];
+    for (size_t c = 0; c < n; c += LANES)
+        for (size_t i = 0; i < k; i++)
+            NAME(store)(to + c / panel * panel * k + i * panel + c % panel,
+                        NAME(load)((DTYPE *)b.p + i * b.row + c));
+    return to;
+}
+
 /* out_i = (add_i + a_i b_i) diag(scale_i) for every point i; a is (m, k), b is (k, n), packed or not.
  *
  * A few rows of a stay in the first cache while columns of b go by, a strip of which stays in the
@@ -147,19 +163,25 @@ INLINE void NAME(find_live)(const DTYPE *d, size_t n, uint32_t *live) {
  */
 static void NAME(product)(const step *s, view out, view a, view b, view live, view scale, view add,
                           size_t points, const uint32_t *all, uint32_t *found) {
-    size_t m = s->m, k = s->k, n = s->n;
+    size_t m = s->m, k = s->k, n = s->n, packed = (size_t)s->packed;
     const size_t panel = PANEL * LANES, turned = s->flags & TURNED, over = s->flags & OVER_POINTS;
     if (over) /* rows of all points are rows of one matrix, and they are the inner index */
         k = points, points = 1, a.row = a.point, b.row = b.point, a.point = b.point = 0;
-    NAME(tile) t = {.b_k = s->packed ? panel : b.row, .b_panel = s->packed ? k * panel : panel};
+    const size_t grouped = over && live.p != NULL; /* then that is memory for them */
+    if (grouped) {
+        b.p = (char *)NAME(rearrange)((DTYPE *)live.p, a, b, m, k, n);
+        a.p = live.p, a.row = k, live.p = NULL, packed = 1;
+    }
+    NAME(tile) t = {.b_k = packed ? panel : b.row, .b_panel = packed ? k * panel : panel};
     if (m == 1 && !b.point && points > 1) { /* points are rows of one matrix */
         a.row = a.point, out.row = out.point, scale.row = scale.point, add.row = add.point;
         m = points, points = 1, live.p = NULL;
     }
-    t.a_k = 1;
-    if (turned || over) t.a_k = a.row, a.row = 1;
-    t.a_row = a.row, t.out_row = out.row, t.scale_row = scale.row, t.add_row = add.row;
-    if (!live.p && m == 1 && t.a_k == 1) live = (view){a.p, a.point, 0}; /* the numbers of a itself */
+    t.a_k = 1, t.a_row = a.row;
+    if (turned || (over && !grouped)) t.a_k = a.row, t.a_row = a.row = 1;
+    if (grouped) t.a_row = 1;
+    t.out_row = out.row, t.scale_row = scale.row, t.add_row = add.row;
+    if (!live.p && m == 1 && t.a_k == 1 && !over) live = (view){a.p, a.point, 0}; /* the numbers of a itself */
     for (size_t i = 0; live.p && i < points; i++)
         NAME(find_live)((DTYPE *)live.p + i * live.point, k, found + i * (k + 1));
     const size_t groups = (m + 5) / 6, most = NAME(most)[(m + groups - 1) / groups];
@@ -173,11 +195,12 @@ static void NAME(product)(const step *s, view out, view a, view b, view live, vi
             const uint32_t *own = found + i * (k + 1);
             t.live = live.p ? own + 1 : all, t.count = live.p ? *own : k;
             t.a = (DTYPE *)a.p + i * a.point + r * a.row;
+            if (grouped) t.a_k = rows;
             for (size_t c = from, vectors = most; c < to; c += vectors * LANES) {
                 while ((vectors - 1) * LANES >= to - c) vectors /= 2;
                 const size_t left = s->columns - c;
                 t.b = (DTYPE *)b.p + i * b.point;
-                t.b += s->packed ? c / panel * panel * k + c % panel : c;
+                t.b += packed ? c / panel * panel * k + c % panel : c;
                 t.out = (DTYPE *)out.p + i * out.point + r * out.row + c;
                 t.more = over ? t.out : NULL;
                 t.add = add.p ? (DTYPE *)add.p + i * add.point + r * add.row + c : NULL;
@@ -420,9 +443,11 @@ static int NAME(softmax)(const step *s, view out, view z, view matrix, size_t po
             const DTYPE own = r == top ? rest : 1 - p[r];
             for (size_t c = 0; c < n; c++) J[c] = -(log ? p[transposed ? r : c] : p[r] * p[c]);
             J[r] = log ? own : p[r] * own;
+            for (size_t c = n; c < matrix.row; c++) J[c] = 0;
         }
         const DTYPE correction = log ? (DTYPE)log1p(others) : 0;
         for (size_t c = 0; log && c < n; c++) p[c] = (from[c] - least) - correction;
+        for (size_t c = n; c < out.row; c++) p[c] = 0;
     }
     return finite == 0;
 }

@@ -129,18 +129,19 @@ class Record:
 
     def _offsets(self) -> tuple[list[int], int]:
         """Return where each value lies in the memory of a point, and how much there is of it."""
+        first: dict[int, int] = {}
         last = [-1] * len(self._values)
         for k, step in enumerate(self._steps):
             for value in filter(None, step.operands):
                 if value.kind == WORK:
+                    first.setdefault(value.index, k)
                     last[value.index] = k
         free: list[tuple[int, int]] = []  # size, offset
         offsets, sizes, top = [0] * len(last), [0] * len(last), 0
         for k, step in enumerate(self._steps):
-            results = [step.operands[0], step.operands[2]][: step.results]
-            made = [v for v in results if v is not None and v.kind == WORK]
-            used = {v.index for v in step.operands if v is not None and v.kind == WORK}
-            used -= {v.index for v in made}
+            here = {v.index: v for v in step.operands if v is not None and v.kind == WORK}
+            made = [v for i, v in here.items() if first[i] == k]
+            used = {i for i in here if first[i] < k}
             over = [i for i in used if last[i] == k]
             a = step.operands[1]
             early = [i for i in over if step.reuses and a is not None and i == a.index]

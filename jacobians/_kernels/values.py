@@ -34,7 +34,6 @@ class Step:
     op: int
     flags: int
     operands: list[Value | None]  # out, a, b, live, scale, add
-    results: int = 1  # of the first of them
     reuses: bool = False  # the result may take the memory of a
     parameters: tuple[float, float] = (0.0, 0.0)
 
