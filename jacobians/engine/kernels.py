@@ -83,27 +83,23 @@ class Kernels:
         leaf: Factor = step.data
         if isinstance(maps, np.ndarray) and leaf.kind == "diagonal":
             return maps[:, leaf.rows]
-        if isinstance(maps, np.ndarray) and leaf.turned:
-            return maps.transpose(2, 1, 0)
-        if isinstance(maps, LinearMap):
-            return maps.T
         if isinstance(maps, np.ndarray):
-            return leaf.chosen(maps).transpose(1, 0, 2)
-        assert leaf.source is not None
-        first, *path = leaf.source.path
-        A = maps[first]
-        for k in path:
-            A = _part(A, k)
-        if leaf.kind == "map":
-            return A
-        if leaf.kind == "diagonal":
-            if not isinstance(A, Diagonal) or not A.batch:
+            matrices = maps
+        else:
+            assert leaf.source is not None
+            first, *path = leaf.source.path
+            A = maps[first]
+            for k in path:
+                A = _part(A, k)
+            if leaf.kind == "map":
+                return A.T if leaf.turned else A
+            if not A.batch or (leaf.kind == "diagonal" and not isinstance(A, Diagonal)):
                 raise OtherStructure
-            return A.entries if leaf.rows is None else A.entries[..., leaf.rows]
-        if not A.batch:
-            raise OtherStructure
-        stack = leaf.chosen(A.array if isinstance(A, Matrix) else A.to_dense())
-        return stack.transpose(1, 0, 2)
+            if leaf.kind == "diagonal":
+                return A.entries if leaf.rows is None else A.entries[..., leaf.rows]
+            matrices = A.array if isinstance(A, Matrix) else A.to_dense()
+        axes = (2, 0, 1) if leaf.turned else (1, 0, 2)
+        return leaf.chosen(matrices).transpose(axes)
 
     # --- diagonals --------------------------------------------------------------------------------
 
