@@ -78,18 +78,19 @@ def means_over_points(
                 here = slice(start + first, start + first + count)
                 c[first : first + count] = cotangent(a, here)
 
-        within = program.run(x[start:stop], c, out, total, ask)
-        finite[k] = within and bool(np.isfinite(total).all())
+        finite[k] = program.run(x[start:stop], c, out, total, ask)
         sums[k] = total
 
     share(lambda k, _: contexts[k].run(one, k), range(count), THREADS)
-    if not all(finite) or not np.isfinite(output).all():
+    if not all(finite):
         return None
     while len(sums) > 1:
         pairs = zip(sums[::2], sums[1::2], strict=False)
         sums = [np.add(a, b, out=a) for a, b in pairs] + sums[len(sums) & ~1 :]
     total = np.divide(sums[0], len(x), out=sums[0])
-    return output, [{name: part.of(total) for name, part in by.items()} for by in layers]
+    means = [{name: part.of(total) for name, part in by.items()} for by in layers]
+    arrays = (output, *(mean for by in means for mean in by.values()))
+    return (output, means) if all(np.isfinite(array).all() for array in arrays) else None
 
 
 @dataclass(frozen=True)

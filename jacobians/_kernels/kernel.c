@@ -7,16 +7,13 @@
  *
  *     PRODUCT       out = (add + a b) diag(scale); where the vector live is 0, columns of a or rows
  *                   of b are, and need not be read.  For a packed table (k, m n), out is m rows;
- *                   TURNED it is a^T b, with b in the workspace; OVER_POINTS the sum of that over
- *                   the rows a and b of all points, added to out
+ *                   TURNED it is a^T b, with b in the workspace; OVER_POINTS its sum is added to out
  *     SCALING       out = add + a diag(scale), BY_ROWS add + diag(scale) a; without scale, a copy
  *     ACTIVATIONS   out = sigma(a), b = sigma'(a); the flags say which, p are its parameters
  *     SOFTMAX       out = softmax(a), or its logarithm; b = its Jacobian
- *     ASK           call back with the first point and the number of points of this block: what
- *                   stands outside is read, and filled in, by Python
+ *     ASK           call back with the first point of this block, and how many there are
  *
- * Shapes and places are checked in Python, by the tape from which a program is packed: nothing else
- * calls this module.
+ * Shapes and places are checked by the tape from which a program is packed, its only caller.
  */
 
 #define Py_LIMITED_API 0x030b0000
@@ -32,7 +29,8 @@ enum { READ, WRITTEN, SUMMED }; /* roles of what stands outside */
 enum { NONE, OUTSIDE, WORK, CONSTANT, SUM }; /* a sum over points lies in the last array outside */
 #define EVERY_ACTIVATION(x) /* in their dtype; in double */                                      \
     x(LEAKY) x(CLIP) x(RAMP) x(ELU) x(SIGMOID) x(TANH) x(SOFTPLUS) x(SOFTSIGN) x(EXP) x(SQUARE)  \
-    x(CELU) x(GAUSSIAN) x(SIN) x(SILU) x(GELU) x(GELU_TANH) x(MISH)
+    x(CELU) x(GAUSSIAN) x(ERF) x(SILU) x(GELU) x(GELU_TANH) x(MISH) x(SIN) x(COS) x(ABS) x(SQRT) \
+    x(LOG) x(RECIPROCAL) x(POWER) x(SIGN) x(FLOOR)
 #define COMMA(x) x,
 enum { EVERY_ACTIVATION(COMMA) };
 #define STRIP_BYTES 131072 /* columns of b that stay in the second cache while rows go by */
@@ -92,12 +90,16 @@ static void fill_tables(void) {
 #define SELECT(condition, yes, no) NAME(select)((MASK)(condition), yes, no)
 #define COLUMNS(v) NAME(load)(column + (v) / PANEL * b_panel + (v) % PANEL * LANES)
 #define TILE(r, v) case 16 * r + v: NAME(fill)(t, r, v); break;
+#define EACH(code, value, derivative)                              \
+    case code:                                                     \
+        EVERY(i, LANES) t = z[i], (*a)[i] = value, (*s)[i] = derivative; \
+        return;
 #define LOOP(code)                                                  \
     case code:                                                     \
         for (size_t i = 0; i < count; i += LANES) {                \
             V z = NAME(load)(from + i), a, d;                      \
             NAME(sigma)(code, z, s->p, &a, &d);                    \
-            finite += (z + a) * 0;                                 \
+            finite += z * 0, defined += a * 0;                     \
             NAME(store)(to + i, a), NAME(store)(slope + i, d);     \
         }                                                          \
         break;

@@ -272,7 +272,13 @@ INLINE V NAME(log1p)(V e) { /* of 0 to 1: 2 artanh(t), after a division by 2 whe
 INLINE void NAME(gated)(const int code, V z, const double *p, V *a, V *s) {
     V x = NAME(above)(-NAME(size)(z), VALUE(-800)), left, e, far, y, d, head;
     NAME(power) E;
+    const double k = p[0];
+    double t;
     switch (code) {
+    EACH(SIN, sin(t), cos(t)) EACH(COS, cos(t), -sin(t)) EACH(ABS, fabs(t), t > 0 ? 1 : -1)
+    EACH(SQRT, sqrt(t), 0.5 / sqrt(t)) EACH(LOG, log(t), 1 / t) EACH(RECIPROCAL, 1 / t, -1 / t / t)
+    EACH(POWER, pow(t, k), k == 0 ? 0 : k * pow(t, k - 1))
+    EACH(SIGN, (t > 0) - (t < 0), 0) EACH(FLOOR, floor(t), 0)
     case CELU: { /* exp of the quotient z / w, taken at a head with few bits, and the rest */
         double w = p[0], high = (float)w;
         x = NAME(below)(NAME(above)(z, VALUE(-800 * w)), VALUE(0));
@@ -282,13 +288,14 @@ INLINE void NAME(gated)(const int code, V z, const double *p, V *a, V *s) {
         *s = SELECT(z > 0, VALUE(1), NAME(whole)(E)); return;
     }
     case GAUSSIAN:
+    case ERF:
         x = NAME(above)(NAME(below)(z, VALUE(28)), VALUE(-28)); /* e^-784 is 0 */
         head = NAME(nearest)(64 * x) / 64;
         E = NAME(exp)(-head * head, -(x - head) * (x + head));
         *a = NAME(whole)(E);
-        *s = -2 * x * NAME(near)(E) * E.second; return;
-    case SIN:
-        EVERY(i, LANES) (*a)[i] = sin(z[i]), (*s)[i] = cos(z[i]); return;
+        *s = (code == ERF ? VALUE(1.1283791670955126) : -2 * x) * NAME(near)(E) * E.second;
+        if (code == ERF) EVERY(i, LANES) (*a)[i] = erf(z[i]);
+        return;
     case SILU: /* root r of 1 + z + e^z = (z - r) + e^r (e^(z - r) - 1) */
         E = NAME(exp)(x, VALUE(0)), e = NAME(near)(E), far = E.second;
         d = (x - -1.2784645427610737) - -1.0946994183093437e-16;
@@ -409,12 +416,13 @@ static int NAME(activate)(const step *s, view out, view z, view slopes, size_t p
     size_t count = points * s->m * z.row;
     const DTYPE *from = (DTYPE *)z.p;
     DTYPE *to = (DTYPE *)out.p, *slope = (DTYPE *)slopes.p;
-    V finite = {0}; /* or else NaN */
+    V finite = {0}, defined = {0}; /* or else NaN; of padding, values need not be defined */
     switch (s->flags) {
         EVERY_ACTIVATION(LOOP)
     }
-    DTYPE total = 0;
-    EVERY(i, LANES) total += finite[i];
+    DTYPE total = 0, values = 0;
+    EVERY(i, LANES) total += finite[i], values += defined[i];
+    for (size_t i = 0; values != 0 && i < count; i++) total += i % z.row < s->n ? to[i] * 0 : 0;
     return total == 0;
 }
 
