@@ -64,10 +64,8 @@ def pull_back(layer: Layer, delta: Array, *values: Array) -> Any:
     One array for a layer with one input, a tuple for several.
     """
     maps = layer_map(layer, *values)
-    pulled = [
-        A.T.apply(delta[..., None])[..., 0] for A in (maps if isinstance(maps, tuple) else (maps,))
-    ]
-    return tuple(pulled)
+    each = maps if isinstance(maps, tuple) else (maps,)
+    return tuple(A.T.apply(delta[..., None])[..., 0] for A in each)
 
 
 @pull_back.register(Dense)
@@ -349,10 +347,7 @@ def gradients(
 def point_gradients(
     net: Network, X: Array, Y: Array, loss: Loss
 ) -> tuple[tuple[Array, ...], Array]:
-    """Return ``dC/dz^l`` for all l, and ``dC/dx``: what of the gradients belongs to single points.
-
-    ``X`` and ``Y`` are as ``gradients`` takes them, and have been checked.
-    """
+    """Return ``dC/dz^l`` for all l, and ``dC/dx``; points and targets have been checked."""
     seen = trace(net, X)
     delta = _loss_and_delta(seen, Y, loss)[1]
     return _sweep(seen, None, delta / (len(X) if seen.batch else 1))

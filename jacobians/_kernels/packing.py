@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,7 @@ from jacobians._kernels.values import (
 )
 
 try:
-    from jacobians._kernels import _kernel  # type: ignore[attr-defined]
-
+    _kernel: Any = import_module("jacobians._kernels._kernel")
     _COUNT = _kernel.PROCESSORS
 except (ImportError, AttributeError):  # built without a compiler, or long ago
     _kernel, _COUNT = None, 0
