@@ -42,14 +42,14 @@ class Kernels:
     def _affine(self, step: Step, out: Array | None, a: Array, W: Array, b: Array) -> Array:
         z = self._times(a, W, out)
         # a loop over a short row spends its time on starting, so some rows are treated together
-        together = max(1, min(self.limits.long_loop // len(b), len(z)))
-        whole = len(z) // together * together
-        if together > 1 and z.flags.c_contiguous:
-            rows = z[:whole].reshape(-1, together * len(b))
-            rows += np.tile(b, together)
-            z[whole:] += b
-        else:
+        together = min(self.limits.long_loop // len(b), len(z))
+        if together < 2 or not z.flags.c_contiguous:
             z += b
+            return z
+        whole = len(z) // together * together
+        rows = z[:whole].reshape(-1, together * len(b))
+        rows += np.tile(b, together)
+        z[whole:] += b
         return z
 
     def _call(self, step: Step, out: None, *values: Array) -> Array:

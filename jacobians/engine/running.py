@@ -82,6 +82,13 @@ class Runner:
             for step in self.program.steps
         ]
 
+    def point(self, x: Array, J: Array, value: Array | None) -> bool:
+        """Fill in J (m, n) and the value at one point; False if the program cannot."""
+        if self.compiled is not None:
+            finite: bool = self.compiled.run(*((x, J) if value is None else (x, value, J)))
+            return finite
+        return _point_in_numpy(self, x, J, value)
+
     def batch(
         self,
         net: Network,
@@ -209,6 +216,17 @@ class Runner:
         if [flat.size for flat in slots] >= sizes:
             return slots
         return [np.empty(size, self.dtype) for size in sizes]
+
+
+@quiet
+def _point_in_numpy(runner: Runner, x: Array, J: Array, value: Array | None) -> bool:
+    try:
+        a, finite = runner.run(x[None], J[:, None])
+    except OtherStructure:
+        return False
+    if value is not None:
+        value[...] = a[0]
+    return finite
 
 
 def _may_overflow(step: Step) -> bool:
