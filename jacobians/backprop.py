@@ -11,7 +11,7 @@ register its sweep with ``pull_back``; without one, the transpose of its ``layer
 
 from __future__ import annotations
 
-from functools import singledispatch
+from functools import partial, singledispatch
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ from jacobians._checks import (
     require_shape,
     underflow_is_rounding,
 )
+from jacobians._kernels.gradients import means_over_points
+from jacobians._tables import as_inputs
 from jacobians.activations import Activation, AnyActivation, VectorActivation
 from jacobians.along import Along
 from jacobians.gradients import WEIGHTS, Gradients
@@ -46,9 +48,11 @@ from jacobians.layers import (
 )
 from jacobians.linearization.rules import is_nearer, layer_map, parameter_maps
 from jacobians.losses import Loss, as_loss
-from jacobians.network import Network
+from jacobians.network import Network, as_network
 from jacobians.tracing import Trace, trace
 from jacobians.vectorization import unvec
+
+PIECE_BYTES = 2**20  # of the values of the points at a time
 
 # --- one layer ------------------------------------------------------------------------------------
 
@@ -60,10 +64,8 @@ def pull_back(layer: Layer, delta: Array, *values: Array) -> Any:
     One array for a layer with one input, a tuple for several.
     """
     maps = layer_map(layer, *values)
-    pulled = [
-        A.T.apply(delta[..., None])[..., 0] for A in (maps if isinstance(maps, tuple) else (maps,))
-    ]
-    return tuple(pulled)
+    each = maps if isinstance(maps, tuple) else (maps,)
+    return tuple(A.T.apply(delta[..., None])[..., 0] for A in each)
 
 
 @pull_back.register(Dense)
@@ -280,8 +282,13 @@ def jacobian(trace: Trace) -> Array:
 
 
 @underflow_is_rounding
-def gradients(net: Network, X: Any, Y: Any, loss: Loss, l2: float = 0.0) -> Gradients:
-    """Return value and gradients of the objective, by one sweep over all points.
+def gradients(
+    net: Network, X: Any, Y: Any, loss: Loss, l2: float = 0.0, *, kernels: bool = True
+) -> Gradients:
+    """Return value and gradients of the objective, by one sweep over the points, piece by piece.
+
+    The compiled kernel sweeps, where it was built and has all layers of the network; a certificate
+    asks for the sweep that is written here.
 
     Parameters
     ----------
@@ -292,10 +299,13 @@ def gradients(net: Network, X: Any, Y: Any, loss: Loss, l2: float = 0.0) -> Grad
     loss : Loss
     l2 : float
         The penalty is ``l2/2`` times the sum of all squared weights.
+    kernels : bool
+        Whether the compiled kernel may sweep.
 
     Returns
     -------
     Gradients
+        Its ``deltas`` and ``inputs`` are computed when they are asked for.
 
     Raises
     ------
@@ -310,25 +320,65 @@ def gradients(net: Network, X: Any, Y: Any, loss: Loss, l2: float = 0.0) -> Grad
     >>> g.loss, g.weights[0]
     (5.0, array([[5.]]))
     """
-    seen = trace(net, X)
-    Y = as_loss(loss).targets(Y, seen.output)
-    l2 = as_nonnegative(l2, "backprop.gradients: l2")
-    if seen.batch == (0,):
+    net = as_network(net, "backprop.gradients")
+    x = as_inputs(X, net, "trace: X")
+    y = as_loss(loss).targets(Y, np.empty((*x.shape[:-1], net.widths[-1]), net.dtype))
+    if type(l2) is not float or l2 != 0:
+        l2 = as_nonnegative(l2, "backprop.gradients: l2")
+    if not len(x):
         raise ValueError("backprop.gradients: the mean over no points is undefined.")
-    B = seen.batch[0] if seen.batch else 1
-    values, delta = _loss_and_delta(seen, Y, loss)
-    each, inputs = _sweep(seen, None, delta / B)
-    objective = float(values.mean())
-    parameters = []
-    for l, (layer, delta) in enumerate(zip(net.layers, each, strict=True), start=1):
-        by_name = _gradients_of(layer, delta, seen.entering(l))
-        for name in WEIGHTS if l2 else ():
+    points = (x, y) if x.ndim == 2 else (x[None], y[None])
+    swept = _by_kernel(net, *points, loss) if kernels else None
+    values, parameters = swept or _by_sweeps(net, *points, loss)
+    objective = float(np.add.reduce(values)) / len(values)
+    for layer, by_name in zip(net.layers, parameters, strict=True) if l2 else ():
+        for name in WEIGHTS:
             if name in by_name:
                 W = layer.parameters()[name]
                 by_name[name] = by_name[name] + l2 * W
                 objective += l2 / 2 * float(np.vdot(W, W))
-        parameters.append(by_name)
-    return Gradients(objective, tuple(parameters), each, inputs)
+    # what is asked for later is of the points as they are now
+    x, y = (A if A.base is None and A is not B else A.copy() for A, B in ((x, X), (y, Y)))
+    others = partial(point_gradients, net, x, y, loss)
+    return Gradients.of_parameters(objective, tuple(parameters), others)
+
+
+@underflow_is_rounding
+def point_gradients(
+    net: Network, X: Array, Y: Array, loss: Loss
+) -> tuple[tuple[Array, ...], Array]:
+    """Return ``dC/dz^l`` for all l, and ``dC/dx``; points and targets have been checked."""
+    seen = trace(net, X)
+    delta = _loss_and_delta(seen, Y, loss)[1]
+    return _sweep(seen, None, delta / (len(X) if seen.batch else 1))
+
+
+_Swept = tuple[Array, list[dict[str, Array]]]  # losses, and for each layer means over all points
+
+
+def _by_sweeps(net: Network, x: Array, y: Array, loss: Loss) -> _Swept:
+    """Sweep over some points after the other, whose values stay in the cache."""
+    size = max(1, PIECE_BYTES // (4 * sum(net.widths) * net.dtype.itemsize))
+    values, sums = np.empty(len(x), net.dtype), list[dict[str, Array]]()
+    for start in range(0, len(x), size):
+        here = slice(start, start + size)
+        seen = trace(net, x[here])
+        values[here], last = _loss_and_delta(seen, y[here], loss)
+        each = zip(net.layers, _sweep(seen, None, last)[0], strict=True)
+        more = [_gradients_of(A, delta, seen.entering(l)) for l, (A, delta) in enumerate(each, 1)]
+        for total, by_name in zip(sums, more, strict=False):
+            for name in total:
+                total[name] = total[name] + by_name[name]
+        sums = sums or more
+    return values, [{name: total / len(x) for name, total in by.items()} for by in sums]
+
+
+def _by_kernel(net: Network, x: Array, y: Array, loss: Loss) -> _Swept | None:
+    """Let the kernel sweep, and compute losses and their cotangents here; None if it cannot."""
+    fused = loss.fused(net.layers[-1].activation)
+    of: Any = fused or loss
+    swept = means_over_points(net, x, lambda a, i: of.cotangent(a, y[i]), fused is not None)
+    return None if swept is None else (of.value(swept[0], y), swept[1])
 
 
 def _gradients_of(layer: Layer, delta: Array, values: tuple[Array, ...]) -> dict[str, Array]:

@@ -270,7 +270,7 @@ def _gradients(lin: Linearization) -> list[Sides]:
     net, x = lin.trace.network, lin.trace.activation(0)
     y = np.zeros(net.widths[-1], net.dtype)
     by_matrices = explicit.gradients(net, x, y, SquaredError())
-    by_sweep = backprop.gradients(net, x, y, SquaredError())
+    by_sweep = backprop.gradients(net, x, y, SquaredError(), kernels=False)
     seed = Matrix(SquaredError().cotangent(lin.trace.output, y)[None, :])
     formed = _formed(lin)
     pairs: list[Sides] = []

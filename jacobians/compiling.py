@@ -54,8 +54,8 @@ def compile_sweep(
     Forward, a layer's slopes are used as soon as they are there, so that none are kept.
     """
     with np.errstate(all="ignore"):
-        compiler = _Compiler(net, net.depth, factors, False, limits)
         chain = tuple(A.T for A in reversed(factors)) if forward else factors
+        compiler = _Compiler(net, net.depth, chain, False, limits)
         if not forward:
             compiler.forward(compiler.last)
         width = net.widths[0 if forward else -1]
@@ -94,11 +94,7 @@ class _Compiler(Emitter):
             return self.constant(A.value, "factor", *A.shape).register
         assert A.source is not None
         self.forward(A.source.node)
-        register = self.loaded[A.source]
-        if A.turned and A.kind != "diagonal":
-            shape = (A.shape[0], 0, A.shape[1]) if A.kind == "matrix" else (0,)
-            return self.emit(Op.LEAF, (register,), shape, A)
-        return register
+        return self.loaded[A.source]
 
     def multiply(self, left: Node, right: Node) -> Node:
         """Multiply two nodes: now if both are known, else by a step."""

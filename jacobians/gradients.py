@@ -7,8 +7,9 @@ set: at a batch of B points ``deltas`` and ``inputs`` therefore carry the factor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,12 +33,33 @@ class Gradients:
         ``dC/dz^l`` for l = 1..L, shape (n_l,) or (B, n_l).
     inputs : array
         ``dC/dx``, shape (n_0,) or (B, n_0).
+
+    Deltas and inputs belong to single points; of a batch they are computed when they are asked for.
     """
 
     loss: float
     parameters: tuple[Mapping[str, Array], ...]
     deltas: tuple[Array, ...]
     inputs: Array
+
+    @classmethod
+    def of_parameters(
+        cls,
+        loss: float,
+        parameters: tuple[Mapping[str, Array], ...],
+        others: Callable[[], tuple[tuple[Array, ...], Array]],
+    ) -> Gradients:
+        """Return a record whose deltas and inputs are what ``others()`` returns, once asked for."""
+        record = cls.__new__(cls)
+        vars(record).update(loss=loss, parameters=parameters, _others=others)
+        return record
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("deltas", "inputs") or "_others" not in vars(self):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        deltas, inputs = self._others()
+        vars(self).update(deltas=deltas, inputs=inputs)
+        return vars(self)[name]
 
     @property
     def weights(self) -> tuple[Array | None, ...]:

@@ -17,9 +17,9 @@ from zoo import points
 
 import jacobians as jb
 from jacobians import strategies as jst
+from jacobians._workers import share
 from jacobians.engine import jacobian_at, kernels, running, sweeps
 from jacobians.engine import jacobians as entry_points
-from jacobians.engine.workers import share
 from jacobians.linearization import layer_map
 from jacobians.program import Limits
 from jacobians.rounding import chain_bound

@@ -4,10 +4,13 @@ Without the kernel, only what is said of it is tested.
 """
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -219,6 +222,92 @@ def test_sweeps_are_products_with_the_jacobian(net):
     np.testing.assert_allclose(jb.vjp(net, X, C), np.einsum("bmn,bm->bn", J, C), atol=room, rtol=0)
 
 
+LOSSES = {"sigmoid": jb.BinaryCrossEntropy(), "softmax": jb.CrossEntropy()}
+
+
+@st.composite
+def training_problems(draw):
+    """Draw a problem of which the kernel takes all, with branches or without."""
+    net = draw(networks())
+    last = draw(st.sampled_from(["identity", "tanh", "sigmoid", "softmax", "log_softmax"]))
+    first = jb.Dense(net.layers[0].W, net.layers[0].b, net.layers[0].activation)
+    n = len(first.b)
+    block = [jb.Dense(np.eye(n)[::-1], activation="tanh"), jb.Dense(np.full((n, n), 0.1))]
+    scale = jb.Scale(np.linspace(-1, 1, n), np.ones(n))
+    layers = [first, jb.Residual(block), scale, jb.Elementwise("tanh"), jb.Dense(np.ones((3, n)))]
+    layers[-1] = jb.Dense(np.arange(3.0 * n).reshape(3, n) % 5 / n, activation=last)
+    net = jb.Network(layers).astype(net.dtype) if draw(st.booleans()) else net
+    B = draw(st.sampled_from([1, 2, 7, 300]))
+    rng = np.random.default_rng(B)
+    X, Y = rng.standard_normal((B, net.widths[0])), rng.random((B, net.widths[-1]))
+    return net, X.astype(net.dtype), Y.astype(net.dtype)
+
+
+@contextmanager
+def cut_in(pieces, threads):
+    """Cut the points of gradients into so many pieces."""
+    with (
+        patch.object(_kernels.gradients, "PIECES", pieces),
+        patch.object(_kernels.gradients, "FEWEST", 1),
+        patch.object(_kernels.gradients, "WORK", 1),
+        patch.object(_kernels.gradients, "THREADS", threads),
+    ):
+        yield
+
+
+@built
+@given(problem=training_problems(), pieces=st.integers(1, 5))
+def test_gradients_are_those_of_the_plain_sweep_with_the_bits_of_any_number_of_threads(
+    problem, pieces
+):
+    net, X, Y = problem
+    loss = LOSSES.get(net.layers[-1].activation.name, jb.SquaredError())
+    swept = []
+    for threads in (1, 2, 3):
+        with cut_in(pieces, threads):
+            swept.append(jb.backprop.gradients(net, X, Y, loss, 0.5))
+    assert _kernels.gradients._kept[net]  # the kernel has all of it
+    plain = jb.backprop.gradients(net, X, Y, loss, 0.5, kernels=False)
+    for g in swept:
+        assert g.vector.tobytes() == swept[0].vector.tobytes()
+    assert [[*p] for p in swept[0].parameters] == [[*p] for p in plain.parameters]
+    # values differ in their last digits, and slopes with them
+    room = 1e4 * np.finfo(net.dtype).eps
+    np.testing.assert_allclose(swept[0].loss, plain.loss, rtol=room, atol=room)
+    scale = 1 + np.abs(plain.vector).max()
+    np.testing.assert_allclose(swept[0].vector, plain.vector, rtol=0, atol=room * scale)
+
+
+@built
+def test_gradients_out_of_range_and_errors_of_a_loss_are_told_as_without_the_kernel():
+    net = jb.Network([jb.Dense([[1e200]], activation="square"), jb.Dense([[1.0]])])
+    with pytest.raises(NotFiniteError, match=r"a\^1 of Dense"):
+        jb.backprop.gradients(net, [[1.0]], [[0.0]], jb.SquaredError())
+    one = jb.Network([jb.Dense([[1.0]], activation="sigmoid")])
+    with pytest.raises(jb.DomainError, match="strictly between 0 and 1"):
+        jb.backprop.gradients(one, [[1.0], [800.0]], [[0.0], [0.0]], jb.BinaryCrossEntropy(False))
+
+
+@built
+def test_a_certificate_never_asks_the_kernel_for_its_gradients():
+    """Its computations are independent: the sweep in NumPy is one of them."""
+    net = jb.Network.random([3, 4, 2], "tanh", seed=0)
+    with patch.object(jb.backprop, "means_over_points", side_effect=AssertionError):
+        assert jb.certify(net, [0.5, -1.0, 2.0]).holds
+        with pytest.raises(AssertionError):
+            jb.backprop.gradients(net, [1.0, 2.0, 3.0], [0.0, 0.0], jb.SquaredError())
+
+
+def test_what_belongs_to_points_is_of_the_points_as_they_were():
+    net = jb.Network.random([3, 4, 2], "tanh", seed=0)
+    X, Y = np.ones((5, 3)), np.zeros((5, 2))
+    g, same = (jb.backprop.gradients(net, X, Y, jb.SquaredError()) for _ in range(2))
+    before = same.inputs
+    X[:], Y[:] = 7, 8
+    assert g.inputs.tobytes() == before.tobytes()
+    assert pickle.loads(pickle.dumps(g)).deltas[1].shape == (5, 2)
+
+
 @built
 def test_a_network_with_a_layer_of_ones_own_goes_to_numpy():
     own = jb.Activation("cube", lambda z: z**3, lambda z: 3 * z**2)
@@ -318,6 +407,7 @@ def made_by(refused):
         (lambda t, x, W: t.constant(np.ones((0, 2))), r"constant: shape \(0, 2\)"),
         (lambda t, x, W: Tape(np.float64).written(1, 1), "the first array outside is read"),
         (lambda t, x, W: t.pack(), "without steps"),
+        (lambda t, x, W: t.sum_over_points(t.read(1, 3), t.scaling(t.read(1, 3))), "sum over"),
     ],
 )
 def test_a_tape_refuses_what_does_not_fit(refused, message):

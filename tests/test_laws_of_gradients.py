@@ -53,7 +53,7 @@ def test_explicit_gradients_equal_backprop_at_one_point(problem):
     trace = jb.trace(net, X)
     deltas, weights, inputs = gradient_bounds(net, trace, Y, loss, l2)
     by_matrices = jb.explicit.gradients(net, X, Y, loss, l2)
-    by_sweep = jb.backprop.gradients(net, X, Y, loss, l2)
+    by_sweep = jb.backprop.gradients(net, X, Y, loss, l2, kernels=False)
     assert_within(by_matrices.inputs, by_sweep.inputs, inputs)
     for l in range(net.depth):
         assert_within(by_matrices.deltas[l], by_sweep.deltas[l], deltas[l])
@@ -72,7 +72,7 @@ def test_explicit_gradients_equal_backprop_over_a_batch(problem):
     B = len(X)
     trace = jb.trace(net, X)
     by_matrices = jb.explicit.gradients(net, X, Y, loss, l2)
-    by_sweep = jb.backprop.gradients(net, X, Y, loss, l2)
+    by_sweep = jb.backprop.gradients(net, X, Y, loss, l2, kernels=False)
     each = [gradient_bounds(net, trace.point(i), Y[i], loss, l2) for i in range(B)]
     for l, layer in enumerate(net.layers):
         if isinstance(layer, jb.Dense):
@@ -98,11 +98,11 @@ def exact_problem(data):
     return net, X, Y
 
 
-@given(st.data(), st.sampled_from([0.0, 0.5]))
-def test_all_roads_to_the_gradient_are_equal_on_exact_networks(data, l2):
+@given(st.data(), st.sampled_from([0.0, 0.5]), st.booleans())
+def test_all_roads_to_the_gradient_are_equal_on_exact_networks(data, l2, kernels):
     net, X, Y = exact_problem(data)
     by_matrices = jb.explicit.gradients(net, X, Y, jb.SquaredError(), l2)
-    by_sweep = jb.backprop.gradients(net, X, Y, jb.SquaredError(), l2)
+    by_sweep = jb.backprop.gradients(net, X, Y, jb.SquaredError(), l2, kernels=kernels)
     by_indices = gradients_by_indices(net, X, Y, l2)
     assert by_matrices.loss == by_sweep.loss
     assert_equal(by_matrices.inputs, by_sweep.inputs)

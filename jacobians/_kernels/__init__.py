@@ -15,46 +15,42 @@ same bits for any number of points and wherever they are cut.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, ShapeError
+from jacobians._checks import ShapeError
 from jacobians._kernels.codes import code_of
-from jacobians._kernels.values import Step, Value, aligned, demand, shape
+from jacobians._kernels.packing import PROCESSORS, Program, Record, is_built
+from jacobians._kernels.values import (
+    ACTIVATION,
+    ASK,
+    CONSTANT,
+    LOGARITHM,
+    MOST,
+    OUTSIDE,
+    OUTSIDE_MOST,
+    OVER_POINTS,
+    PRODUCT,
+    READ,
+    SCALING,
+    SOFTMAX,
+    SUM,
+    TRANSPOSED,
+    WORK,
+    WRITTEN,
+    Step,
+    Value,
+    demand,
+    shape,
+)
 from jacobians.activations import AnyActivation, activation
 
-try:
-    from jacobians._kernels import _kernel  # type: ignore[attr-defined]
-
-    _COUNT = _kernel.PROCESSORS
-except (ImportError, AttributeError):  # built without a compiler, or long ago
-    _kernel, _COUNT = None, 0
-
-_BYTES, _PANEL = (16, 32, 64), (2, 2, 4)  # of a vector; vectors in a row of packed constants
-PROCESSORS: tuple[str, ...] = ()
-if _kernel is not None and os.environ.get("JACOBIANS_KERNELS", "") != "0":
-    PROCESSORS = ("baseline", "avx2", "avx512")[:_COUNT]
-"""The kinds of processor that this one is, the best last; empty without the kernel."""
-
-_PRODUCT, _SCALING, _ACTIVATION, _SOFTMAX = range(4)
-_TURNED, _BY_ROWS, _LOGARITHM, _TRANSPOSED = 1, 1, 1, 2
-_NONE, _OUTSIDE, _WORK, _CONSTANT = range(4)
-_READ, _WRITTEN = range(2)
-_MOST = 2**31  # numbers in a matrix, a list of which is kept in 32 bits
-_OUTSIDE_MOST = 8
+__all__ = ["PROCESSORS", "Program", "Tape", "is_built"]
 
 
-def is_built() -> bool:
-    """Tell whether the kernel was compiled, turned off or not."""
-    return _kernel is not None
-
-
-@dataclass
-class Tape:
+class Tape(Record):
     """A program in the making.
 
     Parameters
@@ -70,52 +66,31 @@ class Tape:
         From every method, if shapes do not fit or a value is of another tape.
     """
 
-    dtype: Any
-    processor: str | None = None
-    _values: list[Value] = field(default_factory=list)
-    _steps: list[Step] = field(default_factory=list)
-    outside: list[Value] = field(default_factory=list)
-    _roles: list[int] = field(default_factory=list)
-    _constants: list[Array] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.dtype = np.dtype(self.dtype)
-        if self.dtype not in (np.float32, np.float64):
-            raise TypeError(f"kernel: expected float32 or float64, but got {self.dtype}.")
-        if not PROCESSORS:
-            raise ValueError("kernel: it was not built, or is turned off by JACOBIANS_KERNELS=0.")
-        name = PROCESSORS[-1] if self.processor is None else self.processor
-        if name not in PROCESSORS:
-            raise ValueError(f"kernel: processor: {name!r} is not one of {', '.join(PROCESSORS)}.")
-        self._number = PROCESSORS.index(name)
-        self._lanes = _BYTES[self._number] // self.dtype.itemsize
-        self._panel = _PANEL[self._number]
-
     # --- what stands outside ----------------------------------------------------------------------
 
     def read(self, rows: int, columns: int) -> Value:
         """Declare an array (points, rows, columns) of the caller that is read."""
-        return self._outside_array(rows, columns, _READ)
+        return self._outside_array(rows, columns, READ)
 
     def written(self, rows: int, columns: int) -> Value:
         """Declare an array (points, rows, columns) of the caller that is written."""
-        return self._outside_array(rows, columns, _WRITTEN)
+        return self._outside_array(rows, columns, WRITTEN)
 
     @staticmethod
     def is_constant(value: Value) -> bool:
         """Tell whether a value is the same for all points."""
-        return value.kind == _CONSTANT
+        return value.kind == CONSTANT
 
     def constant(self, value: Any) -> Value:
         """Declare a constant: a vector, a matrix, or a table (k, m, n)."""
         array = np.atleast_2d(np.asarray(value, self.dtype))
-        if array.ndim > 3 or not 0 < array.size < _MOST:
+        if array.ndim > 3 or not 0 < array.size < MOST:
             raise ShapeError(f"kernel: constant: shape {array.shape}.")
         if array.ndim == 3 and array.shape[1] == 1:
             array = array[:, 0]
         self._constants.append(array)
         depth = array.shape[1] if array.ndim == 3 else 1
-        return Value(_CONSTANT, len(self._constants) - 1, len(array), array.shape[-1], depth)
+        return Value(CONSTANT, len(self._constants) - 1, len(array), array.shape[-1], depth)
 
     # --- steps ------------------------------------------------------------------------------------
 
@@ -137,9 +112,9 @@ class Tape:
         the sum over k of ``a_k b_k``.
         """
         self._require(a, b, live, scale, add)
-        demand(b.kind != _OUTSIDE, "product: b stands outside; copy it first.")
+        demand(b.kind != OUTSIDE, "product: b stands outside; copy it first.")
         m, k = shape(a)[::-1] if turned else shape(a)
-        fits = k == b.rows and a.depth == 1 and (not turned or b.kind == _WORK)
+        fits = k == b.rows and a.depth == 1 and (not turned or b.kind == WORK)
         demand(fits, f"product: {shape(a)} times {shape(b)}.")
         n = b.columns
         if b.depth > 1:
@@ -149,10 +124,10 @@ class Tape:
             demand(shape(live) == (1, k), f"product: live: {shape(live)}.")
         self._check_scale(scale, False, m, n, inside=True)
         if add is not None:
-            fits = add.columns == n and add.rows in (1, m) and add.kind != _OUTSIDE
+            fits = add.columns == n and add.rows in (1, m) and add.kind != OUTSIDE
             demand(fits and add.depth == 1, f"product: add: {shape(add)} and ({m}, {n}).")
         out = self._result(m, n, into, a, b, live, scale, add)
-        self._steps.append(Step(_PRODUCT, int(turned), [out, a, b, live, scale, add]))
+        self._steps.append(Step(PRODUCT, int(turned), [out, a, b, live, scale, add]))
         return out
 
     def scaling(
@@ -172,10 +147,8 @@ class Tape:
         if add is not None:
             demand(add.columns == n and add.rows in (1, m) and add.depth == 1, "scaling: add.")
         out = self._result(m, n, into, scale, a, add)
-        reuses = a.kind == _WORK
-        self._steps.append(
-            Step(_SCALING, int(by_rows), [out, a, None, None, scale, add], 1, reuses)
-        )
+        reuses = a.kind == WORK
+        self._steps.append(Step(SCALING, int(by_rows), [out, a, None, None, scale, add], reuses))
         return out
 
     def activation(self, z: Value, sigma: str | AnyActivation) -> tuple[Value, Value]:
@@ -184,10 +157,10 @@ class Tape:
         code = code_of(activation(sigma))
         if code is None:
             raise ValueError(f"kernel: there is no activation {sigma}.")
-        demand(z.kind == _WORK, "activation: of what is outside; copy it first.")
+        demand(z.kind == WORK, "activation: of what is outside; copy it first.")
         out, slopes = self._new(z.rows, z.columns), self._new(z.rows, z.columns)
         operands = [out, z, slopes, None, None, None]
-        self._steps.append(Step(_ACTIVATION, code[0], operands, 2, True, code[1:]))
+        self._steps.append(Step(ACTIVATION, code[0], operands, True, code[1:]))
         return out, slopes
 
     def softmax(
@@ -195,12 +168,36 @@ class Tape:
     ) -> tuple[Value, Value | None]:
         """Return softmax of a row, or its logarithm, and the Jacobian written out, if wanted."""
         self._require(z)
-        demand(z.kind == _WORK and z.rows == 1, "softmax: expected a row of workspace.")
+        demand(z.kind == WORK and z.rows == 1, "softmax: expected a row of workspace.")
         n = z.columns
         out, J = self._new(1, n), self._new(n, n) if jacobian else None
-        flags = _LOGARITHM * log + _TRANSPOSED * transposed
-        self._steps.append(Step(_SOFTMAX, flags, [out, z, J, None, None, None], 2))
+        flags = LOGARITHM * log + TRANSPOSED * transposed
+        self._steps.append(Step(SOFTMAX, flags, [out, z, J, None, None, None]))
         return out, J
+
+    def ask(self) -> None:
+        """Call back, at the points of a block, before the steps that follow."""
+        self._steps.append(Step(ASK, 0, [None] * 6))
+
+    def sum_over_points(self, a: Value, b: Value) -> slice:
+        """Add ``aᵀ b`` up over all points, for rows a (or the constant 1) and b.
+
+        Returns where the sum lies in the last array outside, which must hold numbers before; its
+        rows are as long as ``padded`` says.
+        """
+        self._require(a, b)
+        one = a.kind == CONSTANT and shape(a) == (1, 1)
+        fits = a.rows == b.rows == 1 and b.kind == WORK and (one or a.kind == WORK)
+        demand(fits, f"sum over points: of {shape(a)} and {shape(b)}.")
+        out = Value(SUM, self._summed, a.columns, b.columns)
+        self._summed += a.columns * self.padded(b.columns)
+        demand(self._summed < MOST, "the sums over points take too much memory.")
+        memory = None
+        if out.rows > 1:  # for a and b as the kernel goes through them
+            panel = self._panel * self._lanes
+            memory = self._new(1, self.padded(out.rows) + -(-out.columns // panel) * panel)
+        self._steps.append(Step(PRODUCT, OVER_POINTS, [out, a, b, memory, None, None]))
+        return slice(out.index, self._summed)
 
     @property
     def nbytes(self) -> int:
@@ -210,26 +207,26 @@ class Tape:
     # --- checks -----------------------------------------------------------------------------------
 
     def _outside_array(self, rows: int, columns: int, role: int) -> Value:
-        demand(len(self.outside) < _OUTSIDE_MOST, "more arrays outside than it takes.")
-        demand(role == _READ or self.outside != [], "the first array outside is read.")
+        demand(len(self.outside) < OUTSIDE_MOST, "more arrays outside than it takes.")
+        demand(role == READ or self.outside != [], "the first array outside is read.")
         for n in (rows, columns):
             demand(isinstance(n, int) and n > 0, f"outside: shape ({rows}, {columns}).")
-        demand(rows * columns < _MOST, f"outside: shape ({rows}, {columns}).")
-        value = Value(_OUTSIDE, len(self.outside), rows, columns)
+        demand(rows * columns < MOST, f"outside: shape ({rows}, {columns}).")
+        value = Value(OUTSIDE, len(self.outside), rows, columns)
         self.outside.append(value)
         self._roles.append(role)
         return value
 
     def _new(self, rows: int, columns: int) -> Value:
-        demand(rows * self._padded(columns) < _MOST, f"a matrix {rows}x{columns} is too large.")
-        self._values.append(Value(_WORK, len(self._values), rows, columns))
+        demand(rows * self.padded(columns) < MOST, f"a matrix {rows}x{columns} is too large.")
+        self._values.append(Value(WORK, len(self._values), rows, columns))
         return self._values[-1]
 
     def _result(self, m: int, n: int, into: Value | None, *operands: Value | None) -> Value:
         if into is None:
             return self._new(m, n)
         self._require(into)
-        ours = into.kind == _OUTSIDE and self._roles[into.index] == _WRITTEN
+        ours = into.kind == OUTSIDE and self._roles[into.index] == WRITTEN
         demand(ours and shape(into) == (m, n), f"into: expected ({m}, {n}), not {shape(into)}.")
         demand(into not in operands, "into: an operand.")
         return into
@@ -237,13 +234,13 @@ class Tape:
     def _require(self, *values: Value | None) -> None:
         """Refuse values that this tape has not made."""
         homes: dict[int, Sequence[Any]]
-        homes = {_OUTSIDE: self.outside, _WORK: self._values}
+        homes = {OUTSIDE: self.outside, WORK: self._values}
         for value in values:
             if value is None:
                 continue
             if not isinstance(value, Value):
                 raise TypeError(f"kernel: expected a value of the tape, but got {value!r:.80}.")
-            if value.kind == _CONSTANT:
+            if value.kind == CONSTANT:
                 mine = self._is_constant(value)
             else:
                 home = homes[value.kind]
@@ -264,137 +261,4 @@ class Tape:
             return
         length = m if by_rows else n
         demand(shape(scale) == (1, length) and scale.depth == 1, f"scale: {shape(scale)}.")
-        demand(not inside or scale.kind != _OUTSIDE, "scale stands outside.")
-
-    def _padded(self, n: int) -> int:
-        lanes: int = self._lanes
-        return -(-n // lanes) * lanes
-
-    # --- packing ----------------------------------------------------------------------------------
-
-    def pack(self) -> Program:
-        """Give every value its place, constants their form, and hand the whole to the kernel."""
-        demand(bool(self._steps), "a tape without steps.")
-        offsets, numbers = self._places()
-        steps = np.zeros((len(self._steps), 34), np.int64)
-        kept: list[Any] = []
-        inner = max(self._write(*pair, kept) for pair in zip(steps, self._steps, strict=True))
-        constant_bytes = sum(constant.nbytes for constant in kept)
-        places = zip(self.outside, self._roles, strict=True)
-        each = np.array([(v.rows * v.columns, role) for v, role in places], np.int64)
-        kept += [each, np.array([*offsets, 0], np.int64), steps]
-        size, addresses = self.dtype.itemsize, [array.ctypes.data for array in kept[-3:]]
-        head = [size, self._number, inner, numbers, len(each), len(steps), *addresses]
-        program = _kernel.Program(np.array(head, np.int64), kept)
-        return Program(program, numbers * size, constant_bytes)
-
-    def _places(self) -> tuple[list[int], int]:
-        """Return where each value lies in the memory of a point, and how much there is of it."""
-        last = [-1] * len(self._values)
-        for k, step in enumerate(self._steps):
-            for value in filter(None, step.operands):
-                if value.kind == _WORK:
-                    last[value.index] = k
-        free: list[tuple[int, int]] = []  # size, offset
-        offsets, sizes, top = [0] * len(last), [0] * len(last), 0
-        for k, step in enumerate(self._steps):
-            results = [step.operands[0], step.operands[2]][: step.results]
-            made = [v for v in results if v is not None and v.kind == _WORK]
-            used = {v.index for v in step.operands if v is not None and v.kind == _WORK}
-            used -= {v.index for v in made}
-            over = [i for i in used if last[i] == k]
-            a = step.operands[1]
-            early = [i for i in over if step.reuses and a is not None and i == a.index]
-            free += [(sizes[i], offsets[i]) for i in early]
-            for value in made:
-                size = -(-value.rows * self._padded(value.columns) // 16) * 16
-                fitting = [place for place in free if place[0] >= size]
-                if fitting:
-                    free.remove(min(fitting))
-                    sizes[value.index], offsets[value.index] = min(fitting)
-                else:
-                    sizes[value.index], offsets[value.index] = size, top
-                    top += size
-            free += [(sizes[i], offsets[i]) for i in over if i not in early]
-            ended = [v.index for v in made if last[v.index] == k]
-            free += [(sizes[i], offsets[i]) for i in ended]
-        demand(top < _MOST, "the values of a point take too much memory.")
-        return offsets, top
-
-    def _write(self, row: Any, step: Step, kept: list[Any]) -> int:
-        """Write a step as the kernel reads it, see ``kernel.c``; return its inner dimension."""
-        out, a, b = step.operands[:3]
-        assert out is not None
-        assert a is not None
-        m, k, n = out.rows, 1, out.columns
-        columns = n if out.kind == _OUTSIDE else self._padded(n)
-        table = b is not None and b.depth > 1
-        if table:  # a product with one long row
-            m, n, columns = 1, m * columns, m * columns
-        if step.op == _PRODUCT:
-            k = a.rows if step.flags & _TURNED else a.columns
-        operations = 2.0 * m * k * n if step.op == _PRODUCT else 20.0 * m * n
-        packed = step.op == _PRODUCT and b is not None and b.kind == _CONSTANT
-        row[:7] = step.op, step.flags, packed, m, k, n, columns
-        row[7:10].view(np.float64)[:] = *step.parameters, operations
-        for place, value in enumerate(step.operands):
-            if value is None:
-                continue
-            width = value.columns if value.kind == _OUTSIDE else self._padded(value.columns)
-            index, point, line = value.index, value.rows * width, width
-            if value.kind == _CONSTANT:
-                kept.append(self._packed(value, columns) if place == 2 else self._rows(value))
-                index, point = kept[-1].ctypes.data, 0
-            if place == 4:
-                line = int(step.flags & _BY_ROWS)
-            if place == 5 and value.rows == 1 < out.rows:
-                line = 0
-            row[10 + 4 * place : 14 + 4 * place] = value.kind, index, point, line
-        return k
-
-    def _rows(self, value: Value) -> Array:
-        """Return a constant with its rows padded to whole vectors."""
-        given = self._constants[value.index]
-        rows = aligned((value.rows, self._padded(value.columns)), self.dtype)
-        rows[:, : value.columns] = given
-        return rows
-
-    def _packed(self, value: Value, columns: int) -> Array:
-        """Return a constant in panels of some columns, each (k, panel); a table's rows padded."""
-        given, k = self._constants[value.index], value.rows
-        if value.depth > 1:
-            table = np.zeros((k, value.depth, columns // value.depth), self.dtype)
-            table[..., : value.columns] = given
-            given = table.reshape(k, -1)
-        panel = self._panel * self._lanes
-        panels = -(-given.shape[1] // panel)
-        padded = np.zeros((k, panels * panel), self.dtype)
-        padded[:, : given.shape[1]] = given
-        packed = aligned((panels, k, panel), self.dtype)
-        packed[...] = padded.reshape(k, panels, panel).swapaxes(0, 1)
-        return packed
-
-
-@dataclass(frozen=True, eq=False)
-class Program:
-    """A packed tape.
-
-    Attributes
-    ----------
-    point_bytes : int
-        Workspace for each point of a block.
-    constant_bytes : int
-        What the packed constants take.
-    """
-
-    _program: Any
-    point_bytes: int
-    constant_bytes: int
-
-    def run(self, *outside: Array) -> bool:
-        """Run over all points; return whether all values that met an activation were finite.
-
-        Arrays are contiguous, in the order of their declaration.
-        """
-        finite: bool = self._program.run(*outside)
-        return finite
+        demand(not inside or scale.kind != OUTSIDE, "scale stands outside.")

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from jacobians.activations import Activation, AnyActivation, activation
 
-_LEAKY, _CLIP, _RAMP, _ELU, *_OTHERS = range(17)
-CODES = dict(
-    zip(
-        ("sigmoid", "tanh", "softplus", "softsign", "exp", "square", "celu", "gaussian", "sin")
-        + ("silu", "gelu", "gelu_tanh", "mish"),
-        _OTHERS,
-        strict=True,
-    )
+_LEAKY, _CLIP, _RAMP, _ELU = range(4)
+_OTHERS = (
+    "sigmoid tanh softplus softsign exp square celu gaussian erf silu gelu gelu_tanh mish sin cos "
+    "abs sqrt log reciprocal power sign floor"
 )
+CODES = {name: code for code, name in enumerate(_OTHERS.split(), start=4)}
 
 
 def code_of(sigma: AnyActivation) -> tuple[int, float, float] | None:
@@ -42,6 +39,8 @@ def code_of(sigma: AnyActivation) -> tuple[int, float, float] | None:
         case "celu":  # its quotient by a width is for sizes that people use
             width = given["alpha"]
             return (CODES["celu"], width, 0.0) if 1e-30 < width < 1e30 else None
+        case "power":
+            return CODES["power"], given["exponent"], 0.0
         case name:
             return (CODES[name], 0.0, 0.0) if name in CODES else None
 

@@ -7,13 +7,13 @@
  *
  *     PRODUCT       out = (add + a b) diag(scale); where the vector live is 0, columns of a or rows
  *                   of b are, and need not be read.  For a packed table (k, m n), out is m rows;
- *                   TURNED it is a^T b, with b in the workspace
+ *                   TURNED it is a^T b, with b in the workspace; OVER_POINTS its sum is added to out
  *     SCALING       out = add + a diag(scale), BY_ROWS add + diag(scale) a; without scale, a copy
  *     ACTIVATIONS   out = sigma(a), b = sigma'(a); the flags say which, p are its parameters
  *     SOFTMAX       out = softmax(a), or its logarithm; b = its Jacobian
+ *     ASK           call back with the first point of this block, and how many there are
  *
- * Shapes and places are checked in Python, by the tape from which a program is packed: nothing else
- * calls this module.
+ * Shapes and places are checked by the tape from which a program is packed, its only caller.
  */
 
 #define Py_LIMITED_API 0x030b0000
@@ -23,21 +23,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PRODUCT, SCALING, ACTIVATIONS, SOFTMAX };
-enum { TURNED = 1, BY_ROWS = 1, LOGARITHM = 1, TRANSPOSED = 2 }; /* product, scaling, softmax */
-enum { NONE, OUTSIDE, WORK, CONSTANT };
+enum { PRODUCT, SCALING, ACTIVATIONS, SOFTMAX, ASK };
+enum { TURNED = 1, OVER_POINTS, BY_ROWS = 1, LOGARITHM = 1, TRANSPOSED }; /* of three of them */
+enum { READ, WRITTEN, SUMMED }; /* roles of what stands outside */
+enum { NONE, OUTSIDE, WORK, CONSTANT, SUM }; /* a sum over points lies in the last array outside */
 #define EVERY_ACTIVATION(x) /* in their dtype; in double */                                      \
     x(LEAKY) x(CLIP) x(RAMP) x(ELU) x(SIGMOID) x(TANH) x(SOFTPLUS) x(SOFTSIGN) x(EXP) x(SQUARE)  \
-    x(CELU) x(GAUSSIAN) x(SIN) x(SILU) x(GELU) x(GELU_TANH) x(MISH)
+    x(CELU) x(GAUSSIAN) x(ERF) x(SILU) x(GELU) x(GELU_TANH) x(MISH) x(SIN) x(COS) x(ABS) x(SQRT) \
+    x(LOG) x(RECIPROCAL) x(POWER) x(SIGN) x(FLOOR)
 #define COMMA(x) x,
 enum { EVERY_ACTIVATION(COMMA) };
 #define STRIP_BYTES 131072 /* columns of b that stay in the second cache while rows go by */
 #define BLOCK_BYTES 524288 /* workspace of the points that go through the steps together */
+#define FEWEST 96          /* of them, where there are sums over points: each is read and written */
 #define PATIENCE 1e8       /* operations between two looks for an interrupt */
 #define SHORT 2e4          /* operations for which other threads need not be let in */
 
 typedef struct { char *p; size_t point, row; } view; /* strides in numbers */
-typedef struct { int64_t kind, index, point, row; } operand; /* the index of a constant: its address */
+typedef struct { /* the index of a constant is its address, that of a sum where it begins */
+    int64_t kind, index, point, row;
+} operand;
 typedef struct { /* eight bytes each, as they come from Python */
     int64_t op, flags, packed; /* whether b is packed */
     size_t m, k, n, columns;   /* columns: of the result as it is stored */
@@ -85,12 +90,16 @@ static void fill_tables(void) {
 #define SELECT(condition, yes, no) NAME(select)((MASK)(condition), yes, no)
 #define COLUMNS(v) NAME(load)(column + (v) / PANEL * b_panel + (v) % PANEL * LANES)
 #define TILE(r, v) case 16 * r + v: NAME(fill)(t, r, v); break;
+#define EACH(code, value, derivative)                              \
+    case code:                                                     \
+        EVERY(i, LANES) t = z[i], (*a)[i] = value, (*s)[i] = derivative; \
+        return;
 #define LOOP(code)                                                  \
     case code:                                                     \
         for (size_t i = 0; i < count; i += LANES) {                \
             V z = NAME(load)(from + i), a, d;                      \
             NAME(sigma)(code, z, s->p, &a, &d);                    \
-            finite += (z + a) * 0;                                 \
+            finite += z * 0, defined += a * 0;                     \
             NAME(store)(to + i, a), NAME(store)(slope + i, d);     \
         }                                                          \
         break;
@@ -151,8 +160,8 @@ static int usable(void) {
 /* --- programs -------------------------------------------------------------------------------- */
 
 typedef struct { /* eight bytes each, as they come from Python */
-    int64_t size, processor, inner, numbers, outside, steps; /* of a number; workspace of a point */
-    const int64_t *each, *offset; /* outside: numbers, written; before a register: numbers */
+    int64_t size, processor, inner, numbers, outside, asks, steps; /* of a number; workspace of a point */
+    const int64_t *each, *offset; /* outside: numbers, role; before a register: numbers */
     const step *step;
 } program;
 
@@ -184,10 +193,11 @@ static PyObject *create(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(
 }
 
 /* Run over all points, a block after the other; the workspace is one piece of memory. */
-static int run_over(const program *p, char *const *outside, size_t points) {
+static int run_over(const program *p, char *const *outside, size_t points, PyObject *ask) {
     size_t size = (size_t)p->size, numbers = (size_t)p->numbers, inner = (size_t)p->inner;
     size_t block = BLOCK_BYTES / size / (numbers + 1);
     block = block < 1 ? 1 : block > 6 ? block / 6 * 6 : block;
+    if (ask && block < FEWEST) block = FEWEST;
     block = points < block ? points : block;
     if (inner < block) inner = block;
     size_t lists = (inner + 1) * (block + 1) * 4 / 64 + 1, lines = numbers * block * size / 64 + 1;
@@ -203,11 +213,20 @@ static int run_over(const program *p, char *const *outside, size_t points) {
         size_t here = points - first < block ? points - first : block;
         for (const step *s = p->step; s < p->step + p->steps && !stopped; s++) {
             view v[6];
+            if (s->op == ASK) {
+                if (state) PyEval_RestoreThread(state);
+                PyObject *answer = PyObject_CallFunction(ask, "nn", (Py_ssize_t)first, (Py_ssize_t)here);
+                stopped = !answer;
+                Py_XDECREF(answer);
+                if (state) state = PyEval_SaveThread();
+                continue;
+            }
             for (int i = 0; i < 6; i++) {
                 const operand *o = &s->operands[i];
                 size_t point = (size_t)o->point, k = (size_t)o->index;
                 char *at = o->kind == OUTSIDE    ? outside[k] + first * point * size
                            : o->kind == WORK     ? memory + lists * 64 + (size_t)p->offset[k] * here * size
+                           : o->kind == SUM     ? outside[p->outside - 1] + k * size
                            : o->kind == CONSTANT ? (char *)k : NULL;
                 v[i] = (view){at, point, (size_t)o->row};
             }
@@ -226,7 +245,7 @@ static int run_over(const program *p, char *const *outside, size_t points) {
     return stopped ? -1 : finite;
 }
 
-/* run(*outside): fill in what is written, and return whether all activations were finite. */
+/* run(*outside[, ask]): fill in what is written; return whether all activations were finite. */
 static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     const program *p = &((object *)self)->p;
     Py_buffer held[8];
@@ -234,15 +253,16 @@ static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     Py_ssize_t taken = 0, points = 0, good = 0;
     int finite = -1;
     for (; taken < p->outside && taken < count; taken++) {
-        const int64_t bytes = p->each[2 * taken] * p->size, written = p->each[2 * taken + 1];
+        const int64_t bytes = p->each[2 * taken] * p->size, role = p->each[2 * taken + 1];
         Py_buffer *b = &held[taken];
-        if (PyObject_GetBuffer(args[taken], b, written ? PyBUF_WRITABLE : PyBUF_SIMPLE) < 0) break;
+        if (PyObject_GetBuffer(args[taken], b, role ? PyBUF_WRITABLE : PyBUF_SIMPLE) < 0) break;
         if (taken == 0) points = b->len / bytes;
-        good += b->len == bytes * points && (uintptr_t)b->buf % (size_t)p->size == 0;
+        good += b->len == (role == SUMMED ? bytes : bytes * points) &&
+                (uintptr_t)b->buf % (size_t)p->size == 0;
         outside[taken] = b->buf;
     }
-    if (!PyErr_Occurred() && good == p->outside && count == good)
-        finite = run_over(p, outside, (size_t)points);
+    if (!PyErr_Occurred() && good == p->outside && count == good + p->asks)
+        finite = run_over(p, outside, (size_t)points, p->asks ? args[good] : NULL);
     else if (!PyErr_Occurred())
         PyErr_SetString(PyExc_ValueError, "kernel: an array of another size.");
     while (taken--) PyBuffer_Release(&held[taken]);

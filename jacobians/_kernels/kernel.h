@@ -61,10 +61,10 @@ INLINE V NAME(size)(V x) { return (V)((MASK)x & ~(MASK){0} >> 1); }
 
 /* A tile of the result in registers: up to 6 rows of a, times vectors of columns of b.
  *
- *     out[r, c] = (add[r, c] + sum over the live k of a[r, k] b[k, c]) scale[r, c]
+ *     out[r, c] = (add[r, c] + sum over the live k of a[r, k] b[k, c]) scale[r, c] + more[r, c]
  */
 typedef struct {
-    const DTYPE *a, *b, *add, *scale;
+    const DTYPE *a, *b, *add, *scale, *more;
     DTYPE *out;
     size_t a_row, a_k, b_k, b_panel, add_row, scale_row, out_row;
     const uint32_t *live; /* the k that are not left out */
@@ -98,6 +98,7 @@ INLINE void NAME(fill)(const NAME(tile) *t, const size_t rows, const size_t vect
     EVERY(r, rows) {
         if (t->scale)
             EVERY(v, vectors) sum[r][v] *= NAME(load)(t->scale + r * t->scale_row + v * LANES);
+        if (t->more) EVERY(v, vectors) sum[r][v] += NAME(load)(t->more + r * t->out_row + v * LANES);
         EVERY(v, vectors) NAME(store)(t->out + r * t->out_row + v * LANES, sum[r][v]);
     }
 }
@@ -139,6 +140,22 @@ INLINE void NAME(find_live)(const DTYPE *d, size_t n, uint32_t *live) {
     *live = count;
 }
 
+/* Rearrange a, (k, m), in groups of rows of its transpose, and b, (k, n), in panels of columns, as
+ * tiles go through them; return where b lies now.
+ */
+static DTYPE *NAME(rearrange)(DTYPE *to, view a, view b, size_t m, size_t k, size_t n) {
+    const size_t groups = (m + 5) / 6, panel = PANEL * LANES;
+    for (size_t g = 0; g < groups; g++)
+        for (size_t i = 0; i < k; i++)
+            for (size_t r = g * m / groups; r < (g + 1) * m / groups; r++)
+                *to++ = ((DTYPE *)a.p)[i * a.row + r];
+    for (size_t c = 0; c < n; c += LANES)
+        for (size_t i = 0; i < k; i++)
+            NAME(store)(to + c / panel * panel * k + i * panel + c % panel,
+                        NAME(load)((DTYPE *)b.p + i * b.row + c));
+    return to;
+}
+
 /* out_i = (add_i + a_i b_i) diag(scale_i) for every point i; a is (m, k), b is (k, n), packed or not.
  *
  * A few rows of a stay in the first cache while columns of b go by, a strip of which stays in the
@@ -146,17 +163,25 @@ INLINE void NAME(find_live)(const DTYPE *d, size_t n, uint32_t *live) {
  */
 static void NAME(product)(const step *s, view out, view a, view b, view live, view scale, view add,
                           size_t points, const uint32_t *all, uint32_t *found) {
-    size_t m = s->m, k = s->k, n = s->n;
-    const size_t panel = PANEL * LANES;
-    NAME(tile) t = {.b_k = s->packed ? panel : b.row, .b_panel = s->packed ? k * panel : panel};
+    size_t m = s->m, k = s->k, n = s->n, packed = (size_t)s->packed;
+    const size_t panel = PANEL * LANES, turned = s->flags & TURNED, over = s->flags & OVER_POINTS;
+    if (over) /* rows of all points are rows of one matrix, and they are the inner index */
+        k = points, points = 1, a.row = a.point, b.row = b.point, a.point = b.point = 0;
+    const size_t grouped = over && live.p != NULL; /* then that is memory for them */
+    if (grouped) {
+        b.p = (char *)NAME(rearrange)((DTYPE *)live.p, a, b, m, k, n);
+        a.p = live.p, a.row = k, live.p = NULL, packed = 1;
+    }
+    NAME(tile) t = {.b_k = packed ? panel : b.row, .b_panel = packed ? k * panel : panel};
     if (m == 1 && !b.point && points > 1) { /* points are rows of one matrix */
         a.row = a.point, out.row = out.point, scale.row = scale.point, add.row = add.point;
         m = points, points = 1, live.p = NULL;
     }
-    t.a_k = 1;
-    if (s->flags & TURNED) t.a_k = a.row, a.row = 1;
-    t.a_row = a.row, t.out_row = out.row, t.scale_row = scale.row, t.add_row = add.row;
-    if (!live.p && m == 1 && t.a_k == 1) live = (view){a.p, a.point, 0}; /* the numbers of a itself */
+    t.a_k = 1, t.a_row = a.row;
+    if (turned || (over && !grouped)) t.a_k = a.row, t.a_row = a.row = 1;
+    if (grouped) t.a_row = 1;
+    t.out_row = out.row, t.scale_row = scale.row, t.add_row = add.row;
+    if (!live.p && m == 1 && t.a_k == 1 && !over) live = (view){a.p, a.point, 0}; /* the numbers of a itself */
     for (size_t i = 0; live.p && i < points; i++)
         NAME(find_live)((DTYPE *)live.p + i * live.point, k, found + i * (k + 1));
     const size_t groups = (m + 5) / 6, most = NAME(most)[(m + groups - 1) / groups];
@@ -170,12 +195,14 @@ static void NAME(product)(const step *s, view out, view a, view b, view live, vi
             const uint32_t *own = found + i * (k + 1);
             t.live = live.p ? own + 1 : all, t.count = live.p ? *own : k;
             t.a = (DTYPE *)a.p + i * a.point + r * a.row;
+            if (grouped) t.a_k = rows;
             for (size_t c = from, vectors = most; c < to; c += vectors * LANES) {
                 while ((vectors - 1) * LANES >= to - c) vectors /= 2;
                 const size_t left = s->columns - c;
                 t.b = (DTYPE *)b.p + i * b.point;
-                t.b += s->packed ? c / panel * panel * k + c % panel : c;
+                t.b += packed ? c / panel * panel * k + c % panel : c;
                 t.out = (DTYPE *)out.p + i * out.point + r * out.row + c;
+                t.more = over ? t.out : NULL;
                 t.add = add.p ? (DTYPE *)add.p + i * add.point + r * add.row + c : NULL;
                 t.scale = scale.p ? (DTYPE *)scale.p + i * scale.point + r * scale.row + c : NULL;
                 if (left < vectors * LANES) NAME(fill_some)(&t, rows, vectors, left);
@@ -245,7 +272,13 @@ INLINE V NAME(log1p)(V e) { /* of 0 to 1: 2 artanh(t), after a division by 2 whe
 INLINE void NAME(gated)(const int code, V z, const double *p, V *a, V *s) {
     V x = NAME(above)(-NAME(size)(z), VALUE(-800)), left, e, far, y, d, head;
     NAME(power) E;
+    const double k = p[0];
+    double t;
     switch (code) {
+    EACH(SIN, sin(t), cos(t)) EACH(COS, cos(t), -sin(t)) EACH(ABS, fabs(t), t > 0 ? 1 : -1)
+    EACH(SQRT, sqrt(t), 0.5 / sqrt(t)) EACH(LOG, log(t), 1 / t) EACH(RECIPROCAL, 1 / t, -1 / t / t)
+    EACH(POWER, pow(t, k), k == 0 ? 0 : k * pow(t, k - 1))
+    EACH(SIGN, (t > 0) - (t < 0), 0) EACH(FLOOR, floor(t), 0)
     case CELU: { /* exp of the quotient z / w, taken at a head with few bits, and the rest */
         double w = p[0], high = (float)w;
         x = NAME(below)(NAME(above)(z, VALUE(-800 * w)), VALUE(0));
@@ -255,13 +288,14 @@ INLINE void NAME(gated)(const int code, V z, const double *p, V *a, V *s) {
         *s = SELECT(z > 0, VALUE(1), NAME(whole)(E)); return;
     }
     case GAUSSIAN:
+    case ERF:
         x = NAME(above)(NAME(below)(z, VALUE(28)), VALUE(-28)); /* e^-784 is 0 */
         head = NAME(nearest)(64 * x) / 64;
         E = NAME(exp)(-head * head, -(x - head) * (x + head));
         *a = NAME(whole)(E);
-        *s = -2 * x * NAME(near)(E) * E.second; return;
-    case SIN:
-        EVERY(i, LANES) (*a)[i] = sin(z[i]), (*s)[i] = cos(z[i]); return;
+        *s = (code == ERF ? VALUE(1.1283791670955126) : -2 * x) * NAME(near)(E) * E.second;
+        if (code == ERF) EVERY(i, LANES) (*a)[i] = erf(z[i]);
+        return;
     case SILU: /* root r of 1 + z + e^z = (z - r) + e^r (e^(z - r) - 1) */
         E = NAME(exp)(x, VALUE(0)), e = NAME(near)(E), far = E.second;
         d = (x - -1.2784645427610737) - -1.0946994183093437e-16;
@@ -382,12 +416,13 @@ static int NAME(activate)(const step *s, view out, view z, view slopes, size_t p
     size_t count = points * s->m * z.row;
     const DTYPE *from = (DTYPE *)z.p;
     DTYPE *to = (DTYPE *)out.p, *slope = (DTYPE *)slopes.p;
-    V finite = {0}; /* or else NaN */
+    V finite = {0}, defined = {0}; /* or else NaN; of padding, values need not be defined */
     switch (s->flags) {
         EVERY_ACTIVATION(LOOP)
     }
-    DTYPE total = 0;
-    EVERY(i, LANES) total += finite[i];
+    DTYPE total = 0, values = 0;
+    EVERY(i, LANES) total += finite[i], values += defined[i];
+    for (size_t i = 0; values != 0 && i < count; i++) total += i % z.row < s->n ? to[i] * 0 : 0;
     return total == 0;
 }
 
@@ -416,9 +451,11 @@ static int NAME(softmax)(const step *s, view out, view z, view matrix, size_t po
             const DTYPE own = r == top ? rest : 1 - p[r];
             for (size_t c = 0; c < n; c++) J[c] = -(log ? p[transposed ? r : c] : p[r] * p[c]);
             J[r] = log ? own : p[r] * own;
+            for (size_t c = n; c < matrix.row; c++) J[c] = 0;
         }
         const DTYPE correction = log ? (DTYPE)log1p(others) : 0;
         for (size_t c = 0; log && c < n; c++) p[c] = (from[c] - least) - correction;
+        for (size_t c = n; c < out.row; c++) p[c] = 0;
     }
     return finite == 0;
 }

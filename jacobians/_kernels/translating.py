@@ -19,7 +19,7 @@ from jacobians._kernels.codes import code_of
 from jacobians._kernels.values import Value
 from jacobians.activations import LOG_SOFTMAX, SOFTMAX, Activation
 from jacobians.layers import Add, Elementwise, Multiply, Scale
-from jacobians.program import Op, Program, Step
+from jacobians.program import Program, Step
 
 # Written out, the Jacobian of a softmax costs a product more than its parts; up to this width it
 # is worth a program of its own.
@@ -55,12 +55,12 @@ def tape_of(
         translation.steps(J)
         if out is not None:
             tape.scaling(translation.value(program.value), into=out)
-    except (_NotOfTheKernel, ShapeError):  # a step that the kernel has in another shape only
+    except (NotOfTheKernel, ShapeError):  # a step that the kernel has in another shape only
         return None
     return tape
 
 
-class _NotOfTheKernel(Exception):
+class NotOfTheKernel(Exception):
     """A step for which there is no operation."""
 
 
@@ -75,34 +75,30 @@ class _Translation:
     flat: set[int] = field(default_factory=set)  # registers of slopes of which many are 0
     zeros: dict[tuple[int, bool], Value] = field(default_factory=dict)  # slopes of columns, rows
     turned: dict[int, Any] = field(default_factory=dict)  # softmax whose map is asked for
-    done: Step | None = None  # a scaling that the product before it has done
+    waiting: dict[int, Any] = field(default_factory=dict)  # products that may be scaled yet
 
     def value(self, register: int) -> Value:
-        """Return what a register holds; a constant is declared when it is first met."""
+        """Return what a register holds; constants and products are made when they are asked for."""
+        if register in self.waiting:
+            operands, live = self.waiting.pop(register)
+            self.values[register] = self.tape.product(*operands, live=live)
         if register not in self.values:
             known = self.program.registers[register]
             if not isinstance(known, np.ndarray):
-                raise _NotOfTheKernel
+                raise NotOfTheKernel
             self.values[register] = self.tape.constant(known)
         return self.values[register]
 
     def steps(self, J: Value) -> None:
         """Translate all steps; the last one fills J."""
-        steps = self.program.steps
-        for step, following in zip(steps, [*steps[1:], None], strict=True):
-            if step is self.done:
-                continue
+        for step in self.program.steps:
             translate = getattr(self, f"_{step.op.name.lower()}", None)
             if translate is None:
-                raise _NotOfTheKernel
-            into = J if step.slot == -2 else None
-            if step.op in (Op.PRODUCT, Op.TABLE):
-                made = translate(step, into, following, J)
-            else:
-                made = translate(step, into)
+                raise NotOfTheKernel
+            made = translate(step, J if step.slot == -2 else None)
             if made is not None:
                 self.values[step.out] = made
-        result = self.values[steps[-1].out]
+        result = self.value(self.program.steps[-1].out)
         if result is not J:
             self.tape.scaling(result, into=J)
 
@@ -127,7 +123,7 @@ class _Translation:
                 else:
                     result = self.tape.scaling(result, other)
             return result
-        raise _NotOfTheKernel
+        raise NotOfTheKernel
 
     def _inside(self, value: Value) -> Value:
         return self.tape.scaling(value) if value in self.tape.outside else value
@@ -147,7 +143,7 @@ class _Translation:
                 value, log = self._inside(self.value(z)), sigma == LOG_SOFTMAX
                 self.activated[z] = (self.tape.softmax(value, log=log, jacobian=False)[0],) * 2
             elif not isinstance(sigma, Activation) or code_of(sigma) is None:
-                raise _NotOfTheKernel
+                raise NotOfTheKernel
             else:
                 self.activated[z] = self.tape.activation(self._inside(self.value(z)), sigma)
         return self.activated[z]
@@ -159,11 +155,11 @@ class _Translation:
         leaf, asked = step.data, self.turned.get(step.args[0])
         whole = leaf.rows is None is leaf.columns
         if asked is None or not whole or leaf.kind not in ("matrix", "map"):
-            raise _NotOfTheKernel
+            raise NotOfTheKernel
         z, sigma = asked.args[0], asked.data
         value = self._inside(self.value(z))
         if sigma not in (SOFTMAX, LOG_SOFTMAX) or value.columns > SOFTMAX_WIDTH:
-            raise _NotOfTheKernel
+            raise NotOfTheKernel
         log = sigma == LOG_SOFTMAX
         p, J = self.tape.softmax(value, log=log, transposed=leaf.turned)
         assert J is not None
@@ -181,6 +177,10 @@ class _Translation:
 
     def _scale_columns(self, step: Step, into: Value | None) -> Value:
         P, d = step.args
+        if P in self.waiting and P in step.frees:
+            (a, b), live = self.waiting.pop(P)
+            self._note(step, d, False)
+            return self.tape.product(a, b, live=live, scale=self.value(d), into=into)
         return self._scaled(step, P, d, False, into)
 
     def _scaled(self, step: Step, P: int, d: int, by_rows: bool, into: Value | None) -> Value:
@@ -191,42 +191,27 @@ class _Translation:
         if d in self.flat:
             self.zeros[step.out, rows] = self.value(d)
 
-    def _product(
-        self, step: Step, into: Value | None, following: Step | None, J: Value
-    ) -> Value | None:
+    def _product(self, step: Step, into: Value | None) -> Value | None:
         P, Q = step.args
         live = self.zeros.get((P, False)) or self.zeros.get((Q, True))
-        a, b = self.value(P), self._inside(self.value(Q))
-        if following is not None and following.op == Op.SCALE_COLUMNS:
-            R, d = following.args
-            if step.out == R and R in following.frees and self._is_there(d):
-                self.done = following
-                self._note(following, d, False)
-                into, scale = J if following.slot == -2 else None, self.value(d)
-                made = self.tape.product(a, b, live=live, scale=scale, into=into)
-                self.values[following.out] = made
-                return None
-        return self.tape.product(a, b, live=live, into=into)
+        operands = self.value(P), self._inside(self.value(Q))
+        if into is not None:
+            return self.tape.product(*operands, live=live, into=into)
+        self.waiting[step.out] = operands, live
+        return None
 
-    def _is_there(self, register: int) -> bool:
-        return register in self.values or self.program.registers[register] is not None
-
-    def _table(self, step: Step, into: Value | None, following: Step | None, J: Value) -> Value:
-        d, table = map(self.value, step.args)
-        return self.tape.product(d, table, into=into)
+    def _table(self, step: Step, into: Value | None) -> Value:
+        return self.tape.product(*map(self.value, step.args), into=into)
 
     def _live(self, step: Step, into: Value | None) -> Value:
         P, d, Q = map(self.value, step.args)
         return self.tape.product(self.tape.scaling(P, d), Q, live=d, into=into)
 
-    def _left(self, step: Step, into: Value | None) -> Value:
-        return self.tape.product(*map(self.value, step.args), into=into)
-
-    _right = _left
+    _left = _right = _table
 
     def _add(self, step: Step, into: Value | None) -> Value:
         if step.data == "slopes":
-            raise _NotOfTheKernel
+            raise NotOfTheKernel
         P, Q = sorted(map(self.value, step.args), key=self.tape.is_constant)
         return self.tape.scaling(P, add=Q, into=into)
 

@@ -9,6 +9,14 @@ import numpy as np
 
 from jacobians._checks import Array, ShapeError
 
+# As in kernel.c: operations, their flags, kinds of values, roles of arrays outside.
+PRODUCT, SCALING, ACTIVATION, SOFTMAX, ASK = range(5)
+TURNED, OVER_POINTS, BY_ROWS, LOGARITHM, TRANSPOSED = 1, 2, 1, 1, 2
+NONE, OUTSIDE, WORK, CONSTANT, SUM = range(5)
+READ, WRITTEN, SUMMED = range(3)
+MOST = 2**31  # numbers in a matrix, a list of which is kept in 32 bits
+OUTSIDE_MOST = 8
+
 
 @dataclass(frozen=True, eq=False)
 class Value:
@@ -26,7 +34,6 @@ class Step:
     op: int
     flags: int
     operands: list[Value | None]  # out, a, b, live, scale, add
-    results: int = 1  # of the first of them
     reuses: bool = False  # the result may take the memory of a
     parameters: tuple[float, float] = (0.0, 0.0)
 

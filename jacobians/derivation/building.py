@@ -93,8 +93,8 @@ class Builder:
         """The gradients by the reverse sweep, as a second computation."""
         assert self.seen is not None
         assert self.rules.loss is not None
-        x = self.seen.activations[0]
-        return backprop.gradients(self.rules.net, x, self.y, self.rules.loss, self.rules.l2)
+        x, loss, l2 = self.seen.activations[0], self.rules.loss, self.rules.l2
+        return backprop.gradients(self.rules.net, x, self.y, loss, l2, kernels=False)
 
     def layers(self) -> list[Any]:
         """Return the layers that are shown; the letter l stands for those between."""

@@ -154,9 +154,9 @@ def _run(
 
 
 def _at_a_point(net: Network, X: Array, valued: bool) -> tuple[Array | None, Array] | None:
-    """Answer by the kernel alone, if a point asks what was asked before, and all is in range.
+    """Answer by the program alone, if a point asks what was asked before, and all is in range.
 
-    The checks of the arguments take ten times as long as a small network.
+    The checks of the arguments take longer than a small network.
     """
     try:
         runner, m, n, shape = _points[net][valued]
@@ -166,7 +166,7 @@ def _at_a_point(net: Network, X: Array, valued: bool) -> tuple[Array | None, Arr
     if not plain or X.shape != shape or X.dtype != runner.dtype or not isfinite(X.dot(X)):
         return None
     J, value = np.empty((m, n), runner.dtype), np.empty(m, runner.dtype) if valued else None
-    if not runner.compiled.run(*((X, J) if value is None else (X, value, J))):
+    if not runner.point(X, J, value):
         return None
     return None if value is not None and not isfinite(value.dot(value)) else (value, J)
 
@@ -216,7 +216,7 @@ def _run_with_checks(
         runner.batch(net, points[None], stacked, values, repair)
     else:
         runner.batch(net, points, J.transpose(1, 0, 2), value, repair)
-    if not lead and _is_usual(choice) and runner.compiled is not None and runner.program.bounded:
+    if not lead and _is_usual(choice) and runner.program.bounded:
         _points[net] = {**_points.get(net, {}), valued: (runner, *chosen.shape, points.shape)}
     return value, J
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array, read_only
-from jacobians.engine.workers import share
+from jacobians._workers import share
 from jacobians.factors import Factor, parts_of
 from jacobians.linearization import activation_map, layer_map
 from jacobians.maps import Diagonal, LinearMap, Matrix
@@ -42,14 +42,14 @@ class Kernels:
     def _affine(self, step: Step, out: Array | None, a: Array, W: Array, b: Array) -> Array:
         z = self._times(a, W, out)
         # a loop over a short row spends its time on starting, so some rows are treated together
-        together = max(1, min(self.limits.long_loop // len(b), len(z)))
-        whole = len(z) // together * together
-        if together > 1 and z.flags.c_contiguous:
-            rows = z[:whole].reshape(-1, together * len(b))
-            rows += np.tile(b, together)
-            z[whole:] += b
-        else:
+        together = min(self.limits.long_loop // len(b), len(z))
+        if together < 2 or not z.flags.c_contiguous:
             z += b
+            return z
+        whole = len(z) // together * together
+        rows = z[:whole].reshape(-1, together * len(b))
+        rows += np.tile(b, together)
+        z[whole:] += b
         return z
 
     def _call(self, step: Step, out: None, *values: Array) -> Array:
@@ -83,27 +83,23 @@ class Kernels:
         leaf: Factor = step.data
         if isinstance(maps, np.ndarray) and leaf.kind == "diagonal":
             return maps[:, leaf.rows]
-        if isinstance(maps, np.ndarray) and leaf.turned:
-            return maps.transpose(2, 1, 0)
-        if isinstance(maps, LinearMap):
-            return maps.T
         if isinstance(maps, np.ndarray):
-            return leaf.chosen(maps).transpose(1, 0, 2)
-        assert leaf.source is not None
-        first, *path = leaf.source.path
-        A = maps[first]
-        for k in path:
-            A = _part(A, k)
-        if leaf.kind == "map":
-            return A
-        if leaf.kind == "diagonal":
-            if not isinstance(A, Diagonal) or not A.batch:
+            matrices = maps
+        else:
+            assert leaf.source is not None
+            first, *path = leaf.source.path
+            A = maps[first]
+            for k in path:
+                A = _part(A, k)
+            if leaf.kind == "map":
+                return A.T if leaf.turned else A
+            if not A.batch or (leaf.kind == "diagonal" and not isinstance(A, Diagonal)):
                 raise OtherStructure
-            return A.entries if leaf.rows is None else A.entries[..., leaf.rows]
-        if not A.batch:
-            raise OtherStructure
-        stack = leaf.chosen(A.array if isinstance(A, Matrix) else A.to_dense())
-        return stack.transpose(1, 0, 2)
+            if leaf.kind == "diagonal":
+                return A.entries if leaf.rows is None else A.entries[..., leaf.rows]
+            matrices = A.array if isinstance(A, Matrix) else A.to_dense()
+        axes = (2, 0, 1) if leaf.turned else (1, 0, 2)
+        return leaf.chosen(matrices).transpose(axes)
 
     # --- diagonals --------------------------------------------------------------------------------
 

@@ -18,8 +18,8 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from jacobians._checks import Array
+from jacobians._workers import cut, share
 from jacobians.engine.kernels import Kernels, OtherStructure
-from jacobians.engine.workers import cut, share
 from jacobians.network import Network
 from jacobians.program import Limits, Op, Program, Step
 from jacobians.tracing import Trace, trace
@@ -81,6 +81,13 @@ class Runner:
             )
             for step in self.program.steps
         ]
+
+    def point(self, x: Array, J: Array, value: Array | None) -> bool:
+        """Fill in J (m, n) and the value at one point; False if the program cannot."""
+        if self.compiled is not None:
+            finite: bool = self.compiled.run(*((x, J) if value is None else (x, value, J)))
+            return finite
+        return _point_in_numpy(self, x, J, value)
 
     def batch(
         self,
@@ -209,6 +216,17 @@ class Runner:
         if [flat.size for flat in slots] >= sizes:
             return slots
         return [np.empty(size, self.dtype) for size in sizes]
+
+
+@quiet
+def _point_in_numpy(runner: Runner, x: Array, J: Array, value: Array | None) -> bool:
+    try:
+        a, finite = runner.run(x[None], J[:, None])
+    except OtherStructure:
+        return False
+    if value is not None:
+        value[...] = a[0]
+    return finite
 
 
 def _may_overflow(step: Step) -> bool:

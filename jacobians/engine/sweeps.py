@@ -92,7 +92,7 @@ def vjp(net: Network, X: Any, cotangents: Any) -> Array:
 
 def _told(result: Array) -> Array:
     """Tell an overflow the way NumPy is set to tell it."""
-    if not np.isfinite(result.sum()) and not np.isfinite(result).all():
+    if not np.isfinite(result).all():
         np.multiply(np.finfo(result.dtype).max, result.dtype.type(2))
     return result
 
@@ -101,7 +101,7 @@ def _told(result: Array) -> Array:
 def _sweep(net: Network, points: Array, vectors: Array, forward: bool) -> Array:
     width = net.widths[-1 if forward else 0]
     result = np.empty((*points.shape[:-1], width), net.dtype)
-    X, V, out = (np.atleast_2d(A) for A in (points, vectors, result))
+    X, V, out = (A if A.ndim == 2 else A[None] for A in (points, vectors, result))
 
     def repair(x: Array, v: Any) -> Array:
         rows = np.empty((1, len(x), width), net.dtype)

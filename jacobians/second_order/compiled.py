@@ -18,8 +18,8 @@ from jacobians._kernels import PROCESSORS, Program, Tape
 from jacobians._kernels.codes import code_of
 from jacobians._kernels.values import Value
 from jacobians._machine import THREADS
+from jacobians._workers import cut, share
 from jacobians.activations import IDENTITY, Activation
-from jacobians.engine.workers import cut, share
 from jacobians.layers import Dense, Elementwise, Scale
 from jacobians.network import Network
 from jacobians.planning import BLOCK_BYTES

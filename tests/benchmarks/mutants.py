@@ -53,7 +53,7 @@ GROUPS = {  # tests of some modules, quick ones first; the last line that names 
     ENGINE: "factors planning engine/*",
     f"{ENGINE} bad_input": "engine/jacobians",
     f"sweeps {ENGINE}": "engine/sweeps engine/forward engine/point",
-    f"{ENGINE} concurrency": "engine/workers engine/memory",
+    f"{ENGINE} concurrency": "_workers engine/running",
     "rounding certificate": "rounding certificate",
     "witness underflow": "witness",
     "conventions underflow": "conventions",
