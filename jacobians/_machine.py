@@ -1,4 +1,4 @@
-"""What the machine has: memory, and the threads that the user gave to BLAS."""
+"""What the machine has: memory, the threads that the user gave to BLAS, and products on one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import TooLargeError, readable_bytes
+from jacobians._checks import Array, TooLargeError, readable_bytes
+
+SERIAL = 262_144  # multiplications that OpenBLAS does on the thread that asks
 
 
 @cache
@@ -44,3 +46,22 @@ def thread_count() -> int:
 
 
 THREADS = thread_count()  # BLAS reads its settings once too, when it is loaded
+
+
+def times_in_slabs(A: Array, W: Array, out: Array | None = None, most: int = SERIAL) -> Array:
+    """Return ``A W`` for rows (..., rows, k), in slabs that stay on the calling thread.
+
+    Small matrices gain nothing from the threads of BLAS, which get into the way of others at work.
+    """
+    *lead, rows, k = A.shape
+    n = W.shape[1]
+    if out is None:
+        out = np.empty((*lead, rows, n), np.result_type(A, W))
+    slab = max(1, most // (k * n))
+    whole = rows // slab * slab
+    if whole:
+        left = A[..., :whole, :].reshape(*lead, -1, slab, k)
+        np.matmul(left, W, out=out[..., :whole, :].reshape(*lead, -1, slab, n))
+    if whole < rows:
+        np.matmul(A[..., whole:, :], W, out=out[..., whole:, :])
+    return out

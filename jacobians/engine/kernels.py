@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array, read_only
+from jacobians._machine import times_in_slabs
 from jacobians._workers import share
 from jacobians.factors import Factor, parts_of
 from jacobians.linearization import activation_map, layer_map
@@ -152,18 +153,7 @@ class Kernels:
         """Multiply rows by a matrix; in slabs if other threads are at work."""
         if not self.slabs:
             return np.matmul(A, W, out=out)
-        *lead, rows, k = A.shape
-        n = W.shape[1]
-        if out is None:
-            out = np.empty((*lead, rows, n), A.dtype)
-        slab = max(1, self.limits.serial // (k * n))
-        whole = rows // slab * slab
-        if whole:
-            left = A[..., :whole, :].reshape(*lead, -1, slab, k)
-            np.matmul(left, W, out=out[..., :whole, :].reshape(*lead, -1, slab, n))
-        if whole < rows:
-            np.matmul(A[..., whole:, :], W, out=out[..., whole:, :])
-        return out
+        return times_in_slabs(A, W, out, self.limits.serial)
 
     def _table(self, step: Step, out: Array | None, d: Array, table: Array) -> Array:
         k, m, n = table.shape

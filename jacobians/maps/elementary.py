@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import FLOATS, Array, ShapeError, as_array, as_count
+from jacobians._machine import times_in_slabs
 from jacobians._windows import are_rows
 from jacobians.maps.base import LinearMap, frozen_field
 
 DOUBLE = np.dtype(np.float64)
+SMALL = 10_000  # entries up to which one core multiplies a matrix well
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -110,7 +112,8 @@ class Matrix(LinearMap):
             rows, turned = np.moveaxis(columns, -1, 0), np.swapaxes(self.array, -2, -1)
             if not self.batch and rows.flags.c_contiguous:
                 # every column lies in one piece: one product of them all, not one for each point
-                product: Array = rows.reshape(-1, rows.shape[-1]) @ turned
+                flat, small = rows.reshape(-1, rows.shape[-1]), self.array.size <= SMALL
+                product = times_in_slabs(flat, turned) if small else flat @ turned
                 return np.moveaxis(product.reshape(*rows.shape[:-1], len(self.array)), 0, -1)
             return np.swapaxes(np.swapaxes(columns, -2, -1) @ turned, -2, -1)
         return self.array @ columns
