@@ -7,6 +7,7 @@ now.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from jacobians._checks import Array
 from jacobians.emitting import Emitter, Node
 from jacobians.factors import Factor
-from jacobians.maps.association import Order, associate, fold, ways
+from jacobians.maps.association import Order, associate, fold, reverse_order, ways
 from jacobians.network import Network
 from jacobians.program import Limits, Op, Program
 
@@ -173,6 +174,9 @@ class _Compiler(Emitter):
         m, n = A.shape
         if A.kind == "product":
             order = associate([part.operand for part in A.parts]).order
+            rest = replace(A, shape=(A.parts[0].shape[1], n), parts=A.parts[1:])
+            if order == reverse_order(len(A.parts)) and self._goes_whole(rest, m):
+                return self.apply_right(self.write(self.leaf(A.parts[0])), rest)
             return self.write(fold(order, lambda k: self.leaf(A.parts[k]), self.multiply))
         if A.kind == "sum":  # diagonals come last: they are added where they stand
             light = [part.kind in ("identity", "diagonal") for part in A.parts]
