@@ -195,7 +195,6 @@ class Emitter:
     def _copied(self, step: Step) -> int:
         """Count the numbers of a point that a step may copy, or needs for one row on its way."""
         if step.op in (Op.LEFT, Op.RIGHT):
-            passed: int = step.data.passed
-            return self.sizes[step.out] + passed
+            return self.sizes[step.out] + int(step.data.on_the_way)
         one = any(getattr(self.registers[k], "ndim", 0) == 2 for k in step.args)
         return self.sizes[step.out] if step.op == Op.PRODUCT and step.slot == -2 and one else 0

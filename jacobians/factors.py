@@ -106,9 +106,10 @@ class Factor:
             yield from part.leaves()
 
     @property
-    def passed(self) -> int:
-        """Count the numbers of one row, before and after every map that it goes through."""
-        return self.shape[0] + sum(part.shape[1] for part in self.leaves())
+    def on_the_way(self) -> int:
+        """Count the numbers of one row while it goes through the maps, one after the other."""
+        passed = self.shape[0] + sum(part.shape[1] for part in self.leaves())
+        return passed if self.parts else 2 * passed
 
     @property
     def operand(self) -> Operand:

@@ -283,7 +283,8 @@ def _in_pieces(made: Plan, net: Network, batch: int) -> Plan:
     """Choose threads and pieces, now that the program says what memory a point takes."""
     program, limits = made.program(net, valued=True), made.limits
     point_bytes = net.dtype.itemsize * program.point_numbers
-    fixed = program.constant_bytes + (limits.apply_bytes if program.applies else 0)
+    applied = min(limits.apply_bytes, net.dtype.itemsize * program.applied * max(batch, 1))
+    fixed = program.constant_bytes + made.allowed * applied
     tape = made.tape(net, program, valued=True)
     more = 0 if tape is None else tape.nbytes + made.allowed * BLOCK_BYTES
     if made.max_bytes == DEFAULT_BYTES:  # nobody asked for less: packed weights come on top

@@ -145,9 +145,11 @@ class Program:
     bounded: bool
 
     @property
-    def applies(self) -> bool:
-        """Whether a map of a general kind is applied."""
-        return any(step.op in (Op.LEFT, Op.RIGHT) for step in self.steps)
+    def applied(self) -> int:
+        """Count the numbers of a point that the largest application of maps has on its way."""
+        sides = {Op.RIGHT: 0, Op.LEFT: 2}  # rows, or columns
+        each = [s.shape[sides[s.op]] * s.data.on_the_way for s in self.steps if s.op in sides]
+        return max(each, default=0)
 
 
 # --- memory of registers --------------------------------------------------------------------------

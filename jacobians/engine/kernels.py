@@ -222,7 +222,7 @@ class Kernels:
         b = max([rows.shape[1], *map(_points, own)])
         shape, numbers = (
             (len(rows), b, A.shape[0 if left else 1]),
-            b * A.passed * (1 if A.parts else 2),
+            b * A.on_the_way,
         )
         if self._together(numbers, rows.itemsize) >= len(rows):
             return _into(out, self._through(A, rows, at, left))
