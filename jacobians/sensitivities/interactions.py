@@ -133,8 +133,8 @@ def interactions(
         )
     kept: dict[str, Any] = {
         "|H|": Absolutes(groups, m * n * n),
+        "range of data": Range(n + m, "data"),  # refuses what has no square
         "data": Moments(groups, n + m, "data"),
-        "range of data": Range(n + m, "data"),
         "sizes": GroupSizes(groups),
     }
     budget = as_count(max_bytes or DEFAULT_BYTES, "interactions: max_bytes")
