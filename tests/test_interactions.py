@@ -107,5 +107,7 @@ def test_what_interactions_refuse():
     wide = jb.Network.random([3000, 2, 2], "tanh", seed=0)
     with pytest.raises(jb.TooLargeError, match="10 groups of 2x3000x3000"):
         jb.interactions(wide, np.zeros((1, 3000)))
-    with pytest.raises(jb.NotFiniteError, match="the square of an input or output leaves the range"):
+    with pytest.raises(
+        jb.NotFiniteError, match="the square of an input or output leaves the range"
+    ):
         jb.interactions(net, 1e300 * np.eye(3))

@@ -83,10 +83,9 @@ class Posterior:
         )
         for here, pieces in rows.joined() if 0 in self.bases else rows.by_layer():
             for l, K in pieces:
-                U, V, values = self.bases[l]
-                a, D = K.left, K.right
-                turned = KhatriRao(a if U is None else a @ U, D if V is None else D @ V)
-                total[here] += form(turned, 1 / (values + self.prior_precision))
+                *basis, values = self.bases[l]
+                weights = 1 / (values.reshape(K.left.shape[1], -1) + self.prior_precision)
+                total[here] += form(_turned(K, *basis), weights)
         return total if x.ndim > 1 else total[0]
 
     def log_marginal_likelihood(self) -> float:
@@ -193,6 +192,16 @@ def _bases(precision: Gram, structure: str) -> Bases:
         return {l: (None, None, block) for l, block in blocks.items()}
     values, V = np.linalg.eigh(precision.to_dense().astype(np.float64))
     return {0: (None, V, np.maximum(values, 0)[None])}
+
+
+def _turned(rows: KhatriRao, U: Array | None, V: Array | None) -> KhatriRao:
+    """Return the rows in the basis ``U ⊗ V``."""
+    a, D = rows.left, rows.right
+    if U is not None and len(U) > a.shape[1]:  # sums over positions, which are no products
+        D = U.T @ D.reshape(*D.shape[:2], len(U), -1)
+        D = (D if V is None else D @ V).reshape(rows.right.shape)
+        return KhatriRao(a, D)
+    return KhatriRao(a if U is None else a @ U, D if V is None else D @ V)
 
 
 def _symmetric_products(rows: KhatriRao, weights: Array) -> Array:
