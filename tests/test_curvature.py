@@ -2,6 +2,7 @@
 
 import itertools
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from zoo import NETWORKS, points, whole
 
 import jacobians as jb
+from jacobians.second_order import posteriors
+from jacobians.second_order.grams import Gram
 from jacobians.second_order.khatri_rao import KhatriRao
 
 SQUARED = jb.SquaredError()
@@ -552,6 +555,56 @@ def test_evidence_of_a_linear_model_is_the_density_of_its_targets(rng):
     assert posterior.log_marginal_likelihood() == pytest.approx(expected, rel=1e-11)
     S = np.linalg.inv(F.T @ F / noise**2 + tau * np.eye(3))
     assert_within(posterior.variance(X)[:, 0], np.einsum("ij,jk,ik->i", F, S, F), 1e-13)
+
+
+@pytest.mark.parametrize("structure", ["full", "last_layer"])
+@pytest.mark.parametrize("noise", [1.0, 0.01])
+def test_the_dual_form_is_the_primal_one(structure, noise):
+    """With fewer rows than parameters nothing of size p x p is made, and all answers agree."""
+    net = jb.Network.random([3, 20, 40, 2], "tanh", seed=18)
+    X = points(net, 20)
+    dual = jb.laplace(net, X, net(X), SQUARED, structure, noise=noise)
+    rows, Q, values = dual.dual
+    assert Q.shape == (40, 40)
+    bases = posteriors._bases(Gram(rows, noise**-2), structure)
+    primal = replace(dual, bases=bases, dual=None)
+    other = points(net, 7, seed=2)
+    # a difference of numbers up to 1 / tau, whose sizes the largest eigenvalue multiplies
+    reach = max(1.0, values.max() / 1e3)
+    close(net, dual.variance(other), primal.variance(other), reach)
+    close(net, dual.covariance(other), primal.covariance(other), reach)
+    close(net, dual.with_prior(3.0).variance(other), primal.with_prior(3.0).variance(other), reach)
+    for question in ("log_marginal_likelihood", "prior_gradient"):
+        mine, theirs = (getattr(one, question)() for one in (dual, primal))
+        assert mine == pytest.approx(theirs, rel=1e-9)
+    small = replace(dual, max_bytes=1)
+    close(net, small.variance(other), dual.variance(other), reach)
+    assert dual.variance(other[0]).shape == (2,)
+
+
+def test_the_dual_form_never_holds_a_matrix_of_all_parameters():
+    """121,503 parameters, 30 rows: p x p numbers would take 110 GiB."""
+    net = jb.Network.random([100, 300, 300, 3], "tanh", seed=19)
+    X = points(net, 10)
+    tracemalloc.start()
+    try:
+        posterior = jb.laplace(net, X, net(X), SQUARED, max_bytes=2**22)
+        variance = posterior.variance(X)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert variance.shape == (10, 3)
+    assert peak < 24 * 2**20
+
+
+def test_variances_of_certain_parameters_stay_positive():
+    """With a noise of 1e-9 the difference is lost in rounding; what is left has a bound below."""
+    net = jb.Network.random([3, 20, 2], "tanh", seed=18)
+    X = points(net, 20)
+    posterior = jb.laplace(net, X, net(X), SQUARED, noise=1e-9)
+    assert posterior.dual
+    assert posterior.variance(X).min() > 0
+    assert jb.error_bars(net, X, parameters=posterior).std.min() > 0
 
 
 # --- memory and errors ----------------------------------------------------------------------------
