@@ -165,5 +165,6 @@ def curvature(
     if Y is not None:
         if loss is None:
             raise ValueError("curvature: Y: targets mean nothing without a loss; give loss=.")
-        Y = freeze(np.atleast_2d(loss.targets(Y, net(x))))
+        like = np.zeros((*x.shape[:-1], net.widths[-1]), net.dtype)  # as the outputs are
+        Y = freeze(np.atleast_2d(loss.targets(Y, like)))
     return Curvature(net, points, Y, loss, as_count(max_bytes, "curvature: max_bytes"))
