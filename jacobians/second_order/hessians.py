@@ -94,16 +94,8 @@ def hessian(
     return _with_checks(net, X, of, wrt, rows, max_bytes)
 
 
-def value_jacobian_hessian(
-    net: Network,
-    X: Any,
-    *,
-    of: int | str | None = None,
-    wrt: int | str = 0,
-    rows: Any = None,
-    max_bytes: int | None = None,
-) -> tuple[Array, Array, Array]:
-    """Compute values, Jacobians and Hessians; see ``hessian``.
+def value_jacobian_hessian(net: Network, X: Any, **chosen: Any) -> tuple[Array, Array, Array]:
+    """Compute values, Jacobians and Hessians; ``of``, ``wrt``, ``rows``, ... as in ``hessian``.
 
     Returns
     -------
@@ -117,8 +109,8 @@ def value_jacobian_hessian(
     >>> value, J, H.shape
     (array([28.]), array([[18., 38.]]), (1, 2, 2))
     """
-    chosen: Any = {"of": of, "wrt": wrt, "rows": rows, "max_bytes": max_bytes}
-    return *value_and_jacobian(net, X, **chosen), hessian(net, X, **chosen)
+    H = hessian(net, X, **chosen)
+    return *value_and_jacobian(net, X, **chosen), H
 
 
 @quiet
