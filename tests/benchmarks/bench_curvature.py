@@ -6,8 +6,10 @@
 
 Products with the Gauss-Newton matrix of the mean loss, its diagonal, and the variances of 64
 predictions under the posteriors of Laplace's method.  A product is asked for at new parameters each
-time (``product``), or again at the same (``again``), as an eigensolver does.  Before anything is
-timed all answers must agree.  Peers that are not installed are left out.
+time (``product``), or again at the same (``again``), as an eigensolver does.  Answers are compared
+before anything is timed, and a difference is printed: laplace-torch takes the Kronecker factors of
+weights and biases apart, so that its posterior is another one.  Peers that are not installed are
+left out.
 """
 
 from __future__ import annotations
@@ -140,6 +142,7 @@ def variances(net, X, Y, Z, structure, noise=0.5, tau=2.0):
     from laplace import Laplace
     from laplace.curvature import BackPackGGN, CurvlinopsGGN
 
+    torch.set_default_dtype(torch.float64)  # in which it keeps its precisions
     model = in_torch(net)
     data = torch.utils.data.TensorDataset(torch.from_numpy(X), torch.from_numpy(Y))
     loader = torch.utils.data.DataLoader(data, batch_size=len(X))
