@@ -77,13 +77,13 @@ def at_a_point(net: Network, x: Any) -> Array | None:
 
 def program_of(net: Network, of: int, wrt: int, rows: Places) -> Program | None:
     """Return the program that fills in one Hessian (B, n, n) for each row, from before if kept."""
-    known, key = _made.setdefault(net, {}), (of, wrt, rows.tobytes())
-    if key not in known:
+    programs, key = _made.setdefault(net, {}), (of, wrt, rows.tobytes())
+    if key not in programs:
         try:
-            known[key] = _tape_of(net, of, wrt, rows).pack() if PROCESSORS else None
+            programs[key] = _tape_of(net, of, wrt, rows).pack() if PROCESSORS else None
         except (_NotOfTheKernel, ShapeError):  # what the kernel does not have, or not so large
-            known[key] = None
-    return known[key]
+            programs[key] = None
+    return programs[key]
 
 
 class _NotOfTheKernel(Exception):
@@ -156,13 +156,13 @@ def _activated(tape: Tape, sigma: Any, z: Value) -> tuple[Value, Value | None, V
 
 def _carried(tape: Tape, matrix: Any, slopes: Value | None, P: Any) -> Any:
     """Return ``matrix diag(slopes) P``, an array as long as nothing depends on the point."""
-    known, diagonal = isinstance(P, np.ndarray), matrix.ndim == 1
-    if known and slopes is None:
+    constant, diagonal = isinstance(P, np.ndarray), matrix.ndim == 1
+    if constant and slopes is None:
         return matrix[:, None] * P if diagonal else matrix @ P
-    if known and not diagonal and matrix.size * P.shape[1] <= TABLE:
+    if constant and not diagonal and matrix.size * P.shape[1] <= TABLE:
         assert slopes is not None
         return tape.product(slopes, tape.constant(matrix.T[:, :, None] * P[:, None, :]))
-    P = tape.constant(P) if known else P
+    P = tape.constant(P) if constant else P
     P = P if slopes is None else tape.scaling(P, slopes, by_rows=True)
     if diagonal:
         return tape.scaling(P, tape.constant(matrix), by_rows=True)

@@ -94,8 +94,8 @@ class PointRows(LinearMap):
 
     def span(self, l: int) -> slice:
         """Return where the columns of layer l are."""
-        places = list(self.blocks[l].values())
-        return slice(places[0].start, places[-1].stop)
+        spans = list(self.blocks[l].values())
+        return slice(spans[0].start, spans[-1].stop)
 
     def apply(self, columns: Array) -> Array:
         k = columns.shape[1]

@@ -52,10 +52,10 @@ class Sweeps:
     def maps(self) -> dict[int, dict[str, LinearMap]]:
         """The maps ``dz^l/dvec(theta)``."""
         trace = self.lin.trace
-        found = {
+        maps = {
             l: parameter_maps(trace.network.layers[l - 1], *trace.entering(l)) for l in self.blocks
         }
-        return {l: {name: found[l][name] for name in self.blocks[l]} for l in self.blocks}
+        return {l: {name: maps[l][name] for name in self.blocks[l]} for l in self.blocks}
 
     @cached_property
     def moved(self) -> set[int]:
@@ -80,8 +80,8 @@ class Sweeps:
             for s, A in zip(net.sources[l - 1], self.lin.input_maps(l), strict=True):
                 if s in at:
                     t = t + A.apply(at[s][1])
-            for name, place in self.blocks.get(l, {}).items():
-                t = t + applied(self.maps[l][name], V[place])
+            for name, span in self.blocks.get(l, {}).items():
+                t = t + applied(self.maps[l][name], V[span])
             t, D = np.broadcast_to(t, (*B, net.widths[l], V.shape[1])), self.activation_map(l)
             at[l] = t, D.apply(t) if D else t
         return at
@@ -110,11 +110,11 @@ class Sweeps:
 
     def pull(self, U: Array) -> Array:
         """Return the sum over points of ``Jᵀ U``, (p, k), for ``U`` of shape (B, m, k)."""
-        size = max(place.stop for places in self.blocks.values() for place in places.values())
+        size = max(span.stop for spans in self.blocks.values() for span in spans.values())
         pulled = np.zeros((size, U.shape[2]), U.dtype)
         for l, _, delta in self.deltas(U):
-            for name, place in self.blocks.get(l, {}).items():
-                pulled[place] = summed(self.maps[l][name], delta)
+            for name, span in self.blocks.get(l, {}).items():
+                pulled[span] = summed(self.maps[l][name], delta)
         return pulled
 
     def rows(self, S: Array) -> Iterator[tuple[int, KhatriRao]]:
