@@ -343,7 +343,8 @@ def test_pieces_do_not_change_the_answer(plain, monkeypatch):
     X = points(net, 40)
     H = jb.hessian(net, X)
     monkeypatch.setattr(hessians, "PIECE_BYTES", 2**12)
-    monkeypatch.setattr(compiled, "PIECE", 7)
+    monkeypatch.setattr(compiled, "CACHE", 0)
+    monkeypatch.setattr(compiled, "SMALLEST", 7)
     close(jb.hessian(net, X), H, np.float64)
     close(jb.hessian(net, X, max_bytes=2**21), H, np.float64)
 

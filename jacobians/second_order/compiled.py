@@ -25,7 +25,8 @@ from jacobians.network import Network
 from jacobians.planning import BLOCK_BYTES
 
 TABLE = 2**18  # entries up to which products of constants are made beforehand
-PIECE, SHARED = 256, 2**14  # points at a time; entries of the result from which threads pay
+CACHE, SMALLEST = 2**19, 16  # bytes of results at a time, and points at least
+SHARED = 2**14  # entries of the result from which threads pay
 OUTPUTS = 7  # arrays that a program takes beside the points
 _made: WeakKeyDictionary[Network, dict[Any, Program | None]] = WeakKeyDictionary()
 
@@ -40,7 +41,8 @@ def fill_in(H: Array, net: Network, x: Array, of: int, wrt: int, rows: Places, b
     n, threads = H.shape[-1], THREADS if H.size > SHARED else 1
     own = threads * (BLOCK_BYTES + max(program.point_bytes for program in ready))
     budget -= own + sum(program.constant_bytes for program in ready)
-    piece = min(budget // (threads * OUTPUTS * n * n * H.itemsize), PIECE)
+    each = min(OUTPUTS, len(rows)) * n * n * H.itemsize  # what stays in the cache until it is added
+    piece = min(budget // (threads * OUTPUTS * n * n * H.itemsize), max(SMALLEST, CACHE // each))
     if piece < 1:
         return False
     finite: list[bool] = []
@@ -55,7 +57,6 @@ def fill_in(H: Array, net: Network, x: Array, of: int, wrt: int, rows: Places, b
                 np.add(A, A.swapaxes(2, 3), out=H[part, group].swapaxes(0, 1))
 
     share(one, cut(len(x), piece, threads), threads)
-    H *= 0.5
     return all(finite) and bool(np.isfinite(H).all())
 
 
@@ -70,19 +71,19 @@ def at_a_point(net: Network, x: Any) -> Array | None:
         return None
     A = np.empty((net.widths[-1], len(x), len(x)), net.dtype)
     finite = program.run(x, *A)
-    A = (A + A.swapaxes(1, 2)) * A.dtype.type(0.5)
+    A = A + A.swapaxes(1, 2)
     return A if finite and isfinite(A.sum()) else None
 
 
 def program_of(net: Network, of: int, wrt: int, rows: Places) -> Program | None:
     """Return the program that fills in one Hessian (B, n, n) for each row, from before if kept."""
-    known, key = _made.setdefault(net, {}), (of, wrt, rows.tobytes())
-    if key not in known:
+    programs, key = _made.setdefault(net, {}), (of, wrt, rows.tobytes())
+    if key not in programs:
         try:
-            known[key] = _tape_of(net, of, wrt, rows).pack() if PROCESSORS else None
+            programs[key] = _tape_of(net, of, wrt, rows).pack() if PROCESSORS else None
         except (_NotOfTheKernel, ShapeError):  # what the kernel does not have, or not so large
-            known[key] = None
-    return known[key]
+            programs[key] = None
+    return programs[key]
 
 
 class _NotOfTheKernel(Exception):
@@ -105,8 +106,8 @@ def _tape_of(net: Network, of: int, wrt: int, rows: Places) -> Tape:
     if not any(second for _, _, second, _ in passed):
         raise _NotOfTheKernel  # all are 0: nothing to compute
     for row in rows:
-        unit = np.arange(net.widths[of]) == row
-        _of_output(tape, passed, tape.constant(unit), tape.written(n, n))
+        half = (np.arange(net.widths[of]) == row) / 2  # of H, whose other half is its transpose
+        _of_output(tape, passed, tape.constant(half), tape.written(n, n))
     return tape
 
 
@@ -155,13 +156,13 @@ def _activated(tape: Tape, sigma: Any, z: Value) -> tuple[Value, Value | None, V
 
 def _carried(tape: Tape, matrix: Any, slopes: Value | None, P: Any) -> Any:
     """Return ``matrix diag(slopes) P``, an array as long as nothing depends on the point."""
-    known, diagonal = isinstance(P, np.ndarray), matrix.ndim == 1
-    if known and slopes is None:
+    constant, diagonal = isinstance(P, np.ndarray), matrix.ndim == 1
+    if constant and slopes is None:
         return matrix[:, None] * P if diagonal else matrix @ P
-    if known and not diagonal and matrix.size * P.shape[1] <= TABLE:
+    if constant and not diagonal and matrix.size * P.shape[1] <= TABLE:
         assert slopes is not None
         return tape.product(slopes, tape.constant(matrix.T[:, :, None] * P[:, None, :]))
-    P = tape.constant(P) if known else P
+    P = tape.constant(P) if constant else P
     P = P if slopes is None else tape.scaling(P, slopes, by_rows=True)
     if diagonal:
         return tape.scaling(P, tape.constant(matrix), by_rows=True)

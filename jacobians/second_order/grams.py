@@ -70,19 +70,23 @@ class Gram(OverPoints):
     def kronecker(self) -> dict[int, KroneckerFactors]:
         """Return the block of every layer that has parameters as a Kronecker product (KFAC).
 
-        For a dense layer, ``A`` is the mean of ``(a, 1)(a, 1)ᵀ`` over the points, and ``G`` the sum
-        of ``w J_lᵀ S Sᵀ J_l``, with ``J_l`` the derivative with respect to ``z^l``.  Exact at one
-        point.  For any other layer ``A`` is 1 and ``G`` its block itself.
+        ``A`` is the mean of ``(a_t, 1)(a_t, 1)ᵀ`` over points and positions t, and ``G`` the sum of
+        ``w delta_t delta_tᵀ``, with ``delta = J_lᵀ S`` and ``J_l`` the derivative with respect to
+        ``z^l``.  A dense layer has one position, or one for every token; a convolution has one for
+        every patch ``a_t``.  Exact at one point with one position; for a layer that is no such
+        product (norms, groups of channels, transposed convolutions) ``A`` is 1 and ``G`` its block.
         """
-        sums: dict[int, tuple[Any, Any]] = dict.fromkeys(self.rows.blocks, (0, 0))
-        for _, rows in self.rows.by_layer():
-            for l, K in rows:
-                (A, G), flat = sums[l], K.right.reshape(-1, K.right.shape[2])
-                size = (flat.shape[1], flat.shape[1])
-                refuse_if_too_large(size, self.dtype, f"G of layer {l}", "See .diagonal")
-                sums[l] = A + K.left.T @ K.left, G + flat.T @ flat
-        B, w = len(self.rows.X), self.dtype.type(self.weight)
-        return {l: KroneckerFactors(A / B, w * G) for l, (A, G) in sums.items()}
+        sums: dict[int, tuple[Any, Any, int]] = dict.fromkeys(self.rows.blocks, (0, 0, 0))
+        for pairs in self.rows.outer_products():
+            for l, a, delta in pairs:
+                (A, G, count), m = sums[l], delta.shape[2]
+                for name, size in (("A", a.shape[2]), ("G", m)):
+                    where = f"{name} of layer {l}"
+                    refuse_if_too_large((size, size), self.dtype, where, "See .diagonal")
+                a, d = a.reshape(-1, a.shape[2]), np.swapaxes(delta, 2, 3).reshape(-1, m)
+                sums[l] = A + a.T @ a, G + d.T @ d, count + len(a)
+        w = self.dtype.type(self.weight)
+        return {l: KroneckerFactors(A / count, w * G) for l, (A, G, count) in sums.items()}
 
 
 @dataclass(frozen=True, eq=False, repr=False)

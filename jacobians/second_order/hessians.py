@@ -88,22 +88,14 @@ def hessian(
             [12., 26.]]])
     """
     if of is rows is max_bytes is None and type(wrt) is int and wrt == 0:
-        found = at_a_point(net, X)
-        if found is not None:
-            return found
+        answer = at_a_point(net, X)
+        if answer is not None:
+            return answer
     return _with_checks(net, X, of, wrt, rows, max_bytes)
 
 
-def value_jacobian_hessian(
-    net: Network,
-    X: Any,
-    *,
-    of: int | str | None = None,
-    wrt: int | str = 0,
-    rows: Any = None,
-    max_bytes: int | None = None,
-) -> tuple[Array, Array, Array]:
-    """Compute values, Jacobians and Hessians; see ``hessian``.
+def value_jacobian_hessian(net: Network, X: Any, **chosen: Any) -> tuple[Array, Array, Array]:
+    """Compute values, Jacobians and Hessians; ``of``, ``wrt``, ``rows``, ... as in ``hessian``.
 
     Returns
     -------
@@ -117,8 +109,8 @@ def value_jacobian_hessian(
     >>> value, J, H.shape
     (array([28.]), array([[18., 38.]]), (1, 2, 2))
     """
-    chosen: Any = {"of": of, "wrt": wrt, "rows": rows, "max_bytes": max_bytes}
-    return *value_and_jacobian(net, X, **chosen), hessian(net, X, **chosen)
+    H = hessian(net, X, **chosen)
+    return *value_and_jacobian(net, X, **chosen), H
 
 
 @quiet
@@ -211,8 +203,8 @@ def hessians_at(lin: Linearization, C: Array, of: int, wrt: int) -> Array:
     for l in range(wrt + 1, max(joins | curved, default=wrt) + 1):
         if l not in edges:
             continue
-        parts = [carry(lin.input_maps(l)[j], by["a", s]) for s, j in edges[l]]
-        P = by["z", l] = sum(parts[1:], parts[0])
+        carried = [carry(lin.input_maps(l)[j], by["a", s]) for s, j in edges[l]]
+        P = by["z", l] = sum(carried[1:], carried[0])
         many = [of_joins] * (l in joins)
         if l in curved and isinstance(sigmas[l], Activation):
             z = lin.trace.preactivations[l - 1]

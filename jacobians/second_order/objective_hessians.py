@@ -71,8 +71,8 @@ def _product(sweeps: Sweeps, c: Array, S: LinearMap, V: Array) -> Array:
             bend = activation_second(layer.activation, at_a[..., 0], trace.preactivations[l - 1])
             dot = D.T.apply(dot) + (bend.apply(t[l][0]) if bend else 0)
         blocks = sweeps.blocks.get(l, {})
-        for name, place in blocks.items():
-            total[place] += summed(sweeps.maps[l][name], dot)
+        for name, span in blocks.items():
+            total[span] += summed(sweeps.maps[l][name], dot)
         pairs = second_of_layer(layer, delta, *values)
         mixed = second_of_parameters(layer, delta, *values) if blocks else {}
         for j, (s, A) in enumerate(zip(sources, sweeps.lin.input_maps(l), strict=True)):
@@ -84,9 +84,9 @@ def _product(sweeps: Sweeps, c: Array, S: LinearMap, V: Array) -> Array:
                     into = into + M.apply(t[sources[k]][1])
                 if j == k != i and sources[i] in t:
                     into = into + M.T.apply(t[sources[i]][1])
-            for name, place in blocks.items():
+            for name, span in blocks.items():
                 if (j, name) in mixed:
-                    into = into + applied(mixed[j, name], V[place])
-                    total[place] += summed(mixed[j, name], t[s][1])
+                    into = into + applied(mixed[j, name], V[span])
+                    total[span] += summed(mixed[j, name], t[s][1])
             dots[s] = dots.get(s, 0) + into
     return total

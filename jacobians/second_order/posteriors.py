@@ -12,6 +12,11 @@ Kronecker product.  In each case it is diagonal in a basis ``U ⊗ V`` of every 
 adds ``tau`` to its entries: for a dense layer the variance is the sum over (j, i) of
 ``(Uᵀ a)_j² (J_l V)_i² / (lambda_ji + tau)``, and no derivative of all parameters is formed.
 
+With fewer rows than parameters, ``Lambda = w Rᵀ R`` has few eigenvalues that are not 0, those of
+the tangent kernel ``w R Rᵀ = Q diag(lambda) Qᵀ`` (dual form), and by Woodbury's identity
+
+    J S Jᵀ  =  (J Jᵀ - T diag(1 / (lambda + tau)) Tᵀ) / tau,      T = sqrt(w) J Rᵀ Q.
+
 Source: D. J. C. MacKay, Neural Computation 4 (1992); E. Daxberger et al., "Laplace redux", NeurIPS
 2021, whose definitions these are.
 """
@@ -27,7 +32,7 @@ from jacobians._checks import Array, as_positive, refuse_if_too_large, underflow
 from jacobians._tables import as_inputs
 from jacobians.losses import Loss
 from jacobians.network import Network
-from jacobians.second_order.grams import Gram
+from jacobians.second_order.grams import Gram, Kernel
 from jacobians.second_order.khatri_rao import KhatriRao
 from jacobians.second_order.records import MAX_BYTES, curvature
 from jacobians.second_order.rows import PointRows, outputs
@@ -58,6 +63,7 @@ class Posterior:
     layers: tuple[int, ...]
     bases: Bases
     max_bytes: int
+    dual: tuple[PointRows, Array, Array] | None = None  # R, sqrt(w) Q and lambda, in float64
 
     @underflow_is_rounding
     def variance(self, X: Any) -> Array:
@@ -77,17 +83,37 @@ class Posterior:
         points, m = np.atleast_2d(x), self.network.widths[-1]
         shape = (len(points),) + (m,) * axes
         refuse_if_too_large(shape, self.network.dtype, "Posterior", "Ask for .variance")
-        total = np.zeros(shape, self.network.dtype)
-        rows = PointRows(
-            self.network, points, None, outputs(self.network), self.max_bytes, self.layers
-        )
+        net = self.network if self.dual is None else self.dual[0].network
+        total = np.zeros(shape, net.dtype)
+        points = points.astype(net.dtype, copy=False)
+        rows = PointRows(net, points, None, outputs(net), self.max_bytes, self.layers)
         for here, pieces in rows.joined() if 0 in self.bases else rows.by_layer():
             for l, K in pieces:
-                U, V, values = self.bases[l]
-                a, D = K.left, K.right
-                turned = KhatriRao(a if U is None else a @ U, D if V is None else D @ V)
-                total[here] += form(turned, 1 / (values + self.prior_precision))
+                *basis, values = self.bases[l]
+                weights = 1 / (values.reshape(K.left.shape[1], -1) + self.prior_precision)
+                total[here] += form(_turned(K, *basis), weights)
+        if self.dual:
+            variances = total if axes == 1 else np.einsum("bii->bi", total)  # a view
+            share = self.prior_precision / (self.prior_precision + self.dual[2].max())
+            least = variances * share  # S is at least I / (tau + the largest eigenvalue)
+            total -= self._told(rows, form)
+            np.maximum(variances, least, out=variances)
+        total = total.astype(self.network.dtype)
         return total if x.ndim > 1 else total[0]
+
+    def _told(self, rows: PointRows, form: Any) -> Array:
+        """Return by how much the data lower what the prior alone would say."""
+        assert self.dual
+        R, Q, values = self.dual
+        step = max(1, self.max_bytes // (2 * 8 * rows.root.rank * len(Q)))
+        ones, weights = np.ones((step, 1)), 1 / (values + self.prior_precision)
+        lowered = []
+        for start in range(0, len(rows.X), step):
+            some = replace(rows, X=rows.X[start : start + step])
+            T = (Kernel(some, R).to_dense() @ Q).reshape(len(some.X), rows.root.rank, -1)
+            lowered.append(form(KhatriRao(ones[: len(T)], T), weights[None]))
+        total: Array = np.concatenate(lowered) / self.prior_precision
+        return total
 
     def log_marginal_likelihood(self) -> float:
         """Return the logarithm of the evidence, by Laplace's method.
@@ -108,7 +134,9 @@ class Posterior:
         return replace(self, prior_precision=as_positive(prior_precision, "with_prior"))
 
     def _values(self) -> Array:
-        return np.concatenate([values.reshape(-1) for _, _, values in self.bases.values()])
+        of_dual = [] if self.dual is None else [self.dual[2]]
+        values = [values.reshape(-1) for _, _, values in self.bases.values()]
+        return np.concatenate([*values, *of_dual])
 
     def _square(self) -> float:
         """Return ``|theta|²`` of the parameters that have a posterior."""
@@ -178,9 +206,18 @@ def laplace(
     layers = tuple(l for l, layer in enumerate(net.layers, start=1) if layer.parameters())
     layers = layers[-1:] if structure == "last_layer" else layers
     rows = replace(c.gauss_newton.rows, layers=layers)
-    bases = _bases(Gram(rows, noise**-2), structure)
-    log_likelihood = _log_likelihood(rows, loss, noise)
-    return Posterior(net, structure, tau, noise, log_likelihood, layers, bases, max_bytes)
+    dual = structure in ("full", "last_layer") and rows.shape[0] < rows.shape[1]
+    return Posterior(
+        net,
+        structure,
+        tau,
+        noise,
+        _log_likelihood(rows, loss, noise),
+        layers,
+        _no_bases(rows) if dual else _bases(Gram(rows, noise**-2), structure),
+        max_bytes,
+        _dual(rows, noise) if dual else None,
+    )
 
 
 def _bases(precision: Gram, structure: str) -> Bases:
@@ -193,6 +230,33 @@ def _bases(precision: Gram, structure: str) -> Bases:
         return {l: (None, None, block) for l, block in blocks.items()}
     values, V = np.linalg.eigh(precision.to_dense().astype(np.float64))
     return {0: (None, V, np.maximum(values, 0)[None])}
+
+
+def _no_bases(rows: PointRows) -> Bases:
+    """Return eigenvalues 0 for every block: what the prior says without any data."""
+    sizes = {l: rows.span(l) for l in rows.blocks}
+    return {l: (None, None, np.zeros(span.stop - span.start)) for l, span in sizes.items()}
+
+
+def _dual(rows: PointRows, noise: float) -> tuple[PointRows, Array, Array]:
+    """Return R, ``Q / noise`` and the eigenvalues of ``R Rᵀ / noise²``.
+
+    In float64, since a variance is what is left of a difference: it is good to about 1e-16 times
+    the largest eigenvalue over tau.
+    """
+    R = replace(rows, network=rows.network.astype(np.float64), X=rows.X.astype(np.float64))
+    values, Q = np.linalg.eigh(Kernel(R, R).to_dense())
+    return R, Q / noise, np.maximum(values, 0) / noise**2
+
+
+def _turned(rows: KhatriRao, U: Array | None, V: Array | None) -> KhatriRao:
+    """Return the rows in the basis ``U ⊗ V``."""
+    a, D = rows.left, rows.right
+    if U is not None and len(U) > a.shape[1]:  # sums over positions, which are no products
+        D = U.T @ D.reshape(*D.shape[:2], len(U), -1)
+        D = (D if V is None else D @ V).reshape(rows.right.shape)
+        return KhatriRao(a, D)
+    return KhatriRao(a if U is None else a @ U, D if V is None else D @ V)
 
 
 def _symmetric_products(rows: KhatriRao, weights: Array) -> Array:

@@ -78,11 +78,11 @@ class Curvature:
         For a dense layer the rows are ``(aᵀ, 1) ⊗ deltaᵀ``, kept as ``a`` and ``delta``.
         """
         rows = self._rows(self._root("cotangent"))
-        parts: dict[int, list[KhatriRao]] = {}
+        by_layer: dict[int, list[KhatriRao]] = {}
         for _, piece in rows.by_layer():
             for l, K in piece:
-                parts.setdefault(l, []).append(K)
-        return Blocks([_stacked(parts[l]) for l in sorted(parts)])
+                by_layer.setdefault(l, []).append(K)
+        return Blocks([_stacked(by_layer[l]) for l in sorted(by_layer)])
 
     @underflow_is_rounding
     def gradient_squares(self) -> Array:
@@ -112,8 +112,8 @@ class Curvature:
         return PointRows(self.network, self.X, self.Y, root, self.max_bytes)
 
 
-def _stacked(parts: list[KhatriRao]) -> KhatriRao:
-    left, right = ([getattr(K, name) for K in parts] for name in ("left", "right"))
+def _stacked(pieces: list[KhatriRao]) -> KhatriRao:
+    left, right = ([getattr(K, name) for K in pieces] for name in ("left", "right"))
     return KhatriRao(np.concatenate(left), np.concatenate(right))
 
 
@@ -165,5 +165,6 @@ def curvature(
     if Y is not None:
         if loss is None:
             raise ValueError("curvature: Y: targets mean nothing without a loss; give loss=.")
-        Y = freeze(np.atleast_2d(loss.targets(Y, net(x))))
+        like = np.zeros((*x.shape[:-1], net.widths[-1]), net.dtype)  # as the outputs are
+        Y = freeze(np.atleast_2d(loss.targets(Y, like)))
     return Curvature(net, points, Y, loss, as_count(max_bytes, "curvature: max_bytes"))

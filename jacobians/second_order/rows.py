@@ -94,8 +94,8 @@ class PointRows(LinearMap):
 
     def span(self, l: int) -> slice:
         """Return where the columns of layer l are."""
-        places = list(self.blocks[l].values())
-        return slice(places[0].start, places[-1].stop)
+        spans = list(self.blocks[l].values())
+        return slice(spans[0].start, spans[-1].stop)
 
     def apply(self, columns: Array) -> Array:
         k = columns.shape[1]
@@ -144,18 +144,29 @@ class PointRows(LinearMap):
             ones = np.ones((points.stop - points.start, 1), self.dtype)
             yield points, [(0, KhatriRao(ones, R.reshape(len(ones), self.root.rank, -1)))]
 
+    def outer_products(self) -> Iterator[Iterable[tuple[int, Array, Array]]]:
+        """Yield, for a piece of the points after the other, the products that rows are made of."""
+        for _, sweeps, S in self._root_pieces(0):
+            yield sweeps.outer_products(S)
+
     def _rows(self, explicit: int) -> Iterator[tuple[slice, Iterable[tuple[int, KhatriRao]]]]:
+        for points, sweeps, S in self._root_pieces(explicit):
+            yield points, sweeps.rows(S)
+
+    def _root_pieces(self, explicit: int) -> Iterator[tuple[slice, Sweeps, Array]]:
         r, m = self.root.rank, self.network.widths[-1]
         for points, sweeps, S in self._cut(r * (4 * sum(self.network.widths) + 2 * explicit)):
-            dense = np.broadcast_to(S.to_dense(), (points.stop - points.start, m, r))
-            yield points, sweeps.rows(dense)
+            yield points, sweeps, np.broadcast_to(S.to_dense(), (points.stop - points.start, m, r))
 
     @cached_property
     def lefts(self) -> dict[int, int]:
         """For every layer the width of ``(a, 1)``; 0 where rows are no Kronecker products."""
-        outer = self._at(slice(0, 1))[1].outer
-        widths = {l: outer(l) for l in self.blocks}
-        return {l: 0 if a is None else a.shape[1] for l, a in widths.items()}
+        sweeps = self._at(slice(0, 1))[1]
+        shapes = {
+            l: (1, 0, 0) if (pair := sweeps.outer(l)) is None else pair[0].shape
+            for l in self.blocks
+        }
+        return {l: n if t == 1 else 0 for l, (_, t, n) in shapes.items()}
 
     def _cut(self, numbers: int) -> Iterator[tuple[slice, Sweeps, LinearMap]]:
         B = len(self.X)

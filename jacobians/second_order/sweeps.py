@@ -52,10 +52,10 @@ class Sweeps:
     def maps(self) -> dict[int, dict[str, LinearMap]]:
         """The maps ``dz^l/dvec(theta)``."""
         trace = self.lin.trace
-        found = {
+        maps = {
             l: parameter_maps(trace.network.layers[l - 1], *trace.entering(l)) for l in self.blocks
         }
-        return {l: {name: found[l][name] for name in self.blocks[l]} for l in self.blocks}
+        return {l: {name: maps[l][name] for name in self.blocks[l]} for l in self.blocks}
 
     @cached_property
     def moved(self) -> set[int]:
@@ -80,8 +80,8 @@ class Sweeps:
             for s, A in zip(net.sources[l - 1], self.lin.input_maps(l), strict=True):
                 if s in at:
                     t = t + A.apply(at[s][1])
-            for name, place in self.blocks.get(l, {}).items():
-                t = t + applied(self.maps[l][name], V[place])
+            for name, span in self.blocks.get(l, {}).items():
+                t = t + applied(self.maps[l][name], V[span])
             t, D = np.broadcast_to(t, (*B, net.widths[l], V.shape[1])), self.activation_map(l)
             at[l] = t, D.apply(t) if D else t
         return at
@@ -110,35 +110,70 @@ class Sweeps:
 
     def pull(self, U: Array) -> Array:
         """Return the sum over points of ``Jᵀ U``, (p, k), for ``U`` of shape (B, m, k)."""
-        size = max(place.stop for places in self.blocks.values() for place in places.values())
+        size = max(span.stop for spans in self.blocks.values() for span in spans.values())
         pulled = np.zeros((size, U.shape[2]), U.dtype)
         for l, _, delta in self.deltas(U):
-            for name, place in self.blocks.get(l, {}).items():
-                pulled[place] = summed(self.maps[l][name], delta)
+            for name, span in self.blocks.get(l, {}).items():
+                pulled[span] = summed(self.maps[l][name], delta)
         return pulled
 
     def rows(self, S: Array) -> Iterator[tuple[int, KhatriRao]]:
         """Yield for every layer the rows ``Sᵀ J`` of its parameters, for ``S`` (B, m, r)."""
-        B = self.lin.trace.batch[0]
+        for l, a, delta in self.outer_products(S):
+            (B, t, n), (_, _, m, r) = a.shape, delta.shape
+            right = np.swapaxes(delta, 2, 3)
+            if t == 1:
+                yield l, KhatriRao(a[:, 0], right[:, 0])
+                continue
+            written_out = a.swapaxes(1, 2) @ right.reshape(B, t, r * m)
+            each = written_out.reshape(B, n, r, m).swapaxes(1, 2).reshape(B, r, n * m)
+            yield l, KhatriRao(np.ones((B, 1), S.dtype), each)
+
+    def outer_products(self, S: Array) -> Iterator[tuple[int, Array, Array]]:
+        """Yield l, ``(a_t, 1)``, (B, t, n), and ``delta_t``, (B, t, m, r), of every layer.
+
+        Its rows are the sums over positions t of ``(a_tᵀ, 1) ⊗ delta_tᵀ``; where there is no such
+        product, ``a`` is 1 and ``delta`` are the rows themselves.
+        """
+        B, _, r = S.shape
         for l, _, delta in self.deltas(S):
             if l not in self.blocks:
                 continue
-            a, maps = self.outer(l), self.maps[l].values()
-            if a is None:
-                each = [P.T.apply(delta) for P in maps]
-                a, delta = np.ones((B, 1), S.dtype), np.concatenate(each, axis=1)
-            yield l, KhatriRao(a, np.swapaxes(delta, 1, 2))
+            pair = self.outer(l)
+            if pair is None:
+                each = [P.T.apply(delta) for P in self.maps[l].values()]
+                yield l, np.ones((B, 1, 1), S.dtype), np.concatenate(each, axis=1)[:, None]
+                continue
+            a, moves = pair
+            for A in moves:
+                delta = A.T.apply(delta)
+            yield l, a, delta.reshape(B, a.shape[1], -1, r)
 
-    def outer(self, l: int) -> Array | None:
-        """Return ``(a, 1)``, (B, n + 1), where the layer's gradient is ``delta (aᵀ, 1)``."""
-        lefts = []
-        for P in self.maps[l].values():
-            one = np.ones((*self.lin.trace.batch, 1, 1), P.dtype)
-            A = one if isinstance(P, Identity) else _left(P)
-            if A is None or A.shape[1] > 1:
+    def outer(self, l: int) -> tuple[Array, tuple[LinearMap, ...]] | None:
+        """Return ``(a_t, 1)``, (B, t, n), and the maps that put the ``delta_t`` where they belong.
+
+        The weight's map says whether there are such: ``moves (A ⊗ I)``, with a row of A for each
+        position (a token, a patch).  A bias must be ``moves (1 ⊗ I)``; a vector shows whether.
+        """
+        first, *others = self.maps[l].values()
+        *moves, last = _factors(first)
+        a = _left(last)
+        if a is None:
+            return None
+        (B, t, _), m, lefts = a.shape, first.shape[0] // a.shape[1], [a]
+        probe = np.sqrt(np.arange(2, m + 2, dtype=a.dtype))[:, None]
+        moved = np.tile(probe, (t, 1))
+        for A in reversed(moves):
+            moved = A.apply(moved)
+        for P in others:
+            if P.shape[1] != m or not (P.apply(probe) == moved).all():
                 return None
-            lefts.append(A[:, 0])
-        return np.concatenate(lefts, axis=1)
+            lefts.append(np.ones((B, t, 1), a.dtype))
+        return np.concatenate(lefts, axis=2), tuple(moves)
+
+
+def _factors(P: LinearMap) -> tuple[LinearMap, ...]:
+    return P.factors if isinstance(P, Product) else (P,)
 
 
 def _left(P: LinearMap) -> Array | None:
@@ -150,7 +185,7 @@ def _left(P: LinearMap) -> Array | None:
 
 def applied(P: LinearMap, V: Array) -> Array:
     """Return ``P V`` at every point, for columns (p, k) that all points share."""
-    for A in reversed(P.factors if isinstance(P, Product) else (P,)):
+    for A in reversed(_factors(P)):
         left = _left(A)
         if left is None or V.ndim > 2:
             V = A.apply(V)
@@ -165,7 +200,7 @@ def summed(P: LinearMap, delta: Array) -> Array:
 
     The sum is taken as soon as no factor that is left depends on the point.
     """
-    factors = P.factors if isinstance(P, Product) else (P,)
+    factors = _factors(P)
     last = max((i for i, A in enumerate(factors) if A.batch), default=None)
     if last is None:
         return P.T.apply(delta.sum(axis=0))

@@ -1,6 +1,6 @@
 """Draw a picture for each identity: the matrices of the small network, as coloured squares.
 
-    python paper_notes/pictures/draw.py        # writes identity_1.svg to identity_10.svg beside it
+    python paper_notes/pictures/draw.py        # writes identity_1.svg to identity_12.svg beside it
 
 Every square is a number of the network in ``identities.md``, computed by the library: blue where it
 is positive, red where it is negative, darker where it is larger, nothing where it is zero.
@@ -51,7 +51,7 @@ def equation(*parts):
 
 
 def pictures():
-    """Return the ten pictures by number."""
+    """Return the pictures by number."""
     W1, W2 = np.array([[1, 2], [0, 1], [3, -1]]), np.array([[1, -1, 2], [2, 0, 1]])
     net = jb.Network([jb.Dense(W1, [0, 1, 0], "square"), jb.Dense(W2)])
     x = np.array([1.0, 2.0])
@@ -67,6 +67,8 @@ def pictures():
     v, u = np.array([[1.0], [-1.0]]), np.array([[2.0], [1.0]])
     h = 1 / 4
     steps = [(net(x + h * e) - net(x - h * e)) / (2 * h) for e in np.eye(2)]
+    S = np.diag(2 * W2.T @ [1, 2])  # sigma'' of a square is 2, and u = (1, 2)
+    e = np.array([[1], [0]])
     return {
         1: equation(("diag(d)", D), ("W", W1), "=", ("d ⊙ W", D @ W1)),
         2: equation(("aᵀ ⊗ I", wide), ("vec(W)", vec), "=", ("W", W1), ("a", column)),
@@ -80,6 +82,14 @@ def pictures():
         8: equation(("dC/dW", np.outer(delta1, x)), "=", ("δ", delta1[:, None]), ("aᵀ", row)),
         9: equation(("uᵀ", u.T), ("J v", J @ v), "=", ("(Jᵀ u)ᵀ", (J.T @ u).T), ("v", v)),
         10: equation(("differences", np.stack(steps, axis=1)), "=", ("J", J)),
+        11: equation(
+            ("Hessian", lin.hessian([1, 2]).to_dense()), "=", ("Pᵀ", W1.T), ("S", S), ("P", W1)
+        ),
+        12: equation(
+            ("column", jb.hvp(net, x, e[:, 0], [1, 2])[:, None]),
+            "=",
+            *(("Pᵀ", W1.T), ("S", S), ("ż = P e", W1 @ e)),
+        ),
     }
 
 
