@@ -69,14 +69,14 @@ def test_lines_hold_in_every_convention_and_are_set(net, convention, tmp_path):
 def lines_of(net, convention, loss=None, y=Y):
     """Return the numbers of every line as a convention lays its two sides out."""
     rules = Rules(net, loss or jb.SquaredError())
-    values = Evaluation(rules.lines(), given_values(rules, X, y), Rounding.of(np.float64))
+    values = Evaluation(rules, given_values(rules, X, y), Rounding.of(np.float64))
     for key, right in rules.lines().items():
         left, theirs = laid_out(rules.symbol(*key), right, convention)
         if any(isinstance(part, Apply) for part in right):  # functions are evaluated on columns
             continue
 
         def at(symbol):
-            value = values.at(symbol.key)
+            value = values(symbol)
             turned = symbol.role in convention.transposed
             return type(value)(*(np.swapaxes(p, -2, -1) if turned else p for p in value))
 

@@ -214,7 +214,7 @@ def values_of(made, keys, net, X, Y, loss, l2):
 def case_of(net, X, Y, loss, l2):
     summed = bool((np.abs(Y.sum(axis=-1) - 1) < 1e-6).all())
     rules = Rules(net, loss, l2, len(X), summed)
-    return Case(rules, given(rules, X, Y), Rounding.of(net.dtype, typical=True), None)
+    return Case(rules, given(rules, X, Y), Rounding.of(net.dtype, typical=True))
 
 
 def changes(made, keys, case):
@@ -223,7 +223,7 @@ def changes(made, keys, case):
     Not: by less than rounding, by the slope at a kink, in saturation where a formula loses all
     digits, or one row (1, n) for a vector (n,).
     """
-    tolerant = Case(replace(case.rules, any_slope_at_kinks=True), case.given, case.rounding, None)
+    tolerant = Case(replace(case.rules, any_slope_at_kinks=True), case.given, case.rounding)
 
     def moved(one, other):
         for key in keys:
@@ -250,13 +250,7 @@ def same(one, other, keys, problems):
     for net, X, Y, loss, l2 in problems:
         case = case_of(net, X, Y, loss, l2)
         for key in keys:
-            values = []
-            for made in (one, other):
-                try:
-                    values.append(case.value(key, made))
-                except CannotBeMadeError:
-                    values.append(None)
-            a, b = values
+            a, b = (case.value_or_none(key, made) for made in (one, other))
             if (a is None) != (b is None):
                 return False
             if a is not None and not case.within(a.number, b):
@@ -303,7 +297,7 @@ def named(count, how_many, seed=1, arrays=False):
             hit, told = True, told + (not hit)
         if not hit:  # another name of the same thing: nothing tells the two apart on any network
             found = frozenset(m for m in every if (m.name, m.sites) in got)
-            others = [(o.net, o.X, o.Y, loss, l2) for o in draw(net, loss, Y, seed=9)]
+            others = [(o.net, o.X, o.Y, loss, l2) for o in draw(net, loss, seed=9)]
             hit = len(found) == len(got) > 0 and same(
                 made, found, keys, [(net, X, Y, loss, l2), *others]
             )
