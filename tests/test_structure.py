@@ -36,7 +36,7 @@ LAYERS = [
     ["tracing"],
     ["linearization"],
     ["factors"],
-    ["program", "_written_out", "_windowed_sweeps"],
+    ["program", "_written_out", "_windowed_sweeps", "_typed"],
     ["emitting", "_written_seconds"],
     ["compiling"],
     ["_kernels"],
@@ -76,7 +76,7 @@ FOLDERS = {  # inside a folder each file may import only those before it
     ],
     "explanation": ["segments", "paths", "writing", "record", "explaining"],
     "derivation": [
-        *["terms", "functions", "rules", "evaluation", "notation", "writers", "markup", "numbers"],
+        *["terms", "functions", "rules", "evaluation", "notation", "writers", "markup"],
         *["checks", "building", "document", "playing"],
     ],
     "diagnosis": [

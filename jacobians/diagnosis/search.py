@@ -22,7 +22,7 @@ from jacobians.diagnosis.mistakes import Mistake
 
 Made: TypeAlias = Changes  # a set of mistakes
 SAFETY = 64  # times the typical error, since errors may conspire
-MANY = 1000  # mistakes; of more, only those are tried that touch no array that is right
+MANY = 400  # mistakes; of more, only those are tried that touch no array that is right
 MANY_ARRAYS = 30
 
 
@@ -179,13 +179,14 @@ def search(
     """
     case = cases[0]
     front, keys = [Explanation(NONE, ())], list(case.claims or ())
-    deep = len(keys) > MANY_ARRAYS
+    deep, alone = len(keys) > MANY_ARRAYS, _by_site(candidates)
     for i, key in enumerate(keys):
         explaining = [e for e in front if case.explains(e.made, key)]
         others = [e for e in front if e not in explaining]
-        nearby = _nearby(case, keys[: i + 1], candidates) if others else []
-        if deep and explaining:  # the rest goes on with slips in this array alone
-            nearby = [m for m in nearby if m.sites == (key,)]
+        if deep and explaining:  # the others go on with slips in this array alone
+            nearby = [m for m in alone.get(key, ()) if others and case.can(m)]
+        else:
+            nearby = _nearby(case, keys[: i + 1], candidates) if others else []
         grown = {(e.made, e.unexplained): e for e in explaining}
         for partial in others:
             for new in _extend(case, partial, keys[: i + 1], nearby, fit):
@@ -193,6 +194,14 @@ def search(
         front = sorted(grown.values(), key=lambda e: e.cost)[: breadth // 6 if deep else breadth]
     agreed = [e for e in front if e.unexplained or all(_agrees(c, e.made) for c in cases[1:])]
     return sorted(agreed or front, key=lambda e: e.cost)
+
+
+def _by_site(candidates: list[Mistake]) -> dict[Key, list[Mistake]]:
+    by_site: dict[Key, list[Mistake]] = {}
+    for mistake in candidates:
+        if len(mistake.sites) == 1:
+            by_site.setdefault(mistake.sites[0], []).append(mistake)
+    return by_site
 
 
 def _nearby(case: Case, keys: list[Key], candidates: list[Mistake]) -> list[Mistake]:
