@@ -55,7 +55,7 @@ def _maps_of(layer: Any, l: int, reads: tuple[Array, ...]) -> dict[Key, Value]:
     named = {f"M{i or ''}": A for i, A in enumerate(maps if isinstance(maps, tuple) else (maps,))}
     if layer.parameters():
         named |= {f"E{name}": A for name, A in parameter_maps(layer, *reads).items()}
-    vectors = {name: p for name, p in layer.parameters().items() if p.ndim == 1}
+    vectors = {name: p for name, p in layer.arrays().items() if p.ndim == 1}
     values = {(name, l): exact(p[:, None]) for name, p in vectors.items()}
     for name, A in named.items():
         with suppress(TooLargeError):

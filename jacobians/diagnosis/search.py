@@ -179,29 +179,34 @@ def search(
     """
     case = cases[0]
     front, keys = [Explanation(NONE, ())], list(case.claims or ())
-    deep, alone = len(keys) > MANY_ARRAYS, _by_site(candidates)
+    deep = len(keys) > MANY_ARRAYS
     for i, key in enumerate(keys):
         explaining = [e for e in front if case.explains(e.made, key)]
         others = [e for e in front if e not in explaining]
-        if deep and explaining:  # the others go on with slips in this array alone
-            nearby = [m for m in alone.get(key, ()) if others and case.can(m)]
-        else:
-            nearby = _nearby(case, keys[: i + 1], candidates) if others else []
         grown = {(e.made, e.unexplained): e for e in explaining}
+        nearby: list[Mistake] | None = None
         for partial in others:
-            for new in _extend(case, partial, keys[: i + 1], nearby, fit):
-                grown[new.made, new.unexplained] = new
+            if deep and explaining:  # what explains it goes on; the others leave it open
+                extended = [Explanation(partial.made, (*partial.unexplained, key))]
+            else:
+                nearby = _nearby(case, keys[: i + 1], candidates) if nearby is None else nearby
+                extended = list(_extend(case, partial, keys[: i + 1], nearby, fit))
+            grown |= {(new.made, new.unexplained): new for new in extended}
         front = sorted(grown.values(), key=lambda e: e.cost)[: breadth // 6 if deep else breadth]
+    if deep:
+        front = sorted([_closed(case, front[0], candidates), *front], key=lambda e: e.cost)
     agreed = [e for e in front if e.unexplained or all(_agrees(c, e.made) for c in cases[1:])]
     return sorted(agreed or front, key=lambda e: e.cost)
 
 
-def _by_site(candidates: list[Mistake]) -> dict[Key, list[Mistake]]:
-    by_site: dict[Key, list[Mistake]] = {}
-    for mistake in candidates:
-        if len(mistake.sites) == 1:
-            by_site.setdefault(mistake.sites[0], []).append(mistake)
-    return by_site
+def _closed(case: Case, best: Explanation, candidates: list[Mistake]) -> Explanation:
+    """Explain what was left open by slips in single arrays."""
+    made, unexplained = best.made, list[Key]()
+    for key in best.unexplained:
+        here = (made | {m} for m in candidates if m.sites == (key,) and case.can(m))
+        closing = next((new for new in here if case.explains(new, key)), None)
+        made, unexplained = (closing, unexplained) if closing else (made, [*unexplained, key])
+    return Explanation(made, tuple(unexplained))
 
 
 def _nearby(case: Case, keys: list[Key], candidates: list[Mistake]) -> list[Mistake]:

@@ -247,7 +247,7 @@ def batch_norm(l: int, fresh: bool, epsilon: float) -> Rule:
     """
 
     def rule(r: Rules, k: Key, t: Any) -> Term | None:
-        known = r.net.layers[l - 1].parameters()
+        known = r.net.layers[l - 1].arrays()
         if (r.points or 1) < 2 or set(known) != {"scale", "shift"} or len(r.sources(l)) != 1:
             return None
         (source,) = r.sources(l)
