@@ -158,7 +158,8 @@ class Builder:
                 first = l == rules.wrt + 1
                 yield self.rule("J", l, "chain rule" if first else "chain rule, layer by layer")
         if not self.convention.units and rules.net_is_path():
-            line = self.rule("Jx", None, "all of it: identity 5")
+            H = "" if rules.top < rules.net.depth else ", with H(x) the output"
+            line = self.rule("Jx", None, f"all of it{H}: identity 5")
             yield line if self.short else replace(line, right=Shortened(*line.right.operands))
 
     def _errors(self) -> Iterator[Line]:

@@ -181,7 +181,7 @@ class MathML(Writer):
 
     def matrix(self, M: Array) -> str:
         rows = "".join(
-            "<mtr>" + "".join(f"<mtd><mn>{c}</mn></mtd>" for c in row) + "</mtr>"
+            "<mtr>" + "".join(f"<mtd><mn>{c}</mn></mtd>".replace("-", "−") for c in row) + "</mtr>"
             for row in cells(M)
         )
         return f"<mrow><mo>[</mo><mtable>{rows}</mtable><mo>]</mo></mrow>"
