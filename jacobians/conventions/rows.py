@@ -96,19 +96,19 @@ def row_derivatives(
     if seen.batch:
         N = as_count(seen.batch[0], "row_derivatives: points")
         each = [row_derivatives(net, seen.activation(0)[n], y[n], loss) for n in range(N)]
-        found = _mean(each)
+        rows = _mean(each)
     else:
-        found = _at_point(net, seen, y, loss)
-    cost = found.cost
+        rows = _at_point(net, seen, y, loss)
+    cost = rows.cost
     weights: list[Numbers] = []
-    for k, D in enumerate(found.weights, start=1):
+    for k, D in enumerate(rows.weights, start=1):
         W, _ = dense_layer(net, k, "row_derivatives")
         D_W = as_array(D, "D_W") + l2 * W.T
         cost += l2 / 2 * float(np.vdot(W, W))
         if penalty is not None:
             D_W, cost = D_W + penalty.gradient(W).T, cost + float(penalty.value(W))
         weights.append(D_W)
-    return replace(found, cost=cost, weights=tuple(weights))
+    return replace(rows, cost=cost, weights=tuple(weights))
 
 
 def _at_point(net: Network, seen: Trace, y: Array, loss: Loss) -> RowDerivatives:

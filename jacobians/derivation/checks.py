@@ -82,10 +82,10 @@ class References:
             return self._hessian(value)
         reference = getattr(self, f"_{role}", self._gradient if role[0] == "d" else None)
         try:
-            found = None if reference is None else reference(role, l)
+            other = None if reference is None else reference(role, l)
         except TooLargeError:
             return None
-        return None if found is None else checked(value, *found)
+        return None if other is None else checked(value, *other)
 
     # each returns what computes it, and the array; None where nothing else does
 

@@ -247,11 +247,11 @@ def batch_norm(l: int, fresh: bool, epsilon: float) -> Rule:
     """
 
     def rule(r: Rules, k: Key, t: Any) -> Term | None:
-        known = r.net.layers[l - 1].arrays()
-        if (r.points or 1) < 2 or set(known) != {"scale", "shift"} or len(r.sources(l)) != 1:
+        arrays = r.net.layers[l - 1].arrays()
+        if (r.points or 1) < 2 or set(arrays) != {"scale", "shift"} or len(r.sources(l)) != 1:
             return None
         (source,) = r.sources(l)
-        gamma = known["scale"] * (1 + epsilon) ** 0.5 if fresh else np.ones_like(known["scale"])
+        gamma = arrays["scale"] * (1 + epsilon) ** 0.5 if fresh else np.ones_like(arrays["scale"])
         x, about = r.symbol("a", source), (tuple(gamma.tolist()), epsilon)
         delta, shift = r.symbol("delta", l), Symbol("shift", l, (len(gamma), 1))
         if k == ("z", l):

@@ -90,8 +90,8 @@ def check_backprop(
         net, X, Y = smallest[0]
         # a function of a network is run on others too, which tell mistakes apart
         mine = run if signature == "network" else run(net, X, Y)
-        found = diagnose(mine, net, X, Y, loss, l2, convention)
-        raise AssertionError(_failure(function, net, X, Y, str(found))) from None
+        diagnosis = diagnose(mine, net, X, Y, loss, l2, convention)
+        raise AssertionError(_failure(function, net, X, Y, str(diagnosis))) from None
 
 
 def _quietly(examples: int) -> settings:
