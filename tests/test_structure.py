@@ -103,7 +103,7 @@ FOLDERS = {  # inside a folder each file may import only those before it
 TOP = "__init__"
 LIBRARY = {"numpy", "scipy", "jacobians"}
 OPTIONAL = {  # imported where it is used, in these modules alone
-    "strategies": {"hypothesis"},
+    "strategies": {"hypothesis", "torch", "jax"},
     "sensitivities": {"pandas", "tqdm"},
     "explanation": {"pandas"},
     "distributed": {"dask"},
