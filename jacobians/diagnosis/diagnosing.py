@@ -81,7 +81,7 @@ def diagnose(
 def is_right(mine: Any, net: Network, X: Any, Y: Any, loss: Loss | None, l2: float = 0.0,
              convention: str | Convention = "columns") -> bool:  # fmt: skip
     """Say whether somebody's derivatives are right, as ``diagnose`` does, and no more."""
-    return _asked(mine, net, X, Y, loss, l2, convention, probes=False).verdict() is not None
+    return _asked(mine, net, X, Y, loss, l2, convention, probes=False).right_as() is not None
 
 
 def _asked(

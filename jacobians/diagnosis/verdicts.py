@@ -55,19 +55,19 @@ class Verdict:
         self.tolerant = _with_any_slope(case) if kinks else None
 
     @np.errstate(all="ignore")
-    def verdict(self) -> Diagnosis | None:
-        """Return the verdict that all is right, up to choices; None if it is not."""
+    def right_as(self) -> tuple[Case, Made] | None:
+        """Return as what all is right, up to choices; None if it is not."""
         for case in (self.case, self.tolerant):
             for made in (NONE, *self._choices()):
                 if case is not None and self._is_right(case, made):
-                    return self._right(case, made, *([_AT_KINKS] if case is not self.case else []))
+                    return case, made
         return None
 
     @np.errstate(all="ignore")
     def diagnosis(self) -> Diagnosis:
         """Return the diagnosis."""
-        if (right := self.verdict()) is not None:
-            return right
+        if (right := self.right_as()) is not None:
+            return self._right(*right, *([_AT_KINKS] if right[0] is self.tolerant else []))
         if self._is_right_here(self.case):  # what is wrong shows on another network alone
             return self._elsewhere()
         candidates = [m for made in self._choices() for m in made]
