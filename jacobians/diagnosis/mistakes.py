@@ -58,10 +58,6 @@ class Mistake:
     late: bool = False
 
 
-def _swap(role: str, change: Callable[..., Any]) -> Rule:
-    return ways.swap(role, lambda r, s: change(r, s))
-
-
 def _square(r: Rules, s: Any) -> Term | None:
     return Transpose(s) if s.shape[0] == s.shape[1] else None
 
@@ -91,9 +87,9 @@ _ROWS: tuple[tuple[str, str, int, str, Rule], ...] = (
     ("residual", "broadcast of the outputs", 1,
         "the output is averaged over the points: shapes (N, 1) and (N,)", ways.broadcast("a")),
     ("s", "σ'(a) for σ'(z)", 0, "the slope is taken at a, not at z",
-        _swap("z", lambda r, s: r.symbol("a", s.layer))),
+        ways.swap("z", lambda r, s: r.symbol("a", s.layer))),
     ("s", "slope at the layer's input", 2, "the slope is taken at what enters the layer",
-        _swap("z", lambda r, s: ways.at(r, "a", s.layer - 1))),
+        ways.swap("z", lambda r, s: ways.at(r, "a", s.layer - 1))),
     ("s", "formula for a given z", 1, "the formula of the slope in terms of a is given z",
         ways.formula_for_a),
     ("dW lastJ JW", "transposed", 0, "the whole is transposed", ways.transposed),
@@ -104,11 +100,11 @@ _ROWS: tuple[tuple[str, str, int, str, Rule], ...] = (
     ("JW", "stacked by rows", 0, "vec stacks rows, not columns",
         ways.first(Kronecker, lambda r, k, t: Kronecker(*t.operands[::-1]))),
     ("dW", "z for a", 1, "the preactivation stands in place of the activation",
-        _swap("a", lambda r, s: ways.at(r, "z", s.layer))),
+        ways.swap("a", lambda r, s: ways.at(r, "z", s.layer))),
     ("dW", "batch axis of a", 2, "a is reshaped where it should be transposed",
-        _swap("a", lambda r, s: Reshaped(s))),
+        ways.swap("a", lambda r, s: Reshaped(s))),
     ("dW", "batch axis of delta", 2, "delta is reshaped where it should be transposed",
-        _swap("delta", lambda r, s: Reshaped(s))),
+        ways.swap("delta", lambda r, s: Reshaped(s))),
     ("dW", "penalty left out", 0, "the penalty is left out", ways.penalty(lambda r: 0)),
     ("dW", "penalty doubled", 0, "the penalty is 2 λ W", ways.penalty(lambda r: 2, "2")),
     ("dW", "penalty halved", 1, "the penalty is λ W / 2", ways.penalty(lambda r: 0.5, "1/2")),
@@ -129,7 +125,7 @@ _ROWS: tuple[tuple[str, str, int, str, Rule], ...] = (
     ("db", "bias not summed", 0, "the points are not added up", ways.mean(ways.again)),
     ("db", "bias not summed, no mean", 1, "the points are neither added up nor averaged",
         ways.mean(lambda t, x: x)),
-    ("J", "W transposed", 1, "W is transposed", _swap("W", _square)),
+    ("J", "W transposed", 1, "W is transposed", ways.swap("W", _square)),
     ("z", "bias left out", 4, "the bias is not added",
         lambda r, k, t: t.operands[0] if isinstance(t, Sum) else None),
     ("a", "activation left out", 4, "the activation is not applied",

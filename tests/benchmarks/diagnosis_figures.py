@@ -2,6 +2,7 @@
 
     python tests/benchmarks/diagnosis_figures.py                # 10,000 right, 2,000 + 500 wrong
     python tests/benchmarks/diagnosis_figures.py --right 1000 --single 300 --pairs 100
+    python tests/benchmarks/diagnosis_figures.py --print 10    # ten diagnoses as users see them
 
 The right implementations share no code with the library: rows or columns, einsum or a loop over
 points, slopes from a or from z, fused or not, float32 or float64; at kinks (whole numbers and relu)
@@ -258,8 +259,11 @@ def same(one, other, keys, problems):
     return True
 
 
-def named(count, how_many, seed=1, arrays=False):
-    """Return how often the planted mistakes were named first, of how many, and the failures."""
+def named(count, how_many, seed=1, arrays=False, printed=None):
+    """Return how often the planted mistakes were named first, of how many, and the failures.
+
+    Diagnoses are added to the list ``printed``.
+    """
     hits, tried, failures, aliases, told = collections.Counter(), collections.Counter(), [], 0, 0
     i = 0
     while sum(tried.values()) < count:
@@ -290,6 +294,8 @@ def named(count, how_many, seed=1, arrays=False):
         label = " + ".join(sorted(m.name for m in made)) if how_many == 1 else "pairs"
         tried[label] += 1
         d = diagnose(result if arrays else function, net, X, Y, loss, l2)
+        if printed is not None:
+            printed.append(d)
         got = {(s.name, s.sites) for s in d.mistakes}
         meant = {(m.name, m.sites) for m in made}
         hit = got == meant
@@ -315,7 +321,13 @@ def main():
     parser.add_argument("--single", type=int, default=2_000)
     parser.add_argument("--pairs", type=int, default=500)
     parser.add_argument("--show", type=int, default=0, help="how many failures to print")
+    parser.add_argument("--print", type=int, default=0, help="so many diagnoses, and no figures")
     options = parser.parse_args()
+    if options.print:
+        printed = []
+        named(options.print, 1, seed=3, printed=printed)
+        print(*printed, sep="\n\n")
+        return 0
     start = time.time()
     accused, tried = false_accusations(options.right)
     print(f"right implementations accused: {len(accused)} of {tried} ({time.time() - start:.0f} s)")
