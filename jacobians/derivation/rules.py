@@ -99,10 +99,11 @@ class Rules:
     @cached_property
     def maps(self) -> tuple[tuple[LinearMap, ...], ...]:
         """The derivative of every layer at 0, which tells what kind of layer it is."""
-        at_0 = (
-            layer_map(layer, *(np.zeros(self.net.widths[k]) for k in sources))
-            for layer, sources in zip(self.net.layers, self.net.sources, strict=True)
-        )
+        with np.errstate(all="ignore"):
+            at_0 = [
+                layer_map(layer, *(np.zeros(self.net.widths[k]) for k in sources))
+                for layer, sources in zip(self.net.layers, self.net.sources, strict=True)
+            ]
         return tuple(A if isinstance(A, tuple) else (A,) for A in at_0)
 
     @cached_property
