@@ -229,8 +229,9 @@ def test_points_are_rows():
     for wrong in (np.ones(3), np.ones((3, 1)), np.ones((1, 1, 3))):
         with pytest.raises(jb.ShapeError, match="RowForm: X"):
             form(wrong)
-    with pytest.raises(jb.ShapeError, match="target"):
-        form.errors(np.ones((5, 3)), np.ones((5, 1)))
+    for wrong in ((5, 1), (5, 3), (4, 2)):
+        with pytest.raises(jb.ShapeError, match="target"):
+            form.errors(np.ones((5, 3)), np.ones(wrong))
     with pytest.raises(ValueError, match="at least 1"):
         form.gradients(np.ones((0, 3)), np.ones((0, 2)))
     with pytest.raises(ValueError, match="layer number from 1 to 2"):

@@ -77,8 +77,10 @@ class RowForm:
         Delta^L = dC/da^L * f'(z^L)         Delta^l = (Delta^{l+1} (w^{l+1})ᵀ) * f'(z^l)
         """
         z, a = self.forward(X)
-        c: Any = a[-1] - as_array(Y, "RowForm: Y")
-        if a[-1].dtype != object:
+        c: Any
+        if a[-1].dtype == object:  # entries that were typed in: half the squared error alone
+            c = a[-1] - as_array(Y, "RowForm: Y")
+        else:
             loss = SquaredError() if loss is None else as_loss(loss)
             c = loss.cotangent(a[-1], loss.targets(Y, a[-1]))
         errors: list[Any] = []
