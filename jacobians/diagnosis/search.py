@@ -196,7 +196,13 @@ def search(
     if deep:
         front = sorted([_closed(case, front[0], candidates), *front], key=lambda e: e.cost)
     agreed = [e for e in front if e.unexplained or all(_agrees(c, e.made) for c in cases[1:])]
+    if not agreed and fit is not _nothing:  # a constant that fits this network fits no other
+        return search(cases, candidates, _nothing, breadth)
     return sorted(agreed or front, key=lambda e: e.cost)
+
+
+def _nothing(*_: Any) -> tuple[Mistake, ...]:
+    return ()
 
 
 def _closed(case: Case, best: Explanation, candidates: list[Mistake]) -> Explanation:
