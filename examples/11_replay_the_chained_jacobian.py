@@ -20,12 +20,13 @@ net = jb.Network(
 x, y = np.array([2.0, 1.0]), np.array([10.0])
 trace = jb.trace(net, x)
 
-# Where a^[1] = x, layers are numbered from 2 and the widths are n_1, n_2, ...: a named translation,
+# Where a^[1] = x, layers are numbered from 2 and the widths are n_1, n_2, ...: a view of the trace,
 # not an off-by-one to be remembered.
 
+view = conventions.LayerOne(trace)
 print(f"widths from layer 0: {net.widths}")
-print(f"widths from layer 1: {conventions.widths_to_layer_one(net.widths)}")
-assert conventions.from_layer_one(conventions.to_layer_one(2)) == 2
+print(f"widths from layer 1: {view.n}")
+assert np.array_equal(view.z(2), trace.preactivation(1))
 
 # Layer by layer: da^l/dx = D^l W^l (da^{l-1}/dx).
 

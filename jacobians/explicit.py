@@ -6,7 +6,8 @@ refused before it is allocated, with the structured map to use instead.  It shar
 ``linearization`` or ``backprop``, so that their agreement is evidence.  Where a layer has nothing
 but its map (a layer of your own), that map is written out, and ``is_independent`` says so.
 
-All functions take the trace of one point; ``gradients`` adds up the points of a data set.
+All functions take the trace of one point; ``gradients`` adds up the points of a data set.  The
+trace may be a ``typed_trace``, of fractions or of the symbols of SymPy: then nothing is rounded.
 """
 
 from __future__ import annotations
@@ -22,11 +23,8 @@ from jacobians._checks import (
     refuse_if_too_large,
     underflow_is_rounding,
 )
-from jacobians._written_out import (
-    written_activation,
-    written_layer,
-    written_parameters,
-)
+from jacobians._typed import typed_trace as typed_trace
+from jacobians._written_out import written_activation, written_layer, written_parameters
 from jacobians._written_seconds import hessian as hessian
 from jacobians.gradients import WEIGHTS, Gradients
 from jacobians.losses import Loss, as_loss

@@ -47,6 +47,10 @@ def whole_vectors(n, bound=2):
     )
 
 
+def stack_rows(M):
+    return [M[i, j] for i in range(M.shape[0]) for j in range(M.shape[1])]
+
+
 # --- losses, each twice: for the library, and for dual numbers ------------------------------------
 
 

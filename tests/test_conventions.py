@@ -1,6 +1,6 @@
 """Conversions between conventions: exact, both ways, and nothing is broadcast on the way."""
 
-from fractions import Fraction
+from fractions import Fraction as F
 
 import numpy as np
 import pytest
@@ -16,7 +16,6 @@ from jacobians import strategies as jst
 from jacobians.conventions import (
     RowForm,
     as_row,
-    from_layer_one,
     from_row,
     from_row_form,
     gradients_from_rows,
@@ -24,12 +23,10 @@ from jacobians.conventions import (
     product,
     row_derivatives,
     rows_from_gradients,
-    to_layer_one,
     to_row_form,
     weight_row_by_kronecker,
-    widths_from_layer_one,
-    widths_to_layer_one,
 )
+from jacobians.explicit import typed_trace
 
 sizes = st.integers(1, 5)
 
@@ -89,9 +86,9 @@ def test_product_takes_no_vectors_and_no_stacks(left, right):
 
 
 def test_products_keep_fractions():
-    a = np.array([[Fraction(1, 3), Fraction(2)]])
-    assert hadamard(a, a).tolist() == [[Fraction(1, 9), Fraction(4)]]
-    assert product(a, a.T).tolist() == [[Fraction(37, 9)]]
+    a = np.array([[F(1, 3), F(2)]])
+    assert hadamard(a, a).tolist() == [[F(1, 9), F(4)]]
+    assert product(a, a.T).tolist() == [[F(37, 9)]]
 
 
 # --- layouts --------------------------------------------------------------------------------------
@@ -232,8 +229,9 @@ def test_points_are_rows():
     for wrong in (np.ones(3), np.ones((3, 1)), np.ones((1, 1, 3))):
         with pytest.raises(jb.ShapeError, match="RowForm: X"):
             form(wrong)
-    with pytest.raises(jb.ShapeError, match="target"):
-        form.errors(np.ones((5, 3)), np.ones((5, 1)))
+    for wrong in ((5, 1), (5, 3), (4, 2)):
+        with pytest.raises(jb.ShapeError, match="target"):
+            form.errors(np.ones((5, 3)), np.ones(wrong))
     with pytest.raises(ValueError, match="at least 1"):
         form.gradients(np.ones((0, 3)), np.ones((0, 2)))
     with pytest.raises(ValueError, match="layer number from 1 to 2"):
@@ -245,36 +243,33 @@ def test_points_are_rows():
 # --- layer numbers --------------------------------------------------------------------------------
 
 
-@given(st.integers(0, 100))
-def test_layer_numbers_convert_both_ways(l):
-    """The input is 0 here and 1 there; the layer that leads to it has the same number as ever."""
-    assert to_layer_one(l) == l + 1
-    assert from_layer_one(to_layer_one(l)) == l
-    assert to_layer_one(from_layer_one(l + 1)) == l + 1
-
-
-def test_layer_numbers_below_the_input_are_refused():
-    with pytest.raises(ValueError, match="at least 1"):
-        from_layer_one(0)
-    with pytest.raises(ValueError, match="at least 0"):
-        to_layer_one(-1)
+@given(jst.networks(only_dense=True, max_depth=3), st.data())
+def test_the_input_as_layer_one_is_a_view(net, data):
+    """The input is 0 here and 1 there; widths, values and weights move along."""
+    trace = jb.trace(net, data.draw(jst.points(net)))
+    view = cv.LayerOne(trace)
+    assert list(view.n) == list(range(1, view.L + 1))
+    for l in range(1, net.depth + 2):
+        assert view.ours(l) == l - 1
+        assert view.n[l] == net.widths[l - 1]
+        assert_equal(view.a(l), trace.activation(l - 1))
+    for l in range(2, net.depth + 2):
+        assert_equal(view.z(l), trace.preactivation(l - 1))
+        assert_equal(view.W(l), net.layers[l - 2].W)
+    with pytest.raises(ValueError, match="layer number from 1"):
+        view.ours(0)
+    with pytest.raises(ValueError, match="layer number from 2"):
+        view.z(1)
     with pytest.raises(TypeError, match="whole number"):
-        to_layer_one(1.5)
+        view.a(1.5)
 
 
-@given(jst.widths())
-def test_widths_convert_both_ways(widths):
-    numbered = widths_to_layer_one(widths)
-    assert min(numbered) == 1
-    assert numbered[1] == widths[0]
-    assert all(numbered[to_layer_one(l)] == n for l, n in enumerate(widths))
-    assert widths_from_layer_one(numbered) == widths
-
-
-@pytest.mark.parametrize("wrong", [{0: 2, 1: 3}, {1: 2, 3: 3}, {2: 2}])
-def test_widths_with_a_gap_are_refused(wrong):
-    with pytest.raises(ValueError, match="expected layers 1 to"):
-        widths_from_layer_one(wrong)
+def test_the_gradient_of_one_output_is_a_column():
+    view = cv.LayerOne(jb.trace(jb.Network.random([2, 3, 1], "tanh", seed=0), [0.5, 1.0]))
+    chain = view.D(3) @ view.W(3) @ view.D(2) @ view.W(2)
+    assert np.allclose(view.gradient, chain.T)
+    with pytest.raises(jb.ShapeError, match="expected a network with one output"):
+        _ = cv.LayerOne(jb.trace(jb.Network.random([2, 2], seed=0), [0.0, 0.0])).gradient
 
 
 # --- the entry points -----------------------------------------------------------------------------
@@ -334,22 +329,60 @@ def test_errors_are_one_sum_over_paths_to_any_layer():
     assert form.cost(x, y) == float(((form(x) - y) ** 2).sum() / 2)
 
 
-def test_the_input_as_layer_one_is_a_view():
-    trace = jb.trace(jb.Network.random([2, 3, 1], "tanh", seed=0), [0.5, 1.0])
-    view = cv.LayerOne(trace)
-    assert view.n == {1: 2, 2: 3, 3: 1}
-    assert_equal(view.z(2), trace.preactivation(1))
-    chain = view.D(3) @ view.W(3) @ view.D(2) @ view.W(2)
-    assert np.allclose(cv.gradient(trace), chain.T)
-    with pytest.raises(jb.ShapeError, match="expected a network with one output"):
-        cv.gradient(jb.trace(jb.Network.random([2, 2], seed=0), [0.0, 0.0]))
-
-
 def test_symbols_can_be_typed_in():
     """Fractions go through the products, exactly."""
-    from fractions import Fraction as F
-
     row, W = np.array([[F(1, 3), F(2, 3)]]), np.array([[F(1), F(1, 2)], [F(0), F(3)]])
     assert cv.product(row, W).tolist() == [[F(1, 3), F(13, 6)]]
     assert cv.hadamard(row, row).tolist() == [[F(1, 9), F(4, 9)]]
     assert cv.unvec_row([[F(1), F(2)]], (2, 1)).tolist() == [[F(1)], [F(2)]]
+
+
+def typed():
+    W = [[[F(1, 3), 2], [-1, F(1, 2)], [0, 1]], [[1, -1, F(2, 5)], [F(1, 7), 0, 3]]]
+    return typed_trace(W, [[1, 0, F(1, 9)], [0, 1]], ["square", "identity"], [F(1, 2), -3])
+
+
+def test_fractions_go_through_explicit_and_the_row_form_exactly():
+    """Every derivative of a typed network is a central difference of its quadratic output."""
+    trace = typed()
+    form, x = to_row_form(trace.network), np.array([[F(1, 2), F(-3)]])
+    J = jb.explicit.input_jacobian(trace)
+    for e in np.eye(2, dtype=int):
+        up, down = (form(x + s * e) for s in (1, -1))
+        assert ((up - down)[0] / 2 == J @ e).all()
+    assert all(isinstance(v, F) for v in J.ravel())
+    M = jb.explicit.block_matrix(trace)
+    assert (M[3 + 2 :, 2:5] @ M[2:5, :2] == J).all()
+    y = np.array([[F(1), F(2)]])
+    weights, biases = form.gradients(x, y)
+    row = (trace.output - y[0]) @ jb.explicit.weight_jacobian(trace, 1)
+    assert (weights[0] == jb.unvec(row, (3, 2)).T).all()
+    assert (biases[0] == form.errors(x, y)[0]).all()
+    assert (biases[0] == form.error_by_paths(x, y, 1)).all()
+    assert cv.LayerOne(trace).n == {1: 2, 2: 3, 3: 2}
+
+
+def test_symbols_of_sympy_go_through_explicit():
+    sympy = pytest.importorskip("sympy")
+    w, v, x = sympy.symbols("w v x")
+    sigma = (sympy.tanh, lambda z: 1 - sympy.tanh(z) ** 2)
+    trace = typed_trace([[[w], [1]], [[v, 2]]], None, [sigma, "identity"], [x])
+    H = trace.output[0]
+    assert sympy.simplify(jb.explicit.input_jacobian(trace)[0, 0] - sympy.diff(H, x)) == 0
+    assert sympy.simplify(jb.explicit.weight_jacobian(trace, 1)[0, 0] - sympy.diff(H, w)) == 0
+    assert jb.explicit.weight_jacobian(trace, 2)[0, 0] == sympy.diff(H, v)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([[[1, 2]]], None, "tanh", [1, 2]), "'tanh' has no exact formula here"),
+        (([[[1, 2]]], None, "relu", [1]), r"x: expected shape \(2,\)"),
+        (([[[1, 2]]], [[1, 2]], "relu", [1, 2]), r"b\^1: expected shape \(1,\)"),
+        (([[1, 2]], None, "relu", [1, 2]), "needs a matrix"),
+        (([[[1, 2]], [[1, 2]]], None, "relu", [1, 2]), "takes 2 inputs"),
+    ],
+)
+def test_typed_networks_that_do_not_fit_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        typed_trace(*arguments)

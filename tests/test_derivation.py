@@ -69,14 +69,14 @@ def test_lines_hold_in_every_convention_and_are_set(net, convention, tmp_path):
 def lines_of(net, convention, loss=None, y=Y):
     """Return the numbers of every line as a convention lays its two sides out."""
     rules = Rules(net, loss or jb.SquaredError())
-    values = Evaluation(rules.lines(), given_values(rules, X, y), Rounding.of(np.float64))
+    values = Evaluation(rules, given_values(rules, X, y), Rounding.of(np.float64))
     for key, right in rules.lines().items():
         left, theirs = laid_out(rules.symbol(*key), right, convention)
         if any(isinstance(part, Apply) for part in right):  # functions are evaluated on columns
             continue
 
         def at(symbol):
-            value = values.at(symbol.key)
+            value = values(symbol)
             turned = symbol.role in convention.transposed
             return type(value)(*(np.swapaxes(p, -2, -1) if turned else p for p in value))
 
@@ -192,3 +192,46 @@ def test_a_convolution_is_a_matrix():
     assert d.holds
     assert "as a matrix" in str(d)
     assert "∂C/∂vec(K¹)" in str(d)
+
+
+@settings(max_examples=20, deadline=None)
+@given(jst.networks(max_depth=4, max_width=4), st.data())
+def test_derivations_lead_from_any_layer_to_any_other(net, data):
+    """da^of/da^wrt: its lines hold, its last line is the Jacobian, and no other layer is shown."""
+    of = data.draw(st.integers(1, net.depth))
+    wrt = data.draw(st.integers(0, of - 1))
+    x = data.draw(jst.points(net, 2.0))
+    d = jb.derive(net, x, of=of, wrt=net.names[wrt])
+    assert d.holds
+    chain = next(section for section in d.sections if section.title == "The chain")
+    J = jb.explicit.input_jacobian(jb.trace(net, x), of, wrt)
+    value = chain.lines[-1].value
+    assert value.shape == J.shape
+    assert np.allclose(value, J, rtol=1e-12, atol=1e-12 * np.abs(J).max(initial=0))
+    assert {line.left.layer for line in d} <= {None, "l", *range(wrt + 1, of + 1)}
+
+
+def test_letters_of_another_end():
+    text = str(jb.derive(jb.Network.random([2, 3, 2, 1], seed=0), of=2, wrt=1))
+    assert "layer 2 by layer 1" in text
+    assert "∂a²/∂a¹ = D²   W²" in text
+    back = jb.derive(NET, X, Y, jb.SquaredError(), wrt=1)
+    assert back.holds
+    assert "∂C/∂a¹ = (W²)ᵀ δ²" in str(back)
+    with pytest.raises(ValueError, match="of: a loss is a function of the output"):
+        jb.derive(NET, X, Y, jb.SquaredError(), of=1)
+    with pytest.raises(ValueError, match=r"derive: wrt: .* from 0 to 0"):
+        jb.derive(NET, of=1, wrt=1)
+
+
+def test_what_cancels_inside_a_layer_is_in_the_bound():
+    """A LayerNorm of two entries: its derivative is nearly 0, its rounding is not."""
+    net = jb.Network([jb.Dense([[3, 1], [2, 5]]), jb.LayerNorm(np.ones(2)), jb.Dense([[1, -2]])])
+    assert jb.derive(net, [9.0, 7.0], [1.0], jb.SquaredError()).holds
+
+
+def test_softmax_of_single_units_has_entries_off_the_diagonal():
+    net = jb.Network.random([3, 4, 3], "tanh", "softmax", seed=0)
+    text = str(jb.derive(net, convention="002"))
+    assert "Dⱼₚ = h(nⱼ) Iⱼₚ − h(nⱼ) h(nₚ)" in text
+    assert "Σᵢ Dⱼᵢ (Σ_m wᵢm" in text.replace("Σ_m ", "Σ_m ")

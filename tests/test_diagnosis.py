@@ -114,16 +114,103 @@ def test_rounding_is_told_from_float32_in_the_middle():
     assert "rounding" in str(diagnose(noisy))
 
 
-def test_dropout_is_read_off_the_zeros():
-    mask = 2.0 * np.array([1, 0, 1, 1, 0])
-    a1 = NET.layers[0](X) * mask
-    a2 = NET.layers[1](a1)
-    delta = (NET.layers[2](a2) - Y) / 6
-    second = (delta @ NET.layers[2].W) * (1 - a2**2)
-    mine = {"dW3": delta.T @ a2, "dW2": second.T @ a1}
+def dropped(masks):
+    """Gradients of NET with the values of its hidden layers multiplied by masks."""
+    a = [X]
+    for layer, mask in zip(NET.layers, (*masks, 1.0), strict=True):
+        a.append(layer(a[-1]) * mask)
+    delta, mine = (a[-1] - Y) / 6, {}
+    for l in (3, 2, 1):
+        mine[f"dW{l}"], mine[f"delta{l}"] = delta.T @ a[l - 1], delta
+        if l > 1:
+            slopes = 1 - np.tanh(a[l - 2] @ NET.layers[l - 2].W.T + NET.layers[l - 2].b) ** 2
+            delta = delta @ NET.layers[l - 1].W * masks[l - 2] * slopes
+    return mine
+
+
+@pytest.mark.parametrize("kept", [[1, 0, 1, 1, 0], RNG.random((6, 5)) < 0.5], ids=["one", "each"])
+def test_dropout_is_read_off_the_zeros(kept):
+    """One mask for all points shows in the weight gradients, one for each point in the errors."""
+    mine = dropped([2.0 * np.array(kept), 1.0])
     found = diagnose(mine, l2=0.0)
-    assert found.mistakes[0].name == "dropout in training mode"
-    assert "units 1, 4" in str(found)
+    assert [slip.name for slip in found.mistakes] == ["dropout in training mode"]
+    assert ("units 1, 4" if np.ndim(kept) == 1 else "other units at every point") in str(found)
+    assert "multiplied by 2" in str(found)
+
+
+def normalised(z, gamma, beta, epsilon=1e-5):
+    """A batch-norm in training mode: its values, and what leads a cotangent back."""
+    spread = np.sqrt(z.var(axis=0) + epsilon)
+    normal = (z - z.mean(axis=0)) / spread
+
+    def back(d):
+        return gamma / spread * (d - d.mean(axis=0) - normal * (normal * d).mean(axis=0))
+
+    return gamma * normal + beta, back
+
+
+def in_training_mode(first, second, gamma, beta):
+    """Gradients of dense, batch-norm, dense, the batch-norm left in training mode."""
+    z = X @ first.W.T + first.b
+    a, back = normalised(z, gamma, beta)
+    delta = (a @ second.W.T + second.b - Y) / 6
+    below = back(delta @ second.W)
+    weights = {1: below.T @ X, 3: delta.T @ a}
+    return {"weights": weights, "biases": {1: below.sum(axis=0), 3: delta.sum(axis=0)}}
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["new", "without parameters"])
+def test_batch_norm_in_training_mode_is_named(new):
+    """Its values and its way back go over the points; the bias below it has gradient 0."""
+    gamma, beta = (np.array([2.0, 0.5, -1.0]), np.ones(3)) if new else (np.ones(3), np.zeros(3))
+    scale = gamma / np.sqrt(1 + 1e-5) if new else np.array([3.0, 2.0, 0.25])
+    first, second = (jb.Dense(RNG.standard_normal(n)) for n in ((3, 4), (2, 3)))
+    net = jb.Network([first, jb.Scale(scale, beta if new else np.ones(3)), second])
+    mine = in_training_mode(first, second, gamma, beta)
+    found = jb.diagnose(mine, net, X, Y, LOSS)
+    assert [slip.name for slip in found.mistakes] == ["batch-norm in training mode"], found
+    assert jb.diagnose(jb.backprop.gradients(net, X, Y, LOSS), net, X, Y, LOSS).right
+
+
+def test_a_trained_batch_norm_in_training_mode_is_known_by_its_bias():
+    """What it was trained to is lost in the Scale; the gradient of 0 below it is left."""
+    first, second = (jb.Dense(RNG.standard_normal(n)) for n in ((3, 4), (2, 3)))
+    net = jb.Network([first, jb.Scale([1.0, 2.0, 3.0], np.ones(3)), second])
+    mine = in_training_mode(first, second, np.array([0.3, 0.7, 1.9]), np.zeros(3))
+    found = jb.diagnose(mine, net, X, Y, LOSS)
+    assert found.mistakes[0].name == "batch-norm in training mode"
+    assert "biases of layer 1" not in found.unexplained
+
+
+def test_a_right_result_says_what_it_rests_on():
+    """The same bits, a bound that proves something, or an estimate where no bound does."""
+    whole = jb.Network([jb.Dense([[1, 2], [0, 1]], activation="relu"), jb.Dense([[1, -1]])])
+    g = jb.backprop.gradients(whole, [1.0, 2.0], [1.0], LOSS)
+    exact = jb.diagnose(g, whole, [1.0, 2.0], [1.0], LOSS)
+    assert (exact.evidence, exact.difference) == ("exact", 0.0)
+    near = diagnose([A * (1 + 2**-51) for A in W])
+    assert near.evidence == "bound"
+    assert "within the bound" in str(near)
+    far = diagnose([A * (1 + 2e-14) for A in W])
+    assert (far.right, far.evidence) == (True, "estimate")
+    assert "no proof" in str(far)
+
+
+def test_a_network_of_a_thousand_layers_is_no_problem():
+    net = jb.Network([jb.Dense(np.eye(2) + RNG.standard_normal((2, 2)) / 100) for _ in range(1000)])
+    x, y = np.ones((2, 2)), np.zeros((2, 2))
+    g = jb.backprop.gradients(net, x, y, LOSS)
+    assert jb.diagnose(g, net, x, y, LOSS).right
+    assert jb.derive(net, x[0], y[0], LOSS).holds
+
+
+def test_slips_in_single_layers_of_a_deep_network_are_named():
+    net = jb.Network([jb.Dense(np.eye(2) + RNG.standard_normal((2, 2)) / 100) for _ in range(40)])
+    x, y = np.ones((2, 2)), np.zeros((2, 2))
+    wrong = list(jb.backprop.gradients(net, x, y, LOSS).weights)
+    wrong[38], wrong[11] = 3 * wrong[38], wrong[11].T
+    found = jb.diagnose({"weights": wrong}, net, x, y, LOSS)
+    assert {slip.sites for slip in found.mistakes} == {(("dW", 39),), (("dW", 12),)}
 
 
 def test_kinks_are_a_choice():

@@ -160,8 +160,42 @@ def test_other_signatures_and_arrays_are_adapted():
 
     options = {"hidden": ["tanh"], "depth": 2, "arrays": Own, "examples": 10}
     jst.check_backprop(flat, signature="vector", **options)
-    with pytest.raises(ValueError, match="expected network, lists or vector, got 'matrix'"):
+    with pytest.raises(ValueError, match="expected one of network, lists, pairs, vector, got 'ma"):
         jst.check_backprop(flat, signature="matrix")
+    with pytest.raises(ValueError, match="expected torch or jax or a function, got 'cupy'"):
+        jst.check_backprop(flat, arrays="cupy")
+
+
+def test_functions_of_jax_are_checked_as_they_are():
+    """Parameters as pairs, gradients by jax.grad, float32: one line."""
+    jax = pytest.importorskip("jax")
+
+    def cost(pairs, X, Y):
+        a = X
+        for W, b in pairs[:-1]:
+            a = jax.numpy.tanh(a @ W.T + b)
+        W, b = pairs[-1]
+        return ((a @ W.T + b - Y) ** 2).sum() / 2 / len(X)
+
+    options = {"signature": "pairs", "arrays": "jax", "hidden": ["tanh"], "depth": 2}
+    jst.check_backprop(jax.grad(cost), examples=3, dtype=np.float32, **options)
+
+
+def test_functions_of_torch_are_checked_as_they_are():
+    torch = pytest.importorskip("torch")
+
+    def mine(weights, biases, X, Y):
+        parameters = [p.requires_grad_() for p in (*weights, *biases)]
+        a = X
+        for W, b in zip(weights[:-1], biases[:-1], strict=True):
+            a = torch.relu(a @ W.T + b)
+        loss = ((a @ weights[-1].T + biases[-1] - Y) ** 2).sum() / 2 / len(X)
+        g = torch.autograd.grad(loss, parameters)
+        return list(g[: len(weights)]), list(g[len(weights) :])
+
+    jst.check_backprop(
+        mine, signature="lists", arrays="torch", hidden=["relu"], depth=2, examples=15
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,7 +36,7 @@ LAYERS = [
     ["tracing"],
     ["linearization"],
     ["factors"],
-    ["program", "_written_out", "_windowed_sweeps"],
+    ["program", "_written_out", "_windowed_sweeps", "_typed"],
     ["emitting", "_written_seconds"],
     ["compiling"],
     ["_kernels"],
@@ -77,7 +77,7 @@ FOLDERS = {  # inside a folder each file may import only those before it
     ],
     "explanation": ["segments", "paths", "writing", "record", "explaining"],
     "derivation": [
-        *["terms", "functions", "rules", "evaluation", "notation", "writers", "markup", "numbers"],
+        *["terms", "functions", "rules", "evaluation", "notation", "writers", "markup"],
         *["checks", "building", "document", "playing"],
     ],
     "diagnosis": [
@@ -104,7 +104,7 @@ FOLDERS = {  # inside a folder each file may import only those before it
 TOP = "__init__"
 LIBRARY = {"numpy", "scipy", "jacobians"}
 OPTIONAL = {  # imported where it is used, in these modules alone
-    "strategies": {"hypothesis"},
+    "strategies": {"hypothesis", "torch", "jax"},
     "sensitivities": {"pandas", "tqdm"},
     "explanation": {"pandas"},
     "distributed": {"dask"},

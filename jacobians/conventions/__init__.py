@@ -7,14 +7,7 @@ The dictionary is ``paper_notes/conventions.md``; stacking rows is ``Commutation
 """
 
 from jacobians.conventions.form import RowForm, from_row_form, to_row_form
-from jacobians.conventions.numbering import (
-    LayerOne,
-    from_layer_one,
-    gradient,
-    to_layer_one,
-    widths_from_layer_one,
-    widths_to_layer_one,
-)
+from jacobians.conventions.numbering import LayerOne
 from jacobians.conventions.products import as_row, from_row, hadamard, product, unvec_row
 from jacobians.conventions.rows import (
     Penalty,
@@ -31,19 +24,14 @@ __all__ = [
     "RowDerivatives",
     "RowForm",
     "as_row",
-    "from_layer_one",
     "from_row",
     "from_row_form",
-    "gradient",
     "gradients_from_rows",
     "hadamard",
     "product",
     "row_derivatives",
     "rows_from_gradients",
-    "to_layer_one",
     "to_row_form",
     "unvec_row",
     "weight_row_by_kronecker",
-    "widths_from_layer_one",
-    "widths_to_layer_one",
 ]

@@ -13,6 +13,7 @@ import numpy as np
 from jacobians._checks import (
     Array,
     ShapeError,
+    as_array,
     as_count,
     as_floats,
     as_layer,
@@ -55,7 +56,9 @@ class RowForm:
     @underflow_is_rounding
     def forward(self, X: Any) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """Return ``(z^1, ..., z^L)`` and ``(a^0, ..., a^L)``, one row per point."""
-        x = as_points(X, len(self.weights[0]), "RowForm: X", self.weights[0].dtype)
+        x = as_array(X, "RowForm: X")
+        if self.weights[0].dtype != object:  # entries that were typed in stay as they are
+            x = as_points(X, len(self.weights[0]), "RowForm: X", self.weights[0].dtype)
         require_ndim(x, (2,), "RowForm: X", "one row per point, shape (N, n_0)")
         z, a = [], [x]
         for w, b, f in zip(self.weights, self.biases, self.activations, strict=True):
@@ -73,14 +76,18 @@ class RowForm:
 
         Delta^L = dC/da^L * f'(z^L)         Delta^l = (Delta^{l+1} (w^{l+1})ᵀ) * f'(z^l)
         """
-        loss = SquaredError() if loss is None else as_loss(loss)
         z, a = self.forward(X)
-        c: Array = loss.cotangent(a[-1], loss.targets(Y, a[-1]))
-        found = []
+        c: Any
+        if a[-1].dtype == object:  # entries that were typed in: half the squared error alone
+            c = a[-1] - as_array(Y, "RowForm: Y")
+        else:
+            loss = SquaredError() if loss is None else as_loss(loss)
+            c = loss.cotangent(a[-1], loss.targets(Y, a[-1]))
+        errors: list[Any] = []
         for w, f, z_l in zip(self.weights[::-1], self.activations[::-1], z[::-1], strict=True):
-            found.append(hadamard(c, f.derivative(z_l)))
-            c = product(found[-1], w.T)
-        return tuple(found[::-1])
+            errors.append(hadamard(c, f.derivative(z_l)))
+            c = product(errors[-1], w.T)
+        return tuple(errors[::-1])
 
     @underflow_is_rounding
     def gradients(
@@ -130,7 +137,7 @@ class RowForm:
         slopes = [f.derivative(z_l) for f, z_l in zip(self.activations, z, strict=False)]
         total = np.zeros((len(z[-1]), len(z[l - 1])), z[0].dtype)
         for path in all_tuples(*(range(len(z_l)) for z_l in z[l - 1 :][::-1])):
-            term = 1.0
+            term: Any = 1
             for m, (before, unit) in enumerate(pairwise(path), start=1):
                 term *= self.weights[L - m][unit, before] * slopes[L - m - 1][unit]
             total[path[0], path[-1]] += term
@@ -160,11 +167,12 @@ def from_row_form(weights: Sequence[Any], biases: Sequence[Any], activations: An
 
 def to_row_form(net: Network) -> RowForm:
     """Write a network of dense layers in rows; ``from_row_form`` undoes it exactly."""
-    layers = [dense_layer(net, l, "to_row_form") for l in range(1, net.depth + 1)]
-    activations = []
-    for l, layer in enumerate(layers, start=1):
+    weights, biases, activations = [], [], []
+    for l, layer in enumerate(net.layers, start=1):
+        W, b = dense_layer(net, l, "to_row_form")
         if not isinstance(layer.activation, Activation):
             raise TypeError(f"to_row_form: layer {l}: {layer.activation} acts on whole vectors.")
+        weights.append(W.T)
+        biases.append(as_row(b))
         activations.append(layer.activation)
-    weights, biases = (layer.W.T for layer in layers), (as_row(layer.b) for layer in layers)
     return RowForm(tuple(weights), tuple(biases), tuple(activations))

@@ -1,42 +1,13 @@
-"""The input as layer 1, as numbers and as a view of a trace; the gradient as a column."""
+"""The input as layer 1: a view of a trace, and not numbers to be shifted by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jacobians._checks import Array, ShapeError, as_count
+from jacobians._checks import Array, ShapeError, as_layer
 from jacobians.conventions.rows import dense_layer
 from jacobians.explicit import activation_jacobian, input_jacobian
 from jacobians.tracing import Trace
-
-
-def to_layer_one(l: int) -> int:
-    """Return the number that layer ``l`` has where the input is layer 1: ``a^[l+1] = a^l``."""
-    return as_count(l, "to_layer_one: l", at_least=0) + 1
-
-
-def from_layer_one(l: int) -> int:
-    """Return the number, from 0, of layer ``l`` of a text whose input is layer 1.
-
-    >>> from_layer_one(1), to_layer_one(0)
-    (0, 1)
-    """
-    return as_count(l, "from_layer_one: l") - 1
-
-
-def widths_to_layer_one(widths: Sequence[int]) -> dict[int, int]:
-    """Return our widths ``(n_0, ..., n_L)`` by their numbers there: ``{1: n_0, ...}``."""
-    return {to_layer_one(l): n for l, n in enumerate(widths)}
-
-
-def widths_from_layer_one(widths: Mapping[int, int]) -> tuple[int, ...]:
-    """Undo ``widths_to_layer_one``; the numbers must be 1, 2, ... without a gap."""
-    if sorted(widths) != list(range(1, len(widths) + 1)):
-        raise ValueError(
-            f"widths_from_layer_one: expected layers 1 to {len(widths)}, but got {sorted(widths)}."
-        )
-    return tuple(widths[l] for l in sorted(widths))
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,8 +17,11 @@ class LayerOne:
     >>> import jacobians as jb
     >>> net = jb.Network([jb.Dense([[1, 2]], activation="square"), jb.Dense([[3]])])
     >>> view = LayerOne(jb.trace(net, [1, 1]))
-    >>> view.L, view.a(1), view.z(2), view.W(3)
-    (3, array([1., 1.]), array([3.]), array([[3.]]))
+    >>> view.L, view.n, view.a(1), view.z(2), view.W(3)
+    (3, {1: 2, 2: 1, 3: 1}, array([1., 1.]), array([3.]), array([[3.]]))
+    >>> view.gradient
+    array([[18.],
+           [36.]])
     """
 
     trace: Trace
@@ -58,39 +32,37 @@ class LayerOne:
     @property
     def L(self) -> int:
         """The number of the last layer."""
-        return to_layer_one(self.trace.network.depth)
+        return self.trace.network.depth + 1
 
     @property
     def n(self) -> dict[int, int]:
         """The widths, ``{1: n_1, ..., L: n_L}``."""
-        return widths_to_layer_one(self.trace.network.widths)
+        return dict(enumerate(self.trace.network.widths, start=1))
+
+    def ours(self, l: int, lowest: int = 1) -> int:
+        """Return the number, from 0, that layer ``l`` has everywhere else in the library."""
+        return as_layer(l, "LayerOne: l", lowest, self.L) - 1
 
     def a(self, l: int) -> Array:
         """``a^[l]``, for l from 1."""
-        return self.trace.activation(from_layer_one(l))
+        return self.trace.activation(self.ours(l))
 
     def z(self, l: int) -> Array:
         """``z^[l]``, for l from 2."""
-        return self.trace.preactivation(from_layer_one(l))
+        return self.trace.preactivation(self.ours(l, 2))
 
     def W(self, l: int) -> Array:
         """``W^[l]``, for l from 2."""
-        return dense_layer(self.trace.network, from_layer_one(l), "LayerOne.W").W
+        return dense_layer(self.trace.network, self.ours(l, 2), "LayerOne.W")[0]
 
     def D(self, l: int) -> Array:
         """``D^[l] = diag(sigma'(z^[l]))``, for l from 2."""
-        return activation_jacobian(self.trace, from_layer_one(l))
+        return activation_jacobian(self.trace, self.ours(l, 2))
 
-
-def gradient(trace: Trace) -> Array:
-    """Return the gradient of a network with one output, a column (n_0, 1).
-
-    >>> import jacobians as jb
-    >>> gradient(jb.trace(jb.Network([jb.Dense([[1, 2]], activation="square")]), [1, 1]))
-    array([[ 6.],
-           [12.]])
-    """
-    m = trace.network.widths[-1]
-    if m != 1:
-        raise ShapeError(f"gradient: expected a network with one output, but this one has {m}.")
-    return input_jacobian(trace).T.copy()
+    @property
+    def gradient(self) -> Array:
+        """The gradient of a network with one output, a column (n_1, 1)."""
+        m = self.trace.network.widths[-1]
+        if m != 1:
+            raise ShapeError(f"gradient: expected a network with one output, but this one has {m}.")
+        return input_jacobian(self.trace).T.copy()

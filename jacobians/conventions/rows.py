@@ -21,7 +21,6 @@ from jacobians.activations import Activation
 from jacobians.conventions.products import as_row, from_row, hadamard, product, unvec_row
 from jacobians.explicit import activation_jacobian
 from jacobians.gradients import Gradients
-from jacobians.layers import Dense
 from jacobians.losses import Loss, as_loss
 from jacobians.network import Network
 from jacobians.tracing import Trace, trace
@@ -84,6 +83,7 @@ def row_derivatives(
     penalty : Penalty, optional
         Besides ``l2/2`` times the squared weights.
 
+    >>> from jacobians.layers import Dense
     >>> from jacobians.losses import SquaredError
     >>> net = Network([Dense([[1, 1], [0, 1]], [-2, 0], "square")])
     >>> rows = row_derivatives(net, [1, 2], [0, 2], SquaredError())
@@ -96,34 +96,35 @@ def row_derivatives(
     if seen.batch:
         N = as_count(seen.batch[0], "row_derivatives: points")
         each = [row_derivatives(net, seen.activation(0)[n], y[n], loss) for n in range(N)]
-        found = _mean(each)
+        rows = _mean(each)
     else:
-        found = _at_point(net, seen, y, loss)
-    cost = found.cost
+        rows = _at_point(net, seen, y, loss)
+    cost = rows.cost
     weights: list[Numbers] = []
-    for k, D in enumerate(found.weights, start=1):
-        W, D_W = dense_layer(net, k, "row_derivatives").W, as_array(D, "D_W")
-        D_W = D_W + l2 * W.T
+    for k, D in enumerate(rows.weights, start=1):
+        W, _ = dense_layer(net, k, "row_derivatives")
+        D_W = as_array(D, "D_W") + l2 * W.T
         cost += l2 / 2 * float(np.vdot(W, W))
         if penalty is not None:
             D_W, cost = D_W + penalty.gradient(W).T, cost + float(penalty.value(W))
         weights.append(D_W)
-    return replace(found, cost=cost, weights=tuple(weights))
+    return replace(rows, cost=cost, weights=tuple(weights))
 
 
 def _at_point(net: Network, seen: Trace, y: Array, loss: Loss) -> RowDerivatives:
     outputs, preactivations = [as_row(loss.cotangent(seen.output, y))], []
     weights: list[Numbers] = []
     for k in range(net.depth, 0, -1):
-        layer = dense_layer(net, k, "row_derivatives")
-        if isinstance(layer.activation, Activation):
-            slopes = layer.activation.derivative(seen.preactivation(k))
+        W, _ = dense_layer(net, k, "row_derivatives")
+        sigma = net.layers[k - 1].activation
+        if isinstance(sigma, Activation):
+            slopes = sigma.derivative(seen.preactivation(k))
             D_a = hadamard(outputs[-1], as_row(slopes))
         else:
             D_a = product(outputs[-1], activation_jacobian(seen, k))
         preactivations.append(D_a)
         weights.append(product(as_row(seen.activation(k - 1)).T, D_a))
-        outputs.append(product(D_a, layer.W))
+        outputs.append(product(D_a, W))
     rows, biases = tuple(preactivations[::-1]), tuple(D_a.copy() for D_a in preactivations[::-1])
     cost = float(loss.value(seen.output, y))
     return RowDerivatives(cost, tuple(outputs[::-1]), rows, tuple(weights[::-1]), biases)
@@ -195,9 +196,9 @@ def weight_row_by_kronecker(h: Any, D_a: Any) -> Numbers:
     return unvec_row(stacked.T, (n, m)).T
 
 
-def dense_layer(net: Network, l: int, verb: str) -> Dense:
-    """Return layer l, or say that it has no weight matrix."""
-    layer = net.layers[l - 1]
-    if not isinstance(layer, Dense):
-        raise TypeError(f"{verb}: layer {l} ({layer}) has no weight matrix.")
-    return layer
+def dense_layer(net: Network, l: int, verb: str) -> tuple[Array, Array]:
+    """Return ``W^l`` and ``b^l``, or say that the layer has no weight matrix."""
+    parameters, shape = net.layers[l - 1].parameters(), (net.widths[l], net.widths[l - 1])
+    if set(parameters) != {"W", "b"} or parameters["W"].shape != shape:
+        raise TypeError(f"{verb}: layer {l} ({net.layers[l - 1]}) has no weight matrix.")
+    return parameters["W"], parameters["b"]

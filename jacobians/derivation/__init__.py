@@ -4,12 +4,11 @@
 ``terms``       formulas as objects that evaluate, with errors, and can be transformed
 ``functions``   activations, slopes and cotangents with what may move them
 ``rules``       one rule for every quantity of a network
-``notation``    conventions as data; lines as another text lays them out
 ``evaluation``  the values of all lines
-``writers``     the walk through a term; ``markup`` sets it as Unicode, LaTeX, MathML, and
-                ``numbers`` with matrices in place of letters
-``playing``     a page on which x can be dragged
-``building``    which lines are shown; ``checks`` of each; ``document`` prints them
+``notation``    conventions as data; lines as another text lays them out
+``writers``     the walk through a term, ``markup`` the alphabets: Unicode, LaTeX, MathML
+``checks``      of each line against another computation; ``building`` says which lines are shown
+``document``    ``derive``; ``playing`` a page on which x can be dragged
 =============== ==================================================================================
 """
 

@@ -1,22 +1,37 @@
-"""How the lines of a derivation are checked."""
+"""How the lines of a derivation are checked: against which other computation, how far apart."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, underflow_is_rounding
-from jacobians.activations import Activation
-from jacobians.derivation.terms import Rounding, Value
+from jacobians import backprop, explicit
+from jacobians._checks import Array, TooLargeError, underflow_is_rounding
+from jacobians.derivation.rules import Rules
+from jacobians.derivation.terms import Symbol, Value
+from jacobians.gradients import Gradients
 from jacobians.linearization import linearize
 from jacobians.tracing import Trace
+from jacobians.vectorization import vec
+
+_EXPLICIT: dict[str, Callable[..., Array]] = {
+    "D": explicit.activation_jacobian,
+    "J": explicit.input_jacobian,
+    "P": explicit.preactivation_jacobian,
+    "JW": explicit.weight_jacobian,
+}
 
 
 @dataclass(frozen=True)
 class Check:
-    """How a line was checked: against what, how far apart, and what rounding allows."""
+    """How a line was checked: against what, how far apart, and what rounding allows.
+
+    ``size`` is the largest number; ``evidence`` says that the bound is none, but an estimate.
+    """
 
     against: str
     difference: float
@@ -45,33 +60,85 @@ def checked(value: Value, against: str, reference: Any) -> Check:
     """Compare a line with another computation, at the entry nearest to its bound."""
     number = value.number
     reference = np.asarray(reference, dtype=np.float64).reshape(number.shape)
-    difference = np.abs(number - reference)
-    over = np.where(difference == 0, 0.0, difference / np.maximum(value.error, 1e-300))
-    worst = int(np.argmax(over)) if over.size else 0
-    bound = 2 * float(np.broadcast_to(value.error, number.shape).flat[worst])
-    return Check(
-        against, float(difference.flat[worst]), bound, float(np.abs(number).max(initial=0))
-    )
+    difference, bound = np.abs(number - reference), np.broadcast_to(2 * value.error, number.shape)
+    over = np.where(difference == 0, 0.0, difference / np.maximum(bound, 1e-300))
+    worst = np.unravel_index(int(np.argmax(over)), over.shape) if over.size else ()
+    at = (float(difference[worst]), float(bound[worst])) if worst else (0.0, 0.0)
+    return Check(against, *at, float(np.abs(number).max(initial=0)))
 
 
-def second(activation: Activation) -> Any:
-    """Return ``sigma''`` as a function of a column ``z``."""
+@dataclass
+class References:
+    """Other computations of what the lines say, at a point or a data set."""
 
-    def call(z: Value, rounding: Rounding) -> Value:
-        s = activation.second_derivative(z.number)
-        return Value(s, 16 * rounding.unit * (1 + np.abs(s)))
+    rules: Rules
+    seen: Trace
+    y: Array | None
 
-    return call
+    def check(self, left: Symbol, value: Value) -> Check | None:
+        """Check a line against what else computes it, if anything does."""
+        role, l = left.key
+        if role == "HH":
+            return self._hessian(value)
+        reference = getattr(self, f"_{role}", self._gradient if role[0] == "d" else None)
+        try:
+            other = None if reference is None else reference(role, l)
+        except TooLargeError:
+            return None
+        return None if other is None else checked(value, *other)
+
+    # each returns what computes it, and the array; None where nothing else does
+
+    def _z(self, role: str, l: int) -> tuple[str, Any]:
+        return "forward pass", self.seen.preactivation(l)
+
+    def _a(self, role: str, l: int) -> tuple[str, Any]:
+        return "forward pass", self.seen.activation(l)
+
+    def _explicit(self, role: str, l: int) -> tuple[str, Any] | None:
+        to: tuple[Any, ...] = {"D": (), "J": (self.rules.wrt,)}.get(role, (self.rules.top,))
+        return None if self.seen.batch else ("explicit", _EXPLICIT[role](self.seen, l, *to))
+
+    _D = _J = _P = _JW = _explicit
+
+    def _Jx(self, role: str, l: None) -> tuple[str, Any]:
+        maps = linearize(self.rules.net, self.seen)
+        return "maps", maps.jacobian(of=self.rules.top, wrt=self.rules.wrt)
+
+    def _c(self, role: str, l: None) -> tuple[str, Any] | None:
+        loss = self.rules.loss
+        assert loss is not None
+        fused = self.rules.is_fused()
+        return None if fused else (str(loss), loss.cotangent(self.seen.output, self.y))  # type: ignore[arg-type]
+
+    @cached_property
+    def gradients(self) -> Gradients:
+        """The gradients by the reverse sweep."""
+        x, rules = self.seen.activations[0], self.rules
+        assert rules.loss is not None
+        return backprop.gradients(rules.net, x, self.y, rules.loss, rules.l2, kernels=False)
+
+    def _gradient(self, role: str, l: int) -> tuple[str, Any] | None:
+        g, points = self.gradients, self.rules.points or 1
+        if role == "delta":
+            return "backprop", points * g.deltas[l - 1]
+        if role == "dx":
+            return ("backprop", g.inputs) if l == 0 else None
+        array = g.parameters[l - 1][role[1:]]
+        return "backprop", array if self.rules.is_dense(l) else vec(array.reshape(len(array), -1))
+
+    def _hessian(self, value: Value) -> Check | None:
+        if self.seen.batch or self.rules.wrt:
+            return None
+        off = float(np.abs(value.number - second_differences(self.rules, self.seen)).max())
+        size = 1 + float(np.abs(value.number).max())
+        return Check("differences of the Jacobian", off, 1e-5 * size, size, evidence=True)
 
 
 @underflow_is_rounding
-def second_differences(net: Any, seen: Trace, h: float = 1e-5) -> Array:
+def second_differences(rules: Rules, seen: Trace, h: float = 1e-5) -> Array:
     """Differentiate the Jacobian of one output by central differences."""
-    net = net.astype(np.float64)
+    net = rules.net.astype(np.float64)
     x = seen.activations[0].astype(np.float64)
-    steps = h * np.eye(len(x))
-    J = [
-        (linearize(net, x + e).jacobian() - linearize(net, x - e).jacobian())[0] / (2 * h)
-        for e in steps
-    ]
-    return np.stack(J)
+    J = [[linearize(net, x + e).jacobian()[0] for e in (s, -s)] for s in h * np.eye(len(x))]
+    return np.stack([(up - down) / (2 * h) for up, down in J])

@@ -13,19 +13,11 @@ import numpy as np
 from jacobians._checks import Array, as_floats, as_nonnegative, underflow_is_rounding
 from jacobians._writing import replacing
 from jacobians.derivation.building import SHOWN, Builder, Line, Section, Shortened
-from jacobians.derivation.markup import Latex, MathML, Text, two_lines
+from jacobians.derivation.markup import Block, Latex, MathML, Text
 from jacobians.derivation.notation import Convention, as_convention, entries, laid_out
-from jacobians.derivation.numbers import (
-    Block,
-    LatexNumbers,
-    MathMLNumbers,
-    TextNumbers,
-    block,
-    is_small,
-)
 from jacobians.derivation.rules import Rules
-from jacobians.derivation.terms import Apply, Diagonal, Product, Quotient, Symbol, Term, Unvec
-from jacobians.derivation.writers import Writer
+from jacobians.derivation.terms import Apply, Diagonal, Quotient, Symbol, Term, Unvec
+from jacobians.derivation.writers import Writer, is_small
 from jacobians.losses import Loss, as_loss
 from jacobians.network import Network, as_network
 from jacobians.tracing import trace
@@ -43,13 +35,11 @@ class Derivation:
     convention : Convention
     sections : tuple of Section
         Each line a formula, its reason, and at a point its value and its check.
-    depth : int
     """
 
     title: str
     convention: Convention
     sections: tuple[Section, ...]
-    depth: int
     builder: Builder
 
     @property
@@ -63,57 +53,61 @@ class Derivation:
     def __iter__(self) -> Iterator[Line]:
         return (line for section in self.sections for line in section.lines)
 
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write LaTeX to a path that ends in ``.tex``, and a page to any other."""
+        (self.to_latex if os.fspath(path).endswith(".tex") else self.to_html)(path)
+
     # --- formulas -------------------------------------------------------------------------------
+
+    @property
+    def _about(self) -> str:
+        return f"Convention {self.convention.name}: {self.convention.title}."
+
+    def _reason(self, line: Line) -> str:
+        rules = self.builder.rules
+        return line.reason + (f" for l = {rules.wrt + 2}..{rules.top - 1}" if line.general else "")
 
     def _sides(self, line: Line) -> tuple[Term, Term]:
         """Return both sides of a line in the convention."""
-        right = line.right
         if self.convention.units:
-            return entries(line.left, right)
-        if isinstance(right, Shortened):
-            dots = Symbol("⋯", None, (1, 1))
-            shown = right.shown
-            right = Product((*shown[: len(shown) // 2], dots, *shown[len(shown) // 2 :]))
+            return entries(line.left, line.right)
+        right = line.right.shown() if isinstance(line.right, Shortened) else line.right
         return laid_out(line.left, right, self.convention)
 
+    def _formula(self, line: Line, alphabet: type[Writer]) -> Any:
+        return alphabet(self.convention, self.builder.rules).line(*self._sides(line))
+
+    def _numbers(self, line: Line, alphabet: type[Writer]) -> tuple[Any, Any]:
+        """Return the right side with numbers, where they are few, and the result, if there is."""
+        if line.value is None:
+            return None, None
+        writer = alphabet(self.convention, self.builder.rules, self._values)
+        turned = line.left.role in self.convention.transposed
+        result = writer.matrix(line.value.T if turned else line.value)
+        return (writer.write(self._sides(line)[1]) if self._is_few(line) else None), result
+
     def _values(self, symbol: Symbol) -> Array:
-        evaluation = self.builder.evaluation
-        assert evaluation is not None
-        number = evaluation.at(symbol.key).number
+        assert self.builder.evaluation is not None
+        number = self.builder.evaluation(symbol).number
         return number.T if symbol.role in self.convention.transposed else number
 
-    def _value(self, line: Line) -> Array | None:
-        if line.value is None:
-            return None
-        return line.value.T if line.left.role in self.convention.transposed else line.value
-
-    def _substituted(self, line: Line, writer: type[Any]) -> Any:
-        """Return the right side with numbers, where they are few and not only the result."""
-        evaluation, right = self.builder.evaluation, self._sides(line)[1]
-        plain = any(isinstance(p, (Quotient, Apply, Unvec)) for p in right)
-        plain |= isinstance(right, (Symbol, Diagonal))  # the numbers are the result already
-        if self.convention.units or line.value is None or plain or not is_small(right):
-            return None
-        if evaluation is None or isinstance(line.right, Shortened):
-            return None
+    def _is_few(self, line: Line) -> bool:
+        """Tell whether the right side is worth setting in numbers: not only the result again."""
+        right, evaluation = self._sides(line)[1], self.builder.evaluation
+        plain = isinstance(right, (Symbol, Diagonal))
+        plain |= any(isinstance(part, (Quotient, Apply, Unvec)) for part in right)
+        if self.convention.units or plain or evaluation is None or not is_small(right):
+            return False
         symbols = [part for part in right if isinstance(part, Symbol)]
-        if any(evaluation.at(symbol.key).number.ndim != 2 for symbol in symbols):
-            return None
-        if TextNumbers(self.convention, self.depth, self._values).write(right).width > WIDTH - 30:
-            return None
-        return writer(self.convention, self.depth, self._values).write(right)
-
-    def write(self, path: str | os.PathLike[str]) -> None:
-        """Write LaTeX to a path that ends in ``.tex``, and a page to any other."""
-        if os.fspath(path).endswith(".tex"):
-            self.to_latex(path)
-        else:
-            self.to_html(path)
+        if any(s.role == "⋯" or evaluation(s).number.ndim != 2 for s in symbols):
+            return False
+        text = Text(self.convention, self.builder.rules, self._values).write(right)
+        return bool(text.width <= WIDTH - 30)
 
     # --- text -----------------------------------------------------------------------------------
 
     def __str__(self) -> str:
-        lines = [self.title, f"Convention {self.convention.name}: {self.convention.title}.", ""]
+        lines = [self.title, self._about, ""]
         for section in self.sections:
             lines += [section.title, "-" * len(section.title), ""]
             for line in section.lines:
@@ -121,26 +115,19 @@ class Derivation:
         return "\n".join(line.rstrip() for line in lines).rstrip()
 
     def _text(self, line: Line) -> list[str]:
-        left, right = self._sides(line)
-        formula = two_lines(Text(self.convention, self.depth).line(left, right))
-        reason = f"[{line.reason}]" + (f"   for l = 2..{self.depth - 1}" if line.general else "")
-        shown = [f"  {text}" for text in _wrapped(formula)]
-        space = WIDTH - max(map(len, shown)) - 3
-        if len(reason) <= space:
+        reason = f"[{self._reason(line)}]"
+        shown = [f"  {row}" for row in _wrapped([*self._formula(line, Text).rows])]
+        if len(reason) <= WIDTH - max(map(len, shown)) - 3:
             shown[0] = shown[0].ljust(WIDTH - len(reason)) + reason
         else:
             shown.append("      " + reason)
-        value = self._value(line)
+        numbers, value = self._numbers(line, Text)
         if value is not None:
-            result = Block(["    = "]) + block(value)
-            numbers = self._substituted(line, TextNumbers)
-            if numbers is not None:
-                both = Block(["    = "]) + numbers + Block([" = "]) + block(value)
-                result = both if both.width <= WIDTH else result
-            shown += result.lines if result.width <= WIDTH else [f"    = a matrix {value.shape}"]
-        if line.check is not None:
-            shown.append(f"    {line.check}")
-        return shown
+            equals, rest = Block(("    = ",)), Block(("    = ",)) + value
+            both = rest if numbers is None else equals + numbers + Block((" = ",)) + value
+            fitting = [x.rows for x in (both, rest) if x.width <= WIDTH]
+            shown += fitting[0] if fitting else ["    = a matrix too wide to be shown"]
+        return shown if line.check is None else [*shown, f"    {line.check}"]
 
     # --- LaTeX ----------------------------------------------------------------------------------
 
@@ -151,33 +138,22 @@ class Derivation:
         ----------
         path : path, optional
         """
-        head = r"\documentclass{article}" + "\n" + r"\usepackage{amsmath}" + "\n"
-        # shapes stand under their factors, so lines stand apart
-        head += r"\setlength{\parindent}{0pt}\setlength{\textwidth}{17cm}"
-        head += r"\setlength{\oddsidemargin}{-5mm}"
-        parts = [head + "\n" + r"\begin{document}", rf"\section*{{{_latex(self.title)}}}"]
-        parts.append(_latex(f"Convention {self.convention.name}: {self.convention.title}.") + "\n")
-        writer = Latex(self.convention, self.depth)
+        parts = [_PREAMBLE, rf"\section*{{{_latex(self.title)}}}", _latex(self._about) + "\n"]
         for section in self.sections:
             parts.append(rf"\subsection*{{{_latex(section.title)}}}")
-            for line in section.lines:
-                parts += self._latex_line(line, writer)
+            parts += map(self._latex_line, section.lines)
         text = "\n".join([*parts, r"\end{document}", ""])
         if path is not None:
             with replacing(path) as file:
                 file.write(text.encode())
         return text
 
-    def _latex_line(self, line: Line, writer: Writer) -> Iterator[str]:
-        reason = f" for $l = 2, \\dots, {self.depth - 1}$" if line.general else ""
-        yield rf"\[ {writer.line(*self._sides(line))} \]"
-        value = self._value(line)
-        if value is not None:
-            result = LatexNumbers(self.convention, self.depth, self._values).matrix(value)
-            numbers = self._substituted(line, LatexNumbers)
-            yield rf"\[ = {numbers} = {result} \]" if numbers else rf"\[ = {result} \]"
-        check = f"; {_latex(str(line.check))}" if line.check is not None else ""
-        yield rf"{{\small {_latex(line.reason)}{reason}{check}}}" + "\n"
+    def _latex_line(self, line: Line) -> str:
+        numbers, value = self._numbers(line, Latex)
+        equal = "".join(f" = {x}" for x in (numbers, value) if x is not None)
+        equal = equal and rf"\[{equal} \]" + "\n"
+        words = self._reason(line) + (f"; {line.check}" if line.check is not None else "")
+        return rf"\[ {self._formula(line, Latex)} \]" + f"\n{equal}{{\\small {_latex(words)}}}\n"
 
     # --- page -----------------------------------------------------------------------------------
 
@@ -188,87 +164,65 @@ class Derivation:
         ----------
         path : path
         """
-        page = _PAGE.replace("TITLE", escape(self.title)).replace("BODY", self._repr_html_())
-        with replacing(path) as file:
-            file.write(page.encode())
+        name = os.path.join(os.path.dirname(__file__), "page.html")
+        with open(name, encoding="utf-8") as file:
+            page = file.read()
+        page = page.replace("TITLE", escape(self.title)).replace("BODY", self._repr_html_())
+        with replacing(path) as target:
+            target.write(page.encode())
 
     def _repr_html_(self) -> str:
         """Return the body of the page, for notebooks."""
-        parts = [f"<h1>{escape(self.title)}</h1>"]
-        about = f"Convention {self.convention.name}: {self.convention.title}."
-        parts.append(f"<p>{escape(about)}</p>")
+        parts = [f"<h1>{escape(self.title)}</h1>", f"<p>{escape(self._about)}</p>"]
         for section in self.sections:
-            parts.append(f"<section><h2>{escape(section.title)}</h2>")
-            parts += [self._html_line(line) for line in section.lines]
-            parts.append("</section>")
+            lines = map(self._html_line, section.lines)
+            parts += [f"<section><h2>{escape(section.title)}</h2>", *lines, "</section>"]
         return "\n".join(parts)
 
     def _html_line(self, line: Line) -> str:
-        formula = MathML(self.convention, self.depth).line(*self._sides(line))
-        reason = line.reason + (f" (l = 2..{self.depth - 1})" if line.general else "")
-        value, numbers = self._value(line), ""
-        if value is not None:
-            result = MathMLNumbers(self.convention, self.depth, self._values).matrix(value)
-            given = self._substituted(line, MathMLNumbers)
-            body = f"{given}<mo>=</mo>{result}" if given else result
-            numbers = f'<math display="block"><mo>=</mo>{body}</math>'
+        numbers, value = self._numbers(line, MathML)
+        equal = "".join(f"<mo>=</mo>{x}" for x in (numbers, value) if x is not None)
+        equal = equal and f'<math display="block">{equal}</math>'
         check = ""
         if line.check is not None:
             kind = "holds" if line.check.holds else "fails"
             check = f'<p class="check {kind}">{escape(str(line.check))}</p>'
         return (
-            f'<div class="line"><math display="block">{formula}</math>{numbers}'
-            f'<p class="reason">{escape(reason)}</p>{check}</div>'
+            f'<div class="line"><math display="block">{self._formula(line, MathML)}</math>{equal}'
+            f'<p class="reason">{escape(self._reason(line))}</p>{check}</div>'
         )
 
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>TITLE</title><style>
-body { font: 16px/1.5 Georgia, serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
-  color: #222; background: #fff }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; border-bottom: 1px solid #ccc }
-.line { margin: 1.2rem 0; overflow-x: auto; break-inside: avoid }
-math { font-size: 1.15em } math[display=block] { width: max-content; margin: .3rem 0 .3rem 1rem }
-mtable { text-align: right } .shape { font-size: .6em; color: #777 }
-.reason { margin: .2rem 0 0 1rem; font-style: italic; color: #444 }
-.check { margin: 0 0 0 1rem; font-size: .85rem } .holds { color: #2a6b2a } .fails { color: #b00 }
-@media print { body { margin: 0; max-width: none } .line { overflow: visible } }
-</style></head><body>
-BODY
-</body></html>
-"""
-
-
-def _wrapped(lines: list[str]) -> list[str]:
+def _wrapped(rows: list[str]) -> list[str]:
     """Break a formula and the shapes under it before a sign, where it is wider than the page."""
-    if max(map(len, lines)) <= WIDTH - 4:
-        return lines
-    above, below = lines[0], (lines[1:] or [""])[0].ljust(len(lines[0]))
+    rows = [row for row in rows if row.strip()]
+    if max(map(len, rows)) <= WIDTH - 4:
+        return rows
+    above, below = rows[0], (rows[1:] or [""])[0].ljust(len(rows[0]))
     cuts = [above.rfind(sign, 20, WIDTH - 4) for sign in (" + ", " − ", " = ", " ")]
     cut = next((cut for cut in cuts if cut >= 20), None)
     if cut is None:
-        return lines
+        return rows
     rest = [("    " + part[cut + 1 :]).rstrip() for part in (above, below)]
-    return [above[:cut], below[:cut].rstrip(), *_wrapped([text for text in rest if text])]
+    return [above[:cut], below[:cut].rstrip(), *_wrapped(rest)]
+
+
+_PREAMBLE = r"""\documentclass{article}
+\usepackage{amsmath}
+\setlength{\parindent}{0pt}\setlength{\textwidth}{17cm}\setlength{\oddsidemargin}{-5mm}
+\begin{document}"""
+# fmt: off
+_IN_WORDS = {
+    "\\": r"\textbackslash{}", "_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "$": r"\$",
+    "^": r"\^{}", "|": "$|$", "λ": r"$\lambda$", "ᵀ": r"$^{\top}$", "⊗": r"$\otimes$",
+    "∂": r"$\partial$", "²": "$^2$", "σ": r"$\sigma$", "<": "$<$", ">": "$>$", "∇": r"$\nabla$",
+}
+# fmt: on
 
 
 def _latex(text: str) -> str:
     """Set plain words in LaTeX, with the few signs of mathematics that reasons use."""
-    signs = {
-        **{"\\": r"\textbackslash{}", "_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "$": r"\$"},
-        **{"^": r"\^{}", "|": "$|$", "λ": r"$\lambda$", "ᵀ": r"$^{\top}$", "⊗": r"$\otimes$"},
-        **{
-            "∂": r"$\partial$",
-            "²": "$^2$",
-            "σ": r"$\sigma$",
-            "<": "$<$",
-            ">": "$>$",
-            "∇": r"$\nabla$",
-        },
-    }
-    return "".join(signs.get(sign, sign) for sign in text)
+    return "".join(_IN_WORDS.get(sign, sign) for sign in text)
 
 
 @underflow_is_rounding
@@ -279,6 +233,8 @@ def derive(
     loss: Loss | None = None,
     convention: str | Convention = "columns",
     l2: float = 0.0,
+    of: int | str | None = None,
+    wrt: int | str = 0,
 ) -> Derivation:
     """Write the derivation of a network, line by line, every line checked.
 
@@ -299,6 +255,9 @@ def derive(
         ``"columns"``, or that of a document, ``"000"`` to ``"004"``.
     l2 : float
         The penalty is ``l2/2`` times the sum of all squared weights.
+    of, wrt : int or str
+        Number or name of the layer that is differentiated, and of that by which: ``da^of/da^wrt``.
+        The output and the input unless said; with a loss, the way back ends at ``wrt``.
 
     Returns
     -------
@@ -307,7 +266,7 @@ def derive(
     Raises
     ------
     ValueError
-        If there is no such convention, or a target is missing.
+        If there is no such convention or layer, a target is missing, or a loss meets an ``of``.
 
     >>> from jacobians.layers import Dense
     >>> net = Network([Dense([[1, 2], [0, 1]], activation="square"), Dense([[1, -1]])])
@@ -319,12 +278,18 @@ def derive(
     """
     net, convention = as_network(net, "derive"), as_convention(convention)
     l2 = as_nonnegative(l2, "derive: l2")
+    top = net.depth if of is None else net.number(of, "derive: of", 1)
+    wrt = net.number(wrt, "derive: wrt", 0, top - 1)
     seen = None if x is None else trace(net, x)
     summed = True
     if loss is not None:
         loss = as_loss(loss)
         if (y is None) != (x is None):
             raise ValueError("derive: a loss at a point needs both x and y.")
+        if top != net.depth:
+            raise ValueError(
+                "derive: of: a loss is a function of the output; leave one of them out."
+            )
         if seen is not None:
             y = loss.targets(y, seen.output)
             summed = bool((np.abs(np.sum(y, axis=-1) - 1) < 1e-6).all())
@@ -333,12 +298,16 @@ def derive(
     if y is not None:
         y = as_floats(y, "derive: y", dtype=net.dtype)
     points = seen.batch[0] if seen is not None and seen.batch else None
-    rules = Rules(net, loss, l2, points, summed)
-    builder = Builder(rules, convention, seen, y)
+    builder = Builder(Rules(net, loss, l2, points, summed, of=top, wrt=wrt), convention, seen, y)
+    return Derivation(_title(builder.rules), convention, tuple(builder.sections()), builder)
+
+
+def _title(rules: Rules) -> str:
+    net = rules.net
     widths = "-".join(map(str, net.widths)) if net.depth <= 2 * SHOWN else f"{net.depth} layers"
     names = [str(layer.activation) for layer in net.layers]
     named = ", ".join(names) if len(names) <= SHOWN else f"{names[0]}, ..., {names[-1]}"
-    title = f"Derivation of a network {widths}: {named}"
-    if points is not None:
-        title += f"; mean over {points} points"
-    return Derivation(title, convention, tuple(builder.sections()), net.depth, builder)
+    ends = rules.top != net.depth or rules.wrt
+    between = f"; layer {rules.top} by layer {rules.wrt}" if ends else ""
+    mean = f"; mean over {rules.points} points" if rules.points is not None else ""
+    return f"Derivation of a network {widths}: {named}{between}{mean}"

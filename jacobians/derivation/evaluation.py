@@ -3,84 +3,131 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from jacobians._checks import Array, TooLargeError, dense_limit
 from jacobians.derivation.rules import Rules
 from jacobians.derivation.terms import Key, Rounding, Symbol, Term, Value
-from jacobians.layers import Dense, Layer
 from jacobians.linearization import layer_map, parameter_maps
+from jacobians.maps import LinearMap
 from jacobians.tracing import trace
 
 _LARGEST = 2**26  # bytes of a derivative of a layer that are written out
+Changes: TypeAlias = frozenset[Any]
+NONE: Changes = frozenset()
+
+
+def exact(array: Any) -> Value:
+    """Return numbers that are right as they are."""
+    number = np.asarray(array, np.float64)
+    return Value(number, np.zeros_like(number))
 
 
 def given(rules: Rules, X: Array, Y: Array | None) -> dict[Key, Value]:
     """Return the values of what is given: parameters, points and targets, in float64."""
     net = rules.net.astype(np.float64)
-    found: dict[Key, Value] = {}
-
-    def exact(array: Any) -> Value:
-        return Value(array, np.zeros_like(array))
-
-    found["a", 0] = exact(np.asarray(X, np.float64)[..., None])
+    values: dict[Key, Value] = {("a", 0): exact(np.asarray(X)[..., None])}
     if Y is not None:
-        found["y", None] = exact(np.asarray(Y, np.float64)[..., None])
+        values["y", None] = exact(np.asarray(Y)[..., None])
     for l in (None, *range(1, net.depth + 1)):
-        found["1", l] = exact(np.ones((rules.width(l), 1)))
-        found["ones", l] = exact(np.ones((1, rules.width(l))))
-    for l, layer in enumerate(net.layers, start=1):
-        if rules.is_dense(l):
-            assert isinstance(layer, Dense)
-            found["W", l], found["b", l] = exact(layer.W), exact(layer.b[:, None])
+        values["1", l] = exact(np.ones((rules.width(l), 1)))
+        values["ones", l] = exact(np.ones((1, rules.width(l))))
     others = [l for l in range(1, net.depth + 1) if not rules.is_dense(l)]
+    for l, layer in enumerate(net.layers, start=1):
+        if l not in others:
+            W, b = (layer.parameters()[name] for name in "Wb")
+            values["W", l], values["b", l] = exact(W), exact(b[:, None])
     if others:
         seen = trace(net, X)
         with dense_limit(_LARGEST):
             for l in others:
-                found.update(_maps_of(net.layers[l - 1], l, seen.entering(l)))
-    return found
+                values |= _maps_of(net.layers[l - 1], l, seen.entering(l))
+    return values
 
 
-def _maps_of(layer: Layer, l: int, reads: tuple[Array, ...]) -> dict[Key, Value]:
-    """Return the derivatives of a layer that is not dense, written out unless too large."""
+def _maps_of(layer: Any, l: int, reads: tuple[Array, ...]) -> dict[Key, Value]:
+    """Return vectors and derivatives of a layer that is not dense, written out if they fit."""
     maps = layer_map(layer, *reads)
-    named = {
-        (f"M{i or ''}", l): A for i, A in enumerate(maps if isinstance(maps, tuple) else (maps,))
-    }
+    named = {f"M{i or ''}": A for i, A in enumerate(maps if isinstance(maps, tuple) else (maps,))}
     if layer.parameters():
-        named.update({(f"E{k}", l): A for k, A in parameter_maps(layer, *reads).items()})
-    found: dict[Key, Value] = {}
-    for key, A in named.items():
+        named |= {f"E{name}": A for name, A in parameter_maps(layer, *reads).items()}
+    vectors = {name: p for name, p in layer.arrays().items() if p.ndim == 1}
+    values = {(name, l): exact(p[:, None]) for name, p in vectors.items()}
+    for name, A in named.items():
         with suppress(TooLargeError):
-            M = A.to_dense().astype(np.float64)
-            found[key] = Value(M, 64 * float(np.finfo(reads[0].dtype).eps) * np.abs(M))
-    return found
+            values[name, l] = Value(A.to_dense().astype(np.float64), _error_of(A))
+    return values
 
 
+def _error_of(A: LinearMap) -> Array:
+    """Return what rounding may do to a map that is written out, with what cancels inside it."""
+    magnitude, eps = A.magnitude(), float(np.finfo(A.dtype).eps)
+    size = np.abs(A.to_dense()) if magnitude is None else magnitude.to_dense()
+    roundings = np.asarray(A.roundings() + 64.0)[..., None, None]
+    return np.asarray(roundings * eps * size, np.float64)
+
+
+@dataclass(eq=False)
 class Evaluation:
-    """The values of all lines, each computed when it is asked for."""
+    """The values of all lines, each computed when it is asked for, and with changes made in them.
 
-    def __init__(self, lines: dict[Key, Term], given: dict[Key, Value], rounding: Rounding) -> None:
-        self.lines, self.rounding = lines, rounding
-        self.known = dict(given)
-        self.order: dict[str, list[Key]] = {}
-        for key in lines:
-            self.order.setdefault(key[0], []).append(key)
+    A subclass says what changes there are; here there are none.
+    """
+
+    rules: Rules
+    given: dict[Key, Value]
+    rounding: Rounding
+    _values: dict[tuple[Key, Changes], Value] = field(default_factory=dict, init=False)
+
+    @cached_property
+    def lines(self) -> dict[Key, Term]:
+        """The right side of every line."""
+        return self.rules.lines()
+
+    def reaching(self, key: Key, made: Changes) -> Changes:
+        """Return the changes that can change the value of a line."""
+        return made
+
+    def line(self, key: Key, made: Changes) -> Term:
+        """Return the right side of a line with changes made."""
+        return self.lines[key]
 
     def __call__(self, symbol: Symbol) -> Value:
         """Return the value of a symbol."""
-        return self.at(symbol.key)
+        return self.value(symbol.key)
 
-    def at(self, key: Key) -> Value:
-        """Return the value of what has this role at this layer."""
-        if key not in self.known:
-            # lines of one role in their order, so that a deep chain does not nest a deep call
-            for earlier in self.order[key[0]]:
-                if earlier not in self.known:
-                    self.known[earlier] = self.lines[earlier].evaluate(self, self.rounding)
-                if earlier == key:
-                    break
-        return self.known[key]
+    def value(self, key: Key, made: Changes = NONE) -> Value:
+        """Return the value of what has this role at this layer.
+
+        What it is computed from comes first, from a list and not by recursion: networks are deep.
+        """
+        waiting = [key]
+        while waiting:
+            at = waiting[-1]
+            here = (at, self.reaching(at, made))
+            if at in self.given or here in self._values:
+                waiting.pop()
+                continue
+            term = self.line(at, here[1])
+            missing = [s for s in term.symbols() if not self._has(s, here[1])]
+            if missing:
+                waiting += missing
+                continue
+            self._values[here] = self._evaluated(term, here[1])
+        return self.given[key] if key in self.given else self._values[key, self.reaching(key, made)]
+
+    def _has(self, key: Key, made: Changes) -> bool:
+        return key in self.given or (key, self.reaching(key, made)) in self._values
+
+    def _evaluated(self, term: Term, made: Changes) -> Value:
+        def at(symbol: Symbol) -> Value:
+            if symbol.key in self.given:
+                return self.given[symbol.key]
+            return self._values[symbol.key, self.reaching(symbol.key, made)]
+
+        with np.errstate(all="ignore"):
+            return term.evaluate(at, self.rounding)

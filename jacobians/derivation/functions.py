@@ -22,6 +22,18 @@ from jacobians.losses import Loss
 _FORMULA = 8  # roundings of 1 by which right formulas of one smooth function may differ
 
 
+def _moved(f: Callable[[Any], Array], x: Any, error: Any) -> Array:
+    """Return how far ``f`` goes when its argument is off by its error, to either side."""
+    here, ends = f(x), (f(x + side * error) for side in (-1, 1))
+    moved: Array = np.maximum(*(np.abs(end - here) for end in ends))
+    return moved
+
+
+def _over(f: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """Let a function of rows take columns."""
+    return lambda column: f(column[..., 0])[..., None]
+
+
 def sigma(activation: AnyActivation) -> Function:
     """Return the activation as a function of a column ``z``."""
     name = "σ" if isinstance(activation, Activation) else str(activation)
@@ -29,14 +41,11 @@ def sigma(activation: AnyActivation) -> Function:
 
 
 def _sigma(activation: AnyActivation, z: Value, rounding: Rounding) -> Value:
-    def at(number: Array) -> Array:
-        return activation(number[..., 0])[..., None]
-
-    a = at(z.number)
+    f = _over(activation)
+    a = f(z.number)
     if isinstance(activation, Activation):
         with np.errstate(over="ignore", invalid="ignore"):
-            up, down = at(z.number + z.error), at(z.number - z.error)
-            moved = np.maximum(np.abs(up - a), np.abs(down - a))
+            moved = _moved(f, *z)
     else:  # entries move together: to first order by |D| times what z may move
         moved = np.abs(_written_out(activation, z.number)) @ z.error
     size = np.abs(a) + _is_curved(activation, z.number)
@@ -54,24 +63,16 @@ def slope(activation: Activation, any_at_kinks: bool = False) -> Function:
 def _slope(activation: Activation, any_at_kinks: bool, z: Value, rounding: Rounding) -> Value:
     s = activation.derivative(z.number)
     with np.errstate(over="ignore", invalid="ignore"):
-        left, right = (activation.derivative(z.number + side * z.error) for side in (-1, 1))
-        error = np.maximum(np.abs(left - s), np.abs(right - s))
-    kinks = near_kinks(activation, z)
+        error = _moved(activation.derivative, *z)
+    kinks = np.zeros(z.number.shape, dtype=bool)  # or so near that rounding decides on the side
+    for kink in activation.kinks:
+        kinks |= np.abs(z.number - kink) <= z.error
     if kinks.any():
         gap = z.error + 1e-9 * (1 + np.abs(z.number))
-        left, right = (activation.derivative(z.number + side * gap) for side in (-1, 1))
-        jump = np.maximum(np.abs(left - s), np.abs(right - s))
+        jump = _moved(activation.derivative, z.number, gap)
         error = np.where(kinks, jump if any_at_kinks else 0, error)
     size = np.abs(s) + _is_curved(activation, z.number)
     return Value(s, error + _FORMULA * rounding.unit * size + rounding.tiny)
-
-
-def near_kinks(activation: AnyActivation, z: Value) -> Any:
-    """Tell which units are at a kink, or so near that rounding decides on which side."""
-    found = np.zeros(z.number.shape, dtype=bool)
-    for kink in activation.kinks:
-        found |= np.abs(z.number - kink) <= z.error
-    return found
 
 
 def _is_curved(activation: AnyActivation, z: Array) -> Any:
@@ -103,14 +104,9 @@ def cotangent(loss: Loss) -> Function:
     return Function("∂C/∂a", partial(_cotangent, loss.cotangent))
 
 
-def _cotangent(
-    formula: Callable[[Array, Array], Array], a: Value, y: Value, rounding: Rounding
-) -> Value:
-    def at(number: Array) -> Array:
-        return formula(number[..., 0], y.number[..., 0])[..., None]
-
-    c = at(a.number)
-    moved = np.maximum(np.abs(at(a.number + a.error) - c), np.abs(at(a.number - a.error) - c))
+def _cotangent(formula: Callable[..., Array], a: Value, y: Value, rounding: Rounding) -> Value:
+    f = _over(lambda row: formula(row, y.number[..., 0]))
+    c, moved = f(a.number), _moved(f, *a)
     total = moved.sum(axis=-2, keepdims=True) + 0 * moved  # an entry may depend on all of them
     return Value(c, 2 * total + 16 * rounding.unit * (np.abs(c) + 1))
 
@@ -119,17 +115,13 @@ def layer_value(layer: Any, *arguments: Any) -> Value:
     """Evaluate a layer; its own error is not known, so its values may be off by some roundings."""
     *reads, rounding = arguments
     z = layer.preactivation(*(x.number[..., 0] for x in reads))[..., None]
+
+    def at(side: int) -> Array:
+        ends = (x.number[..., 0] + side * x.error[..., 0] for x in reads)
+        return np.asarray(layer.preactivation(*ends)[..., None])
+
     moved = max(float(x.error.max(initial=0)) for x in reads)
     size = max(float(np.abs(x.number).max(initial=0)) for x in reads) + np.abs(z)
     n = max(x.number.shape[-2] for x in reads)
-    steps = [
-        np.abs(
-            layer.preactivation(*(x.number[..., 0] + side * x.error[..., 0] for x in reads))[
-                ..., None
-            ]
-            - z
-        )
-        for side in (-1, 1)
-    ]
-    error = 2 * n * np.maximum(*steps) + moved + (n + 8) * rounding.unit * size
+    error = 2 * n * _moved(at, 0, 1) + moved + (n + 8) * rounding.unit * size
     return Value(z, error)

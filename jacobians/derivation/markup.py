@@ -1,100 +1,96 @@
-"""Three ways to set a term: Unicode text, LaTeX, MathML."""
+"""The alphabets: Unicode text, LaTeX, MathML."""
 
 from __future__ import annotations
 
 import re
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
-from jacobians.derivation.terms import Shape
-from jacobians.derivation.writers import Writer
+from jacobians._checks import Array
+from jacobians.derivation.writers import Writer, cells
 
 _ABOVE = str.maketrans("0123456789+-−()lLnijkK", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾ˡᴸⁿⁱʲᵏᴷ")
 _BELOW = str.maketrans("0123456789+-ijklnp", "₀₁₂₃₄₅₆₇₈₉₊₋ᵢⱼₖₗₙₚ")
 
 
-class Text(Writer):
-    """Unicode on two lines: the formula, and the shapes under its factors."""
+class Block(NamedTuple):
+    """Rows of text that are set beside others, centred."""
 
-    def word(self, text: str) -> Any:
-        return [(text, "")]
+    rows: tuple[str, ...]
+
+    def __add__(self, other: Any) -> Block:
+        height = max(len(self.rows), len(other.rows))
+        sides = zip(self._grown(height), other._grown(height), strict=True)
+        return Block(tuple(map("".join, sides)))
+
+    def _grown(self, height: int) -> list[str]:
+        blank = height - len(self.rows)
+        rows = [*(blank // 2 * [""]), *self.rows, *((blank + 1) // 2 * [""])]
+        return [row.ljust(self.width) for row in rows]
+
+    @property
+    def width(self) -> int:
+        """The longest row."""
+        return max(map(len, self.rows))
+
+
+class Text(Writer):
+    """Unicode: the formula, the shapes under its factors; matrices over several rows."""
+
+    def word(self, text: str) -> Block:
+        return Block((text,))
 
     sign = word
 
-    def indexed(self, base: Any, above: str, below: str = "") -> Any:
+    def indexed(self, base: Block, above: str, below: str) -> Block:
         raised = above if "[" in above else above.translate(_ABOVE)
-        return [(_text(base) + below.translate(_BELOW) + raised, "")]
+        return self.word(plain(base) + below.translate(_BELOW) + raised)
 
-    def fraction(self, above: Any, below: Any) -> Any:
-        above, below = (_text(piece) for piece in (above, below))
-        above, below = (f"({piece})" if " " in piece else piece for piece in (above, below))
-        return [(f"{above}/{below}", "")]
+    def fraction(self, above: Block, below: Block) -> Block:
+        both = (f"({text})" if " " in text else text for text in map(plain, (above, below)))
+        return self.word("/".join(both))
 
-    def over(self, what: str) -> Any:
-        return [("Σ " if what == "points" else f"Σ_{what} ".replace("_i ", "ᵢ "), "")]
+    def over(self, what: str) -> Block:
+        return self.word("Σ " if what == "points" else f"Σ_{what} ".replace("_i ", "ᵢ "))
 
-    def shaped(self, piece: Any, shape: Shape | None) -> Any:
-        if not self.shapes or shape is None or self.convention.units:
-            return piece
-        return [(_text(piece), _lowered(short(shape)))]
+    def above(self, piece: Block, shape: str) -> Block:
+        shape = _lowered(shape)
+        return Block((plain(piece).ljust(len(shape) + 1), shape))
 
-    def turned(self, piece: Any, simple: bool) -> Any:
-        text = _text(piece)
-        return [(f"{text}ᵀ" if simple else f"({text})ᵀ", "")]
+    def turned(self, piece: Block, simple: bool) -> Block:
+        return piece + self.word("ᵀ") if simple else self._bracketed(piece) + self.word("ᵀ")
 
-    def under(self, base: str, piece: Any, rest: str) -> Any:
-        return [(f"{base}_{_text(piece)} {rest}", "")]
+    def operator(self, base: str, piece: Block, rest: str) -> Block:
+        return self.word(f"{base}_{plain(piece)} {rest}")
+
+    def matrix(self, M: Array) -> Block:
+        rows = cells(M)
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        aligned = (" ".join(map(str.rjust, row, widths)) for row in rows)
+        return Block(tuple(f"[{row}]" for row in aligned))
 
 
-def _text(piece: Any) -> str:
-    return "".join(text for text, _ in piece)
+def plain(piece: Block) -> str:
+    """Return the formula of a block, without the shapes below it."""
+    return piece.rows[0]
 
 
 def _lowered(text: str) -> str:
     """Write ``n_{l-1}`` with Unicode's subscripts."""
-    return re.sub(r"_\{?([l+\-0-9]+)\}?", lambda found: found[1].translate(_BELOW), text)
+    return re.sub(r"_\{?([l+\-0-9]+)\}?", lambda index: index[1].translate(_BELOW), text)
 
 
-def short(shape: Shape) -> str:
-    """Write a shape: a column by its length, all others in full."""
-    return str(shape[0]) if shape[1] == 1 else f"{shape[0]}×{shape[1]}"
-
-
-def two_lines(piece: Any) -> list[str]:
-    """Set a piece of text: the formula, and the shapes under it."""
-    above, below = "", ""
-    for text, shape in piece:
-        width = max(len(text), len(shape) + 1) if shape else len(text)
-        above, below = above + text.ljust(width), below + shape.ljust(width)
-    return [above.rstrip(), below.rstrip()] if below.strip() else [above.rstrip()]
-
-
+# fmt: off
 _LATEX = {
-    **{"δ": r"\delta", "Δ": r"\Delta", "σ": r"\sigma", "σ'": r"\sigma'", "σ''": r"\sigma''"},
-    **{
-        "∂": r"\partial ",
-        "∂²": r"\partial^{2} ",
-        "∇": r"\nabla",
-        "λ": r"\lambda",
-        "diag": r"\operatorname{diag}",
-    },
-    **{
-        "vec": r"\operatorname{vec}",
-        "1/N": r"\tfrac{1}{N}",
-        "ᵀ": r"^{\top}",
-        "(": r"\left(",
-        ")": r"\right)",
-    },
-    **{
-        " ⊙ ": r" \odot ",
-        " ⊗ ": r" \otimes ",
-        " − ": " - ",
-        " · ": r" \cdot ",
-        "−": "-",
-        " ": r"\,",
-        "⋯": r"\cdots ",
-    },
+    "δ": r"\delta", "Δ": r"\Delta", "σ": r"\sigma", "σ'": r"\sigma'", "σ''": r"\sigma''",
+    "∂": r"\partial ", "∂²": r"\partial^{2} ", "∇": r"\nabla", "λ": r"\lambda",
+    "diag": r"\operatorname{diag}", "vec": r"\operatorname{vec}", "1/N": r"\tfrac{1}{N}",
+    "ᵀ": r"^{\top}", "(": r"\left(", ")": r"\right)", " ⊙ ": r" \odot ", " ⊗ ": r" \otimes ",
+    " − ": " - ", " · ": r" \cdot ", "−": "-", " ": r"\,", "⋯": r"\cdots ", "⋮": r"\vdots ",
+    "⋱": r"\ddots ",
 }
+_IN_NAMES = {"∂": r"\partial ", "_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#"}
+# fmt: on
 
 
 class Latex(Writer):
@@ -103,45 +99,47 @@ class Latex(Writer):
     def word(self, text: str) -> str:
         if text in _LATEX:
             return _LATEX[text]
-        return (
-            text if len(text) == 1 or text.endswith("'") else rf"\operatorname{{{_escaped(text)}}}"
-        )
+        if len(text) == 1 or text.endswith("'"):
+            return text
+        if text[0] in "-0123456789":
+            return _power(text)
+        return rf"\operatorname{{{''.join(_IN_NAMES.get(c, c) for c in text)}}}"
 
     def sign(self, text: str) -> str:
         return _LATEX.get(text, text)
 
-    def indexed(self, base: Any, above: str, below: str = "") -> str:
-        above = above.replace("−", "-")
-        sub, sup = f"_{{{below}}}" if below else "", f"^{{{above}}}" if above else ""
-        return f"{base}{sub}{sup}"
+    def indexed(self, base: str, above: str, below: str) -> str:
+        sup = f"^{{{above.replace('−', '-')}}}" if above else ""
+        return base + (f"_{{{below}}}" if below else "") + sup
 
-    def fraction(self, above: Any, below: Any) -> str:
+    def fraction(self, above: str, below: str) -> str:
         return rf"\frac{{{above}}}{{{below}}}"
 
     def over(self, what: str) -> str:
-        what = "n" if what == "points" else what
-        index, _, rest = what.partition(" ∈ ")
+        index, _, rest = ("n" if what == "points" else what).partition(" ∈ ")
         where = rf" \in \mathrm{{{rest}}}" if rest else ""
         return rf"\sum_{{{index}{where}}} "
 
-    def shaped(self, piece: Any, shape: Shape | None) -> str:
-        if not self.shapes or shape is None or self.convention.units:
-            return str(piece)
-        under = short(shape).replace("×", r" \times ")
+    def above(self, piece: str, shape: str) -> str:
+        under = shape.replace("×", r" \times ")
         return rf"\underset{{\scriptscriptstyle {under}}}{{{piece}}}"
 
-    def turned(self, piece: Any, simple: bool) -> str:
+    def turned(self, piece: str, simple: bool) -> str:
         return rf"{{{piece}}}^{{\top}}" if simple else rf"{{\left({piece}\right)}}^{{\top}}"
 
-    def under(self, base: str, piece: Any, rest: str) -> str:
+    def operator(self, base: str, piece: str, rest: str) -> str:
         return rf"{_LATEX.get(base, base)}_{{{piece}}} {rest}"
 
+    def matrix(self, M: Array) -> str:
+        body = r" \\ ".join(" & ".join(map(_power, row)) for row in cells(M))
+        return rf"\begin{{bmatrix}} {body} \end{{bmatrix}}"
 
-def _escaped(text: str) -> str:
-    """Escape a name for LaTeX, as amsmath sets it."""
-    for sign, name in (("∂", r"\partial "), ("_", r"\_"), ("&", r"\&"), ("%", r"\%"), ("#", r"\#")):
-        text = text.replace(sign, name)
-    return text
+
+def _power(text: str) -> str:
+    if text in _LATEX:
+        return _LATEX[text]
+    mantissa, e, exponent = text.partition("e")
+    return rf"{mantissa} \cdot 10^{{{exponent}}}" if e else text
 
 
 class MathML(Writer):
@@ -156,30 +154,34 @@ class MathML(Writer):
         stretch = ' stretchy="false"' if text in "()" else ""
         return f"<mo{stretch}>{escape(text.strip())}</mo>"
 
-    def indexed(self, base: Any, above: str, below: str = "") -> str:
+    def indexed(self, base: str, above: str, below: str) -> str:
         up, down = (f"<mi>{escape(text)}</mi>" for text in (above, below))
         if above and below:
             return f"<msubsup><mrow>{base}</mrow>{down}{up}</msubsup>"
         if above:
             return f"<msup><mrow>{base}</mrow>{up}</msup>"
-        return f"<msub><mrow>{base}</mrow>{down}</msub>" if below else str(base)
+        return f"<msub><mrow>{base}</mrow>{down}</msub>" if below else base
 
-    def fraction(self, above: Any, below: Any) -> str:
+    def fraction(self, above: str, below: str) -> str:
         return f"<mfrac><mrow>{above}</mrow><mrow>{below}</mrow></mfrac>"
 
     def over(self, what: str) -> str:
-        what = "n" if what == "points" else what
-        return f"<munder><mo>∑</mo><mi>{escape(what)}</mi></munder>"
+        return f"<munder><mo>∑</mo><mi>{escape('n' if what == 'points' else what)}</mi></munder>"
 
-    def shaped(self, piece: Any, shape: Shape | None) -> str:
-        if not self.shapes or shape is None or self.convention.units:
-            return str(piece)
-        under = f'<mtext class="shape">{_lowered(short(shape))}</mtext>'
+    def above(self, piece: str, shape: str) -> str:
+        under = f'<mtext class="shape">{_lowered(shape)}</mtext>'
         return f"<munder><mrow>{piece}</mrow>{under}</munder>"
 
-    def turned(self, piece: Any, simple: bool) -> str:
+    def turned(self, piece: str, simple: bool) -> str:
         inner = piece if simple else f"<mo>(</mo>{piece}<mo>)</mo>"
         return f"<msup><mrow>{inner}</mrow><mo>⊤</mo></msup>"
 
-    def under(self, base: str, piece: Any, rest: str) -> str:
+    def operator(self, base: str, piece: str, rest: str) -> str:
         return f"<msub><mi>{base}</mi><mrow>{piece}</mrow></msub><mi>{escape(rest)}</mi>"
+
+    def matrix(self, M: Array) -> str:
+        rows = "".join(
+            "<mtr>" + "".join(f"<mtd><mn>{c}</mn></mtd>".replace("-", "−") for c in row) + "</mtr>"
+            for row in cells(M)
+        )
+        return f"<mrow><mo>[</mo><mtable>{rows}</mtable><mo>]</mo></mrow>"

@@ -13,45 +13,30 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from jacobians.derivation.terms import (
-    Apply,
     Diagonal,
     Hadamard,
     Identity,
     Product,
-    Quotient,
     Shape,
     Slopes,
-    Sum,
     Symbol,
     Term,
-    Times,
     Transpose,
     Unvec,
     Vec,
+    matmul,
 )
 
 Letter: TypeAlias = str | tuple[str, ...]  # ("∂", "C", "W") is dC/dW, ("call", "σ'", "z") sigma'(z)
 
 _OURS: dict[str, Letter] = {
-    **{role: role for role in ("W", "b", "z", "a", "x", "y", "D", "M", "J", "H")},
-    "ones": "1",
-    "1": "1",
-    "delta": "δ",
-    "s": ("call", "σ'", "z"),
-    "q": ("call", "σ''", "z"),
-    "c": ("∂", "C", "a"),
-    "ddelta": ("∂", "C", "z"),
-    "dW": ("∂", "C", "W"),
-    "db": ("∂", "C", "b"),
-    "dx": ("∂", "C", "x"),
-    "J": ("∂", "a", "x"),
-    "P": ("∂", "H", "z"),
-    "JW": ("∂", "H", "vec W"),
-    "Jb": ("∂", "H", "b"),
-    "Jx": ("∂", "H", "x"),
-    "Z": ("∂", "z", "x"),
-    "g": ("∂", "H", "a"),
-    "HH": ("∂²", "H", "x"),
+    **{role: role for role in ("W", "b", "z", "a", "x", "y", "D", "M", "1", "σ", "C")},
+    **{"ones": "1", "H": "H", "delta": "δ"},
+    **{"s": ("call", "σ'", "z")},
+    **{"c": ("∂", "C", "a"), "ddelta": ("∂", "C", "z"), "dx": ("∂", "C", "x")},
+    **{"dW": ("∂", "C", "W"), "db": ("∂", "C", "b")},
+    **{"J": ("∂", "a", "x"), "Jx": ("∂", "H", "x"), "P": ("∂", "H", "z")},
+    **{"JW": ("∂", "H", "vec W"), "HH": ("∂²", "H", "x")},
 }
 
 
@@ -89,8 +74,11 @@ class Convention:
     units: bool = False
 
     def letter(self, role: str) -> Letter:
-        """Return the letter of a role."""
-        return self.letters.get(role, _OURS.get(role, role))
+        """Return the letter of a role; derivatives by other parameters are named after those."""
+        own = self.letters.get(role, _OURS.get(role))
+        if own is None and role[0] in "Ed":
+            return ("∂", "z" if role[0] == "E" else str(self.letter("C")), f"vec {role[1:]}")
+        return own or ("M" if role[0] == "M" else role)
 
     def number(self, l: Any) -> str:
         """Return the number of our layer l, or its letter, as the text writes it."""
@@ -101,86 +89,64 @@ class Convention:
         return self.superscript.format(l + self.first)
 
 
-_COTANGENTS = frozenset({"c", "delta", "ddelta", "dW", "db", "dx"})
-_ROWS: dict[str, Letter] = {
-    "z": "a",
-    "a": "h",
-    "s": ("call", "g'", "z"),
-    "σ": "g",
-}
+_WRT = {"c": "a", "delta": "z", "ddelta": "z", "dW": "W", "db": "b", "dx": "x"}
+_COTANGENTS = frozenset(_WRT)
 
 
-def _row_letters(sign: str, cost: str) -> dict[str, Letter]:
-    wrt = {"c": "a", "delta": "z", "ddelta": "z", "dW": "W", "db": "b", "dx": "x"}
-    return {**_ROWS, **{role: (sign, cost, of) for role, of in wrt.items()}}
+def _letters(sigma: str, style: tuple[str, str] | None = None, **own: Letter) -> dict[str, Letter]:
+    """Return letters around a function's, with cotangents ``∂C/∂a`` or ``D_a C`` in one style."""
+    letters: dict[str, Letter] = {"σ": sigma, "s": ("call", f"{sigma}'", "z")}
+    if style:
+        letters |= {"C": style[1], **{role: (*style, wrt) for role, wrt in _WRT.items()}}
+    return letters | own
 
 
-CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
-    {
-        "columns": Convention("columns", "columns, weights target by source, the input as layer 0"),
-        "000": Convention(
-            "000",
-            "row derivatives; that of W is laid out as its transpose",
-            _row_letters("D", "C"),
-            _COTANGENTS,
-            "({})",
-            slopes="entries",
-            roads=("outer",),
-        ),
-        "001": Convention(
-            "001",
-            "row vectors: z = a w + b, weights source by target",
-            {
-                "W": "w",
-                "delta": "Δ",
-                "s": ("call", "f'", "z"),
-                "σ": "f",
-            },
-            _COTANGENTS | {"W", "b", "z", "a", "s", "y", "1", "ones", "J", "Jx", "P"},
-            slopes="entries",
-            roads=("outer",),
-        ),
-        "002": Convention(
-            "002",
-            "single units: sums over what is downstream",
-            {
-                "W": "w",
-                "z": "n",
-                "a": ("call", "h", "z"),
-                "s": ("call", "h'", "z"),
-                "σ": "h",
-                "c": ("∂", "L", "a"),
-                "delta": ("∂", "L", "z"),
-                "ddelta": ("∂", "L", "z"),
-                "dW": ("∂", "L", "W"),
-                "db": ("∂", "L", "b"),
-                "dx": ("∂", "L", "x"),
-            },
-            slopes="entries",
-            roads=("outer",),
-            units=True,
-        ),
-        "003": Convention(
-            "003",
-            "row gradients, the weight gradient through vec and Kronecker",
-            _row_letters("∇", "L"),
-            _COTANGENTS,
-            "({})",
-            slopes="entries",
-            roads=("vec",),
-        ),
-        "004": Convention(
-            "004",
-            "columns, the input as layer 1",
-            {},
-            frozenset(),
-            "[{}]",
-            first=1,
-            slopes="entries",
-            roads=("outer",),
-        ),
-    }
+_LIST = (
+    Convention("columns", "columns, weights target by source, the input as layer 0"),
+    Convention(
+        "000",
+        "row derivatives; that of W is laid out as its transpose",
+        _letters("g", ("D", "C"), z="a", a="h"),
+        _COTANGENTS,
+        "({})",
+        slopes="entries",
+        roads=("outer",),
+    ),
+    Convention(
+        "001",
+        "row vectors: z = a w + b, weights source by target",
+        _letters("f", W="w", delta="Δ"),
+        _COTANGENTS | {"W", "b", "z", "a", "s", "y", "1", "ones", "J", "Jx", "P"},
+        slopes="entries",
+        roads=("outer",),
+    ),
+    Convention(
+        "002",
+        "single units: sums over what is downstream",
+        _letters("h", ("∂", "L"), W="w", z="n", a=("call", "h", "z")),
+        slopes="entries",
+        roads=("outer",),
+        units=True,
+    ),
+    Convention(
+        "003",
+        "row gradients, the weight gradient through vec and Kronecker",
+        _letters("g", ("∇", "L"), z="a", a="h"),
+        _COTANGENTS,
+        "({})",
+        slopes="entries",
+        roads=("vec",),
+    ),
+    Convention(
+        "004",
+        "columns, the input as layer 1",
+        superscript="[{}]",
+        first=1,
+        slopes="entries",
+        roads=("outer",),
+    ),
 )
+CONVENTIONS: Mapping[str, Convention] = MappingProxyType({c.name: c for c in _LIST})
 
 
 def as_convention(value: str | Convention) -> Convention:
@@ -197,21 +163,16 @@ def as_convention(value: str | Convention) -> Convention:
 # --- layouts --------------------------------------------------------------------------------------
 
 
-def transposed(shape: Shape) -> Shape:
-    """Return ``(n, m)`` for ``(m, n)``."""
-    return (shape[1], shape[0])
-
-
 def laid_out(left: Symbol, right: Term, convention: Convention) -> tuple[Term, Term]:
     """Return both sides of a line as a convention lays them out."""
     turn = left.role in convention.transposed
-    return _their(left, convention), _laid(right, turn, convention)
+    return _theirs(left, convention), _laid(right, turn, convention)
 
 
-def _their(symbol: Symbol, convention: Convention) -> Symbol:
-    if symbol.role not in convention.transposed:
-        return symbol
-    return Symbol(symbol.role, symbol.layer, transposed(symbol.shape))
+def _theirs(symbol: Symbol, convention: Convention) -> Symbol:
+    """Return a symbol in the shape that it has in the convention."""
+    turned = symbol.role in convention.transposed
+    return Symbol(symbol.role, symbol.layer, symbol.shape[::-1] if turned else symbol.shape)
 
 
 def _laid(term: Term, turn: bool, convention: Convention) -> Term:
@@ -220,77 +181,67 @@ def _laid(term: Term, turn: bool, convention: Convention) -> Term:
     def laid(part: Term, turned: bool = turn) -> Term:
         return _laid(part, turned, convention)
 
-    if isinstance(term, Symbol):
-        turn ^= term.role in convention.transposed
-        return Transpose(_their(term, convention)) if turn else _their(term, convention)
-    if isinstance(term, Transpose):
-        return laid(term.term, not turn)
-    if isinstance(term, Product):
-        factors = tuple(laid(factor) for factor in term.factors)
-        return Product(factors[::-1] if turn else factors)
-    if isinstance(term, Slopes):
-        slopes, rest = laid(term.slopes), laid(term.term)
-        if convention.slopes == "entries" and _is_vector(term.term):
-            # a column keeps the slopes in front, a row behind, as the texts write them
-            return Hadamard(rest, slopes) if turn else Hadamard(slopes, rest)
-        s = term.slopes
-        D: Term = Diagonal(laid(s, False))
-        if isinstance(s, Symbol) and s.role == "s":
-            D = Symbol("D", s.layer, (s.shape[0], s.shape[0]))
-        return Product((rest, D) if turn else (D, *_factors(rest)))
-    if isinstance(term, (Diagonal, Identity)):
-        return term.map(lambda part: laid(part, False))
-    if isinstance(term, (Vec, Unvec)):
-        inner = term.map(lambda part: laid(part, False))
-        return Transpose(inner) if turn else inner
+    match term:
+        case Symbol():
+            theirs = _theirs(term, convention)
+            return Transpose(theirs) if turn ^ (term.role in convention.transposed) else theirs
+        case Transpose():
+            return laid(term.operands[0], not turn)
+        case Slopes():
+            return _slopes(term, turn, convention)
+        case Product():
+            factors = tuple(laid(factor) for factor in term.operands)
+            return Product(*(factors[::-1] if turn else factors))
+        case Diagonal() | Identity():
+            return term.map(lambda part: laid(part, False))
+        case Vec() | Unvec():
+            inner = term.map(lambda part: laid(part, False))
+            return Transpose(inner) if turn else inner
     return term.map(laid)
 
 
-def _factors(term: Term) -> tuple[Term, ...]:
-    return term.factors if isinstance(term, Product) else (term,)
+def _slopes(term: Slopes, turn: bool, convention: Convention) -> Term:
+    """Lay ``s ⊙ x`` out: entry by entry where x is a vector and the text does so, or as ``D x``."""
+    s, x = term.operands
+    rest = _laid(x, turn, convention)
+    shape = shape_of(x)
+    if convention.slopes == "entries" and shape is not None and 1 in shape:
+        # a column keeps the slopes in front, a row behind, as the texts write them
+        slopes = _laid(s, turn, convention)
+        return Hadamard(rest, slopes) if turn else Hadamard(slopes, rest)
+    D: Term = Diagonal(_laid(s, False, convention))
+    if isinstance(s, Symbol) and s.role == "s":
+        D = Symbol("D", s.layer, (s.shape[0], s.shape[0]))
+    return Product(rest, D) if turn else matmul(D, rest)
 
 
 def shape_of(term: Term) -> Shape | None:
     """Return the shape of a term, where it is easy to tell."""
-    if isinstance(term, Symbol):
-        return term.shape
-    if isinstance(term, Transpose):
-        inner = shape_of(term.term)
-        return None if inner is None else transposed(inner)
-    if isinstance(term, Product):
-        first, last = shape_of(term.factors[0]), shape_of(term.factors[-1])
-        return None if first is None or last is None else (first[0], last[1])
-    if isinstance(term, Identity):
-        return (term.n, term.n)
-    if isinstance(term, Unvec):
-        return term.shape
-    inner_terms = term.operands
-    return shape_of(inner_terms[-1]) if inner_terms else None
-
-
-def _is_vector(term: Term) -> bool:
-    shape = shape_of(term)
-    return shape is not None and 1 in shape
+    match term:
+        case Symbol():
+            return term.shape
+        case Unvec():
+            return term.about  # type: ignore[no-any-return]
+        case Identity():
+            return (term.about, term.about)
+        case Transpose():
+            inner = shape_of(term.operands[0])
+            return None if inner is None else inner[::-1]
+        case Product():
+            first, last = shape_of(term.operands[0]), shape_of(term.operands[-1])
+            return None if first is None or last is None else (first[0], last[1])
+    return shape_of(term.operands[-1]) if term.operands else None
 
 
 # --- single units ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Entry(Term):
-    """One entry of a symbol, by the letters of its units."""
-
-    symbol: Symbol
-    indices: tuple[str, ...]
+    """One entry of a symbol; about the letters of its units."""
 
 
-@dataclass(frozen=True)
 class SumOver(Term):
-    """``sum over an index``, with what it runs over."""
-
-    index: str
-    over: str
-    term: Term
+    """``sum over an index``; about the index and what it runs over."""
 
 
 def entries(left: Symbol, right: Term) -> tuple[Term, Term]:
@@ -306,24 +257,25 @@ def _entry(term: Term, row: str, column: str, left: Symbol) -> Term:
     def entry(part: Term) -> Term:
         return _entry(part, row, column, left)
 
-    if isinstance(term, Symbol):
-        return Entry(term, tuple(index for index in (row, column) if index))
-    if isinstance(term, Transpose):
-        return _entry(term.term, column, row, left)
-    if isinstance(term, Product):
-        first, rest = term.factors[0], term.factors[1:]
-        if not rest:
-            return entry(first)
-        inner = shape_of(first)
-        one = inner is not None and inner[1] == 1
-        below = any(s.layer == left.layer for s in first if isinstance(s, Symbol))
-        k = "" if one else "i" if below else "k"
-        product = Hadamard(_entry(first, row, k, left), _entry(Product(rest), k, column, left))
-        return product if one else SumOver(k, "" if below else "Downstream(j)", product)
-    if isinstance(term, Slopes):
-        return Hadamard(_entry(term.slopes, row, "", left), entry(term.term))
-    if isinstance(term, Diagonal):
-        return _entry(term.term, row, "", left)
-    if isinstance(term, (Sum, Times, Hadamard, Quotient, Apply)):
-        return term.map(entry)
+    match term:
+        case Symbol():
+            return Entry(term, about=tuple(index for index in (row, column) if index))
+        case Transpose():
+            return _entry(term.operands[0], column, row, left)
+        case Diagonal():
+            s = _entry(term.operands[0], row, "", left)
+            same = Entry(Symbol("I", None, (1, 1)), about=(row, column))
+            return Hadamard(s, same) if column else s
+        case Slopes():
+            s, x = term.operands
+            return Hadamard(_entry(s, row, "", left), entry(x))
+        case Product(operands=(only,)):
+            return entry(only)
+        case Product(operands=(first, *rest)):
+            inner = shape_of(first)
+            one = inner is not None and inner[1] == 1
+            below = any(s.layer == left.layer for s in first if isinstance(s, Symbol))
+            k = "" if one else next(k for k in ("i" if below else "k", "m") if k != row)
+            product = Hadamard(_entry(first, row, k, left), _entry(Product(*rest), k, column, left))
+            return product if one else SumOver(product, about=(k, "" if below else "Downstream(j)"))
     return term.map(entry)

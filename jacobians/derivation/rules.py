@@ -8,13 +8,14 @@
 in columns, with the input as layer 0; a convention turns these terms into those of another text.
 A layer that is not dense has ``M^l = dz^l/da^{l-1}`` in place of ``W^l``; where several layers read
 one value, what comes back from them is added up.  A rule takes a number of a layer, or a letter:
-``rules.delta("l")`` is the general line of a long chain.
+``rules.delta("l")`` is the general line of a long chain.  Jacobians lead from layer ``wrt`` to
+layer ``of``, which are the input and the output unless said.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -40,11 +41,15 @@ from jacobians.derivation.terms import (
     Transpose,
     Unvec,
     Vec,
+    matmul,
+    minus,
+    negative,
+    total,
 )
-from jacobians.layers import Dense
 from jacobians.linearization import layer_map
 from jacobians.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
 from jacobians.maps import Identity as IdentityMap
+from jacobians.maps import LinearMap
 from jacobians.network import Network
 
 
@@ -54,25 +59,6 @@ def shifted(l: Any, by: int) -> Any:
         by += int(l[1:] or 0)
         return f"{l[0]}{by:+d}" if by else l[0]
     return l + by
-
-
-def minus(x: Term, y: Term) -> Sum:
-    """Return ``x - y``."""
-    return Sum((x, Times("−", -1.0, y)))
-
-
-def matmul(*factors: Term) -> Term:
-    """Return the product without identities, without brackets, a lone factor as it is."""
-    flat: list[Term] = []
-    for factor in factors:
-        flat += factor.factors if isinstance(factor, Product) else (factor,)
-    flat = [factor for factor in flat if not isinstance(factor, Identity)] or flat[:1]
-    return flat[0] if len(flat) == 1 else Product(tuple(flat))
-
-
-def total(*terms: Term) -> Term:
-    """Return the sum, a lone term as it is."""
-    return terms[0] if len(terms) == 1 else Sum(terms)
 
 
 @dataclass(frozen=True)
@@ -90,6 +76,8 @@ class Rules:
         Whether the entries of every target add up to 1, so that ``p sum(y) - y`` is ``p - y``.
     any_slope_at_kinks : bool
         Whether the error of a slope at a kink covers the slopes on both sides.
+    of, wrt : int
+        Layers that Jacobians lead to and start from; the last one where ``of`` is None.
     """
 
     net: Network
@@ -98,43 +86,57 @@ class Rules:
     points: int | None = None
     summed: bool = True
     any_slope_at_kinks: bool = False
+    of: int | None = None
+    wrt: int = 0
 
-    # --- letters --------------------------------------------------------------------------------
+    # --- the network ----------------------------------------------------------------------------
 
-    def symbol(self, role: str, l: Any) -> Symbol:
-        """Return the letter of a role at a layer, with its shape."""
-        n, before = self.width(l), None if l in (None, 0) else self.width(self.sources(l)[0])
-        first, last = self.width(0), self.width(self.net.depth)
-        shapes: dict[str, tuple[Any, Any]] = {
-            **dict.fromkeys(("W", "dW", "M"), (n, before)),
-            "D": (n, n),
-            "J": (n, first),
-            "P": (last, n),
-            "JW": (last, f"{n}{before}" if isinstance(n, str) else n * (before or 0)),
-            "ones": (1, n),
-        }
-        return Symbol(role, l, shapes.get(role, (n, 1)))
+    @cached_property
+    def top(self) -> int:
+        """The last layer of the derivation."""
+        return self.net.depth if self.of is None else self.of
+
+    @cached_property
+    def maps(self) -> tuple[tuple[LinearMap, ...], ...]:
+        """The derivative of every layer at 0, which tells what kind of layer it is."""
+        with np.errstate(all="ignore"):
+            at_0 = [
+                layer_map(layer, *(np.zeros(self.net.widths[k]) for k in sources))
+                for layer, sources in zip(self.net.layers, self.net.sources, strict=True)
+            ]
+        return tuple(A if isinstance(A, tuple) else (A,) for A in at_0)
+
+    @cached_property
+    def all_readers(self) -> dict[int, list[tuple[int, int]]]:
+        """For every value, the layers on the way to the last one that read it, and as which."""
+        readers: dict[int, list[tuple[int, int]]] = {k: [] for k in range(self.net.depth + 1)}
+        for l in range(self.top, 0, -1):
+            for i, source in enumerate(self.sources(l) if l == self.top or readers[l] else ()):
+                readers[source].append((l, i))
+        return {k: sorted(pairs) for k, pairs in readers.items()}
+
+    @cached_property
+    def moving(self) -> frozenset[int]:
+        """The layers that move with layer ``wrt``, itself included."""
+        moving = {self.wrt}
+        for l, sources in enumerate(self.net.sources, start=1):
+            if not moving.isdisjoint(sources):
+                moving.add(l)
+        return frozenset(moving)
 
     def width(self, l: Any) -> Any:
-        """Return the width of a layer."""
+        """Return the width of a layer; None is the output."""
         if isinstance(l, str):
             return f"n_{{{l}}}" if len(l) > 1 else f"n_{l}"
-        return self.net.widths[self.net.depth if l is None else l]
+        return self.net.widths[self.top if l is None else l]
 
     def sources(self, l: Any) -> tuple[Any, ...]:
         """Return the values that layer l reads."""
         return (shifted(l, -1),) if isinstance(l, str) else self.net.sources[l - 1]
 
     def readers(self, k: Any) -> list[tuple[Any, int]]:
-        """Return the layers that read the value of node k, each with the place of k among its."""
-        if isinstance(k, str):
-            return [(shifted(k, 1), 0)]
-        return [
-            (l, i)
-            for l in range(k + 1, self.net.depth + 1)
-            for i, source in enumerate(self.sources(l))
-            if source == k
-        ]
+        """Return the layers that read the value of layer k, and as which of their inputs."""
+        return [(shifted(k, 1), 0)] if isinstance(k, str) else self.all_readers[k]
 
     def activation(self, l: Any) -> AnyActivation:
         """Return the activation of a layer; every layer's own, where ``l`` is a letter."""
@@ -149,12 +151,12 @@ class Rules:
         return self.activation(l) == IDENTITY
 
     def is_dense(self, l: Any) -> bool:
-        """Tell whether a layer is ``W a + b`` (a letter stands for one that is)."""
+        """Tell whether a layer is ``W a + b``: its map is its parameter W (of a letter it is)."""
         if isinstance(l, str):
             return True
-        layer = self.net.layers[l - 1]
-        (k, *_) = self.sources(l)
-        return isinstance(layer, Dense) and layer.W.shape == (self.width(l), self.width(k))
+        parameters, maps = self.net.layers[l - 1].parameters(), self.maps[l - 1]
+        own = [W for W in (getattr(A, "array", None) for A in maps) if W is not None]
+        return len(maps) == len(own) == 1 and own[0] is parameters.get("W") and "b" in parameters
 
     def net_is_path(self) -> bool:
         """Tell whether every layer reads the one before it."""
@@ -162,9 +164,23 @@ class Rules:
 
     def is_fused(self) -> bool:
         """Tell whether the loss cancels the slope of the last activation."""
-        return (
-            self.loss is not None and self.loss.fused(self.activation(self.net.depth)) is not None
-        )
+        return self.loss is not None and self.loss.fused(self.activation(self.top)) is not None
+
+    def symbol(self, role: str, l: Any) -> Symbol:
+        """Return the letter of a role at a layer, with its shape."""
+        n, before = self.width(l), None if l in (None, 0) else self.width(self.sources(l)[0])
+        start, last = self.width(self.wrt), self.width(self.top)
+        shapes: dict[str, tuple[Any, Any]] = {
+            **dict.fromkeys(("W", "dW", "M"), (n, before)),
+            "D": (n, n),
+            "J": (n, start),
+            "Jx": (last, start),
+            "P": (last, n),
+            "JW": (last, f"{n}{before}" if isinstance(n, str) else n * (before or 0)),
+            "ones": (1, n),
+            "HH": (start, start),
+        }
+        return Symbol(role, l, shapes.get(role, (n, 1)))
 
     # --- the forward pass -----------------------------------------------------------------------
 
@@ -172,139 +188,140 @@ class Rules:
         """``z = W a + b``; another layer's own function of what it reads."""
         reads = tuple(self.symbol("a", k) for k in self.sources(l))
         if self.is_dense(l):
-            return Sum((Product((self.symbol("W", l), *reads)), self.symbol("b", l)))
+            return Sum(Product(self.symbol("W", l), *reads), self.symbol("b", l))
         layer = self.net.layers[l - 1]
-        name = type(layer).__name__
-        return Apply(Function(name, partial(functions.layer_value, layer)), reads)
+        call = partial(functions.layer_value, layer)
+        return Apply(*reads, about=Function(type(layer).__name__, call))
 
     def a(self, l: Any) -> Term:
         """``a = sigma(z)``."""
-        return Apply(functions.sigma(self.activation(l)), (self.symbol("z", l),))
+        return Apply(self.symbol("z", l), about=functions.sigma(self.activation(l)))
 
     def s(self, l: Any) -> Term:
         """``sigma'(z)``, where it acts entry by entry."""
         activation = self.activation(l)
         assert isinstance(activation, Activation)
-        return Apply(functions.slope(activation, self.any_slope_at_kinks), (self.symbol("z", l),))
+        slope = functions.slope(activation, self.any_slope_at_kinks)
+        return Apply(self.symbol("z", l), about=slope)
 
     def D(self, l: Any) -> Term:
         """``D = da/dz``: ``diag(sigma'(z))``; for softmax ``diag(p) - p pᵀ``."""
         activation, p = self.activation(l), self.symbol("a", l)
-        if isinstance(activation, Activation):
+        if self.is_elementwise(l):
             return Diagonal(self.symbol("s", l))
         if activation == SOFTMAX:
-            return minus(Diagonal(p), Product((p, Transpose(p))))
-        return Apply(functions.jacobian_of(activation), (self.symbol("z", l),))
+            return minus(Diagonal(p), Product(p, Transpose(p)))
+        return Apply(self.symbol("z", l), about=functions.jacobian_of(activation))
 
-    def through(self, l: Any, term: Term) -> Term:
-        """``D x``, as ``sigma'(z) ⊙ x`` where D is diagonal."""
-        if isinstance(self.activation(l), Activation):
+    def through(self, l: Any, term: Term, back: bool = True) -> Term:
+        """``Dᵀ x``, or ``D x`` on the way forward: ``sigma'(z) ⊙ x`` where D is diagonal."""
+        if self.is_elementwise(l):
             return Slopes(self.symbol("s", l), term)
-        return matmul(Transpose(self.symbol("D", l)), term)
+        D = self.symbol("D", l)
+        return matmul(Transpose(D) if back else D, term)
 
     def matrix(self, l: Any, source: int = 0) -> Term:
         """``dz^l/da^{l-1}``: W, another layer's M, or the identity."""
         if self.is_dense(l):
             return self.symbol("W", l)
         n = self.width(self.sources(l)[source])
-        if self._is_identity(l):
-            return Identity(n)
-        name = "M" if source == 0 else f"M{source}"
-        return Symbol(name, l, (self.width(l), n))
-
-    def _is_identity(self, l: int) -> bool:
-        layer = self.net.layers[l - 1]
-        reads = [np.zeros(self.width(k)) for k in self.sources(l)]
-        maps = layer_map(layer, *reads)
-        return all(
-            isinstance(A, IdentityMap) for A in (maps if isinstance(maps, tuple) else [maps])
-        )
+        if all(isinstance(A, IdentityMap) for A in self.maps[l - 1]):
+            return Identity(about=n)
+        return Symbol(f"M{source or ''}", l, (self.width(l), n))
 
     # --- the way back ---------------------------------------------------------------------------
 
     def c(self, l: Any = None) -> Term:
         """``dC/da^L``."""
-        a, y = self.symbol("a", self.net.depth), self.symbol("y", None)
+        a, y, one = self.symbol("a", self.top), self.symbol("y", None), self.symbol("1", None)
         if isinstance(self.loss, SquaredError):
             return minus(a, y)
         if isinstance(self.loss, BinaryCrossEntropy):
-            one = self.symbol("1", None)
             return Quotient(minus(a, y), Hadamard(a, minus(one, a)))
         if isinstance(self.loss, CrossEntropy):
-            return Times("−", -1.0, Quotient(y, a))
+            return negative(Quotient(y, a))
         assert self.loss is not None
-        return Apply(functions.cotangent(self.loss), (a, y))
+        return Apply(a, y, about=functions.cotangent(self.loss))
 
     def delta(self, l: Any) -> Term:
         """``dC/dz^l``, for the loss of one point."""
-        if l == self.net.depth:
+        if l == self.top:
             return self.fused() if self.is_fused() else self.through(l, self.symbol("c", None))
         return self.through(l, self.cotangent(l))
 
     def fused(self) -> Term:
         """``delta^L = p - y``, where loss and activation are taken in one step."""
-        a, y = self.symbol("a", self.net.depth), self.symbol("y", None)
-        if self.activation(self.net.depth) == LOG_SOFTMAX:
-            a = Apply(functions.sigma(SOFTMAX), (self.symbol("z", self.net.depth),))  # type: ignore[assignment]
-        if self.summed or self.activation(self.net.depth) == SIGMOID:
+        a: Term = self.symbol("a", self.top)
+        y, last = self.symbol("y", None), self.activation(self.top)
+        if last == LOG_SOFTMAX:
+            a = Apply(self.symbol("z", self.top), about=functions.sigma(SOFTMAX))
+        if self.summed or last == SIGMOID:
             return minus(a, y)
         return minus(matmul(a, self.symbol("ones", None), y), y)
 
     def cotangent(self, k: Any) -> Term:
         """``dC/da^k``: what comes back from every layer that reads it."""
-        back = [
-            matmul(Transpose(self.matrix(l, i)), self.symbol("delta", l))
-            if not isinstance(self.matrix(l, i), Identity)
-            else self.symbol("delta", l)
-            for l, i in self.readers(k)
-        ]
+        back = [self.pulled(l, i, self.symbol("delta", l)) for l, i in self.readers(k)]
         return total(*back) if back else self.symbol("c", None)
+
+    def pulled(self, l: Any, source: int, delta: Term) -> Term:
+        """``Wᵀ delta``."""
+        matrix = self.matrix(l, source)
+        return delta if isinstance(matrix, Identity) else matmul(Transpose(matrix), delta)
 
     def mean(self, term: Term) -> Term:
         """``1/N sum over the points``; one point is its own mean."""
-        return term if self.points is None else Times("1/N", 1 / self.points, OverPoints(term))
+        return term if self.points is None else self.of_mean(OverPoints(term))
+
+    def of_mean(self, term: Term) -> Term:
+        """Return the derivative of the mean for that of the point's own loss."""
+        return term if self.points is None else Times(term, about=("1/N", 1 / self.points))
+
+    def penalty(self, l: Any, name: str = "W") -> Term:
+        """``lambda W``."""
+        return Times(self.symbol(name, l), about=("λ", self.l2))
 
     def dW(self, l: Any) -> Term:
         """``dC/dW = delta aᵀ``, its mean, and the penalty."""
         (k,) = self.sources(l)
-        outer = self.mean(Product((self.symbol("delta", l), Transpose(self.symbol("a", k)))))
-        return Sum((outer, self.penalty(l))) if self.l2 else outer
+        return self.penalised(
+            l, self.mean(Product(self.symbol("delta", l), Transpose(self.symbol("a", k))))
+        )
 
-    def penalty(self, l: Any) -> Term:
-        """``lambda W``."""
-        return Times("λ", self.l2, self.symbol("W", l))
-
-    def other_parameters(self, l: Any) -> dict[str, tuple[Symbol, Term]]:
-        """``dC/dvec(theta) = (dz/dvec theta)ᵀ delta`` for the parameters of a layer of its own."""
-        found: dict[str, tuple[Symbol, Term]] = {}
-        if self.is_dense(l):
-            return found
-        for name, array in self.net.layers[l - 1].parameters().items():
-            left = Symbol(f"d{name}", l, (array.size, 1))
-            E = Symbol(f"E{name}", l, (self.width(l), array.size))
-            found[name] = (left, self.mean(Product((Transpose(E), self.symbol("delta", l)))))
-        return found
+    def penalised(self, l: Any, term: Term) -> Term:
+        """Add the derivative of the penalty, if there is one."""
+        return Sum(term, self.penalty(l)) if self.l2 else term
 
     def dW_by_vec(self, l: Any) -> Term:
         """``dC/dW = vec⁻¹((aᵀ ⊗ I)ᵀ delta)``, the same through vec and Kronecker."""
         (k,) = self.sources(l)
-        a, delta = self.symbol("a", k), self.symbol("delta", l)
-        stacked = matmul(Kronecker(a, Identity(self.width(l))), delta)
-        return Unvec(stacked, self.symbol("W", l).shape)
+        wide = Kronecker(self.symbol("a", k), Identity(about=self.width(l)))
+        road = Unvec(matmul(wide, self.symbol("delta", l)), about=self.symbol("W", l).shape)
+        return self.penalised(l, road)
 
     def z_by_vec(self, l: Any) -> Term:
-        """``W a = (aᵀ ⊗ I) vec(W)``."""
+        """``z = (aᵀ ⊗ I) vec(W) + b``."""
         (k,) = self.sources(l)
-        wide = Kronecker(Transpose(self.symbol("a", k)), Identity(self.width(l)))
-        return Product((wide, Vec(self.symbol("W", l))))
+        wide = Kronecker(Transpose(self.symbol("a", k)), Identity(about=self.width(l)))
+        return Sum(Product(wide, Vec(self.symbol("W", l))), self.symbol("b", l))
 
     def db(self, l: Any) -> Term:
         """``dC/db = delta``, its mean."""
         return self.mean(self.symbol("delta", l))
 
-    def of_mean(self, term: Term) -> Term:
-        """Return the derivative of the mean for that of the point's own loss."""
-        return term if self.points is None else Times("1/N", 1 / self.points, term)
+    def dx(self, l: Any) -> Term:
+        """``dC/dx = Wᵀ delta``."""
+        return self.of_mean(self.cotangent(l))
+
+    def other_parameters(self, l: Any) -> dict[str, tuple[Symbol, Term]]:
+        """``dC/dvec(theta) = (dz/dvec theta)ᵀ delta`` for the parameters of a layer of its own."""
+        lines: dict[str, tuple[Symbol, Term]] = {}
+        if not self.is_dense(l):
+            for name, array in self.net.layers[l - 1].parameters().items():
+                E = Symbol(f"E{name}", l, (self.width(l), array.size))
+                right = self.mean(Product(Transpose(E), self.symbol("delta", l)))
+                lines[name] = (Symbol(f"d{name}", l, (array.size, 1)), right)
+        return lines
 
     # --- Jacobians ------------------------------------------------------------------------------
 
@@ -312,23 +329,21 @@ class Rules:
         """``da^l/dx = D W da^{l-1}/dx``, from the input outwards."""
         steps = []
         for i, k in enumerate(self.sources(l)):
-            below = (self.symbol("J", k),) if k != 0 else ()
-            steps.append(matmul(self.matrix(l, i), *below))
-        step = total(*steps)
-        if isinstance(self.activation(l), Activation):
-            return Slopes(self.symbol("s", l), step)
-        return matmul(self.symbol("D", l), step)
+            if isinstance(k, str) or k in self.moving:
+                below = () if k == self.wrt else (self.symbol("J", k),)
+                steps.append(matmul(self.matrix(l, i), *below))
+        return self.through(l, total(*steps), back=False)
 
-    def chain(self, top: int, bottom: int = 0) -> Term:
+    def Jx(self, l: Any = None) -> Term:
         """``D^L W^L ... D^1 W^1`` of a path, written out."""
         factors: list[Term] = []
-        for l in range(top, bottom, -1):
-            factors += [self.symbol("D", l), self.matrix(l)]
+        for k in range(self.top, self.wrt, -1):
+            factors += [self.symbol("D", k), self.matrix(k)]
         return matmul(*factors)
 
     def P(self, l: Any) -> Term:
         """``da^L/dz^l = da^L/dz^{l+1} W^{l+1} D^l``, from the output inwards."""
-        if l == self.net.depth:
+        if l == self.top:
             return self.symbol("D", l)
         back = [matmul(self.symbol("P", m), self.matrix(m, i)) for m, i in self.readers(l)]
         return matmul(total(*back), self.symbol("D", l))
@@ -340,35 +355,34 @@ class Rules:
 
     def from_output(self, l: int) -> Term:
         """``da^L/da^l`` of a path: what stands above layer l in the chain."""
-        if l == self.net.depth:
-            return Identity(self.width(l))
+        if l == self.top:
+            return Identity(about=self.width(l))
         return matmul(self.symbol("P", l + 1), self.matrix(l + 1))
 
     # --- all lines of a network -----------------------------------------------------------------
 
     def lines(self) -> dict[Key, Term]:
         """Return the right side of every quantity that is not given, in order of computation."""
-        L = self.net.depth
-        found: dict[Key, Term] = {}
-        layers = range(1, L + 1)
+        lines: dict[Key, Term] = {}
+        layers = range(1, self.top + 1)
         for l in layers:
-            found["z", l], found["a", l] = self.z(l), self.a(l)
-            if isinstance(self.activation(l), Activation):
-                found["s", l] = self.s(l)
-            found["D", l], found["J", l] = self.D(l), self.J(l)
+            roles = "zasDJ" if self.is_elementwise(l) else "zaDJ"
+            lines |= {(role, l): getattr(self, role)(l) for role in roles if role != "J"}
+            if l in self.moving and l != self.wrt:
+                lines["J", l] = self.J(l)
         for l in reversed(layers):
-            found["P", l] = self.P(l)
+            if l == self.top or self.readers(l):
+                lines["P", l] = self.P(l)
         if self.loss is not None:
-            found["c", None] = self.c()
+            lines["c", None] = self.c()
             for l in reversed(layers):
-                found["delta", l] = self.delta(l)
-                found["ddelta", l] = self.of_mean(self.symbol("delta", l))
-            found["dx", 0] = self.of_mean(self.cotangent(0))
+                lines["delta", l] = self.delta(l)
+                lines["ddelta", l] = self.of_mean(self.symbol("delta", l))
+            lines["dx", self.wrt] = self.dx(self.wrt)
         for l in layers:
-            if self.loss is not None:
-                found.update({left.key: term for left, term in self.other_parameters(l).values()})
             if self.is_dense(l):
-                found["JW", l] = self.JW(l)
-                if self.loss is not None:
-                    found["dW", l], found["db", l] = self.dW(l), self.db(l)
-        return found
+                own = ("JW", "dW", "db") if self.loss is not None else ("JW",)
+                lines |= {(role, l): getattr(self, role)(l) for role in own}
+            elif self.loss is not None:
+                lines.update({left.key: term for left, term in self.other_parameters(l).values()})
+        return lines

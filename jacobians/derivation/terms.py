@@ -1,19 +1,18 @@
 """Terms: formulas as small objects that are printed, evaluated and transformed.
 
-A term is a tree of symbols and operations on matrices; vectors are columns ``n x 1``.  ``derive``
-prints terms, ``diagnose`` replaces one in another, and both evaluate them by the same rules: with
-every number goes how far any sensible computation in the given precision may be from it, carried
-from operation to operation: a product of inner width k rounds k + 2 times, a function moves by its
-slope times what its argument may move.  Errors are added up as bounds or, where ``typical``, as
-independent ones, since bounds of a deep network exceed its numbers.  A symbol that every point of a
-data set has evaluates to (B, m, n), one that all points share to (m, n).
+A term is an operation on other terms, all of them matrices; vectors are columns ``n x 1``.
+``derive`` prints terms, ``diagnose`` replaces one in another, and both evaluate them by the same
+rules: with every number goes how far any sensible computation in the given precision may be from
+it.  A product of inner width k rounds k + 2 times, a function moves by its slope times what its
+argument may move.  Errors are added up as bounds or, where ``typical``, as independent ones, since
+bounds of a deep network exceed its numbers.  A symbol that every point of a data set has evaluates
+to (B, m, n), one that all points share to (m, n).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from jacobians._checks import Array
 
 Shape: TypeAlias = tuple[Any, Any]  # numbers, or letters such as "n_l" in the general line
 Key: TypeAlias = tuple[str, Any]  # role and layer: what stands on the left of a line
+Self = TypeVar("Self", bound="Term")
 
 
 class Value(NamedTuple):
@@ -53,32 +53,26 @@ Values: TypeAlias = Callable[["Symbol"], Value]
 
 
 class Term:
-    """A formula; ``evaluate`` gives its value where ``values`` gives those of its symbols."""
+    """An operation on operands, with what else it is about; equal terms are the same formula."""
 
-    def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        """Return the value and its error."""
+    def __init__(self, *operands: Term, about: Any = None) -> None:
+        self.operands, self.about = operands, about
+
+    def combine(self, *args: Any, **kwargs: Any) -> Value:
+        """Return the value for a rounding and the values of the operands."""
         raise NotImplementedError
 
-    @property
-    def operands(self) -> tuple[Term, ...]:
-        """The terms right under this one."""
-        found: list[Term] = []
-        for field in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            found += [value] if isinstance(value, Term) else []
-            found += [v for v in value if isinstance(v, Term)] if type(value) is tuple else []
-        return tuple(found)
+    def evaluate(self, values: Values, rounding: Rounding) -> Value:
+        """Return the value and its error, where ``values`` gives those of the symbols."""
+        return self.combine(rounding, *(x.evaluate(values, rounding) for x in self.operands))
 
-    def map(self, function: Callable[[Term], Term]) -> Term:
+    def map(self: Self, function: Callable[[Term], Term]) -> Self:
         """Return the term with every operand replaced by ``function`` of it."""
-        changed: dict[str, Any] = {}
-        for field in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            if isinstance(value, Term):
-                changed[field.name] = function(value)
-            elif type(value) is tuple and value and isinstance(value[0], Term):
-                changed[field.name] = tuple(function(v) for v in value)
-        return replace(self, **changed) if changed else self  # type: ignore[type-var]
+        if not self.operands:
+            return self
+        new = type(self).__new__(type(self))
+        new.operands, new.about = tuple(map(function, self.operands)), self.about
+        return new
 
     def put(self, old: Term, new: Term) -> Term:
         """Return the term with ``new`` wherever ``old`` stands."""
@@ -90,14 +84,28 @@ class Term:
         for operand in self.operands:
             yield from operand
 
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Term)
+            and type(self) is type(other)
+            and self.about == other.about
+            and self.operands == other.operands
+        )
 
-@dataclass(frozen=True)
+    def __hash__(self) -> int:
+        return hash((type(self), self.operands, self.about))
+
+    def symbols(self) -> set[Key]:
+        """Return the keys of all letters in the term."""
+        return {part.key for part in self if isinstance(part, Symbol)}
+
+
 class Symbol(Term):
     """A letter: its role (W, a, delta, ...), its layer, and its shape."""
 
-    role: str
-    layer: Any
-    shape: Shape
+    def __init__(self, role: str, layer: Any, shape: Shape) -> None:
+        super().__init__(about=(role, layer, shape))
+        self.role, self.layer, self.shape = role, layer, shape
 
     @property
     def key(self) -> Key:
@@ -108,62 +116,44 @@ class Symbol(Term):
         return values(self)
 
 
-@dataclass(frozen=True)
-class Function:
+class Function(NamedTuple):
     """A function of one or more values, with its name in formulas."""
 
     name: str
-    call: Callable[..., Value] | None = None
+    call: Callable[..., Value]
 
 
-@dataclass(frozen=True)
 class Apply(Term):
-    """``f(x)``, or ``f(x, y)``."""
+    """``f(x)``, or ``f(x, y)``; it is about f."""
 
-    function: Function
-    arguments: tuple[Term, ...]
-
-    def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        assert self.function.call is not None
-        found = (argument.evaluate(values, rounding) for argument in self.arguments)
-        return self.function.call(*found, rounding)
+    def combine(self, rounding: Rounding, *values: Value) -> Value:
+        value: Value = self.about.call(*values, rounding)
+        return value
 
 
-@dataclass(frozen=True)
 class Times(Term):
-    """``c x`` for a number c that has a name, such as ``1/N``."""
+    """``c x`` for a number c that has a name, such as ``1/N``; about both."""
 
-    name: str
-    value: float
-    term: Term
-
-    def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        x = self.term.evaluate(values, rounding)
-        number, size = self.value * x.number, abs(self.value)
-        return Value(number, size * x.error + 2 * rounding.unit * np.abs(number) + rounding.tiny)
+    def combine(self, rounding: Rounding, x: Value) -> Value:
+        c = self.about[1]
+        number = c * x.number
+        error = abs(c) * x.error + 2 * rounding.unit * np.abs(number) + rounding.tiny
+        return Value(number, error)
 
 
-@dataclass(frozen=True)
 class Transpose(Term):
     """``xᵀ``."""
 
-    term: Term
-
-    def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        x = self.term.evaluate(values, rounding)
-        return Value(np.swapaxes(x.number, -2, -1), np.swapaxes(x.error, -2, -1))
+    def combine(self, rounding: Rounding, x: Value) -> Value:
+        return Value(*(np.swapaxes(part, -2, -1) for part in x))
 
 
-@dataclass(frozen=True)
 class Sum(Term):
     """``x + y + ...``."""
 
-    terms: tuple[Term, ...]
-
-    def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        found = [term.evaluate(values, rounding) for term in self.terms]
-        number, error = found[0]
-        for x in found[1:]:
+    def combine(self, rounding: Rounding, *values: Value) -> Value:
+        number, error = values[0]
+        for x in values[1:]:
             # a sum that comes out exact in the wider format may round in the accused one
             size = np.abs(number) + np.abs(x.number)
             number, error = number + x.number, rounding.both(error, x.error)
@@ -171,16 +161,13 @@ class Sum(Term):
         return Value(number, error)
 
 
-@dataclass(frozen=True)
 class Product(Term):
     """``A B ... x``, evaluated from the right."""
 
-    factors: tuple[Term, ...]
-
-    def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        right = self.factors[-1].evaluate(values, rounding)
-        for factor in self.factors[-2::-1]:
-            right = times(factor.evaluate(values, rounding), right, rounding)
+    def combine(self, rounding: Rounding, *values: Value) -> Value:
+        right = values[-1]
+        for left in values[-2::-1]:
+            right = times(left, right, rounding)
         return right
 
 
@@ -200,48 +187,23 @@ def times(A: Value, B: Value, rounding: Rounding) -> Value:
     return Value(A.number @ B.number, error)
 
 
-@dataclass(frozen=True)
 class Hadamard(Term):
     """``x ⊙ y``, entry by entry."""
 
-    left: Term
-    right: Term
-
-    def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        return _entries(
-            self.left.evaluate(values, rounding), self.right.evaluate(values, rounding), rounding
-        )
+    def combine(self, rounding: Rounding, x: Value, y: Value) -> Value:
+        left, right = np.abs(x.number), np.abs(y.number)
+        error = rounding.both(left * y.error, x.error * (right + y.error))
+        return Value(x.number * y.number, error + 2 * rounding.unit * left * right + rounding.tiny)
 
 
-@dataclass(frozen=True)
-class Slopes(Term):
+class Slopes(Hadamard):
     """``diag(s) x``, which is ``s ⊙ x`` in every column of x (identity 1)."""
 
-    slopes: Term
-    term: Term
 
-    def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        return _entries(
-            self.slopes.evaluate(values, rounding), self.term.evaluate(values, rounding), rounding
-        )
-
-
-def _entries(x: Value, y: Value, rounding: Rounding) -> Value:
-    left, right = np.abs(x.number), np.abs(y.number)
-    error = rounding.both(left * y.error, x.error * (right + y.error))
-    return Value(x.number * y.number, error + 2 * rounding.unit * left * right + rounding.tiny)
-
-
-@dataclass(frozen=True)
 class Quotient(Term):
     """``x / y``, entry by entry."""
 
-    numerator: Term
-    denominator: Term
-
-    def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        x = self.numerator.evaluate(values, rounding)
-        y = self.denominator.evaluate(values, rounding)
+    def combine(self, rounding: Rounding, x: Value, y: Value) -> Value:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             number = x.number / y.number
             distance = np.maximum(np.abs(y.number) - y.error, 0)
@@ -250,27 +212,17 @@ class Quotient(Term):
         return Value(number, error + 2 * rounding.unit * np.abs(number) + rounding.tiny)
 
 
-@dataclass(frozen=True)
 class Diagonal(Term):
     """``diag(s)``."""
 
-    term: Term
-
-    def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        x = self.term.evaluate(values, rounding)
-        eye = np.eye(x.number.shape[-2])
-        return Value(x.number * eye, x.error * eye)
+    def combine(self, rounding: Rounding, x: Value) -> Value:
+        return Value(*(part * np.eye(part.shape[-2]) for part in x))
 
 
-@dataclass(frozen=True)
 class Kronecker(Term):
-    """``A ⊗ B``."""
+    """``A ⊗ B``, in brackets where it is printed."""
 
-    left: Term
-    right: Term
-
-    def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        A, B = self.left.evaluate(values, rounding), self.right.evaluate(values, rounding)
+    def combine(self, rounding: Rounding, A: Value, B: Value) -> Value:
         a, b = (np.abs(x.number) for x in (A, B))
         error = _kron(a, B.error + 2 * rounding.unit * b) + _kron(A.error, b + B.error)
         return Value(_kron(A.number, B.number), error + rounding.tiny)
@@ -282,79 +234,77 @@ def _kron(A: Array, B: Array) -> Array:
     return pairs.reshape(*lead, m * p, n * q)
 
 
-@dataclass(frozen=True)
 class Identity(Term):
-    """``I``, n x n."""
+    """``I``; about its size."""
 
-    n: Any
-
-    def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        return Value(np.eye(self.n), np.zeros((self.n, self.n)))
+    def combine(self, rounding: Rounding) -> Value:
+        return Value(np.eye(self.about), np.zeros((self.about, self.about)))
 
 
-@dataclass(frozen=True)
 class Vec(Term):
     """``vec(A)``: the columns of A under each other."""
 
-    term: Term
-
-    def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        x = self.term.evaluate(values, rounding)
-        return Value(*(_columns(part) for part in x))
+    def combine(self, rounding: Rounding, x: Value) -> Value:
+        return Value(*(np.swapaxes(A, -2, -1).reshape(*A.shape[:-2], -1, 1) for A in x))
 
 
-def _columns(A: Array) -> Array:
-    return np.swapaxes(A, -2, -1).reshape(*A.shape[:-2], -1, 1)
-
-
-@dataclass(frozen=True)
 class Unvec(Term):
-    """``vec⁻¹(x)``, of the given shape; by rows if ``rows``, which is another matrix."""
+    """``vec⁻¹(x)``; about its shape."""
 
-    term: Term
-    shape: Shape
-    rows: bool = False
-
-    def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        m, n = self.shape
-
-        def cut(x: Array) -> Array:
-            lead = x.shape[:-2]
-            if self.rows:
-                return x.reshape(*lead, m, n)
-            return np.swapaxes(x.reshape(*lead, n, m), -2, -1)
-
-        x = self.term.evaluate(values, rounding)
-        return Value(cut(x.number), cut(x.error))
+    def combine(self, rounding: Rounding, x: Value) -> Value:
+        m, n = self.about
+        return Value(*(np.swapaxes(v.reshape(*v.shape[:-2], n, m), -2, -1) for v in x))
 
 
-@dataclass(frozen=True)
 class OverPoints(Term):
     """``sum over the points``, in any order."""
 
-    term: Term
-
     def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        if isinstance(self.term, Product) and len(self.term.factors) == 2:
-            A, B = (factor.evaluate(values, rounding) for factor in self.term.factors)
+        (each,) = self.operands
+        if isinstance(each, Product) and len(each.operands) == 2:  # a sum of outer products is one
+            A, B = (factor.evaluate(values, rounding) for factor in each.operands)
             if A.number.ndim == B.number.ndim == 3:
                 beside = Value(*(np.concatenate(list(part), axis=1) for part in A))
                 below = Value(*(np.concatenate(list(part), axis=0) for part in B))
                 return times(beside, below, rounding)
-        x = self.term.evaluate(values, rounding)
+        return super().evaluate(values, rounding)
+
+    def combine(self, rounding: Rounding, x: Value) -> Value:
         if x.number.ndim == 2:
             return x
-        each = x.error + (len(x.number) + 1) * rounding.unit * np.abs(x.number)
-        return Value(x.number.sum(axis=0), each.sum(axis=0))
+        error = x.error + (len(x.number) + 1) * rounding.unit * np.abs(x.number)
+        return Value(x.number.sum(axis=0), error.sum(axis=0))
 
 
-@dataclass(frozen=True)
 class OnePoint(Term):
-    """The value at one point of the data set, the first (0) or the last (-1)."""
+    """The value at one point of the data set; about its number, 0 or -1."""
 
-    term: Term
-    point: int
+    def combine(self, rounding: Rounding, x: Value) -> Value:
+        return x if x.number.ndim == 2 else Value(*(part[self.about] for part in x))
 
-    def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        x = self.term.evaluate(values, rounding)
-        return x if x.number.ndim == 2 else Value(x.number[self.point], x.error[self.point])
+
+# --- making terms ---------------------------------------------------------------------------------
+
+
+def minus(x: Term, y: Term) -> Sum:
+    """Return ``x - y``."""
+    return Sum(x, negative(y))
+
+
+def negative(x: Term) -> Times:
+    """Return ``-x``."""
+    return Times(x, about=("−", -1.0))
+
+
+def matmul(*factors: Term) -> Term:
+    """Return the product without identities, without brackets, a lone factor as it is."""
+    flat: list[Term] = []
+    for factor in factors:
+        flat += factor.operands if isinstance(factor, Product) else (factor,)
+    flat = [factor for factor in flat if not isinstance(factor, Identity)] or flat[:1]
+    return flat[0] if len(flat) == 1 else Product(*flat)
+
+
+def total(*terms: Term) -> Term:
+    """Return the sum, a lone term as it is."""
+    return terms[0] if len(terms) == 1 else Sum(*terms)

@@ -1,21 +1,19 @@
-"""Writers: one walk through a term, three ways to set it: Unicode text, LaTeX, MathML.
+"""One walk through a term; an alphabet sets what it meets: Unicode text, LaTeX, MathML.
 
-A piece of text is a list of (characters, what stands under them), so that shapes stand under their
-factors; LaTeX and MathML are strings.  Pieces of one writer are joined by ``+``.
+Letters may be replaced by their numbers: then the same walk sets matrices.
 """
 
 from __future__ import annotations
 
-from functools import singledispatchmethod
+from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
-from jacobians.derivation.notation import (
-    Convention,
-    Entry,
-    Letter,
-    SumOver,
-    transposed,
-)
+import numpy as np
+
+from jacobians._checks import Array
+from jacobians.derivation.notation import Convention, Entry, Letter, SumOver
+from jacobians.derivation.rules import Rules
 from jacobians.derivation.terms import (
     Apply,
     Diagonal,
@@ -37,236 +35,219 @@ from jacobians.derivation.terms import (
     Vec,
 )
 
-_PLAIN = ("x", "y", "ones", "1", "H", "⋯")  # letters without the number of a layer
-_LOOSE = (Sum, SumOver)  # in brackets inside a product
+_PLAIN = ("x", "y", "ones", "1", "H", "C", "L", "⋯")  # letters without the number of a layer
+LARGEST = 6  # rows or columns that are set; of more, the first four, dots, and the last
 
 
 class Writer:
-    """The walk; a subclass sets letters, indices, fractions and signs."""
+    """The walk; a subclass is an alphabet.
 
-    def __init__(self, convention: Convention, depth: int, shapes: bool = True) -> None:
-        self.convention, self.depth, self.shapes = convention, depth, shapes
+    Parameters
+    ----------
+    convention : Convention
+    rules : Rules
+    values : callable, optional
+        From a symbol to its matrix, which is set in place of the letter.
+    shapes : bool
+        Whether shapes stand under their factors.
+    """
 
-    # --- what a subclass says -------------------------------------------------------------------
+    def __init__(
+        self,
+        convention: Convention,
+        rules: Rules,
+        values: Callable[[Symbol], Array] | None = None,
+        shapes: bool = True,
+    ) -> None:
+        self.convention, self.rules, self.values = convention, rules, values
+        self.shapes = shapes and values is None and not convention.units
 
-    def word(self, text: str) -> Any:
-        """Set a letter or a name."""
-        raise NotImplementedError
+    # --- the alphabet ---------------------------------------------------------------------------
 
-    def sign(self, text: str) -> Any:
-        """Set a sign between two things."""
-        raise NotImplementedError
-
-    def indexed(self, base: Any, above: str, below: str = "") -> Any:
-        """Set a superscript and a subscript."""
-        raise NotImplementedError
-
-    def fraction(self, above: Any, below: Any) -> Any:
-        """Set a fraction."""
-        raise NotImplementedError
-
-    def over(self, what: str) -> Any:
-        """Set a sum sign with what it runs over."""
-        raise NotImplementedError
-
-    def shaped(self, piece: Any, shape: Shape | None) -> Any:
-        """Set the shape of a factor under it."""
-        raise NotImplementedError
-
-    def turned(self, piece: Any, simple: bool) -> Any:
-        """Set a transpose."""
-        raise NotImplementedError
-
-    def under(self, base: str, piece: Any, rest: str) -> Any:
-        """Set an operator with its variable below: ``D_x C``."""
-        raise NotImplementedError
+    word: Callable[[str], Any]  # a letter or a name
+    sign: Callable[[str], Any]  # between two things
+    indexed: Callable[[Any, str, str], Any]  # with a superscript and a subscript
+    fraction: Callable[[Any, Any], Any]
+    over: Callable[[str], Any]  # a sum sign with what it runs over
+    above: Callable[[Any, str], Any]  # a piece with its shape below
+    turned: Callable[[Any, bool], Any]  # the transpose; in brackets unless simple
+    operator: Callable[[str, Any, str], Any]  # an operator with its variable: D_x C
+    matrix: Callable[[Array], Any]
 
     # --- the walk -------------------------------------------------------------------------------
 
-    def bracketed(self, piece: Any) -> Any:
-        """Set brackets."""
-        return self.sign("(") + piece + self.sign(")")
-
     def line(self, left: Term, right: Term) -> Any:
-        """Set an equation."""
-        if self.write(left) == self.write(right):  # a name for itself
-            return self.write(left)
-        return self.write(left) + self.sign(" = ") + self.write(right)
+        """Set an equation; a name for itself once."""
+        both = self.write(left), self.write(right)
+        return both[0] if both[0] == both[1] else both[0] + self.sign(" = ") + both[1]
 
-    def letter(self, symbol: Symbol, indices: tuple[str, ...] = ()) -> Any:
-        """Set a symbol by its letter in the convention."""
-        role = symbol.role
-        if role not in _PLAIN and role[0] in "ME" and self.convention.letter(role) == role:
-            return self._of_layer(role, symbol)
-        if role[0] == "d" and self.convention.letter(role) == role:  # of another parameter
-            above = self.word("∂") + self._named(
-                "C" if "C" in str(self.convention.letter("dW")) else "L", None, ""
-            )
-            theta = self.indexed(self.word(role[1:]), self.convention.number(symbol.layer))
-            return self.fraction(above, self.word("∂") + self.word("vec") + self.bracketed(theta))
-        if role == "a" and symbol.layer in (0, "0"):
-            role = (
-                "x"
-                if isinstance(self.convention.letter("a"), tuple) or self.convention.first == 0
-                else "a"
-            )
-        return self._set(self.convention.letter(role), role, symbol.layer, "".join(indices))
-
-    def _of_layer(self, role: str, symbol: Symbol) -> Any:
-        """Set the derivative of a layer of its own, by its value (M) or a parameter (E)."""
-        number = self.convention.number(symbol.layer)
-        if role[0] == "M":
-            return self.indexed(self.word("M"), number, role[1:])
-        theta = self.indexed(self.word(role[1:]), number)
-        z = self._named("z", symbol.layer, "")
-        return self.fraction(
-            self.word("∂") + z, self.word("∂") + self.word("vec") + self.bracketed(theta)
-        )
-
-    def _set(self, letter: Letter, role: str, layer: Any, below: str) -> Any:
-        if isinstance(letter, str):
-            return self.indexed(
-                self.word(letter), "" if role in _PLAIN else self.convention.number(layer), below
-            )
-        kind, *names = letter
-        if kind == "call":
-            inner = self._named(names[1], layer, below)
-            return self.word(names[0]) + self.bracketed(inner)
-        wrt_layer = layer if names[1] != "x" else None
-        if kind in ("∂", "∂²"):
-            of_below, below = (below[:1], below[1:]) if role in ("J", "P", "Z") else ("", below)
-            of = self._named(names[0], layer if role in ("J", "Z") else self.depth, of_below)
-            wrt = self._named(names[1], self.depth if role == "c" else wrt_layer, below)
-            if kind == "∂²":
-                return self.fraction(
-                    self.word("∂²") + of,
-                    self.word("∂") + wrt + self.word("∂") + wrt + self.word("ᵀ"),
-                )
-            return self.fraction(self.word("∂") + of, self.word("∂") + wrt)
-        wrt = self._named(names[1], self.depth if role == "c" else wrt_layer, below)
-        return self.under(kind, wrt, names[0])
-
-    def _named(self, role: str, layer: Any, below: str) -> Any:
-        if role in ("C", "L"):
-            return self.word(role)
-        if role == "vec W":
-            return self.word("vec") + self.bracketed(self._named("W", layer, below))
-        return self._set(self.convention.letter(role), role, layer, below)
-
-    def factor(self, term: Term) -> Any:
-        """Set a term as a factor of a product."""
-        piece = self.write(term)
-        return self.bracketed(piece) if isinstance(term, _LOOSE) else piece
-
-    @singledispatchmethod
     def write(self, term: Term) -> Any:
         """Set a term; one that has no rule here as a function of what is in it."""
-        pieces = [self.write(operand) for operand in term.operands]
-        called = self.word(type(term).__name__.lower())
-        return called + self.bracketed(_join(pieces, self.sign(", ")))
+        match term:
+            case Symbol():
+                return self._symbol(term, turned=False)
+            case Entry(operands=(Symbol() as symbol,)):
+                return self._letter(symbol, "".join(term.about))
+            case Transpose(operands=(Symbol() as symbol,)):
+                return self._symbol(symbol, turned=True)
+            case Transpose(operands=(inner,)):
+                return self.turned(self.write(inner), isinstance(inner, Identity))
+            case Product():
+                return self._joined(" ", *map(self._factor, term.operands))
+            case Sum():
+                return self._sum(term)
+            case Times(about=("−", _), operands=(x,)):
+                return self.sign("−") + self._factor(x)
+            case Times(about=(name, c), operands=(x,)):
+                dot = " · " if isinstance(x, Times) else " "
+                return self._joined(dot, self.word(name if not self.values else figure(c)), x)
+            case Slopes(operands=(s, x)):
+                return self._joined(" ", self.write(Diagonal(s)), x)
+            case Hadamard():
+                if self.convention.units:  # numbers: nothing but a product
+                    return self._joined(" ", *term.operands)
+                return self._joined(" ⊙ ", *map(self._of_hadamard, term.operands))
+            case Quotient(operands=(x, y)):
+                return self.fraction(self.write(x), self.write(y))
+            case Diagonal(operands=(Symbol() as s,)) if self.values:
+                return self.matrix(np.diag(self.values(s).ravel()))
+            case Diagonal():
+                return self._called("diag", *term.operands)
+            case Kronecker(operands=(A, B)):
+                return self._bracketed(self.write(A) + self.sign(" ⊗ ") + self.write(B))
+            case Identity():
+                return self._shaped(self.word("I"), (term.about, term.about))
+            case Vec():
+                return self._called("vec", *term.operands)
+            case Unvec(operands=(x,)):
+                return self.indexed(self.word("vec"), "−1", "") + self._bracketed(self.write(x))
+            case OverPoints(operands=(x,)):
+                return self.over("points") + self._factor(x)
+            case OnePoint(operands=(x,)):
+                point = "last point" if term.about else "first point"
+                return self._joined(" ", self._factor(x), self._bracketed(self.word(point)))
+            case SumOver(operands=(x,), about=(index, where)):
+                return self.over(f"{index} ∈ {where}" if where else index) + self.write(x)
+            case Apply():
+                sigma = str(self.convention.letter("σ"))
+                return self._called(term.about.name.replace("σ", sigma), *term.operands)
+        return self._called(type(term).__name__.lower(), *term.operands)
 
-    @write.register
-    def _(self, term: Symbol) -> Any:
-        return self.shaped(self.letter(term), None if term.role == "⋯" else term.shape)
+    def _joined(self, between: str, *pieces: Any) -> Any:
+        set_ = (self._factor(p) if isinstance(p, Term) else p for p in pieces)
+        return reduce(lambda one, other: one + self.sign(between) + other, set_)
 
-    @write.register
-    def _(self, term: Entry) -> Any:
-        return self.letter(term.symbol, term.indices)
+    def _bracketed(self, piece: Any) -> Any:
+        return self.sign("(") + piece + self.sign(")")
 
-    @write.register
-    def _(self, term: Transpose) -> Any:
-        inner = term.term
-        if isinstance(inner, Symbol):
-            simple = inner.role in _PLAIN or (inner.role, inner.layer) == ("a", 0)
-            return self.shaped(self.turned(self.letter(inner), simple), transposed(inner.shape))
-        return self.turned(self.write(inner), isinstance(inner, Identity))
+    def _called(self, name: str, *operands: Term) -> Any:
+        return self.word(name) + self._bracketed(self._joined(", ", *map(self.write, operands)))
 
-    @write.register
-    def _(self, term: Product) -> Any:
-        pieces = [self.factor(factor) for factor in term.factors]
-        return _join(pieces, self.sign(" "))
+    def _factor(self, term: Term) -> Any:
+        piece = self.write(term)
+        return self._bracketed(piece) if isinstance(term, (Sum, SumOver)) else piece
 
-    @write.register
-    def _(self, term: Sum) -> Any:
-        written = self.write(term.terms[0])
-        for part in term.terms[1:]:
-            if isinstance(part, Times) and part.name == "−":
-                written = written + self.sign(" − ") + self.factor(part.term)
+    def _of_hadamard(self, term: Term) -> Any:
+        product = isinstance(term, Product)
+        return self._bracketed(self.write(term)) if product else self._factor(term)
+
+    def _sum(self, term: Sum) -> Any:
+        written = self.write(term.operands[0])
+        for x in term.operands[1:]:
+            if isinstance(x, Times) and x.about[0] == "−":
+                written = written + self.sign(" − ") + self._factor(x.operands[0])
             else:
-                written = written + self.sign(" + ") + self.write(part)
+                written = written + self.sign(" + ") + self.write(x)
         return written
 
-    @write.register
-    def _(self, term: Times) -> Any:
-        if term.name == "−":
-            return self.sign("−") + self.factor(term.term)
-        dot = " · " if isinstance(term.term, Times) else " "
-        return self.word(term.name) + self.sign(dot) + self.factor(term.term)
+    # --- letters --------------------------------------------------------------------------------
 
-    @write.register
-    def _(self, term: Hadamard) -> Any:
-        if self.convention.units:  # numbers: nothing but a product
-            return self.factor(term.left) + self.sign(" ") + self.factor(term.right)
-        pieces = [
-            self.bracketed(self.write(part)) if isinstance(part, Product) else self.factor(part)
-            for part in (term.left, term.right)
-        ]
-        return _join(pieces, self.sign(" ⊙ "))
+    def _shaped(self, piece: Any, shape: Shape) -> Any:
+        return self.above(piece, short(shape)) if self.shapes else piece
 
-    @write.register
-    def _(self, term: Slopes) -> Any:
-        return self.write(Diagonal(term.slopes)) + self.sign(" ") + self.factor(term.term)
+    def _symbol(self, symbol: Symbol, turned: bool) -> Any:
+        if self.values is not None:
+            M = self.values(symbol)
+            return self.matrix(M.T if turned else M)
+        letter = self._letter(symbol)
+        if symbol.role == "⋯":
+            return letter
+        if turned:
+            letter = self.turned(letter, symbol.role in _PLAIN or symbol.key == ("a", 0))
+        return self._shaped(letter, symbol.shape[::-1] if turned else symbol.shape)
 
-    @write.register
-    def _(self, term: Quotient) -> Any:
-        return self.fraction(self.write(term.numerator), self.write(term.denominator))
+    def _letter(self, symbol: Symbol, below: str = "") -> Any:
+        """Set a symbol by its letter in the convention."""
+        role, l, letter = symbol.role, symbol.layer, self.convention.letter(symbol.role)
+        own = isinstance(letter, tuple) or not self.convention.first
+        if role == "a" and l == 0 and own:
+            role, letter = "x", "x"
+        if isinstance(letter, str) or letter[0] == "call":
+            return self._set(letter, role, l, below)
+        kind, of, wrt = letter
+        of_below, below = (below[:1], below[1:]) if role in ("J", "P") else ("", below)
+        over = self._named(of, l if role == "J" or of == "z" else self.rules.top, of_below)
+        under = self._named(wrt, self.rules.top if role == "c" else l, below)
+        d = self.word("∂")
+        if kind == "∂²":
+            return self.fraction(self.word(kind) + over, d + under + d + under + self.word("ᵀ"))
+        return self.fraction(d + over, d + under) if kind == "∂" else self.operator(kind, under, of)
 
-    @write.register
-    def _(self, term: Diagonal) -> Any:
-        return self.word("diag") + self.bracketed(self.write(term.term))
+    def _set(self, letter: Letter, role: str, l: Any, below: str) -> Any:
+        if not isinstance(letter, str):
+            return self.word(letter[1]) + self._bracketed(self._named(letter[2], l, below))
+        number = "" if role in _PLAIN else self.convention.number(l)
+        if role[0] == "M":
+            below = role[1:]
+        return self.indexed(self.word(letter), number, below)
 
-    @write.register
-    def _(self, term: Apply) -> Any:
-        name = {"σ": str(self.convention.letter("σ")), "σ'": str(self.convention.letter("σ")) + "'"}
-        pieces = [self.write(argument) for argument in term.arguments]
-        called = self.word(name.get(term.function.name, term.function.name))
-        return called + self.bracketed(_join(pieces, self.sign(", ")))
-
-    @write.register
-    def _(self, term: Kronecker) -> Any:
-        piece = self.write(term.left) + self.sign(" ⊗ ") + self.write(term.right)
-        return self.bracketed(piece)
-
-    @write.register
-    def _(self, term: Identity) -> Any:
-        return self.shaped(self.word("I"), (term.n, term.n))
-
-    @write.register
-    def _(self, term: Vec) -> Any:
-        return self.word("vec") + self.bracketed(self.write(term.term))
-
-    @write.register
-    def _(self, term: Unvec) -> Any:
-        return self.indexed(self.word("vec"), "−1") + self.bracketed(self.write(term.term))
-
-    @write.register
-    def _(self, term: OverPoints) -> Any:
-        return self.over("points") + self.factor(term.term)
-
-    @write.register
-    def _(self, term: OnePoint) -> Any:
-        point = "first point" if term.point == 0 else "last point"
-        return self.factor(term.term) + self.sign(" ") + self.bracketed(self.word(point))
-
-    @write.register
-    def _(self, term: SumOver) -> Any:
-        return self.over(f"{term.index} ∈ {term.over}" if term.over else term.index) + self.write(
-            term.term
-        )
+    def _named(self, name: str, l: Any, below: str) -> Any:
+        """Set a letter inside another one: x is where derivatives start, H where they end."""
+        if name.startswith("vec "):
+            letter = self.convention.letters.get(name[4:], name[4:])
+            return self.word("vec") + self._bracketed(self._set(letter, name[4:], l, below))
+        if name == "x" and self.rules.wrt:
+            name, l = "a", self.rules.wrt
+        if name == "H" and self.rules.top != self.rules.net.depth:
+            name = "a"
+        return self._set(self.convention.letter(name), name, l, below)
 
 
-def _join(pieces: list[Any], between: Any) -> Any:
-    joined = pieces[0]
-    for piece in pieces[1:]:
-        joined = joined + between + piece
-    return joined
+def short(shape: Shape) -> str:
+    """Write a shape: a column by its length, all others in full."""
+    return str(shape[0]) if shape[1] == 1 else f"{shape[0]}×{shape[1]}"
+
+
+def figure(x: float) -> str:
+    """Write a number: whole ones in full, others to four digits.
+
+    >>> figure(3.0), figure(0.123456), figure(-1e-12)
+    ('3', '0.1235', '-1e-12')
+    """
+    text = f"{x:.0f}" if float(x).is_integer() and abs(x) < 1e6 else f"{x:.4g}"
+    return "0" if text == "-0" else text.replace("e-0", "e-").replace("e+0", "e")
+
+
+def cells(M: Array, dots: str = "⋯⋮⋱") -> list[list[str]]:
+    """Write the entries of a matrix; a large one as its corners, with dots between.
+
+    >>> cells(np.arange(16.0).reshape(2, 8))
+    [['0', '1', '2', '3', '⋯', '7'], ['8', '9', '10', '11', '⋯', '15']]
+    """
+    across, down, both = tuple(dots)
+
+    def chosen(n: int) -> list[int | None]:
+        return list(range(n)) if n <= LARGEST else [0, 1, 2, 3, None, n - 1]
+
+    def cell(i: int | None, j: int | None) -> str:
+        if i is None or j is None:
+            return both if i is None and j is None else down if i is None else across
+        return figure(M[i, j])
+
+    return [[cell(i, j) for j in chosen(M.shape[1])] for i in chosen(M.shape[0])]
+
+
+def is_small(term: Term) -> bool:
+    """Tell whether every matrix in a term is small enough to be set."""
+    sizes = [n for part in term if isinstance(part, Symbol) for n in part.shape]
+    return all(isinstance(n, int) and n <= LARGEST for n in sizes)

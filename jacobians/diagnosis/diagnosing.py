@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,7 @@ from jacobians.derivation.terms import Key, Rounding
 from jacobians.diagnosis.claims import read_claims
 from jacobians.diagnosis.drawing import draw
 from jacobians.diagnosis.record import Diagnosis
-from jacobians.diagnosis.search import (
-    Case,
-)
+from jacobians.diagnosis.search import Case
 from jacobians.diagnosis.verdicts import Verdict
 from jacobians.losses import Loss, as_loss
 from jacobians.network import Network, as_network
@@ -77,19 +74,21 @@ def diagnose(
     >>> d.mistakes[0].name
     'factor 3'
     """
-    return _doctor(mine, net, X, Y, loss, l2, convention).diagnosis()
+    return _asked(mine, net, X, Y, loss, l2, convention).diagnosis()
 
 
+@underflow_is_rounding
 def is_right(mine: Any, net: Network, X: Any, Y: Any, loss: Loss | None, l2: float = 0.0,
              convention: str | Convention = "columns") -> bool:  # fmt: skip
     """Say whether somebody's derivatives are right, as ``diagnose`` does, and no more."""
-    return _doctor(mine, net, X, Y, loss, l2, convention, probes=False).verdict() is not None
+    return _asked(mine, net, X, Y, loss, l2, convention, probes=False).right_as() is not None
 
 
-def _doctor(
+def _asked(
     mine: Any, net: Network, X: Any, Y: Any, loss: Loss | None, l2: float,
     convention: str | Convention, probes: bool = True,
 ) -> Verdict:  # fmt: skip
+    """Read what was given; a function is run on drawn networks too."""
     net, convention = as_network(net, "diagnose"), as_convention(convention)
     X = as_inputs(X, net, "diagnose: X")
     if (loss is None) != (Y is None):
@@ -97,62 +96,32 @@ def _doctor(
     if loss is not None:
         Y = as_loss(loss).targets(Y, net(X))
     l2 = as_nonnegative(l2, "diagnose: l2")
-    function = mine if callable(mine) else None
-    result = function(net, X, Y) if function is not None else mine
+    result = mine(net, X, Y) if callable(mine) else mine
+    rows = None if Y is None else np.atleast_2d(Y)
+    case = _case(net, np.atleast_2d(X), rows, loss, l2, Rounding.of(np.float64, typical=True))
     batch = len(X) if X.ndim == 2 else None
-    case = _case(result, net, np.atleast_2d(X), _rows(Y), loss, l2, batch, convention)
-    drawn = draw(net, loss, Y) if probes else []
-    cases = [_probe(d.net, d.X, d.Y, loss, l2, case.rounding) for d in drawn]
-    if function is not None:
-        for probe, d in zip(cases, drawn, strict=True):
-            _run(function, probe, d, convention)
-            if case.claims is not None and _same(case.claims, probe.claims):
-                probe.claims = None  # it does not look at what it is given
+    case.claims = read_claims(result, case.rules, batch, convention)
+    if loss is None and any(role in ("dW", "db", "ddelta", "dx") for role, _ in case.claims):
+        raise ValueError("diagnose: gradients need Y and loss.")
+    if net.dtype == np.float32 or any(A.dtype.itemsize < 8 for A in case.claims.values()):
+        case.rounding = Rounding.of(np.float32, typical=True)
+    drawn = draw(net, loss) if probes else []
+    cases = [_case(d.net, d.X, d.Y, loss, l2, case.rounding) for d in drawn]
+    for probe, d in zip(cases, drawn, strict=True) if callable(mine) else ():
+        try:
+            claims = read_claims(mine(d.net, d.X, d.Y), probe.rules, len(d.X), convention)
+        except Exception:  # an error on another network is no evidence
+            continue
+        # who gives the same again does not look at what it is given
+        probe.claims = None if _same(case.claims, claims) else claims
     return Verdict(case, cases, [d.about for d in drawn])
 
 
-def _rows(Y: Any) -> Any:
-    return None if Y is None else np.atleast_2d(Y)
-
-
-def _probe(net: Network, X: Any, Y: Any, loss: Loss | None, l2: float, rounding: Rounding) -> Case:
+def _case(net: Network, X: Any, Y: Any, loss: Loss | None, l2: float, rounding: Rounding) -> Case:
     summed = Y is None or bool((np.abs(Y.sum(axis=-1) - 1) < 1e-6).all())
     rules = Rules(net, loss, l2, len(X), summed)
-    return Case(rules, given(rules, X, Y), rounding, None)
+    return Case(rules, given(rules, X, Y), rounding)
 
 
-def _case(
-    mine: Any, net: Network, X: Any, Y: Any, loss: Loss | None, l2: float, batch: int | None,
-    convention: Convention,
-) -> Case:  # fmt: skip
-    case = _probe(net, X, Y, loss, l2, Rounding.of(np.float64, typical=True))
-    case.claims = {
-        key: _ours(array, key, convention)
-        for key, array in read_claims(mine, case.rules, batch).items()
-    }
-    if loss is None and any(key[0] in ("dW", "db", "ddelta", "dx") for key in case.claims):
-        raise ValueError("diagnose: gradients need Y and loss.")
-    single = any(array.dtype.itemsize < 8 for array in case.claims.values())
-    case.rounding = Rounding.of(
-        np.float32 if single or net.dtype == np.float32 else np.float64, typical=True
-    )
-    return case
-
-
-def _ours(array: Numbers, key: Key, convention: Convention) -> Numbers:
-    """Turn an array from the layout of a convention into ours."""
-    matrix = key[0] in ("dW", "J", "JW") and key[0] in convention.transposed
-    return np.swapaxes(array, -2, -1) if matrix else array
-
-
-def _same(one: dict[Key, Numbers], other: dict[Key, Numbers] | None) -> bool:
-    return other is not None and all(np.array_equal(one[k], other.get(k, 0)) for k in one)
-
-
-def _run(function: Callable[..., Any], probe: Case, d: Any, convention: Convention) -> None:
-    """Try somebody's function on a drawn network; an error there is no evidence."""
-    try:
-        claims = read_claims(function(d.net, d.X, d.Y), probe.rules, len(d.X))
-    except Exception:
-        return
-    probe.claims = {key: _ours(array, key, convention) for key, array in claims.items()}
+def _same(one: dict[Key, Numbers], other: dict[Key, Numbers]) -> bool:
+    return all(np.array_equal(one[k], other.get(k, 0)) for k in one)

@@ -13,6 +13,7 @@ import numpy as np
 
 from jacobians._checks import Array
 from jacobians.activations import Activation
+from jacobians.derivation.rules import Rules
 from jacobians.layers import Dense
 from jacobians.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
 from jacobians.network import Network
@@ -28,26 +29,26 @@ class Drawn:
     about: str
 
 
-def draw(net: Network, loss: Loss | None, Y: Any, seed: int = 0) -> list[Drawn]:
+def draw(net: Network, loss: Loss | None, seed: int = 0) -> list[Drawn]:
     """Draw networks of the same depth, activations and kind of loss.
 
     Where a layer is not dense, or a loss is somebody's own, the network stays and only the points
     are new.
     """
     rng = np.random.default_rng(seed)
-    known = loss is None or isinstance(loss, (SquaredError, BinaryCrossEntropy, CrossEntropy))
-    if not known:
+    if not (loss is None or isinstance(loss, (SquaredError, BinaryCrossEntropy, CrossEntropy))):
         return []
-    found = [_with_points(net, loss, rng, 3, "other points, three of them")]
-    if all(type(layer) is Dense for layer in net.layers):
-        L, last = net.depth, net.widths[-1]
-        different = [3 + (2 * l) % (L + 2) + (l * 2 >= L + 2) for l in range(L + 1)]
+    drawn = [_with_points(net, loss, rng, 3, "other points, three of them")]
+    L, last, rules = net.depth, net.widths[-1], Rules(net)
+    if all(map(rules.is_dense, range(1, L + 1))):
+        n = min(L, 6) + 2  # neighbours differ, and in deep networks nothing grows
+        different = [3 + (2 * l) % n + (l * 2 % (2 * n) >= n) for l in range(L + 1)]
         widths = (*different[:-1], last if last == 1 else different[-1])
         square = (*[3] * L, last if last == 1 else 3)
         for sizes, about in ((widths, "layers of different widths"), (square, "square layers")):
             other = _network(net, sizes, rng)
-            found.append(_with_points(other, loss, rng, 5, f"a network with {about}"))
-    return found
+            drawn.append(_with_points(other, loss, rng, 5, f"a network with {about}"))
+    return drawn
 
 
 def _network(net: Network, widths: Any, rng: np.random.Generator) -> Network:

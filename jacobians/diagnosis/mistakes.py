@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from jacobians.derivation.rules import Rules
 from jacobians.derivation.terms import (
@@ -24,7 +27,8 @@ from jacobians.derivation.terms import (
     Vec,
 )
 from jacobians.diagnosis import ways
-from jacobians.diagnosis.ways import Masked, Reshaped, Rule
+from jacobians.diagnosis.ways import Reshaped, Rule
+from jacobians.maps import Diagonal
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,103 +58,85 @@ class Mistake:
     late: bool = False
 
 
-# where, name, likelihood, what was done, rule; {} runs through neighbouring layers
+def _square(r: Rules, s: Any) -> Term | None:
+    return Transpose(s) if s.shape[0] == s.shape[1] else None
+
+
+# where, name, likelihood, what was done, rule
 # fmt: off
-_ROWS: tuple[tuple[str, str, int, str, Callable[..., Rule]], ...] = (
-    ("delta", "slope missing", 0, "the slopes are left out",
-        lambda _: ways.first(Slopes, lambda r, k, t: t.term)),
-    ("delta", "slope twice", 1, "the slopes are there twice",
-        lambda _: ways.first(Slopes, lambda r, k, t: Slopes(t.slopes, t))),
-    ("delta", "slope of layer l{:+d}", 1, "the slopes are those of layer l{:+d}",
-        lambda by: ways.shift("s", by)),
-    ("delta", "trace", 2, "the trace of D stands in place of D",
-        lambda _: ways.first(Slopes, ways.trace)),
+_ROWS: tuple[tuple[str, str, int, str, Rule], ...] = (
+    ("delta J", "slope missing", 0, "the slopes are left out",
+        ways.first(Slopes, ways.without_slopes)),
+    ("delta J", "slope twice", 1, "the slopes are there twice",
+        ways.first(Slopes, ways.slopes_twice)),
+    ("delta", "trace", 2, "the trace of D stands in place of D", ways.first(Slopes, ways.trace)),
     ("delta", "row sum", 3, "what comes back is summed before the slopes are applied",
-        lambda _: ways.first(Slopes, ways.row_sum)),
+        ways.first(Slopes, ways.row_sum)),
     ("delta", "mask of the wrong array", 2, "the slopes are taken at what comes back",
-        lambda _: ways.first(Slopes, ways.mask)),
+        ways.first(Slopes, ways.mask)),
     ("delta", "W not transposed", 0, "W stands where its transpose should",
-        lambda _: ways.first(Product, ways.untransposed)),
-    ("delta", "W of another layer ({:+d})", 1, "W is that of layer l+1{:+d}",
-        lambda by: ways.shift("W", by)),
+        ways.first(Product, ways.untransposed)),
     ("output", "applied after it cancelled", 0, "the last D is applied though it has cancelled",
-        lambda _: ways.applied_again),
+        ways.applied_again),
     ("output", "left out", 1, "the last D is left out: only the loss is differentiated",
-        lambda _: ways.left_out),
-    ("output", "softmax taken diagonal", 0, "D is taken as diag(p (1 - p))",
-        lambda _: ways.diagonal),
-    ("output", "softmax taken diag(p)", 2, "D is taken as diag(p)", lambda _: ways.diag_p),
+        ways.left_out),
+    ("output", "softmax taken diagonal", 0, "D is taken as diag(p (1 - p))", ways.diagonal),
+    ("output", "softmax taken diag(p)", 2, "D is taken as diag(p)", ways.diag_p),
     ("residual", "broadcast of the targets", 1,
-        "the target is averaged over the points: shapes (N,) and (N, 1)",
-        lambda _: ways.broadcast("y")),
+        "the target is averaged over the points: shapes (N,) and (N, 1)", ways.broadcast("y")),
     ("residual", "broadcast of the outputs", 1,
-        "the output is averaged over the points: shapes (N, 1) and (N,)",
-        lambda _: ways.broadcast("a")),
+        "the output is averaged over the points: shapes (N, 1) and (N,)", ways.broadcast("a")),
     ("s", "σ'(a) for σ'(z)", 0, "the slope is taken at a, not at z",
-        lambda _: ways.swap("z", lambda r, s: r.symbol("a", s.layer))),
+        ways.swap("z", lambda r, s: r.symbol("a", s.layer))),
     ("s", "slope at the layer's input", 2, "the slope is taken at what enters the layer",
-        lambda _: ways.swap("z", lambda r, s: ways.at(r, "a", s.layer - 1))),
+        ways.swap("z", lambda r, s: ways.at(r, "a", s.layer - 1))),
     ("s", "formula for a given z", 1, "the formula of the slope in terms of a is given z",
-        lambda _: ways.formula_for_a),
-    ("dW", "transposed", 0, "the whole is transposed", lambda _: lambda r, k, t: Transpose(t)),
+        ways.formula_for_a),
+    ("dW lastJ JW", "transposed", 0, "the whole is transposed", ways.transposed),
     ("dW", "outer product swapped", 1, "the outer product is a deltaᵀ, not delta aᵀ",
-        lambda _: ways.first(Product, ways.swapped)),
+        ways.first(Product, ways.swapped)),
     ("dW", "stacked by rows", 1, "vec stacks rows, not columns",
-        lambda _: lambda r, k, t: Unvec(Vec(Transpose(t)), r.symbol("W", k[1]).shape)),
-    ("dW", "value of the wrong layer ({:+d})", 1, "a is that of layer l-1{:+d}",
-        lambda by: ways.shift("a", by)),
-    ("dW", "z for a", 1, "the preactivation stands in place of the activation",
-        lambda _: ways.swap("a", lambda r, s: ways.at(r, "z", s.layer))),
-    ("dW", "batch axis of a", 2, "a is reshaped where it should be transposed",
-        lambda _: ways.swap("a", lambda r, s: Reshaped(s))),
-    ("dW", "batch axis of delta", 2, "delta is reshaped where it should be transposed",
-        lambda _: ways.swap("delta", lambda r, s: Reshaped(s))),
-    ("dW", "penalty left out", 0, "the penalty is left out", lambda _: ways.penalty(lambda r: 0)),
-    ("dW", "penalty doubled", 0, "the penalty is 2 λ W", lambda _: ways.penalty(lambda r: 2, "2")),
-    ("dW", "penalty halved", 1, "the penalty is λ W / 2",
-        lambda _: ways.penalty(lambda r: 0.5, "1/2")),
-    ("dW", "penalty divided by N", 0, "the penalty is divided by N",
-        lambda _: ways.penalty(lambda r: 1 / (r.points or 1), "1/N")),
-    ("dW", "penalty with the wrong sign", 1, "the penalty is subtracted",
-        lambda _: ways.penalty(lambda r: -1, "−")),
-    ("both", "delta of the wrong layer ({:+d})", 1, "delta is that of layer l{:+d}",
-        lambda by: ways.shift("delta", by)),
-    ("both", "sum for mean", 0, "the sum over the points stands where their mean should",
-        lambda _: ways.mean(lambda t, x: t.term)),
-    ("both", "N twice", 0, "it is divided by N twice",
-        lambda _: ways.mean(lambda t, x: ways.again(t, t))),
-    ("both", "only the first point", 1, "only the first point is used",
-        lambda _: ways.mean(ways.only(0))),
-    ("both", "only the last point", 1, "only the last point is used",
-        lambda _: ways.mean(ways.only(-1))),
-    ("both", "the first point over N", 2, "only the first point is used, and divided by N",
-        lambda _: ways.mean(lambda t, x: ways.again(t, OnePoint(x, 0)))),
-    ("both", "the last point over N", 2, "only the last point is used, and divided by N",
-        lambda _: ways.mean(lambda t, x: ways.again(t, OnePoint(x, -1)))),
-    ("db", "penalty on biases", 0, "the biases are penalised too", lambda _: ways.penalised_bias),
-    ("db", "bias not summed", 0, "the points are not added up", lambda _: ways.mean(ways.again)),
-    ("db", "bias not summed, no mean", 1, "the points are neither added up nor averaged",
-        lambda _: ways.mean(lambda t, x: x)),
-    ("J", "slope missing", 0, "the slopes are left out",
-        lambda _: ways.first(Slopes, lambda r, k, t: t.term)),
-    ("J", "slope twice", 1, "the slopes are there twice",
-        lambda _: ways.first(Slopes, lambda r, k, t: Slopes(t.slopes, t))),
-    ("J", "slope of layer l{:+d}", 1, "the slopes are those of layer l{:+d}",
-        lambda by: ways.shift("s", by)),
-    ("J", "W of another layer ({:+d})", 1, "W is that of layer l{:+d}",
-        lambda by: ways.shift("W", by)),
-    ("J", "W transposed", 1, "W is transposed",
-        lambda _: ways.swap("W", lambda r, s: Transpose(s) if s.shape[0] == s.shape[1] else None)),
-    ("last J", "transposed", 0, "the whole is transposed", lambda _: lambda r, k, t: Transpose(t)),
+        lambda r, k, t: Unvec(Vec(Transpose(t)), about=r.symbol("W", k[1]).shape)),
     ("JW", "stacked by rows", 0, "vec stacks rows, not columns",
-        lambda _: ways.first(Kronecker, lambda r, k, t: Kronecker(t.right, t.left))),
-    ("JW", "transposed", 1, "the whole is transposed", lambda _: lambda r, k, t: Transpose(t)),
-    ("JW", "value of the wrong layer ({:+d})", 1, "a is that of layer l-1{:+d}",
-        lambda by: ways.shift("a", by)),
+        ways.first(Kronecker, lambda r, k, t: Kronecker(*t.operands[::-1]))),
+    ("dW", "z for a", 1, "the preactivation stands in place of the activation",
+        ways.swap("a", lambda r, s: ways.at(r, "z", s.layer))),
+    ("dW", "batch axis of a", 2, "a is reshaped where it should be transposed",
+        ways.swap("a", lambda r, s: Reshaped(s))),
+    ("dW", "batch axis of delta", 2, "delta is reshaped where it should be transposed",
+        ways.swap("delta", lambda r, s: Reshaped(s))),
+    ("dW", "penalty left out", 0, "the penalty is left out", ways.penalty(lambda r: 0)),
+    ("dW", "penalty doubled", 0, "the penalty is 2 λ W", ways.penalty(lambda r: 2, "2")),
+    ("dW", "penalty halved", 1, "the penalty is λ W / 2", ways.penalty(lambda r: 0.5, "1/2")),
+    ("dW", "penalty divided by N", 0, "the penalty is divided by N",
+        ways.penalty(lambda r: 1 / (r.points or 1), "1/N")),
+    ("dW", "penalty with the wrong sign", 1, "the penalty is subtracted",
+        ways.penalty(lambda r: -1, "−")),
+    ("db", "penalty on biases", 0, "the biases are penalised too", ways.penalised_bias),
+    ("both", "sum for mean", 0, "the sum over the points stands where their mean should",
+        ways.mean(lambda t, x: t.operands[0])),
+    ("both", "N twice", 0, "it is divided by N twice", ways.mean(lambda t, x: ways.again(t, t))),
+    ("both", "only the first point", 1, "only the first point is used", ways.mean(ways.only(0))),
+    ("both", "only the last point", 1, "only the last point is used", ways.mean(ways.only(-1))),
+    ("both", "the first point over N", 2, "only the first point is used, and divided by N",
+        ways.mean(lambda t, x: ways.again(t, OnePoint(x, about=0)))),
+    ("both", "the last point over N", 2, "only the last point is used, and divided by N",
+        ways.mean(lambda t, x: ways.again(t, OnePoint(x, about=-1)))),
+    ("db", "bias not summed", 0, "the points are not added up", ways.mean(ways.again)),
+    ("db", "bias not summed, no mean", 1, "the points are neither added up nor averaged",
+        ways.mean(lambda t, x: x)),
+    ("J", "W transposed", 1, "W is transposed", ways.swap("W", _square)),
     ("z", "bias left out", 4, "the bias is not added",
-        lambda _: lambda r, k, t: t.terms[0] if isinstance(t, Sum) else None),
+        lambda r, k, t: t.operands[0] if isinstance(t, Sum) else None),
     ("a", "activation left out", 4, "the activation is not applied",
-        lambda _: lambda r, k, t: r.symbol("z", k[1])),
+        lambda r, k, t: r.symbol("z", k[1])),
+)
+# where, name, what was done, whose symbol is that of a neighbouring layer
+_SHIFTS = (
+    ("delta J", "slope of layer l{:+d}", "the slopes are those of layer l{:+d}", "s"),
+    ("delta J", "W of another layer ({:+d})", "W is that of the layer {:+d} from there", "W"),
+    ("dW JW", "value of the wrong layer ({:+d})", "a is that of layer l-1{:+d}", "a"),
+    ("both", "delta of the wrong layer ({:+d})", "delta is that of layer l{:+d}", "delta"),
 )
 _FACTORS: tuple[tuple[str, Callable[[Rules], float], int], ...] = (
     ("−", lambda r: -1.0, 1),
@@ -173,20 +159,24 @@ def catalogue(rules: Rules, claimed: Iterable[Key]) -> list[Mistake]:
     rules : Rules
     claimed : keys of the arrays given
     """
-    claimed = sorted(claimed)
-    places, found = _places(rules, claimed), []
-    for where, name, likelihood, words, rule in _ROWS:
-        for by in (1, -1, 2, -2) if "{" in name else (0,):
-            row = (rule(by), words.format(by), likelihood)
-            groups = places.get(where, [])
-            several = any(len(sites) > 1 for sites in groups)
-            for sites in groups:  # in every layer is likelier than in one of them
-                made = row[2] + (several and len(sites) == 1)
-                found.append(Mistake(name.format(by), tuple(sites), row[0], row[1], made))
-    return [*found, *_factors(rules, claimed, "c" in {role for role, _ in rules.lines()})]
+    claimed, rows = sorted(claimed), list(_ROWS)
+    for where, name, words, role in _SHIFTS:
+        for by in (1, -1, 2, -2):
+            rows.append((where, name.format(by), 1, words.format(by), ways.shift(role, by)))
+    sites = _sites(rules, claimed)
+    mistakes = []
+    for where, name, likelihood, words, rule in rows:
+        for place in where.split():
+            groups = sites.get(place, [])
+            several = any(len(group) > 1 for group in groups)
+            for group in groups:  # in every layer is likelier than in one of them
+                less = likelihood + (several and len(group) == 1)
+                mistakes.append(Mistake(name, tuple(group), rule, words, less))
+    gradients = rules.loss is not None
+    return [*mistakes, *_batch_norms(rules, gradients), *_factors(rules, claimed, gradients)]
 
 
-def _places(rules: Rules, claimed: list[Key]) -> dict[str, list[list[Key]]]:
+def _sites(rules: Rules, claimed: list[Key]) -> dict[str, list[list[Key]]]:
     """Return, for every column ``where``, the groups of lines that a mistake may be made in."""
     L, roles = rules.net.depth, {role for role, _ in claimed}
     layers = list(range(1, L + 1))
@@ -197,24 +187,24 @@ def _places(rules: Rules, claimed: list[Key]) -> dict[str, list[list[Key]]]:
         every = [(role, l) for l in chosen]
         return [every] * (len(every) > 1) + [[site] for site in every]
 
-    places = {"s": each("s", straight)} | {role: [[(role, l)] for l in layers] for role in "za"}
+    sites = {"s": each("s", straight)} | {role: [[(role, l)] for l in layers] for role in "za"}
     if roles & {"dW", "db", "ddelta", "dx"}:
         hidden = [l for l in straight if l < L]
         ends = L in straight and not rules.is_fused() and not rules.is_straight(L)
-        places["delta"] = each("delta", [*hidden, L]) if ends else each("delta", hidden)
-        places["delta"] += [[("delta", l) for l in hidden]] * (ends and len(hidden) > 1)
-        places["output"] = [[("delta", L)]]
-        places["residual"] = [[("delta", L) if rules.is_fused() else ("c", None)]]
+        sites["delta"] = each("delta", [*hidden, L]) if ends else each("delta", hidden)
+        sites["delta"] += [[("delta", l) for l in hidden]] * (ends and len(hidden) > 1)
+        sites["output"] = [[("delta", L)]]
+        sites["residual"] = [[("delta", L) if rules.is_fused() else ("c", None)]]
         own: dict[str, list[list[Key]]] = {
             role: each(role, dense) if role in roles else [] for role in ("dW", "db")
         }
         both: list[Key] = [(role, l) for role in ("dW", "db") if role in roles for l in dense]
-        places |= own | {"both": [both] * (len(roles & {"dW", "db"}) > 1) + own["dW"] + own["db"]}
+        sites |= own | {"both": [both] * (len(roles & {"dW", "db"}) > 1) + own["dW"] + own["db"]}
     if roles & {"J", "JW"}:
-        places["J"] = each("J", layers)
-        places["last J"] = [[("J", L)]] if "J" in roles else []
-        places["JW"] = each("JW", dense) if "JW" in roles else []
-    return places
+        sites["J"] = each("J", layers)
+        sites["lastJ"] = [[("J", L)]] if "J" in roles else []
+        sites["JW"] = each("JW", dense) if "JW" in roles else []
+    return sites
 
 
 def _factors(rules: Rules, claimed: list[Key], gradients: bool) -> Iterator[Mistake]:
@@ -233,6 +223,21 @@ def _factors(rules: Rules, claimed: list[Key], gradients: bool) -> Iterator[Mist
             yield Mistake(called, chosen, ways.scaled(name, factor), words, less, True)
 
 
+def _batch_norms(rules: Rules, gradients: bool) -> Iterator[Mistake]:
+    """Scales that are batch-norms in training mode, in the forward pass and on the way back."""
+    words = "the values are centred and scaled over the points of the batch"
+    for l, (A, *_) in enumerate(rules.maps, start=1):
+        if gradients and isinstance(A, Diagonal) and (rules.points or 1) > 1:
+            sites = (("z", l), *(("delta", k) for k in rules.sources(l) if k))
+            for fresh in (True, False):
+                for epsilon in (1e-5, 1e-3, 0.0):  # PyTorch's, Keras's, none
+                    rule = ways.batch_norm(l, fresh, epsilon)
+                    yield Mistake("batch-norm in training mode", sites, rule, words, 3)
+
+
+# --- constants that are read off an array ---------------------------------------------------------
+
+
 def constant(c: float, sites: tuple[Key, ...]) -> Mistake:
     """Return the mistake of a factor that has no name."""
     words, rule = f"is {c:.6g} times the truth", ways.scaled(f"{c:.6g}", lambda r: c)
@@ -243,17 +248,16 @@ def penalty_of(c: float, sites: tuple[Key, ...]) -> Mistake:
     """Return the mistake of a penalty ``c W`` that the objective does not have."""
 
     def rule(r: Rules, k: Key, t: Term) -> Term:
-        return Sum((t, Times(f"{c:.6g}", c, r.symbol("W", k[1]))))
+        return Sum(t, Times(r.symbol("W", k[1]), about=(f"{c:.6g}", c)))
 
     return Mistake("another penalty", sites, rule, f"{c:.6g} W is added to what is right", 6)
 
 
-def dropped(l: int, kept: tuple[bool, ...], scale: float) -> Mistake:
+def dropped(l: int, kept: Any, scale: float) -> Mistake:
     """Return the mistake of a layer in training mode, whose mask is read off the zeros."""
-
-    def rule(r: Rules, k: Key, t: Term) -> Term | None:
-        return Masked(t, kept, scale) if len(kept) == r.width(l) else None
-
-    out = ", ".join(str(i) for i, keep in enumerate(kept) if not keep)
-    words = f"units {out} are dropped and the others multiplied by {scale:.4g}"
-    return Mistake("dropout in training mode", (("a", l),), rule, words, 5)
+    name = "dropout in training mode"
+    sites = (("a", l), ("delta", l), ("J", l))
+    out = ", ".join(str(i) for i in np.flatnonzero(~np.asarray(kept))) if np.ndim(kept) == 1 else ""
+    which = f"units {out}" if out else "other units at every point"
+    words = f"{which} are dropped and the others multiplied by {scale:.4g}"
+    return Mistake(name, sites, ways.dropout(l, kept, scale), words, 5)

@@ -7,7 +7,7 @@ not explain it too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -16,13 +16,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from jacobians._checks import Array, Numbers
-from jacobians.derivation.rules import Rules
-from jacobians.derivation.terms import Key, Rounding, Symbol, Term, Value
+from jacobians.derivation.evaluation import NONE, Changes, Evaluation
+from jacobians.derivation.terms import Key, Rounding, Term, Value
 from jacobians.diagnosis.mistakes import Mistake
 
-Made: TypeAlias = frozenset[Mistake]
-NONE: Made = frozenset()
+Made: TypeAlias = Changes  # a set of mistakes
 SAFETY = 64  # times the typical error, since errors may conspire
+MANY = 400  # mistakes; of more, only those are tried that touch no array that is right
+MANY_ARRAYS = 30
 
 
 class CannotBeMadeError(Exception):
@@ -30,40 +31,31 @@ class CannotBeMadeError(Exception):
 
 
 @dataclass(eq=False)
-class Case:
+class Case(Evaluation):
     """A network with data, the arrays claimed for it, and the values of every line.
 
     ``claims`` is None where the accused function raised an error.
     """
 
-    rules: Rules
-    given: dict[Key, Value]
-    rounding: Rounding
-    claims: dict[Key, Numbers] | None
-    _values: dict[tuple[Key, Made], Value] = field(default_factory=dict)
-    _reach: dict[tuple[Key, Made], Made] = field(default_factory=dict)
-    _changed: dict[tuple[Mistake, Key], Term | None] = field(default_factory=dict)
-    _added: dict[Mistake, frozenset[Key]] = field(default_factory=dict)
+    claims: dict[Key, Numbers] | None = None
+    _reach: dict[tuple[Key, Made], Made] = field(default_factory=dict, init=False)
+    _changed: dict[tuple[Mistake, Key], Term | None] = field(default_factory=dict, init=False)
+    _own: dict[Mistake, int] = field(default_factory=dict, init=False)
 
     @cached_property
-    def lines(self) -> dict[Key, Term]:
-        """The right side of every line."""
-        return self.rules.lines()
+    def bits(self) -> dict[Key, int]:
+        """A bit for every line, so that sets of lines are whole numbers."""
+        return {key: 1 << i for i, key in enumerate(self.lines)}
 
     @cached_property
-    def above(self) -> dict[Key, frozenset[Key]]:
+    def above(self) -> dict[Key, int]:
         """For every line, all lines that it is computed from, itself included."""
-        found: dict[Key, frozenset[Key]] = {}
-
-        def visit(key: Key) -> frozenset[Key]:
-            if key not in found:
-                symbols = _symbols(self.lines[key]) if key in self.lines else ()
-                found[key] = frozenset({key}).union(*(visit(s) for s in symbols))
-            return found[key]
-
-        for key in self.lines:
-            visit(key)
-        return found
+        above: dict[Key, int] = {}
+        for key, line in self.lines.items():
+            above[key] = self.bits[key]
+            for symbol in line.symbols():
+                above[key] |= above.get(symbol, 0)
+        return above
 
     def changed(self, mistake: Mistake, key: Key) -> Term | None:
         """Return a line as a mistake alone would write it."""
@@ -82,56 +74,55 @@ class Case:
             term = mistake.rule(self.rules, key, term) or term
         return term
 
-    def added(self, mistake: Mistake) -> frozenset[Key]:
-        """Return all lines that the lines of a mistake are computed from."""
-        if mistake not in self._added:
-            terms = [self.changed(mistake, site) for site in mistake.sites]
-            symbols = {key for term in terms if term is not None for key in _symbols(term)}
-            self._added[mistake] = frozenset().union(*(self.above.get(s, {s}) for s in symbols))
-        return self._added[mistake]
+    def own(self, mistake: Mistake) -> int:
+        """Return the lines that a mistake is made in."""
+        if mistake not in self._own:
+            self._own[mistake] = sum({self.bits.get(site, 0) for site in mistake.sites})
+        return self._own[mistake]
+
+    def read(self, mistake: Mistake) -> int:
+        """Return all lines that the lines of a mistake are then computed from."""
+        read = 0
+        for term in (self.changed(mistake, site) for site in mistake.sites):
+            for symbol in () if term is None else term.symbols():
+                read |= self.above.get(symbol, 0)
+        return read
 
     def reaching(self, key: Key, made: Made) -> Made:
         """Return the mistakes that can change the value of a line."""
+        if not made:
+            return made
         if (key, made) not in self._reach:
-            above, rest, reached = self.above.get(key, frozenset({key})), made, NONE
-            while new := frozenset(m for m in rest if not above.isdisjoint(m.sites)):
+            above, rest, reached = self.above.get(key, 0), made, NONE
+            while new := frozenset(m for m in rest if above & self.own(m)):
                 reached, rest = reached | new, rest - new
-                above = above.union(*(self.added(m) for m in new)) if rest else above
+                for mistake in new if rest else ():
+                    above |= self.read(mistake)
             self._reach[key, made] = reached
         return self._reach[key, made]
 
     def value(self, key: Key, made: Made = NONE) -> Value:
         """Return the value of a line with mistakes made."""
-        if key in self.given:
-            return self.given[key]
-        made = self.reaching(key, made)
-        if (key, made) not in self._values:
-            if key not in self.lines:
-                raise CannotBeMadeError(key)
-            line = self.line(key, made)
+        try:
+            return super().value(key, made)
+        except (ValueError, KeyError) as err:  # shapes that do not fit, or nothing to change
+            raise CannotBeMadeError(key) from err
 
-            def values(symbol: Symbol) -> Value:
-                return self.value(symbol.key, made)
-
-            try:
-                with np.errstate(all="ignore"):
-                    self._values[key, made] = line.evaluate(values, self.rounding)
-            except ValueError as err:  # shapes that do not fit, or numbers that leave the range
-                raise CannotBeMadeError(key) from err
-        return self._values[key, made]
+    def value_or_none(self, key: Key, made: Made) -> Value | None:
+        """Return the value, or None where the mistakes cannot be made."""
+        try:
+            return self.value(key, made)
+        except CannotBeMadeError:
+            return None
 
     def explains(self, made: Made, key: Key) -> bool:
         """Tell whether the claimed array is what these mistakes give, within rounding."""
         assert self.claims is not None
-        try:
-            value = self.value(key, made)
-        except CannotBeMadeError:
-            return False
-        claim = self.claims[key]
+        value, claim = self.value_or_none(key, made), self.claims[key]
+        if value is None or (made and not np.isfinite(value.error).all()):
+            return False  # what may be anything explains nothing
         if key[0] in ("J", "JW") and value.number.shape == claim.shape[1:]:  # at every point
             value = Value(*(np.broadcast_to(part, claim.shape) for part in value))
-        if made and not np.isfinite(value.error).all():
-            return False  # what may be anything explains nothing
         return self.within(claim, value)
 
     def within(self, claim: Numbers, value: Value) -> bool:
@@ -149,14 +140,11 @@ def excess(claim: Numbers, value: Value, rounding: Rounding) -> Array:
     """Return by how much more than its error an array differs, entry by entry."""
     with np.errstate(invalid="ignore"):
         difference = np.abs(claim.astype(np.float64) - value.number)
-        allowed = SAFETY * value.error + 2 * rounding.unit * np.abs(value.number) + rounding.tiny
+        times = SAFETY if rounding.typical else 2  # a bound holds for both, an estimate for none
+        allowed = times * value.error + 2 * rounding.unit * np.abs(value.number) + rounding.tiny
         over = difference - np.where(np.isnan(allowed), np.inf, allowed)
     result: Array = np.where(np.isnan(over), np.inf, over)
     return result
-
-
-def _symbols(term: Term) -> set[Key]:
-    return {part.key for part in term if isinstance(part, Symbol)}
 
 
 @dataclass(frozen=True)
@@ -170,12 +158,8 @@ class Explanation:
     def cost(self) -> tuple[int, int, int, int]:
         """Smaller is better: what is left, how many mistakes, how likely, at how many sites."""
         likelihood = sum(m.likelihood for m in self.made)
-        return (
-            len(self.unexplained),
-            len(self.made),
-            likelihood,
-            -sum(len(m.sites) for m in self.made),
-        )
+        sites = sum(len(m.sites) for m in self.made)
+        return (len(self.unexplained), len(self.made), likelihood, -sites)
 
 
 def search(
@@ -191,59 +175,86 @@ def search(
     fit : callable
         From (case, made, key) to mistakes with a constant read off the array.
     breadth : int
-        How many partial explanations are kept.
+        How many partial explanations are kept; a sixth where there are many arrays.
     """
     case = cases[0]
-    assert case.claims is not None
-    candidates = [m for m in candidates if case.can(m)]
-    front = [Explanation(NONE, ())]
-    keys = list(case.claims)
+    front, keys = [Explanation(NONE, ())], list(case.claims or ())
+    deep = len(keys) > MANY_ARRAYS
     for i, key in enumerate(keys):
-        nearby = [m for m in candidates if case.reaching(key, frozenset({m}))]
-        grown: dict[tuple[Made, tuple[Key, ...]], Explanation] = {}
-        for partial in front:
-            for new in _extend(case, partial, key, keys[: i + 1], nearby, fit):
-                grown[new.made, new.unexplained] = new
-        front = sorted(grown.values(), key=lambda e: e.cost)[:breadth]
+        explaining = [e for e in front if case.explains(e.made, key)]
+        others = [e for e in front if e not in explaining]
+        grown = {(e.made, e.unexplained): e for e in explaining}
+        nearby: list[Mistake] | None = None
+        for partial in others:
+            if deep and explaining:  # what explains it goes on; the others leave it open
+                extended = [Explanation(partial.made, (*partial.unexplained, key))]
+            else:
+                nearby = _nearby(case, keys[: i + 1], candidates) if nearby is None else nearby
+                extended = list(_extend(case, partial, keys[: i + 1], nearby, fit))
+            grown |= {(new.made, new.unexplained): new for new in extended}
+        front = sorted(grown.values(), key=lambda e: e.cost)[: breadth // 6 if deep else breadth]
+    if deep:
+        front = sorted([_closed(case, front[0], candidates), *front], key=lambda e: e.cost)
     agreed = [e for e in front if e.unexplained or all(_agrees(c, e.made) for c in cases[1:])]
+    if not agreed and fit is not _nothing:  # a constant that fits this network fits no other
+        return search(cases, candidates, _nothing, breadth)
     return sorted(agreed or front, key=lambda e: e.cost)
 
 
+def _nothing(*_: Any) -> tuple[Mistake, ...]:
+    return ()
+
+
+def _closed(case: Case, best: Explanation, candidates: list[Mistake]) -> Explanation:
+    """Explain what was left open by slips in single arrays."""
+    made, unexplained = best.made, list[Key]()
+    for key in best.unexplained:
+        here = (made | {m} for m in candidates if m.sites == (key,) and case.can(m))
+        closing = next((new for new in here if case.explains(new, key)), None)
+        made, unexplained = (closing, unexplained) if closing else (made, [*unexplained, key])
+    return Explanation(made, tuple(unexplained))
+
+
+def _nearby(case: Case, keys: list[Key], candidates: list[Mistake]) -> list[Mistake]:
+    """Return the mistakes that can change the last array; if many, no array before it."""
+    *before, key = keys
+    nearby = [m for m in candidates if case.above[key] & case.own(m)]
+    if len(nearby) > MANY:
+        right = 0
+        for k in before:
+            right |= case.above[k] if case.explains(NONE, k) else 0
+        nearby = [m for m in nearby if not right & case.own(m)]
+    return [m for m in nearby if case.can(m)]
+
+
 def _extend(
-    case: Case, partial: Explanation, key: Key, keys: list[Key], nearby: list[Mistake], fit: Any
+    case: Case, partial: Explanation, keys: list[Key], nearby: list[Mistake], fit: Any
 ) -> Iterator[Explanation]:
-    """Extend a partial explanation to one more array."""
-    if case.explains(partial.made, key):
-        yield partial
-        return
-    before = [k for k in keys[:-1] if k not in partial.unexplained]
-    hit = False
-    for new in _one_more(case, partial.made, key, nearby, fit):
-        if all(case.explains(new, k) for k in before if case.reaching(k, new - partial.made)):
+    """Extend a partial explanation to the last array, which it does not explain."""
+    *before, key = keys
+    before = [k for k in before if k not in partial.unexplained]
+    made, hit = partial.made, False
+    for new in _one_more(case, made, key, nearby, fit):
+        if all(case.explains(new, k) for k in before if case.reaching(k, new - made)):
             hit = True
             yield Explanation(new, partial.unexplained)
-    if not hit and len(partial.made) < 2:
+    if not hit and len(made) < 2 and len(nearby) <= MANY:
         for pair in combinations(nearby, 2):
-            new = partial.made.union(pair)
+            new = made.union(pair)
             if case.explains(new, key) and all(case.explains(new, k) for k in before):
                 hit = True
                 yield Explanation(new, partial.unexplained)
     if not hit:
-        yield Explanation(partial.made, (*partial.unexplained, key))
+        yield Explanation(made, (*partial.unexplained, key))
 
 
-def _one_more(
-    case: Case, made: Made, key: Key, nearby: Iterable[Mistake], fit: Any
-) -> Iterator[Made]:
-    hit = False
-    for mistake in nearby:
-        if mistake not in made and case.explains(made | {mistake}, key):
-            hit = True
-            yield made | {mistake}
-    if not hit:
-        for mistake in fit(case, made, key):
-            if case.explains(made | {mistake}, key):
-                yield made | {mistake}
+def _one_more(case: Case, made: Made, key: Key, nearby: list[Mistake], fit: Any) -> Iterator[Made]:
+    more = (made | {mistake} for mistake in nearby if mistake not in made)
+    explaining = [new for new in more if case.explains(new, key)]
+    yield from explaining
+    if not explaining:
+        fitted = (made | {mistake} for mistake in fit(case, made, key))
+        yield from (new for new in fitted if case.explains(new, key))
 
 
 def _agrees(case: Case, made: Made) -> bool:

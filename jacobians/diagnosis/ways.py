@@ -7,14 +7,13 @@ same mistake can be made on any network.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from jacobians.activations import SIGMOID, Activation, activation
 from jacobians.derivation import functions
-from jacobians.derivation.rules import Rules, minus, total
+from jacobians.derivation.rules import Rules
 from jacobians.derivation.terms import (
     Apply,
     Hadamard,
@@ -30,7 +29,8 @@ from jacobians.derivation.terms import (
     Times,
     Transpose,
     Value,
-    Values,
+    minus,
+    total,
 )
 
 Rule: TypeAlias = Callable[[Rules, Key, Any], Term | None]
@@ -41,9 +41,9 @@ def first(kind: type[Term], change: Rule) -> Rule:
     """Make a rule that changes the first term of a kind."""
 
     def rule(r: Rules, k: Key, term: Term) -> Term | None:
-        found = next((part for part in term if isinstance(part, kind)), None)
-        new = None if found is None else change(r, k, found)
-        return None if found is None or new is None else term.put(found, new)
+        old = next((part for part in term if isinstance(part, kind)), None)
+        new = None if old is None else change(r, k, old)
+        return None if old is None or new is None else term.put(old, new)
 
     return rule
 
@@ -52,11 +52,11 @@ def swap(role: str, change: Callable[[Rules, Symbol], Term | None]) -> Rule:
     """Make a rule that puts something of the same shape in the place of a symbol."""
 
     def rule(r: Rules, k: Key, term: Term) -> Term | None:
-        found = next((s for s in term if isinstance(s, Symbol) and s.role == role), None)
-        new = None if found is None else change(r, found)
-        if found is None or new is None or (isinstance(new, Symbol) and new.shape != found.shape):
+        old = next((s for s in term if isinstance(s, Symbol) and s.role == role), None)
+        new = None if old is None else change(r, old)
+        if old is None or new is None or (isinstance(new, Symbol) and new.shape != old.shape):
             return None
-        return term.put(found, new)
+        return term.put(old, new)
 
     return rule
 
@@ -78,8 +78,8 @@ def penalty(c: Callable[[Rules], float], name: str = "") -> Rule:
     def rule(r: Rules, k: Key, term: Term) -> Term | None:
         if not r.l2 or not isinstance(term, Sum):
             return None
-        *rest, penalty = term.terms
-        return total(*rest, *((Times(name, c(r), penalty),) if name else ()))
+        *rest, old = term.operands
+        return total(*rest, *((Times(old, about=(name, c(r))),) if name else ()))
 
     return rule
 
@@ -88,50 +88,63 @@ def mean(change: Callable[[Times, Term], Term]) -> Rule:
     """Make a rule for the term ``1/N sum x``, from it and x; one point is its own mean."""
 
     def rule(r: Rules, k: Key, term: Term) -> Term | None:
-        found = next((t for t in term if isinstance(t, Times) and t.name == "1/N"), None)
-        if found is None or r.points == 1:
+        old = next((t for t in term if isinstance(t, Times) and t.about[0] == "1/N"), None)
+        if old is None or r.points == 1:
             return None
-        inner = found.term.term if isinstance(found.term, OverPoints) else found.term
-        return term.put(found, change(found, inner))
+        (x,) = old.operands
+        (x,) = x.operands if isinstance(x, OverPoints) else (x,)
+        return term.put(old, change(old, x))
 
     return rule
 
 
 def again(t: Times, x: Term) -> Times:
-    return Times(t.name, t.value, x)
+    return Times(x, about=t.about)
 
 
 def only(point: int) -> Callable[[Times, Term], Term]:
-    return lambda t, x: OnePoint(x, point)
+    return lambda t, x: OnePoint(x, about=point)
 
 
 def scaled(name: str, factor: Callable[[Rules], float]) -> Rule:
-    return lambda r, k, t: None if factor(r) == 1 else Times(name, factor(r), t)
+    return lambda r, k, t: None if factor(r) == 1 else Times(t, about=(name, factor(r)))
+
+
+def transposed(r: Rules, k: Key, t: Term) -> Term:
+    return Transpose(t)
+
+
+def without_slopes(r: Rules, k: Key, t: Slopes) -> Term:
+    return t.operands[1]
+
+
+def slopes_twice(r: Rules, k: Key, t: Slopes) -> Term:
+    return Slopes(t.operands[0], t)
 
 
 def trace(r: Rules, k: Key, t: Slopes) -> Term:
-    return Product((t.term, r.symbol("ones", k[1]), t.slopes))
+    return Product(t.operands[1], r.symbol("ones", k[1]), t.operands[0])
 
 
 def row_sum(r: Rules, k: Key, t: Slopes) -> Term:
-    return Product((t.slopes, r.symbol("ones", k[1]), t.term))
+    return Product(t.operands[0], r.symbol("ones", k[1]), t.operands[1])
 
 
 def mask(r: Rules, k: Key, t: Slopes) -> Term | None:
-    f = r.activation(k[1])
+    f, x = r.activation(k[1]), t.operands[1]
     if not f.kinks or not isinstance(f, Activation):
         return None
-    return Slopes(Apply(functions.slope(f), (t.term,)), t.term)
+    return Slopes(Apply(x, about=functions.slope(f)), x)
 
 
 def untransposed(r: Rules, k: Key, t: Product) -> Term | None:
-    first = t.factors[0]
-    return Product((first.term, *t.factors[1:])) if isinstance(first, Transpose) else None
+    W, *rest = t.operands
+    return Product(*W.operands, *rest) if isinstance(W, Transpose) else None
 
 
 def swapped(r: Rules, k: Key, t: Product) -> Term:
-    delta, a = t.factors[0], t.factors[-1]
-    return Product((a.term if isinstance(a, Transpose) else a, Transpose(delta)))
+    delta, a = t.operands[0], t.operands[-1]
+    return Product(*(a.operands if isinstance(a, Transpose) else (a,)), Transpose(delta))
 
 
 def applied_again(r: Rules, k: Key, t: Term) -> Term | None:
@@ -165,31 +178,86 @@ def formula_for_a(r: Rules, k: Key, t: Term) -> Term | None:
 
 
 def penalised_bias(r: Rules, k: Key, t: Term) -> Term | None:
-    return Sum((t, Times("λ", r.l2, r.symbol("b", k[1])))) if r.l2 else None
+    return Sum(t, r.penalty(k[1], "b")) if r.l2 else None
 
 
-@dataclass(frozen=True)
+# --- layers in training mode ----------------------------------------------------------------------
+
+
 class Reshaped(Term):
     """Points and entries mixed up: an (n, N) array reshaped to (N, n) where ``.T`` was meant."""
 
-    term: Term
-
-    def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        """Reshape."""
-        x = self.term.evaluate(values, rounding)
+    def combine(self, rounding: Rounding, x: Value) -> Value:
         return Value(*(p if p.ndim == 2 else p[..., 0].T.reshape(p.shape) for p in x))
 
 
-@dataclass(frozen=True)
-class Masked(Term):
-    """Entries of a column left out, the others enlarged: dropout in training mode."""
+class Dropped(Term):
+    """Entries of a column left out, the others enlarged: about which are kept, and the factor."""
 
-    term: Term
-    kept: tuple[bool, ...]
-    scale: float
+    def combine(self, rounding: Rounding, x: Value) -> Value:
+        kept, scale = self.about
+        mask = scale * np.array(kept, float)[..., None]
+        number = x.number * mask
+        return Value(number, x.error * mask + rounding.unit * np.abs(number))
 
-    def evaluate(self, values: Values, rounding: Rounding) -> Value:
-        """Multiply by the mask."""
-        x = self.term.evaluate(values, rounding)
-        mask = self.scale * np.array(self.kept, float)[:, None]
-        return Value(x.number * mask, x.error * mask + rounding.unit * np.abs(x.number) * mask)
+
+def dropout(l: int, kept: tuple[Any, ...], scale: float) -> Rule:
+    """Make a rule for a layer in training mode: its value and what comes back through it."""
+    shape, about = np.shape(kept), (kept, scale)
+
+    def through(r: Rules, k: Key, t: Slopes) -> Term:
+        s, x = t.operands
+        return Slopes(s, Dropped(x, about=about))
+
+    def rule(r: Rules, k: Key, t: Any) -> Term | None:
+        if shape[-1] != r.width(l) or (len(shape) == 2 and shape[0] != r.points):
+            return None
+        return Dropped(t, about=about) if k[0] == "a" else first(Slopes, through)(r, k, t)
+
+    return rule
+
+
+class Standardised(Term):
+    """``gamma (x - mean) / sqrt(var + eps)`` over the points of the batch; about gamma and eps.
+
+    With a second operand, what comes back through that: ``delta`` at ``x``.
+    """
+
+    def combine(self, rounding: Rounding, x: Value, delta: Value | None = None) -> Value:
+        gamma, epsilon = np.array(self.about[0])[:, None], self.about[1]
+        if x.number.ndim == 2:
+            raise ValueError("one point has no spread")
+        centred = x.number - x.number.mean(axis=0)
+        spread = np.sqrt((centred**2).mean(axis=0) + epsilon)
+        normal = centred / spread
+        moved = x.error.max(axis=0) + 8 * rounding.unit * np.abs(x.number).max(axis=0)
+        moved = moved * (1 + np.abs(normal)) / spread
+        if delta is None:
+            return Value(gamma * normal, np.abs(gamma) * (3 * moved + 8 * rounding.unit))
+        d, size = delta.number, np.abs(delta.number).max(axis=0)
+        number = gamma / spread * (d - d.mean(axis=0) - normal * (normal * d).mean(axis=0))
+        error = 3 * delta.error.max(axis=0) + size * (6 * moved + 16 * rounding.unit)
+        return Value(number, np.abs(gamma / spread) * (1 + normal**2) * error)
+
+
+def batch_norm(l: int, fresh: bool, epsilon: float) -> Rule:
+    """Make a rule for a batch-norm, here a Scale, that takes the mean and spread of the batch.
+
+    What it was trained to is known where it is new (mean 0 and variance 1), or has no parameters.
+    """
+
+    def rule(r: Rules, k: Key, t: Any) -> Term | None:
+        arrays = r.net.layers[l - 1].arrays()
+        if (r.points or 1) < 2 or set(arrays) != {"scale", "shift"} or len(r.sources(l)) != 1:
+            return None
+        (source,) = r.sources(l)
+        gamma = arrays["scale"] * (1 + epsilon) ** 0.5 if fresh else np.ones_like(arrays["scale"])
+        x, about = r.symbol("a", source), (tuple(gamma.tolist()), epsilon)
+        delta, shift = r.symbol("delta", l), Symbol("shift", l, (len(gamma), 1))
+        if k == ("z", l):
+            normal = Standardised(x, about=about)
+            return Sum(normal, shift) if fresh else normal
+        changed: Term = t.put(r.pulled(l, 0, delta), Standardised(x, delta, about=about))
+        return changed
+
+    return rule

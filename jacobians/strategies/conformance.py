@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Any, Literal, get_args
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jacobians._checks import Array
+from jacobians._checks import Array, missing_extra
 from jacobians.certificate import certify
 from jacobians.diagnosis import diagnose
 from jacobians.diagnosis.diagnosing import is_right
@@ -21,7 +22,8 @@ from jacobians.network import Network
 from jacobians.strategies.drawing import matrices, networks, vectors, widths
 from jacobians.witness import check_jacobian
 
-Signature = Literal["network", "lists", "vector"]
+Signature = Literal["network", "lists", "pairs", "vector"]
+_ARRAYS = {"torch": ("torch", "from_numpy"), "jax": ("jax.numpy", "asarray")}
 
 
 def check_backprop(
@@ -34,7 +36,7 @@ def check_backprop(
     depth: int = 3,
     dtype: Any = np.float64,
     signature: Signature = "network",
-    arrays: Callable[[Array], Any] | None = None,
+    arrays: str | Callable[[Array], Any] | None = None,
     convention: str = "columns",
     examples: int = 100,
 ) -> None:
@@ -44,8 +46,9 @@ def check_backprop(
     ----------
     function : callable
         By ``signature``: ``function(net, X, Y)``; ``"lists"``: ``function(weights, biases, X, Y)``;
-        ``"vector"``: ``function(theta, X, Y)`` with theta in the order of ``Network.parameters``,
-        on networks of one size.  It returns anything that ``jb.diagnose`` reads.
+        ``"pairs"``: ``function([(W, b), ...], X, Y)``, as JAX users keep parameters; ``"vector"``:
+        ``function(theta, X, Y)`` with theta in the order of ``Network.parameters``, on networks of
+        one size.  It returns anything that ``jb.diagnose`` reads, or such pairs.
     loss : Loss, optional
         Half the squared error unless given.
     l2 : float
@@ -55,9 +58,9 @@ def check_backprop(
         The most layers; with the signature ``"vector"`` exactly so many.
     dtype : float32 or float64
     signature : str
-    arrays : callable, optional
-        Makes the function's kind of array from NumPy's, such as ``torch.from_numpy`` or
-        ``jax.numpy.asarray``; results are turned back.
+    arrays : str or callable, optional
+        ``"torch"`` or ``"jax"``, or what makes the function's kind of array from NumPy's; results
+        are turned back.  JAX computes in float32 unless told otherwise, and is judged by that.
     convention : str
         That the results are laid out in.
     examples : int
@@ -68,11 +71,8 @@ def check_backprop(
         With the smallest failing network, its data, and the diagnosis.
     """
     loss = SquaredError() if loss is None else loss
-    if last is None:
-        last = {CrossEntropy: ("softmax",), BinaryCrossEntropy: ("sigmoid",)}.get(
-            type(loss),
-            ("identity",),
-        )
+    fitting = {CrossEntropy: ("softmax",), BinaryCrossEntropy: ("sigmoid",)}
+    last = fitting.get(type(loss), ("identity",)) if last is None else last
     run = _adapted(function, signature, arrays)
     smallest: list[tuple[Network, Array, Array]] = []
 
@@ -90,8 +90,8 @@ def check_backprop(
         net, X, Y = smallest[0]
         # a function of a network is run on others too, which tell mistakes apart
         mine = run if signature == "network" else run(net, X, Y)
-        found = diagnose(mine, net, X, Y, loss, l2, convention)
-        raise AssertionError(_failure(function, net, X, Y, str(found))) from None
+        diagnosis = diagnose(mine, net, X, Y, loss, l2, convention)
+        raise AssertionError(_failure(function, net, X, Y, str(diagnosis))) from None
 
 
 def _quietly(examples: int) -> settings:
@@ -105,10 +105,14 @@ def _quietly(examples: int) -> settings:
 def _failure(function: Any, net: Network, X: Array, Y: Array, text: str) -> str:
     name = getattr(function, "__name__", str(function))
     shown = [f"{name} is wrong on {net}:"]
-    for l, layer in enumerate(net.layers, start=1):
-        assert isinstance(layer, Dense)
-        shown.append(f"  W{l} = {layer.W.tolist()}, b{l} = {layer.b.tolist()}")
+    for l, (W, b) in enumerate(_parameters(net), start=1):
+        shown.append(f"  W{l} = {W.tolist()}, b{l} = {b.tolist()}")
     return "\n".join([*shown, f"  X = {X.tolist()}", f"  Y = {Y.tolist()}", text])
+
+
+def _parameters(net: Network) -> list[tuple[Array, Array]]:
+    """Return ``(W, b)`` of every layer of a drawn network, all of which are dense."""
+    return [(layer.parameters()["W"], layer.parameters()["b"]) for layer in net.layers]
 
 
 @st.composite
@@ -118,14 +122,12 @@ def _trainings(
 ) -> tuple[Network, Array, Array]:  # fmt: skip
     """Draw a dense network, a batch and targets that the loss takes."""
     if fixed:
-        sizes = [3, *(4 for _ in range(depth - 1)), 2]
-        layers = [
-            Dense(draw(matrices(m, n, dtype, 2.0)), draw(vectors(m, dtype, 2.0)), f)
-            for n, m, f in zip(
-                sizes, sizes[1:], [hidden[0]] * (depth - 1) + [last[0]], strict=False
-            )
+        sizes, names = [3, *[4] * (depth - 1), 2], [hidden[0]] * (depth - 1) + [last[0]]
+        arrays = [
+            (draw(matrices(m, n, dtype, 2.0)), draw(vectors(m, dtype, 2.0)))
+            for n, m in pairwise(sizes)
         ]
-        net = Network(layers)
+        net = Network([Dense(W, b, f) for (W, b), f in zip(arrays, names, strict=True)])
     else:
         size = {"max_depth": depth, "max_width": 4, "only_dense": True}
         net = draw(networks(hidden=hidden, last=last, dtypes=[dtype], **size))  # type: ignore[arg-type]
@@ -140,37 +142,58 @@ def _trainings(
 
 
 def _adapted(
-    function: Callable[..., Any], signature: str, arrays: Callable[[Array], Any] | None
+    function: Callable[..., Any], signature: str, arrays: str | Callable[[Array], Any] | None
 ) -> Callable[[Network, Array, Array], Any]:
     """Return ``run(net, X, Y)`` for a function of another signature, on other arrays."""
-    if signature not in ("network", "lists", "vector"):
+    if signature not in get_args(Signature):
         raise ValueError(
-            f"check_backprop: signature: expected network, lists or vector, got {signature!r}."
+            f"check_backprop: signature: expected one of {', '.join(get_args(Signature))}, "
+            f"got {signature!r}."
         )
+    make = _maker(arrays)
 
-    def own(array: Array) -> Any:
-        return array.copy() if arrays is None else arrays(array.copy())
+    def parameters(net: Network) -> tuple[Any, ...]:
+        if signature == "network":
+            return (net,)
+        if signature == "vector":
+            return (make(net.parameters.copy()),)
+        pairs = [(make(W.copy()), make(b.copy())) for W, b in _parameters(net)]
+        return (pairs,) if signature == "pairs" else tuple(map(list, zip(*pairs, strict=True)))
 
     def run(net: Network, X: Array, Y: Array) -> Any:
-        if signature == "network":
-            return _as_numpy(function(net, own(X), own(Y)))
-        if signature == "vector":
-            return _as_numpy(function(own(net.parameters), own(X), own(Y)))
-        dense = [layer for layer in net.layers if isinstance(layer, Dense)]
-        weights, biases = [own(layer.W) for layer in dense], [own(layer.b) for layer in dense]
-        return _as_numpy(function(weights, biases, own(X), own(Y)))
+        return _as_numpy(function(*parameters(net), make(X.copy()), make(Y.copy())))
 
     return run
 
 
+def _maker(arrays: str | Callable[[Array], Any] | None) -> Callable[[Array], Any]:
+    """Return what makes arrays of another library from NumPy's."""
+    if arrays is None or callable(arrays):
+        return arrays or (lambda array: array)
+    if arrays not in _ARRAYS:
+        raise ValueError(
+            f"check_backprop: arrays: expected {' or '.join(_ARRAYS)} or a function, "
+            f"got {arrays!r}."
+        )
+    module, name = _ARRAYS[arrays]
+    try:
+        maker: Callable[[Array], Any] = getattr(importlib.import_module(module), name)
+    except ImportError as err:
+        raise missing_extra(arrays, arrays, f"check_backprop(arrays={arrays!r})") from err
+    return maker
+
+
 def _as_numpy(result: Any) -> Any:
-    """Turn a result of any array library into NumPy's."""
+    """Turn a result of any array library into NumPy's; pairs and two lists into names."""
     if isinstance(result, dict):
         return {key: _as_numpy(value) for key, value in result.items()}
     if isinstance(result, (list, tuple)):
-        parts = [_as_numpy(part) for part in result]
-        both = len(parts) == 2 and all(isinstance(part, list) for part in parts)
-        return {"weights": parts[0], "biases": parts[1]} if both else parts
+        arrays = [_as_numpy(part) for part in result]
+        if arrays and all(isinstance(p, list) and list(map(np.ndim, p)) == [2, 1] for p in arrays):
+            return [array for pair in arrays for array in pair]
+        if len(arrays) == 2 and all(isinstance(part, list) for part in arrays):
+            return {"weights": arrays[0], "biases": arrays[1]}
+        return arrays
     if hasattr(result, "detach"):
         result = result.detach().cpu()
     return np.asarray(result) if hasattr(result, "__array__") else result

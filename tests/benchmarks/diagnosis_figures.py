@@ -2,6 +2,7 @@
 
     python tests/benchmarks/diagnosis_figures.py                # 10,000 right, 2,000 + 500 wrong
     python tests/benchmarks/diagnosis_figures.py --right 1000 --single 300 --pairs 100
+    python tests/benchmarks/diagnosis_figures.py --print 10    # ten diagnoses as users see them
 
 The right implementations share no code with the library: rows or columns, einsum or a loop over
 points, slopes from a or from z, fused or not, float32 or float64; at kinks (whole numbers and relu)
@@ -214,7 +215,7 @@ def values_of(made, keys, net, X, Y, loss, l2):
 def case_of(net, X, Y, loss, l2):
     summed = bool((np.abs(Y.sum(axis=-1) - 1) < 1e-6).all())
     rules = Rules(net, loss, l2, len(X), summed)
-    return Case(rules, given(rules, X, Y), Rounding.of(net.dtype, typical=True), None)
+    return Case(rules, given(rules, X, Y), Rounding.of(net.dtype, typical=True))
 
 
 def changes(made, keys, case):
@@ -223,7 +224,7 @@ def changes(made, keys, case):
     Not: by less than rounding, by the slope at a kink, in saturation where a formula loses all
     digits, or one row (1, n) for a vector (n,).
     """
-    tolerant = Case(replace(case.rules, any_slope_at_kinks=True), case.given, case.rounding, None)
+    tolerant = Case(replace(case.rules, any_slope_at_kinks=True), case.given, case.rounding)
 
     def moved(one, other):
         for key in keys:
@@ -250,13 +251,7 @@ def same(one, other, keys, problems):
     for net, X, Y, loss, l2 in problems:
         case = case_of(net, X, Y, loss, l2)
         for key in keys:
-            values = []
-            for made in (one, other):
-                try:
-                    values.append(case.value(key, made))
-                except CannotBeMadeError:
-                    values.append(None)
-            a, b = values
+            a, b = (case.value_or_none(key, made) for made in (one, other))
             if (a is None) != (b is None):
                 return False
             if a is not None and not case.within(a.number, b):
@@ -264,8 +259,11 @@ def same(one, other, keys, problems):
     return True
 
 
-def named(count, how_many, seed=1, arrays=False):
-    """Return how often the planted mistakes were named first, of how many, and the failures."""
+def named(count, how_many, seed=1, arrays=False, printed=None):
+    """Return how often the planted mistakes were named first, of how many, and the failures.
+
+    Diagnoses are added to the list ``printed``.
+    """
     hits, tried, failures, aliases, told = collections.Counter(), collections.Counter(), [], 0, 0
     i = 0
     while sum(tried.values()) < count:
@@ -296,6 +294,8 @@ def named(count, how_many, seed=1, arrays=False):
         label = " + ".join(sorted(m.name for m in made)) if how_many == 1 else "pairs"
         tried[label] += 1
         d = diagnose(result if arrays else function, net, X, Y, loss, l2)
+        if printed is not None:
+            printed.append(d)
         got = {(s.name, s.sites) for s in d.mistakes}
         meant = {(m.name, m.sites) for m in made}
         hit = got == meant
@@ -303,7 +303,7 @@ def named(count, how_many, seed=1, arrays=False):
             hit, told = True, told + (not hit)
         if not hit:  # another name of the same thing: nothing tells the two apart on any network
             found = frozenset(m for m in every if (m.name, m.sites) in got)
-            others = [(o.net, o.X, o.Y, loss, l2) for o in draw(net, loss, Y, seed=9)]
+            others = [(o.net, o.X, o.Y, loss, l2) for o in draw(net, loss, seed=9)]
             hit = len(found) == len(got) > 0 and same(
                 made, found, keys, [(net, X, Y, loss, l2), *others]
             )
@@ -321,7 +321,13 @@ def main():
     parser.add_argument("--single", type=int, default=2_000)
     parser.add_argument("--pairs", type=int, default=500)
     parser.add_argument("--show", type=int, default=0, help="how many failures to print")
+    parser.add_argument("--print", type=int, default=0, help="so many diagnoses, and no figures")
     options = parser.parse_args()
+    if options.print:
+        printed = []
+        named(options.print, 1, seed=3, printed=printed)
+        print(*printed, sep="\n\n")
+        return 0
     start = time.time()
     accused, tried = false_accusations(options.right)
     print(f"right implementations accused: {len(accused)} of {tried} ({time.time() - start:.0f} s)")
