@@ -15,7 +15,6 @@ same bits for any number of points and wherever they are cut.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -88,9 +87,11 @@ class Tape(Record):
             raise ShapeError(f"kernel: constant: shape {array.shape}.")
         if array.ndim == 3 and array.shape[1] == 1:
             array = array[:, 0]
-        self._constants.append(array)
         depth = array.shape[1] if array.ndim == 3 else 1
-        return Value(CONSTANT, len(self._constants) - 1, len(array), array.shape[-1], depth)
+        made = Value(CONSTANT, len(self._constants), len(array), array.shape[-1], depth)
+        self._constants.append(array)
+        self._made.add(made)
+        return made
 
     # --- steps ------------------------------------------------------------------------------------
 
@@ -215,12 +216,15 @@ class Tape(Record):
         value = Value(OUTSIDE, len(self.outside), rows, columns)
         self.outside.append(value)
         self._roles.append(role)
+        self._made.add(value)
         return value
 
     def _new(self, rows: int, columns: int) -> Value:
         demand(rows * self.padded(columns) < MOST, f"a matrix {rows}x{columns} is too large.")
-        self._values.append(Value(WORK, len(self._values), rows, columns))
-        return self._values[-1]
+        value = Value(WORK, len(self._values), rows, columns)
+        self._values.append(value)
+        self._made.add(value)
+        return value
 
     def _result(self, m: int, n: int, into: Value | None, *operands: Value | None) -> Value:
         if into is None:
@@ -233,26 +237,10 @@ class Tape(Record):
 
     def _require(self, *values: Value | None) -> None:
         """Refuse values that this tape has not made."""
-        homes: dict[int, Sequence[Any]]
-        homes = {OUTSIDE: self.outside, WORK: self._values}
         for value in values:
-            if value is None:
-                continue
-            if not isinstance(value, Value):
+            if value is not None and not isinstance(value, Value):
                 raise TypeError(f"kernel: expected a value of the tape, but got {value!r:.80}.")
-            if value.kind == CONSTANT:
-                mine = self._is_constant(value)
-            else:
-                home = homes[value.kind]
-                mine = value.index < len(home) and home[value.index] is value
-            demand(mine, "a value of another tape.")
-
-    def _is_constant(self, value: Value) -> bool:
-        if value.index >= len(self._constants):
-            return False
-        shape: tuple[int, ...] = self._constants[value.index].shape
-        depth = shape[1] if len(shape) == 3 else 1
-        return (shape[0], shape[-1], depth) == (value.rows, value.columns, value.depth)
+            demand(value is None or value in self._made, "a value of another tape.")
 
     def _check_scale(
         self, scale: Value | None, by_rows: bool, m: int, n: int, inside: bool

@@ -87,6 +87,7 @@ class Record:
     outside: list[Value] = field(default_factory=list)
     _roles: list[int] = field(default_factory=list)
     _constants: list[Array] = field(default_factory=list)
+    _made: set[Value] = field(default_factory=set)
     _summed: int = 0  # numbers in sums over points
 
     def __post_init__(self) -> None:
