@@ -201,6 +201,14 @@ def resizes(opset):
         yield [image, op("Resize", X, np.zeros(0, "f4"), scales, mode="nearest", **given)]
     if opset >= 13:
         yield [image, op("Resize", X, None, None, integers(1, 1, 4, 5), mode="nearest")]
+        for mode, given in (
+            ("linear", {"coordinate_transformation_mode": "align_corners"}),
+            ("linear", {"coordinate_transformation_mode": "half_pixel"}),
+            ("cubic", {"cubic_coeff_a": -0.5}),
+            ("cubic", {"exclude_outside": 1}),
+        ):
+            twice = integers(1, 1, 4, 6)  # the evaluator rounds other factors to float32
+            yield [image, op("Resize", X, None, None, twice, mode=mode, **given)]
 
 
 def joins(opset):
@@ -263,6 +271,17 @@ AVERAGE_POOL = images(
     ([], {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]}),
     ([], {"kernel_shape": [2, 2], "pads": [1, 1, 1, 1], "count_include_pad": 1}),
 )
+
+
+def average_pools(opset):
+    yield from AVERAGE_POOL(opset)
+    if opset >= 19:
+        given = {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}
+        for pads in ([0, 0, 0, 0], [1, 0, 0, 1]):
+            for counted in (0, 1):
+                step = op("AveragePool", X, pads=pads, count_include_pad=counted, **given)
+                yield [into(2, 5, 3), step]
+        yield [into(2, 5, 3), op("AveragePool", X, kernel_shape=[2, 2], dilations=[2, 1])]
 
 
 def group_normalization(opset):
@@ -422,7 +441,7 @@ CASES = {
     "Conv": CONV,
     "ConvTranspose": CONV_TRANSPOSE,
     "MaxPool": max_pools,
-    "AveragePool": AVERAGE_POOL,
+    "AveragePool": average_pools,
     "RNN": recurrent("RNN", 1),
     "GRU": recurrent("GRU", 3),
     "LSTM": recurrent("LSTM", 4),

@@ -27,7 +27,7 @@ import numpy as np
 from jacobians._checks import FLOATS, Array, ShapeError, as_floats, require_shape
 from jacobians.activations import IDENTITY, AnyActivation, VectorActivation, activation
 from jacobians.importers._folding import Step, folded, leading_to
-from jacobians.importers._formulas import recognised
+from jacobians.importers._formulas import Formulas
 from jacobians.layers import (
     Add,
     Concatenate,
@@ -74,6 +74,7 @@ class Assembly:
     ) -> None:
         self.where, self.dtype, self.spend = where, dtype, spend
         self._steps: list[Step] = []
+        self._formulas = Formulas()
         self._dtypes: set[np.dtype[Any]] = set()
 
     def input(self, shape: Shape, name: str = "x") -> Value:
@@ -306,10 +307,10 @@ class Assembly:
     def _append(self, step: Step, shape: Shape) -> Value:
         """Append a step, or the activation that the last steps have written out with it."""
         self._steps.append(step)
-        known = recognised(self._steps, single=self.widest == FLOATS[0])
-        if known is None:
+        form = self._formulas.recognised(self._steps, single=self.widest == FLOATS[0])
+        if form is None:
             return Value(len(self._steps) - 1, tuple(shape))
-        base, name, sign = known
+        base, name, sign = form
         of = Value(base, tuple(shape))
         if sign > 0:
             return self.activate(name, at=step.at, of=of)

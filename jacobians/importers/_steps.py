@@ -7,7 +7,7 @@ two constants give is nobody's business here, since their framework has computed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, prod
 from typing import Any, ClassVar, NoReturn, TypeAlias
@@ -15,12 +15,13 @@ from typing import Any, ClassVar, NoReturn, TypeAlias
 import numpy as np
 
 from jacobians._checks import Array
+from jacobians._windows import Windows
 from jacobians.activations import NAMES
 from jacobians.importers._assembly import Assembly, Value
-from jacobians.layers import AveragePool, Layer, LayerNorm, MaxPool, RMSNorm, Shape
+from jacobians.importers._windows import Pairs, rounded_up
+from jacobians.layers import AveragePool, Convolution, Layer, LayerNorm, MaxPool, RMSNorm, Shape
 
 Operand: TypeAlias = Any  # a value, or a constant in float64
-_MOST_TERMS = 16  # bicubic interpolation has as many
 
 
 @dataclass
@@ -264,19 +265,29 @@ class Steps:
         total = self.sum(weighted, [1], False)
         return (total if bias is None else self.affine(total, 1.0, bias)).reshaped((1, k))
 
-    def weighted(self, of: Value, W: Array, shape: Sequence[int]) -> Value:
-        """Apply a matrix with few entries per row to every channel: weighted choices, added up."""
-        channels = of.size // W.shape[1]
-        terms = int((W != 0).sum(axis=1).max())
-        if terms > _MOST_TERMS:
-            self.no_rule(f"a mean of {terms} entries that are not one window")
-        order = np.argsort(W == 0, axis=1, kind="stable")[:, :terms]
-        weights = np.take_along_axis(W, order, axis=1)
-        starts = W.shape[1] * np.arange(channels)[:, None]
-        values = [
-            self.affine(self.move(of, starts + order[:, k]), weights[:, k]) for k in range(terms)
-        ]
-        return self.assembly.add(*values, at=self.at).reshaped(shape)
+    def along_axes(self, of: Value, matrices: Mapping[int, Array]) -> Value:
+        """Apply a matrix along each of some axes, which is what interpolation does."""
+        for axis, W in matrices.items():
+            order = [k for k in range(len(of.shape)) if k != axis]
+            back = [*range(axis), len(order), *range(axis, len(order))]
+            of = self.transposed(self.dense(self.transposed(of, [*order, axis]), W), back)
+        return of
+
+    def separable(self, of: Value, apply: Callable[[Any], Any]) -> Value:
+        """Apply a linear map that does the same along every axis behind the channels.
+
+        ``apply`` takes images (k, 1, ...) and returns others; where one is 1 along all other axes
+        it is a basis vector along the axis, or what the matrix of that axis makes of it.
+        """
+        matrices = {}
+        for k, n in enumerate(of.shape[2:]):
+            grid = [n if j == k else m for j, m in enumerate(of.shape[2:])]
+            self.assembly.spend(8 * n * prod(grid))
+            basis = np.eye(n).reshape(n, 1, *(n if j == k else 1 for j in range(len(grid))))
+            images = np.asarray(apply(np.broadcast_to(basis, (n, 1, *grid)).copy()))
+            first = [slice(None) if j == k else 0 for j in range(len(grid))]
+            matrices[k + 2] = images[(slice(None), 0, *first)].T
+        return self.along_axes(of, matrices)
 
     # --- windows ----------------------------------------------------------------------------------
 
@@ -289,6 +300,38 @@ class Steps:
             self.no_rule(f"{layer} on a value of shape {of.shape}", str(err))
         first = of.shape[0] if len(image.shape) < len(of.shape) else 1
         return self.assembly.apply(layer, image, at=self.at, shape=(first, *shape), shaped=True)
+
+    def pool(
+        self,
+        of: Value,
+        largest: bool,
+        size: Sequence[int],
+        stride: Sequence[int],
+        pads: Pairs,
+        dilation: Sequence[int],
+        *,
+        up: bool = False,
+        count_padding: bool = False,
+        divisor: float | None = None,
+    ) -> Value:
+        """Take the largest or the mean of every window; ``up`` rounds the positions up."""
+        grid = of.shape[-len(size) :]
+        seen = rounded_up(grid, size, stride, dilation, pads) if up else pads
+        if largest:
+            return self.windows(of, MaxPool(size, stride, seen, dilation))
+        if divisor is None and max(dilation) == 1 and (seen == pads or not count_padding):
+            return self.windows(of, AveragePool(size, stride, seen, count_padding))
+        channels = of.shape[-len(size) - 1]
+        ones = np.ones((channels, 1, *size))
+        total = self.windows(
+            of, Convolution(ones, None, "identity", stride, seen, dilation, channels)
+        )
+        if count_padding:  # the zeros around count, those added to round up do not
+            grid = tuple(n + sum(pair) for n, pair in zip(grid, pads, strict=True))
+            seen = tuple((0, b - a) for (_, a), (_, b) in zip(pads, seen, strict=True))
+        counted = (Windows(grid, size, stride, seen, dilation).index >= 0).sum(axis=0)
+        entries = counted.reshape(total.shape[2:]) if divisor is None else divisor
+        return self.affine(total, 1 / np.asarray(entries, np.float64))
 
     # --- activations ------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ class NodeRecord:
 
 def read_node(source: Source, span: Span, number: int) -> NodeRecord:
     """Read a NodeProto."""
-    source.budget.keep(500)
+    source.budget.keep(1500)
     message = Message(source, span, (1, 2, 3, 4, 5, 7))
     return NodeRecord(
         number,

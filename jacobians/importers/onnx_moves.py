@@ -8,7 +8,13 @@ import numpy as np
 
 from jacobians.importers._assembly import Value as Made
 from jacobians.importers._calls import Rule
-from jacobians.importers.onnx_shapes import MOVES, SHAPES, joined_along, padding_value
+from jacobians.importers.onnx_shapes import (
+    MOVES,
+    SHAPES,
+    interpolations,
+    joined_along,
+    padding_value,
+)
 from jacobians.importers.onnx_tensors import BFLOAT16, BOOL, FLOAT16, FLOATING, dtype_of, kind_name
 from jacobians.importers.onnx_values import Batch, Constant, Node, Shape, Value
 
@@ -104,6 +110,15 @@ def _concat(node: Node) -> Made:
     return y.reshaped([Batch(n) if k in places else n for k, n in enumerate(y.shape)])
 
 
+def _resized(node: Node) -> Any:
+    if node.attributes.get("mode", "nearest") == "nearest":
+        return moved(node)
+    x = node.floats()
+    matrices = interpolations(node, x.shape)
+    node.goes_along([*matrices], x.shape)
+    return node.along_axes(x, matrices)
+
+
 def _reshaped(node: Node) -> Made:
     return node.value().reshaped(SHAPES[node.op](node.value().shape, node))
 
@@ -111,6 +126,7 @@ def _reshaped(node: Node) -> Made:
 RULES: dict[str, Rule] = {
     **dict.fromkeys(SHAPES, _reshaped),
     **dict.fromkeys(MOVES, moved),
+    **dict.fromkeys(("Resize", "Upsample"), _resized),
     "Concat": _concat,
     "Shape": _shape,
     "Size": lambda node: Constant(np.array(node.value().size, np.int64)),

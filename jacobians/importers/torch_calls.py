@@ -10,8 +10,8 @@ import numpy as np
 from jacobians._checks import Array
 from jacobians.importers._assembly import Value
 from jacobians.importers._calls import Call, Rule, each
-from jacobians.importers._windows import rounded_up, same_padding
-from jacobians.layers import AveragePool, Convolution, Layer, MaxPool, TransposedConvolution
+from jacobians.importers._windows import same_padding
+from jacobians.layers import Convolution, Layer, TransposedConvolution
 
 LARGEST = 2**24  # entries of a matrix that is written out to be read
 IN_TRAINING = "is in training mode, where its output depends on more than its input; .eval() it."
@@ -65,14 +65,19 @@ def pool(axes: int, largest: bool) -> Rule:
         size = call.each("kernel_size", axes)
         stride = call.each("stride", axes) if call.arguments.get("stride") else size
         dilation = call.each("dilation", axes) if largest else (1,) * axes
-        meant = seen = tuple((p, p) for p in call.each("padding", axes))
-        if call["ceil_mode"]:
-            seen = rounded_up(call.of.shape[-axes:], size, stride, dilation, meant)
-        if largest:
-            return call.with_indices(call.windows(call.of, MaxPool(size, stride, seen, dilation)))
-        if seen != meant or call.arguments.get("divisor_override"):
-            call.no_rule("a mean over windows that are cut off, or with a divisor of its own,")
-        return call.windows(call.of, AveragePool(size, stride, seen, call["count_include_pad"]))
+        pads = tuple((p, p) for p in call.each("padding", axes))
+        result = call.pool(
+            call.of,
+            largest,
+            size,
+            stride,
+            pads,
+            dilation,
+            up=call["ceil_mode"],
+            count_padding=call.arguments.get("count_include_pad", False),
+            divisor=call.arguments.get("divisor_override"),
+        )
+        return call.with_indices(result)
 
     return rule
 
@@ -90,13 +95,12 @@ def adaptive(axes: int, largest: bool) -> Rule:
 
 
 def per_channel(call: TorchCall) -> Value:
-    """Find the matrix of a linear operator that does the same to each channel, entry by entry."""
+    """Find the matrices of an interpolation, axis by axis, by what it does to basis vectors."""
     import torch
 
     name, of = next(iter(call.arguments)), call.of
-    grid = of.shape[2:]
-    if prod(grid) ** 2 > LARGEST:
-        call.no_rule(f"on an image of {prod(grid)} entries")
-    basis = torch.eye(prod(grid), dtype=torch.float64).reshape(-1, 1, *grid)
-    images = call.operator(**{**call.arguments, name: basis}).numpy()
-    return call.weighted(of, images.reshape(prod(grid), -1).T, (*of.shape[:2], *images.shape[2:]))
+    if max(of.shape[2:]) ** 2 * prod(of.shape[2:]) > LARGEST:
+        call.no_rule(f"on an image of {prod(of.shape[2:])} entries")
+    return call.separable(
+        of, lambda images: call.operator(**{**call.arguments, name: torch.from_numpy(images)})
+    )
