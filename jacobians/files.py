@@ -127,8 +127,8 @@ def load(
         arrays = read_npz(path)
         if "header" not in arrays:
             return from_weights(path, activations=activations, arrays=arrays)
-    if suffix in WEIGHTS_ONLY:
-        return WEIGHTS_ONLY[suffix](path, activations=activations)
+    elif suffix in WEIGHTS_ONLY:
+        return from_weights(path, activations=activations)
     if activations is not None:
         raise TypeError(f"load: {name} has its own activations; leave activations out.")
     if suffix == ".npz":
@@ -141,7 +141,7 @@ def load(
 def _way_out(suffix: str) -> str:
     if suffix in ELSEWHERE:
         return f"a {suffix} file is loaded by what wrote it: {ELSEWHERE[suffix]}."
-    listed = ", ".join([".npz", *WHOLE_MODELS, *WEIGHTS_ONLY])
+    listed = ", ".join([*WHOLE_MODELS, *WEIGHTS_ONLY])
     return f"networks are read from {listed}."
 
 

@@ -253,7 +253,8 @@ class Assembly:
         end, order = place[output.step], [l for l in live if place[l] == l]
         self.spend(sum(_SCALED * steps[l].spread for l in order))
         begin = [l for l, step in enumerate(steps) if not step.sources]
-        layers = {l: steps[l].made(self.where, dtype) for l in order}
+        shared: dict[Any, Array] = {}
+        layers = {l: steps[l].made(self.where, dtype, shared) for l in order}
         sources = {l: [place[source] for source in steps[l].sources] for l in order}
         is_path = [0, *order[:-1]] == [s for l in order for s in sources[l]]
         if len(begin) == 1 and (is_path or not order):

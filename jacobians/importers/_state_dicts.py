@@ -18,13 +18,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from jacobians._checks import ModelFormatError, NotFiniteError, Numbers, ShapeError
+from jacobians._checks import Numbers
 from jacobians.activations import Activation, AnyActivation, VectorActivation
 from jacobians.importers._assembly import Assembly
 from jacobians.network import Network
 
 LinearLayer: TypeAlias = tuple[Numbers, Numbers | None]
-ArrayOf: TypeAlias = Callable[[Any, str], Numbers]
 Activations: TypeAlias = Sequence[str | AnyActivation] | Mapping[str, str | AnyActivation]
 
 
@@ -47,12 +46,12 @@ def linear_layers(arrays: Mapping[str, Numbers], where: str) -> dict[str, Linear
             raise ValueError(f"{where}: {key!r:.80} names no layer before its dot; rename it.")
         if (role, array.ndim) not in (("weight", 2), ("bias", 1)):
             others = sorted(name for name in layers if name != layer)
-            named = ", ".join(f"{name!r:.40}: ..." for name in others[:4])
+            left = [*(f"{name!r:.40}: ..." for name in others[:4]), f"{key!r:.80}: None"]
             raise NotImplementedError(
                 f"{where}: {key!r:.80} of shape {array.shape} is not the weight (n_out, n_in) or "
                 "the bias (n_out,) of a linear layer. If the network does without it, leave it out "
-                f"with activations={{{named}, {key!r:.80}: None}}; if not, give the module itself "
-                "to from_torch, in evaluation mode."
+                f"with activations={{{', '.join(left)}}}; if not, give the module itself to "
+                "from_torch, in evaluation mode."
             )
         if role == "bias" and f"{layer}{dot}weight" not in arrays:
             raise ValueError(f"{where}: {key!r:.80} is a bias without '{layer}{dot}weight'.")
@@ -121,10 +120,8 @@ _USUAL = ("state_dict", "model_state_dict", "model")
 _PARAMETRIZED = ".parametrizations.weight."
 
 
-def layers_of_checkpoint(
-    value: Any, activations: Any, where: str, array_of: ArrayOf = lambda entry, at: entry
-) -> tuple[dict[str, LinearLayer], Any]:
-    """Return the linear layers of a state dict, or of a checkpoint, and their activations.
+def from_state_dict(value: Any, activations: Any, where: str) -> Network:
+    """Chain the linear layers of a state dict, or of a checkpoint that holds one.
 
     Parameters
     ----------
@@ -133,9 +130,14 @@ def layers_of_checkpoint(
         What a mapping gives None for is left out: an entry, or everything below a name.
     where : str
         What to call it in errors.
-    array_of : callable
-        From an entry and its place to an array.
     """
+    return network_of(*layers_of_checkpoint(value, activations, where), where)
+
+
+def layers_of_checkpoint(
+    value: Any, activations: Any, where: str
+) -> tuple[dict[str, LinearLayer], Any]:
+    """Return the linear layers of a state dict, and those of the activations that are theirs."""
     state = {str(key): entry for key, entry in state_dict_in(value, where).items()}
     arrays = {key: array_of(entry, f"{where}: {key!r:.80}") for key, entry in state.items()}
     arrays = plain(arrays, where)
@@ -150,19 +152,21 @@ def layers_of_checkpoint(
     return linear_layers(arrays, where), activations
 
 
-def network_of_file(
-    value: Any, activations: Any, name: str, array_of: ArrayOf = lambda entry, at: entry
-) -> Network:
-    """Chain the layers in a file: what is wrong with the file is a ModelFormatError."""
-    try:
-        chosen = layers_of_checkpoint(value, activations, name, array_of)
-    except Exception as err:  # whatever a damaged file leads to
-        said = str(err).removeprefix(f"{name}: ")
-        raise ModelFormatError(f"{name}: {said:.999}") from None
-    try:
-        return network_of(*chosen, name)
-    except (ShapeError, NotFiniteError) as err:  # of the file; the rest is about the activations
-        raise ModelFormatError(str(err)) from None
+def array_of(tensor: Any, where: str) -> Numbers:
+    """Copy a tensor to NumPy; half precision is widened, since NumPy computes nothing in it."""
+    if hasattr(tensor, "detach"):
+        if tensor.is_meta:
+            raise ValueError(f"{where} is on the meta device and holds no values; load them first.")
+        tensor = tensor.detach().cpu()
+        if tensor.is_floating_point() and tensor.element_size() == 2:
+            tensor = tensor.float()
+        try:
+            tensor = tensor.numpy()
+        except (TypeError, RuntimeError) as err:  # sparse, quantized, or of a dtype NumPy lacks
+            raise TypeError(f"{where}: expected a plain tensor, but got {tensor.dtype}.") from err
+    array: Numbers = np.asarray(tensor)
+    half = array.dtype.itemsize == 2 and array.dtype.kind not in "iu"
+    return array.astype(np.float32) if half else array
 
 
 def state_dict_in(value: Any, where: str) -> Mapping[Any, Any]:

@@ -18,7 +18,7 @@ from math import prod
 from typing import Any
 
 from jacobians._checks import ModelFormatError, missing_extra
-from jacobians._npz import LIMIT, Brief, require_side_by_side
+from jacobians._npz import LIMIT, Brief, opened, require_side_by_side
 from jacobians.importers.keras import from_keras
 from jacobians.importers.keras_operators import OPERATIONS
 from jacobians.network import Network
@@ -72,28 +72,25 @@ def from_keras_file(path: str | os.PathLike[str]) -> Network:
     except ImportError as err:
         raise missing_extra("keras and h5py", "keras", "load") from err
     path = os.fspath(path)
-    name = os.path.basename(path)
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    with opened(path, "model of Keras") as (file, size):
         config: Any = None
         weights: Any = file
+        if path.endswith(".keras"):
+            config, weights = _read_archive(file, size)
+        with h5py.File(weights, "r") as arrays:
+            held = _require_plain(arrays, size)
+            config = _described(arrays) if config is None else config
+        described = _vetted(config)
+        with keras.StatelessScope(initialize_variables=False):  # shapes, and no arrays yet
+            wanted = sum(prod(weight.shape) for weight in _made(described).weights)
+        if wanted > held:
+            raise ModelFormatError(f"describes {wanted} weights, but the file has {held}.")
+        model = _made(described)
+        model.load_weights(path)
         try:
-            if path.endswith(".keras"):
-                config, weights = _read_archive(file, size)
-            with h5py.File(weights, "r") as arrays:
-                held = _require_plain(arrays, size)
-                config = _described(arrays) if config is None else config
-            described = _vetted(config)
-            with keras.StatelessScope(initialize_variables=False):  # shapes, and no arrays yet
-                wanted = sum(prod(weight.shape) for weight in _made(described).weights)
-            if wanted > held:
-                raise ModelFormatError(f"describes {wanted} weights, but the file has {held}.")
-            model = _made(described)
-            model.load_weights(path)
             return from_keras(model)
-        except Exception as err:  # whatever h5py and Keras meet in a damaged file
-            message = str(err).replace("from_keras: ", "", 1).strip() or repr(err)
-            raise ModelFormatError(f"{name}: {message:.600}") from err
+        except (NotImplementedError, ValueError, TypeError) as err:
+            raise ModelFormatError(str(err).removeprefix("from_keras: ")) from err
 
 
 def _made(described: dict[str, Any]) -> Any:
