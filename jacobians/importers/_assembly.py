@@ -73,6 +73,7 @@ class Assembly:
         self, where: str, dtype: Any = None, spend: Callable[[int], None] = lambda size: None
     ) -> None:
         self.where, self.dtype, self.spend = where, dtype, spend
+        self.constants: dict[int, Array] = {}  # of the model, by whatever tells them apart
         self._steps: list[Step] = []
         self._formulas = Formulas()
         self._dtypes: set[np.dtype[Any]] = set()

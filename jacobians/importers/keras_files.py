@@ -13,6 +13,7 @@ import copy
 import io
 import json
 import os
+import tempfile
 import zipfile
 from math import prod
 from typing import Any
@@ -41,7 +42,8 @@ _NAMES = """
 """
 LAYERS = tuple(_NAMES.split())
 _SETTINGS = ("DTypePolicy", "Policy", "__tuple__", "__keras_tensor__", "__numpy__", "__tensor__")
-_IN_TRAINING = ("_initializer", "_regularizer", "_constraint")
+_IN_TRAINING = ("_initializer", "_regularizer", "_constraint", "init", "input_dtype")
+_NEWER = {"output_dim": "units", "bias": "use_bias"}  # what Keras 1 called settings of Dense
 
 
 def from_keras_file(path: str | os.PathLike[str]) -> Network:
@@ -77,6 +79,11 @@ def from_keras_file(path: str | os.PathLike[str]) -> Network:
         weights: Any = file
         if path.endswith(".keras"):
             config, weights = _read_archive(file, size)
+        elif file.read(1) == b"\x80":
+            raise ModelFormatError(
+                "was written by pickle or joblib: from_sklearn(joblib.load(path)), if you trust "
+                "where it comes from."
+            )
         with h5py.File(weights, "r") as arrays:
             held = _require_plain(arrays, size)
             config = _described(arrays) if config is None else config
@@ -86,7 +93,12 @@ def from_keras_file(path: str | os.PathLike[str]) -> Network:
         if wanted > held:
             raise ModelFormatError(f"describes {wanted} weights, but the file has {held}.")
         model = _made(described)
-        model.load_weights(path)
+        with tempfile.TemporaryDirectory() as folder:
+            if path.endswith(".keras") and _renamed(weights):
+                path = os.path.join(folder, "model.weights.h5")
+                with open(path, "wb") as copy_of:
+                    copy_of.write(weights.getbuffer())
+            model.load_weights(path)
         try:
             return from_keras(model)
         except (NotImplementedError, ValueError, TypeError) as err:
@@ -107,6 +119,17 @@ def _read_archive(file: Any, size: int) -> tuple[Any, io.BytesIO]:
         config = json.loads(archive.read("config.json"))
         brief.most = size
         return config, io.BytesIO(archive.read("model.weights.h5"))
+
+
+def _renamed(weights: io.BytesIO) -> bool:
+    """Rename the arrays of Keras 2 on Windows, which have backslashes; tell whether it did."""
+    import h5py
+
+    with h5py.File(weights, "r+") as arrays:
+        names = [name for name in arrays if "\\" in name]
+        for name in names:
+            arrays.move(name, name.replace("\\", "/"))
+    return bool(names)
 
 
 def _described(arrays: Any) -> Any:
@@ -166,7 +189,7 @@ def _plain(value: Any, at: str) -> Any:
             at = f"layer {inner['name']!r:.60}"
         _require_own(value, str(kind), at)
     plain = {
-        key: _plain(part, at)
+        _NEWER.get(key, key) if kind is None else key: _plain(part, at)
         for key, part in value.items()
         if not str(key).endswith(_IN_TRAINING) and key not in ("compile_config", "build_config")
     }

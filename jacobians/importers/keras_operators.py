@@ -38,9 +38,14 @@ class KerasCall(Call):
         return getattr(self.operator, name)
 
     def constant(self, given: Any) -> Array:
-        """Copy a variable or constant of any backend to NumPy, in float64."""
+        """Copy a variable or constant of any backend to NumPy, in float64; a variable once."""
         import keras
 
+        if isinstance(given, keras.Variable):
+            seen = self.assembly.constants
+            if id(given) not in seen:
+                seen[id(given)] = self.constant(given.value)
+            return seen[id(given)]
         array = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(given, "float32")))
         exact = keras.ops.convert_to_tensor(given)
         if keras.backend.standardize_dtype(exact.dtype) == "float64":
@@ -51,14 +56,18 @@ class KerasCall(Call):
         """Return an attribute of the layer as an array in float64, or None."""
         return self.as_operand(getattr(self.operator, name))
 
-    def images(self, of: Value, layer: Callable[[Value], Layer]) -> Value:
-        """Apply a layer to channels first, wherever the operation has them."""
+    def channels_first(self, of: Value, compute: Callable[[Value], Value]) -> Value:
+        """Compute with channels first, wherever the operation has them."""
         if self["data_format"] == "channels_first":
-            return self.windows(of, layer(of))
+            return compute(of)
         rank = len(of.shape)
         to_first = [0, rank - 1, *range(1, rank - 1)]
-        of = self.transposed(of, to_first)
-        return self.transposed(self.windows(of, layer(of)), np.argsort(to_first).tolist())
+        result = compute(self.transposed(of, to_first))
+        return self.transposed(result, np.argsort(to_first).tolist())
+
+    def images(self, of: Value, layer: Callable[[Value], Layer]) -> Value:
+        """Apply a layer to images."""
+        return self.channels_first(of, lambda of: self.windows(of, layer(of)))
 
     def padding(self, of: Value, size: Any, stride: Any, dilation: Any) -> Any:
         """Return the padding of an image: "same" leaves every stride-th position."""
@@ -134,6 +143,23 @@ def pool(call: KerasCall) -> Value:
         return AveragePool(size, stride, padding, count_padding=False)
 
     return call.images(call.of, layer)
+
+
+def _resize(call: KerasCall) -> Value:
+    import keras
+
+    if call["interpolation"] == "nearest":
+        return _move(call)  # type: ignore[no-any-return]
+    if call["crop_to_aspect_ratio"] or call["pad_to_aspect_ratio"]:
+        call.no_rule("an aspect ratio that is kept")
+    last, name = call["data_format"] == "channels_last", next(iter(call.arguments))
+
+    def apply(images: Any) -> Any:
+        given = keras.ops.convert_to_tensor(np.moveaxis(images, 1, -1) if last else images)
+        result = call.operator.call(**{**call.arguments, name: given})
+        return np.moveaxis(keras.ops.convert_to_numpy(result), -1 if last else 1, 1)
+
+    return call.channels_first(call.of, lambda of: call.separable(of, apply))
 
 
 def adaptive(call: KerasCall) -> Value:
@@ -305,6 +331,7 @@ LAYERS: dict[str, Rule] = {
 OPERATIONS: dict[str, Rule] = {
     **dict.fromkeys(MOVES.split(), _move),
     "Pad": _pad,
+    "Resize": _resize,
     "Concatenate": _joined(Steps.concatenate, "xs"),
     "Stack": _joined(Steps.stack, "x"),
     "Add": takes(Steps.add, "x1 x2"),
