@@ -50,13 +50,7 @@ def opened(path: str | os.PathLike[str], kind: str) -> Iterator[tuple[BinaryIO, 
 
 
 def read_npz(path: str) -> dict[str, Numbers]:
-    """Read all arrays of an npz file, never allocating more than the file holds.
-
-    Raises
-    ------
-    ModelFormatError
-        If it is not an uncompressed npz archive of plain arrays.
-    """
+    """Read all arrays of an npz file, never allocating more than the file holds."""
     import zipfile
 
     with opened(path, "npz archive") as (file, size):

@@ -206,7 +206,7 @@ def _describe(layer: Layer, l: int) -> tuple[dict[str, Any], dict[str, Array]]:
     arrays: dict[str, Array] = {}
     for field in fields(layer):  # type: ignore[arg-type]
         value = getattr(layer, field.name)
-        if field.name in _BOUND:  # what it is bound to is found again when the network is built
+        if field.name in _BOUND:  # it is bound again when the network is built
             continue
         if field.name == "activation":
             settings["activation"] = _describe_activation(value, l)
@@ -222,10 +222,10 @@ def _describe_activation(sigma: AnyActivation, l: int) -> dict[str, Any]:
         sigma = sigma.activation
     parameters = dict(sigma.parameters)
     try:
-        known = activation(sigma.name, **parameters) == sigma
+        named = activation(sigma.name, **parameters) == sigma
     except (TypeError, ValueError):
-        known = False
-    if not known:
+        named = False
+    if not named:
         raise TypeError(
             f"save: layer {l}: activation {sigma.name!r} is your own, and a file holds no code."
         )
@@ -238,7 +238,7 @@ def _rebuild(description: Mapping[str, Any], l: int, arrays: dict[str, Array]) -
     name = settings.pop("kind")
     kind = _KINDS.get(name) or _KINDS.get(name.capitalize()) if isinstance(name, str) else None
     if kind is None:
-        raise ValueError(f"layer {l}: kind {name!r:.40} is not known")
+        raise ValueError(f"layer {l}: kind {name!r:.40} is none of the library's")
     named = {field.name for field in fields(kind)}
     if "activation" in settings:
         given = settings["activation"]

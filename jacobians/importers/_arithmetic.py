@@ -24,14 +24,7 @@ Operand: TypeAlias = Any  # a value, or a constant in float64
 
 @dataclass
 class Arithmetic:
-    """Steps at one place of a model.
-
-    Parameters
-    ----------
-    assembly : Assembly
-    at : str
-        The place, for errors.
-    """
+    """Steps at one place of a model, ``at``."""
 
     nowhere: ClassVar[float] = -(2.0**100)  # for -inf before softmax, whose exp of either is 0
     assembly: Assembly
@@ -252,16 +245,6 @@ class Arithmetic:
         rows = self.transposed(of, [*rest, *along]).reshaped((-1, count))
         pooled = self.assembly.apply(pool(count), rows, at=self.at, shaped=True)
         return pooled.reshaped(left)
-
-    def bilinear(self, a: Value, b: Value, W: Array, bias: Array | None) -> Value:
-        """Return ``aᵀ W_k b + bias_k`` for every k."""
-        if a.size != W.shape[1] or b.size != W.shape[2]:
-            self.no_rule("a bilinear form on several rows")
-        k, n, m = W.shape
-        product = self.dense(a.reshaped((n,)), W.transpose(0, 2, 1).reshape(k * m, n))
-        weighted = self.multiply(product.reshaped((k, m)), self.spread(b.reshaped((m,)), (k, m)))
-        total = self.sum(weighted, [1], False)
-        return (total if bias is None else self.affine(total, 1.0, bias)).reshaped((1, k))
 
     # --- activations ------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 State dicts and safetensors files hold arrays ``NAME.weight`` and ``NAME.bias`` and nothing of what
 happens between them.  Numbered names say their order, ``0, 2, 10`` or ``fc1, fc2``; of any others
-the order is only known to whoever made the model, who says it by naming the layers.
+the order is known to whoever made the model, who says it by naming the layers.
 
 What training scripts save may hold the state dict beside an epoch and an optimizer; names carry
 what wrapped the module (``module.``, ``_orig_mod.``); a parametrized weight lies there in the
@@ -28,15 +28,7 @@ Activations: TypeAlias = Sequence[str | AnyActivation] | Mapping[str, str | AnyA
 
 
 def linear_layers(arrays: Mapping[str, Numbers], where: str) -> dict[str, LinearLayer]:
-    """Return weight and bias of every layer, refusing whatever is not one of the two.
-
-    Parameters
-    ----------
-    arrays : mapping
-        ``NAME.weight`` of shape (n_out, n_in), and ``NAME.bias`` of shape (n_out,) or none.
-    where : str
-        What to call the mapping in errors.
-    """
+    """Return weight and bias of every layer, refusing whatever is not one of the two."""
     if not arrays:
         raise ValueError(f"{where}: it holds no arrays.")
     names = [key.rpartition(".") for key in arrays]
@@ -121,23 +113,14 @@ _PARAMETRIZED = ".parametrizations.weight."
 
 
 def from_state_dict(value: Any, activations: Any, where: str) -> Network:
-    """Chain the linear layers of a state dict, or of a checkpoint that holds one.
-
-    Parameters
-    ----------
-    value : mapping
-    activations : mapping from layer names, or anything else
-        What a mapping gives None for is left out: an entry, or everything below a name.
-    where : str
-        What to call it in errors.
-    """
+    """Chain the linear layers of a state dict, or of a checkpoint that holds one."""
     return network_of(*layers_of_checkpoint(value, activations, where), where)
 
 
 def layers_of_checkpoint(
     value: Any, activations: Any, where: str
 ) -> tuple[dict[str, LinearLayer], Any]:
-    """Return the linear layers of a state dict, and those of the activations that are theirs."""
+    """Return linear layers, and their activations: what has None for one is left out."""
     state = {str(key): entry for key, entry in state_dict_in(value, where).items()}
     arrays = {key: array_of(entry, f"{where}: {key!r:.80}") for key, entry in state.items()}
     arrays = plain(arrays, where)
@@ -170,15 +153,7 @@ def array_of(tensor: Any, where: str) -> Numbers:
 
 
 def state_dict_in(value: Any, where: str) -> Mapping[Any, Any]:
-    """Return the mapping of names to arrays that a checkpoint is, or holds.
-
-    Raises
-    ------
-    ValueError
-        If it holds none, or several and none has a usual name; the message lists them.
-    TypeError
-        If it is no mapping.
-    """
+    """Return the mapping of names to arrays that a checkpoint is, or holds."""
     if not isinstance(value, Mapping):
         raise TypeError(f"{where}: expected a mapping from names to weights, but got {value!r:.80}")
     if not value or any(_is_array(entry) for entry in value.values()):

@@ -47,27 +47,7 @@ _NEWER = {"output_dim": "units", "bias": "use_bias"}  # what Keras 1 called sett
 
 
 def from_keras_file(path: str | os.PathLike[str]) -> Network:
-    """Import a model that Keras saved, of this version or an older one.
-
-    Parameters
-    ----------
-    path : str or path
-        ``.keras``, or ``.h5`` and ``.hdf5`` with the whole model.
-
-    Returns
-    -------
-    Network
-
-    Raises
-    ------
-    ModelFormatError
-        If it holds anything but layers of Keras with a rule, is damaged, or claims more than it
-        holds.
-    OSError
-        If it cannot be opened.
-    ImportError
-        If keras or h5py is not installed.
-    """
+    """Import a model that Keras saved, of this version or an older one, as ``load`` does."""
     try:
         import h5py
         import keras

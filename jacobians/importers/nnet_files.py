@@ -30,24 +30,7 @@ _N = TypeVar("_N", int, float)
 
 
 def from_nnet(path: str | os.PathLike[str]) -> Network:
-    """Import a ``.nnet`` file.
-
-    Parameters
-    ----------
-    path : str or path
-
-    Returns
-    -------
-    Network
-        In float64, from the original units of the inputs to those of the outputs.
-
-    Raises
-    ------
-    ModelFormatError
-        If it is no such file, naming the line.
-    OSError
-        If it cannot be opened.
-    """
+    """Import a ``.nnet`` file, from the original units of the inputs to those of the outputs."""
     with opened(path, ".nnet file") as (file, size):
         return _read(_Lines(file, size), os.path.basename(path))
 

@@ -54,9 +54,9 @@ def _with_batch(shape: Shape, target: list[int], open_axes: list[int]) -> Shape:
     place = next((k for k, n in enumerate(shape) if isinstance(n, Batch)), None)
     if place is not None:
         before = prod(shape[:place])
-        found = [k for k in range(len(target)) if prod(target[:k]) == before]
-        single = [k for k in found if target[k] == shape[place]]
-        for k in (single or [k for k in found if k in open_axes])[:1]:
+        candidates = [k for k in range(len(target)) if prod(target[:k]) == before]
+        single = [k for k in candidates if target[k] == shape[place]]
+        for k in (single or [k for k in candidates if k in open_axes])[:1]:
             return tuple(Batch(n) if j == k else int(n) for j, n in enumerate(target))
     return tuple(int(n) for n in target)
 
@@ -135,18 +135,6 @@ def _gather(node: Node, x: Numbers) -> Numbers:
     index = _indices(node, 1, x.shape[axis])
     spend(node, (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
     return np.take(x, index, axis)
-
-
-def _gather_elements(node: Node, x: Numbers) -> Numbers:
-    axis = node.axis(node.attribute("axis", 0), x.shape)
-    index = _indices(node, 1, x.shape[axis])
-    if index.ndim != x.ndim or any(
-        a > b for k, (a, b) in enumerate(zip(index.shape, x.shape, strict=True)) if k != axis
-    ):
-        node.refuse(f"gathers shape {index.shape} from {x.shape}.")
-    spend(node, index.shape)
-    kept = tuple(slice(None) if k == axis else slice(n) for k, n in enumerate(index.shape))
-    return np.take_along_axis(x[kept], index, axis)
 
 
 def _array_feature_extractor(node: Node, x: Numbers) -> Numbers:
@@ -253,15 +241,6 @@ def _depth_to_space(node: Node, x: Numbers) -> Numbers:
     else:
         x = x.reshape(b, c, size, size, h, w).transpose(0, 1, 4, 2, 5, 3)
     return x.reshape(b, c, h * size, w * size)
-
-
-def _space_to_depth(node: Node, x: Numbers) -> Numbers:
-    size = node.attribute("blocksize", 0)
-    if x.ndim != 4 or size < 1 or x.shape[2] % size or x.shape[3] % size:
-        node.refuse(f"moves {x.shape} to depth by blocks of {size}.")
-    b, c, h, w = x.shape
-    x = x.reshape(b, c, h // size, size, w // size, size).transpose(0, 3, 5, 1, 2, 4)
-    return x.reshape(b, c * size**2, h // size, w // size)
 
 
 def _trilu(node: Node, x: Numbers) -> Numbers:
@@ -377,30 +356,17 @@ def _scales(node: Node, shape: Shape) -> tuple[Numbers, list[int]]:
     return every, [floor(n * s) for n, s in zip(shape, every, strict=True)]
 
 
-def _compress(node: Node, x: Numbers) -> Numbers:
-    axis, condition = node.attribute("axis", None), node.constant(1)
-    if condition is None or condition.dtype != bool or len(condition.shape) != 1:
-        node.refuse("needs a list of truth values.")
-    x, along = (x.reshape(-1), 0) if axis is None else (x, node.axis(axis, x.shape))
-    if condition.shape[0] > x.shape[along]:
-        node.refuse(f"chooses by {condition.shape[0]} truth values from {x.shape[along]}.")
-    return np.compress(condition.array, x, along)
-
-
 MOVES: dict[str, Callable[[Node, Numbers], Any]] = {
     "Transpose": _transpose,
     "Slice": _slice,
     "Gather": _gather,
-    "GatherElements": _gather_elements,
     "ArrayFeatureExtractor": _array_feature_extractor,
     "Split": _split,
     "Expand": _expand,
     "Tile": _tile,
     "Pad": _pad,
     "DepthToSpace": _depth_to_space,
-    "SpaceToDepth": _space_to_depth,
     "Trilu": _trilu,
     "Resize": _resize,
     "Upsample": _resize,
-    "Compress": _compress,
 }

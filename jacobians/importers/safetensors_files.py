@@ -23,13 +23,7 @@ LONGEST_HEADER = 2**22  # of JSON, of which Python makes twenty times as much
 
 
 def read_safetensors(file: BinaryIO, size: int) -> dict[str, Numbers]:
-    """Return the arrays by name; one that shares the memory of another by the note that says so.
-
-    Raises
-    ------
-    ModelFormatError
-        If it is not such a file.
-    """
+    """Return the arrays by name; one that shares the memory of another by the note that says so."""
     data = file.read()
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > len(data) - 8:
@@ -50,19 +44,19 @@ def read_safetensors(file: BinaryIO, size: int) -> dict[str, Numbers]:
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
         names = [key for key, _ in pairs]
         twice = next(key for key in names if names.count(key) > 1)
         raise ValueError(f"it holds {twice!r:.80} twice")
-    return found
+    return entries
 
 
 def _require_filled(header: dict[str, Any], size: int) -> None:
     """Require that the tensors lie one behind the other, from the first byte to the last."""
-    places = sorted(tuple(tensor["data_offsets"]) for tensor in header.values())
+    spans = sorted(tuple(tensor["data_offsets"]) for tensor in header.values())
     end = 0
-    for begin, stop in places:
+    for begin, stop in spans:
         if begin != end or stop < begin:
             raise ValueError(f"bytes {begin} to {stop} do not follow byte {end}")
         end = stop

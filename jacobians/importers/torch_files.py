@@ -37,13 +37,7 @@ _OLD_MAGIC = 0x1950A86A20F9469CFC6C
 
 
 def read_checkpoint(file: BinaryIO, size: int) -> Any:
-    """Return what ``torch.save`` wrote, with arrays in place of tensors.
-
-    Raises
-    ------
-    ModelFormatError
-        If it holds anything but dictionaries and tensors, or claims more than it holds.
-    """
+    """Return what ``torch.save`` wrote, with arrays in place of tensors."""
     archive = file.read(4) == b"PK\x03\x04"
     file.seek(0)
     value, numbers = (_read_archive if archive else _read_old)(file, size)

@@ -38,30 +38,9 @@ def from_weights(
     activations: Activations | None = None,
     arrays: Mapping[str, Numbers] | None = None,
 ) -> Network:
-    """Import the weights and biases of linear layers in a file.
+    """Import the weights and biases of linear layers in a file, as ``load`` does.
 
-    Parameters
-    ----------
-    path : str or path
-        ``.safetensors``; ``.pt``, ``.pth``, ``.ckpt`` with a state dict, or a checkpoint that holds
-        one; ``.mat``, ``.npz``.
-    activations : sequence of str or Activation, or mapping from layer names
-        As in ``from_torch``; the layers of numbered arrays are called ``"1"``, ``"2"``, ...
-    arrays : mapping, optional
-        What is in the file, if it has been read already.
-
-    Returns
-    -------
-    Network
-
-    Raises
-    ------
-    ModelFormatError
-        If it holds anything else, is damaged, or claims more than it holds.
-    ValueError, TypeError
-        If the activations are missing or do not match the layers, naming them.
-    OSError
-        If it cannot be opened.
+    ``arrays`` is what is in the file, if it has been read already.
     """
     path = os.fspath(path)
     name, suffix = os.path.basename(path), os.path.splitext(path)[1].lower()
