@@ -168,12 +168,14 @@ class Assembly:
         if np.array_equal(indices.ravel(), np.arange(of.size)):
             return of.reshaped(indices.shape)
         step = self._steps[of.step]
-        if isinstance(step.layer, Gather):  # a choice of a choice is one
-            chosen = np.append(step.layer.indices, -1)[indices]
+        if step.indices is not None:  # a choice of a choice is one
+            chosen = np.append(step.indices, -1)[indices]
             (source,) = step.sources
             before = Value(source, (prod(self._steps[source].shape),))
             return self.move(chosen, at=at, of=before)
-        return self.apply(Gather(indices.reshape(-1)), of, at=at, shape=indices.shape)
+        value = self.apply(Gather(indices.reshape(-1)), of, at=at, shape=indices.shape)
+        self._steps[value.step].indices = indices.reshape(-1)
+        return value
 
     def concatenate(self, values: Sequence[Value], axis: int, *, at: str) -> Value:
         """Append values one after the other along an axis."""
@@ -185,7 +187,7 @@ class Assembly:
         outer = prod(first[:axis])
         parts = [value.reshaped((-1,) if outer == 1 else (outer, -1)) for value in values]
         join = Concatenate(None if outer == 1 else 1)
-        return self.apply(join, *parts, at=at, shape=shape, shaped=outer > 1)
+        return self.apply(join, *parts, at=at, shape=shape, shaped=outer > 1, alike=False)
 
     def add(self, *values: Value, at: str) -> Value:
         """Append the sum of values of one shape."""
@@ -210,16 +212,18 @@ class Assembly:
         shape: Shape | None = None,
         shaped: bool = False,
         rows_of: int = 0,
+        alike: bool = True,
     ) -> Value:
         """Append any layer: one that minds the axes of its values if ``shaped``, or their rows.
 
-        The result is seen under ``shape``, which is that of the first value unless said.
+        Else its values must have one shape, if they are to be ``alike``.  The result is seen under
+        ``shape``, which is that of the first value unless said.
         """
         if shaped or rows_of:
             sources = tuple(self._shaped(value, value.shape, rows_of) for value in values)
         else:
             sizes = {self._steps[value.step].shape for value in values}
-            flat = len(sizes) > 1 and not (isinstance(layer, Concatenate) and layer.axis is None)
+            flat = alike and len(sizes) > 1
             sources = tuple(
                 self._shaped(value, (value.size,)) if flat else value.step for value in values
             )

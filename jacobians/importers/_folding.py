@@ -26,6 +26,7 @@ class Step:
     sigma: AnyActivation = IDENTITY
     axis: int | None = None
     layer: Layer | None = None
+    indices: Any = None  # of the entries that it chooses, if it does nothing else
     name: str = ""  # of an input
 
     @property

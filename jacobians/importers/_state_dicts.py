@@ -156,9 +156,9 @@ def state_dict_in(value: Any, where: str) -> Mapping[Any, Any]:
     """Return the mapping of names to arrays that a checkpoint is, or holds."""
     if not isinstance(value, Mapping):
         raise TypeError(f"{where}: expected a mapping from names to weights, but got {value!r:.80}")
-    if not value or any(_is_array(entry) for entry in value.values()):
-        return value
     inner = {key: entry for key, entry in value.items() if _holds_arrays(entry)}
+    if not value or (not inner and any(_is_array(entry) for entry in value.values())):
+        return value
     usual = [key for key in _USUAL if key in inner]
     if len(inner) == 1 or usual:
         chosen: Mapping[Any, Any] = inner[usual[0] if usual else next(iter(inner))]

@@ -15,6 +15,8 @@ from jacobians.importers._assembly import Value
 from jacobians.importers._windows import Pairs, rounded_up
 from jacobians.layers import AveragePool, Convolution, Layer, LayerNorm, MaxPool, RMSNorm
 
+_LARGEST = 2**24  # entries of images that an operator is applied to, to read its matrix off
+
 
 class Steps(Arithmetic):
     """All steps that importers know."""
@@ -80,7 +82,8 @@ class Steps(Arithmetic):
         matrices = {}
         for k, n in enumerate(of.shape[2:]):
             grid = [n if j == k else m for j, m in enumerate(of.shape[2:])]
-            self.assembly.spend(8 * n * prod(grid))
+            if n * prod(grid) > _LARGEST:
+                self.no_rule(f"on an image of {prod(grid)} entries")
             basis = np.eye(n).reshape(n, 1, *(n if j == k else 1 for j in range(len(grid))))
             images = np.asarray(apply(np.broadcast_to(basis, (n, 1, *grid)).copy()))
             first = [slice(None) if j == k else 0 for j in range(len(grid))]

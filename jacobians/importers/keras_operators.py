@@ -19,11 +19,9 @@ from jacobians.importers._calls import Call, Rule, along, each, family, fixed, l
 from jacobians.importers._steps import Steps
 from jacobians.importers._windows import same_padding
 from jacobians.layers import (
-    AveragePool,
     Convolution,
     Layer,
     LayerNorm,
-    MaxPool,
     RMSNorm,
     TransposedConvolution,
 )
@@ -71,8 +69,9 @@ class KerasCall(Call):
 
     def padding(self, of: Value, size: Any, stride: Any, dilation: Any) -> Any:
         """Return the padding of an image: "same" leaves every stride-th position."""
-        valid = self["padding"] == "valid"
-        return 0 if valid else same_padding(of.shape[2:], size, stride, dilation)
+        if self["padding"] == "valid":
+            return ((0, 0),) * len(size)
+        return same_padding(of.shape[2:], size, stride, dilation)
 
 
 def _convolve(call: KerasCall, of: Value, kernel: Array, groups: int | None, strides: Any) -> Value:
@@ -133,25 +132,36 @@ def transposed_convolution(call: KerasCall) -> Value:
 def pool(call: KerasCall) -> Value:
     """Take the largest or the mean of every window."""
     axes = len(call.of.shape) - 2
-    size = each(call["pool_size"], axes)
+    size, ones = each(call["pool_size"], axes), (1,) * axes
     stride = size if call["strides"] is None else each(call["strides"], axes)
+    largest = type(call.operator).__name__ == "MaxPool"
 
-    def layer(of: Value) -> Layer:
-        padding = call.padding(of, size, stride, (1,) * axes)
-        if type(call.operator).__name__ == "MaxPool":
-            return MaxPool(size, stride, padding)
-        return AveragePool(size, stride, padding, count_padding=False)
+    def pooled(of: Value) -> Value:
+        return call.pool(of, largest, size, stride, call.padding(of, size, stride, ones), ones)
 
-    return call.images(call.of, layer)
+    return call.channels_first(call.of, pooled)
 
 
 def _resize(call: KerasCall) -> Value:
-    import keras
-
     if call["interpolation"] == "nearest":
         return _move(call)  # type: ignore[no-any-return]
     if call["crop_to_aspect_ratio"] or call["pad_to_aspect_ratio"]:
         call.no_rule("an aspect ratio that is kept")
+    return call.channels_first(call.of, lambda of: call.separable(of, _applied(call)))
+
+
+def adaptive(call: KerasCall) -> Value:
+    """Pool to a wanted number of positions."""
+    wanted = each(call["output_size"], len(call.of.shape) - 2)
+    largest = type(call.operator).__name__ == "AdaptiveMaxPool"
+    apply = _applied(call)
+    return call.channels_first(call.of, lambda of: call.adaptive_pool(of, wanted, largest, apply))
+
+
+def _applied(call: KerasCall) -> Callable[[Any], Any]:
+    """Return the operation itself, on arrays of images with channels first."""
+    import keras
+
     last, name = call["data_format"] == "channels_last", next(iter(call.arguments))
 
     def apply(images: Any) -> Any:
@@ -159,19 +169,7 @@ def _resize(call: KerasCall) -> Value:
         result = call.operator.call(**{**call.arguments, name: given})
         return np.moveaxis(keras.ops.convert_to_numpy(result), -1 if last else 1, 1)
 
-    return call.channels_first(call.of, lambda of: call.separable(of, apply))
-
-
-def adaptive(call: KerasCall) -> Value:
-    """Pool to a wanted number of positions."""
-    wanted = each(call["output_size"], len(call.of.shape) - 2)
-    largest = type(call.operator).__name__ == "AdaptiveMaxPool"
-
-    def layer(of: Value) -> Layer:
-        pool = call.adaptive_pool(of, wanted, largest)
-        return pool or call.no_rule("pooling of unequal windows")
-
-    return call.images(call.of, layer)
+    return apply
 
 
 def _move(call: KerasCall) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import prod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ from jacobians.importers._calls import Call, Rule, each
 from jacobians.importers._windows import same_padding
 from jacobians.layers import Convolution, Layer, TransposedConvolution
 
-LARGEST = 2**24  # entries of a matrix that is written out to be read
 IN_TRAINING = "is in training mode, where its output depends on more than its input; .eval() it."
 NO_STATISTICS = "keeps no running statistics, so a point's output depends on its batch."
 
@@ -86,21 +85,20 @@ def adaptive(axes: int, largest: bool) -> Rule:
     """Make the rule of a pool to a wanted number of positions."""
 
     def rule(call: TorchCall) -> Any:
-        layer = call.adaptive_pool(call.of, call.each("output_size", axes), largest)
-        if layer is None:
-            return call.no_rule("pooling of unequal windows") if largest else per_channel(call)
-        return call.with_indices(call.windows(call.of, layer))
+        wanted = call.each("output_size", axes)
+        return call.with_indices(call.adaptive_pool(call.of, wanted, largest, applied(call)))
 
     return rule
 
 
 def per_channel(call: TorchCall) -> Value:
     """Find the matrices of an interpolation, axis by axis, by what it does to basis vectors."""
+    return call.separable(call.of, applied(call))
+
+
+def applied(call: TorchCall) -> Callable[[Any], Any]:
+    """Return the operator itself, on arrays in place of its first argument."""
     import torch
 
-    name, of = next(iter(call.arguments)), call.of
-    if max(of.shape[2:]) ** 2 * prod(of.shape[2:]) > LARGEST:
-        call.no_rule(f"on an image of {prod(of.shape[2:])} entries")
-    return call.separable(
-        of, lambda images: call.operator(**{**call.arguments, name: torch.from_numpy(images)})
-    )
+    name = next(iter(call.arguments))
+    return lambda images: call.operator(**{**call.arguments, name: torch.from_numpy(images)})
