@@ -235,7 +235,7 @@ def checkpoints():
         {
             "bare": state,
             "nested": {"epoch": 3, "state_dict": state, "optimizer": optimizer},
-            "the only one": {"epoch": 3, "weights": state},
+            "the only one": {"epoch": torch.tensor(3), "weights": state},
             "in parallel": {f"module.{key}": tensor for key, tensor in state.items()},
             "compiled": {"model": {f"_orig_mod.{key}": tensor for key, tensor in state.items()}},
         },
