@@ -238,7 +238,7 @@ def _rebuild(description: Mapping[str, Any], l: int, arrays: dict[str, Array]) -
     name = settings.pop("kind")
     kind = _KINDS.get(name) or _KINDS.get(name.capitalize()) if isinstance(name, str) else None
     if kind is None:
-        raise ValueError(f"layer {l}: kind {name!r:.40} is none of the library's")
+        raise ValueError(f"layer {l}: kind {name!r:.40} is not known")
     named = {field.name for field in fields(kind)}
     if "activation" in settings:
         given = settings["activation"]

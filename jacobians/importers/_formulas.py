@@ -109,7 +109,8 @@ def _operation(step: Step) -> str:
 def _applied(step: Step, operation: str, values: list[Array]) -> Array | None:
     """Apply a step to curves, if it does the same to every entry."""
     if step.W is not None and step.b is not None:
-        if (step.W[0] != step.W).any() or (step.b != step.b[0]).any():
+        # a single number that is spread takes no memory, until it is compared
+        if any(part.strides != (0,) and (part != part[0]).any() for part in (step.W, step.b)):
             return None
         return values[0] * float(step.W[0]) + float(step.b[0])
     if operation in ("add", "multiply"):
