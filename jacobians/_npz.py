@@ -9,7 +9,8 @@ byte.  Nothing is ever extracted: the name of a member is a key, never a path.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -31,41 +32,40 @@ def write_npz(path: str, arrays: Mapping[str, Numbers]) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def read_npz(path: str) -> dict[str, Numbers]:
-    """Read all arrays of an npz file, never allocating more than the file holds.
+@contextmanager
+def opened(path: str | os.PathLike[str], kind: str) -> Iterator[tuple[BinaryIO, int]]:
+    """Open a file to be read, of a size in bytes: whatever goes wrong is a ModelFormatError.
 
-    Raises
-    ------
-    ModelFormatError
-        If it is not an uncompressed npz archive of plain arrays.
+    Its message begins with the name of the file; ``kind`` is what the file should have been.
     """
-    import zipfile
-
     name = os.path.basename(path)
     with open(path, "rb") as file:
         try:
-            source = Brief(file)
-            with zipfile.ZipFile(source) as archive:
-                members = archive.infolist()
-                require_side_by_side(members, source.size)
-                source.most = source.size
-                return {_key(m): _read_member(archive, m) for m in members}
+            yield file, os.fstat(file.fileno()).st_size
         except ModelFormatError as err:
-            raise ModelFormatError(f"{name}: {err}") from None
-        except Exception as err:  # whatever zipfile and numpy meet in a damaged archive
-            raise ModelFormatError(f"{name}: not a readable npz archive: {err!s:.200}") from err
+            raise ModelFormatError(f"{name}: {str(err).removeprefix(f'{name}: ')}") from None
+        except Exception as err:  # whatever a damaged file leads to
+            said = str(err).removeprefix(f"{name}: ") or repr(err)
+            raise ModelFormatError(f"{name}: not a readable {kind}: {said:.200}") from err
+
+
+def read_npz(path: str) -> dict[str, Numbers]:
+    """Read all arrays of an npz file, never allocating more than the file holds."""
+    import zipfile
+
+    with opened(path, "npz archive") as (file, size):
+        source = Brief(file)
+        with zipfile.ZipFile(source) as archive:
+            members = archive.infolist()
+            require_side_by_side(members, size)
+            source.most = size
+            return {_key(m): _read_member(archive, m) for m in members}
 
 
 def read_npy(path: str) -> Numbers:
     """Read the array of an npy file, with the same care."""
-    name = os.path.basename(path)
-    with open(path, "rb") as file:
-        try:
-            return _read_array(file, name, os.fstat(file.fileno()).st_size)
-        except ModelFormatError:
-            raise
-        except Exception as err:
-            raise ModelFormatError(f"{name}: not a readable npy file: {err!s:.200}") from err
+    with opened(path, "npy file") as (file, size):
+        return _read_array(file, os.path.basename(path), size)
 
 
 class Brief:

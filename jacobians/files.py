@@ -127,8 +127,8 @@ def load(
         arrays = read_npz(path)
         if "header" not in arrays:
             return from_weights(path, activations=activations, arrays=arrays)
-    if suffix in WEIGHTS_ONLY:
-        return WEIGHTS_ONLY[suffix](path, activations=activations)
+    elif suffix in WEIGHTS_ONLY:
+        return from_weights(path, activations=activations)
     if activations is not None:
         raise TypeError(f"load: {name} has its own activations; leave activations out.")
     if suffix == ".npz":
@@ -141,7 +141,7 @@ def load(
 def _way_out(suffix: str) -> str:
     if suffix in ELSEWHERE:
         return f"a {suffix} file is loaded by what wrote it: {ELSEWHERE[suffix]}."
-    listed = ", ".join([".npz", *WHOLE_MODELS, *WEIGHTS_ONLY])
+    listed = ", ".join([*WHOLE_MODELS, *WEIGHTS_ONLY])
     return f"networks are read from {listed}."
 
 
@@ -206,7 +206,7 @@ def _describe(layer: Layer, l: int) -> tuple[dict[str, Any], dict[str, Array]]:
     arrays: dict[str, Array] = {}
     for field in fields(layer):  # type: ignore[arg-type]
         value = getattr(layer, field.name)
-        if field.name in _BOUND:  # what it is bound to is found again when the network is built
+        if field.name in _BOUND:  # it is bound again when the network is built
             continue
         if field.name == "activation":
             settings["activation"] = _describe_activation(value, l)
@@ -222,10 +222,10 @@ def _describe_activation(sigma: AnyActivation, l: int) -> dict[str, Any]:
         sigma = sigma.activation
     parameters = dict(sigma.parameters)
     try:
-        known = activation(sigma.name, **parameters) == sigma
+        named = activation(sigma.name, **parameters) == sigma
     except (TypeError, ValueError):
-        known = False
-    if not known:
+        named = False
+    if not named:
         raise TypeError(
             f"save: layer {l}: activation {sigma.name!r} is your own, and a file holds no code."
         )

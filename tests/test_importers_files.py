@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
 
 import jacobians as jb
 from jacobians.importers import ELSEWHERE
@@ -234,7 +235,7 @@ def checkpoints():
         {
             "bare": state,
             "nested": {"epoch": 3, "state_dict": state, "optimizer": optimizer},
-            "the only one": {"epoch": 3, "weights": state},
+            "the only one": {"epoch": torch.tensor(3), "weights": state},
             "in parallel": {f"module.{key}": tensor for key, tensor in state.items()},
             "compiled": {"model": {f"_orig_mod.{key}": tensor for key, tensor in state.items()}},
         },
@@ -315,7 +316,7 @@ def test_what_would_run_is_refused(tmp_path, monkeypatch):
             "torch.nn.modules.linear.Linear, which is code .*torch.load",
         ),
         (buffers["two"].getvalue(), "got the entries 'actor', 'critic'; give one of them"),
-        (buffers["number"].getvalue(), "'a.bias': expected a tensor, but got 5"),
+        (buffers["number"].getvalue(), r"'a.bias' of shape \(\) is not the weight"),
         ((tmp_path / "script.pt").read_bytes(), "a TorchScript program, which is code"),
         (b"hello", "not a readable file of torch.save"),
         (buffers["number"].getvalue()[:-100], "not a readable file of torch.save"),
@@ -419,6 +420,38 @@ def test_the_shape_of_the_input_as_it_used_to_be_written(keras, tmp_path, config
     assert np.allclose(jb.load(tmp_path / "a.h5")(X), expected, rtol=0, atol=3e-6)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_the_settings_of_keras_1_have_their_newer_names(keras, tmp_path):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "relu", name="first")])
+    model.save(tmp_path / "a.h5")
+    config = {"name": "first", "output_dim": 3, "input_dim": 4, "bias": True, "init": "uniform"}
+    config |= {"batch_input_shape": [None, 4], "input_dtype": "float32", "activation": "relu"}
+    first = {"class_name": "Dense", "config": config}
+    described(tmp_path / "a.h5", {"class_name": "Sequential", "config": [first]})
+    assert_array_equal(jb.load(tmp_path / "a.h5").layers[0].W, model.get_weights()[0].T)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_keras_2_wrote_on_windows_is_loaded(keras, tmp_path):
+    """Arrays are called ``layers\\dense`` there, one name with a backslash."""
+    import h5py
+
+    model = branches(keras)
+    model.save(tmp_path / "a.keras")
+    with zipfile.ZipFile(tmp_path / "a.keras") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    weights = io.BytesIO(parts["model.weights.h5"])
+    with h5py.File(weights, "r+") as arrays:
+        for name in list(arrays["layers"]):
+            arrays.move(f"layers/{name}", f"layers\\{name}")
+    parts["model.weights.h5"] = weights.getvalue()
+    with zipfile.ZipFile(tmp_path / "b.keras", "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    X = RNG.normal(size=(2, 4)).astype(np.float32)
+    assert_array_equal(jb.load(tmp_path / "b.keras")(X), jb.load(tmp_path / "a.keras")(X))
+
+
 def sequential(*layers):
     return {"class_name": "Sequential", "config": {"name": "s", "layers": list(layers)}}
 
@@ -476,9 +509,13 @@ def test_weights_without_a_model_and_no_files_of_keras_are_refused(keras, tmp_pa
     branches(keras).save_weights(tmp_path / "a.weights.h5")
     with pytest.raises(jb.ModelFormatError, match=r"holds weights and no model; build"):
         jb.load(tmp_path / "a.weights.h5")
-    for name, content in (("a.h5", b"hello"), ("a.keras", b"hello")):
+    for name, content, message in (
+        ("a.h5", b"hello", "not a readable model of Keras"),
+        ("a.h5", pickle.dumps({}), r"was written by pickle or joblib: from_sklearn\(joblib"),
+        ("a.keras", b"hello", "not a readable model of Keras"),
+    ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(jb.ModelFormatError, match=f"^{name}: "):
+        with pytest.raises(jb.ModelFormatError, match=f"^{name}: {message}"):
             jb.load(tmp_path / name)
     with zipfile.ZipFile(tmp_path / "a.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", " " * 1000)

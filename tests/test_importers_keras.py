@@ -324,6 +324,7 @@ def convolutional():
         layers.Conv2DTranspose(2, 3, strides=2, padding="same"),
         layers.AveragePooling2D((2, 1)),
         layers.UpSampling2D(),
+        layers.UpSampling2D((1, 2), interpolation="bilinear"),
         layers.ZeroPadding2D(1),
         layers.GlobalMaxPooling2D(),
         inputs=(7, 6, 2),
@@ -469,6 +470,6 @@ def test_the_table_names_layers_and_operations_of_keras():
     from keras.src import ops
     from keras.src.activations import activations
 
-    homes = (layers, ops, ops.numpy, ops.nn, ops.math, ops.core, ops.linalg, activations)
+    homes = (layers, ops, ops.numpy, ops.nn, ops.math, ops.core, ops.linalg, ops.image, activations)
     unknown = [n for n in IMPORTABLE["from_keras"] if not any(hasattr(h, n) for h in homes)]
     assert not unknown

@@ -13,6 +13,7 @@ from jacobians.importers import IMPORTABLE, from_torch
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
+RNG = np.random.default_rng(8)
 
 ACTIVATIONS = {
     "relu": nn.ReLU(),
@@ -536,3 +537,32 @@ def test_other_things_are_refused():
 def test_the_table_names_operators_of_torch():
     packets = torch.ops.aten
     assert all(hasattr(packets, name) for name in IMPORTABLE["from_torch"])
+
+
+class Recurrent(nn.Module):
+    """The last state of an LSTM."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.last = nn.LSTM(2, 5, batch_first=True), nn.Linear(5, 1)
+
+    def forward(self, x):
+        return self.last(self.lstm(x)[0][:, -1])
+
+
+def test_the_steps_of_a_recurrent_module_share_its_weights():
+    """In single precision, where torch begins with zeros in float32."""
+    module = Recurrent().eval()
+    net = from_torch(module, inputs=(7, 2))
+    held = {id(array.base): array.nbytes for l in net.layers for array in l.arrays().values()}
+    assert net.dtype == np.float32
+    assert sum(held.values()) < 2 * sum(p.nbytes for p in module.parameters())
+    assert_same(net.astype(np.float64), module.double(), RNG.normal(size=(2, 7, 2)))
+
+
+@pytest.mark.parametrize("given", [{}, {"count_include_pad": False}, {"divisor_override": 3}])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_means_of_windows_that_are_cut_off_are_torchs(given, padding):
+    module = nn.AvgPool2d(2, 3, padding, ceil_mode=True, **given)
+    flat = nn.Sequential(module, nn.Flatten())
+    assert_same(from_torch(flat, inputs=(2, 6, 5)), flat, RNG.normal(size=(2, 2, 6, 5)))

@@ -16,7 +16,6 @@ pytest.importorskip("sklearn")
 from sklearn import linear_model, preprocessing
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.cluster import FeatureAgglomeration
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.decomposition import PCA, KernelPCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -502,10 +501,6 @@ OTHERS = [
     ),
     (SVR(), rf"SVR: kernel='rbf' has no rule here. {DIFFERENCES}"),
     (make_pipeline(Normalizer("l1"), Ridge()), "norm='l1' has no rule here. The norm 'l2' has one"),
-    (
-        make_pipeline(FeatureAgglomeration(pooling_func=np.max), Ridge()),
-        r"pooling_func=.* has no rule here. np.mean has one",
-    ),
     (make_pipeline(KBinsDiscretizer(3), Ridge()), "KBinsDiscretizer has no rule here. Apply it to"),
     (
         make_pipeline(StandardScaler(), OrdinalEncoder(), Ridge()),

@@ -1,5 +1,7 @@
 """Names: every function that takes points takes tables, their columns in any order."""
 
+from inspect import isfunction, signature
+
 import numpy as np
 import pytest
 from claims import assert_equal
@@ -16,6 +18,7 @@ UNNAMED = jb.Network(NET.layers)
 SHUFFLED = pandas.DataFrame(X, columns=NAMES)[["bp", "age", "sex", "bmi"]]
 
 Y, LOSS = np.zeros((3, 1)), jb.SquaredError()
+DEVIATIONS = [0.1, 0.2, 0.3, 0.4]
 BATCHES = {
     "net(X)": lambda net, X: net(X),
     "jacobian": jb.jacobian,
@@ -26,9 +29,45 @@ BATCHES = {
     "linearize": lambda net, X: jb.linearize(net, X).jacobian(),
     "jacobian_with_bound": lambda net, X: jb.jacobian_with_bound(net, X)[0],
     "gradients": lambda net, X: jb.backprop.gradients(net, X, Y, LOSS).weights[0],
-    "error_bars": lambda net, X: jb.error_bars(net, X, std=[0.1, 0.2, 0.3, 0.4]).std,
+    "explicit.gradients": lambda net, X: jb.explicit.gradients(net, X, Y, LOSS).weights[0],
+    "error_bars": lambda net, X: jb.error_bars(net, X, std=DEVIATIONS).std,
     "sensitivity": lambda net, X: jb.sensitivity(net, X).mean,
+    "hessian": jb.hessian,
+    "value_jacobian_hessian": lambda net, X: jb.value_jacobian_hessian(net, X)[2],
+    "hvp": lambda net, X: jb.hvp(net, X, np.ones((3, 4))),
+    "curvature": lambda net, X: jb.curvature(net, X, Y, LOSS).gauss_newton.diagonal(),
+    "laplace": lambda net, X: (
+        jb.error_bars(net, NEW, parameters=jb.laplace(net, X, Y, LOSS, structure="diagonal")).std
+    ),
+    "tangents": lambda net, X: jb.jvp(net, VALUES, X)[1],
+    "V": lambda net, X: jb.hvp(net, VALUES, X),
+    "std": lambda net, X: jb.error_bars(net, VALUES, std=X).std,
+    "explain": lambda net, X: jb.explain(net, _row(X), NEW[0]).contributions,
+    "baseline": lambda net, X: jb.explain(net, NEW[0], X).contributions,
+    "certify": lambda net, X: [line.difference for line in jb.certify(net, _row(X))],
+    "derive": lambda net, X: str(jb.derive(net, _row(X), Y[0], LOSS)),
+    "diagnose": lambda net, X: str(jb.diagnose(MINE, net, X, Y, LOSS)),
 }
+VALUES = np.array(X)
+NEW = np.array([[40.0, 20.0, 1.0, 95.0]])
+MINE = jb.backprop.gradients(NET, X, Y, LOSS)
+
+
+def _row(X):
+    """Return the second point: of a table still with its names."""
+    return X.iloc[1] if hasattr(X, "iloc") else X[1]
+
+
+def test_no_function_that_takes_points_is_forgotten():
+    takes_points = {
+        name
+        for name in jb.__all__
+        for function in [getattr(jb, name)]
+        if isfunction(function) and {"x", "X"} & set(list(signature(function).parameters)[:3])
+    }
+    assert takes_points <= set(BATCHES)
+
+
 every_function = pytest.mark.parametrize("function", BATCHES.values(), ids=BATCHES)
 
 

@@ -147,7 +147,6 @@ IMPORTED = {
         "BatchNorm1d",
         "BatchNorm2d",
         "BatchNorm3d",
-        "Bilinear",
         "CELU",
         "ChannelShuffle",
         "CircularPad1d",

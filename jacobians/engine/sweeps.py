@@ -17,7 +17,7 @@ from jacobians._checks import Array, as_floats, require_shape
 from jacobians._kernels import PROCESSORS
 from jacobians._kernels.translating import tape_of
 from jacobians._machine import THREADS
-from jacobians._tables import as_inputs
+from jacobians._tables import as_inputs, in_order
 from jacobians.compiling import compile_sweep
 from jacobians.engine.running import Runner, quiet
 from jacobians.engine.scaling import multiply_scaled
@@ -54,7 +54,8 @@ def jvp(net: Network, X: Any, tangents: Any) -> Array:
     """
     net = as_network(net, "jvp")
     points = as_inputs(X, net, "jvp: X")
-    T = as_floats(tangents, "jvp: tangents", dtype=net.dtype)
+    given = in_order(tangents, net, "jvp: tangents")
+    T = as_floats(given, "jvp: tangents", dtype=net.dtype)
     require_shape(T, points.shape, "jvp: tangents", "One for each point.")
     return _told(_sweep(net, points, T, forward=True))
 

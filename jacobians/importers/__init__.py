@@ -23,29 +23,19 @@ from jacobians.importers.nnet_files import from_nnet
 from jacobians.importers.onnx_files import from_onnx
 from jacobians.importers.onnx_operators import NAMES as ONNX_OPERATORS
 from jacobians.importers.pytorch import from_torch
-from jacobians.importers.safetensors_files import from_safetensors
 from jacobians.importers.scikit_learn import RULES as SKLEARN_ESTIMATORS
 from jacobians.importers.scikit_learn import from_sklearn
-from jacobians.importers.torch_files import from_torch_file
 from jacobians.importers.torch_operators import RULES as TORCH_OPERATORS
-from jacobians.importers.weight_files import from_weights
+from jacobians.importers.weight_files import READERS, from_weights
 from jacobians.network import Network
 
 # By the ending of a file: how it is loaded, or, of what only its own framework can read, how there.
 WHOLE_MODELS: dict[str, Callable[[Any], Network]] = {
     ".onnx": from_onnx,
-    ".keras": from_keras_file,
-    ".h5": from_keras_file,
-    ".hdf5": from_keras_file,
+    **dict.fromkeys((".keras", ".h5", ".hdf5"), from_keras_file),
     ".nnet": from_nnet,
 }
-WEIGHTS_ONLY: dict[str, Callable[..., Network]] = {
-    ".safetensors": from_safetensors,
-    ".pt": from_torch_file,
-    ".pth": from_torch_file,
-    ".ckpt": from_torch_file,
-    ".mat": from_weights,
-}
+WEIGHTS_ONLY = (*READERS, ".npz")
 _BY_JOBLIB = "from_sklearn(joblib.load(path)), if you trust where it comes from"
 ELSEWHERE = {
     **dict.fromkeys((".joblib", ".pkl", ".pickle"), _BY_JOBLIB),
@@ -65,10 +55,8 @@ __all__ = [
     "from_keras_file",
     "from_nnet",
     "from_onnx",
-    "from_safetensors",
     "from_sklearn",
     "from_torch",
-    "from_torch_file",
     "from_weights",
     "importable_table",
 ]

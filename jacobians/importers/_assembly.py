@@ -27,7 +27,7 @@ import numpy as np
 from jacobians._checks import FLOATS, Array, ShapeError, as_floats, require_shape
 from jacobians.activations import IDENTITY, AnyActivation, VectorActivation, activation
 from jacobians.importers._folding import Step, folded, leading_to
-from jacobians.importers._formulas import recognised
+from jacobians.importers._formulas import Formulas
 from jacobians.layers import (
     Add,
     Concatenate,
@@ -73,7 +73,9 @@ class Assembly:
         self, where: str, dtype: Any = None, spend: Callable[[int], None] = lambda size: None
     ) -> None:
         self.where, self.dtype, self.spend = where, dtype, spend
+        self.constants: dict[int, Array] = {}  # of the model, by whatever tells them apart
         self._steps: list[Step] = []
+        self._formulas = Formulas()
         self._dtypes: set[np.dtype[Any]] = set()
 
     def input(self, shape: Shape, name: str = "x") -> Value:
@@ -166,12 +168,14 @@ class Assembly:
         if np.array_equal(indices.ravel(), np.arange(of.size)):
             return of.reshaped(indices.shape)
         step = self._steps[of.step]
-        if isinstance(step.layer, Gather):  # a choice of a choice is one
-            chosen = np.append(step.layer.indices, -1)[indices]
+        if step.indices is not None:  # a choice of a choice is one
+            chosen = np.append(step.indices, -1)[indices]
             (source,) = step.sources
             before = Value(source, (prod(self._steps[source].shape),))
             return self.move(chosen, at=at, of=before)
-        return self.apply(Gather(indices.reshape(-1)), of, at=at, shape=indices.shape)
+        value = self.apply(Gather(indices.reshape(-1)), of, at=at, shape=indices.shape)
+        self._steps[value.step].indices = indices.reshape(-1)
+        return value
 
     def concatenate(self, values: Sequence[Value], axis: int, *, at: str) -> Value:
         """Append values one after the other along an axis."""
@@ -183,7 +187,7 @@ class Assembly:
         outer = prod(first[:axis])
         parts = [value.reshaped((-1,) if outer == 1 else (outer, -1)) for value in values]
         join = Concatenate(None if outer == 1 else 1)
-        return self.apply(join, *parts, at=at, shape=shape, shaped=outer > 1)
+        return self.apply(join, *parts, at=at, shape=shape, shaped=outer > 1, alike=False)
 
     def add(self, *values: Value, at: str) -> Value:
         """Append the sum of values of one shape."""
@@ -208,16 +212,18 @@ class Assembly:
         shape: Shape | None = None,
         shaped: bool = False,
         rows_of: int = 0,
+        alike: bool = True,
     ) -> Value:
         """Append any layer: one that minds the axes of its values if ``shaped``, or their rows.
 
-        The result is seen under ``shape``, which is that of the first value unless said.
+        Else its values must have one shape, if they are to be ``alike``.  The result is seen under
+        ``shape``, which is that of the first value unless said.
         """
         if shaped or rows_of:
             sources = tuple(self._shaped(value, value.shape, rows_of) for value in values)
         else:
             sizes = {self._steps[value.step].shape for value in values}
-            flat = len(sizes) > 1 and not (isinstance(layer, Concatenate) and layer.axis is None)
+            flat = alike and len(sizes) > 1
             sources = tuple(
                 self._shaped(value, (value.size,)) if flat else value.step for value in values
             )
@@ -252,7 +258,8 @@ class Assembly:
         end, order = place[output.step], [l for l in live if place[l] == l]
         self.spend(sum(_SCALED * steps[l].spread for l in order))
         begin = [l for l, step in enumerate(steps) if not step.sources]
-        layers = {l: steps[l].made(self.where, dtype) for l in order}
+        shared: dict[Any, Array] = {}
+        layers = {l: steps[l].made(self.where, dtype, shared) for l in order}
         sources = {l: [place[source] for source in steps[l].sources] for l in order}
         is_path = [0, *order[:-1]] == [s for l in order for s in sources[l]]
         if len(begin) == 1 and (is_path or not order):
@@ -306,10 +313,10 @@ class Assembly:
     def _append(self, step: Step, shape: Shape) -> Value:
         """Append a step, or the activation that the last steps have written out with it."""
         self._steps.append(step)
-        known = recognised(self._steps, single=self.widest == FLOATS[0])
-        if known is None:
+        form = self._formulas.recognised(self._steps, single=self.widest == FLOATS[0])
+        if form is None:
             return Value(len(self._steps) - 1, tuple(shape))
-        base, name, sign = known
+        base, name, sign = form
         of = Value(base, tuple(shape))
         if sign > 0:
             return self.activate(name, at=step.at, of=of)

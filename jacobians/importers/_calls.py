@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from jacobians._checks import Array
 from jacobians.importers._assembly import Value
 from jacobians.importers._steps import Steps
-from jacobians.layers import AveragePool, Layer, MaxPool
+from jacobians.layers import AveragePool, MaxPool
 
 
 @dataclass
@@ -49,14 +49,19 @@ class Call(Steps):
         """Return the argument of this name likewise; None if it is left out."""
         return self.as_operand(self.arguments.get(name))
 
-    def adaptive_pool(self, of: Value, wanted: Sequence[int], largest: bool) -> Layer | None:
-        """Return the pool to a wanted number of positions; None if its windows are not equal."""
+    def adaptive_pool(
+        self, of: Value, wanted: Sequence[int], largest: bool, apply: Callable[[Any], Any]
+    ) -> Value:
+        """Pool to a wanted number of positions; ``apply`` is the operator on arrays of images."""
         grid = of.shape[-len(wanted) :]
+        size = [n // m for n, m in zip(grid, wanted, strict=True)]
         if any(n % m for n, m in zip(grid, wanted, strict=True)):
-            return None
-        return (MaxPool if largest else AveragePool)(
-            [n // m for n, m in zip(grid, wanted, strict=True)]
-        )
+            return (
+                self.no_rule("pooling of unequal windows")
+                if largest
+                else (self.separable(of, apply))
+            )
+        return self.windows(of, (MaxPool if largest else AveragePool)(size))
 
 
 Rule: TypeAlias = Callable[[Any], Any]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, as_floats
+from jacobians._checks import Array, as_floats, freeze
 from jacobians.activations import IDENTITY, AnyActivation, VectorActivation
 from jacobians.layers import Dense, Elementwise, Layer, Scale, Shape
 
@@ -26,6 +26,7 @@ class Step:
     sigma: AnyActivation = IDENTITY
     axis: int | None = None
     layer: Layer | None = None
+    indices: Any = None  # of the entries that it chooses, if it does nothing else
     name: str = ""  # of an input
 
     @property
@@ -34,14 +35,21 @@ class Step:
         single = self.W is not None and self.W.ndim == 1 and self.W.strides == (0,)
         return prod(self.shape) if single else 0
 
-    def made(self, where: str, dtype: np.dtype[Any]) -> Layer:
-        """Return the layer in that dtype."""
+    def made(self, where: str, dtype: np.dtype[Any], shared: dict[Any, Array]) -> Layer:
+        """Return the layer in that dtype; several steps of one matrix have one copy of it."""
         layer = self.layer
         if layer is None:
             W: Any = self.W
             if W is None:
                 return Elementwise(self.sigma, self.axis)
-            layer = Dense(W, self.b, self.sigma) if W.ndim == 2 else Scale(W, self.b)
+            if W.ndim == 2:
+                key = W.__array_interface__["data"][0], W.shape, W.strides
+                if key not in shared:
+                    shared[key] = freeze(as_floats(W, f"{where}: {self.at}: weight", dtype=dtype))
+                b = np.zeros(len(W)) if self.b is None else self.b
+                b = as_floats(b, f"{where}: {self.at}: bias", dtype=dtype)
+                return Dense(shared[key], b, self.sigma)
+            layer = Scale(W, self.b)
         for name, array in layer.arrays().items():
             as_floats(array, f"{where}: {self.at}: {NAMES.get(name, name)}", dtype=dtype)
         return layer.astype(dtype)

@@ -10,18 +10,7 @@ from jacobians._checks import Array, ModelFormatError, Numbers
 
 
 def widened(bits: Numbers, brain: bool) -> Array:
-    """Return numbers of 16 bits as float32, refusing those that are none before they are widened.
-
-    Parameters
-    ----------
-    bits : array of uint16, shape (n,)
-    brain : bool
-        Whether they are the upper halves of float32 numbers (bfloat16), or float16.
-
-    Raises
-    ------
-    ModelFormatError
-        If one is NaN or infinite.
+    """Return numbers of 16 bits as float32, ``brain`` for bfloat16; NaN is refused before.
 
     >>> widened(np.array([0x3C00, 0xC000], np.uint16), brain=False).tolist()
     [1.0, -2.0]

@@ -2,7 +2,7 @@
 
 State dicts and safetensors files hold arrays ``NAME.weight`` and ``NAME.bias`` and nothing of what
 happens between them.  Numbered names say their order, ``0, 2, 10`` or ``fc1, fc2``; of any others
-the order is only known to whoever made the model, who says it by naming the layers.
+the order is known to whoever made the model, who says it by naming the layers.
 
 What training scripts save may hold the state dict beside an epoch and an optimizer; names carry
 what wrapped the module (``module.``, ``_orig_mod.``); a parametrized weight lies there in the
@@ -18,26 +18,17 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from jacobians._checks import ModelFormatError, NotFiniteError, Numbers, ShapeError
+from jacobians._checks import Numbers
 from jacobians.activations import Activation, AnyActivation, VectorActivation
 from jacobians.importers._assembly import Assembly
 from jacobians.network import Network
 
 LinearLayer: TypeAlias = tuple[Numbers, Numbers | None]
-ArrayOf: TypeAlias = Callable[[Any, str], Numbers]
 Activations: TypeAlias = Sequence[str | AnyActivation] | Mapping[str, str | AnyActivation]
 
 
 def linear_layers(arrays: Mapping[str, Numbers], where: str) -> dict[str, LinearLayer]:
-    """Return weight and bias of every layer, refusing whatever is not one of the two.
-
-    Parameters
-    ----------
-    arrays : mapping
-        ``NAME.weight`` of shape (n_out, n_in), and ``NAME.bias`` of shape (n_out,) or none.
-    where : str
-        What to call the mapping in errors.
-    """
+    """Return weight and bias of every layer, refusing whatever is not one of the two."""
     if not arrays:
         raise ValueError(f"{where}: it holds no arrays.")
     names = [key.rpartition(".") for key in arrays]
@@ -47,12 +38,12 @@ def linear_layers(arrays: Mapping[str, Numbers], where: str) -> dict[str, Linear
             raise ValueError(f"{where}: {key!r:.80} names no layer before its dot; rename it.")
         if (role, array.ndim) not in (("weight", 2), ("bias", 1)):
             others = sorted(name for name in layers if name != layer)
-            named = ", ".join(f"{name!r:.40}: ..." for name in others[:4])
+            left = [*(f"{name!r:.40}: ..." for name in others[:4]), f"{key!r:.80}: None"]
             raise NotImplementedError(
                 f"{where}: {key!r:.80} of shape {array.shape} is not the weight (n_out, n_in) or "
                 "the bias (n_out,) of a linear layer. If the network does without it, leave it out "
-                f"with activations={{{named}, {key!r:.80}: None}}; if not, give the module itself "
-                "to from_torch, in evaluation mode."
+                f"with activations={{{', '.join(left)}}}; if not, give the module itself to "
+                "from_torch, in evaluation mode."
             )
         if role == "bias" and f"{layer}{dot}weight" not in arrays:
             raise ValueError(f"{where}: {key!r:.80} is a bias without '{layer}{dot}weight'.")
@@ -121,21 +112,15 @@ _USUAL = ("state_dict", "model_state_dict", "model")
 _PARAMETRIZED = ".parametrizations.weight."
 
 
-def layers_of_checkpoint(
-    value: Any, activations: Any, where: str, array_of: ArrayOf = lambda entry, at: entry
-) -> tuple[dict[str, LinearLayer], Any]:
-    """Return the linear layers of a state dict, or of a checkpoint, and their activations.
+def from_state_dict(value: Any, activations: Any, where: str) -> Network:
+    """Chain the linear layers of a state dict, or of a checkpoint that holds one."""
+    return network_of(*layers_of_checkpoint(value, activations, where), where)
 
-    Parameters
-    ----------
-    value : mapping
-    activations : mapping from layer names, or anything else
-        What a mapping gives None for is left out: an entry, or everything below a name.
-    where : str
-        What to call it in errors.
-    array_of : callable
-        From an entry and its place to an array.
-    """
+
+def layers_of_checkpoint(
+    value: Any, activations: Any, where: str
+) -> tuple[dict[str, LinearLayer], Any]:
+    """Return linear layers, and their activations: what has None for one is left out."""
     state = {str(key): entry for key, entry in state_dict_in(value, where).items()}
     arrays = {key: array_of(entry, f"{where}: {key!r:.80}") for key, entry in state.items()}
     arrays = plain(arrays, where)
@@ -150,36 +135,30 @@ def layers_of_checkpoint(
     return linear_layers(arrays, where), activations
 
 
-def network_of_file(
-    value: Any, activations: Any, name: str, array_of: ArrayOf = lambda entry, at: entry
-) -> Network:
-    """Chain the layers in a file: what is wrong with the file is a ModelFormatError."""
-    try:
-        chosen = layers_of_checkpoint(value, activations, name, array_of)
-    except Exception as err:  # whatever a damaged file leads to
-        said = str(err).removeprefix(f"{name}: ")
-        raise ModelFormatError(f"{name}: {said:.999}") from None
-    try:
-        return network_of(*chosen, name)
-    except (ShapeError, NotFiniteError) as err:  # of the file; the rest is about the activations
-        raise ModelFormatError(str(err)) from None
+def array_of(tensor: Any, where: str) -> Numbers:
+    """Copy a tensor to NumPy; half precision is widened, since NumPy computes nothing in it."""
+    if hasattr(tensor, "detach"):
+        if tensor.is_meta:
+            raise ValueError(f"{where} is on the meta device and holds no values; load them first.")
+        tensor = tensor.detach().cpu()
+        if tensor.is_floating_point() and tensor.element_size() == 2:
+            tensor = tensor.float()
+        try:
+            tensor = tensor.numpy()
+        except (TypeError, RuntimeError) as err:  # sparse, quantized, or of a dtype NumPy lacks
+            raise TypeError(f"{where}: expected a plain tensor, but got {tensor.dtype}.") from err
+    array: Numbers = np.asarray(tensor)
+    half = array.dtype.itemsize == 2 and array.dtype.kind not in "iu"
+    return array.astype(np.float32) if half else array
 
 
 def state_dict_in(value: Any, where: str) -> Mapping[Any, Any]:
-    """Return the mapping of names to arrays that a checkpoint is, or holds.
-
-    Raises
-    ------
-    ValueError
-        If it holds none, or several and none has a usual name; the message lists them.
-    TypeError
-        If it is no mapping.
-    """
+    """Return the mapping of names to arrays that a checkpoint is, or holds."""
     if not isinstance(value, Mapping):
         raise TypeError(f"{where}: expected a mapping from names to weights, but got {value!r:.80}")
-    if not value or any(_is_array(entry) for entry in value.values()):
-        return value
     inner = {key: entry for key, entry in value.items() if _holds_arrays(entry)}
+    if not value or (not inner and any(_is_array(entry) for entry in value.values())):
+        return value
     usual = [key for key in _USUAL if key in inner]
     if len(inner) == 1 or usual:
         chosen: Mapping[Any, Any] = inner[usual[0] if usual else next(iter(inner))]

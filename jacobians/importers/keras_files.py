@@ -13,12 +13,13 @@ import copy
 import io
 import json
 import os
+import tempfile
 import zipfile
 from math import prod
 from typing import Any
 
 from jacobians._checks import ModelFormatError, missing_extra
-from jacobians._npz import LIMIT, Brief, require_side_by_side
+from jacobians._npz import LIMIT, Brief, opened, require_side_by_side
 from jacobians.importers.keras import from_keras
 from jacobians.importers.keras_operators import OPERATIONS
 from jacobians.network import Network
@@ -41,59 +42,47 @@ _NAMES = """
 """
 LAYERS = tuple(_NAMES.split())
 _SETTINGS = ("DTypePolicy", "Policy", "__tuple__", "__keras_tensor__", "__numpy__", "__tensor__")
-_IN_TRAINING = ("_initializer", "_regularizer", "_constraint")
+_IN_TRAINING = ("_initializer", "_regularizer", "_constraint", "init", "input_dtype")
+_NEWER = {"output_dim": "units", "bias": "use_bias"}  # what Keras 1 called settings of Dense
 
 
 def from_keras_file(path: str | os.PathLike[str]) -> Network:
-    """Import a model that Keras saved, of this version or an older one.
-
-    Parameters
-    ----------
-    path : str or path
-        ``.keras``, or ``.h5`` and ``.hdf5`` with the whole model.
-
-    Returns
-    -------
-    Network
-
-    Raises
-    ------
-    ModelFormatError
-        If it holds anything but layers of Keras with a rule, is damaged, or claims more than it
-        holds.
-    OSError
-        If it cannot be opened.
-    ImportError
-        If keras or h5py is not installed.
-    """
+    """Import a model that Keras saved, of this version or an older one, as ``load`` does."""
     try:
         import h5py
         import keras
     except ImportError as err:
         raise missing_extra("keras and h5py", "keras", "load") from err
     path = os.fspath(path)
-    name = os.path.basename(path)
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    with opened(path, "model of Keras") as (file, size):
         config: Any = None
         weights: Any = file
-        try:
-            if path.endswith(".keras"):
-                config, weights = _read_archive(file, size)
-            with h5py.File(weights, "r") as arrays:
-                held = _require_plain(arrays, size)
-                config = _described(arrays) if config is None else config
-            described = _vetted(config)
-            with keras.StatelessScope(initialize_variables=False):  # shapes, and no arrays yet
-                wanted = sum(prod(weight.shape) for weight in _made(described).weights)
-            if wanted > held:
-                raise ModelFormatError(f"describes {wanted} weights, but the file has {held}.")
-            model = _made(described)
+        if path.endswith(".keras"):
+            config, weights = _read_archive(file, size)
+        elif file.read(1) == b"\x80":
+            raise ModelFormatError(
+                "was written by pickle or joblib: from_sklearn(joblib.load(path)), if you trust "
+                "where it comes from."
+            )
+        with h5py.File(weights, "r") as arrays:
+            held = _require_plain(arrays, size)
+            config = _described(arrays) if config is None else config
+        described = _vetted(config)
+        with keras.StatelessScope(initialize_variables=False):  # shapes, and no arrays yet
+            wanted = sum(prod(weight.shape) for weight in _made(described).weights)
+        if wanted > held:
+            raise ModelFormatError(f"describes {wanted} weights, but the file has {held}.")
+        model = _made(described)
+        with tempfile.TemporaryDirectory() as folder:
+            if path.endswith(".keras") and _renamed(weights):
+                path = os.path.join(folder, "model.weights.h5")
+                with open(path, "wb") as copy_of:
+                    copy_of.write(weights.getbuffer())
             model.load_weights(path)
+        try:
             return from_keras(model)
-        except Exception as err:  # whatever h5py and Keras meet in a damaged file
-            message = str(err).replace("from_keras: ", "", 1).strip() or repr(err)
-            raise ModelFormatError(f"{name}: {message:.600}") from err
+        except (NotImplementedError, ValueError, TypeError) as err:
+            raise ModelFormatError(str(err).removeprefix("from_keras: ")) from err
 
 
 def _made(described: dict[str, Any]) -> Any:
@@ -110,6 +99,17 @@ def _read_archive(file: Any, size: int) -> tuple[Any, io.BytesIO]:
         config = json.loads(archive.read("config.json"))
         brief.most = size
         return config, io.BytesIO(archive.read("model.weights.h5"))
+
+
+def _renamed(weights: io.BytesIO) -> bool:
+    """Rename the arrays of Keras 2 on Windows, which have backslashes; tell whether it did."""
+    import h5py
+
+    with h5py.File(weights, "r+") as arrays:
+        names = [name for name in arrays if "\\" in name]
+        for name in names:
+            arrays.move(name, name.replace("\\", "/"))
+    return bool(names)
 
 
 def _described(arrays: Any) -> Any:
@@ -169,7 +169,7 @@ def _plain(value: Any, at: str) -> Any:
             at = f"layer {inner['name']!r:.60}"
         _require_own(value, str(kind), at)
     plain = {
-        key: _plain(part, at)
+        _NEWER.get(key, key) if kind is None else key: _plain(part, at)
         for key, part in value.items()
         if not str(key).endswith(_IN_TRAINING) and key not in ("compile_config", "build_config")
     }

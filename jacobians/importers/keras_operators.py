@@ -19,11 +19,9 @@ from jacobians.importers._calls import Call, Rule, along, each, family, fixed, l
 from jacobians.importers._steps import Steps
 from jacobians.importers._windows import same_padding
 from jacobians.layers import (
-    AveragePool,
     Convolution,
     Layer,
     LayerNorm,
-    MaxPool,
     RMSNorm,
     TransposedConvolution,
 )
@@ -38,9 +36,14 @@ class KerasCall(Call):
         return getattr(self.operator, name)
 
     def constant(self, given: Any) -> Array:
-        """Copy a variable or constant of any backend to NumPy, in float64."""
+        """Copy a variable or constant of any backend to NumPy, in float64; a variable once."""
         import keras
 
+        if isinstance(given, keras.Variable):
+            seen = self.assembly.constants
+            if id(given) not in seen:
+                seen[id(given)] = self.constant(given.value)
+            return seen[id(given)]
         array = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(given, "float32")))
         exact = keras.ops.convert_to_tensor(given)
         if keras.backend.standardize_dtype(exact.dtype) == "float64":
@@ -51,19 +54,24 @@ class KerasCall(Call):
         """Return an attribute of the layer as an array in float64, or None."""
         return self.as_operand(getattr(self.operator, name))
 
-    def images(self, of: Value, layer: Callable[[Value], Layer]) -> Value:
-        """Apply a layer to channels first, wherever the operation has them."""
+    def channels_first(self, of: Value, compute: Callable[[Value], Value]) -> Value:
+        """Compute with channels first, wherever the operation has them."""
         if self["data_format"] == "channels_first":
-            return self.windows(of, layer(of))
+            return compute(of)
         rank = len(of.shape)
         to_first = [0, rank - 1, *range(1, rank - 1)]
-        of = self.transposed(of, to_first)
-        return self.transposed(self.windows(of, layer(of)), np.argsort(to_first).tolist())
+        result = compute(self.transposed(of, to_first))
+        return self.transposed(result, np.argsort(to_first).tolist())
+
+    def images(self, of: Value, layer: Callable[[Value], Layer]) -> Value:
+        """Apply a layer to images."""
+        return self.channels_first(of, lambda of: self.windows(of, layer(of)))
 
     def padding(self, of: Value, size: Any, stride: Any, dilation: Any) -> Any:
         """Return the padding of an image: "same" leaves every stride-th position."""
-        valid = self["padding"] == "valid"
-        return 0 if valid else same_padding(of.shape[2:], size, stride, dilation)
+        if self["padding"] == "valid":
+            return ((0, 0),) * len(size)
+        return same_padding(of.shape[2:], size, stride, dilation)
 
 
 def _convolve(call: KerasCall, of: Value, kernel: Array, groups: int | None, strides: Any) -> Value:
@@ -124,28 +132,44 @@ def transposed_convolution(call: KerasCall) -> Value:
 def pool(call: KerasCall) -> Value:
     """Take the largest or the mean of every window."""
     axes = len(call.of.shape) - 2
-    size = each(call["pool_size"], axes)
+    size, ones = each(call["pool_size"], axes), (1,) * axes
     stride = size if call["strides"] is None else each(call["strides"], axes)
+    largest = type(call.operator).__name__ == "MaxPool"
 
-    def layer(of: Value) -> Layer:
-        padding = call.padding(of, size, stride, (1,) * axes)
-        if type(call.operator).__name__ == "MaxPool":
-            return MaxPool(size, stride, padding)
-        return AveragePool(size, stride, padding, count_padding=False)
+    def pooled(of: Value) -> Value:
+        return call.pool(of, largest, size, stride, call.padding(of, size, stride, ones), ones)
 
-    return call.images(call.of, layer)
+    return call.channels_first(call.of, pooled)
+
+
+def _resize(call: KerasCall) -> Value:
+    if call["interpolation"] == "nearest":
+        return _move(call)  # type: ignore[no-any-return]
+    if call["crop_to_aspect_ratio"] or call["pad_to_aspect_ratio"]:
+        call.no_rule("an aspect ratio that is kept")
+    return call.channels_first(call.of, lambda of: call.separable(of, _applied(call)))
 
 
 def adaptive(call: KerasCall) -> Value:
     """Pool to a wanted number of positions."""
     wanted = each(call["output_size"], len(call.of.shape) - 2)
     largest = type(call.operator).__name__ == "AdaptiveMaxPool"
+    apply = _applied(call)
+    return call.channels_first(call.of, lambda of: call.adaptive_pool(of, wanted, largest, apply))
 
-    def layer(of: Value) -> Layer:
-        pool = call.adaptive_pool(of, wanted, largest)
-        return pool or call.no_rule("pooling of unequal windows")
 
-    return call.images(call.of, layer)
+def _applied(call: KerasCall) -> Callable[[Any], Any]:
+    """Return the operation itself, on arrays of images with channels first."""
+    import keras
+
+    last, name = call["data_format"] == "channels_last", next(iter(call.arguments))
+
+    def apply(images: Any) -> Any:
+        given = keras.ops.convert_to_tensor(np.moveaxis(images, 1, -1) if last else images)
+        result = call.operator.call(**{**call.arguments, name: given})
+        return np.moveaxis(keras.ops.convert_to_numpy(result), -1 if last else 1, 1)
+
+    return apply
 
 
 def _move(call: KerasCall) -> Any:
@@ -305,6 +329,7 @@ LAYERS: dict[str, Rule] = {
 OPERATIONS: dict[str, Rule] = {
     **dict.fromkeys(MOVES.split(), _move),
     "Pad": _pad,
+    "Resize": _resize,
     "Concatenate": _joined(Steps.concatenate, "xs"),
     "Stack": _joined(Steps.stack, "x"),
     "Add": takes(Steps.add, "x1 x2"),

@@ -16,11 +16,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from itertools import pairwise
-from typing import TextIO, TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 
 from jacobians._checks import Array, ModelFormatError
+from jacobians._npz import opened
 from jacobians.importers._assembly import Assembly
 from jacobians.network import Network
 
@@ -29,33 +30,9 @@ _N = TypeVar("_N", int, float)
 
 
 def from_nnet(path: str | os.PathLike[str]) -> Network:
-    """Import a ``.nnet`` file.
-
-    Parameters
-    ----------
-    path : str or path
-
-    Returns
-    -------
-    Network
-        In float64, from the original units of the inputs to those of the outputs.
-
-    Raises
-    ------
-    ModelFormatError
-        If it is no such file, naming the line.
-    OSError
-        If it cannot be opened.
-    """
-    name = os.path.basename(os.fspath(path))
-    with open(path, encoding="utf-8", errors="replace") as file:
-        lines = _Lines(file, name)
-        try:
-            return _read(lines, name)
-        except ModelFormatError:
-            raise
-        except ValueError as err:  # of numbers that are not finite, or ranges of 0
-            raise ModelFormatError(str(err)) from None
+    """Import a ``.nnet`` file, from the original units of the inputs to those of the outputs."""
+    with opened(path, ".nnet file") as (file, size):
+        return _read(_Lines(file, size), os.path.basename(path))
 
 
 def _read(lines: _Lines, name: str) -> Network:
@@ -90,15 +67,14 @@ def _read(lines: _Lines, name: str) -> Network:
 class _Lines:
     """The lines of the file, less its comments, read one by one and never at any length."""
 
-    def __init__(self, file: TextIO, name: str) -> None:
-        self.file, self.name, self.line = file, name, 0
-        self.size = os.fstat(file.fileno()).st_size
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.file, self.size, self.count = file, size, 0
 
     def text(self, most: int = _LONGEST) -> str:
         """Return the next line that is no comment."""
         while True:
-            text = self.file.readline(most + 1)
-            self.line += 1
+            text = self.file.readline(most + 1).decode(errors="replace")
+            self.count += 1
             if not text or len(text) > most:
                 raise self.refusal("another line" if not text else f"at most {most} characters")
             if not text.startswith("//"):
@@ -130,4 +106,4 @@ class _Lines:
 
     def refusal(self, expected: str) -> ModelFormatError:
         """Make the error, which says what stands where it should not."""
-        return ModelFormatError(f"{self.name}: line {self.line}: expected {expected}.")
+        return ModelFormatError(f"line {self.count}: expected {expected}.")

@@ -139,13 +139,7 @@ FOLDS: dict[str, Callable[..., Any]] = {
 
 
 def folded(node: Node, arrays: list[Numbers]) -> list[Numbers]:
-    """Compute a node whose operands are all constants.
-
-    Raises
-    ------
-    ModelFormatError
-        If there is no rule for it, or the result would be larger than the file justifies.
-    """
+    """Compute a node whose operands are all constants."""
     if node.op in shapes.SHAPES:
         return [arrays[0].reshape(shapes.SHAPES[node.op](arrays[0].shape, node))]
     if node.op == "Pad":
@@ -153,8 +147,8 @@ def folded(node: Node, arrays: list[Numbers]) -> list[Numbers]:
         fill = np.asarray(shapes.padding_value(node), arrays[0].dtype)
         return [np.append(arrays[0].reshape(-1), fill)[index]]
     if node.op in shapes.MOVES:
-        found = shapes.MOVES[node.op](node, arrays[0])
-        return found if isinstance(found, list) else [found]
+        moved = shapes.MOVES[node.op](node, arrays[0])
+        return moved if isinstance(moved, list) else [moved]
     if node.op not in FOLDS:
         node.refuse("computes on constants alone; simplify the model first (constant folding).")
     try:

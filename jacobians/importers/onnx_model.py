@@ -37,7 +37,7 @@ class NodeRecord:
 
 def read_node(source: Source, span: Span, number: int) -> NodeRecord:
     """Read a NodeProto."""
-    source.budget.keep(500)
+    source.budget.keep(1500)
     message = Message(source, span, (1, 2, 3, 4, 5, 7))
     return NodeRecord(
         number,
@@ -67,11 +67,11 @@ def read_attribute(source: Source, span: Span, at: str) -> tuple[str, Any]:
     called = f"{at} has an attribute {name!r:.60}"
     if message.fields(21):
         raise ModelFormatError(f"{at} refers to an attribute of a function, which has no rule.")
-    found = [number for number in _VALUES if message.fields(number)]
-    if len(found) > 1:
+    holders = [number for number in _VALUES if message.fields(number)]
+    if len(holders) > 1:
         raise ModelFormatError(f"{called} of several values.")
-    held = _HELD.get(kind, found[0] if found else 0)  # the first versions had no type
-    if found and found != [held]:
+    held = _HELD.get(kind, holders[0] if holders else 0)  # the first versions had no type
+    if holders and holders != [held]:
         raise ModelFormatError(f"{called} of another type.")
     given = message.fields(held) if held in _VALUES else []
     if held not in _HELD.values() or (held < 6 and len(given) > 1):

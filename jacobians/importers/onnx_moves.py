@@ -8,7 +8,13 @@ import numpy as np
 
 from jacobians.importers._assembly import Value as Made
 from jacobians.importers._calls import Rule
-from jacobians.importers.onnx_shapes import MOVES, SHAPES, joined_along, padding_value
+from jacobians.importers.onnx_shapes import (
+    MOVES,
+    SHAPES,
+    interpolations,
+    joined_along,
+    padding_value,
+)
 from jacobians.importers.onnx_tensors import BFLOAT16, BOOL, FLOAT16, FLOATING, dtype_of, kind_name
 from jacobians.importers.onnx_values import Batch, Constant, Node, Shape, Value
 
@@ -55,23 +61,25 @@ def zip_map(node: Node) -> Value:
 def moved(node: Node) -> list[Made]:
     """Apply an operator that only moves entries, by what it does to their numbers."""
     x, attributes = node.value(), dict(node.attributes)
-    found = _numbers_moved(node, node.numbers(x))
-    shapes = _with_batch(node, x, attributes, found)
-    pairs = zip(found, shapes, strict=True)
+    indices = _numbers_moved(node, node.numbers(x))
+    shapes = _with_batch(node, x, attributes, indices)
+    pairs = zip(indices, shapes, strict=True)
     values = [node.move(x, index).reshaped(shape) for index, shape in pairs]
     if node.op == "Pad" and attributes.get("mode", "constant") == "constant":
-        values[0] = node.affine(values[0], 1.0, np.where(found[0] < 0, padding_value(node), 0.0))
+        values[0] = node.affine(values[0], 1.0, np.where(indices[0] < 0, padding_value(node), 0.0))
     return values
 
 
 def _numbers_moved(node: Node, numbers: Any) -> list[Any]:
-    found = MOVES[node.op](node, numbers)
-    return found if isinstance(found, list) else [found]
+    indices = MOVES[node.op](node, numbers)
+    return indices if isinstance(indices, list) else [indices]
 
 
-def _with_batch(node: Node, x: Value, attributes: dict[str, Any], found: list[Any]) -> list[Shape]:
+def _with_batch(
+    node: Node, x: Value, attributes: dict[str, Any], indices: list[Any]
+) -> list[Shape]:
     """Find the axis of the batch in what is moved: of two points, each is moved alike."""
-    shapes: list[Shape] = [index.shape for index in found]
+    shapes: list[Shape] = [index.shape for index in indices]
     place = next((k for k, n in enumerate(x.shape) if isinstance(n, Batch)), None)
     if place is None:
         return shapes
@@ -83,7 +91,7 @@ def _with_batch(node: Node, x: Value, attributes: dict[str, Any], found: list[An
         return shapes
     finally:
         node.attributes = left
-    for j, (index, two) in enumerate(zip(found, pair, strict=True)):
+    for j, (index, two) in enumerate(zip(indices, pair, strict=True)):
         both = [index, np.where(index < 0, -1, index + x.size)]
         for k in range(index.ndim if two.ndim == index.ndim else 0):
             doubled = two.shape[k] == 2 * index.shape[k]
@@ -104,6 +112,15 @@ def _concat(node: Node) -> Made:
     return y.reshaped([Batch(n) if k in places else n for k, n in enumerate(y.shape)])
 
 
+def _resized(node: Node) -> Any:
+    if node.attributes.get("mode", "nearest") == "nearest":
+        return moved(node)
+    x = node.floats()
+    matrices = interpolations(node, x.shape)
+    node.goes_along([*matrices], x.shape)
+    return node.along_axes(x, matrices)
+
+
 def _reshaped(node: Node) -> Made:
     return node.value().reshaped(SHAPES[node.op](node.value().shape, node))
 
@@ -111,6 +128,7 @@ def _reshaped(node: Node) -> Made:
 RULES: dict[str, Rule] = {
     **dict.fromkeys(SHAPES, _reshaped),
     **dict.fromkeys(MOVES, moved),
+    **dict.fromkeys(("Resize", "Upsample"), _resized),
     "Concat": _concat,
     "Shape": _shape,
     "Size": lambda node: Constant(np.array(node.value().size, np.int64)),

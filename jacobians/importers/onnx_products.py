@@ -154,14 +154,6 @@ def _global_pool(compute: Callable[..., Made]) -> Rule:
     return rule
 
 
-def _lp_normalization(node: Node) -> Made:
-    x, axis, p = node.floats(), node.attribute("axis", -1), node.attribute("p", 2)
-    axis = axis + len(x.shape) if axis < 0 else axis
-    if p not in (1, 2) or not 0 <= axis < len(x.shape):
-        node.refuse(f"normalizes shape {x.shape} along axis {axis} with p={p}.")
-    return divided_by_norm(node, x, axis, f"L{p}")
-
-
 def divided_by_norm(node: Node, x: Made, axis: int, norm: str) -> Made:
     """Divide by the norm along an axis; a softmax has the sum 1 already."""
     node.goes_along([axis], x.shape)
@@ -180,7 +172,6 @@ RULES: dict[str, Rule] = {
     "RMSNormalization": _layer_normalization,
     "GroupNormalization": _group_normalization,
     "InstanceNormalization": _group_normalization,
-    "LpNormalization": _lp_normalization,
     "GlobalAveragePool": _global_pool(Steps.mean),
     "GlobalMaxPool": _global_pool(Steps.largest),
     "ReduceSum": _reduced(Steps.sum),

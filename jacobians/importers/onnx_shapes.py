@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Numbers
+from jacobians._checks import Array, Numbers
 from jacobians.importers._assembly import Value as Made
 from jacobians.importers.onnx_tensors import MOST_AXES
 from jacobians.importers.onnx_values import Batch, Constant, Node, Shape
@@ -54,9 +54,9 @@ def _with_batch(shape: Shape, target: list[int], open_axes: list[int]) -> Shape:
     place = next((k for k, n in enumerate(shape) if isinstance(n, Batch)), None)
     if place is not None:
         before = prod(shape[:place])
-        found = [k for k in range(len(target)) if prod(target[:k]) == before]
-        single = [k for k in found if target[k] == shape[place]]
-        for k in (single or [k for k in found if k in open_axes])[:1]:
+        candidates = [k for k in range(len(target)) if prod(target[:k]) == before]
+        single = [k for k in candidates if target[k] == shape[place]]
+        for k in (single or [k for k in candidates if k in open_axes])[:1]:
             return tuple(Batch(n) if j == k else int(n) for j, n in enumerate(target))
     return tuple(int(n) for n in target)
 
@@ -135,18 +135,6 @@ def _gather(node: Node, x: Numbers) -> Numbers:
     index = _indices(node, 1, x.shape[axis])
     spend(node, (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
     return np.take(x, index, axis)
-
-
-def _gather_elements(node: Node, x: Numbers) -> Numbers:
-    axis = node.axis(node.attribute("axis", 0), x.shape)
-    index = _indices(node, 1, x.shape[axis])
-    if index.ndim != x.ndim or any(
-        a > b for k, (a, b) in enumerate(zip(index.shape, x.shape, strict=True)) if k != axis
-    ):
-        node.refuse(f"gathers shape {index.shape} from {x.shape}.")
-    spend(node, index.shape)
-    kept = tuple(slice(None) if k == axis else slice(n) for k, n in enumerate(index.shape))
-    return np.take_along_axis(x[kept], index, axis)
 
 
 def _array_feature_extractor(node: Node, x: Numbers) -> Numbers:
@@ -255,15 +243,6 @@ def _depth_to_space(node: Node, x: Numbers) -> Numbers:
     return x.reshape(b, c, h * size, w * size)
 
 
-def _space_to_depth(node: Node, x: Numbers) -> Numbers:
-    size = node.attribute("blocksize", 0)
-    if x.ndim != 4 or size < 1 or x.shape[2] % size or x.shape[3] % size:
-        node.refuse(f"moves {x.shape} to depth by blocks of {size}.")
-    b, c, h, w = x.shape
-    x = x.reshape(b, c, h // size, size, w // size, size).transpose(0, 3, 5, 1, 2, 4)
-    return x.reshape(b, c * size**2, h // size, w // size)
-
-
 def _trilu(node: Node, x: Numbers) -> Numbers:
     upper, k = node.attribute("upper", 1), node.constant(1)
     offset = int(k.array.reshape(-1)[0]) if k is not None and prod(k.shape) == 1 else 0
@@ -296,32 +275,66 @@ _ROUNDINGS: dict[str, Callable[[Numbers], Numbers]] = {
 
 def _resize(node: Node, x: Numbers) -> Numbers:
     """Nearest neighbours: each place of the result has one place in x, axis by axis."""
-    scales, sizes = _scales(node, x)
-    mode = node.attribute("mode", "nearest")
-    where = node.attribute("coordinate_transformation_mode", "half_pixel")
-    nearest = node.attribute("nearest_mode", "round_prefer_floor")
+    rounding = node.attribute("nearest_mode", "round_prefer_floor")
     if node.op == "Upsample" or node.opset < 11:
-        where, nearest = "asymmetric", "floor"
-    if mode != "nearest":
-        node.refuse(f"interpolates in mode {mode!r:.40}; only nearest has a rule.")
-    for name in ("antialias", "exclude_outside", "cubic_coeff_a", "extrapolation_value"):
+        rounding = "floor"
+    if rounding not in _ROUNDINGS:
+        node.refuse(f"rounds by {rounding!r:.40}, which has no rule.")
+    for name in ("exclude_outside", "cubic_coeff_a"):
         node.attribute(name, None)  # which say nothing where one entry is taken as it is
-    if node.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
-        node.refuse("keeps the aspect ratio, which has no rule.")
-    if where not in _PLACES:
-        node.refuse(f"finds its places by {where!r:.40}, which has no rule.")
-    if nearest not in _ROUNDINGS:
-        node.refuse(f"rounds by {nearest!r:.40}, which has no rule.")
-    spend(node, tuple(sizes))
-    for axis, (scale, size) in enumerate(zip(scales, sizes, strict=True)):
-        n = x.shape[axis]
-        if size != n or scale != 1:
-            places = _ROUNDINGS[nearest](_PLACES[where](np.arange(size), scale, n))
-            x = np.take(x, places.clip(0, n - 1).astype(np.intp), axis)
+    for axis, places in _resized(node, x.shape).items():
+        index = _ROUNDINGS[rounding](places).clip(0, x.shape[axis] - 1)
+        x = np.take(x, index.astype(np.intp), axis)
     return x
 
 
-def _scales(node: Node, x: Numbers) -> tuple[Numbers, list[int]]:
+def interpolations(node: Node, shape: Shape) -> dict[int, Array]:
+    """Return the matrix (n_out, n_in) by which a Resize interpolates, for each axis it changes."""
+    mode, a = node.attribute("mode", "nearest"), node.attribute("cubic_coeff_a", -0.75)
+    outside = not node.attribute("exclude_outside", 0)
+    if mode not in ("linear", "cubic"):
+        node.refuse(f"interpolates in mode {mode!r:.40}, which has no rule.")
+    taps = (0, 1) if mode == "linear" else (-1, 0, 1, 2)
+    node.attribute("nearest_mode", "")
+    matrices = {}
+    for axis, places in _resized(node, shape).items():
+        W = np.zeros((len(places), shape[axis]))
+        spend(node, W.shape)
+        for tap in taps:
+            index = np.floor(places) + tap
+            d = abs(places - index)
+            inner = 1 - d if mode == "linear" else ((a + 2) * d - a - 3) * d**2 + 1
+            weights = np.where(d <= 1, inner, a * (((d - 5) * d + 8) * d - 4))
+            weights[(index < 0) | (index >= shape[axis])] *= outside
+            chosen = index.clip(0, shape[axis] - 1).astype(np.intp)
+            np.add.at(W, (np.arange(len(W)), chosen), weights)
+        matrices[axis] = W if outside else W / W.sum(axis=1, keepdims=True)
+    return matrices
+
+
+def _resized(node: Node, shape: Shape) -> dict[int, Array]:
+    """Return where the entries of the result stand on every axis that changes."""
+    scales, sizes = _scales(node, shape)
+    where = node.attribute("coordinate_transformation_mode", "half_pixel")
+    if node.op == "Upsample" or node.opset < 11:
+        where = "asymmetric"
+    node.attribute("mode", "nearest")
+    node.attribute("extrapolation_value", 0.0)
+    if node.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
+        node.refuse("keeps the aspect ratio, which has no rule.")
+    if node.attribute("antialias", 0):
+        node.refuse("smooths what it makes smaller (antialias), which has no rule.")
+    if where not in _PLACES:
+        node.refuse(f"takes its coordinates by {where!r:.40}, which has no rule.")
+    spend(node, tuple(sizes))
+    return {
+        axis: _PLACES[where](np.arange(size), scale, n)
+        for axis, (n, scale, size) in enumerate(zip(shape, scales, sizes, strict=True))
+        if size != n or scale != 1
+    }
+
+
+def _scales(node: Node, shape: Shape) -> tuple[Numbers, list[int]]:
     """Return the factor of every axis, and its size."""
     axes: Any = None
     if node.op == "Upsample" or node.opset < 11:
@@ -332,41 +345,28 @@ def _scales(node: Node, x: Numbers) -> tuple[Numbers, list[int]]:
         constant, sizes = node.constant(2), node.integers(3, "sizes")
         scales = np.ones(0) if constant is None else constant.array
         if sizes:
-            full = list(x.shape)
-            for axis, size in zip(axes or range(x.ndim), sizes, strict=True):
-                full[node.axis(axis, x.shape)] = size
-            return np.divide(full, x.shape), full
-    every = np.ones(x.ndim)
-    if len(scales) != len(axes or x.shape) or not (np.asarray(scales) > 0).all():
-        node.refuse(f"scales {x.shape} by {len(scales)} numbers.")
+            full = list(shape)
+            for axis, size in zip(axes or range(len(shape)), sizes, strict=True):
+                full[node.axis(axis, shape)] = size
+            return np.divide(full, shape), full
+    every = np.ones(len(shape))
+    if len(scales) != len(axes or shape) or not (np.asarray(scales) > 0).all():
+        node.refuse(f"scales {shape} by {len(scales)} numbers.")
     every[list(axes) if axes else slice(None)] = np.asarray(scales, np.float64)
-    return every, [floor(n * s) for n, s in zip(x.shape, every, strict=True)]
-
-
-def _compress(node: Node, x: Numbers) -> Numbers:
-    axis, condition = node.attribute("axis", None), node.constant(1)
-    if condition is None or condition.dtype != bool or len(condition.shape) != 1:
-        node.refuse("needs a list of truth values.")
-    x, along = (x.reshape(-1), 0) if axis is None else (x, node.axis(axis, x.shape))
-    if condition.shape[0] > x.shape[along]:
-        node.refuse(f"chooses by {condition.shape[0]} truth values from {x.shape[along]}.")
-    return np.compress(condition.array, x, along)
+    return every, [floor(n * s) for n, s in zip(shape, every, strict=True)]
 
 
 MOVES: dict[str, Callable[[Node, Numbers], Any]] = {
     "Transpose": _transpose,
     "Slice": _slice,
     "Gather": _gather,
-    "GatherElements": _gather_elements,
     "ArrayFeatureExtractor": _array_feature_extractor,
     "Split": _split,
     "Expand": _expand,
     "Tile": _tile,
     "Pad": _pad,
     "DepthToSpace": _depth_to_space,
-    "SpaceToDepth": _space_to_depth,
     "Trilu": _trilu,
     "Resize": _resize,
     "Upsample": _resize,
-    "Compress": _compress,
 }

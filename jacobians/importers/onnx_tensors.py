@@ -48,7 +48,7 @@ def dtype_of(kind: int) -> np.dtype[Any]:
 
 @dataclass(eq=False)
 class Tensor:
-    """A constant of known shape; ``array`` decodes it, once."""
+    """A constant of record shape; ``array`` decodes it, once."""
 
     name: str
     kind: int
@@ -62,7 +62,7 @@ class Tensor:
     def dtype(self) -> np.dtype[Any]:
         """The dtype here; half precision is widened to float32."""
         try:
-            return np.dtype(_known(self.kind)[3])
+            return np.dtype(_record(self.kind)[3])
         except ModelFormatError as err:
             raise ModelFormatError(f"tensor {self.name!r:.60} {err}") from None
 
@@ -77,7 +77,7 @@ class Tensor:
         return self._array
 
     def _require_sound(self) -> None:
-        name, dtype, number, _ = _known(self.kind)
+        name, dtype, number, _ = _record(self.kind)
         if min(self.shape, default=0) < 0 or len(self.shape) > MOST_AXES:
             raise ModelFormatError(f"claims shape {self.shape!s:.80}.")
         holders = {key >> 3 for key, _, _ in self.held}
@@ -96,7 +96,7 @@ class Tensor:
 
     def _decoded(self) -> Numbers:
         self._require_sound()
-        name, dtype, number, _ = _known(self.kind)
+        name, dtype, number, _ = _record(self.kind)
         count, item = prod(self.shape), np.dtype(dtype).itemsize
         self.source.budget.spend(count * max(item, self.dtype.itemsize))
         data, flat = self.source.data, None
@@ -117,9 +117,9 @@ class Tensor:
         return freeze(_widened(flat, self.kind)).reshape(self.shape)
 
 
-def _known(kind: int) -> tuple[str, str, int, str]:
+def _record(kind: int) -> tuple[str, str, int, str]:
     if kind not in _KINDS:
-        names = ", ".join(known[0] for known in _KINDS.values())
+        names = ", ".join(record[0] for record in _KINDS.values())
         raise ModelFormatError(f"holds {kind_name(kind)}; expected one of {names}, whole.")
     return _KINDS[kind]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from jacobians.importers._assembly import Value as Made
 from jacobians.importers._calls import Rule
-from jacobians.importers._windows import Pairs, rounded_up, same_padding
+from jacobians.importers._windows import Pairs, same_padding
 from jacobians.importers.onnx_values import Constant, Node, Value
-from jacobians.layers import AveragePool, Convolution, MaxPool, TransposedConvolution
+from jacobians.layers import Convolution, TransposedConvolution
 
 Sizes = tuple[int, ...]
 
@@ -45,22 +45,20 @@ def _windows(
 
 def _placed(
     node: Node, image: Sizes, kernel: Sizes | None = None
-) -> tuple[Sizes, Sizes, Sizes, Pairs, Pairs]:
-    """Return the same for windows over an image: the padding that is meant, and that is seen."""
+) -> tuple[Sizes, Sizes, Sizes, Pairs]:
+    """Return the same for windows over an image, where the padding may be automatic."""
     size, stride, dilation, pads = _windows(node, len(image), kernel)
     auto = node.attribute("auto_pad", "NOTSET")
-    up = node.attribute("ceil_mode", 0) if kernel is None else 0
     if auto in ("SAME_UPPER", "SAME_LOWER"):
         pads = same_padding(image, size, stride, dilation, lower=auto == "SAME_LOWER")
     elif auto == "VALID":
         pads = ((0, 0),) * len(image)
     elif auto != "NOTSET":
         node.refuse(f"pads by {auto!r:.40}, which has no rule.")
-    seen = rounded_up(image, size, stride, dilation, pads) if up else pads
-    for n, k, d, (before, after) in zip(image, size, dilation, seen, strict=True):
+    for n, k, d, (before, after) in zip(image, size, dilation, pads, strict=True):
         if n + before + after <= (k - 1) * d:
             node.refuse(f"has windows of {size} on {image}, which are too large.")
-    return size, stride, dilation, pads, seen
+    return size, stride, dilation, pads
 
 
 def _kernel(node: Node, x: Value, axis: int, channels: int) -> tuple[Constant, Any, int]:
@@ -81,7 +79,7 @@ def _kernel(node: Node, x: Value, axis: int, channels: int) -> tuple[Constant, A
 def _convolution(node: Node) -> Made:
     x, channels, image = _image(node)
     K, b, groups = _kernel(node, x, 0, channels)
-    size, stride, dilation, pads, _ = _placed(node, image, K.shape[2:])
+    size, stride, dilation, pads = _placed(node, image, K.shape[2:])
     where: Any = [slice(a, a + n) for (a, _), n in zip(pads, image, strict=True)]
     seen = K.array[(..., *where)]
     beside = (n + sum(p) - k for n, p, k in zip(image, pads, size, strict=True))
@@ -120,25 +118,21 @@ def _transposed_convolution(node: Node) -> Made:
     return node.windows(x, layer)
 
 
-def _max_pool(node: Node) -> list[Any]:
+def _pool(node: Node) -> Any:
     x, _, image = _image(node)
-    node.attribute("storage_order", 0)
-    size, stride, dilation, _, seen = _placed(node, image)
-    return [node.windows(x, MaxPool(size, stride, seen, dilation)), None]
-
-
-def _average_pool(node: Node) -> Made:
-    x, _, image = _image(node)
-    everything = bool(node.attribute("count_include_pad", 0))
-    size, stride, dilation, pads, seen = _placed(node, image)
-    if set(dilation) != {1} or (everything and seen != pads):
-        node.refuse("averages windows that are dilated, or rounded up beyond the padding.")
-    return node.windows(x, AveragePool(size, stride, seen, everything))
+    largest = node.op == "MaxPool"
+    if largest:
+        node.attribute("storage_order", 0)
+    everything = not largest and bool(node.attribute("count_include_pad", 0))
+    up = bool(node.attribute("ceil_mode", 0))
+    size, stride, dilation, pads = _placed(node, image)
+    y = node.pool(x, largest, size, stride, pads, dilation, up=up, count_padding=everything)
+    return [y, None] if largest else y
 
 
 RULES: dict[str, Rule] = {
     "Conv": _convolution,
     "ConvTranspose": _transposed_convolution,
-    "MaxPool": _max_pool,
-    "AveragePool": _average_pool,
+    "MaxPool": _pool,
+    "AveragePool": _pool,
 }

@@ -97,24 +97,9 @@ def tag(number: int, kind: int = LENGTH) -> int:
 
 
 def fields(data: bytes, span: Span, budget: Budget) -> Iterator[Field]:
-    """Walk over the fields of the message in ``data[start:stop]``.
+    """Walk over the fields of a message: (tag, start, stop), of a whole number (tag, number, -1).
 
-    Parameters
-    ----------
-    data : bytes
-    span : (int, int)
-    budget : Budget
-        Every field is counted, so that a file of nothing but fields ends early.
-
-    Yields
-    ------
-    (tag, start, stop)
-        Of the value's bytes; for a whole number (tag, number, -1).
-
-    Raises
-    ------
-    ModelFormatError
-        If a field is no field or reaches beyond the message.
+    Every field is counted, so that a file of nothing but fields ends early.
 
     >>> list(fields(bytes([8, 150, 1, 18, 2, 72, 105]), (0, 7), Budget(7)))
     [(8, 150, -1), (18, 5, 7)]
@@ -193,19 +178,19 @@ class Message:
 
     def __init__(self, source: Source, span: Span, wanted: Sequence[int]) -> None:
         self._source = source
-        self._found: dict[int, list[Field]] = {number: [] for number in wanted}
+        self._fields: dict[int, list[Field]] = {number: [] for number in wanted}
         for field in fields(source.data, span, source.budget):
-            if field[0] >> 3 in self._found:
+            if field[0] >> 3 in self._fields:
                 source.budget.keep(100)
-                self._found[field[0] >> 3].append(field)
+                self._fields[field[0] >> 3].append(field)
 
     def fields(self, number: int) -> list[Field]:
         """Return all fields of a number."""
-        return self._found[number]
+        return self._fields[number]
 
     def spans(self, number: int) -> list[Span]:
         """Return where the bytes of fields stand."""
-        return [(start, stop) for key, start, stop in self._found[number] if key == tag(number)]
+        return [(start, stop) for key, start, stop in self._fields[number] if key == tag(number)]
 
     def span(self, number: int, once: str = "") -> Span:
         """Return where the bytes of the last such field stand: of nothing if there is none."""
@@ -221,10 +206,10 @@ class Message:
 
     def number(self, number: int, once: str = "") -> int:
         """Return the whole number in the last such field, 0 if there is none."""
-        found = [n for key, n, _ in self._found[number] if key == tag(number, VARINT)]
-        return self._only(found, once) or 0
+        held = [n for key, n, _ in self._fields[number] if key == tag(number, VARINT)]
+        return self._only(held, once) or 0
 
-    def _only(self, found: list[Any], once: str) -> Any:
-        if once and len(found) > 1:
+    def _only(self, held: list[Any], once: str) -> Any:
+        if once and len(held) > 1:
             raise ModelFormatError(f"a part of it has two fields {once}.")
-        return found[-1] if found else None
+        return held[-1] if held else None

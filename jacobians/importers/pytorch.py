@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Numbers, as_count, missing_extra
+from jacobians._checks import as_count, missing_extra
 from jacobians.importers import torch_modules as modules
 from jacobians.importers._assembly import Assembly, Value
 from jacobians.importers._calls import chosen_output, each
-from jacobians.importers._state_dicts import Activations, layers_of_checkpoint, network_of
+from jacobians.importers._state_dicts import Activations, array_of, from_state_dict
 from jacobians.importers.torch_calls import TorchCall
 from jacobians.importers.torch_operators import RULES
 from jacobians.network import Network
@@ -74,8 +74,7 @@ def from_torch(
     Network 2-3-1 float64, 13 parameters: tanh, identity
     """
     if isinstance(module, Mapping):
-        chosen = layers_of_checkpoint(module, activations, "from_torch", array_of)
-        return network_of(*chosen, "from_torch")
+        return from_state_dict(module, activations, "from_torch")
     try:
         from torch import nn
     except ImportError as err:
@@ -87,23 +86,6 @@ def from_torch(
     if activations is not None:
         raise TypeError("from_torch: a module has its own activations; leave activations out.")
     return _Import(module, inputs).network(output)
-
-
-def array_of(tensor: Any, where: str) -> Numbers:
-    """Copy a tensor to NumPy; half precision is widened, since NumPy computes nothing in it."""
-    if hasattr(tensor, "detach"):
-        if tensor.is_meta:
-            raise ValueError(f"{where} is on the meta device and holds no values; load them first.")
-        tensor = tensor.detach().cpu()
-        if tensor.is_floating_point() and tensor.element_size() == 2:
-            tensor = tensor.float()
-        try:
-            tensor = tensor.numpy()
-        except (TypeError, RuntimeError) as err:  # sparse, quantized, or of a dtype NumPy lacks
-            raise TypeError(f"{where}: expected a plain tensor, but got {tensor.dtype}.") from err
-    array: Numbers = np.asarray(tensor)
-    half = array.dtype.itemsize == 2 and array.dtype.kind not in "iu"
-    return array.astype(np.float32) if half else array
 
 
 class _Import:
@@ -251,7 +233,7 @@ class _Import:
             if torch.Tag.nondeterministic_seeded in node.target.tags and name not in RULES:
                 self.assembly.no_rule(at, f"the operator {name}, which is random,", _WAY_OUT)
             with torch.no_grad():
-                return node.target(*given, **named)
+                return modules.in_double(node.target(*given, **named))
         if name not in RULES:
             self.assembly.no_rule(at, f"the operator {name}", _WAY_OUT)
         schema = node.target._schema.arguments

@@ -1,4 +1,4 @@
-"""safetensors files -> Network, once somebody names the activations.
+"""safetensors files: arrays with names.
 
 The format is a length, a header of JSON that long, and bytes; the header gives every tensor a kind,
 a shape and its place among the bytes.  It is read here as it stands, without another package, and
@@ -8,63 +8,23 @@ the header is compared with what is there: tensors lie one behind the other and 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from jacobians._checks import ModelFormatError, Numbers, freeze
 from jacobians.importers._half import widened
-from jacobians.importers._state_dicts import Activations, network_of_file
-from jacobians.network import Network
 
 _DTYPES = {"F32": "<f4", "F64": "<f8", "F16": "<u2", "BF16": "<u2"}
 _BITS = {"BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F4": 4}
 LONGEST_HEADER = 2**22  # of JSON, of which Python makes twenty times as much
 
 
-def from_safetensors(
-    path: str | os.PathLike[str], *, activations: Activations | None = None
-) -> Network:
-    """Import the linear layers of a safetensors file.
-
-    Parameters
-    ----------
-    path : str or path
-        A file of nothing but ``NAME.weight`` and ``NAME.bias`` of linear layers.  A tensor that was
-        left out because another one shares its memory is found by the note that says so.
-    activations : sequence of str or Activation, or mapping from layer names
-        As in ``from_torch``.
-
-    Returns
-    -------
-    Network
-
-    Raises
-    ------
-    ModelFormatError
-        If it is not such a file.
-    ValueError, TypeError
-        If the activations are missing or do not match the layers, naming them.
-    OSError
-        If it cannot be opened.
-    """
-    name = os.path.basename(os.fspath(path))
-    with open(path, "rb") as file:
-        data = file.read()
-    try:
-        arrays = _arrays(data)
-    except ModelFormatError as err:
-        raise ModelFormatError(f"{name}: {err}") from None
-    except Exception as err:  # whatever a header that is none leads to
-        raise ModelFormatError(f"{name}: not a readable safetensors file: {err!s:.200}") from err
-    del data
-    return network_of_file(arrays, activations, name)
-
-
-def _arrays(data: bytes) -> dict[str, Numbers]:
+def read_safetensors(file: BinaryIO, size: int) -> dict[str, Numbers]:
+    """Return the arrays by name; one that shares the memory of another by the note that says so."""
+    data = file.read()
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > len(data) - 8:
         raise ValueError("its header is longer than the file")
@@ -84,19 +44,19 @@ def _arrays(data: bytes) -> dict[str, Numbers]:
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
         names = [key for key, _ in pairs]
         twice = next(key for key in names if names.count(key) > 1)
-        raise ModelFormatError(f"not a readable safetensors file: it holds {twice!r:.80} twice.")
-    return found
+        raise ValueError(f"it holds {twice!r:.80} twice")
+    return entries
 
 
 def _require_filled(header: dict[str, Any], size: int) -> None:
     """Require that the tensors lie one behind the other, from the first byte to the last."""
-    places = sorted(tuple(tensor["data_offsets"]) for tensor in header.values())
+    spans = sorted(tuple(tensor["data_offsets"]) for tensor in header.values())
     end = 0
-    for begin, stop in places:
+    for begin, stop in spans:
         if begin != end or stop < begin:
             raise ValueError(f"bytes {begin} to {stop} do not follow byte {end}")
         end = stop

@@ -44,9 +44,9 @@ def inputs_of(estimator: Any) -> Inputs:
         groups = [(first, list(range(width or 0)))]
         kept: list[int] = []
     elif type(first).__name__ == "ColumnTransformer" and hasattr(first, "transformers_"):
-        found = [(encoder_of(t), columns, t) for _, t, columns in branches(first)]
-        groups = [(encoder, columns) for encoder, columns, _ in found if encoder is not None]
-        kept = sorted({j for encoder, columns, _ in found if encoder is None for j in columns})
+        parted = [(encoder_of(t), columns, t) for _, t, columns in branches(first)]
+        groups = [(encoder, columns) for encoder, columns, _ in parted if encoder is not None]
+        kept = sorted({j for encoder, columns, _ in parted if encoder is None for j in columns})
     else:
         groups = []
     if not groups:
@@ -79,11 +79,11 @@ def _first(estimator: Any) -> Any:
 
 def branches(model: Any) -> list[tuple[str, Any, list[int]]]:
     """Return name, transformer and column numbers of what a ColumnTransformer does not drop."""
-    places = model._transformer_to_input_indices
+    columns_of = model._transformer_to_input_indices
     return [
-        (name, transformer, list(places[name]))
+        (name, transformer, list(columns_of[name]))
         for name, transformer, _ in model.transformers_
-        if not (isinstance(transformer, str) and transformer == "drop") and len(places[name])
+        if not (isinstance(transformer, str) and transformer == "drop") and len(columns_of[name])
     ]
 
 

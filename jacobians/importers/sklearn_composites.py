@@ -152,11 +152,11 @@ def _one_of_several(r: Reading) -> Value:
 
 @predicts("RegressorChain")
 def _chain(r: Reading) -> Value:
-    known, found = r.of, []
+    seen, predictions = r.of, []
     for one, place in _members(r):
-        found.append(r.predict(one, known, place))
-        known = side_by_side(r, [known, found[-1]])
-    return side_by_side(r, [found[k] for k in np.argsort(r.model.order_)])
+        predictions.append(r.predict(one, seen, place))
+        seen = side_by_side(r, [seen, predictions[-1]])
+    return side_by_side(r, [predictions[k] for k in np.argsort(r.model.order_)])
 
 
 @predicts("StackingRegressor", "StackingClassifier")

@@ -26,17 +26,6 @@ def _pca(model: Any) -> tuple[Any, Any]:
     return W, model.mean_
 
 
-def _factors(model: Any) -> tuple[Any, Any]:
-    weighted = model.components_ / model.noise_variance_
-    covariance = np.eye(len(weighted)) + weighted @ model.components_.T
-    return np.linalg.solve(covariance, weighted), model.mean_
-
-
-def _sparse_pca(model: Any) -> tuple[Any, Any]:
-    C = model.components_  # the codes are those of a ridge regression
-    return np.linalg.solve(C @ C.T + model.ridge_alpha * np.eye(len(C)), C), model.mean_
-
-
 def _discriminants(model: Any) -> tuple[Any, Any]:
     W = model.scalings_.T[: model._max_components]
     return W, model.xbar_ if model.solver == "svd" else None
@@ -49,47 +38,18 @@ def _components(model: Any) -> tuple[Any, Any]:
 # By kind: the matrix W and the mean of ``W (x - mean)``.
 PROJECTIONS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
     **dict.fromkeys(("PCA", "IncrementalPCA"), _pca),
-    **dict.fromkeys(("TruncatedSVD", "NeighborhoodComponentsAnalysis"), _components),
+    **dict.fromkeys(("TruncatedSVD",), _components),
     **dict.fromkeys(("GaussianRandomProjection", "SparseRandomProjection"), _components),
     "FastICA": lambda model: (model.components_, model.mean_ if model.whiten else None),
-    "FactorAnalysis": _factors,
-    **dict.fromkeys(("SparsePCA", "MiniBatchSparsePCA"), _sparse_pca),
     "LinearDiscriminantAnalysis": _discriminants,
     **dict.fromkeys(
         ("PLSRegression", "PLSCanonical", "CCA"),
         lambda model: (model.x_rotations_.T / model._x_std, model._x_mean),
     ),
-    "PLSSVD": lambda model: (model.x_weights_.T / model._x_std, model._x_mean),
 }
 
 
 transforms(*PROJECTIONS)(lambda r: project(r, *PROJECTIONS[r.name](r.model)))
-transforms("BernoulliRBM")(
-    lambda r: r.activate("sigmoid", r.dense(r.of, r.model.components_, r.model.intercept_hidden_))
-)
-
-
-@transforms("FeatureAgglomeration")
-def _pooled(r: Reading) -> Value:
-    if r.model.pooling_func is not np.mean:
-        r.no_rule(f"pooling_func={r.model.pooling_func!r:.60}", "np.mean has one.")
-    W = (r.model.labels_ == np.unique(r.model.labels_)[:, None]).astype(np.float64)
-    return project(r, W / W.sum(axis=1, keepdims=True), None)
-
-
-@transforms("KernelCenterer")
-def _centred_kernel(r: Reading) -> Value:
-    n = len(r.model.K_fit_rows_)
-    W = np.eye(n) - np.full((n, n), 1 / n)
-    return r.dense(r.of, W, r.model.K_fit_all_ - r.model.K_fit_rows_)
-
-
-@transforms("RBFSampler", "SkewedChi2Sampler")
-def _random_waves(r: Reading) -> Value:
-    W, of = r.model.random_weights_.T, r.of
-    if r.name == "SkewedChi2Sampler":
-        of = r.activate("log", r.affine(of, 1.0, r.model.skewedness))
-    return r.affine(r.activate("cos", r.dense(of, W, r.model.random_offset_)), np.sqrt(2 / len(W)))
 
 
 @transforms("Normalizer")

@@ -85,15 +85,15 @@ def apply_function(r: Reading, function: Any, role: str, of: Value) -> Value:
         return of
     from scipy.special import expit
 
-    found = next((f for n, f in FUNCTIONS.items() if getattr(np, n) is function), None)
+    formula = next((f for n, f in FUNCTIONS.items() if getattr(np, n) is function), None)
     if function is expit:
-        found = Formula("sigmoid")
-    if found is None:
+        formula = Formula("sigmoid")
+    if formula is None:
         name = getattr(function, "__name__", repr(function))
-        known = ", ".join(f"np.{n}" for n in FUNCTIONS)
-        r.no_rule(f"{role}={name:.60}", f"Functions with a rule are {known}.")
-    inner = r.affine(of, found.inner, found.offset)
-    return r.affine(r.activate(found.sigma, inner), found.scale, found.shift)
+        names = ", ".join(f"np.{n}" for n in FUNCTIONS)
+        r.no_rule(f"{role}={name:.60}", f"Functions with a rule are {names}.")
+    inner = r.affine(of, formula.inner, formula.offset)
+    return r.affine(r.activate(formula.sigma, inner), formula.scale, formula.shift)
 
 
 @transforms("FunctionTransformer")
@@ -116,6 +116,6 @@ def undo(r: Reading, transformer: Any, of: Value, at: str) -> Value:
     if inner.name == "FunctionTransformer" and not transformer.inv_kw_args:
         return apply_function(inner, transformer.inverse_func, "inverse_func", of)
     if inner.name not in SCALERS:
-        known = ", ".join([*SCALERS, "FunctionTransformer"])
-        inner.no_rule(inner.name, f"Targets can be transformed by {known}, or beforehand.")
+        names = ", ".join([*SCALERS, "FunctionTransformer"])
+        inner.no_rule(inner.name, f"Targets can be transformed by {names}, or beforehand.")
     return _affine(inner, of, *SCALERS[inner.name](transformer).inverse)

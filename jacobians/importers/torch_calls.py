@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import prod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,9 @@ import numpy as np
 from jacobians._checks import Array
 from jacobians.importers._assembly import Value
 from jacobians.importers._calls import Call, Rule, each
-from jacobians.importers._windows import rounded_up, same_padding
-from jacobians.layers import AveragePool, Convolution, Layer, MaxPool, TransposedConvolution
+from jacobians.importers._windows import same_padding
+from jacobians.layers import Convolution, Layer, TransposedConvolution
 
-LARGEST = 2**24  # entries of a matrix that is written out to be read
 IN_TRAINING = "is in training mode, where its output depends on more than its input; .eval() it."
 NO_STATISTICS = "keeps no running statistics, so a point's output depends on its batch."
 
@@ -65,14 +64,19 @@ def pool(axes: int, largest: bool) -> Rule:
         size = call.each("kernel_size", axes)
         stride = call.each("stride", axes) if call.arguments.get("stride") else size
         dilation = call.each("dilation", axes) if largest else (1,) * axes
-        meant = seen = tuple((p, p) for p in call.each("padding", axes))
-        if call["ceil_mode"]:
-            seen = rounded_up(call.of.shape[-axes:], size, stride, dilation, meant)
-        if largest:
-            return call.with_indices(call.windows(call.of, MaxPool(size, stride, seen, dilation)))
-        if seen != meant or call.arguments.get("divisor_override"):
-            call.no_rule("a mean over windows that are cut off, or with a divisor of its own,")
-        return call.windows(call.of, AveragePool(size, stride, seen, call["count_include_pad"]))
+        pads = tuple((p, p) for p in call.each("padding", axes))
+        result = call.pool(
+            call.of,
+            largest,
+            size,
+            stride,
+            pads,
+            dilation,
+            up=call["ceil_mode"],
+            count_padding=call.arguments.get("count_include_pad", False),
+            divisor=call.arguments.get("divisor_override"),
+        )
+        return call.with_indices(result)
 
     return rule
 
@@ -81,22 +85,20 @@ def adaptive(axes: int, largest: bool) -> Rule:
     """Make the rule of a pool to a wanted number of positions."""
 
     def rule(call: TorchCall) -> Any:
-        layer = call.adaptive_pool(call.of, call.each("output_size", axes), largest)
-        if layer is None:
-            return call.no_rule("pooling of unequal windows") if largest else per_channel(call)
-        return call.with_indices(call.windows(call.of, layer))
+        wanted = call.each("output_size", axes)
+        return call.with_indices(call.adaptive_pool(call.of, wanted, largest, applied(call)))
 
     return rule
 
 
 def per_channel(call: TorchCall) -> Value:
-    """Find the matrix of a linear operator that does the same to each channel, entry by entry."""
+    """Find the matrices of an interpolation, axis by axis, by what it does to basis vectors."""
+    return call.separable(call.of, applied(call))
+
+
+def applied(call: TorchCall) -> Callable[[Any], Any]:
+    """Return the operator itself, on arrays in place of its first argument."""
     import torch
 
-    name, of = next(iter(call.arguments)), call.of
-    grid = of.shape[2:]
-    if prod(grid) ** 2 > LARGEST:
-        call.no_rule(f"on an image of {prod(grid)} entries")
-    basis = torch.eye(prod(grid), dtype=torch.float64).reshape(-1, 1, *grid)
-    images = call.operator(**{**call.arguments, name: basis}).numpy()
-    return call.weighted(of, images.reshape(prod(grid), -1).T, (*of.shape[:2], *images.shape[2:]))
+    name = next(iter(call.arguments))
+    return lambda images: call.operator(**{**call.arguments, name: torch.from_numpy(images)})

@@ -1,4 +1,4 @@
-"""``.pt``, ``.pth`` and ``.ckpt`` files -> Network, without torch and without running anything.
+"""``.pt``, ``.pth`` and ``.ckpt`` files, read without torch and without running anything.
 
 ``torch.save`` writes a pickle, a program for a small stack machine, with the numbers of the tensors
 beside it.  That machine is given nothing here but dictionaries and the two functions that torch
@@ -9,7 +9,6 @@ Only then are the tensors cut out of the numbers, each within what the file hold
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -21,8 +20,6 @@ import numpy as np
 
 from jacobians._checks import ModelFormatError, Numbers
 from jacobians._npz import Brief, require_side_by_side
-from jacobians.importers._state_dicts import Activations, network_of_file
-from jacobians.network import Network
 
 _DTYPES = {
     "DoubleStorage": "<f8",
@@ -39,48 +36,20 @@ _DTYPES = {
 _OLD_MAGIC = 0x1950A86A20F9469CFC6C
 
 
-def from_torch_file(
-    path: str | os.PathLike[str], *, activations: Activations | None = None
-) -> Network:
-    """Import the state dict in a file made by ``torch.save``; torch itself is not needed.
+def read_checkpoint(file: BinaryIO, size: int) -> Any:
+    """Return what ``torch.save`` wrote, with arrays in place of tensors."""
+    archive = file.read(4) == b"PK\x03\x04"
+    file.seek(0)
+    value, numbers = (_read_archive if archive else _read_old)(file, size)
+    return _with_arrays(value, numbers, size, "it")
 
-    Parameters
-    ----------
-    path : str or path
-        A state dict, or a checkpoint that holds one, as in ``from_torch``.
-    activations : sequence of str or Activation, or mapping from layer names
-        As in ``from_torch``.
 
-    Returns
-    -------
-    Network
-
-    Raises
-    ------
-    ModelFormatError
-        If it holds anything else, is damaged, or claims more than it holds.
-    ValueError, TypeError
-        If the activations are missing or do not match the layers, naming them.
-    OSError
-        If it cannot be opened.
-    """
-    name = os.path.basename(os.fspath(path))
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        try:
-            archive = file.read(4) == b"PK\x03\x04"
-            file.seek(0)
-            value, numbers = (_read_archive if archive else _read_old)(file, size)
-        except ModelFormatError as err:
-            raise ModelFormatError(f"{name}: {err}") from None
-        except Exception as err:  # whatever pickle and zipfile meet in a damaged file
-            message = f"{name}: not a readable file of torch.save: {err!s:.99}"
-            raise ModelFormatError(message) from err
-
-    def array_of(entry: Any, at: str) -> Numbers:
-        return _array(entry, numbers, size, at)
-
-    return network_of_file(value, activations, name, array_of)
+def _with_arrays(value: Any, numbers: Mapping[str, Numbers], size: int, at: str) -> Any:
+    if isinstance(value, _Tensor):
+        return _array(value, numbers, size, at)
+    if not isinstance(value, dict):
+        return value
+    return {key: _with_arrays(v, numbers, size, f"{key!r:.80}") for key, v in value.items()}
 
 
 class _Storage(NamedTuple):
@@ -93,28 +62,24 @@ class _Storage(NamedTuple):
 class _Tensor(NamedTuple):
     """A tensor that is still to be cut out of its storage."""
 
-    dtype: _Storage
+    storage: _Storage
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
 
-def _array(entry: Any, numbers: Mapping[str, Numbers], size: int, at: str) -> Numbers:
+def _array(tensor: _Tensor, numbers: Mapping[str, Numbers], size: int, at: str) -> Numbers:
     """Cut a tensor out of its storage, if it lies within it."""
-    if not isinstance(entry, _Tensor):
-        raise ModelFormatError(f"{at}: expected a tensor, but got {entry!r:.40}.")
-    storage, offset, shape, strides = entry
+    storage, offset, shape, strides = tensor
     flat = numbers[storage.key]
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     within = min((offset, *shape, *strides)) >= 0 and (0 in shape or last < len(flat))
     # a view can show one number of the file a million times
-    if not within or prod(shape) * flat.itemsize > size:
+    if not within or prod(shape) * np.dtype(_DTYPES[storage.dtype]).itemsize > size:
         raise ModelFormatError(f"{at} claims shape {shape!s:.80}, more than the file holds.")
     steps = [step * flat.itemsize for step in strides]
     array: Numbers = np.lib.stride_tricks.as_strided(flat[offset:], shape, steps, writeable=False)
-    if storage.dtype == "BFloat16Storage":  # the upper half of a float32
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    return array.astype(np.float32) if array.dtype == np.float16 else array
+    return array
 
 
 def _read_archive(file: BinaryIO, size: int) -> tuple[Any, dict[str, Numbers]]:
@@ -135,7 +100,7 @@ def _read_archive(file: BinaryIO, size: int) -> tuple[Any, dict[str, Numbers]]:
         brief.most = size
         folder = described.removesuffix("data.pkl")
         return value, {
-            key: np.frombuffer(archive.read(f"{folder}data/{key}"), _DTYPES[storage.dtype])
+            key: _numbers(archive.read(f"{folder}data/{key}"), storage.dtype)
             for key, storage in reader.storages.items()
         }
 
@@ -150,12 +115,20 @@ def _read_old(file: BinaryIO, size: int) -> tuple[Any, dict[str, Numbers]]:
     value, keys = reader.load(), _Unpickler(file).load()
     numbers = {}
     for key in keys:
-        dtype = np.dtype(_DTYPES[reader.storages[key].dtype])
-        claimed = int.from_bytes(file.read(8), "little") * dtype.itemsize
+        dtype = reader.storages[key].dtype
+        claimed = int.from_bytes(file.read(8), "little") * np.dtype(_DTYPES[dtype]).itemsize
         if claimed > size:
             raise ModelFormatError(f"claims {claimed} bytes, but the file has {size}.")
-        numbers[key] = np.frombuffer(file.read(claimed), dtype)
+        numbers[key] = _numbers(file.read(claimed), dtype)
     return value, numbers
+
+
+def _numbers(data: bytes, dtype: str) -> Numbers:
+    """Return the numbers of a storage; half precision is widened here, once for all its views."""
+    flat = np.frombuffer(data, _DTYPES[dtype])
+    if dtype == "BFloat16Storage":  # the upper half of a float32
+        return (flat.astype(np.uint32) << 16).view(np.float32)
+    return flat.astype(np.float32) if dtype == "HalfStorage" else flat
 
 
 class _Unpickler(pickle._Unpickler):

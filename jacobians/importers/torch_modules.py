@@ -116,6 +116,16 @@ def looked_up(arguments: Any, values: dict[str, Any]) -> Any:
     return map_arg(arguments, lambda node: values[node.name])
 
 
+def in_double(results: Any) -> Any:
+    """Return tensors in float64 where they are floating point, as all weights are here."""
+    from torch.utils import _pytree
+
+    return _pytree.tree_map(
+        lambda t: t.double() if hasattr(t, "is_floating_point") and t.is_floating_point() else t,
+        results,
+    )
+
+
 def place(node: Any, kind: str) -> str:
     """Say in which module a call stands."""
     stack = [*(node.meta.get("nn_module_stack") or {}).values()]

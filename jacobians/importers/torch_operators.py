@@ -247,7 +247,6 @@ RULES: dict[str, Rule] = {
     "linear": _linear,
     **dict.fromkeys(("matmul", "mm", "bmm", "mv"), _matmul),
     **dict.fromkeys(("addmm", "baddbmm", "addmv"), _add_product),
-    "bilinear": takes(Steps.bilinear, "input1 input2 weight bias"),
     "mean": _reduced(Steps.mean),
     "sum": _reduced(Steps.sum),
     "amax": _largest,

@@ -140,7 +140,7 @@ def hvp(net: Network, X: Any, V: Any, cotangent: Any = None) -> Array:
     """
     net = as_network(net, "hvp")
     points, m = as_inputs(X, net, "hvp: X"), net.widths[-1]
-    vectors = as_floats(V, "hvp: V", dtype=net.dtype)
+    vectors = as_floats(in_order(V, net, "hvp: V"), "hvp: V", dtype=net.dtype)
     require_shape(vectors, points.shape, "hvp: V", "One for each point.")
     if cotangent is None and m > 1:
         raise ShapeError(f"hvp: cotangent: the network has {m} outputs; say the weight of each.")

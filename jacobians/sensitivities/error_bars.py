@@ -30,7 +30,7 @@ from jacobians._checks import (
     as_floats,
     underflow_is_rounding,
 )
-from jacobians._tables import as_inputs
+from jacobians._tables import as_inputs, in_order
 from jacobians.engine import value_and_jacobian
 from jacobians.network import Network
 from jacobians.planning import plan
@@ -113,6 +113,7 @@ def error_bars(
         return _of_parameters(net, x, parameters, std is None and covariance is None)
     points = np.atleast_2d(x)
     B, m, n = len(points), net.widths[-1], net.widths[0]
+    std = in_order(std, net, "error_bars: std")
     scatter = _scatter(std, covariance, n, B, x.ndim, net.dtype)
     value, pushed = np.empty((B, m), net.dtype), np.empty((B, m, m), net.dtype)
     deviations = np.empty((B, m), net.dtype)
