@@ -15,6 +15,7 @@ from jacobians._checks import Array, Places
 from jacobians.certificate import Certificate
 from jacobians.network import Network
 from jacobians.planning import plan
+from jacobians.sensitivities.dataset import MANY
 from jacobians.sensitivities.exports import QUANTILES, derivatives, inputs, outputs
 from jacobians.sensitivities.pictures import draw, pixel_images, strongest
 from jacobians.sensitivities.statistics import Statistics
@@ -99,7 +100,7 @@ def _norms(found: Statistics) -> list[tuple[float, float]]:
 
 def _subspace(found: Statistics) -> dict[str, Any] | None:
     """Return the shares of the first active directions, and the largest weights of the first."""
-    if not found.has_subspace or len(found.input_names) == 1:
+    if not 1 < len(found.input_names) <= MANY:
         return None
     space = found.active_subspace("standard")
     if not space.eigenvalues[0] > 0:

@@ -204,8 +204,8 @@ def _identity(net: Network) -> tuple[str, bytes]:
 def as_names(names: Any, width: int, letter: str, where: str) -> tuple[str, ...]:
     """Check names, or number them from 1."""
     if names is None:
-        return tuple(f"{letter}{k}" for k in range(1, width + 1))
-    found = tuple(str(name) for name in names)
+        return tuple([f"{letter}{k}" for k in range(1, width + 1)])
+    found = tuple(map(str, names))
     if len(found) != width:
         raise ShapeError(f"sensitivity: {where}: expected {width} names, but got {len(found)}.")
     if len(set(found)) < width:

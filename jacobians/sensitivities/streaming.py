@@ -32,13 +32,13 @@ from jacobians.engine import value_and_jacobian
 from jacobians.network import Network, as_network
 from jacobians.planning import DEFAULT_BYTES, plan
 from jacobians.points import Batches, open_points
-from jacobians.sensitivities.accumulators import ENTRIES, Piece, accumulators, add
+from jacobians.sensitivities.accumulators import ENTRIES, Piece, accumulators
 from jacobians.sensitivities.groups import Keys, Runs, keys_of
 from jacobians.sensitivities.record import Sensitivity, as_names
 
 GROUPS, FEWEST = 64, 10  # of points; fewer where the sums per group would take more than
 GROUPS_BYTES, STATE_BYTES = 2**26, 2**30  # the first of these, and a refusal beyond the second
-SUBSPACE_INPUTS = 256  # up to which JᵀJ is cheap
+CACHE = 2**24  # bytes of the Jacobians of a call
 WINDOW = 2**18  # points, at most, that are sorted at a time
 LINE_SECONDS = 5.0  # between two lines of progress
 
@@ -56,7 +56,7 @@ def sensitivity(
     units: Mapping[str, str] | None = None,
     ids: Any = None,
     near: float = 1e-6,
-    subspace: bool | None = None,
+    subspace: bool = False,
     singular_values: bool = False,
     max_bytes: int | None = None,
     progress: bool | None = None,
@@ -87,10 +87,9 @@ def sensitivity(
     near : float
         A point counts as near a kink if a preactivation is within this share of the largest of its
         layer.
-    subspace : bool, optional
-        Whether to sum up ``JᵀJ`` and the products of the inputs; by default for at most 256 inputs.
-    singular_values : bool
-        Whether to compute the singular values of every J, not only of those of the sample.
+    subspace, singular_values : bool
+        Whether to sum up ``JᵀJ``, and the singular values of J, over all points; else active
+        subspace and spectrum are those of a random sample of 500.
     max_bytes : int, optional
         Budget for the memory of a piece, 64 MiB unless said.
     progress : bool, optional
@@ -127,8 +126,6 @@ def sensitivity(
     columns = _chosen(inputs, every_input, "inputs")
     rows = _chosen(outputs, every_output, "outputs")
     m, n = len(rows), len(columns)
-    if subspace is None:
-        subspace = n <= SUBSPACE_INPUTS
     groups = _group_count(m, n, subspace)
     near = as_nonnegative(near, "sensitivity: near")
     budget = as_count(max_bytes or DEFAULT_BYTES, "sensitivity: max_bytes")
@@ -145,14 +142,15 @@ def sensitivity(
         pieces = _pieces(net, _windows(_batches(table, X, ids), budget), groups, selection, budget)
         with np.errstate(under="ignore"):  # what is below 1e-308 counts as 0
             for piece in pieces:
-                add(kept, piece)
-                show(len(piece.x))
-        if not kept["sizes"].sizes.any():
+                for accumulator in kept.values():
+                    accumulator.add(piece)
+                show(len(piece.keys))
+        if not kept["columns"].sizes.any():
             raise ShapeError("sensitivity: X: expected points (B, n) with B > 0, but got none.")
         return Sensitivity(
             net,
-            tuple(every_input[j] for j in columns),
-            tuple(every_output[i] for i in rows),
+            tuple([every_input[j] for j in columns]),
+            tuple([every_output[i] for i in rows]),
             tuple(columns),
             tuple(rows),
             known_units,
@@ -214,9 +212,9 @@ def _known_units(units: Mapping[str, str] | None, names: tuple[str, ...]) -> dic
 
 def _group_count(m: int, n: int, subspace: bool) -> int:
     """Return how many groups of points there are, by the size of the Jacobian alone."""
-    group = 3 * 8 * m * n  # J, J² and |J|
+    group = 3 * 8 * (m * n + m + n)  # sums of J, J² and |J|
     groups = int(min(GROUPS, max(FEWEST, GROUPS_BYTES // group)))
-    squares = 2 * 8 * n**2 if subspace else 0
+    squares = 8 * n**2 if subspace else 0
     for size, what, way_out in (
         (groups * group, f"the sums of {groups} groups", "Select"),
         (squares, "the sum of JᵀJ", "Say subspace=False, or select"),
@@ -320,13 +318,13 @@ def _pieces(
     rows, columns = selection["rows"], selection["columns"]
     m = net.widths[-1] if rows is None else len(rows)
     n = net.widths[0] if columns is None else len(columns)
-    at_once = max(1, budget // (8 * m * n))
-    size = max(1, ENTRIES // min(m * n, max(n, 1024)))
+    at_once = max(1, min(budget, CACHE) // (8 * m * n))
+    size = max(1, ENTRIES // min(m * n, 1024))
     # the engine keeps the plans of whole Jacobians by itself
     whole = rows is None and columns is None
     chosen = None if whole else plan(net, at_once, **selection, max_bytes=budget)
     limit = {"max_bytes": budget} if whole else {}
-    buffer, first = np.empty((0, m, n), net.dtype), True
+    buffer = np.empty((0, m, n), net.dtype)
     for points, keys in windows:
         labels = (keys % np.uint64(groups)).astype(np.uint8)
         order = np.argsort(labels, kind="stable")
@@ -337,20 +335,12 @@ def _pieces(
             some = points[begin : begin + at_once]
             y, J = value_and_jacobian(net, some, out=buffer[: len(some)], plan=chosen, **limit)
             y = y if rows is None else y[:, rows]
-            x = some if columns is None else some[:, columns]
+            data = np.concatenate([some if columns is None else some[:, columns], y], axis=1)
             for start in range(0, len(some), size):
                 part = slice(start, start + size)
                 here = slice(begin + start, begin + min(start + size, len(some)))
-                yield Piece(
-                    np.asarray(some[part], np.float64),
-                    np.asarray(x[part], np.float64),
-                    np.asarray(y[part], np.float64),
-                    np.asarray(J[part], np.float64),
-                    keys[here],
-                    Runs.of(labels[here]),
-                    first,
-                )
-                first = False
+                runs = Runs.of(labels[here])
+                yield Piece(some[part], data[part], J[part], keys[here], runs)
 
 
 # --- progress -------------------------------------------------------------------------------------
