@@ -113,6 +113,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; at run time names load
     from jacobians.second_order.records import Curvature, curvature
     from jacobians.sensitivities import ActiveSubspace, Sensitivity, sensitivity
     from jacobians.sensitivities.error_bars import ErrorBars, error_bars
+    from jacobians.sensitivities.interactions import Interactions, interactions
     from jacobians.sensitivities.log_odds import log_odds
     from jacobians.tracing import Trace, trace
     from jacobians.units import UnitGraph
@@ -150,6 +151,7 @@ else:
         "second_order.records": "Curvature curvature",
         "sensitivities": "ActiveSubspace Sensitivity sensitivity",
         "sensitivities.error_bars": "ErrorBars error_bars",
+        "sensitivities.interactions": "Interactions interactions",
         "sensitivities.log_odds": "log_odds",
         "tracing": "Trace trace",
         "units": "UnitGraph",
@@ -268,9 +270,11 @@ __all__ = [
     "ActiveSubspace",
     "ErrorBars",
     "Explanation",
+    "Interactions",
     "Sensitivity",
     "error_bars",
     "explain",
+    "interactions",
     "log_odds",
     "plotting",
     "sensitivity",

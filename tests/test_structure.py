@@ -73,6 +73,7 @@ FOLDERS = {  # inside a folder each file may import only those before it
     "sensitivities": [
         *["groups", "accumulators", "measures", "subspace", "dataset", "statistics"],
         *["text", "exports", "pictures", "page", "record", "streaming", "log_odds", "error_bars"],
+        "interactions",
     ],
     "explanation": ["segments", "paths", "writing", "record", "explaining"],
     "derivation": [

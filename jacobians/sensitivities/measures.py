@@ -96,22 +96,21 @@ class Measures:
             return errors
         mean = self._base(base)
         slope = self._scale(name) if power == 1 else value / np.where(mean > 0, 2 * mean, np.inf)
-        weights = 1 / (self.count * (self.count - self.sizes))
         step = max(1, SLAB // (R * n))
         for i in range(0, m, step):
             rows = slice(i, min(i + step, m))
             columns = slice(m + n + rows.start * n, m + n + rows.stop * n)
-            moves = self._moves(base, columns).reshape(R, -1, n)
+            moves = self.moves(base, columns).reshape(R, -1, n)
             if k:
-                moves += self._log_variances[:, None, :n] * (k / 2 / power * mean[rows])
+                moves += self.log_variances[:, None, :n] * (k / 2 / power * mean[rows])
             if l:
-                moves -= self._log_variances[:, n:, None][:, rows] * (l / 2 / power * mean[rows])
+                moves -= self.log_variances[:, n:, None][:, rows] * (l / 2 / power * mean[rows])
             moves *= moves
-            errors[rows] = np.sqrt(weights @ moves.reshape(R, -1)).reshape(-1, n)
+            errors[rows] = np.sqrt(self.weights @ moves.reshape(R, -1)).reshape(-1, n)
         errors *= np.abs(slope)
         return errors
 
-    def _moves(self, name: str, columns: slice) -> Array:
+    def moves(self, name: str, columns: slice) -> Array:
         """Return ``N - n_g`` times the move of a mean if a group is left out, (R, columns)."""
         first, second, sums = self.first[columns], self.second[columns], self.kept.sums
         if name == "mean":
@@ -125,11 +124,16 @@ class Measures:
         return moves
 
     @cached_property
-    def _log_variances(self) -> Array:
+    def weights(self) -> Array:
+        """What the squares of ``moves`` add up with to squared standard errors, (R,)."""
+        return np.asarray(1 / (self.count * (self.count - self.sizes)))
+
+    @cached_property
+    def log_variances(self) -> Array:
         """The moves of the logarithms of the variances of inputs and outputs, (R, n + m)."""
         columns = slice(self.n + self.m)
         variance = self.variance[columns]
-        return self._moves("variance", columns) / np.where(variance > 0, variance, np.inf)
+        return self.moves("variance", columns) / np.where(variance > 0, variance, np.inf)
 
 
 def ranks(sizes: Array) -> Array:

@@ -126,7 +126,13 @@ def sensitivity(
     columns = _chosen(inputs, every_input, "inputs")
     rows = _chosen(outputs, every_output, "outputs")
     m, n = len(rows), len(columns)
-    groups = _group_count(m, n, subspace)
+    way_out = "Select inputs and outputs."
+    groups = group_count(m * n, f"a {m}x{n} Jacobian", way_out)
+    if subspace and 8 * n * n > STATE_BYTES:
+        raise TooLargeError(
+            f"sensitivity: the sum of JᵀJ takes {readable_bytes(8 * n * n)}, over the limit of "
+            f"{readable_bytes(STATE_BYTES)}. Say subspace=False, or select inputs."
+        )
     near = as_nonnegative(near, "sensitivity: near")
     budget = as_count(max_bytes or DEFAULT_BYTES, "sensitivity: max_bytes")
     known_units = _known_units(units, (*every_input, *every_output))
@@ -210,20 +216,16 @@ def _known_units(units: Mapping[str, str] | None, names: tuple[str, ...]) -> dic
     return dict(units or {})
 
 
-def _group_count(m: int, n: int, subspace: bool) -> int:
-    """Return how many groups of points there are, by the size of the Jacobian alone."""
-    group = 3 * 8 * (m * n + m + n)  # sums of J, J² and |J|
+def group_count(entries: int, what: str, way_out: str) -> int:
+    """Return how many groups of points there are, by the number of derivatives of a point."""
+    group = 2 * 8 * entries  # their sums, and those of their squares
     groups = int(min(GROUPS, max(FEWEST, GROUPS_BYTES // group)))
-    squares = 8 * n**2 if subspace else 0
-    for size, what, way_out in (
-        (groups * group, f"the sums of {groups} groups", "Select"),
-        (squares, "the sum of JᵀJ", "Say subspace=False, or select"),
-    ):
-        if size > STATE_BYTES:
-            raise TooLargeError(
-                f"sensitivity: {what} of a {m}x{n} Jacobian take {readable_bytes(size)}, over the "
-                f"limit of {readable_bytes(STATE_BYTES)}. {way_out} inputs and outputs."
-            )
+    if groups * group > STATE_BYTES:
+        raise TooLargeError(
+            f"sensitivity: the sums of {groups} groups of {what} take "
+            f"{readable_bytes(groups * group)}, over the limit of {readable_bytes(STATE_BYTES)}. "
+            f"{way_out}"
+        )
     return groups
 
 
