@@ -84,9 +84,7 @@ def test_many_shards_merge_in_any_tree(name):
 def test_four_hundred_shards_of_one_point_agree_with_the_whole_to_1e_13(rng):
     net = jb.Network.random([2, 4, 1], seed=0)
     X, ids = rng.normal(size=(400, 2)) + 3, np.arange(400)
-    merged, *rest = (
-        jb.sensitivity(net, X[k : k + 1], ids=ids[k : k + 1]) for k in range(400)
-    )
+    merged, *rest = (jb.sensitivity(net, X[k : k + 1], ids=ids[k : k + 1]) for k in range(400))
     for one in rest:
         merged = merged.merge(one)
     assert_agree(merged, jb.sensitivity(net, X, ids=ids))
@@ -215,7 +213,7 @@ def test_large_batches_are_cut_and_small_ones_collected(monkeypatch):
     """Whatever the size of a window, the record is the same but for rounding."""
     whole = jb.sensitivity(NET, X)
     for window in (1, 3, 7):
-        monkeypatch.setattr("jacobians.sensitivities.streaming.WINDOW", window)
+        monkeypatch.setattr("jacobians.sensitivities.pieces.WINDOW", window)
         assert_agree(jb.sensitivity(NET, iter([X[:5], X[5:6], X[6:]])), whole)
         assert_agree(jb.sensitivity(NET, X), whole)
 
@@ -227,7 +225,7 @@ def test_blocks_are_parts_of_the_whole(name, entries, monkeypatch):
     net = NETWORKS[name]
     Z = points(net, 70)
     whole = jb.sensitivity(net, Z)
-    for module in ("accumulators", "streaming"):
+    for module in ("accumulators", "pieces"):
         monkeypatch.setattr(f"jacobians.sensitivities.{module}.ENTRIES", entries)
     parts = jb.sensitivity(net, Z)
     assert_agree(parts, whole)

@@ -72,8 +72,8 @@ FOLDERS = {  # inside a folder each file may import only those before it
     "units": ["edges", "walks", "gradients", "linearization", "graph"],
     "sensitivities": [
         *["groups", "accumulators", "measures", "subspace", "dataset", "statistics"],
-        *["text", "exports", "pictures", "page", "record", "streaming", "log_odds", "error_bars"],
-        "interactions",
+        *["text", "exports", "pictures", "page", "record", "comparison"],
+        *["pieces", "progress", "streaming", "log_odds", "error_bars", "interactions"],
     ],
     "explanation": ["segments", "paths", "writing", "record", "explaining"],
     "derivation": [
@@ -86,7 +86,15 @@ FOLDERS = {  # inside a folder each file may import only those before it
     ],
     "strategies": ["drawing", "conformance"],
     "conventions": ["products", "rows", "form", "numbering"],
-    "plotting": ["style", "matrices", "structures", "statistics", "waterfalls", "lines"],
+    "plotting": [
+        "style",
+        "matrices",
+        "structures",
+        "statistics",
+        "comparisons",
+        "waterfalls",
+        "lines",
+    ],
     "importers": [
         *["_folding", "_formulas", "_assembly", "_windows", "_steps", "_calls", "_half"],
         *["_state_dicts"],

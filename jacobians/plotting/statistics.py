@@ -13,6 +13,7 @@ from jacobians.plotting.style import (
     GREY,
     PALE,
     RED,
+    color_bar,
     finish,
     labels,
     name_ticks,
@@ -185,6 +186,8 @@ def against_input(
     derivative: Any,
     name: str = "x",
     *,
+    color: Any = None,
+    color_name: str = "",
     ax: Axes | None = None,
     label: str = "dy/dx",
     title: str | None = None,
@@ -199,6 +202,9 @@ def against_input(
     x, derivative : array, shape (B,)
     name : str
         Of the input.
+    color : array, shape (B,), optional
+        Another input, which colours the points: colours in layers are an interaction.
+    color_name : str
     ax, label, title
         As in ``heat_map``.
 
@@ -209,7 +215,14 @@ def against_input(
     x, derivative = _pair(x, derivative, "against_input")
     ax = new_axes(ax)
     ax.axhline(0.0, color=GREY, lw=0.8)
-    _cloud(ax, x, derivative)
+    if color is None:
+        _cloud(ax, x, derivative)
+    else:
+        shades = numbers(color, 1, "against_input: color")
+        low, high = np.quantile(shades, [0.02, 0.98])
+        style: Any = {"cmap": "cividis", "vmin": low, "vmax": high, "linewidths": 0}
+        drawn = ax.scatter(x, derivative, s=9, c=shades, rasterized=len(x) > 300, **style)
+        color_bar(ax, drawn, color_name)
     ends = np.quantile(x, np.linspace(0, 1, min(13, max(2, len(x) // 20 + 1))))
     groups = np.clip(np.searchsorted(ends, x, side="right") - 1, 0, len(ends) - 2)
     if len(x) >= 40 and ends[0] < ends[-1]:

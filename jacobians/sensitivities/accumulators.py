@@ -145,7 +145,8 @@ class Sampler(Accumulator):
     """A random sample of the points, without replacement: those with the smallest keys."""
 
     def __init__(self, inputs: int) -> None:
-        self.keys, self.points = np.empty(0, np.uint64), np.empty((0, inputs))
+        self.keys: Keys = np.empty(0, np.uint64)
+        self.points: Array = np.empty((0, inputs))
 
     def add(self, piece: Piece) -> None:  # noqa: D102
         self._join(piece.keys, piece.points)

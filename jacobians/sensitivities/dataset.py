@@ -89,7 +89,7 @@ class DataSet:
     @property
     def input_mean(self) -> Array:
         """Mean of every input, shape (n,)."""
-        return self._measures.mean[: self.shape[1]].copy()
+        return np.array(self._measures.mean[: self.shape[1]])
 
     @property
     def input_std(self) -> Array:
@@ -105,7 +105,7 @@ class DataSet:
     @property
     def output_mean(self) -> Array:
         """Mean of every output, shape (m,)."""
-        return self._measures.mean[self.shape[1] : sum(self.shape)].copy()
+        return np.array(self._measures.mean[self.shape[1] : sum(self.shape)])
 
     @property
     def output_std(self) -> Array:
@@ -131,7 +131,9 @@ class DataSet:
         few = slice(max(1, SAMPLE_BYTES // (8 * m * n)))
         points = kept.points[few]
         whole = (m, n) == (net.widths[-1], net.widths[0])
-        some = {} if whole else {"rows": list(self.outputs), "columns": list(self.inputs)}
+        some: dict[str, Any] = (
+            {} if whole else {"rows": list(self.outputs), "columns": list(self.inputs)}
+        )
         y, J = value_and_jacobian(net, points, **some)
         arrays = points, points[:, self.inputs], y[:, self.outputs], J
         return Sample(kept.keys[few], *(array.astype(np.float64) for array in arrays))

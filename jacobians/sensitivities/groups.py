@@ -8,11 +8,12 @@ delete-a-group jackknife)::
     se²  =  sum over g of (1 - n_g/N) (T_(g) - T)²,        n_g points in group g, N in all.
 
 Every statistic is a function of means; how far these move is exact, and how far the statistic
-follows is taken to first order.  For a mean the expectation of this is the variance of the mean, whatever the sizes of the groups.
-The interval is that of Student with ``N²/(sum of n_g²) - 1`` degrees of freedom, 63 for many points
-in 64 groups; for statistics that are positive it is taken of the logarithm.  It needs one pass, no
-replicates, and merges over shards.  (P. S. Kott, "The delete-a-group jackknife", Journal of
-Official Statistics 17, 2001; J. Shao and D. Tu, *The Jackknife and Bootstrap*, 1995.)
+follows is taken to first order.  For a mean the expectation of this is the variance of the mean,
+whatever the sizes of the groups.  The interval is that of Student with
+``N²/(sum of n_g²) - 1`` degrees of freedom, 63 for many points in 64 groups; for statistics that
+are positive it is taken of the logarithm.  It needs one pass, no replicates, and merges over
+shards.  (P. S. Kott, "The delete-a-group jackknife", Journal of Official Statistics 17, 2001;
+J. Shao and D. Tu, *The Jackknife and Bootstrap*, 1995.)
 """
 
 from __future__ import annotations

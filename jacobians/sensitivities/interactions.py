@@ -26,8 +26,8 @@ from jacobians.second_order import hessian
 from jacobians.sensitivities.accumulators import Columns, Piece
 from jacobians.sensitivities.groups import Runs, as_confidence, keys_of, student_interval
 from jacobians.sensitivities.measures import Measures, over
+from jacobians.sensitivities.pieces import group_count
 from jacobians.sensitivities.record import as_names, many, place_of
-from jacobians.sensitivities.streaming import group_count
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,14 +58,13 @@ class Interactions(Displayed):
     def strongest(self, output: int | str = 0, count: int = 10) -> list[tuple[str, str, float]]:
         """Return the pairs of different inputs that act together most: names and strength."""
         i = place_of(output, self.output_names, "strongest: output")
-        return [(*self._pair(j, k), float(self.standardised[i, j, k])) for j, k in self._order(i)][
-            :count
-        ]
+        pairs = self._order(i)[:count]
+        return [(*self._pair(j, k), float(self.standardised[i, j, k])) for j, k in pairs]
 
-    def _order(self, i: int) -> Array:
+    def _order(self, i: int) -> list[tuple[int, int]]:
         j, k = np.triu_indices(len(self.input_names), 1)
         order = np.argsort(-np.nan_to_num(self.standardised[i, j, k]), kind="stable")
-        return np.stack([j, k], axis=1)[order]
+        return list(zip(j[order].tolist(), k[order].tolist(), strict=True))
 
     def _pair(self, j: int, k: int) -> tuple[str, str]:
         return self.input_names[j], self.input_names[k]
@@ -79,6 +78,9 @@ class Interactions(Displayed):
         )
 
     def _table(self) -> Table:
+        return self._rows()
+
+    def _rows(self) -> tuple[list[str], list[list[str]]]:
         rows = []
         for i, output in enumerate(self.output_names):
             for j, k in self._order(i)[:10]:
@@ -88,7 +90,7 @@ class Interactions(Displayed):
 
     def __str__(self) -> str:
         head = "Interaction = E|d2y/dx dx'| sd(x) sd(x')/sd(y)"
-        return f"{self!r}\n{head}\n\n{table(*self._table(), left=3)}"
+        return f"{self!r}\n{head}\n\n{table(*self._rows(), left=3)}"
 
     def __repr__(self) -> str:
         m, n = len(self.output_names), len(self.input_names)

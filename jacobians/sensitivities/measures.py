@@ -67,10 +67,8 @@ class Measures:
     def _base(self, name: str) -> Array:
         """Return a mean of the derivative, (m, n)."""
         J = slice(self.n + self.m, None)
-        if name == "square":
-            means = self.mean[J] ** 2 + self.variance[J]
-        else:
-            means = getattr(self, name)[J]
+        mean, variance = self.mean[J], self.variance[J]
+        means: Array = {"mean": mean, "variance": variance, "square": mean**2 + variance}[name]
         return means.reshape(self.m, self.n)
 
     def _scale(self, name: str) -> Array:
@@ -113,6 +111,7 @@ class Measures:
     def moves(self, name: str, columns: slice) -> Array:
         """Return ``N - n_g`` times the move of a mean if a group is left out, (R, columns)."""
         first, second, sums = self.first[columns], self.second[columns], self.kept.sums
+        moves: Array
         if name == "mean":
             moves = np.multiply.outer(self.sizes, first)
             moves -= sums[self.groups, 0, columns]

@@ -161,7 +161,7 @@ def _pictures_of(found: Statistics, i: int) -> dict[str, str]:
 
 
 def _kind(found: Statistics, kind: str, i: int = 0) -> Callable[[Axes], Axes]:
-    return lambda ax: draw(found, kind, i, None, ax, _units(found))
+    return lambda ax: draw(found, kind, i, None, None, ax, _units(found))
 
 
 def _units(found: Statistics) -> str:

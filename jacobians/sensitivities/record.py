@@ -129,6 +129,7 @@ class Sensitivity(Statistics, Displayed):
         output: int | str = 0,
         against: int | str | None = None,
         *,
+        color: int | str | None = None,
         scale: Literal["original", "standard"] = "original",
         ax: Any = None,
     ) -> Any:
@@ -137,20 +138,27 @@ class Sensitivity(Statistics, Displayed):
         Parameters
         ----------
         kind : str
-            "bars", "violins", "heat map", "saliency", "spectrum", "against input", "subspace" or
-            "summary": see ``jacobians.sensitivities.pictures``.
+            "bars", "violins", "heat map", "saliency", "spectrum", "against input", "mean and
+            spread", "alpha curves", "subspace" or "summary": see
+            ``jacobians.sensitivities.pictures``.
         output : int or str
             Which output, by its place among the selected ones or by name.
         against : int or str, optional
             Which input, for "against input"; the most influential one unless said.
+        color : int or str, optional
+            Which input colours the points there; the one that goes along most with the derivative
+            unless said.
         scale : "original" or "standard"
-            Derivatives as they are, or times sd(x)/sd(y), for bars, violins and heat map.
+            Derivatives as they are, or times sd(x)/sd(y).
         ax : Axes, optional
             Where to draw; new axes unless said.
         """
         i = place_of(output, self.output_names, "plot: output")
-        j = None if against is None else place_of(against, self.input_names, "plot: against")
-        return draw(self, kind, i, j, ax, scale)
+        j, k = (
+            None if one is None else place_of(one, self.input_names, f"plot: {what}")
+            for one, what in ((against, "against"), (color, "color"))
+        )
+        return draw(self, kind, i, j, k, ax, scale)
 
     def table(self, output: int | str = 0, confidence: float = 0.95, count: int = 10) -> str:
         """Return a table of one output as text: its most important inputs, the first on top."""

@@ -46,14 +46,17 @@ class Statistics(DataSet):
         applications to neural networks", 2023).
 
         >>> import jacobians as jb
-        >>> record = jb.sensitivity(jb.Network([jb.Dense([[0.5]], activation="square")]), [[2], [4]])
+        >>> net = jb.Network([jb.Dense([[0.5]], activation="square")])
+        >>> record = jb.sensitivity(net, [[2], [4]])
         >>> [float(record.power_mean(alpha)[0, 0].round(3)) for alpha in (1, 2, float("inf"))]
         [1.5, 1.581, 2.0]
         """
         sizes = np.abs(self.sample.J)
         largest = np.maximum(np.abs(self.minimum), np.abs(self.maximum))
         if not alpha > 0:
-            raise ValueError(f"power_mean: alpha: expected a number above 0, but got {alpha!r:.80}.")
+            raise ValueError(
+                f"power_mean: alpha: expected a number above 0, but got {alpha!r:.80}."
+            )
         if alpha == np.inf:
             return largest
         scale = np.where(largest > 0, largest, 1.0)  # powers of numbers up to 1 stay in the range
