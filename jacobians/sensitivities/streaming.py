@@ -162,9 +162,7 @@ def sensitivity(  # type: ignore[misc]
 
     def summed(X: Any, ids: Any, show: Show) -> Sensitivity:
         kept = accumulators(m, n, net.widths[0], groups, subspace=subspace, spectra=singular_values)
-        pieces = pieces_of(
-            net, windows_of(_batches(table, X, ids), budget), groups, selection, budget
-        )
+        windows = windows_of(_batches(table, X, ids), budget)
         with np.errstate(under="ignore"):  # what is below 1e-308 counts as 0
             for piece in pieces_of(net, windows, groups, selection, budget):
                 for accumulator in kept.values():
