@@ -71,9 +71,10 @@ FOLDERS = {  # inside a folder each file may import only those before it
     ],
     "units": ["edges", "walks", "gradients", "linearization", "graph"],
     "sensitivities": [
-        *["groups", "accumulators", "measures", "subspace", "dataset", "statistics"],
+        *["names", "groups", "accumulators", "measures", "subspace", "pieces", "interactions"],
+        *["dataset", "statistics"],
         *["text", "exports", "pictures", "page", "record", "comparison"],
-        *["pieces", "progress", "streaming", "log_odds", "error_bars", "interactions"],
+        *["progress", "streaming", "log_odds", "error_bars"],
     ],
     "explanation": ["segments", "paths", "writing", "record", "explaining"],
     "derivation": [

@@ -14,7 +14,7 @@ import numpy as np
 from jacobians import reports
 from jacobians._checks import Places
 from jacobians._text import table
-from jacobians.sensitivities.record import many
+from jacobians.sensitivities.names import many
 
 OUTPUTS, INPUTS, LISTED = 4, 10, 40  # with a table of their own; in a text; on a page
 

@@ -33,6 +33,7 @@ def heat_map(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     *,
+    sizes: bool = False,
     ax: Axes | None = None,
     label: str = "dy/dx",
     title: str | None = None,
@@ -43,6 +44,8 @@ def heat_map(
     ----------
     J : array, shape (m, n)
     input_names, output_names : sequence of str, optional
+    sizes : bool
+        Whether all entries are sizes, without a sign: then the colours start at 0.
     ax : Axes, optional
         Where to draw; new axes by default.
     label : str
@@ -59,7 +62,8 @@ def heat_map(
     J = numbers(J, 2, "heat_map: J")
     m, n = J.shape
     ax = new_axes(ax, min(7.0, max(3.2, 1.6 + 0.42 * n)), min(6.0, max(1.7, 0.9 + 0.32 * m)))
-    image = draw_matrix(ax, J, (0, n, m, 0))
+    style = {"cmap": "Reds", "vmin": 0} if sizes else {}
+    image = draw_matrix(ax, J, (0, n, m, 0), **style)
     if J.size <= 80 and n <= 12:
         _write_entries(ax, J)
     name_ticks(ax, "x", labels(input_names, n, "x", "heat_map: input_names"), np.arange(n) + 0.5)

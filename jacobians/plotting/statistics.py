@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jacobians._checks import Array, ShapeError
+from jacobians._checks import Array, Places, ShapeError
 from jacobians.plotting.style import (
     BLUE,
     GREY,
@@ -31,6 +31,7 @@ def bars(
     *,
     low: Any = None,
     high: Any = None,
+    order: Any = None,
     count: int = 15,
     ax: Axes | None = None,
     label: str = "mean of dy/dx",
@@ -44,6 +45,8 @@ def bars(
     names : sequence of str, optional
     low, high : array, shape (n,), optional
         Ends of confidence intervals.
+    order : array of int, shape (n,), optional
+        The inputs from top to bottom; by size unless given.
     count : int
         How many inputs to show; the title says how many there are.
     ax, label, title
@@ -59,7 +62,7 @@ def bars(
     """
     values = numbers(values, 1, "bars: values")
     names = labels(names, len(values), "x", "bars: names")
-    shown = np.argsort(-np.abs(values), kind="stable")[:count]
+    shown = _first(np.abs(values), order, count)
     ax = new_axes(ax, 5.0, 0.9 + 0.23 * len(shown))
     places = np.arange(len(shown))
     colors = np.where(values[shown] < 0, BLUE, RED)
@@ -81,6 +84,7 @@ def violins(
     derivatives: Any,
     names: Sequence[str] | None = None,
     *,
+    order: Any = None,
     count: int = 10,
     ax: Axes | None = None,
     label: str = "dy/dx at the points",
@@ -94,7 +98,7 @@ def violins(
     ----------
     derivatives : array, shape (B, n)
         ``dy_i/dx_j`` at B points, for one output.
-    names, count, ax, label, title
+    names, order, count, ax, label, title
         As in ``bars``.
 
     Returns
@@ -103,7 +107,7 @@ def violins(
     """
     derivatives = numbers(derivatives, 2, "violins: derivatives")
     names = labels(names, derivatives.shape[1], "x", "violins: names")
-    shown = np.argsort(-np.abs(derivatives).mean(axis=0), kind="stable")[:count]
+    shown = _first(np.abs(derivatives).mean(axis=0), order, count)
     ax = new_axes(ax, 5.0, 0.9 + 0.34 * len(shown))
     places = np.arange(len(shown))
     columns = [derivatives[:, j] for j in shown]
@@ -124,6 +128,12 @@ def violins(
     ax.locator_params(axis="x", nbins=5)  # long numbers are wide
     ax.spines["left"].set_visible(False)
     return ax
+
+
+def _first(sizes: Array, order: Any, count: int) -> Places:
+    """Return the first inputs of an order; the largest first unless it is given."""
+    every: Places = np.argsort(-sizes, kind="stable") if order is None else np.asarray(order)
+    return every[:count]
 
 
 def _of(title: str | None, shown: int, total: int) -> str | None:

@@ -13,7 +13,8 @@ from jacobians._notebook import Displayed, Table
 from jacobians._tables import column_names
 from jacobians._text import table
 from jacobians.sensitivities.groups import as_confidence
-from jacobians.sensitivities.record import Sensitivity, many, place_of
+from jacobians.sensitivities.names import many, place_of
+from jacobians.sensitivities.record import Sensitivity
 
 NAME = "importance"  # what is compared
 

@@ -27,6 +27,8 @@ def derivatives(record: Any, confidence: float) -> dict[str, dict[str, dict[str,
     columns: dict[str, Array] = {}
     for name in (*STATISTICS, "rank"):
         columns[name] = record.statistic(name)
+        if name.startswith("sobol"):  # a bound above 1 says nothing
+            columns[name][columns[name] > 1] = np.nan
         if name in INTERVALS:
             columns[f"{name}_low"], columns[f"{name}_high"] = record.interval(name, confidence)
     for name in OTHERS:

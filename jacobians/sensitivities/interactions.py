@@ -26,8 +26,8 @@ from jacobians.second_order import hessian
 from jacobians.sensitivities.accumulators import Columns, Piece
 from jacobians.sensitivities.groups import Runs, as_confidence, keys_of, student_interval
 from jacobians.sensitivities.measures import Measures, over
+from jacobians.sensitivities.names import as_names, many, place_of
 from jacobians.sensitivities.pieces import group_count
-from jacobians.sensitivities.record import as_names, many, place_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -73,9 +73,8 @@ class Interactions(Displayed):
         """Draw the standardised interactions of all pairs for one output; return the axes."""
         i, names = place_of(output, self.output_names, "plot: output"), self.input_names
         label = "E|d²y/dx dx'| · sd(x) sd(x')/sd(y)"
-        return plotting.heat_map(
-            np.nan_to_num(self.standardised[i]), names, names, ax=ax, label=label
-        )
+        strength = np.nan_to_num(self.standardised[i])
+        return plotting.heat_map(strength, names, names, sizes=True, ax=ax, label=label)
 
     def _table(self) -> Table:
         return self._rows()

@@ -122,12 +122,14 @@ def _bars(q: Question) -> Axes:
         low = high = None
     values, names = record.statistic(name)[q.i], record.input_names
     label = f"mean of {q.derivative}"
-    return plotting.bars(values, names, low=low, high=high, ax=q.ax, label=label)
+    order = record.order[q.i]
+    return plotting.bars(values, names, low=low, high=high, order=order, ax=q.ax, label=label)
 
 
 def _violins(q: Question) -> Axes:
     J, label = q.record.sample.J[:, q.i] * q.ratio, f"{q.derivative} at the points"
-    return plotting.violins(J, q.record.input_names, ax=q.ax, label=label)
+    order, names = q.record.order[q.i], q.record.input_names
+    return plotting.violins(J, names, order=order, ax=q.ax, label=label)
 
 
 def _heat_map(q: Question) -> Axes:
@@ -184,7 +186,7 @@ def _mean_and_spread(q: Question) -> Axes:
 
 def _alpha_curves(q: Question) -> Axes:
     values = [q.record.power_mean(alpha)[q.i] * q.ratio for alpha in ALPHAS]
-    label = f"(E|{q.derivative}|^alpha)^(1/alpha)"
+    label = f"power mean of {q.derivative}"
     return plotting.curves(ALPHAS, values, q.record.input_names, ax=q.ax, label=label)
 
 

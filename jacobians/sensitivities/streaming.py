@@ -29,9 +29,10 @@ from jacobians.points import Batches, open_points
 from jacobians.sensitivities.accumulators import accumulators
 from jacobians.sensitivities.comparison import Comparison, split
 from jacobians.sensitivities.groups import Keys, keys_of
+from jacobians.sensitivities.names import as_names
 from jacobians.sensitivities.pieces import STATE_BYTES, group_count, pieces_of, windows_of
 from jacobians.sensitivities.progress import Show, progress_of, silent
-from jacobians.sensitivities.record import Sensitivity, as_names
+from jacobians.sensitivities.record import Sensitivity
 
 
 @overload
