@@ -64,7 +64,7 @@ class Sensitivity(Statistics, Displayed):
     def to_dict(self, confidence: float = 0.95) -> dict[str, dict[str, dict[str, float]]]:
         """Return ``{output: {input: {statistic: value}}}`` in plain numbers.
 
-        mean, mean_absolute, root_mean_square, std and importance come with ``_low`` and ``_high``,
+        mean, root_mean_square, std and importance come with ``_low`` and ``_high``,
         the ends of their intervals.
         """
         return derivatives(self, confidence)
