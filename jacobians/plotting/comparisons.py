@@ -162,7 +162,7 @@ def named_points(
 
     >>> ax = named_points([1.0, -2.0], [0.5, 0.0], ["a", "b"])
     >>> [text.get_text() for text in ax.texts]
-    ['b', 'a']
+    ['a', 'b']
     """
     x, y = numbers(x, 1, "named_points: x"), numbers(y, 1, "named_points: y")
     if len(x) != len(y):
