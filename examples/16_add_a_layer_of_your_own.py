@@ -1,6 +1,9 @@
 """How do I add a layer of my own?  One class for its values, one rule for its derivative."""
 
+import sys
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -36,4 +39,8 @@ truth = np.stack([2 * np.cos(2 * X[:, 0]), 2 * X[:, 1]], axis=1)[:, None, :]
 print(f"{net}\nlargest error of a derivative: {np.abs(jb.jacobian(net, X) - truth).max():.1e}")
 assert np.abs(jb.jacobian(net, X) - truth).max() < 0.1  # what the fit leaves, of 2
 assert jb.certify(net, X[0]).holds  # laws
-assert "SquaredDistances" in jb.sensitivity(net, X).to_html()  # report and pictures
+with TemporaryDirectory() as folder:  # report and pictures: kept where a path is given
+    page = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(folder) / "report.html"
+    jb.sensitivity(net, X).to_html(page)
+    print(f"{page.name}: {page.stat().st_size // 1024} KiB")
+    assert "SquaredDistances" in page.read_text(encoding="utf-8")

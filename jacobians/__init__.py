@@ -111,7 +111,13 @@ if TYPE_CHECKING:  # what type checkers and editors read; at run time names load
     from jacobians.second_order import hessian, hvp, value_jacobian_hessian
     from jacobians.second_order.posteriors import Posterior, laplace
     from jacobians.second_order.records import Curvature, curvature
-    from jacobians.sensitivities import ActiveSubspace, Sensitivity, sensitivity
+    from jacobians.sensitivities import (
+        ActiveSubspace,
+        Comparison,
+        Sensitivity,
+        compare,
+        sensitivity,
+    )
     from jacobians.sensitivities.error_bars import ErrorBars, error_bars
     from jacobians.sensitivities.interactions import Interactions, interactions
     from jacobians.sensitivities.log_odds import log_odds
@@ -149,7 +155,7 @@ else:
         "second_order": "hessian hvp value_jacobian_hessian",
         "second_order.posteriors": "Posterior laplace",
         "second_order.records": "Curvature curvature",
-        "sensitivities": "ActiveSubspace Sensitivity sensitivity",
+        "sensitivities": "ActiveSubspace Comparison Sensitivity compare sensitivity",
         "sensitivities.error_bars": "ErrorBars error_bars",
         "sensitivities.interactions": "Interactions interactions",
         "sensitivities.log_odds": "log_odds",
@@ -268,10 +274,12 @@ __all__ = [
     "laplace",
     # data sets
     "ActiveSubspace",
+    "Comparison",
     "ErrorBars",
     "Explanation",
     "Interactions",
     "Sensitivity",
+    "compare",
     "error_bars",
     "explain",
     "interactions",

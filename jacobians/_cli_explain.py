@@ -17,7 +17,7 @@ from jacobians.explanation import Explanation, explain
 from jacobians.explanation.writing import rows
 from jacobians.network import Network
 from jacobians.sensitivities import log_odds
-from jacobians.sensitivities.record import as_names, many
+from jacobians.sensitivities.names import as_names, many
 
 
 def add_options(command: Parser) -> None:

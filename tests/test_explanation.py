@@ -334,6 +334,35 @@ def test_several_baselines_are_the_mean_with_students_interval(sigma):
     assert "95 % interval" in str(found)
 
 
+def test_other_packages_definitions_by_other_packages_gradients():
+    """Captum's sum over 50 Gauss-Legendre nodes, SHAP's mean over baselines and places on the way.
+
+    Both in PyTorch's automatic differentiation, which shares nothing with the Jacobians here; of a
+    smooth network 50 nodes integrate to rounding.  SHAP draws the places at random; their
+    expectation is the integral, taken with the same nodes.
+    """
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(
+        torch.nn.Linear(4, 9), torch.nn.Tanh(), torch.nn.Linear(9, 2)
+    ).double()
+    net, rng = jb.from_torch(module), np.random.default_rng(0)
+    x, baselines = rng.normal(size=4), rng.normal(size=(3, 4))
+    nodes, weights = np.polynomial.legendre.leggauss(50)
+
+    def captum(b):
+        total = np.zeros((2, 4))
+        for t, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+            at = torch.tensor(b + t * (x - b))
+            total += weight * torch.autograd.functional.jacobian(module, at).numpy()
+        return total * (x - b)
+
+    mine = jb.explain(net, x, baselines[0]).contributions
+    assert_within(mine, captum(baselines[0]), 1e-12)
+    shap = np.mean([captum(b) for b in baselines], axis=0)
+    assert_within(jb.explain(net, x, baselines).contributions, shap, 1e-12)
+
+
 def test_gradient_times_input():
     net = jb.Network.random([4, 9, 2], "relu", seed=3)
     x, *baselines = points(net, 4)

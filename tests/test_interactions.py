@@ -46,19 +46,36 @@ def test_a_sum_of_functions_of_one_input_each_has_no_interactions():
 
 
 def test_intervals_leave_one_group_out_after_the_other():
-    net = NETWORKS["tanh hidden"]
-    X = points(net, 150)
+    """To first order, where a group is 1/64 of the points: within some per cent of the width."""
+    net, count = NETWORKS["tanh hidden"], 1500
+    X = points(net, count)
     answer = jb.interactions(net, X, confidence=0.9)
-    labels, squares = keys_of(np.arange(150, dtype=np.uint64)) % np.uint64(64), 0.0
+    labels, squares = keys_of(np.arange(count, dtype=np.uint64)) % np.uint64(64), 0.0
     sizes = np.unique(labels, return_counts=True)[1]
     for label, size in zip(np.unique(labels), sizes, strict=True):
         deleted = jb.interactions(net, X[labels != label]).standardised
-        squares = squares + (1 - size / 150) * (deleted - answer.standardised) ** 2
-    wanted = student_interval(answer.standardised, np.sqrt(squares), sizes, 0.9, True)
-    for mine, theirs in zip((answer.low, answer.high), wanted, strict=True):
-        close(mine, theirs, 1e-10)
+        squares = squares + (1 - size / count) * (deleted - answer.standardised) ** 2
+    low, high = student_interval(answer.standardised, np.sqrt(squares), sizes, 0.9, True)
+    for mine, theirs in zip((answer.low, answer.high), (low, high), strict=True):
+        assert (np.abs(mine - theirs) <= 0.05 * (high - low)).all()
     assert (answer.low <= answer.standardised).all()
     assert (answer.standardised <= answer.high).all()
+
+
+def test_interactions_are_shown_by_name_the_strongest_first():
+    """Of y = 10 a b + b c the first pair is a and b, and no input is paired with itself."""
+    W = [[1, 1, 0], [1, -1, 0], [0, 1, 1], [0, 1, -1]]
+    net = jb.Network([jb.Dense(W, activation="square"), jb.Dense([[10, -10, 1, -1]])])
+    net = net.with_names(inputs=["a", "b", "c"], outputs=["out"])
+    answer = jb.interactions(net, np.random.default_rng(0).normal(size=(200, 3)))
+    assert [pair[:2] for pair in answer.strongest("out", 2)] == [("a", "b"), ("b", "c")]
+    lines = str(answer).splitlines()
+    assert lines[0] == "Interactions for 1 output of 3 inputs over 200 points"
+    assert lines[5].split()[:3] == ["out", "a", "b"]
+    assert str(answer).isascii()
+    assert "<td" in answer._repr_html_()
+    ax = answer.plot("out")
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["a", "b", "c"]
 
 
 def test_pieces_batches_and_tables_are_one_data_set():
@@ -72,8 +89,8 @@ def test_pieces_batches_and_tables_are_one_data_set():
         jb.interactions(net, frame[list(net.input_names)[::-1]]),
     ):
         assert other.input_names == whole.input_names == net.input_names
-        for mine, theirs in zip(other[2:6], whole[2:6], strict=True):
-            close(mine, theirs, 1e-12)
+        for what in ("mean_absolute", "standardised", "low", "high"):
+            close(getattr(other, what), getattr(whole, what), 1e-12)
     chosen = jb.interactions(net, X, rows=[1])
     close(chosen.standardised, whole.standardised[[1]], 1e-12)
     close(chosen.high, whole.high[[1]], 1e-12)

@@ -34,11 +34,11 @@ def test_sums_of_runs_are_sums_of_groups(labels, columns):
     labels = np.sort(np.array(labels, np.uint8))
     rows = np.arange(len(labels) * columns, dtype=float).reshape(len(labels), columns)
     sums = np.zeros((64, columns))
-    for _ in range(2):
-        add_runs(sums, rows, Runs.of(labels))
+    runs = Runs.of(labels)
+    for fresh in (np.ones(len(runs.starts), bool), np.zeros(len(runs.starts), bool)):
+        add_runs(sums, rows, runs, fresh)
     for label in range(64):
         assert_equal(sums[label], 2 * rows[labels == label].sum(axis=0))
-    runs = Runs.of(labels)
     assert_equal(runs.sizes, np.unique(labels, return_counts=True)[1])
 
 
@@ -55,25 +55,29 @@ def test_the_error_of_a_mean_is_the_textbook_one_where_each_point_is_a_group():
 
 @pytest.mark.parametrize("name", sorted(STATISTICS))
 def test_every_statistic_is_left_out_group_by_group(name):
-    """The jackknife from sums is the one from records of all points but one group."""
-    net = NETWORKS["tanh hidden"]
-    X, ids = points(net, 150), np.arange(150)
+    """The jackknife from sums is the one from records of all points but one group.
+
+    Exactly for a mean; what is no mean is taken to first order, and a group of 1/64 of the points
+    moves it by so little that the second order is some per cent of the width.
+    """
+    net, count = NETWORKS["tanh hidden"], 1500
+    X, ids = points(net, count), np.arange(count)
     record = jb.sensitivity(net, X, ids=ids)
     labels = keys_of(ids.astype(np.uint64)) % np.uint64(64)
     estimate, squares = record.statistic(name), 0.0
     sizes = np.unique(labels, return_counts=True)[1]
     for label, size in zip(np.unique(labels), sizes, strict=True):
-        rest = labels != label
-        part = jb.sensitivity(net, X[rest])
+        part = jb.sensitivity(net, X[labels != label])
         deleted = part.statistic(name)
         if name == "sobol_uniform":  # whose ends are those of all data
             deleted = part.sobol_bound(low=record.input_range[0], high=record.input_range[1])
-        squares = squares + (1 - size / 150) * (deleted - estimate) ** 2
-    wanted = student_interval(
+        squares = squares + (1 - size / count) * (deleted - estimate) ** 2
+    low, high = student_interval(
         estimate, np.sqrt(squares), sizes, 0.95, name not in ("mean", "standardised")
     )
-    for mine, theirs in zip(record.interval(name), wanted, strict=True):
-        assert_within(mine, theirs, 1e-10 * np.abs(estimate).max())
+    allowed = 1e-10 * np.abs(estimate) if name == "mean" else 0.05 * (high - low)
+    for mine, theirs in zip(record.interval(name), (low, high), strict=True):
+        assert (np.abs(mine - theirs) <= allowed).all()
 
 
 @pytest.mark.parametrize("name", [*sorted(STATISTICS), "rank"])

@@ -61,6 +61,9 @@ def draw_everything(ax, kind, records):
         "spectrum": lambda: plotting.spectrum([3.0, 1.0, 0.1], ax=ax),
         "against_input": lambda: plotting.against_input([1, 2, 3], [2, 1, 0], ax=ax),
         "summary": lambda: plotting.summary([1, 2, 3], [2, 1, 0], ax=ax),
+        "dots": lambda: plotting.dots(np.eye(2, 3), low=np.eye(2, 3), high=np.eye(2, 3), ax=ax),
+        "curves": lambda: plotting.curves([1, 2], np.ones((2, 3)), ax=ax),
+        "named_points": lambda: plotting.named_points([1.0, -2.0], [0.0, 1.0], ax=ax),
         "kinks_along_line": lambda: plotting.kinks_along_line(net, -np.ones(3), np.ones(3), ax=ax),
     }[kind]()
 

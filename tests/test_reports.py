@@ -2,6 +2,7 @@
 
 import base64
 import html.parser
+import json
 import os
 import re
 import sys
@@ -94,7 +95,12 @@ def test_the_page_says_everything(diabetes):
     for heading in ("short", "reading", "network", "influence", "whole", "certificate", "again"):
         assert heading in page.ids
         assert f"#{heading}" in page.addresses
-    assert page.tags.count("img") == 6  # chain, bars, violins, against input, subspace, summary
+    # chain, bars, violins, against input, subspace, summary, interactions
+    assert page.tags.count("img") == 7
+    assert page.tags.count("caption") == page.tags.count("table")
+    assert "importance = sqrt(E[(dy/dx)^2]) sd(x)/sd(y)" in page.words  # what "most" goes by
+    assert "s1 and s2 (r = 0.90)" in page.words
+    assert "bmi and s5" in page.words  # the strongest interaction
 
 
 def test_the_numbers_on_the_page_are_those_of_the_record(diabetes):
@@ -116,12 +122,43 @@ def test_the_table_of_layers_counts_what_every_node_reads_and_learns(name):
         assert layer["inputs"] == sum(net.widths[s] for s in sources)
 
 
+def test_the_page_can_be_read_printed_and_heard(diabetes):
+    """Main part, scopes, regions for the keyboard, a dark scheme, texts that state findings."""
+    text = diabetes[1]
+    assert text.count("<main>") == text.count("</main>") == 1
+    assert not re.findall(r"<th(?![^>]*scope=)[ >]", text)
+    scrolls = re.findall(r'<div class="scroll"[^>]*>', text)
+    assert scrolls
+    assert all('role="region"' in one and 'tabindex="0"' in one for one in scrolls)
+    for words in (
+        "prefers-color-scheme: dark",
+        ":focus-visible",
+        "@media print",
+        "details-content",
+    ):
+        assert words in text
+    alts = re.findall(r'alt="([^"]*)"', text)
+    assert "progression rises with bmi, rises with s5, rises with bp." in alts[1]
+    assert all(len(alt) > 30 for alt in alts)
+
+
+def test_bounds_that_say_nothing_are_no_numbers():
+    """Of y = sin 9x a bound is far above 1: null in JSON, a dash on the page."""
+    net = jb.Network([jb.Dense([[9.0]], activation="sin")])
+    record = jb.sensitivity(net, np.random.default_rng(0).normal(size=(100, 1)))
+    assert record.sobol_bound("normal")[0, 0] > 10
+    numbers = json.loads(record.to_json())["derivatives"]["y1"]["x1"]
+    assert numbers["sobol_normal"] is None
+    assert numbers["sobol_uniform"] is None
+    assert "<td>– / –</td>" in record.to_html()
+
+
 def test_rows_are_sorted_by_importance(diabetes):
     found, text = diabetes
     table = text[text.index('id="influence"') : text.index('id="whole"')]
-    shown = re.findall(r"<tr><th>(\w+)</th>", table)
+    shown = re.findall(r'<tr><th scope="row">(\w+)</th>', table)
     sizes = found.statistic("importance")[0]
-    assert shown[1:] == [found.input_names[j] for j in np.argsort(-sizes)]
+    assert shown == [found.input_names[j] for j in np.argsort(-sizes)]
 
 
 def test_the_page_is_self_contained(diabetes):

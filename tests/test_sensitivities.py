@@ -34,7 +34,7 @@ def test_statistics_are_those_of_the_stack(name, pieces, monkeypatch):
     net = NETWORKS[name]
     X = points(net, 50)
     monkeypatch.setattr(
-        "jacobians.sensitivities.streaming.ENTRIES", pieces * net.widths[0] * net.widths[-1]
+        "jacobians.sensitivities.pieces.ENTRIES", pieces * net.widths[0] * net.widths[-1]
     )
     report = jb.sensitivity(net, X)
     J, Y, X = jb.jacobian(net, X).astype(float), net(X).astype(float), X.astype(float)
@@ -292,7 +292,6 @@ def test_correlated_inputs_are_named():
     assert_within(
         [p[2] for p in merged.correlated(0.5)], [p[2] for p in record.correlated(0.5)], 1e-8
     )
-    assert jb.sensitivity(net, X, subspace=False).correlated() == []
     constant = jb.sensitivity(net, np.ones((5, 4)))
     assert constant.correlated() == []
 
@@ -398,7 +397,7 @@ def test_progress_is_shown_on_demand_and_on_standard_error_alone(monkeypatch, ca
     net, X = jb.Network.random([3, 2], seed=0), np.eye(3)
     jb.sensitivity(net, X, progress=True)
     assert capsys.readouterr().err == ""  # a line every few seconds, and nothing took so long
-    monkeypatch.setattr("jacobians.sensitivities.streaming.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("jacobians.sensitivities.progress.LINE_SECONDS", 0.0)
     jb.sensitivity(net, X, progress=True)
     seen = capsys.readouterr()
     assert seen.err == "sensitivity: 3 of 3 points (100%)\n"
@@ -419,7 +418,7 @@ def test_progress_needs_no_tqdm(monkeypatch):
     net, X = jb.Network.random([3, 2], seed=0), np.eye(3)
     assert jb.sensitivity(net, X).count == 3
     assert sys.stderr.getvalue() == ""  # a line every few seconds, and nothing took so long
-    monkeypatch.setattr("jacobians.sensitivities.streaming.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("jacobians.sensitivities.progress.LINE_SECONDS", 0.0)
     jb.sensitivity(net, iter([X, X]))
     assert sys.stderr.getvalue() == "sensitivity: 6 points\n"
 
@@ -477,13 +476,35 @@ def test_squares_out_of_range_are_refused():
 
 
 def test_many_inputs_need_no_subspace():
-    net = jb.Network.random([9000, 1], seed=0)
+    net = jb.Network.random([12000, 1], seed=0)
     with pytest.raises(jb.TooLargeError, match="Say subspace=False"):
-        jb.sensitivity(net, np.zeros((1, 9000)), subspace=True)
-    found = jb.sensitivity(net, np.zeros((1, 9000)))
-    assert found.mean.shape == (1, 9000)
-    with pytest.raises(ValueError, match="made with subspace=False"):
-        found.active_subspace()
+        jb.sensitivity(net, np.zeros((1, 12000)), subspace=True)
+    found = jb.sensitivity(net, np.zeros((1, 12000)))
+    assert found.mean.shape == (1, 12000)
+
+
+def test_the_active_subspace_is_that_of_all_points_if_it_was_asked_for(rng):
+    """Of 2,000 points; else it is that of the 500 in the sample."""
+    net, X = jb.Network.random([3, 4, 2], seed=0), rng.normal(size=(2000, 3))
+    whole, sampled = jb.sensitivity(net, X, subspace=True), jb.sensitivity(net, X)
+    J = jb.jacobian(net, X)
+    assert_within(whole.mean_gram, np.einsum("bij,bik->jk", J, J) / 2000, 1e-13)
+    J = sampled.sample.J
+    assert_within(sampled.mean_gram, np.einsum("bij,bik->jk", J, J) / 500, 1e-13)
+
+
+def test_power_means_grow_from_the_mean_to_the_largest(rng):
+    """Over the sample; even where powers leave the range of numbers."""
+    net, X = jb.Network.random([3, 4, 2], seed=0), rng.normal(size=(100, 3))
+    record, J = jb.sensitivity(net, X), np.abs(jb.jacobian(net, X))
+    for alpha in (0.5, 1, 3):
+        assert_within(record.power_mean(alpha), (J**alpha).mean(axis=0) ** (1 / alpha), 1e-12)
+    assert_within(record.power_mean(2), record.root_mean_square, 1e-12)
+    assert_within(record.power_mean(np.inf), J.max(axis=0), 1e-14)
+    curve = np.array([record.power_mean(alpha) for alpha in (1, 2, 5, 1e4, np.inf)])
+    assert (np.diff(curve, axis=0) >= 0).all()
+    with pytest.raises(ValueError, match="alpha: expected a number above 0, but got 0"):
+        record.power_mean(0)
 
 
 @pytest.mark.parametrize(
@@ -493,13 +514,12 @@ def test_many_inputs_need_no_subspace():
         (lambda r: r.statistic("median"), "expected one of mean, .* but got 'median'"),
         (lambda r: r.sobol_bound("cauchy"), "expected 'uniform' or 'normal', not 'cauchy'"),
         (lambda r: r.sobol_bound("normal", std=[1.0]), r"expected shape \(3,\), but got \(1,\)"),
-        (lambda r: r.active_subspace(), "made with subspace=False"),
         (lambda r: r.norm_quantile(2), "expected 0 to 1, but got 2"),
     ],
 )
 def test_questions_that_have_no_answer_are_refused(question, message):
     net = jb.Network.random([3, 2], seed=0)
-    report = jb.sensitivity(net, np.eye(3), subspace=False)
+    report = jb.sensitivity(net, np.eye(3))
     with pytest.raises(ValueError, match=message):
         question(report)
 

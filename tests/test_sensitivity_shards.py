@@ -59,10 +59,10 @@ def test_shards_of_an_exact_network_merge_to_the_whole(data):
 def test_many_shards_merge_in_any_tree(name):
     net = NETWORKS[name]
     X, ids = points(net, 60), np.arange(60)
-    whole = jb.sensitivity(net, X, ids=ids, singular_values=True)
+    more = {"singular_values": True, "subspace": True}
+    whole = jb.sensitivity(net, X, ids=ids, **more)
     shards = [
-        jb.sensitivity(net, X[k : k + 4], ids=ids[k : k + 4], singular_values=True)
-        for k in range(0, 60, 4)
+        jb.sensitivity(net, X[k : k + 4], ids=ids[k : k + 4], **more) for k in range(0, 60, 4)
     ]
     while len(shards) > 1:
         shards = [a.merge(b) for a, b in zip(shards[::2], shards[1::2], strict=False)] + (
@@ -77,20 +77,17 @@ def test_many_shards_merge_in_any_tree(name):
         strict=True,
     ):
         assert_within(mine, theirs, 1000 * eps * size)
-    if whole.has_subspace:
-        C, D = shards[0].kept["JᵀJ"].sum, whole.kept["JᵀJ"].sum
-        assert_within(C, D, 1000 * eps * np.abs(D).max())
+    C, D = shards[0].mean_gram, whole.mean_gram
+    assert_within(C, D, 1000 * eps * np.abs(D).max())
 
 
 def test_four_hundred_shards_of_one_point_agree_with_the_whole_to_1e_13(rng):
     net = jb.Network.random([2, 4, 1], seed=0)
     X, ids = rng.normal(size=(400, 2)) + 3, np.arange(400)
-    merged, *rest = (
-        jb.sensitivity(net, X[k : k + 1], ids=ids[k : k + 1], subspace=False) for k in range(400)
-    )
+    merged, *rest = (jb.sensitivity(net, X[k : k + 1], ids=ids[k : k + 1]) for k in range(400))
     for one in rest:
         merged = merged.merge(one)
-    assert_agree(merged, jb.sensitivity(net, X, ids=ids, subspace=False))
+    assert_agree(merged, jb.sensitivity(net, X, ids=ids))
 
 
 def test_a_small_spread_survives_a_merge():
@@ -149,7 +146,7 @@ def test_merging_leaves_both_as_they_were():
         ({"outputs": ["y2"]}, "differ in outputs"),
         ({"output_names": ["a", "b"]}, "differ in outputs"),
         ({"near": 0.1}, "differ in near"),
-        ({"subspace": False}, "differ in subspace"),
+        ({"subspace": True}, "differ in subspace"),
         ({"singular_values": True}, "differ in subspace and singular_values"),
     ],
 )
@@ -216,7 +213,7 @@ def test_large_batches_are_cut_and_small_ones_collected(monkeypatch):
     """Whatever the size of a window, the record is the same but for rounding."""
     whole = jb.sensitivity(NET, X)
     for window in (1, 3, 7):
-        monkeypatch.setattr("jacobians.sensitivities.streaming.WINDOW", window)
+        monkeypatch.setattr("jacobians.sensitivities.pieces.WINDOW", window)
         assert_agree(jb.sensitivity(NET, iter([X[:5], X[5:6], X[6:]])), whole)
         assert_agree(jb.sensitivity(NET, X), whole)
 
@@ -228,12 +225,12 @@ def test_blocks_are_parts_of_the_whole(name, entries, monkeypatch):
     net = NETWORKS[name]
     Z = points(net, 70)
     whole = jb.sensitivity(net, Z)
-    for module in ("accumulators", "streaming"):
+    for module in ("accumulators", "pieces"):
         monkeypatch.setattr(f"jacobians.sensitivities.{module}.ENTRIES", entries)
     parts = jb.sensitivity(net, Z)
     assert_agree(parts, whole)
     assert_within(parts.elasticity, whole.elasticity, 1e-9 * np.abs(whole.elasticity).max())
-    monkeypatch.setattr("jacobians.sensitivities.statistics.SLAB", entries)
+    monkeypatch.setattr("jacobians.sensitivities.measures.SLAB", entries)
     for statistic in STATISTICS:
         for mine, theirs in zip(parts.interval(statistic), whole.interval(statistic), strict=True):
             assert_within(mine, theirs, 1e-9 * np.abs(theirs).max())

@@ -71,9 +71,10 @@ FOLDERS = {  # inside a folder each file may import only those before it
     ],
     "units": ["edges", "walks", "gradients", "linearization", "networks", "text", "graph"],
     "sensitivities": [
-        *["groups", "accumulators", "measures", "subspace", "dataset", "statistics"],
-        *["text", "exports", "pictures", "page", "record", "streaming", "log_odds", "error_bars"],
-        "interactions",
+        *["names", "groups", "accumulators", "measures", "subspace", "pieces", "interactions"],
+        *["dataset", "statistics"],
+        *["text", "exports", "pictures", "page", "record", "comparison"],
+        *["progress", "streaming", "log_odds", "error_bars"],
     ],
     "explanation": ["segments", "paths", "writing", "record", "explaining"],
     "derivation": [
@@ -86,7 +87,15 @@ FOLDERS = {  # inside a folder each file may import only those before it
     ],
     "strategies": ["drawing", "conformance"],
     "conventions": ["products", "rows", "form", "numbering"],
-    "plotting": ["style", "matrices", "structures", "statistics", "waterfalls", "lines"],
+    "plotting": [
+        "style",
+        "matrices",
+        "structures",
+        "statistics",
+        "comparisons",
+        "waterfalls",
+        "lines",
+    ],
     "importers": [
         *[
             "_folding",

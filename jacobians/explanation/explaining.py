@@ -11,7 +11,7 @@ from jacobians._tables import as_inputs, column_names
 from jacobians.explanation.paths import Paths
 from jacobians.explanation.record import Completeness, Explanation
 from jacobians.network import Network, as_network
-from jacobians.sensitivities.record import as_names, place_of
+from jacobians.sensitivities.names import as_names, place_of
 
 METHODS = ("integrated gradients", "gradient times input")
 

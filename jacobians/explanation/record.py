@@ -15,7 +15,7 @@ from jacobians._text import table
 from jacobians.explanation.paths import Paths
 from jacobians.explanation.writing import cells, fragment, page, rows, text
 from jacobians.sensitivities.groups import as_confidence, student_interval
-from jacobians.sensitivities.record import many, place_of
+from jacobians.sensitivities.names import many, place_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -14,7 +14,7 @@ import numpy as np
 from jacobians import reports
 from jacobians._checks import Places
 from jacobians._text import table
-from jacobians.sensitivities.record import many
+from jacobians.sensitivities.names import many
 
 OUTPUTS, INPUTS, LISTED = 4, 10, 40  # with a table of their own; in a text; on a page
 
@@ -115,13 +115,18 @@ def fragment(found: Any, pictures: bool = False) -> str:
         if pictures:
             figure = reports.new_figure(6.2, 1.1 + 0.3 * min(len(found.input_names), INPUTS + 1))
             found.plot(i, ax=figure.subplots())
-            alt = f"Waterfall, largest step {found.input_names[_order(found, i)[0]]}."
+            j = _order(found, i)[0]
+            step = f"{found.input_names[j]}, {found.contributions[i, j]:+.3g}"
+            alt = f"Waterfall of {found.output_names[i]}: the largest step is {step}."
             uri = reports.data_uri(figure)
             parts.append(f'<figure><img src="{uri}" alt="{_escaped(alt)}"></figure>')
         header, lines = cells(found, i, 0.95, LISTED)
         body = "\n".join(_line(line, "td") for line in lines)
-        table = f"<table><thead>{_line(header, 'th')}</thead>\n<tbody>{body}</tbody></table>"
-        parts.append(f'<div class="scroll">{table}</div>')
+        head = _line(header, 'th scope="col"')
+        caption = "<caption>What each input contributed, the largest first.</caption>"
+        table = f"<table>{caption}<thead>{head}</thead>\n<tbody>{body}</tbody></table>"
+        region = f'role="region" aria-label="{_escaped(found.output_names[i])}" tabindex="0"'
+        parts.append(f'<div class="scroll" {region}>{table}</div>')
         parts.append(f"<p>{_escaped(completeness(found, i))}.</p>")
     return "\n".join([*parts, *(f"<p>{words}</p>" for words in _left_out(found))])
 
@@ -139,7 +144,8 @@ def page(found: Any, title: str) -> str:
 
 
 def _line(cells: list[str], tag: str) -> str:
-    return f"<tr>{''.join(f'<{tag}>{_escaped(cell)}</{tag}>' for cell in cells)}</tr>"
+    end = tag.partition(" ")[0]
+    return f"<tr>{''.join(f'<{tag}>{_escaped(cell)}</{end}>' for cell in cells)}</tr>"
 
 
 def _escaped(name: str) -> str:

@@ -9,11 +9,13 @@ style               axes, colours, labels
 matrices            heat_map, saliency
 structures          chain, map_picture, token_blocks
 statistics          bars, violins, spectrum, against_input, summary
+comparisons         dots, curves, named_points
 waterfalls          waterfall
 lines               bends, kinks_along_line
 =================== ====================================================================
 """
 
+from jacobians.plotting.comparisons import curves, dots, named_points
 from jacobians.plotting.lines import Bends, bends, kinks_along_line
 from jacobians.plotting.matrices import heat_map, saliency
 from jacobians.plotting.statistics import against_input, bars, spectrum, summary, violins
@@ -26,9 +28,12 @@ __all__ = [
     "bars",
     "bends",
     "chain",
+    "curves",
+    "dots",
     "heat_map",
     "kinks_along_line",
     "map_picture",
+    "named_points",
     "saliency",
     "spectrum",
     "summary",

@@ -33,6 +33,7 @@ def heat_map(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     *,
+    sizes: bool = False,
     ax: Axes | None = None,
     label: str = "dy/dx",
     title: str | None = None,
@@ -43,6 +44,8 @@ def heat_map(
     ----------
     J : array, shape (m, n)
     input_names, output_names : sequence of str, optional
+    sizes : bool
+        Whether all entries are sizes, without a sign: then the colours start at 0.
     ax : Axes, optional
         Where to draw; new axes by default.
     label : str
@@ -58,11 +61,13 @@ def heat_map(
     """
     J = numbers(J, 2, "heat_map: J")
     m, n = J.shape
-    ax = new_axes(ax, min(7.0, max(3.2, 1.6 + 0.42 * n)), min(6.0, max(1.7, 0.9 + 0.32 * m)))
-    image = draw_matrix(ax, J, (0, n, m, 0))
+    names = labels(input_names, n, "x", "heat_map: input_names")
+    ax = new_axes(ax, *heat_map_size(m, names))
+    style = {"cmap": "Reds", "vmin": 0} if sizes else {}
+    image = draw_matrix(ax, J, (0, n, m, 0), **style)
     if J.size <= 80 and n <= 12:
         _write_entries(ax, J)
-    name_ticks(ax, "x", labels(input_names, n, "x", "heat_map: input_names"), np.arange(n) + 0.5)
+    name_ticks(ax, "x", names, np.arange(n) + 0.5)
     name_ticks(ax, "y", labels(output_names, m, "y", "heat_map: output_names"), np.arange(m) + 0.5)
     ax.set(xlim=(0, n), ylim=(m, 0))
     color_bar(ax, image, label)
@@ -70,6 +75,14 @@ def heat_map(
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return ax
+
+
+def heat_map_size(m: int, names: Sequence[str]) -> tuple[float, float]:
+    """Return width and height of a heat map with m rows: names that stand upright take space."""
+    longest = min(24, max(len(name) for name in names))
+    width = min(7.0, max(3.2, 1.6 + 0.42 * len(names)))
+    upright = sum(min(24, len(name)) + 2 for name in names) * 0.07 > 0.8 * width
+    return width, min(7.0, max(1.7, 0.9 + 0.32 * m)) + (0.06 * longest if upright else 0.0)
 
 
 def draw_matrix(ax: Axes, M: Array, extent: tuple[float, float, float, float], **style: Any) -> Any:

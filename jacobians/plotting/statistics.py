@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jacobians._checks import Array, ShapeError
+from jacobians._checks import Array, Places, ShapeError
 from jacobians.plotting.style import (
     BLUE,
     GREY,
     PALE,
     RED,
+    color_bar,
     finish,
     labels,
     name_ticks,
@@ -30,6 +31,7 @@ def bars(
     *,
     low: Any = None,
     high: Any = None,
+    order: Any = None,
     count: int = 15,
     ax: Axes | None = None,
     label: str = "mean of dy/dx",
@@ -43,6 +45,8 @@ def bars(
     names : sequence of str, optional
     low, high : array, shape (n,), optional
         Ends of confidence intervals.
+    order : array of int, shape (n,), optional
+        The inputs from top to bottom; by size unless given.
     count : int
         How many inputs to show; the title says how many there are.
     ax, label, title
@@ -58,7 +62,7 @@ def bars(
     """
     values = numbers(values, 1, "bars: values")
     names = labels(names, len(values), "x", "bars: names")
-    shown = np.argsort(-np.abs(values), kind="stable")[:count]
+    shown = _first(np.abs(values), order, count)
     ax = new_axes(ax, 5.0, 0.9 + 0.23 * len(shown))
     places = np.arange(len(shown))
     colors = np.where(values[shown] < 0, BLUE, RED)
@@ -80,6 +84,7 @@ def violins(
     derivatives: Any,
     names: Sequence[str] | None = None,
     *,
+    order: Any = None,
     count: int = 10,
     ax: Axes | None = None,
     label: str = "dy/dx at the points",
@@ -93,7 +98,7 @@ def violins(
     ----------
     derivatives : array, shape (B, n)
         ``dy_i/dx_j`` at B points, for one output.
-    names, count, ax, label, title
+    names, order, count, ax, label, title
         As in ``bars``.
 
     Returns
@@ -102,7 +107,7 @@ def violins(
     """
     derivatives = numbers(derivatives, 2, "violins: derivatives")
     names = labels(names, derivatives.shape[1], "x", "violins: names")
-    shown = np.argsort(-np.abs(derivatives).mean(axis=0), kind="stable")[:count]
+    shown = _first(np.abs(derivatives).mean(axis=0), order, count)
     ax = new_axes(ax, 5.0, 0.9 + 0.34 * len(shown))
     places = np.arange(len(shown))
     columns = [derivatives[:, j] for j in shown]
@@ -123,6 +128,12 @@ def violins(
     ax.locator_params(axis="x", nbins=5)  # long numbers are wide
     ax.spines["left"].set_visible(False)
     return ax
+
+
+def _first(sizes: Array, order: Any, count: int) -> Places:
+    """Return the first inputs of an order; the largest first unless it is given."""
+    every: Places = np.argsort(-sizes, kind="stable") if order is None else np.asarray(order)
+    return every[:count]
 
 
 def _of(title: str | None, shown: int, total: int) -> str | None:
@@ -185,6 +196,8 @@ def against_input(
     derivative: Any,
     name: str = "x",
     *,
+    color: Any = None,
+    color_name: str = "",
     ax: Axes | None = None,
     label: str = "dy/dx",
     title: str | None = None,
@@ -199,6 +212,9 @@ def against_input(
     x, derivative : array, shape (B,)
     name : str
         Of the input.
+    color : array, shape (B,), optional
+        Another input, which colours the points: colours in layers are an interaction.
+    color_name : str
     ax, label, title
         As in ``heat_map``.
 
@@ -209,7 +225,14 @@ def against_input(
     x, derivative = _pair(x, derivative, "against_input")
     ax = new_axes(ax)
     ax.axhline(0.0, color=GREY, lw=0.8)
-    _cloud(ax, x, derivative)
+    if color is None:
+        _cloud(ax, x, derivative)
+    else:
+        shades = numbers(color, 1, "against_input: color")
+        low, high = np.quantile(shades, [0.02, 0.98])
+        style: Any = {"cmap": "cividis", "vmin": low, "vmax": high, "linewidths": 0}
+        drawn = ax.scatter(x, derivative, s=9, c=shades, rasterized=len(x) > 300, **style)
+        color_bar(ax, drawn, color_name)
     ends = np.quantile(x, np.linspace(0, 1, min(13, max(2, len(x) // 20 + 1))))
     groups = np.clip(np.searchsorted(ends, x, side="right") - 1, 0, len(ends) - 2)
     if len(x) >= 40 and ends[0] < ends[-1]:

@@ -174,7 +174,7 @@ def token_blocks(
     names = [
         [f"{letter}{k}" for k in range(1, n + 1)] for letter, n in (("x", columns), ("y", rows))
     ]
-    return heat_map(norms, *names, ax=ax, label="norm of the block", title=title)
+    return heat_map(norms, *names, sizes=True, ax=ax, label="norm of the block", title=title)
 
 
 SPOTS = 256  # along each side of a picture

@@ -91,7 +91,7 @@ def name_ticks(ax: Axes, axis: str, names: Sequence[str], at: Any = None, most: 
 def color_bar(ax: Axes, image: Any, label: str) -> None:
     """Put a thin colour bar beside the axes."""
     bar = ax.get_figure().colorbar(image, ax=ax, fraction=0.05, pad=0.02)  # type: ignore[union-attr]
-    bar.set_label(label, fontsize=SMALL)
+    bar.set_label(label, fontsize=SMALL, parse_math=False)
     bar.ax.tick_params(labelsize=SMALL, length=2)
     bar.outline.set_visible(False)
 

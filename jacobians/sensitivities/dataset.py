@@ -9,10 +9,35 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array
+from jacobians.engine import value_and_jacobian
 from jacobians.network import Network
-from jacobians.sensitivities.accumulators import Sample, singular_values
-from jacobians.sensitivities.measures import Measures, over
+from jacobians.sensitivities.accumulators import singular_values
+from jacobians.sensitivities.groups import Keys
+from jacobians.sensitivities.measures import Measures
 from jacobians.tracing import trace
+
+SAMPLE_BYTES = 16 * 2**20  # of the Jacobians of the sample; fewer points if they would take more
+MANY = 256  # inputs, more of which are not compared in pairs
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A random sample of the points, without replacement: those with the smallest keys.
+
+    Attributes
+    ----------
+    keys : array of uint64, shape (S,)
+    points : array, shape (S, n_0)
+        All inputs.
+    x, y, J : array, shape (S, n), (S, m), (S, m, n)
+        The selected inputs and outputs, and their Jacobians.
+    """
+
+    keys: Keys
+    points: Array
+    x: Array
+    y: Array
+    J: Array
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,17 +74,12 @@ class DataSet:
     @property
     def count(self) -> int:
         """Number of points."""
-        return int(self._sizes.sum())
+        return int(self._measures.count)
 
     @property
     def groups(self) -> int:
         """Number of groups of points from which the intervals come: those that hold any."""
-        return int((self._sizes > 0).sum())
-
-    @property
-    def _sizes(self) -> Array:
-        sizes: Array = self.kept["sizes"].sizes
-        return sizes
+        return len(self._measures.groups)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -69,56 +89,70 @@ class DataSet:
     @property
     def input_mean(self) -> Array:
         """Mean of every input, shape (n,)."""
-        return self._plain.input_moments()[0].ravel()
+        return np.array(self._measures.mean[: self.shape[1]])
 
     @property
     def input_std(self) -> Array:
         """Standard deviation of every input (divided by N), shape (n,)."""
-        return np.sqrt(self._plain.input_moments()[1].ravel())
+        return self._measures.std[: self.shape[1]].copy()
 
     @property
     def input_range(self) -> tuple[Array, Array]:
         """Smallest and largest value of every input, each (n,)."""
-        ends, n = self.kept["range of data"], self.shape[1]
+        ends, n = self.kept["columns"], self.shape[1]
         return ends.low[:n].copy(), ends.high[:n].copy()
 
     @property
     def output_mean(self) -> Array:
         """Mean of every output, shape (m,)."""
-        return self._plain.output_moments()[0].ravel()
+        return np.array(self._measures.mean[self.shape[1] : sum(self.shape)])
 
     @property
     def output_std(self) -> Array:
         """Standard deviation of every output (divided by N), shape (m,)."""
-        return np.sqrt(self._plain.output_moments()[1].ravel())
+        return self._measures.std[self.shape[1] :].copy()
 
     @property
-    def _plain(self) -> Measures:
-        return Measures(self.kept, self.shape)
+    def _measures(self) -> Measures:
+        measures: Measures = self._once("sums", lambda: Measures(self.kept["columns"], *self.shape))
+        return measures
 
     @property
     def sample(self) -> Sample:
-        """A random sample of the points with inputs, outputs and Jacobians, for pictures."""
-        sample: Sample = self._once("sample", lambda: self.kept["sample"].sample)
+        """A random sample of the points with inputs, outputs and Jacobians.
+
+        Of 500 points, or as many as have Jacobians of 16 MiB; in the order of their keys.
+        """
+        sample: Sample = self._once("sample", self._sample)
         return sample
 
-    @property
-    def has_subspace(self) -> bool:
-        """Whether ``JᵀJ`` and the correlations of the inputs were kept."""
-        return "JᵀJ" in self.kept
+    def _sample(self) -> Sample:
+        kept, net, (m, n) = self.kept["sample"], self.network, self.shape
+        few = slice(max(1, SAMPLE_BYTES // (8 * m * n)))
+        points = kept.points[few]
+        whole = (m, n) == (net.widths[-1], net.widths[0])
+        some: dict[str, Any] = (
+            {} if whole else {"rows": list(self.outputs), "columns": list(self.inputs)}
+        )
+        y, J = value_and_jacobian(net, points, **some)
+        arrays = points, points[:, self.inputs], y[:, self.outputs], J
+        return Sample(kept.keys[few], *(array.astype(np.float64) for array in arrays))
 
     def correlated(self, above: float = 0.8) -> list[tuple[str, str, float]]:
-        """Return the pairs of inputs whose correlation in the data is larger than that, or -that.
+        """Return the pairs of inputs whose correlation in the sample is larger than that, or -that.
 
         The strongest first.  Data hardly tell the effects of such inputs apart: a network may put
         the effect of the pair on either, or opposite slopes on both that cancel where they move
-        together.  Of at most 256 inputs, unless ``subspace=True`` was said.
+        together.  Of at most 256 inputs.
         """
-        if not self.has_subspace:
+        if len(self.inputs) > MANY:
             return []
-        products = self.kept["xxᵀ"].sum
-        scale = np.sqrt(np.diag(products))
-        correlation = np.triu(np.nan_to_num(over(products, np.outer(scale, scale))), 1)
+        x = self.kept["sample"].points[:, self.inputs].astype(np.float64)
+        x -= x[:1]  # a column that is constant becomes exactly 0
+        x -= x.mean(axis=0)
+        size = np.sqrt((x**2).sum(axis=0))
+        x /= np.where(size > 0, size, np.inf)
+        correlation = np.triu(x.T @ x, 1)
         pairs = np.argwhere(np.abs(correlation) > above)
         pairs = pairs[np.argsort(-np.abs(correlation[tuple(pairs.T)]), kind="stable")]
         names = self.input_names
@@ -166,7 +200,7 @@ class DataSet:
         return dict(counts)
 
     def _count_kinks(self) -> dict[str, int]:
-        points = self.sample.points
+        points = self.kept["sample"].points
         at, close = np.zeros((2, len(points)), bool)
         if any(layer.activation.kinks or layer.kinked for layer in self.network.layers):
             seen = trace(self.network, points)
@@ -175,6 +209,17 @@ class DataSet:
                 at |= (distance == 0).any(axis=1)
                 close |= (distance <= reach).any(axis=1)
         return {"at": int(at.sum()), "near": int((at | close).sum()), "points": len(points)}
+
+    @property
+    def mean_gram(self) -> Array:
+        """``E[JᵀJ]`` summed over the selected outputs, shape (n, n).
+
+        Of the sample; of all points if the record was made with ``subspace=True``.
+        """
+        if "JᵀJ" in self.kept:
+            return np.asarray(self.kept["JᵀJ"].sum / self.count)
+        rows = self.sample.J.reshape(-1, self.shape[1])
+        return np.asarray(rows.T @ rows / len(self.sample.J))
 
     def unit(self, output: int, given: int) -> str:
         """Return the unit of ``dy_i/dx_j``, or nothing where none is known."""

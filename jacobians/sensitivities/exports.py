@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array, missing_extra
+from jacobians.sensitivities.dataset import MANY
 from jacobians.sensitivities.measures import STATISTICS
 
-INTERVALS = (
-    "mean",
-    "mean_absolute",
-    "root_mean_square",
-    "std",
-    "importance",
-)  # shown with their intervals
+INTERVALS = ("mean", "root_mean_square", "std", "importance")  # shown with their intervals
+OTHERS = (
+    *("mean_absolute", "minimum", "maximum"),
+    *("elasticity", "elasticity_at_means", "without_elasticity"),
+)
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 
 
@@ -28,9 +27,11 @@ def derivatives(record: Any, confidence: float) -> dict[str, dict[str, dict[str,
     columns: dict[str, Array] = {}
     for name in (*STATISTICS, "rank"):
         columns[name] = record.statistic(name)
+        if name.startswith("sobol"):  # a bound above 1 says nothing
+            columns[name][columns[name] > 1] = np.nan
         if name in INTERVALS:
             columns[f"{name}_low"], columns[f"{name}_high"] = record.interval(name, confidence)
-    for name in ("minimum", "maximum", "elasticity", "elasticity_at_means", "without_elasticity"):
+    for name in OTHERS:
         columns[name] = getattr(record, name)
     return {
         output: {
@@ -60,7 +61,7 @@ def summary(record: Any, confidence: float) -> dict[str, Any]:
         "singular_values": {k: v.tolist() for k, v in record.singular_values.items()},
         "norm_quantiles": {str(q): record.norm_quantile(q) for q in QUANTILES},
     }
-    if record.has_subspace:
+    if record.shape[1] <= MANY:
         space = record.active_subspace()
         found["active_subspace"] = {
             "eigenvalues": space.eigenvalues.tolist(),

@@ -7,11 +7,13 @@ delete-a-group jackknife)::
 
     se²  =  sum over g of (1 - n_g/N) (T_(g) - T)²,        n_g points in group g, N in all.
 
-For a mean the expectation of this is the variance of the mean, whatever the sizes of the groups.
-The interval is that of Student with ``N²/(sum of n_g²) - 1`` degrees of freedom, 63 for many points
-in 64 groups; for statistics that are positive it is taken of the logarithm.  It needs one pass, no
-replicates, and merges over shards.  (P. S. Kott, "The delete-a-group jackknife", Journal of
-Official Statistics 17, 2001; J. Shao and D. Tu, *The Jackknife and Bootstrap*, 1995.)
+Every statistic is a function of means; how far these move is exact, and how far the statistic
+follows is taken to first order.  For a mean the expectation of this is the variance of the mean,
+whatever the sizes of the groups.  The interval is that of Student with
+``N²/(sum of n_g²) - 1`` degrees of freedom, 63 for many points in 64 groups; for statistics that
+are positive it is taken of the logarithm.  It needs one pass, no replicates, and merges over
+shards.  (P. S. Kott, "The delete-a-group jackknife", Journal of Official Statistics 17, 2001;
+J. Shao and D. Tu, *The Jackknife and Bootstrap*, 1995.)
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from jacobians._checks import Array, Places
 
 Keys: TypeAlias = NDArray[np.uint64]
 SHORT = 64  # columns up to which ufuncs are quick along rows of groups
+CALL = 512  # numbers that take as long as a call for each run
 
 
 def keys_of(numbers: Keys) -> Keys:
@@ -69,43 +72,38 @@ class Runs:
         )
 
 
-def add_runs(sums: Array, rows: Array, runs: Runs, columns: slice = slice(None)) -> None:
-    """Add each run of rows to the sums of its group, in place.
+def add_runs(sums: Array, rows: Array, runs: Runs, fresh: NDArray[np.bool_]) -> None:
+    """Add each run of rows (B, ...) to the sums of its group, (G, ...), in place.
 
     What is added is itself a sum of many neighbours, so that a sum takes few steps, and is off by
-    the rounding of these.
+    the rounding of these.  ``fresh`` groups are at 0, and written without being read.
 
     >>> sums = np.zeros((4, 1))
-    >>> add_runs(sums, np.array([[1.0], [2.0], [4.0]]), Runs.of(np.array([0, 0, 2])))
+    >>> runs = Runs.of(np.array([0, 0, 2]))
+    >>> add_runs(sums, np.array([[1.0], [2.0], [4.0]]), runs, sums[runs.labels, 0] == 0)
     >>> sums.ravel()
     array([3., 0., 4., 0.])
     """
-    if rows.shape[1] <= SHORT:
-        sums[runs.labels, columns] += np.add.reduceat(rows, runs.starts, axis=0)
+    flat = rows.reshape(len(rows), -1)
+    if flat.shape[1] <= SHORT or flat.size < CALL * len(runs.starts):
+        added = np.add.reduceat(flat, runs.starts, axis=0)
+        sums[runs.labels] += added.reshape(-1, *rows.shape[1:])
         return
-    for start, stop, label in runs.spans:
-        row = sums[label, columns]
-        row += rows[start] if stop == start + 1 else np.add.reduce(rows[start:stop])
+    for (start, stop, label), new in zip(runs.spans, fresh.tolist(), strict=True):
+        if new:
+            np.add.reduce(rows[start:stop], axis=0, out=sums[label])
+        else:
+            sums[label] += np.add.reduce(rows[start:stop], axis=0)
 
 
-def squared_error(deleted: Array, estimate: Array, sizes: Array, count: int) -> Array:
-    """Return the part of ``se²`` that comes from some groups; see above.
-
-    Parameters
-    ----------
-    deleted : array, shape (R, ...)
-        The statistic without each of R groups.
-    estimate : array, shape (...)
-    sizes : array, shape (R,)
-        Points in these groups.
-    count : int
-        Points in all.
-    """
-    weights = (1 - sizes / count).reshape(-1, *[1] * estimate.ndim)
-    deleted = deleted - estimate
-    deleted *= deleted
-    squares: Array = (deleted * weights).sum(axis=0)
-    return squares
+def total(sums: Array, groups: Places) -> Array:
+    """Add up the sums of some groups; others are not touched."""
+    if sums[0].size <= SHORT * SHORT:
+        return np.asarray(sums[groups].sum(axis=0))
+    added: Array = sums[groups[0]].copy()
+    for group in groups[1:]:
+        added += sums[group]
+    return added
 
 
 def student_interval(

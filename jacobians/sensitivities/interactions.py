@@ -8,42 +8,30 @@ effect of a usual step of one input changes with a usual step of the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from jacobians._checks import (
-    Array,
-    Places,
-    ShapeError,
-    TooLargeError,
-    as_count,
-    readable_bytes,
-    underflow_is_rounding,
-)
+from jacobians import plotting
+from jacobians._checks import Array, Places, ShapeError, as_count, underflow_is_rounding
+from jacobians._notebook import Displayed, Table
 from jacobians._tables import as_inputs, column_names
+from jacobians._text import table
 from jacobians.factors import as_index
 from jacobians.network import Network, as_network
 from jacobians.planning import DEFAULT_BYTES
 from jacobians.second_order import hessian
-from jacobians.sensitivities.accumulators import Absolutes, GroupSizes, Moments, Piece, Range, add
-from jacobians.sensitivities.groups import (
-    Keys,
-    Runs,
-    as_confidence,
-    keys_of,
-    squared_error,
-    student_interval,
-)
+from jacobians.sensitivities.accumulators import Columns, Piece
+from jacobians.sensitivities.groups import Runs, as_confidence, keys_of, student_interval
 from jacobians.sensitivities.measures import Measures, over
-from jacobians.sensitivities.record import as_names
-
-GROUPS, FEWEST = 64, 10  # of points; fewer where their sums would take more than
-GROUPS_BYTES, MOST_BYTES = 2**26, 2**30  # the first of these, and a refusal beyond the second
+from jacobians.sensitivities.names import as_names, many, place_of
+from jacobians.sensitivities.pieces import group_count
 
 
-class Interactions(NamedTuple):
+@dataclass(frozen=True, eq=False, repr=False)
+class Interactions(Displayed):
     """How strongly pairs of inputs act together; made by ``interactions``.
 
     Attributes
@@ -66,6 +54,47 @@ class Interactions(NamedTuple):
     low: Array
     high: Array
     points: int
+
+    def strongest(self, output: int | str = 0, count: int = 10) -> list[tuple[str, str, float]]:
+        """Return the pairs of different inputs that act together most: names and strength."""
+        i = place_of(output, self.output_names, "strongest: output")
+        pairs = self._order(i)[:count]
+        return [(*self._pair(j, k), float(self.standardised[i, j, k])) for j, k in pairs]
+
+    def _order(self, i: int) -> list[tuple[int, int]]:
+        j, k = np.triu_indices(len(self.input_names), 1)
+        order = np.argsort(-np.nan_to_num(self.standardised[i, j, k]), kind="stable")
+        return list(zip(j[order].tolist(), k[order].tolist(), strict=True))
+
+    def _pair(self, j: int, k: int) -> tuple[str, str]:
+        return self.input_names[j], self.input_names[k]
+
+    def plot(self, output: int | str = 0, *, ax: Any = None) -> Any:
+        """Draw the standardised interactions of all pairs for one output; return the axes."""
+        i, names = place_of(output, self.output_names, "plot: output"), self.input_names
+        label = "E|d²y/dx dx'| · sd(x) sd(x')/sd(y)"
+        strength = np.nan_to_num(self.standardised[i])
+        return plotting.heat_map(strength, names, names, sizes=True, ax=ax, label=label)
+
+    def _table(self) -> Table:
+        return self._rows()
+
+    def _rows(self) -> tuple[list[str], list[list[str]]]:
+        rows = []
+        for i, output in enumerate(self.output_names):
+            for j, k in self._order(i)[:10]:
+                ends = f"{self.low[i, j, k]:.3g} to {self.high[i, j, k]:.3g}"
+                rows.append([output, *self._pair(j, k), f"{self.standardised[i, j, k]:.3g}", ends])
+        return ["output", "input", "with", "interaction", "interval"], rows
+
+    def __str__(self) -> str:
+        head = "Interaction = E|d2y/dx dx'| sd(x) sd(x')/sd(y)"
+        return f"{self!r}\n{head}\n\n{table(*self._rows(), left=3)}"
+
+    def __repr__(self) -> str:
+        m, n = len(self.output_names), len(self.input_names)
+        shown = many(m, "output"), many(n, "input"), many(self.points, "point")
+        return "Interactions for {} of {} over {}".format(*shown)
 
 
 @underflow_is_rounding
@@ -113,9 +142,9 @@ def interactions(
     >>> answer.mean_absolute
     array([[[2., 2.],
             [2., 2.]]])
-    >>> answer.standardised.round(2), answer.input_names
+    >>> answer.standardised.round(2), answer
     (array([[[0.2 , 0.34],
-            [0.34, 0.59]]]), ('x1', 'x2'))
+            [0.34, 0.59]]]), Interactions for 1 output of 2 inputs over 3 points)
     """
     net, level = as_network(net, "interactions"), as_confidence(confidence, "interactions")
     names = as_names(net.input_names or column_names(X), net.widths[0], "x", "X")
@@ -123,32 +152,21 @@ def interactions(
     chosen = as_index(rows, len(outputs), "interactions: rows")
     chosen = np.arange(len(outputs)) if chosen is None else chosen
     m, n = len(chosen), len(names)
-    each = 8 * m * n * n
-    groups = int(min(GROUPS, max(FEWEST, GROUPS_BYTES // each)))
-    if groups * each > MOST_BYTES:
-        raise TooLargeError(
-            f"interactions: the sums of {groups} groups of {m}x{n}x{n} second derivatives take "
-            f"{readable_bytes(groups * each)}, over the limit of {readable_bytes(MOST_BYTES)}. "
-            "Ask for rows=."
-        )
-    kept: dict[str, Any] = {
-        "|H|": Absolutes(groups, m * n * n),
-        "range of data": Range(n + m, "data"),  # refuses what has no square
-        "data": Moments(groups, n + m, "data"),
-        "sizes": GroupSizes(groups),
-    }
+    groups = group_count(m * n * n, f"{m}x{n}x{n} second derivatives", "Ask for rows=.")
+    kept = Columns(groups, n + m, m * n * n)
     budget = as_count(max_bytes or DEFAULT_BYTES, "interactions: max_bytes")
     batches = X if isinstance(X, Iterator) else (X,)
     for piece in _pieces(net.with_names(names), batches, groups, chosen, budget):
-        add(kept, piece)
-    sizes = kept["sizes"].sizes
-    if not sizes.any():
+        kept.add(piece)
+    if not kept.sizes.any():
         raise ShapeError("interactions: X: expected points (B, n) with B > 0, but got none.")
-    whole = _OfPairs(kept, (m, n))
-    estimate, error = whole.standardised()[0], _error(kept, (m, n))
-    low, high = student_interval(estimate, error, sizes, level, positive=True)
-    mean, shown = whole.mean_absolute()[0], tuple(outputs[i] for i in chosen)
-    return Interactions(names, shown, mean, estimate, low, high, int(sizes.sum()))
+    sums = Measures(kept, m, n)
+    mean, spread = sums.mean[n + m :].reshape(m, n, n), sums.std[:n]
+    scale = over(np.outer(spread, spread), sums.std[n:, None, None])
+    estimate, error = mean * scale, _errors(sums, mean) * scale
+    low, high = student_interval(estimate, error, sums.sizes, level, positive=True)
+    shown = tuple(outputs[i] for i in chosen)
+    return Interactions(names, shown, mean, estimate, low, high, int(sums.count))
 
 
 def _pieces(
@@ -163,37 +181,24 @@ def _pieces(
             raise ShapeError(f"interactions: X: expected points (B, n), but got {points.shape}.")
         for start in range(0, len(points), at_once):
             some = points[start : start + at_once]
-            keys: Keys = keys_of(np.arange(count, count + len(some), dtype=np.uint64))
+            keys = keys_of(np.arange(count, count + len(some), dtype=np.uint64))
             labels = (keys % np.uint64(groups)).astype(np.uint8)
             order = np.argsort(labels, kind="stable")
-            x, keys, runs = some[order], keys[order], Runs.of(labels[order])
-            H = hessian(net, x, rows=rows, max_bytes=budget).reshape(len(x), len(rows), n * n)
-            y, x, H = (np.asarray(A, np.float64) for A in (net(x)[:, rows], x, H))
-            yield Piece(x, x, y, H, keys, runs, first=count == 0)
+            x, runs = some[order], Runs.of(labels[order])
+            H = np.abs(hessian(net, x, rows=rows, max_bytes=budget))
+            data = np.concatenate([x, net(x)[:, rows]], axis=1)
+            yield Piece(x, data, H.reshape(len(x), len(rows), n * n), keys[order], runs)
             count += len(some)
 
 
-class _OfPairs(Measures):
-    """Statistics of pairs of inputs, (R, m, n, n)."""
-
-    def mean_absolute(self) -> Array:
-        sums: Array = self.kept["|H|"].sums
-        return self._mean(sums, slice(None)).reshape(-1, sums.shape[1] // self.n**2, self.n, self.n)
-
-    def standardised(self) -> Array:
-        sd_x, sd_y = np.sqrt(self.input_moments()[1]), np.sqrt(self.output_moments()[1])
-        return over(self.mean_absolute() * sd_x[..., None, :] * sd_x[..., None], sd_y[..., None])
-
-
-def _error(kept: Mapping[str, Any], shape: tuple[int, int]) -> Array:
-    """Return the standard error, by leaving one group out after the other."""
-    sizes, estimate = kept["sizes"].sizes, _OfPairs(kept, shape).standardised()[0]
-    labels = np.flatnonzero(sizes)
-    if len(labels) < 2:
-        return np.full_like(estimate, np.nan)
-    squares = np.zeros_like(estimate)
-    for g in labels:
-        deleted = _OfPairs(kept, shape, np.array([g])).standardised()
-        squares += squared_error(deleted, estimate, sizes[[g]], int(sizes.sum()))
-    error: Array = np.sqrt(squares)
-    return error
+def _errors(sums: Measures, mean: Array) -> Array:
+    """Return the standard errors of ``mean sd(x) sd(x')/sd(y)`` over these spreads, (m, n, n)."""
+    (m, n, _), R = mean.shape, len(sums.groups)
+    errors = np.full_like(mean, np.nan)
+    for i in range(m if R > 1 else 0):
+        first = n + m + i * n * n
+        moves = sums.moves("mean", slice(first, first + n * n)).reshape(R, n, n)
+        x, y = sums.log_variances[:, :n], sums.log_variances[:, n + i, None, None]
+        moves += (x[:, :, None] + x[:, None, :] - y) * (mean[i] / 2)
+        errors[i] = np.sqrt(sums.weights @ (moves**2).reshape(R, -1)).reshape(n, n)
+    return errors

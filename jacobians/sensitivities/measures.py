@@ -1,10 +1,9 @@
-"""Statistics as functions of the sums, for all points and without each group alike.
+"""Statistics as functions of the sums, with their standard errors.
 
 With E the mean over the points, and for output i and input j:
 
 ====================== ============================================================================
 ``mean``               ``E[dy_i/dx_j]``: the direction
-``mean_absolute``      ``E|dy_i/dx_j|``: the typical size of the raw derivative, in its unit
 ``root_mean_square``   ``sqrt(E[(dy_i/dx_j)²])``
 ``std``                how much the derivative depends on where you stand
 ``standardised``       ``mean sd(x_j)/sd(y_i)``: in standard deviations, so that inputs compare
@@ -23,136 +22,117 @@ uniform on ``[a_j, b_j]`` or normal, of which the data are a sample (I. M. Sobol
 "Derivative based global sensitivity measures and their link with global sensitivity indices",
 Mathematics and Computers in Simulation 79, 2009; M. Lamboni, B. Iooss, A.-L. Popelin and F. Gamboa,
 in volume 87, 2013).  ``E[(dy_i/dx_j)²]`` is the derivative-based global sensitivity measure itself.
+
+Each is ``T = b^p sd(x)^k / sd(y)^l`` with ``b`` a mean, so if a group is left out it moves by
+``p T/b db + T (k/2 dVar(x)/Var(x) - l/2 dVar(y)/Var(y))``, to first order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, Places
-from jacobians.sensitivities.accumulators import Moments
+from jacobians._checks import Array
+from jacobians.sensitivities.accumulators import Columns
+from jacobians.sensitivities.groups import total
 
+SLAB = 2**16  # numbers of the moves of a statistic, at a time
+STATISTICS = {  # what of the derivative, its power, those of sd(x) and of 1/sd(y)
+    "mean": ("mean", 1, 0, 0),
+    "root_mean_square": ("square", 1 / 2, 0, 0),
+    "std": ("variance", 1 / 2, 0, 0),
+    "standardised": ("mean", 1, 1, 1),
+    "importance": ("square", 1 / 2, 1, 1),
+    "effect": ("square", 1 / 2, 1, 0),
+    "sobol_uniform": ("square", 1, 0, 2),
+    "sobol_normal": ("square", 1, 2, 2),
+}
 SIGNED = ("mean", "standardised")  # all others are positive: their logarithm has an interval
 
 
 class Measures:
-    """The statistics of a data set, or of what is left of it without each of R groups.
+    """The statistics of a data set of ``n`` inputs and ``m`` outputs."""
 
-    Every array is (1, m, n), or (R, m, n), or of some of the outputs.
-    """
+    def __init__(self, kept: Columns, m: int, n: int) -> None:
+        self.kept, self.m, self.n = kept, m, n
+        self.groups = np.flatnonzero(kept.sizes)
+        self.sizes, self.count = kept.sizes[self.groups], kept.sizes.sum()
+        self.first, self.second = total(kept.sums, self.groups) / self.count
+        self.mean = self.first + kept.shift
+        variance = np.maximum(self.second - self.first**2, 0.0)
+        self.variance = np.where(kept.low < kept.high, variance, 0.0)
+        self.std = np.sqrt(self.variance[: n + m])
 
-    def __init__(
-        self,
-        kept: Mapping[str, Any],
-        shape: tuple[int, int],
-        left_out: Places | None = None,
-        outputs: slice = slice(None),
-    ) -> None:
-        m, self.n = shape
-        self.kept, self.left_out = kept, left_out
-        first, last, _ = outputs.indices(m)
-        self.entries = slice(first * self.n, last * self.n)
-        self.inputs, self.outputs = slice(0, self.n), slice(self.n + first, self.n + last)
-        self._sizes = kept["sizes"].sizes
+    def _base(self, name: str) -> Array:
+        """Return a mean of the derivative, (m, n)."""
+        J = slice(self.n + self.m, None)
+        mean, variance = self.mean[J], self.variance[J]
+        means: Array = {"mean": mean, "variance": variance, "square": mean**2 + variance}[name]
+        return means.reshape(self.m, self.n)
 
-    def _mean(self, sums: Array, columns: slice) -> Array:
-        """Return the means of some columns, (R, columns)."""
-        total, N = sums[np.flatnonzero(self._sizes), columns].sum(axis=0), self._sizes.sum()
-        if self.left_out is None:
-            return np.asarray(total / N)[None]
-        deleted: Array = total - sums[self.left_out, columns]
-        deleted /= N - self._sizes[self.left_out, None]
-        return deleted
+    def _scale(self, name: str) -> Array:
+        """Return the factor of a statistic that holds spreads of inputs and outputs."""
+        (_, _, k, l), n, scale = STATISTICS[name], self.n, np.ones((1, 1))
+        if name == "sobol_uniform":
+            scale = ((self.kept.high[:n] - self.kept.low[:n]) / np.pi)[None] ** 2
+        if k:
+            scale = self.std[None, :n] ** k
+        return over(scale, self.std[n:, None] ** l) if l else scale
 
-    def _moments(self, name: str, columns: slice) -> tuple[Array, Array]:
-        """Return means and variances of some columns, (R, columns)."""
-        moments: Moments = self.kept[name]
-        mean = self._mean(moments.first, columns)
-        variance = self._mean(moments.second, columns)
-        variance -= mean**2
-        mean += moments.shift[columns]
-        return mean, np.maximum(variance, 0.0, out=variance)
+    def value(self, name: str) -> Array:
+        """Return a statistic, (m, n)."""
+        base, power, *_ = STATISTICS[name]
+        mean = self._base(base)
+        return (mean if power == 1 else np.sqrt(mean)) * self._scale(name)
+
+    def error(self, name: str, value: Array) -> Array:
+        """Return the standard error of a statistic, (m, n); NaN where there are no two groups."""
+        (base, power, k, l), m, n = STATISTICS[name], self.m, self.n
+        errors, R = np.full((m, n), np.nan), len(self.groups)
+        if R < 2:
+            return errors
+        mean = self._base(base)
+        slope = self._scale(name) if power == 1 else value / np.where(mean > 0, 2 * mean, np.inf)
+        step = max(1, SLAB // (R * n))
+        for i in range(0, m, step):
+            rows = slice(i, min(i + step, m))
+            columns = slice(m + n + rows.start * n, m + n + rows.stop * n)
+            moves = self.moves(base, columns).reshape(R, -1, n)
+            if k:
+                moves += self.log_variances[:, None, :n] * (k / 2 / power * mean[rows])
+            if l:
+                moves -= self.log_variances[:, n:, None][:, rows] * (l / 2 / power * mean[rows])
+            moves *= moves
+            errors[rows] = np.sqrt(self.weights @ moves.reshape(R, -1)).reshape(-1, n)
+        errors *= np.abs(slope)
+        return errors
+
+    def moves(self, name: str, columns: slice) -> Array:
+        """Return ``N - n_g`` times the move of a mean if a group is left out, (R, columns)."""
+        first, second, sums = self.first[columns], self.second[columns], self.kept.sums
+        moves: Array
+        if name == "mean":
+            moves = np.multiply.outer(self.sizes, first)
+            moves -= sums[self.groups, 0, columns]
+            return moves
+        about = 2 * (self.kept.shift[columns] if name == "square" else -first)
+        moves = np.multiply.outer(self.sizes, second + about * first)
+        moves -= sums[self.groups, 1, columns]
+        moves -= sums[self.groups, 0, columns] * about
+        return moves
 
     @cached_property
-    def _derivative(self) -> tuple[Array, Array]:
-        mean, variance = self._moments("J", self.entries)
-        return mean.reshape(len(mean), -1, self.n), variance.reshape(len(mean), -1, self.n)
+    def weights(self) -> Array:
+        """What the squares of ``moves`` add up with to squared standard errors, (R,)."""
+        return np.asarray(1 / (self.count * (self.count - self.sizes)))
 
-    def input_moments(self) -> tuple[Array, Array]:
-        """Return ``E[x]`` and ``Var(x)``, (R, 1, n)."""
-        mean, variance = self._moments("data", self.inputs)
-        return mean[:, None, :], variance[:, None, :]
-
-    def output_moments(self) -> tuple[Array, Array]:
-        """Return ``E[y]`` and ``Var(y)``, (R, m, 1)."""
-        mean, variance = self._moments("data", self.outputs)
-        return mean[:, :, None], variance[:, :, None]
-
-    def mean(self) -> Array:
-        """Return ``E[J]``."""
-        return self._derivative[0]
-
-    def mean_absolute(self) -> Array:
-        """Return ``E|J|``."""
-        sizes = self._mean(self.kept["|J|"].sums, self.entries)
-        return sizes.reshape(len(sizes), -1, self.n)
-
-    def mean_square(self) -> Array:
-        """Return ``E[J²]``: nothing cancels."""
-        mean, variance = self._derivative
-        return mean**2 + variance
-
-    def root_mean_square(self) -> Array:
-        """Return ``sqrt(E[J²])``."""
-        return np.sqrt(self.mean_square())
-
-    def std(self) -> Array:
-        """Return the standard deviation of J; 0 where it is constant."""
-        ends = self.kept["range of J"]
-        varies = (ends.low < ends.high)[self.entries].reshape(-1, self.n)
-        return np.where(varies, np.sqrt(self._derivative[1]), 0.0)
-
-    def standardised(self) -> Array:
-        """Return ``E[J] sd(x)/sd(y)``."""
-        ratio = over(np.sqrt(self.input_moments()[1]), np.sqrt(self.output_moments()[1]))
-        return self.mean() * ratio
-
-    def effect(self) -> Array:
-        """Return ``sqrt(E[J²]) sd(x)``."""
-        return self.root_mean_square() * np.sqrt(self.input_moments()[1])
-
-    def importance(self) -> Array:
-        """Return ``sqrt(E[J²]) sd(x)/sd(y)``; NaN where an output is constant."""
-        return over(self.effect(), np.sqrt(self.output_moments()[1]))
-
-    def sobol_uniform(self, low: Array | None = None, high: Array | None = None) -> Array:
-        """Return the bound for uniform inputs, by default on the range of the data."""
-        ends = self.kept["range of data"]
-        high = ends.high[self.inputs] if high is None else high
-        width = high - (ends.low[self.inputs] if low is None else low)
-        return over((width / np.pi) ** 2 * self.mean_square(), self.output_moments()[1])
-
-    def sobol_normal(self, std: Array | None = None) -> Array:
-        """Return the bound for normal inputs, by default with the variances of the data."""
-        variance = self.input_moments()[1] if std is None else std**2
-        return over(variance * self.mean_square(), self.output_moments()[1])
-
-
-STATISTICS: dict[str, Callable[[Measures], Array]] = {
-    "mean": Measures.mean,
-    "mean_absolute": Measures.mean_absolute,
-    "root_mean_square": Measures.root_mean_square,
-    "std": Measures.std,
-    "standardised": Measures.standardised,
-    "importance": Measures.importance,
-    "effect": Measures.effect,
-    "sobol_uniform": Measures.sobol_uniform,
-    "sobol_normal": Measures.sobol_normal,
-}
+    @cached_property
+    def log_variances(self) -> Array:
+        """The moves of the logarithms of the variances of inputs and outputs, (R, n + m)."""
+        columns = slice(self.n + self.m)
+        variance = self.variance[columns]
+        return self.moves("variance", columns) / np.where(variance > 0, variance, np.inf)
 
 
 def ranks(sizes: Array) -> Array:
@@ -171,13 +151,12 @@ def above(sizes: Array, ends: Array) -> Array:
     array([2., 0.])
     """
     counts = np.empty(ends.shape)
-    for place in np.ndindex(sizes.shape[:-1]):
-        smaller = np.searchsorted(np.sort(sizes[place]), ends[place], side="right")
-        counts[place] = sizes.shape[-1] - smaller
+    for row in np.ndindex(sizes.shape[:-1]):
+        smaller = np.searchsorted(np.sort(sizes[row]), ends[row], side="right")
+        counts[row] = sizes.shape[-1] - smaller
     return counts
 
 
 def over(numerator: Array, denominator: Array) -> Array:
     """Divide; what is divided by 0 is NaN, since it says nothing."""
-    safe = np.where(denominator == 0, np.nan, denominator)
-    return np.asarray(numerator / safe)
+    return np.asarray(numerator / np.where(denominator == 0, np.nan, denominator))

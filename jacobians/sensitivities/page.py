@@ -15,7 +15,9 @@ from jacobians._checks import Array, Places
 from jacobians.certificate import Certificate
 from jacobians.network import Network
 from jacobians.planning import plan
+from jacobians.sensitivities.dataset import MANY
 from jacobians.sensitivities.exports import QUANTILES, derivatives, inputs, outputs
+from jacobians.sensitivities.interactions import Interactions, interactions
 from jacobians.sensitivities.pictures import draw, pixel_images, strongest
 from jacobians.sensitivities.statistics import Statistics
 
@@ -23,6 +25,7 @@ Axes: TypeAlias = Any  # matplotlib's, which need not be installed
 ROWS = 40  # inputs in a table; to_dict has all of them
 OUTPUTS = 30  # outputs with a table
 DRAWN = 4  # outputs with pictures of their own, if there are no more than these
+SECONDS = 20_000  # second derivatives of a point, at most, for which interactions are shown
 FACTORS, ENTRIES = 14, 200_000  # of a chain that is drawn
 
 
@@ -39,6 +42,8 @@ def page(
     m, n = len(found.output_names), len(found.input_names)
     order = found.order
     numbers = derivatives(found, confidence)
+    tables = [_table(found, i, order[i, :ROWS], numbers) for i in range(min(m, OUTPUTS))]
+    together = _interactions(found)
     return reports.render(
         {
             "title": title,
@@ -48,13 +53,18 @@ def page(
             "dtype": str(found.network.dtype),
             "inputs": inputs(found),
             "outputs": outputs(found),
-            "tables": [_table(found, i, order[i, :ROWS], numbers) for i in range(min(m, OUTPUTS))],
+            "tables": tables,
+            "basis": found.basis,
+            "correlated": found.correlated(),
+            "findings": "; ".join(f"{table['name']}: {table['finding']}" for table in tables[:6]),
+            "interactions": _pairs(together),
+            "sampled": len(found.sample.points),
             "left_out": {"inputs": max(0, n - ROWS), "outputs": max(0, m - OUTPUTS)},
             "confidence": confidence,
             "groups": found.groups,
             "norms": _norms(found),
             "subspace": _subspace(found),
-            "pictures": _pictures(found),
+            "pictures": _pictures(found, together),
             "standard": _units(found) == "standard",
             "linear": bool((found.std == 0).all()),
             "kinks": {**found.kinks, "within": found.near},
@@ -90,7 +100,36 @@ def _table(found: Statistics, i: int, order: Places, numbers: Any) -> dict[str, 
     pictures = _pictures_of(found, i) if few else {}
     strong = found.input_names[strongest(found, i)]
     unit = found.units.get(name, "")
-    return {"name": name, "unit": unit, "rows": rows, "pictures": pictures, "strongest": strong}
+    words = [f"{found.direction(i, int(j))} with {found.input_names[j]}" for j in order[:3]]
+    widest = found.input_names[int((found.std[i] * found.input_std).argmax())]
+    return {
+        **{"name": name, "unit": unit, "rows": rows, "pictures": pictures, "strongest": strong},
+        "finding": f"{name} {', '.join(words)}.",
+        "spread": f"most of all it depends on the point for {widest}.",
+    }
+
+
+def _interactions(found: Statistics) -> Interactions | None:
+    """Return the interactions of the sample, where they are few and there is a rule for them."""
+    net, (m, n) = found.network, found.shape
+    if n != net.widths[0] or n == 1 or m * n * n > SECONDS or len(found.sample.points) < 2:
+        return None
+    try:
+        return interactions(net, found.sample.points, rows=list(found.outputs))
+    except NotImplementedError:
+        return None
+
+
+def _pairs(found: Interactions | None) -> list[tuple[str, str, str, float]]:
+    """Return the strongest pairs of inputs of every output: its name, theirs, how strong."""
+    if found is None or not np.nan_to_num(found.standardised).any():
+        return []
+    few = 5 if len(found.output_names) == 1 else 2
+    return [
+        (output, *pair)
+        for output in found.output_names[:12]
+        for pair in found.strongest(output, few)
+    ]
 
 
 def _norms(found: Statistics) -> list[tuple[float, float]]:
@@ -99,7 +138,7 @@ def _norms(found: Statistics) -> list[tuple[float, float]]:
 
 def _subspace(found: Statistics) -> dict[str, Any] | None:
     """Return the shares of the first active directions, and the largest weights of the first."""
-    if not found.has_subspace or len(found.input_names) == 1:
+    if not 1 < len(found.input_names) <= MANY:
         return None
     space = found.active_subspace("standard")
     if not space.eigenvalues[0] > 0:
@@ -121,7 +160,7 @@ def _largest_ratio(certificate: Certificate) -> float:
 # --- pictures -------------------------------------------------------------------------------------
 
 
-def _pictures(found: Statistics) -> dict[str, str]:
+def _pictures(found: Statistics, together: Interactions | None) -> dict[str, str]:
     m, n = len(found.output_names), len(found.input_names)
     images = pixel_images(found.input_names, found.mean)
     drawn = _chain(found)
@@ -129,8 +168,11 @@ def _pictures(found: Statistics) -> dict[str, str]:
         height = 0.3 + 1.2 * -(-m // 5) * images.shape[1] / images.shape[2]
         drawn["saliency"] = _draw(_kind(found, "saliency"), 5.6, height)
     elif m > 1 and n > 1 and m * n <= 4000:
-        width, height = min(6.0, 2.2 + 0.42 * n), min(7.0, 1.1 + 0.3 * m)
-        drawn["heat map"] = _draw(_kind(found, "heat map"), width, height)
+        size = plotting.matrices.heat_map_size(m, found.input_names)
+        drawn["heat map"] = _draw(_kind(found, "heat map"), *size)
+    if together is not None and _pairs(together) and n <= 30:
+        side = min(6.0, 1.6 + 0.34 * n)
+        drawn["interactions"] = _draw(lambda ax: together.plot(0, ax=ax), side + 0.7, side)
     if min(m, n) > 1:
         drawn["spectrum"] = _draw(_kind(found, "spectrum"), 4.6, 2.5)
     if found.count > 1 and _subspace(found):
@@ -160,7 +202,7 @@ def _pictures_of(found: Statistics, i: int) -> dict[str, str]:
 
 
 def _kind(found: Statistics, kind: str, i: int = 0) -> Callable[[Axes], Axes]:
-    return lambda ax: draw(found, kind, i, None, ax, _units(found))
+    return lambda ax: draw(found, kind, i, None, None, ax, _units(found))
 
 
 def _units(found: Statistics) -> str:

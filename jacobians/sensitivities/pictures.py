@@ -6,7 +6,9 @@
 "heat map"          mean derivative of every output by every input
 "saliency"          the same as images, if the names of the inputs are ``pixel row,column``
 "spectrum"          singular values of the Jacobian: median and bands over the points
-"against input"     the derivative at every point against an input there
+"against input"     the derivative at every point against an input, coloured by another one
+"mean and spread"   standard deviation of the derivative over its mean, for every input
+"alpha curves"      power means ``(E|dy/dx|^alpha)^(1/alpha)`` over alpha, for every input
 "subspace"          eigenvalues of ``E[JᵀJ]``, inputs in standard deviations
 "summary"           an output against the first active direction
 =================== ================================================================================
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -27,15 +30,55 @@ from jacobians._checks import Array, ShapeError
 from jacobians.sensitivities.statistics import Statistics
 
 Kind: TypeAlias = Literal[
-    "bars", "violins", "heat map", "saliency", "spectrum", "against input", "subspace", "summary"
+    "bars",
+    "violins",
+    "heat map",
+    "saliency",
+    "spectrum",
+    "against input",
+    "mean and spread",
+    "alpha curves",
+    "subspace",
+    "summary",
 ]
 Axes: TypeAlias = Any  # matplotlib's, which need not be installed
-Draw: TypeAlias = Callable[[Statistics, int, int | None, Any, bool], Any]
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+ALPHAS = (1, 1.5, 2, 3, 4, 6, 8, 12, 16)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What of a record is drawn: an output, an input and one for the colour, where, how."""
+
+    record: Statistics
+    i: int
+    j: int | None
+    color: int | None
+    ax: Axes
+    standard: bool
+
+    @property
+    def ratio(self) -> Array:
+        """What derivatives of the output are multiplied with, (n,)."""
+        record = self.record
+        ones = np.ones(len(record.input_names))
+        return record.input_std / record.output_std[self.i] if self.standard else ones
+
+    @property
+    def derivative(self) -> str:
+        """The name of the derivatives of the output."""
+        text = f"d {self.record.output_names[self.i]} / dx"
+        return f"{text} · sd(x)/sd(y)" if self.standard else text
 
 
 def draw(
-    record: Statistics, kind: str, output: int, against: int | None, ax: Axes, scale: str
+    record: Statistics,
+    kind: str,
+    output: int,
+    against: int | None,
+    color: int | None,
+    ax: Axes,
+    scale: str,
 ) -> Axes:
     """Draw a picture of that kind, derivatives in "original" units or in "standard" deviations.
 
@@ -48,7 +91,7 @@ def draw(
         raise ValueError(f"plot: scale: expected 'original' or 'standard', but got {scale!r:.80}.")
     if kind not in KINDS:
         raise ValueError(f"plot: kind: expected one of {', '.join(KINDS)}, but got {kind!r:.80}.")
-    return KINDS[kind](record, output, against, ax, scale == "standard")
+    return KINDS[kind](Question(record, output, against, color, ax, scale == "standard"))
 
 
 def pixel_images(names: tuple[str, ...], values: Array) -> Array | None:
@@ -72,97 +115,127 @@ def pixel_images(names: tuple[str, ...], values: Array) -> Array | None:
 # --- the kinds ------------------------------------------------------------------------------------
 
 
-def _bars(record: Statistics, i: int, j: int | None, ax: Axes, standard: bool) -> Axes:
-    name = "standardised" if standard else "mean"
-    low, high = (end[i] for end in record.interval(name))
+def _bars(q: Question) -> Axes:
+    name, record = "standardised" if q.standard else "mean", q.record
+    low, high = (end[q.i] for end in record.interval(name))
     if not np.isfinite([low, high]).all():  # as of a single point
         low = high = None
-    label = f"mean of {_derivative(record, i, standard)}"
-    values, names = record.statistic(name)[i], record.input_names
-    return plotting.bars(values, names, low=low, high=high, ax=ax, label=label)
+    values, names = record.statistic(name)[q.i], record.input_names
+    label = f"mean of {q.derivative}"
+    order = record.order[q.i]
+    return plotting.bars(values, names, low=low, high=high, order=order, ax=q.ax, label=label)
 
 
-def _violins(record: Statistics, i: int, j: int | None, ax: Axes, standard: bool) -> Axes:
-    label = f"{_derivative(record, i, standard)} at the points"
-    scale = _ratio(record)[i] if standard else 1.0
-    return plotting.violins(record.sample.J[:, i] * scale, record.input_names, ax=ax, label=label)
+def _violins(q: Question) -> Axes:
+    J, label = q.record.sample.J[:, q.i] * q.ratio, f"{q.derivative} at the points"
+    order, names = q.record.order[q.i], q.record.input_names
+    return plotting.violins(J, names, order=order, ax=q.ax, label=label)
 
 
-def _heat_map(record: Statistics, i: int, j: int | None, ax: Axes, standard: bool) -> Axes:
-    values = record.standardised if standard else record.mean
-    label = "mean of dy/dx" + (" · sd(x)/sd(y)" if standard else "")
-    return plotting.heat_map(values, record.input_names, record.output_names, ax=ax, label=label)
+def _heat_map(q: Question) -> Axes:
+    record = q.record
+    values = record.standardised if q.standard else record.mean
+    label = "mean of dy/dx" + (" · sd(x)/sd(y)" if q.standard else "")
+    return plotting.heat_map(values, record.input_names, record.output_names, ax=q.ax, label=label)
 
 
-def _saliency(record: Statistics, i: int, j: int | None, ax: Axes, standard: bool) -> Axes:
-    images = pixel_images(record.input_names, record.mean)
+def _saliency(q: Question) -> Axes:
+    images = pixel_images(q.record.input_names, q.record.mean)
     if images is None:
         raise ShapeError(
             "plot: saliency: the names of the inputs do not say which pixels they are, "
             "'pixel row,column'; use jacobians.plotting.saliency with images of your own."
         )
-    return plotting.saliency(images, record.output_names, ax=ax, label="mean of dy/dx")
+    return plotting.saliency(images, q.record.output_names, ax=q.ax, label="mean of dy/dx")
 
 
-def _spectrum(record: Statistics, i: int, j: int | None, ax: Axes, standard: bool) -> Axes:
-    values = np.linalg.svd(record.sample.J, compute_uv=False)
+def _spectrum(q: Question) -> Axes:
+    values = np.linalg.svd(q.record.sample.J, compute_uv=False)
     title = "median, middle half and middle 90 % of the points"
-    return plotting.spectrum(np.quantile(values, QUANTILES, axis=0), ax=ax, title=title)
+    return plotting.spectrum(np.quantile(values, QUANTILES, axis=0), ax=q.ax, title=title)
 
 
-def _against_input(record: Statistics, i: int, j: int | None, ax: Axes, standard: bool) -> Axes:
-    j = strongest(record, i) if j is None else j
-    name, unit = record.input_names[j], record.units.get(record.input_names[j], "")
-    per = record.unit(i, j)
+def _against_input(q: Question) -> Axes:
+    record, sample = q.record, q.record.sample
+    j = strongest(record, q.i) if q.j is None else q.j
+    k = partner(record, q.i, j) if q.color is None else q.color
+    per = record.unit(q.i, j)
+    shown: dict[str, Any] = {}
+    if k is not None:
+        shown = {"color": sample.x[:, k], "color_name": _with_unit(record, k)}
+    label = f"d {record.output_names[q.i]} / d {record.input_names[j]}"
     return plotting.against_input(
-        record.sample.x[:, j],
-        record.sample.J[:, i, j],
-        f"{name} [{unit}]" if unit else name,
-        ax=ax,
-        label=f"d {record.output_names[i]} / d {name}" + (f" [{per}]" if per else ""),
+        sample.x[:, j],
+        sample.J[:, q.i, j],
+        _with_unit(record, j),
+        ax=q.ax,
+        label=label + (f" [{per}]" if per else ""),
+        **shown,
     )
 
 
-def _subspace(record: Statistics, i: int, j: int | None, ax: Axes, standard: bool) -> Axes:
-    space = record.active_subspace("standard")
-    return plotting.spectrum(space.eigenvalues, ax=ax, label="eigenvalue of E[JᵀJ]")
+def _mean_and_spread(q: Question) -> Axes:
+    record = q.record
+    mean, std = record.mean[q.i] * q.ratio, record.std[q.i] * q.ratio
+    labels: dict[str, Any] = {
+        "label": f"sd of {q.derivative}",
+        "x_label": f"mean of {q.derivative}",
+    }
+    return plotting.named_points(mean, std, record.input_names, ax=q.ax, **labels)
 
 
-def _summary(record: Statistics, i: int, j: int | None, ax: Axes, standard: bool) -> Axes:
-    space = record.active_subspace("standard")
+def _alpha_curves(q: Question) -> Axes:
+    values = [q.record.power_mean(alpha)[q.i] * q.ratio for alpha in ALPHAS]
+    label = f"power mean of {q.derivative}"
+    return plotting.curves(ALPHAS, values, q.record.input_names, ax=q.ax, label=label)
+
+
+def _subspace(q: Question) -> Axes:
+    space = q.record.active_subspace("standard")
+    return plotting.spectrum(space.eigenvalues, ax=q.ax, label="eigenvalue of E[JᵀJ]")
+
+
+def _summary(q: Question) -> Axes:
+    space, sample = q.record.active_subspace("standard"), q.record.sample
     return plotting.summary(
-        space.coordinates(record.sample.x)[:, 0],
-        record.sample.y[:, i],
-        ax=ax,
-        label=record.output_names[i],
+        space.coordinates(sample.x)[:, 0],
+        sample.y[:, q.i],
+        ax=q.ax,
+        label=q.record.output_names[q.i],
         x_label=f"first active variable ({space.explained[0]:.0%} of the squared derivatives)",
     )
 
 
 def strongest(record: Statistics, output: int) -> int:
     """Return the input that moves an output most when the inputs change as they do in the data."""
-    sizes = record.root_mean_square[output]
-    effects = sizes * record.input_std
-    return int((effects if effects.any() else sizes).argmax())
+    return int(record.order[output, 0])
 
 
-def _ratio(record: Statistics) -> Array:
-    ratio: Array = record.input_std / record.output_std[:, None]
-    return ratio
+def partner(record: Statistics, output: int, given: int) -> int | None:
+    """Return the input that goes along most with a derivative by another one; None if none does."""
+    J, x = record.sample.J[:, output, given], record.sample.x
+    with np.errstate(invalid="ignore", divide="ignore"):
+        moved, J = x - x.mean(axis=0), J - J.mean()
+        together = np.abs(J @ moved) / np.sqrt((moved**2).sum(axis=0) * (J @ J))
+    together[given] = 0.0
+    together = np.nan_to_num(together)
+    return int(together.argmax()) if together.any() else None
 
 
-def _derivative(record: Statistics, i: int, standard: bool) -> str:
-    text = f"d {record.output_names[i]} / dx"
-    return f"{text} · sd(x)/sd(y)" if standard else text
+def _with_unit(record: Statistics, j: int) -> str:
+    name = record.input_names[j]
+    return f"{name} [{record.units[name]}]" if name in record.units else name
 
 
-KINDS: dict[str, Draw] = {
+KINDS: dict[str, Callable[[Question], Axes]] = {
     "bars": _bars,
     "violins": _violins,
     "heat map": _heat_map,
     "saliency": _saliency,
     "spectrum": _spectrum,
     "against input": _against_input,
+    "mean and spread": _mean_and_spread,
+    "alpha curves": _alpha_curves,
     "subspace": _subspace,
     "summary": _summary,
 }

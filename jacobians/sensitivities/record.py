@@ -10,12 +10,13 @@ from typing import Any, Literal
 import numpy as np
 
 from jacobians import reports
-from jacobians._checks import ShapeError, as_count, underflow_is_rounding
+from jacobians._checks import underflow_is_rounding
 from jacobians._notebook import Displayed, Table
 from jacobians.certificate import Certificate
 from jacobians.network import Network
 from jacobians.sensitivities.exports import derivatives, to_dataframe, to_json
 from jacobians.sensitivities.groups import as_confidence
+from jacobians.sensitivities.names import many, place_of
 from jacobians.sensitivities.page import page
 from jacobians.sensitivities.pictures import Kind, draw
 from jacobians.sensitivities.statistics import Statistics
@@ -63,7 +64,7 @@ class Sensitivity(Statistics, Displayed):
     def to_dict(self, confidence: float = 0.95) -> dict[str, dict[str, dict[str, float]]]:
         """Return ``{output: {input: {statistic: value}}}`` in plain numbers.
 
-        mean, mean_absolute, root_mean_square, std and importance come with ``_low`` and ``_high``,
+        mean, root_mean_square, std and importance come with ``_low`` and ``_high``,
         the ends of their intervals.
         """
         return derivatives(self, confidence)
@@ -129,6 +130,7 @@ class Sensitivity(Statistics, Displayed):
         output: int | str = 0,
         against: int | str | None = None,
         *,
+        color: int | str | None = None,
         scale: Literal["original", "standard"] = "original",
         ax: Any = None,
     ) -> Any:
@@ -137,20 +139,27 @@ class Sensitivity(Statistics, Displayed):
         Parameters
         ----------
         kind : str
-            "bars", "violins", "heat map", "saliency", "spectrum", "against input", "subspace" or
-            "summary": see ``jacobians.sensitivities.pictures``.
+            "bars", "violins", "heat map", "saliency", "spectrum", "against input", "mean and
+            spread", "alpha curves", "subspace" or "summary": see
+            ``jacobians.sensitivities.pictures``.
         output : int or str
             Which output, by its place among the selected ones or by name.
         against : int or str, optional
             Which input, for "against input"; the most influential one unless said.
+        color : int or str, optional
+            Which input colours the points there; the one that goes along most with the derivative
+            unless said.
         scale : "original" or "standard"
-            Derivatives as they are, or times sd(x)/sd(y), for bars, violins and heat map.
+            Derivatives as they are, or times sd(x)/sd(y).
         ax : Axes, optional
             Where to draw; new axes unless said.
         """
         i = place_of(output, self.output_names, "plot: output")
-        j = None if against is None else place_of(against, self.input_names, "plot: against")
-        return draw(self, kind, i, j, ax, scale)
+        j, k = (
+            None if one is None else place_of(one, self.input_names, f"plot: {what}")
+            for one, what in ((against, "against"), (color, "color"))
+        )
+        return draw(self, kind, i, j, k, ax, scale)
 
     def table(self, output: int | str = 0, confidence: float = 0.95, count: int = 10) -> str:
         """Return a table of one output as text: its most important inputs, the first on top."""
@@ -176,39 +185,5 @@ class Sensitivity(Statistics, Displayed):
         return "Sensitivity of {} to {} over {}".format(*sizes)
 
 
-def many(count: int, what: str) -> str:
-    """Write how many there are of something.
-
-    >>> many(1, "point"), many(2000, "point")
-    ('1 point', '2,000 points')
-    """
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-def place_of(which: int | str, names: tuple[str, ...], where: str) -> int:
-    """Return the place of a name, or check a number from 0."""
-    if isinstance(which, str):
-        if which not in names:
-            raise ValueError(f"{where}: expected one of {', '.join(names[:8])}, but got {which!r}.")
-        return names.index(which)
-    place = as_count(which, where, at_least=0)
-    if place >= len(names):
-        raise ValueError(f"{where}: expected a number below {len(names)}, but got {place}.")
-    return place
-
-
 def _identity(net: Network) -> tuple[str, bytes]:
     return repr((net, net.layers)), net.parameters.tobytes()
-
-
-def as_names(names: Any, width: int, letter: str, where: str) -> tuple[str, ...]:
-    """Check names, or number them from 1."""
-    if names is None:
-        return tuple(f"{letter}{k}" for k in range(1, width + 1))
-    found = tuple(str(name) for name in names)
-    if len(found) != width:
-        raise ShapeError(f"sensitivity: {where}: expected {width} names, but got {len(found)}.")
-    if len(set(found)) < width:
-        twice = next(name for name in found if found.count(name) > 1)
-        raise ValueError(f"sensitivity: {where}: {twice!r} stands for two of them.")
-    return found

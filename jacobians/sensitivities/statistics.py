@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 
 from jacobians._checks import Array, Places, as_floats, require_shape, underflow_is_rounding
 from jacobians.sensitivities.dataset import DataSet
-from jacobians.sensitivities.groups import as_confidence, squared_error, student_interval
-from jacobians.sensitivities.measures import SIGNED, STATISTICS, Measures, above, over, ranks
+from jacobians.sensitivities.groups import as_confidence, student_interval
+from jacobians.sensitivities.measures import SIGNED, STATISTICS, above, over, ranks
 from jacobians.sensitivities.subspace import ActiveSubspace, active_subspace
-
-SLAB = 2**16  # numbers of the statistic without each group, at a time
 
 
 def _named(name: str, meaning: str) -> Any:
@@ -32,7 +30,6 @@ class Statistics(DataSet):
     # --- statistics -------------------------------------------------------------------------------
 
     mean = _named("mean", "``E[dy_i/dx_j]``.")
-    mean_absolute = _named("mean_absolute", "``E|dy_i/dx_j|``.")
     root_mean_square = _named("root_mean_square", "``sqrt(E[(dy_i/dx_j)²])``.")
     std = _named("std", "Standard deviation of ``dy_i/dx_j`` over the points (divided by N).")
     standardised = _named("standardised", "``E[dy_i/dx_j] sd(x_j)/sd(y_i)``.")
@@ -40,31 +37,74 @@ class Statistics(DataSet):
         "importance", "``sqrt(E[(dy_i/dx_j)²]) sd(x_j)/sd(y_i)``: what ranks the inputs."
     )
 
+    def power_mean(self, alpha: float) -> Array:
+        """Return ``(E|dy_i/dx_j|^alpha)^(1/alpha)`` over the sample, shape (m, n).
+
+        The larger alpha, the more the largest derivatives count; an infinite one gives the largest
+        of all points.  As a curve over alpha it says whether an input matters everywhere or in few
+        places (J. Pizarroso, J. Portela, A. Muñoz, "Metric tools for sensitivity analysis with
+        applications to neural networks", 2023).
+
+        >>> import jacobians as jb
+        >>> net = jb.Network([jb.Dense([[0.5]], activation="square")])
+        >>> record = jb.sensitivity(net, [[2], [4]])
+        >>> [float(record.power_mean(alpha)[0, 0].round(3)) for alpha in (1, 2, float("inf"))]
+        [1.5, 1.581, 2.0]
+        """
+        sizes = np.abs(self.sample.J)
+        largest = np.maximum(np.abs(self.minimum), np.abs(self.maximum))
+        if not alpha > 0:
+            raise ValueError(
+                f"power_mean: alpha: expected a number above 0, but got {alpha!r:.80}."
+            )
+        if alpha == np.inf:
+            return largest
+        scale = np.where(largest > 0, largest, 1.0)  # powers of numbers up to 1 stay in the range
+        with np.errstate(under="ignore"):
+            means: Array = ((sizes / scale) ** alpha).mean(axis=0) ** (1 / alpha)
+        return means * scale
+
+    @property
+    def mean_absolute(self) -> Array:
+        """``E|dy_i/dx_j|`` over the sample, shape (m, n)."""
+        return self.power_mean(1.0)
+
     @property
     def minimum(self) -> Array:
         """Smallest derivative, shape (m, n)."""
-        return np.array(self.kept["range of J"].low).reshape(self.shape)
+        return self._ends("low")
 
     @property
     def maximum(self) -> Array:
         """Largest derivative, shape (m, n)."""
-        return np.array(self.kept["range of J"].high).reshape(self.shape)
+        return self._ends("high")
+
+    def _ends(self, which: str) -> Array:
+        ends: Array = getattr(self.kept["columns"], which)[sum(self.shape) :]
+        return ends.reshape(self.shape).copy()
 
     @property
     def elasticity(self) -> Array:
-        """``E[(x_j/y_i) dy_i/dx_j]`` over the points where ``y_i`` is not 0, shape (m, n).
+        """``E[(x_j/y_i) dy_i/dx_j]`` over the points of the sample where ``y_i`` is not 0, (m, n).
 
         By how many per cent the output grows when the input grows by one per cent.  NaN if the
-        output is 0 at all points.
+        output is 0 at all of them.
         """
-        total = self.kept["elasticity"].sum.reshape(self.shape)
-        return over(total, (self.count - self.without_elasticity).astype(np.float64))
+        seen, inverse, defined = self.sample, *self._inverse_outputs()
+        total = np.einsum("bi,bij,bj->ij", inverse, seen.J, seen.x)
+        return over(total, defined.sum(axis=0)[:, None].astype(np.float64))
 
     @property
     def without_elasticity(self) -> NDArray[np.int64]:
-        """Number of points where ``1/y_i`` leaves the range: y_i is 0 or nearly so, (m, n)."""
-        undefined: NDArray[np.int64] = self.kept["elasticity"].undefined
-        return undefined.reshape(self.shape).copy()
+        """Points of the sample where ``1/y_i`` leaves the range: y_i is 0 or nearly so, (m, n)."""
+        undefined = (~self._inverse_outputs()[1]).sum(axis=0, dtype=np.int64)
+        return np.repeat(undefined[:, None], self.shape[1], axis=1)
+
+    def _inverse_outputs(self) -> tuple[Array, NDArray[np.bool_]]:
+        with np.errstate(divide="ignore", over="ignore"):
+            inverse = 1 / self.sample.y
+        defined = np.isfinite(inverse)
+        return np.where(defined, inverse, 0.0), defined
 
     @property
     def elasticity_at_means(self) -> Array:
@@ -125,7 +165,7 @@ class Statistics(DataSet):
         if name not in STATISTICS:
             known = ", ".join([*STATISTICS, "rank"])
             raise ValueError(f"statistic: expected one of {known}, but got {name!r:.80}.")
-        return np.array(self._once(name, lambda: self._measured(name)[0]))
+        return np.array(self._once(name, lambda: self._measures.value(name)))
 
     @underflow_is_rounding
     def interval(self, name: str, confidence: float = 0.95) -> tuple[Array, Array]:
@@ -150,8 +190,8 @@ class Statistics(DataSet):
         estimate = self.statistic(name)
         if name == "rank":
             return self._rank_interval(level)
-        error = self._once((name, "error"), lambda: self._error(name, estimate))
-        return student_interval(estimate, error, self._sizes, level, name not in SIGNED)
+        error = self._once((name, "error"), lambda: self._measures.error(name, estimate))
+        return student_interval(estimate, error, self._measures.sizes, level, name not in SIGNED)
 
     def _rank_interval(self, level: float) -> tuple[Array, Array]:
         raw = self._effect() == self.root_mean_square
@@ -165,29 +205,6 @@ class Statistics(DataSet):
         ]
         # surely larger ones stand before it, and surely smaller ones behind
         return above(ends[0], ends[1]) + 1, self.shape[1] - above(-ends[1], -ends[0])
-
-    def _error(self, name: str, estimate: Array) -> Array:
-        """Return the standard error of a statistic, a few outputs or groups at a time."""
-        labels, squares = np.flatnonzero(self._sizes), np.zeros(self.shape)
-        if len(labels) < 2:
-            return np.full(self.shape, np.nan)
-        m, n = self.shape
-        rows = max(1, SLAB // (len(labels) * n))
-        step = max(1, SLAB // (rows * n))
-        for i in range(0, m, rows):
-            outputs = slice(i, i + rows)
-            for start in range(0, len(labels), step):
-                some = labels[start : start + step]
-                deleted = self._measured(name, some, outputs)
-                squares[outputs] += squared_error(
-                    deleted, estimate[outputs], self._sizes[some], self.count
-                )
-        return np.sqrt(squares)
-
-    def _measured(
-        self, name: str, left_out: Places | None = None, outputs: slice = slice(None)
-    ) -> Array:
-        return STATISTICS[name](Measures(self.kept, self.shape, left_out, outputs))
 
     def sobol_bound(
         self, distribution: str = "uniform", *, low: Any = None, high: Any = None, std: Any = None
@@ -209,17 +226,20 @@ class Statistics(DataSet):
         -------
         array, shape (m, n)
         """
-        n, measures = len(self.input_names), self._plain
-        given = [_per_input(value, n, what) for value, what in ((low, "low"), (high, "high"))]
         if distribution not in ("uniform", "normal"):
             raise ValueError(
                 f"sobol_bound: distribution: expected 'uniform' or 'normal', not {distribution!r}."
             )
-        if distribution == "uniform":
-            bounds = measures.sobol_uniform(*given)
-        else:
-            bounds = measures.sobol_normal(_per_input(std, n, "std"))
-        return np.asarray(bounds[0])
+        n, ends = len(self.input_names), self.input_range
+        given = {"low": low, "high": high, "std": std}
+        default = {"low": ends[0], "high": ends[1], "std": self.input_std}
+        sizes = {
+            what: default[what] if value is None else _per_input(value, n, what)
+            for what, value in given.items()
+        }
+        width = (sizes["high"] - sizes["low"]) / np.pi
+        scale = width if distribution == "uniform" else sizes["std"]
+        return over(self.root_mean_square**2 * scale**2, self.output_std[:, None] ** 2)
 
     def active_subspace(self, units: str = "original") -> ActiveSubspace:
         """Diagonalise ``E[JᵀJ]``, summed over the selected outputs.
@@ -233,19 +253,15 @@ class Statistics(DataSet):
         -------
         ActiveSubspace
         """
-        if not self.has_subspace:
-            raise ValueError("active_subspace: made with subspace=False.")
         if units not in ("original", "standard"):
             raise ValueError(
                 f"active_subspace: units: expected 'original' or 'standard', not {units!r}."
             )
         scale = self.input_std if units == "standard" else np.ones(len(self.input_names))
-        return active_subspace(self.kept["JᵀJ"].sum / self.count, scale, self.input_names)
+        return active_subspace(self.mean_gram, scale, self.input_names)
 
 
-def _per_input(value: Any, n: int, what: str) -> Array | None:
-    if value is None:
-        return None
+def _per_input(value: Any, n: int, what: str) -> Array:
     numbers = as_floats(value, f"sobol_bound: {what}")
     require_shape(numbers, (n,), f"sobol_bound: {what}", "One per input.")
     return numbers

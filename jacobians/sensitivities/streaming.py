@@ -3,18 +3,13 @@
 ::
 
     batches --(collected)--> windows, sorted by group --(engine)--> pieces --> accumulators
-
-The points of a window are sorted by their random groups (``groups``) before anything is computed,
-so that the sums of a group are sums of neighbouring rows.
 """
 
 from __future__ import annotations
 
 import os
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any, overload
 
 import numpy as np
 
@@ -28,27 +23,31 @@ from jacobians._checks import (
     readable_bytes,
 )
 from jacobians._tables import as_inputs, column_names
-from jacobians.engine import value_and_jacobian
 from jacobians.network import Network, as_network
-from jacobians.planning import DEFAULT_BYTES, plan
+from jacobians.planning import DEFAULT_BYTES
 from jacobians.points import Batches, open_points
-from jacobians.sensitivities.accumulators import ENTRIES, Piece, accumulators, add
-from jacobians.sensitivities.groups import Keys, Runs, keys_of
-from jacobians.sensitivities.record import Sensitivity, as_names
-
-GROUPS, FEWEST = 64, 10  # of points; fewer where the sums per group would take more than
-GROUPS_BYTES, STATE_BYTES = 2**26, 2**30  # the first of these, and a refusal beyond the second
-SUBSPACE_INPUTS = 256  # up to which JᵀJ is cheap
-WINDOW = 2**18  # points, at most, that are sorted at a time
-LINE_SECONDS = 5.0  # between two lines of progress
-
-Show: TypeAlias = Callable[[int], Any]
+from jacobians.sensitivities.accumulators import accumulators
+from jacobians.sensitivities.comparison import Comparison, split
+from jacobians.sensitivities.groups import Keys, keys_of
+from jacobians.sensitivities.names import as_names
+from jacobians.sensitivities.pieces import STATE_BYTES, group_count, pieces_of, windows_of
+from jacobians.sensitivities.progress import Show, progress_of, silent
+from jacobians.sensitivities.record import Sensitivity
 
 
-def sensitivity(
+@overload
+def sensitivity(net: Network, X: Any, *, by: None = None, **options: Any) -> Sensitivity: ...
+
+
+@overload
+def sensitivity(net: Network, X: Any, *, by: Any, **options: Any) -> Comparison: ...
+
+
+def sensitivity(  # type: ignore[misc]
     net: Network,
     X: Any,
     *,
+    by: Any = None,
     inputs: Sequence[int | str] | None = None,
     outputs: Sequence[int | str] | None = None,
     input_names: Sequence[str] | None = None,
@@ -56,11 +55,11 @@ def sensitivity(
     units: Mapping[str, str] | None = None,
     ids: Any = None,
     near: float = 1e-6,
-    subspace: bool | None = None,
+    subspace: bool = False,
     singular_values: bool = False,
     max_bytes: int | None = None,
     progress: bool | None = None,
-) -> Sensitivity:
+) -> Sensitivity | Comparison:
     """Sum up the Jacobians of a data set in one pass.
 
     Jacobians are computed in the dtype of the network; everything after that is float64.
@@ -74,6 +73,8 @@ def sensitivity(
         a tuple, as of inputs and targets, the first is taken.  A file, as in
         ``jacobians.points.open_points``, may be larger than memory.  The chunks of a dask array or
         data frame are summed up where they are, one task for each.
+    by : str or array, shape (B,), optional
+        A column, or labels: one record for each of its values.
     inputs, outputs : sequence of int or str, optional
         Which ones, by number from 0 or by name; the other inputs count as held.
     input_names, output_names : sequence of str, optional
@@ -87,10 +88,9 @@ def sensitivity(
     near : float
         A point counts as near a kink if a preactivation is within this share of the largest of its
         layer.
-    subspace : bool, optional
-        Whether to sum up ``JᵀJ`` and the products of the inputs; by default for at most 256 inputs.
-    singular_values : bool
-        Whether to compute the singular values of every J, not only of those of the sample.
+    subspace, singular_values : bool
+        Whether to sum up ``JᵀJ``, and the singular values of J, over all points; else active
+        subspace and spectrum are those of a random sample of 500.
     max_bytes : int, optional
         Budget for the memory of a piece, 64 MiB unless said.
     progress : bool, optional
@@ -100,6 +100,7 @@ def sensitivity(
     Returns
     -------
     Sensitivity
+        A ``Comparison``, which is a dictionary of them, if ``by`` was given.
 
     Raises
     ------
@@ -117,6 +118,22 @@ def sensitivity(
     True
     """
     net = as_network(net, "sensitivity")
+    if by is not None:
+        options: dict[str, Any] = {
+            **{"inputs": inputs, "outputs": outputs, "output_names": output_names, "units": units},
+            **{"near": near, "subspace": subspace, "singular_values": singular_values},
+            **{"max_bytes": max_bytes, "progress": progress},
+        }
+        labels, X = split(X, by, net.input_names or input_names)
+        names = net.input_names or input_names or column_names(X)
+        points = _points(net.with_names(names) if names else net, X)
+        ids = _numbers(ids, len(points)).view(np.int64)
+        each = {str(value): labels == value for value in np.unique(labels)}
+        records = {
+            name: sensitivity(net, points[of], ids=ids[of], input_names=names, by=None, **options)
+            for name, of in each.items()
+        }
+        return Comparison(records)
     if isinstance(X, (str, os.PathLike)):
         X = open_points(X, net.input_names or input_names)
     if input_names is None:
@@ -127,9 +144,13 @@ def sensitivity(
     columns = _chosen(inputs, every_input, "inputs")
     rows = _chosen(outputs, every_output, "outputs")
     m, n = len(rows), len(columns)
-    if subspace is None:
-        subspace = n <= SUBSPACE_INPUTS
-    groups = _group_count(m, n, subspace)
+    way_out = "Select inputs and outputs."
+    groups = group_count(m * n, f"a {m}x{n} Jacobian", way_out)
+    if subspace and 8 * n * n > STATE_BYTES:
+        raise TooLargeError(
+            f"sensitivity: the sum of JᵀJ takes {readable_bytes(8 * n * n)}, over the limit of "
+            f"{readable_bytes(STATE_BYTES)}. Say subspace=False, or select inputs."
+        )
     near = as_nonnegative(near, "sensitivity: near")
     budget = as_count(max_bytes or DEFAULT_BYTES, "sensitivity: max_bytes")
     known_units = _known_units(units, (*every_input, *every_output))
@@ -142,17 +163,18 @@ def sensitivity(
 
     def summed(X: Any, ids: Any, show: Show) -> Sensitivity:
         kept = accumulators(m, n, net.widths[0], groups, subspace=subspace, spectra=singular_values)
-        pieces = _pieces(net, _windows(_batches(table, X, ids), budget), groups, selection, budget)
+        windows = windows_of(_batches(table, X, ids), budget)
         with np.errstate(under="ignore"):  # what is below 1e-308 counts as 0
-            for piece in pieces:
-                add(kept, piece)
-                show(len(piece.x))
-        if not kept["sizes"].sizes.any():
+            for piece in pieces_of(net, windows, groups, selection, budget):
+                for accumulator in kept.values():
+                    accumulator.add(piece)
+                show(len(piece.keys))
+        if not kept["columns"].sizes.any():
             raise ShapeError("sensitivity: X: expected points (B, n) with B > 0, but got none.")
         return Sensitivity(
             net,
-            tuple(every_input[j] for j in columns),
-            tuple(every_output[i] for i in rows),
+            tuple([every_input[j] for j in columns]),
+            tuple([every_output[i] for i in rows]),
             tuple(columns),
             tuple(rows),
             known_units,
@@ -164,7 +186,7 @@ def sensitivity(
         _refuse_ids(ids)
         return distributed.reduce(
             lambda part, first: summed(
-                _points(table, part), np.arange(first, first + len(part)), _silent
+                _points(table, part), np.arange(first, first + len(part)), silent
             ),
             Sensitivity.merge,
             X,
@@ -173,7 +195,7 @@ def sensitivity(
         _refuse_ids(ids)
     else:
         X = _points(table, X)
-    show, close = _progress(progress, len(X) if isinstance(X, np.ndarray) else None)
+    show, close = progress_of(progress, len(X) if isinstance(X, np.ndarray) else None)
     try:
         return summed(X, ids, show)
     finally:
@@ -210,23 +232,6 @@ def _known_units(units: Mapping[str, str] | None, names: tuple[str, ...]) -> dic
         if name not in names:
             raise ValueError(f"sensitivity: units: no input or output is called {name!r}.")
     return dict(units or {})
-
-
-def _group_count(m: int, n: int, subspace: bool) -> int:
-    """Return how many groups of points there are, by the size of the Jacobian alone."""
-    group = 3 * 8 * m * n  # J, J² and |J|
-    groups = int(min(GROUPS, max(FEWEST, GROUPS_BYTES // group)))
-    squares = 2 * 8 * n**2 if subspace else 0
-    for size, what, way_out in (
-        (groups * group, f"the sums of {groups} groups", "Select"),
-        (squares, "the sum of JᵀJ", "Say subspace=False, or select"),
-    ):
-        if size > STATE_BYTES:
-            raise TooLargeError(
-                f"sensitivity: {what} of a {m}x{n} Jacobian take {readable_bytes(size)}, over the "
-                f"limit of {readable_bytes(STATE_BYTES)}. {way_out} inputs and outputs."
-            )
-    return groups
 
 
 # --- points ---------------------------------------------------------------------------------------
@@ -282,106 +287,3 @@ def _numbers(ids: Any, count: int) -> Keys:
             f"{found.shape}."
         )
     return found.astype(np.int64).view(np.uint64)
-
-
-def _windows(batches: Iterable[tuple[Array, Keys]], budget: int) -> Iterator[tuple[Array, Keys]]:
-    """Cut large batches and collect small ones; points, and points in order, take the budget."""
-    waiting: list[tuple[Array, Keys]] = []
-    for points, keys in batches:
-        size = max(1, min(WINDOW, budget // (32 * points.shape[1])))
-        for start in range(0, len(points), size):
-            part = slice(start, start + size)
-            waiting.append((points[part], keys[part]))
-            if sum(len(keys) for _, keys in waiting) >= size:
-                yield _joined(waiting)
-                waiting = []
-    if waiting:
-        yield _joined(waiting)
-
-
-def _joined(parts: list[tuple[Array, Keys]]) -> tuple[Array, Keys]:
-    if len(parts) == 1:
-        return parts[0]
-    points, keys = zip(*parts, strict=True)
-    return np.concatenate(points), np.concatenate(keys)
-
-
-# --- Jacobians ------------------------------------------------------------------------------------
-
-
-def _pieces(
-    net: Network,
-    windows: Iterable[tuple[Array, Keys]],
-    groups: int,
-    selection: Mapping[str, Any],
-    budget: int,
-) -> Iterator[Piece]:
-    """Sort every window by group, compute its Jacobians, and cut them; the next one reuses them."""
-    rows, columns = selection["rows"], selection["columns"]
-    m = net.widths[-1] if rows is None else len(rows)
-    n = net.widths[0] if columns is None else len(columns)
-    at_once = max(1, budget // (8 * m * n))
-    size = max(1, ENTRIES // min(m * n, max(n, 1024)))
-    # the engine keeps the plans of whole Jacobians by itself
-    whole = rows is None and columns is None
-    chosen = None if whole else plan(net, at_once, **selection, max_bytes=budget)
-    limit = {"max_bytes": budget} if whole else {}
-    buffer, first = np.empty((0, m, n), net.dtype), True
-    for points, keys in windows:
-        labels = (keys % np.uint64(groups)).astype(np.uint8)
-        order = np.argsort(labels, kind="stable")
-        points, keys, labels = points[order], keys[order], labels[order]
-        if len(buffer) < min(at_once, len(points)):
-            buffer = np.empty((min(at_once, len(points)), m, n), net.dtype)
-        for begin in range(0, len(points), at_once):
-            some = points[begin : begin + at_once]
-            y, J = value_and_jacobian(net, some, out=buffer[: len(some)], plan=chosen, **limit)
-            y = y if rows is None else y[:, rows]
-            x = some if columns is None else some[:, columns]
-            for start in range(0, len(some), size):
-                part = slice(start, start + size)
-                here = slice(begin + start, begin + min(start + size, len(some)))
-                yield Piece(
-                    np.asarray(some[part], np.float64),
-                    np.asarray(x[part], np.float64),
-                    np.asarray(y[part], np.float64),
-                    np.asarray(J[part], np.float64),
-                    keys[here],
-                    Runs.of(labels[here]),
-                    first,
-                )
-                first = False
-
-
-# --- progress -------------------------------------------------------------------------------------
-
-
-def _silent(_: int) -> None:
-    """Show nothing."""
-
-
-def _progress(wanted: bool | None, total: int | None) -> tuple[Show, Callable[[], Any]]:
-    """Return what to call after each piece and at the end; nothing happens where none is wanted."""
-    stream = sys.stderr
-    terminal = stream is not None and stream.isatty()
-    if stream is None or not (terminal if wanted is None else wanted):
-        return _silent, lambda: None
-    if terminal:
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            pass
-        else:
-            bar = tqdm(total=total, unit=" points", delay=0 if wanted else 1, file=stream)
-            return bar.update, bar.close
-    done, told = 0, time.monotonic()
-
-    def show(count: int) -> None:
-        nonlocal done, told
-        done += count
-        if time.monotonic() - told >= LINE_SECONDS:
-            told = time.monotonic()
-            share = f" of {total:,} points ({done / total:.0%})" if total else " points"
-            print(f"sensitivity: {done:,}{share}", file=stream, flush=True)
-
-    return show, lambda: None

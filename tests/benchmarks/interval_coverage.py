@@ -13,7 +13,7 @@ import numpy as np
 
 import jacobians as jb
 
-STATISTICS = ("mean", "mean_absolute", "root_mean_square", "std", "standardised", "importance")
+STATISTICS = ("mean", "root_mean_square", "std", "standardised", "importance")
 POPULATION = 400_000
 
 
