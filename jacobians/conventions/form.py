@@ -26,7 +26,7 @@ from jacobians.conventions.products import as_row, from_row, hadamard, product
 from jacobians.conventions.rows import dense_layer
 from jacobians.layers import Dense
 from jacobians.losses import Loss, SquaredError, as_loss
-from jacobians.network import Network
+from jacobians.network import Network, as_network
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -160,6 +160,7 @@ def from_row_form(weights: Sequence[Any], biases: Sequence[Any], activations: An
 
 def to_row_form(net: Network) -> RowForm:
     """Write a network of dense layers in rows; ``from_row_form`` undoes it exactly."""
+    net = as_network(net, "to_row_form")
     layers = [dense_layer(net, l, "to_row_form") for l in range(1, net.depth + 1)]
     activations = []
     for l, layer in enumerate(layers, start=1):

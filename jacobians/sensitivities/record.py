@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jacobians import reports
-from jacobians._checks import ShapeError, as_count, underflow_is_rounding
+from jacobians._checks import ShapeError, as_count, as_items, underflow_is_rounding
 from jacobians._notebook import Displayed, Table
 from jacobians.certificate import Certificate
 from jacobians.network import Network
@@ -205,7 +205,7 @@ def as_names(names: Any, width: int, letter: str, where: str) -> tuple[str, ...]
     """Check names, or number them from 1."""
     if names is None:
         return tuple(f"{letter}{k}" for k in range(1, width + 1))
-    found = tuple(str(name) for name in names)
+    found = tuple(map(str, as_items(names, f"sensitivity: {where}")))
     if len(found) != width:
         raise ShapeError(f"sensitivity: {where}: expected {width} names, but got {len(found)}.")
     if len(set(found)) < width:

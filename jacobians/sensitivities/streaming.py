@@ -24,6 +24,8 @@ from jacobians._checks import (
     ShapeError,
     TooLargeError,
     as_count,
+    as_flag,
+    as_items,
     as_nonnegative,
     readable_bytes,
 )
@@ -127,11 +129,12 @@ def sensitivity(
     columns = _chosen(inputs, every_input, "inputs")
     rows = _chosen(outputs, every_output, "outputs")
     m, n = len(rows), len(columns)
-    if subspace is None:
-        subspace = n <= SUBSPACE_INPUTS
+    wanted = n <= SUBSPACE_INPUTS if subspace is None else subspace
+    subspace = as_flag(wanted, "sensitivity: subspace")
+    singular_values = as_flag(singular_values, "sensitivity: singular_values")
     groups = _group_count(m, n, subspace)
     near = as_nonnegative(near, "sensitivity: near")
-    budget = as_count(max_bytes or DEFAULT_BYTES, "sensitivity: max_bytes")
+    budget = as_count(DEFAULT_BYTES if max_bytes is None else max_bytes, "sensitivity: max_bytes")
     known_units = _known_units(units, (*every_input, *every_output))
     selection = {
         "rows": None if outputs is None else rows,
@@ -187,7 +190,7 @@ def _chosen(chosen: Sequence[int | str] | None, names: tuple[str, ...], where: s
     if isinstance(chosen, (str, int)):
         chosen = [chosen]
     found = []
-    for one in chosen:
+    for one in as_items(chosen, f"sensitivity: {where}"):
         if isinstance(one, str):
             if one not in names:
                 known = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
@@ -206,6 +209,8 @@ def _chosen(chosen: Sequence[int | str] | None, names: tuple[str, ...], where: s
 
 
 def _known_units(units: Mapping[str, str] | None, names: tuple[str, ...]) -> dict[str, str]:
+    if units is not None and not isinstance(units, Mapping):
+        raise TypeError(f"sensitivity: units: expected a dict of names, but got {units!r:.80}.")
     for name in units or {}:
         if name not in names:
             raise ValueError(f"sensitivity: units: no input or output is called {name!r}.")

@@ -19,6 +19,7 @@ from jacobians._checks import (
     Places,
     ShapeError,
     as_floats,
+    as_items,
     freeze,
     require_ndim,
 )
@@ -93,7 +94,7 @@ def as_names(names: Sequence[str] | None, letter: str, count: int, where: str) -
     """Check names, or make them up."""
     if names is None:
         return tuple(f"{letter}{i}" for i in range(count))
-    found = tuple(str(name) for name in names)
+    found = tuple(map(str, as_items(names, where)))
     if len(found) != count:
         raise ShapeError(f"{where}: expected {count} names, but got {len(found)}.")
     return found
