@@ -27,10 +27,8 @@ def test_the_engine_fuzzer_notices_a_wrong_digit(monkeypatch):
     monkeypatch.setattr(jb, "jacobian", lambda *a, **k: right(*a, **k) * (1 + 2**-15))
     monkeypatch.setattr(jb, "value_and_jacobian", lambda *a, **k: (None, jb.jacobian(*a, **k)))
     monkeypatch.setattr(fuzz_engine, "laid_out", lambda rng, array: array)
-    with pytest.raises(AssertionError):
-        for k in range(30):
-            verdict, ratio = fuzz_engine.judged((7, k))
-            assert ratio <= 1
+    ratios = [fuzz_engine.judged((7, 0, k))[1] for k in range(15)]
+    assert max(ratios) > 1
 
 
 @pytest.mark.parametrize("part", range(4))
