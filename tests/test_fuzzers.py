@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from argument_cases import CALLS, RECORDS
 
 import jacobians as jb
 
@@ -24,9 +25,14 @@ def test_the_engine_is_within_the_bound_of_exact_arithmetic_whatever_is_asked(pa
 
 def test_the_engine_fuzzer_notices_a_wrong_digit(monkeypatch):
     right = jb.jacobian
-    monkeypatch.setattr(jb, "jacobian", lambda *a, **k: right(*a, **k) * (1 + 2**-15))
-    monkeypatch.setattr(jb, "value_and_jacobian", lambda *a, **k: (None, jb.jacobian(*a, **k)))
-    monkeypatch.setattr(fuzz_engine, "laid_out", lambda rng, array: array)
+
+    def wrong(*arguments, **options):
+        J = right(*arguments, **options)
+        J *= 1 + 2**-15
+        return J
+
+    monkeypatch.setattr(jb, "jacobian", wrong)
+    monkeypatch.setattr(jb, "value_and_jacobian", lambda *a, **k: (None, wrong(*a, **k)))
     ratios = [fuzz_engine.judged((7, 0, k))[1] for k in range(15)]
     assert max(ratios) > 1
 
@@ -38,8 +44,8 @@ def test_a_call_is_taken_or_refused_by_the_name_of_what_is_wrong(part):
 
 
 def test_the_argument_fuzzer_calls_every_public_name():
-    called = {function.__qualname__.split(".")[0] for function in fuzz_arguments.CALLS}
-    assert {*called, *fuzz_arguments.RECORDS.split()} >= set(jb.__all__)
+    called = {function.__qualname__.split(".")[0] for function in CALLS}
+    assert {*called, *RECORDS.split()} >= set(jb.__all__)
 
 
 @pytest.mark.parametrize("kind", ["npz", "members", "onnx", "safetensors"])

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
+from engine_cases import EXTREMES
 from exact_maps import exact_product, worst_ratio
 
 import jacobians as jb
@@ -33,14 +34,7 @@ from jacobians.strategies import HIDDEN
 
 WHOLE = ("identity", "relu", "identity", "relu", "square")
 BENDS = (*HIDDEN, "exp", "softmax", "log_softmax")
-LIMITS = {
-    "table": (0, 10**9),
-    "live": (0, 10**9),
-    "written_out": (0, 64, 10**9),
-    "long_loop": (1, 1024),
-    "serial": (1, 30, 10**9),
-    "copy": (0, 10**9),
-    "apply_bytes": (1, 2**22),
+LIMITS = EXTREMES | {
     "small_piece_bytes": (1, 500, 2**22),
     "long_call": (1, 2**15),
     "blas": (1, 2**29),
