@@ -95,12 +95,19 @@ def relu6_prime(z: Array) -> Array:
 
 def ramp(z: Array, low: float, high: float) -> Array:
     # (z - low) is exact near low, where the textbook's z/6 + 1/2 cancels.
-    start, end = z.dtype.type(low), z.dtype.type(high)
+    start, end = _ends(z.dtype.type, low, high)
     return (np.clip(z, start, end) - start) / (end - start)
 
 
 def ramp_prime(z: Array, low: float, high: float) -> Array:
-    return clip_prime(z, low, high) / (z.dtype.type(high) - z.dtype.type(low))
+    start, end = _ends(z.dtype.type, low, high)
+    return clip_prime(z, low, high) / (end - start)
+
+
+def _ends(dtype: Any, low: float, high: float) -> tuple[Any, Any]:
+    """Round the ends of a ramp; two that fall on one number are a step apart."""
+    start = dtype(low)
+    return start, max(dtype(high), np.nextafter(start, dtype(np.inf)))
 
 
 # --- exponential below zero, linear above ---------------------------------------------------------

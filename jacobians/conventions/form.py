@@ -12,6 +12,7 @@ import numpy as np
 
 from jacobians._checks import (
     Array,
+    Frozen,
     ShapeError,
     as_count,
     as_floats,
@@ -30,7 +31,7 @@ from jacobians.network import Network, as_network
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RowForm:
+class RowForm(Frozen):
     """A network in rows: ``z^l = a^{l-1} w^l + b^l``, ``a^l = f(z^l)``, ``a^0 = x``.
 
     Its methods take the ``N`` points of a data set as rows (N, n_0).  The cost is the mean of the
