@@ -161,6 +161,14 @@ def test_the_worst_entry_is_the_one_that_is_off_though_all_hold():
     assert check.worst == (1, 0)
 
 
+def test_what_is_just_beyond_the_allowance_fails_with_a_hint():
+    f = lambda x: 3 * x  # noqa: E731
+    allowed = check_jacobian(f, [[3.0]], [1.0]).allowed
+    check = check_jacobian(f, [[3.0 + 1.5 * allowed]], [1.0])
+    assert not check.holds
+    assert check.hint
+
+
 def test_taylor_slope_does_not_depend_on_the_unit_of_the_values():
     """Rounding is judged beside the values: a power of two changes no bit."""
     f, derivative = FUNCTIONS["linear"]
