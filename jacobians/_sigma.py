@@ -96,12 +96,14 @@ def relu6_prime(z: Array) -> Array:
 def ramp(z: Array, low: float, high: float) -> Array:
     # (z - low) is exact near low, where the textbook's z/6 + 1/2 cancels.
     start, end = _ends(z.dtype.type, low, high)
-    return (np.clip(z, start, end) - start) / (end - start)
+    share: Array = (np.clip(z, start, end) - start) / (end - start)
+    return share
 
 
 def ramp_prime(z: Array, low: float, high: float) -> Array:
     start, end = _ends(z.dtype.type, low, high)
-    return clip_prime(z, low, high) / (end - start)
+    slope: Array = clip_prime(z, low, high) / (end - start)
+    return slope
 
 
 def _ends(dtype: Any, low: float, high: float) -> tuple[Any, Any]:

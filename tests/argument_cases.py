@@ -183,7 +183,7 @@ RECORDS = (
     "NotFiniteError ShapeError TooLargeError"
 )
 WRONG = [None, True, -1, 0, 7, 2**31, 2**70, 1.5, np.nan, np.inf, 1j, "", "nobody", b"1", (), []]
-WRONG += [{}, {1, 2}, object(), len, int, slice(3), [1, "a"], [[1.0], [2.0, 3.0]], (2**40, 9)]
+WRONG += [{}, {1, 2}, object(), len, slice(3), [1, "a"], [[1.0], [2.0, 3.0]], (2**40, 9)]
 WRONG += [np.zeros(0), np.zeros((2, 0)), np.full(3, np.nan), np.full((4, 3), np.inf), np.float64(3)]
 WRONG += [np.ones((2, 2, 2, 2)), np.ones(3, complex), np.ones(3, bool), np.array(["a"] * 3)]
 WRONG += [np.ones(3, object), np.ma.masked_array(np.ones(3), [0, 1, 0]), scipy.sparse.eye_array(3)]
