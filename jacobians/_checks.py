@@ -15,7 +15,7 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
@@ -265,6 +265,31 @@ def as_count(value: Any, where: str, at_least: int = 1) -> int:
     if count < at_least:
         raise ValueError(f"{where}: expected at least {at_least}, but got {count}.")
     return count
+
+
+def as_flag(value: Any, where: str) -> bool:
+    """Check a truth value."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{where}: expected True or False, but got {value!r:.80}.")
+    return bool(value)
+
+
+def as_items(value: Any, where: str) -> tuple[Any, ...]:
+    """Return the items of a list, a tuple, or whatever else has several."""
+    try:
+        return tuple(value)
+    except TypeError:
+        raise TypeError(f"{where}: expected a list or tuple, but got {value!r:.80}.") from None
+
+
+def as_dtype(value: Any, where: str) -> np.dtype[Any]:
+    """Check a dtype: float32 or float64."""
+    dtype: np.dtype[Any] | None = None
+    with suppress(TypeError, ValueError):
+        dtype = np.dtype(value)
+    if dtype is None or dtype not in FLOATS:
+        raise TypeError(f"{where}: dtype: expected float32 or float64, but got {value!r:.80}.")
+    return dtype
 
 
 def as_nonnegative(value: Any, where: str) -> float:

@@ -75,6 +75,8 @@ def as_point(x: Any, where: str) -> Array:
 
 def value_of(f: Function, x: Array, where: str) -> Array:
     """Return ``f(x)``, checked to be a vector."""
+    if not callable(f):
+        raise TypeError(f"{where}: f: expected a function, but got {f!r:.80}.")
     value = as_floats(f(x), f"{where}: f(x)")
     if value.ndim != 1:
         raise ShapeError(f"{where}: f(x): expected shape (m,), but got {value.shape}.")

@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from jacobians._checks import Array, ShapeError, as_count, as_floats, require_shape
+from jacobians._checks import Array, ShapeError, as_count, as_floats, as_items, require_shape
+from jacobians._machine import require_room
 from jacobians._notebook import Table
 from jacobians.activations import AnyActivation
 from jacobians.layers import Add, Concatenate, Dense, Gather, Layer, Shape
@@ -199,10 +200,16 @@ def random_layers(
     seed: int | np.random.Generator | None,
 ) -> list[Layer]:
     """Draw dense layers with normal weights of variance ``1/n_in`` and biases of 0.01."""
-    widths = [as_count(width, "Network.random: widths") for width in widths]
+    where = "Network.random: widths"
+    widths = [as_count(width, where) for width in as_items(widths, where)]
     if len(widths) < 2:
         raise ValueError(f"Network.random: widths: expected at least two, but got {widths}.")
-    rng = np.random.default_rng(seed)
+    try:
+        rng = np.random.default_rng(seed)
+    except (TypeError, ValueError) as err:
+        raise type(err)(f"Network.random: seed: {err}") from None
+    for inputs, outputs in pairwise(widths):
+        require_room((outputs, inputs), np.dtype(float), where, "Take fewer")
     layers: list[Layer] = []
     for l, (inputs, outputs) in enumerate(pairwise(widths), start=1):
         W = rng.standard_normal((outputs, inputs)) / np.sqrt(inputs)
@@ -220,7 +227,7 @@ def as_names(names: Sequence[str] | None, width: int, where: str) -> tuple[str, 
         return None
     if isinstance(names, str):
         raise TypeError(f"{where}: expected a sequence of names, but got {names!r:.80}.")
-    given = tuple(str(name) for name in names)
+    given = tuple(map(str, as_items(names, where)))
     if len(given) != width:
         raise ShapeError(f"{where}: expected {width} names, but got {len(given)}.")
     return given

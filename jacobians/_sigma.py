@@ -95,12 +95,21 @@ def relu6_prime(z: Array) -> Array:
 
 def ramp(z: Array, low: float, high: float) -> Array:
     # (z - low) is exact near low, where the textbook's z/6 + 1/2 cancels.
-    start, end = z.dtype.type(low), z.dtype.type(high)
-    return (np.clip(z, start, end) - start) / (end - start)
+    start, end = _ends(z.dtype.type, low, high)
+    share: Array = (np.clip(z, start, end) - start) / (end - start)
+    return share
 
 
 def ramp_prime(z: Array, low: float, high: float) -> Array:
-    return clip_prime(z, low, high) / (z.dtype.type(high) - z.dtype.type(low))
+    start, end = _ends(z.dtype.type, low, high)
+    slope: Array = clip_prime(z, low, high) / (end - start)
+    return slope
+
+
+def _ends(dtype: Any, low: float, high: float) -> tuple[Any, Any]:
+    """Round the ends of a ramp; two that fall on one number are a step apart."""
+    start = dtype(low)
+    return start, max(dtype(high), np.nextafter(start, dtype(np.inf)))
 
 
 # --- exponential below zero, linear above ---------------------------------------------------------

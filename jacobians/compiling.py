@@ -201,7 +201,11 @@ class _Compiler(Emitter):
                 node = self.constant(np.ones(node.rows, self.net.dtype), "slopes", *node[2:4])
             elif node.kind != "slopes":
                 node = self.write(node)
-            if total.known is not None and (node.kind == "slopes" or node.known is not None):
+            if total.known is not None and node.known is not None:
+                more = np.diag(node.known) if node.kind == "slopes" else node.known
+                total = self._kept(total.known + more)
+                continue
+            if total.known is not None and node.kind == "slopes":
                 total = self._stacked(total)
             elif total.known is not None:
                 total, node = node, total

@@ -25,7 +25,7 @@ from jacobians.activations import AnyActivation, activation
 from jacobians.along import Along
 from jacobians.importers import ELSEWHERE, WEIGHTS_ONLY, WHOLE_MODELS, from_onnx, from_weights
 from jacobians.layers import Layer
-from jacobians.network import Network
+from jacobians.network import Network, as_network
 
 _FORMAT, _VERSION = "jacobians network", 2
 _KINDS = {
@@ -65,7 +65,8 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
     """
     import json
 
-    path, name, suffix = _parts(path)
+    net = as_network(net, "save")
+    path, name, suffix = _parts(path, "save")
     if suffix != ".npz":
         raise ValueError(f"save: path: expected a name ending in .npz, but got {name!r}.")
     described, arrays = [], {}
@@ -118,7 +119,7 @@ def load(
     ImportError
         If it takes an optional package that is not installed.
     """
-    path, name, suffix = _parts(path)
+    path, name, suffix = _parts(path, "load")
     if name.endswith(".onnx.gz"):
         suffix = ".onnx"
     if output is not None and suffix != ".onnx":
@@ -190,8 +191,10 @@ def _slices(parts: Mapping[str, slice]) -> list[tuple[str, tuple[int, int]]]:
     return [(name, (part.start, part.stop)) for name, part in parts.items()]
 
 
-def _parts(path: str | os.PathLike[str]) -> tuple[str, str, str]:
+def _parts(path: str | os.PathLike[str], where: str) -> tuple[str, str, str]:
     """Return path, name and suffix as text (importing pathlib takes as long as this module)."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{where}: path: expected a path, but got {path!r:.80}.")
     path = os.fspath(path)
     name = os.path.basename(path)
     return path, name, os.path.splitext(name)[1]

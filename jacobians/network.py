@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import (
-    FLOATS,
     Array,
     NotFiniteError,
     ShapeError,
+    as_dtype,
     as_layer,
     read_only,
 )
@@ -275,9 +275,7 @@ class Network(Displayed):
         NotFiniteError
             If a weight does not fit.
         """
-        dtype = np.dtype(dtype)
-        if dtype not in FLOATS:
-            raise TypeError(f"Network.astype: expected float32 or float64, but got {dtype}.")
+        dtype = as_dtype(dtype, "Network.astype")
         if dtype == self.dtype:
             return self
         return self._with(layers=tuple(layer.astype(dtype) for layer in self.layers), dtype=dtype)

@@ -12,7 +12,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from jacobians import _kernels
-from jacobians._checks import Places, as_count, readable_bytes
+from jacobians._checks import Places, as_count, as_flag, readable_bytes
 from jacobians._kernels.translating import tape_of
 from jacobians._machine import THREADS
 from jacobians._notebook import Displayed, Table
@@ -248,7 +248,7 @@ def plan(
     batch = as_count(batch, "plan: batch", at_least=0)
     budget = as_count(DEFAULT_BYTES if max_bytes is None else max_bytes, "plan: max_bytes")
     allowed = THREADS if threads is None else as_count(threads, "plan: threads")
-    limits = limits or Limits()
+    limits, kernels = limits or Limits(), as_flag(kernels, "plan: kernels")
     chosen_rows = as_index(rows, net.widths[of], "plan: rows")
     chosen_columns = as_index(columns, net.widths[wrt], "plan: columns")
     written_out = limits.written_out

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Numbers, Places, ShapeError, as_array, as_count
+from jacobians._checks import Numbers, Places, ShapeError, as_array, as_count, as_items
 
 
 def vec(M: Any) -> Numbers:
@@ -70,7 +70,10 @@ def unvec(v: Any, shape: tuple[int, int]) -> Numbers:
            [2, 4, 6]])
     """
     v = as_array(v, "unvec: v")
-    m, n = (as_count(size, "unvec: shape", at_least=0) for size in shape)
+    sizes = as_items(shape, "unvec: shape")
+    if len(sizes) != 2:
+        raise ShapeError(f"unvec: shape: expected (m, n), but got {shape!r:.80}.")
+    m, n = (as_count(size, "unvec: shape", at_least=0) for size in sizes)
     if v.ndim < 1 or v.shape[-1] != m * n:
         raise ShapeError(f"unvec: a {m}x{n} matrix has {m * n} entries, but got shape {v.shape}.")
     M: Numbers = np.swapaxes(v.reshape(*v.shape[:-1], n, m), -2, -1).copy(order="C")

@@ -318,3 +318,55 @@ assert calls > 8
 print("usable")
 """
     assert run(code, tmp_path) == ["interrupted", "usable"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "jb.jacobian(net, points, out=out, plan=plan)",
+        "jb.jacobian(net, points, out=out, plan=jb.plan(net, 1000, threads=1, kernels=False))",
+        "jb.jvp(net, points, points)",
+        "jb.jacobian_with_bound(net, points[:100])",
+        "jb.backprop.gradients(net, points, points[:, :5], jb.SquaredError())",
+        "jb.certify(jb.Network.random([2, 3, 1], seed=0), [1.0, 2.0])",
+    ],
+    ids=["threads", "one thread", "jvp", "bounds", "gradients", "certify"],
+)
+def test_an_interrupt_at_any_moment_leaves_numpy_as_it_was_and_nothing_running(call, tmp_path):
+    """Alarms from the first step to the last; afterwards no worker writes into ``out``."""
+    code = f"""
+import time
+from jacobians.program import Limits
+
+points = np.resize(X, (1000, 12))
+out = np.zeros((1000, 5, 12))
+limits = Limits(small_piece_bytes=2**17, thread_seconds=0.0, long_call=1)
+plan = jb.plan(net, 1000, threads=3, kernels=False, limits=limits)
+np.seterr(divide="raise", over="raise", under="ignore", invalid="warn")
+flags = np.geterr()
+{call}
+start = time.perf_counter()
+{call}
+whole = time.perf_counter() - start
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+interrupts = 0
+for k in range(20):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, max((k + 1) / 20 * whole, 1e-5))
+        {call}
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        interrupts += 1
+        assert np.geterr() == flags, (k, np.geterr())
+        before = out.copy()
+        time.sleep(0.002)
+        assert (out == before).all()
+assert interrupts > 3, interrupts
+{call}
+print("usable")
+"""
+    assert run(code, tmp_path) == ["usable"]

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import jacobians as jb
+
 RUNNER = Path(__file__).parent / "benchmarks" / "mutants.py"
 SOURCE = '''
 """Not 1 + 1."""
@@ -70,11 +72,39 @@ def test_a_mutant_differs_from_the_module_in_one_place(runner):
     assert [mutant.source() for mutant in made] == sources
 
 
-def test_a_sample_is_a_share_that_follows_its_seed(runner):
+def test_a_sample_follows_its_seed(runner):
     made, sampled = runner["mutants"]("toy"), runner["sampled"]
-    assert len(sampled(made, 8, 0)) == 2
-    assert sampled(made, 40, 0) == sampled(made, 40, 0) != sampled(made, 40, 1)
-    assert sampled(made, 100, 0) == made
+    assert len(sampled(made, 8, 0)) == 8
+    assert sampled(made, 8, 0) == sampled(made, 8, 0) != sampled(made, 8, 1)
+    assert sampled(made, 1000, 0) == made
+
+
+def test_the_tests_that_call_the_changed_function_run_and_the_nearest_first(runner):
+    notes = {
+        "a::test_of_f": (3.0, ["toy: f"]),
+        "a::test_of_g": (1.0, ["toy: g"]),
+        "a::test_quick": (0.1, ["toy: f", "toy: g"]),
+        "a::test_toy": (9.0, ["toy: f"]),
+    }
+    inside, outside = (
+        next(m for m in runner["mutants"]("toy") if m.where == where) for where in ("toy: f", "toy")
+    )
+    order = ["a::test_toy", "a::test_quick", "a::test_of_f"]
+    assert runner["chosen_tests"](inside, notes) == order
+    assert set(runner["chosen_tests"](outside, notes)) == set(notes)
+
+
+def test_the_calls_of_a_test_are_noted(runner):
+    """And nothing of what runs between tests."""
+    calls = runner["Calls"]({})
+    calls.pytest_runtest_logstart.__func__.__globals__["PACKAGE"] = Path(jb.__file__).parent
+    calls.pytest_runtest_logstart()
+    jb.vec([[1.0]])
+    calls.pytest_runtest_logfinish("a::test_of_vec")
+    jb.vech([[1.0]])
+    ((_, called),) = calls.notes.values()
+    assert "vectorization: vec" in called
+    assert "vectorization: vech" not in called
 
 
 def test_long_lines_are_shortened_to_where_they_differ(runner):

@@ -154,6 +154,39 @@ def test_taylor_slope_tells_right_from_wrong():
     assert taylor_slope(*[FUNCTIONS["linear"][0], FUNCTIONS["linear"][1](x)], x) == np.inf
 
 
+def test_the_worst_entry_is_the_one_that_is_off_though_all_hold():
+    f = lambda x: np.array([0 * x[0], np.sin(x[0])])  # noqa: E731
+    check = check_jacobian(f, [[0.0], [np.cos(0.5) * (1 + 1e-12)]], [0.5])
+    assert check.holds
+    assert check.worst == (1, 0)
+
+
+def test_what_is_just_beyond_the_allowance_fails_with_a_hint():
+    f = lambda x: 3 * x  # noqa: E731
+    allowed = check_jacobian(f, [[3.0]], [1.0]).allowed
+    check = check_jacobian(f, [[3.0 + 1.5 * allowed]], [1.0])
+    assert not check.holds
+    assert check.hint
+
+
+def test_taylor_slope_does_not_depend_on_the_unit_of_the_values():
+    """Rounding is judged beside the values: a power of two changes no bit."""
+    f, derivative = FUNCTIONS["linear"]
+    bent = lambda x: f(x) + 1e-7 * x @ x  # noqa: E731
+    x = np.array([0.3, -0.7])
+    J = derivative(x) + 2e-7 * x
+    slope = taylor_slope(bent, J, x)
+    assert abs(slope - 2) < 0.5
+    for unit in (2.0**-30, 2.0**30):
+        assert taylor_slope(lambda x, unit=unit: unit * bent(x), unit * J, x) == slope
+
+
+def test_taylor_slope_is_read_off_two_steps_if_there_are_no_more():
+    """The third remainder lies below the rounding: 5e-11 / 64² < 2.8e-14."""
+    f = lambda x: x + 5e-11 * (x - 1) ** 2  # noqa: E731
+    assert round(taylor_slope(f, [[1.0]], [1.0], [1.0])) == 2
+
+
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 100))
 def test_dot_test_accepts_the_transpose_and_nothing_else(m, n, seed):
     A = np.random.default_rng(seed).standard_normal((m, n))

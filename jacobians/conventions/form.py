@@ -12,6 +12,7 @@ import numpy as np
 
 from jacobians._checks import (
     Array,
+    Frozen,
     ShapeError,
     as_array,
     as_count,
@@ -27,11 +28,11 @@ from jacobians.conventions.products import as_row, from_row, hadamard, product
 from jacobians.conventions.rows import dense_layer
 from jacobians.layers import Dense
 from jacobians.losses import Loss, SquaredError, as_loss
-from jacobians.network import Network
+from jacobians.network import Network, as_network
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RowForm:
+class RowForm(Frozen):
     """A network in rows: ``z^l = a^{l-1} w^l + b^l``, ``a^l = f(z^l)``, ``a^0 = x``.
 
     Its methods take the ``N`` points of a data set as rows (N, n_0).  The cost is the mean of the
@@ -167,6 +168,7 @@ def from_row_form(weights: Sequence[Any], biases: Sequence[Any], activations: An
 
 def to_row_form(net: Network) -> RowForm:
     """Write a network of dense layers in rows; ``from_row_form`` undoes it exactly."""
+    net = as_network(net, "to_row_form")
     weights, biases, activations = [], [], []
     for l, layer in enumerate(net.layers, start=1):
         W, b = dense_layer(net, l, "to_row_form")

@@ -6,7 +6,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jacobians._checks import Array, ShapeError, as_nonnegative, freeze, underflow_is_rounding
+from jacobians._checks import (
+    Array,
+    ShapeError,
+    as_items,
+    as_nonnegative,
+    freeze,
+    underflow_is_rounding,
+)
 from jacobians._tables import as_inputs, column_names
 from jacobians.explanation.paths import Paths
 from jacobians.explanation.record import Completeness, Explanation
@@ -126,7 +133,9 @@ def _chosen(rows: Any, names: tuple[str, ...]) -> tuple[int, ...]:
     if rows is None or isinstance(rows, slice):
         found = tuple(range(len(names))[rows or slice(None)])
     else:
-        each: Any = [rows] if isinstance(rows, (int, np.integer, str)) else rows
+        each: Any = (
+            [rows] if isinstance(rows, (int, np.integer, str)) else as_items(rows, "explain: rows")
+        )
         found = tuple(place_of(one, names, "explain: rows") for one in each)
     if not found or len(set(found)) < len(found):
         raise ValueError(f"explain: rows: expected some, each once, but got {rows!r:.80}.")

@@ -14,7 +14,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jacobians._checks import Array, Places, ShapeError, as_array, as_count, freeze
+from jacobians._checks import (
+    Array,
+    Places,
+    ShapeError,
+    as_array,
+    as_count,
+    as_items,
+    freeze,
+)
 from jacobians.layers.base import Layer, Shape, set_field
 
 
@@ -73,7 +81,10 @@ class Reshape(Rearrangement):
     shape: Shape = ()
 
     def __post_init__(self) -> None:
-        sizes = tuple(as_count(n, "Reshape: new_shape", at_least=-1) for n in self.new_shape)
+        sizes = tuple(
+            as_count(n, "Reshape: new_shape", at_least=-1)
+            for n in as_items(self.new_shape, "Reshape: new_shape")
+        )
         set_field(self, "new_shape", sizes)
 
     def rearrange(self, entries: Any) -> Any:
@@ -102,7 +113,14 @@ class Permute(Rearrangement):
     shape: Shape = ()
 
     def __post_init__(self) -> None:
-        set_field(self, "axes", tuple(as_count(n, "Permute: axes", at_least=0) for n in self.axes))
+        set_field(
+            self,
+            "axes",
+            tuple(
+                as_count(n, "Permute: axes", at_least=0)
+                for n in as_items(self.axes, "Permute: axes")
+            ),
+        )
 
     def rearrange(self, entries: Any) -> Any:
         """Return the entries with their axes permuted."""
@@ -156,11 +174,12 @@ class Pad(Rearrangement):
     shape: Shape = ()
 
     def __post_init__(self) -> None:
-        checked = tuple(
-            (as_count(before, "Pad: widths", 0), as_count(after, "Pad: widths", 0))
-            for before, after in self.widths
+        pairs = [as_items(pair, "Pad: widths") for pair in as_items(self.widths, "Pad: widths")]
+        if any(len(pair) != 2 for pair in pairs):
+            raise ShapeError(f"Pad: widths: expected pairs, but got {self.widths!r:.80}.")
+        set_field(
+            self, "widths", tuple(tuple(as_count(n, "Pad: widths", 0) for n in p) for p in pairs)
         )
-        set_field(self, "widths", checked)
 
     def rearrange(self, entries: Any) -> Any:
         """Return the entries with -1 around them."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, ShapeError
+from jacobians._checks import Array, ShapeError, as_items
 from jacobians.maps.base import LinearMap, common_batch, magnitudes
 from jacobians.maps.elementary import as_map
 
@@ -40,12 +40,15 @@ class Blocks(LinearMap):
     composite = True
 
     def __init__(self, blocks: Sequence[Any]) -> None:
-        rows = list(blocks)
+        rows = list(as_items(blocks, "Blocks: blocks"))
         if not rows:
             raise ValueError("Blocks: expected at least one map.")
         if not isinstance(rows[0], (list, tuple)):
             rows = [rows]
-        grid = tuple(tuple(as_map(A, "Blocks: block") for A in row) for row in rows)
+        grid = tuple(
+            tuple(as_map(A, "Blocks: block") for A in as_items(row, "Blocks: blocks"))
+            for row in rows
+        )
         for i, row in enumerate(grid):
             if len(row) != len(grid[0]) or not row:
                 raise ShapeError(f"Blocks: row {i} has {len(row)} maps, row 0 has {len(grid[0])}.")

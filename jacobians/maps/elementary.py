@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import FLOATS, Array, ShapeError, as_array, as_count
+from jacobians._checks import Array, ShapeError, as_array, as_count, as_dtype
 from jacobians._machine import times_in_slabs
 from jacobians._windows import are_rows
 from jacobians.maps.base import LinearMap, frozen_field
@@ -35,9 +35,7 @@ class Identity(LinearMap):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n", as_count(self.n, "Identity: n"))
-        object.__setattr__(self, "dtype", np.dtype(self.dtype))
-        if self.dtype not in FLOATS:
-            raise TypeError(f"Identity: expected float32 or float64, but got {self.dtype}.")
+        object.__setattr__(self, "dtype", as_dtype(self.dtype, "Identity"))
 
     @property
     def shape(self) -> tuple[int, int]:

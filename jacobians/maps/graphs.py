@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, ShapeError
+from jacobians._checks import Array, ShapeError, as_count, as_flag, as_items
 from jacobians._windows import merged
 from jacobians.maps.base import LinearMap, common_batch
 from jacobians.maps.elementary import as_map
@@ -48,8 +48,8 @@ class Substitution(LinearMap):
 
     def __init__(self, nodes: Sequence[Sequence[tuple[int, Any]]]) -> None:
         built = tuple(
-            tuple((int(source), as_map(A, "Substitution: edge")) for source, A in edges)
-            for edges in nodes
+            tuple(_edge(edge) for edge in as_items(edges, "Substitution: nodes"))
+            for edges in as_items(nodes, "Substitution: nodes")
         )
         if not built or not all(built):
             raise ValueError("Substitution: expected at least one edge into every node.")
@@ -172,6 +172,16 @@ class Substitution(LinearMap):
         return f"{super().__repr__()}: {len(self._parts())} edges into {len(self.nodes)} nodes"
 
 
+def _edge(edge: Any) -> tuple[int, LinearMap]:
+    """Check one edge of a node: where it comes from, and its map."""
+    items = as_items(edge, "Substitution: nodes")
+    if len(items) != 2:
+        raise ShapeError(
+            f"Substitution: nodes: expected pairs (source, map), but got {edge!r:.80}."
+        )
+    return as_count(items[0], "Substitution: nodes", 0), as_map(items[1], "Substitution: edge")
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class BlockDiagonal(LinearMap):
     """A stack of matrices along the diagonal: every row of a value has its own.
@@ -198,6 +208,10 @@ class BlockDiagonal(LinearMap):
     composite = True
 
     def __post_init__(self) -> None:
+        as_count(self.count, "BlockDiagonal: count")
+        as_flag(self.stacked, "BlockDiagonal: stacked")
+        if not isinstance(self.blocks, LinearMap):
+            raise TypeError(f"BlockDiagonal: blocks: expected a map, but got {self.blocks!r:.80}.")
         size = self.blocks.batch[0] if self.blocks.batch else 0
         if size % self.count or (not self.stacked and size != self.count):
             raise ShapeError(

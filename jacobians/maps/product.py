@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, ShapeError, refuse_if_too_large
+from jacobians._checks import Array, ShapeError, as_items, refuse_if_too_large
 from jacobians.maps.base import LinearMap, common_batch, magnitudes
 from jacobians.maps.elementary import Diagonal, as_map
 
@@ -41,7 +41,7 @@ class Product(LinearMap):
     composite = True
 
     def __init__(self, factors: Sequence[Any]) -> None:
-        opened = tuple(_opened(factors))
+        opened = tuple(_opened(as_items(factors, "Product: factors")))
         if not opened:
             raise ValueError("Product: expected at least one factor; the empty one is Identity.")
         for left, right in pairwise(opened):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, ShapeError
+from jacobians._checks import Array, ShapeError, as_items
 from jacobians.maps.base import LinearMap, common_batch, magnitudes
 from jacobians.maps.elementary import as_map
 
@@ -37,7 +37,7 @@ class Sum(LinearMap):
     composite = True
 
     def __init__(self, terms: Sequence[Any]) -> None:
-        opened = tuple(_opened(terms))
+        opened = tuple(_opened(as_items(terms, "Sum: terms")))
         if not opened:
             raise ValueError("Sum: expected at least one term.")
         for A in opened[1:]:

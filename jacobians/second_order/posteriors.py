@@ -194,7 +194,7 @@ def laplace(
     >>> posterior.variance([3.0])     # of w x + b, with the precision 2 + 2 for each
     array([2.5])
     """
-    if structure not in STRUCTURES:
+    if not isinstance(structure, str) or structure not in STRUCTURES:
         raise ValueError(f"laplace: structure: expected one of {STRUCTURES}, got {structure!r}.")
     tau, noise = (
         as_positive(number, f"laplace: {name}")

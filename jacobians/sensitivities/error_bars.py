@@ -32,7 +32,7 @@ from jacobians._checks import (
 )
 from jacobians._tables import as_inputs, in_order
 from jacobians.engine import value_and_jacobian
-from jacobians.network import Network
+from jacobians.network import Network, as_network
 from jacobians.planning import plan
 from jacobians.second_order.posteriors import Posterior
 from jacobians.sensitivities.groups import as_confidence
@@ -108,6 +108,7 @@ def error_bars(
     >>> bars.value.shape, bars.covariance.shape, bars.std.shape
     ((5, 1), (5, 1, 1), (5, 1))
     """
+    net = as_network(net, "error_bars")
     x = as_inputs(X, net, "error_bars: X")
     if parameters is not None:
         return _of_parameters(net, x, parameters, std is None and covariance is None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jacobians._checks import ShapeError, as_count
+from jacobians._checks import ShapeError, as_count, as_items
 
 
 def many(count: int, what: str) -> str:
@@ -32,7 +32,7 @@ def as_names(names: Any, width: int, letter: str, where: str) -> tuple[str, ...]
     """Check names, or number them from 1."""
     if names is None:
         return tuple([f"{letter}{k}" for k in range(1, width + 1)])
-    found = tuple(map(str, names))
+    found = tuple(map(str, as_items(names, f"sensitivity: {where}")))
     if len(found) != width:
         raise ShapeError(f"sensitivity: {where}: expected {width} names, but got {len(found)}.")
     if len(set(found)) < width:

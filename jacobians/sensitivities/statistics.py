@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jacobians._checks import Array, Places, as_floats, require_shape, underflow_is_rounding
+from jacobians._checks import (
+    Array,
+    Places,
+    as_count,
+    as_floats,
+    require_shape,
+    underflow_is_rounding,
+)
 from jacobians.sensitivities.dataset import DataSet
 from jacobians.sensitivities.groups import as_confidence, student_interval
 from jacobians.sensitivities.measures import SIGNED, STATISTICS, above, over, ranks
@@ -137,6 +144,8 @@ class Statistics(DataSet):
 
     def most_influential(self, output: int, count: int = 5) -> list[tuple[str, float, float]]:
         """Return (name, importance, mean derivative) of the first few inputs."""
+        if not 0 <= as_count(output, "most_influential: output", 0) < len(self.mean):
+            raise ValueError(f"most_influential: output: {output} of {len(self.mean)}, from 0.")
         sizes, means = self.importance[output], self.mean[output]
         first = self.order[output, :count]
         return [(self.input_names[j], float(sizes[j]), float(means[j])) for j in first]

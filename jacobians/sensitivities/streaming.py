@@ -19,6 +19,8 @@ from jacobians._checks import (
     ShapeError,
     TooLargeError,
     as_count,
+    as_flag,
+    as_items,
     as_nonnegative,
     readable_bytes,
 )
@@ -144,6 +146,8 @@ def sensitivity(  # type: ignore[misc]
     columns = _chosen(inputs, every_input, "inputs")
     rows = _chosen(outputs, every_output, "outputs")
     m, n = len(rows), len(columns)
+    subspace = as_flag(subspace, "sensitivity: subspace")
+    singular_values = as_flag(singular_values, "sensitivity: singular_values")
     way_out = "Select inputs and outputs."
     groups = group_count(m * n, f"a {m}x{n} Jacobian", way_out)
     if subspace and 8 * n * n > STATE_BYTES:
@@ -152,7 +156,7 @@ def sensitivity(  # type: ignore[misc]
             f"{readable_bytes(STATE_BYTES)}. Say subspace=False, or select inputs."
         )
     near = as_nonnegative(near, "sensitivity: near")
-    budget = as_count(max_bytes or DEFAULT_BYTES, "sensitivity: max_bytes")
+    budget = as_count(DEFAULT_BYTES if max_bytes is None else max_bytes, "sensitivity: max_bytes")
     known_units = _known_units(units, (*every_input, *every_output))
     selection = {
         "rows": None if outputs is None else rows,
@@ -209,7 +213,7 @@ def _chosen(chosen: Sequence[int | str] | None, names: tuple[str, ...], where: s
     if isinstance(chosen, (str, int)):
         chosen = [chosen]
     found = []
-    for one in chosen:
+    for one in as_items(chosen, f"sensitivity: {where}"):
         if isinstance(one, str):
             if one not in names:
                 known = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
@@ -228,6 +232,8 @@ def _chosen(chosen: Sequence[int | str] | None, names: tuple[str, ...], where: s
 
 
 def _known_units(units: Mapping[str, str] | None, names: tuple[str, ...]) -> dict[str, str]:
+    if units is not None and not isinstance(units, Mapping):
+        raise TypeError(f"sensitivity: units: expected a dict of names, but got {units!r:.80}.")
     for name in units or {}:
         if name not in names:
             raise ValueError(f"sensitivity: units: no input or output is called {name!r}.")

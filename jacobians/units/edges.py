@@ -18,6 +18,7 @@ from jacobians._checks import (
     Places,
     ShapeError,
     as_floats,
+    as_items,
     freeze,
     require_ndim,
 )
@@ -90,7 +91,7 @@ def as_names(names: Sequence[str] | None, letter: str, count: int, where: str) -
     """Check names, or make them up."""
     if names is None:
         return tuple(f"{letter}{i}" for i in range(count))
-    given = tuple(str(name) for name in names)
+    given = tuple(map(str, as_items(names, where)))
     if len(given) != count:
         raise ShapeError(f"{where}: expected {count} names, but got {len(given)}.")
     return given

@@ -34,6 +34,7 @@ from jacobians._checks import (
     Places,
     ShapeError,
     as_count,
+    as_flag,
     as_floats,
     as_nonnegative,
     as_points,
@@ -155,7 +156,7 @@ class UnitGraph(Frozen):
         object.__setattr__(self, "_walk", self._arrange(cyclic, max_iterations))
 
     def _arrange(self, cyclic: bool, max_iterations: int) -> Acyclic | Cyclic:
-        if cyclic:
+        if as_flag(cyclic, "UnitGraph: cyclic"):
             count = as_count(max_iterations, "UnitGraph: max_iterations")
             return Cyclic(self.A, self._kinds, count)
         level = find_levels(self.A)

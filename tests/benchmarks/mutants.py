@@ -1,9 +1,9 @@
 """Change the numerical modules one place at a time, and see whether a test notices.
 
-``python tests/benchmarks/mutants.py`` tries one mutant in twenty-five and prints, by module, how
-many were killed, how many are listed in ``paper_notes/mutants.md`` as equivalent, and every other
-survivor; the exit status is 1 if there is one, or if fewer than 90 % were killed.  ``--seed`` and
-``--percent`` choose others, and modules may be named; evidence and statistics only if they are.
+``python tests/benchmarks/mutants.py`` tries 200 mutants and prints every survivor that
+``paper_notes/mutants.md`` does not list as equivalent; the exit status is 1 if there is one, or if
+fewer than 90 % were killed.  ``--seed``, ``--mutants`` and ``--minutes`` choose others, and modules
+may be named; evidence, conventions and statistics only if they are.
 
 A mutant is one change of the syntax tree: another operator, comparison or number, the sides of a
 product or of ``where`` exchanged, a condition negated, a minimum for a maximum, a transpose, sign,
@@ -11,9 +11,10 @@ absolute value, keyword, decorator or call left out.  Left alone are text (docst
 reprs), annotations, imports, the keywords that say which memory to use, and the sizes from which
 the engine prefers one of two equal products.
 
-Every mutant runs in a process forked from one that has loaded the libraries, through the tests that
-speak about its module, with 20 examples of every law.  One that needs ten times the processor time
-of the original has been noticed too.
+The tests of a module run once on the original, to see which functions each of them calls.  Then
+every mutant runs in a process forked from one that has loaded the libraries, through the tests that
+call the changed function, until the first failure, with 20 examples of every law.  One that needs
+ten times the processor time of the original has been noticed too.
 """
 
 import argparse
@@ -21,49 +22,43 @@ import ast
 import copy
 import importlib.abc
 import importlib.machinery
+import importlib.util
+import json
 import os
 import random
 import re
 import resource
 import signal
 import sys
+import tempfile
+import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 PACKAGE, NOTE = ROOT / "jacobians", ROOT / "paper_notes" / "mutants.md"
 
-ENGINE = (
-    "engine_kinds engine_ranges engine_paths engine_calls engine laws_of_jacobians entry_points"
-)
-GROUPS = {  # tests of some modules, quick ones first; the last line that names one
-    "activations": "_sigma _gated",
-    "laws_of_jacobians activations": "_softmax",
-    "networks activations": "activations",
-    "laws_of_maps entry_points underflow": "vectorization maps/*",
-    "laws_of_maps entry_points underflow bad_input": "maps/product",
-    "engine engine_kinds laws_of_maps entry_points underflow": "maps/association",
-    "networks laws_of_jacobians entry_points": "layers network tracing",
-    "laws_of_jacobians entry_points networks engine underflow": "linearization",
-    "laws_of_jacobians entry_points laws_of_gradients exactness networks underflow": "explicit",
-    "laws_of_gradients exactness entry_points laws_of_jacobians underflow bad_input": (
-        "backprop losses"
+GROUPS = {  # the tests that speak about some modules
+    "activations laws_of_jacobians": "_sigma _gated _softmax activations",
+    "laws_of_maps convolutions layers_of_users graphs underflow": "vectorization maps/* layers/*",
+    "laws_of_jacobians networks graphs laws_of_gradients exactness entry_points": (
+        "network tracing linearization/* explicit backprop losses"
     ),
-    ENGINE: "factors planning engine/*",
-    f"{ENGINE} bad_input": "engine/jacobians",
-    f"sweeps {ENGINE}": "engine/sweeps engine/forward engine/point",
-    f"{ENGINE} concurrency": "_workers engine/running",
-    "rounding certificate": "rounding certificate",
+    "engine engine_kinds engine_ranges engine_calls engine_paths sweeps kernels": (
+        "factors planning program compiling emitting _workers engine/*"
+    ),
+    "rounding certificate": "rounding bounds certificate",
+    "files hostile_files": "files _npz",
     "witness underflow": "witness",
-    "conventions underflow": "conventions",
+    "hessians curvature": "second_order/*",
+    "conventions underflow": "conventions/*",
     "units unit_recursion unit_networks underflow": "units/*",
-    "sensitivities sensitivity_shards intervals": "sensitivities/groups sensitivities/st* "
-    "sensitivities/accumulators sensitivities/measures sensitivities/subspace sensitivities/text "
-    "sensitivities/dataset sensitivities/exports",
-    "log_odds": "sensitivities/log_odds",
+    "sensitivities sensitivity_shards intervals log_odds error_bars": "sensitivities/groups "
+    "sensitivities/st* sensitivities/accumulators sensitivities/measures sensitivities/subspace "
+    "sensitivities/dataset sensitivities/log_odds sensitivities/error_bars",
     "distributed": "distributed",
-    "error_bars": "sensitivities/error_bars",
 }
 MODULES = {
     str(path.relative_to(PACKAGE).with_suffix("")): tuple(
@@ -74,7 +69,7 @@ MODULES = {
     for path in sorted(PACKAGE.glob(f"{module}.py"))
     if path.stem != "__init__"
 }
-ASIDE = re.compile("certificate|witness|conventions|sensitivities")  # tried when they are named
+ASIDE = re.compile("witness|conventions|sensitivities")  # tried when they are named
 # Constants of these modules are sizes and speeds: which of two equal products is the faster.
 MEASURED = re.compile("planning|engine/(?!ranges|scaling)")
 
@@ -263,19 +258,18 @@ def agreement(left, right):
 def mutants(module):
     """Make every mutant of a module, in the order of its lines."""
     tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
-    found = []
+    made = []
     for place in places(tree, module):
         parent, field, k, _, _ = place
         node = getattr(parent, field) if k is None else getattr(parent, field)[k]
-        found += [Mutant(module, tree, place, other) for other in changes(node)]
-    return found
+        made += [Mutant(module, tree, place, other) for other in changes(node)]
+    return made
 
 
-def sampled(mine, percent, seed):
-    """Take a share of the mutants of a module."""
-    count = -(-len(mine) * percent // 100)
-    chosen = set(random.Random(f"{seed} {mine[0].module}").sample(range(len(mine)), count))
-    return [mutant for k, mutant in enumerate(mine) if k in chosen]
+def sampled(made, count, seed):
+    """Take some of the mutants, in their order."""
+    chosen = random.Random(seed).sample(range(len(made)), min(count, len(made)))
+    return [made[k] for k in sorted(chosen)]
 
 
 # --- running them ---------------------------------------------------------------------------------
@@ -302,53 +296,120 @@ class Changed(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader
         return compile(self.code, self.path, "exec")
 
 
-class NearestFirst:
-    """Lets the tests that share words with the changed function run before the others."""
+class Calls:
+    """Notes for every test its seconds and the functions of the package that it calls."""
 
-    def __init__(self, mutant):
-        self.words = set(re.findall("[a-z]{3,}", getattr(mutant, "where", "").lower()))
+    def __init__(self, notes):
+        self.notes, self.codes = notes, set()
+
+    def enter(self, frame, event, argument):
+        self.codes.add(frame.f_code)  # and not its lines: nothing is returned
+
+    def pytest_runtest_logstart(self):
+        self.codes, self.start = set(), time.process_time()
+        threading.settrace(self.enter)
+        sys.settrace(self.enter)
+
+    def pytest_runtest_logfinish(self, nodeid):
+        sys.settrace(None)
+        names = {(code.co_filename, code.co_qualname) for code in self.codes}
+        package = str(PACKAGE)
+        called = [
+            f"{file[len(package) + 1 : -3]}: {name.split('.<')[0]}"
+            for file, name in names
+            if file.startswith(package)
+        ]
+        self.notes[nodeid] = time.process_time() - self.start, called
+
+
+class Only:
+    """Lets only the chosen tests run, in the order in which they were chosen."""
+
+    def __init__(self, nodeids):
+        self.order = {nodeid: k for k, nodeid in enumerate(nodeids)}
 
     def pytest_collection_modifyitems(self, items):
-        items.sort(key=lambda item: -sum(word in item.name.lower() for word in self.words))
+        items[:] = [item for item in items if item.nodeid in self.order]
+        items.sort(key=lambda item: self.order[item.nodeid])
 
 
-def run_tests(mutant, tests, seconds, again=True):
-    """Run tests on a mutant (or on the original) in a fork: exit status and processor time."""
-    child = os.fork()
-    if child == 0:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-        resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, 8 * 2**30))
-        if seconds:
-            resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 5))
-            signal.alarm(4 * int(seconds))  # it waits for something that never comes
-        status = 99
-        try:
-            status = session(mutant, tests)
-        finally:
-            os._exit(status)
-    _, status, usage = os.wait4(child, 0)
-    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM and again:
-        return run_tests(mutant, tests, seconds, again=False)  # the machine may have paused
-    return status, usage.ru_utime + usage.ru_stime
+def chosen_tests(mutant, notes):
+    """Name the tests that call the changed function: by the words they share, quick ones first.
+
+    A change outside of every function, or in one that no test calls by itself, asks all of them.
+    """
+    covering = {test for test, (_, called) in notes.items() if mutant.where in called}
+    words = set(re.findall("[a-z]{3,}", mutant.where.lower()))
+
+    def order(test):
+        return -sum(word in test.lower() for word in words), notes[test][0]
+
+    return sorted(covering or notes, key=order)
 
 
-def session(mutant, tests):
+def in_a_fork(work, seconds=None):
+    """Run ``work`` in a fork: its exit status, and what it wrote into its file."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
+        child = os.fork()
+        if child == 0:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 1)
+            os.dup2(nowhere, 2)
+            resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, 8 * 2**30))
+            if seconds:
+                resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 5))
+                signal.alarm(10 * int(seconds))  # it waits for something that never comes
+            status = 99
+            try:
+                status = work(file)
+                file.flush()
+            finally:
+                os._exit(status)
+        status = os.waitpid(child, 0)[1]
+        file.seek(0)
+        return status, file.read()
+
+
+def session(arguments, plugin, changed=None):
     """Run pytest until the first failure, with few examples and without making them smaller."""
     import pytest
     from hypothesis import HealthCheck, Phase, settings
 
-    changed = mutant and Changed(mutant)
     if changed:
         sys.meta_path.insert(0, changed)
     few = {"max_examples": 20, "derandomize": True, "deadline": None}
     plain = {"suppress_health_check": list(HealthCheck), "phases": [Phase.explicit, Phase.generate]}
     settings.register_profile("mutants", **few, **plain)
     early = "ignore::pytest.PytestAssertRewriteWarning"  # hypothesis was imported before pytest
-    options = ["-x", "-q", "--hypothesis-profile=mutants", "-W", early]
-    status = pytest.main([*options, *tests], plugins=[NearestFirst(mutant)])
-    return int(status) or (NEVER_LOADED if changed and not changed.loaded else 0)
+    options = ["-x", "-q", "--hypothesis-profile=mutants", "-W", early, "-p", "no:cacheprovider"]
+    status = int(pytest.main([*options, *arguments], plugins=[plugin]))
+    return status or (NEVER_LOADED if changed and not changed.loaded else 0)
+
+
+def notes_of(tests):
+    """Run the tests of the original once: what each one calls and costs."""
+
+    def work(file):
+        notes = {}
+        status = session(tests, Calls(notes))
+        json.dump(notes, file)
+        return status
+
+    status, text = in_a_fork(work)
+    if status:
+        raise SystemExit(f"{' '.join(tests)}: the tests fail on the original")
+    return json.loads(text)
+
+
+def survives(mutant, notes):
+    """Tell whether the tests that call the changed function pass all the same."""
+    chosen = chosen_tests(mutant, notes)
+    files = dict.fromkeys(test.split("::")[0] for test in chosen)
+    seconds = 10 * sum(notes[test][0] for test in chosen) + 30
+    status, _ = in_a_fork(lambda _: session(files, Only(chosen), Changed(mutant)), seconds)
+    if os.waitstatus_to_exitcode(status) == NEVER_LOADED:
+        raise SystemExit(f"{mutant.module}: the tests never load it")
+    return status == 0
 
 
 def listed_as_equivalent():
@@ -358,51 +419,46 @@ def listed_as_equivalent():
     return {f"| {' | '.join(row[:3])} |" for row in cells if len(row) == 4}
 
 
-def judge(taken):
-    """Try the mutants module by module: how many were killed, and what else survived."""
+def judge(taken, minutes):
+    """Try mutants until the time is over: how many were tried and killed, and the survivors."""
     for name in LIBRARIES:
         importlib.import_module(name)
-    listed, killed, survivors, seconds = listed_as_equivalent(), 0, [], {}
-    words = ("tried", "killed", "equivalent", "survived")
-    print(f"{'module':26}" + "".join(f"{word:>12}" for word in words), flush=True)
-    for module, mine in taken.items():
-        tests = MODULES[module]
-        if tests not in seconds:
-            status, seconds[tests] = run_tests(None, tests, None)
-            if status:
-                raise SystemExit(f"{module}: the tests fail on the original")
-        left = []
-        for mutant in mine:
-            doctests = f"jacobians/{module}.py"
-            status, _ = run_tests(mutant, [doctests, *tests], 10 * seconds[tests] + 10)
-            if os.waitstatus_to_exitcode(status) == NEVER_LOADED:
-                raise SystemExit(f"{module}: the tests never load it")
-            left += [mutant] * (status == 0)
-        new = [mutant for mutant in left if str(mutant) not in listed]
-        survivors += new
-        killed += len(mine) - len(left)
-        counts = len(mine), len(mine) - len(left), len(left) - len(new), len(new)
-        print(f"{module:26}" + "".join(f"{count:12}" for count in counts), flush=True)
-        for mutant in new:
+    listed, notes, end = listed_as_equivalent(), {}, time.monotonic() + 60 * minutes
+    tried, killed, survivors = Counter(), Counter(), []
+    for mutant in taken:
+        tests = MODULES[mutant.module]
+        if tests not in notes:
+            doctests = [f"jacobians/{m}.py" for m, others in MODULES.items() if others == tests]
+            notes[tests] = notes_of([*doctests, *tests])
+        if time.monotonic() > end:
+            print(f"the time is over: {len(taken) - tried.total()} were not tried")
+            break
+        tried[mutant.module] += 1
+        if not survives(mutant, notes[tests]):
+            killed[mutant.module] += 1
+        elif str(mutant) not in listed:
+            survivors.append(mutant)
             print(f"{mutant} line {mutant.line}", flush=True)
-    return killed, survivors
+    for module, count in tried.items():
+        print(f"{module:32} {killed[module]:4} of {count:4} killed")
+    return tried.total(), killed.total(), survivors
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("modules", nargs="*", default=[r for r in MODULES if not ASIDE.match(r)])
-    parser.add_argument("--percent", type=int, default=4, help="of every module")
+    parser.add_argument("--mutants", type=int, default=200, help="how many are tried")
+    parser.add_argument("--minutes", type=float, default=60, help="and for how long at most")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     os.chdir(ROOT)
     sys.dont_write_bytecode = False  # every fork starts sooner
     start = time.monotonic()
-    made = {module: mutants(module) for module in arguments.modules}
-    taken = {module: sampled(made[module], arguments.percent, arguments.seed) for module in made}
-    total, tried = (sum(map(len, some.values())) for some in (made, taken))
-    print(f"{total:,} mutants of {len(made)} modules, {tried:,} of them tried", flush=True)
-    killed, survivors = judge(taken)
-    share, minutes = killed / tried, (time.monotonic() - start) / 60
+    made = [mutant for module in arguments.modules for mutant in mutants(module)]
+    taken = sampled(made, arguments.mutants, arguments.seed)
+    print(f"{len(made):,} mutants of {len(arguments.modules)} modules", flush=True)
+    tried, killed, survivors = judge(taken, arguments.minutes)
+    share, minutes = killed / max(tried, 1), (time.monotonic() - start) / 60
     print(f"{killed:,} of {tried:,} killed, {share:.1%}, in {minutes:.0f} minutes")
     print(f"{tried - killed - len(survivors)} are listed as equivalent, {len(survivors)} are not")
     return int(bool(survivors) or share < 0.9)
