@@ -55,7 +55,7 @@ class Emitter:
         self.z: dict[int, int] = {}
         self.a: dict[int, int] = {0: 0}
         self.loaded: dict[Source, int] = {}
-        self.done, self.value = 0, -1
+        self.done, self.value = 0, 0 if valued and of == 0 else -1
         self.wanted: dict[int, dict[str, list[Factor]]] = {}
         for leaf in (leaf for A in factors for leaf in A.leaves()):
             if leaf.source is not None:

@@ -160,23 +160,26 @@ CALLS = {  # the good values of every argument
     jb.log_odds: {"net": [soft], "against": [None, 0, 1]},
     jb.sensitivity: {
         **{"net": [net], "X": [X], "inputs": [None, [0, 2], ["a"]], "outputs": [None, ["v"]]},
-        **{"units": [None, {"a": "m"}], "near": [1e-6, 0.1], "subspace": [None, True]},
+        **{"units": [None, {"a": "m"}], "near": [1e-6, 0.1], "subspace": [False, True]},
         **{"singular_values": [True, False], "max_bytes": [None, 2**24]},
+    },
+    jb.interactions: {
+        **{"net": [net], "X": [X], "rows": [None, [1]], "confidence": [0.5, 0.95]},
+        **{"max_bytes": [None, 2**24]},
     },
     jb.backprop.gradients: {"net": nets, "X": [X], "Y": [Y], "loss": [squared], "l2": [0.0, 1]},
     jb.explicit.gradients: {"net": nets, "X": [X], "Y": [Y], "loss": [squared], "l2": [0.0, 1]},
     jb.conventions.hadamard: {"left": [W], "right": [W]},
     jb.conventions.product: {"left": [W], "right": [W.T]},
     jb.conventions.to_row_form: {"net": [net]},
-    jb.conventions.to_layer_one: {"l": [0, 1]},
-    jb.conventions.from_layer_one: {"l": [1, 2]},
     jb.conventions.row_derivatives: {"net": [net], "x": [x], "y": [y], "loss": [squared]},
     jb.witness.finite_difference: {"f": [net], "x": [x]},
     jb.witness.check_jacobian: {"f": [net], "J": [jb.jacobian(net, x)], "x": [x]},
 }
 # What the library makes for its users, and what it only prints, or loads from other libraries.
 RECORDS = (
-    "Activation Add ActiveSubspace Certificate Curvature Derivation Diagnosis ErrorBars Layer "
+    "Activation Add ActiveSubspace Certificate Comparison Curvature Interactions compare "
+    " Derivation Diagnosis ErrorBars Layer "
     "Explanation Gradients Linearization LinearMap Loss Multiply Plan Posterior Sensitivity Trace "
     "SquaredError VectorActivation backprop conventions explicit plotting witness show_config "
     "dense_limit from_keras from_onnx from_sklearn from_torch DomainError ModelFormatError "

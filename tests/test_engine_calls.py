@@ -120,6 +120,18 @@ def test_an_empty_batch_gives_an_empty_stack():
     assert jb.jacobian(net, np.zeros((20_000, 3)), of=0, rows=[0]).shape == (20_000, 1, 3)
 
 
+@pytest.mark.parametrize("kernels", [True, False])
+def test_the_value_of_the_input_is_the_input(kernels):
+    """``of=0``, with rows and columns of its Jacobian, which is the identity."""
+    net, X = jb.Network.random([3, 5, 2], seed=0), np.arange(12.0).reshape(4, 3)
+    for B in (4, 1):
+        choice = {"of": 0, "rows": [0, 2], "columns": [2, 1]}
+        plan = jb.plan(net, B, **choice, kernels=kernels)
+        value, J = jb.value_and_jacobian(net, X[:B], **choice, plan=plan)
+        assert np.array_equal(value, X[:B])
+        assert np.array_equal(J, [[[0, 0], [1, 0]]] * B)
+
+
 def test_one_row_of_a_wide_layer_costs_one_row():
     """A row of a wide softmax or tanh: nothing as large as the whole is made on the way."""
     for name in ("softmax", "tanh"):

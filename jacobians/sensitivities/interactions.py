@@ -154,7 +154,7 @@ def interactions(
     m, n = len(chosen), len(names)
     groups = group_count(m * n * n, f"{m}x{n}x{n} second derivatives", "Ask for rows=.")
     kept = Columns(groups, n + m, m * n * n)
-    budget = as_count(max_bytes or DEFAULT_BYTES, "interactions: max_bytes")
+    budget = as_count(DEFAULT_BYTES if max_bytes is None else max_bytes, "interactions: max_bytes")
     batches = X if isinstance(X, Iterator) else (X,)
     for piece in _pieces(net.with_names(names), batches, groups, chosen, budget):
         kept.add(piece)
