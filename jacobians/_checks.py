@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
-from typing import Any, TypeAlias
+from contextvars import ContextVar, copy_context
+from functools import wraps
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[np.floating[Any]]
+F = TypeVar("F", bound=Callable[..., Any])
 Numbers: TypeAlias = NDArray[Any]  # any dtype: integers and fractions too
 Places: TypeAlias = NDArray[np.intp]
 
@@ -318,12 +320,32 @@ def as_layer(value: Any, where: str, low: int, high: int) -> int:
 
 # --- floating-point flags ---------------------------------------------------------------------
 
+
+def with_flags(**flags: Any) -> Callable[[F], F]:
+    """Make a decorator: the function runs with these flags of NumPy, in a context of its own.
+
+    Setting them back could be interrupted; a context ends with its call, whatever happens.
+    """
+
+    def decorate(function: F) -> F:
+        """Let the function run with these flags."""
+
+        @wraps(function)
+        def run(*args: Any, **keywords: Any) -> Any:
+            return copy_context().run(flagged, *args, **keywords)
+
+        flagged = np.errstate(**flags)(function)
+        return cast(F, run)
+
+    return decorate
+
+
 # Public functions that multiply wear this: gradual underflow is rounding, which the bound of
 # ``rounding`` counts, and never a reason to stop for callers who let NumPy raise.  Nor is the flag
 # of an invalid operation: in small products OpenBLAS sets it for lanes of a vector that hold no
 # entry, now and then; where entries are finite an invalid operation needs an overflow first, which
 # is reported.
-underflow_is_rounding = np.errstate(under="ignore", invalid="ignore")
+underflow_is_rounding = with_flags(under="ignore", invalid="ignore")
 
 
 # --- the size of dense forms ------------------------------------------------------------------

@@ -32,6 +32,7 @@ BATCHES = {
     "explicit.gradients": lambda net, X: jb.explicit.gradients(net, X, Y, LOSS).weights[0],
     "error_bars": lambda net, X: jb.error_bars(net, X, std=DEVIATIONS).std,
     "sensitivity": lambda net, X: jb.sensitivity(net, X).mean,
+    "interactions": lambda net, X: jb.interactions(net, X).mean_absolute,
     "hessian": jb.hessian,
     "value_jacobian_hessian": lambda net, X: jb.value_jacobian_hessian(net, X)[2],
     "hvp": lambda net, X: jb.hvp(net, X, np.ones((3, 4))),

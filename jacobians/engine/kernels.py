@@ -210,7 +210,8 @@ class Kernels:
         ]
         columns = (Q[:, None, :] if Q.ndim == 2 else Q).transpose(2, 1, 0)
         target = None if out is None else out.transpose(2, 1, 0)
-        return self._passed(step.data, columns, turned, target, True).transpose(2, 1, 0)
+        rows = self._passed(step.data, columns, turned, target, True)
+        return rows.transpose(2, 1, 0) if out is None else out
 
     def _passed(
         self, A: Factor, rows: Array, held: list[Any], out: Array | None, left: bool
@@ -220,15 +221,13 @@ class Kernels:
         at = dict(zip(map(id, parts), held, strict=True))
         own = [B for part, B in zip(parts, held, strict=True) if part.source is not None]
         b = max([rows.shape[1], *map(_points, own)])
-        shape, numbers = (
-            (len(rows), b, A.shape[0 if left else 1]),
-            b * A.on_the_way,
-        )
+        numbers = b * A.on_the_way
         if self._together(numbers, rows.itemsize) >= len(rows):
             return _into(out, self._through(A, rows, at, left))
-        result = np.empty(shape, rows.dtype) if out is None else out
-        self._in_pieces(len(rows), numbers, result, lambda i: self._through(A, rows[i], at, left))
-        return result
+        if out is None:
+            out = np.empty((len(rows), b, A.shape[0 if left else 1]), rows.dtype)
+        self._in_pieces(len(rows), numbers, out, lambda i: self._through(A, rows[i], at, left))
+        return out
 
     def _through(self, A: Factor, P: Array, at: dict[int, Any], left: bool) -> Array:
         """``P A``, or ``P Aᵀ`` if ``left``, for rows P and what the parts of A hold."""

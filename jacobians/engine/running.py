@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from contextvars import copy_context
 from dataclasses import dataclass, field
-from functools import cached_property, wraps
+from functools import cached_property
 from math import isfinite, prod
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array
+from jacobians._checks import Array, with_flags
 from jacobians._workers import cut, share
 from jacobians.engine.kernels import Kernels, OtherStructure
 from jacobians.network import Network
@@ -30,25 +29,7 @@ WARM_BYTES, KEPT_BYTES = 2**16, 2**23
 # Up to this many numbers, calling NumPy takes longer than the arithmetic.
 SHORT = 2**13
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def quiet(function: F) -> F:
-    """Run a function with NumPy's warnings off, in a context of its own.
-
-    Setting them back could be interrupted; a context ends with its call, whatever happens.
-    """
-
-    @wraps(function)
-    def run(*args: Any, **keywords: Any) -> Any:
-        return copy_context().run(_without_warnings, function, args, keywords)
-
-    return cast(F, run)
-
-
-def _without_warnings(function: Any, args: Any, keywords: Any) -> Any:
-    with np.errstate(all="ignore"):
-        return function(*args, **keywords)
+quiet = with_flags(all="ignore")
 
 
 @dataclass(frozen=True, eq=False)

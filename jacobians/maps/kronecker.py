@@ -33,7 +33,7 @@ class Kronecker(LinearMap):
     The shape is ``(m*p, n*q)``; applying costs one application of ``B`` to ``n`` columns and one of
     ``A`` to ``p`` columns.
 
-    >>> from jacobians.maps import Identity
+    >>> from jacobians import Identity, vec
     >>> a = np.array([[1.0, 2.0]])
     >>> dz_dvecW = Kronecker(a, Identity(3))  # z = W a with W of shape (3, 2)
     >>> dz_dvecW

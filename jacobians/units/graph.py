@@ -251,8 +251,7 @@ class UnitGraph(Frozen):
     def to_network(self) -> Network:
         """Put the graph together as a network of blocks, whose output is the values of all units.
 
-        The units of one level that share an activation are one dense layer: all that takes a
-        network takes the graph, such as ``certify``, ``jacobian_with_bound``, ``hessian``.
+        Units of one level and activation are one dense layer; all that takes a network takes it.
 
         Raises
         ------
