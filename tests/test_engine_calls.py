@@ -120,6 +120,16 @@ def test_an_empty_batch_gives_an_empty_stack():
     assert jb.jacobian(net, np.zeros((20_000, 3)), of=0, rows=[0]).shape == (20_000, 1, 3)
 
 
+def test_a_plan_serves_the_call_it_is_given_to_and_no_later_one():
+    """A point that is asked again goes to the program of its own plan."""
+    net, x = jb.Network.random([3, 64, 2], seed=0), np.array([0.3, -1.0, 0.7])
+    first = jb.jacobian(net, x)
+    for plan in (jb.plan(net, 1, kernels=False), jb.plan(net, 1, max_bytes=2**22)):
+        planned = jb.jacobian(net, x, plan=plan)
+        assert jb.jacobian(net, x).tobytes() == first.tobytes()
+        assert jb.jacobian(net, x, plan=plan).tobytes() == planned.tobytes()
+
+
 @pytest.mark.parametrize("kernels", [True, False])
 def test_the_value_of_the_input_is_the_input(kernels):
     """``of=0``, with rows and columns of its Jacobian, which is the identity."""

@@ -186,6 +186,7 @@ def _run_with_checks(
     lead = given.shape[:-1] if given.ndim == 2 else ()
     B = lead[0] if lead else 1
     near = given[0] if lead and B else given if given.shape == net.widths[:1] else None
+    usual = chosen is None and not lead and _is_usual(choice)
     chosen = _planned(net, B, choice, chosen, where, near)
     shape = (*lead, *chosen.shape)
     if out is None:
@@ -216,7 +217,7 @@ def _run_with_checks(
         runner.batch(net, points[None], stacked, values, repair)
     else:
         runner.batch(net, points, J.transpose(1, 0, 2), value, repair)
-    if not lead and _is_usual(choice) and runner.program.bounded:
+    if usual and runner.program.bounded:
         _points[net] = {**_points.get(net, {}), valued: (runner, *chosen.shape, points.shape)}
     return value, J
 
