@@ -17,7 +17,7 @@ from jacobians.explanation import Explanation, explain
 from jacobians.explanation.writing import rows
 from jacobians.network import Network
 from jacobians.sensitivities import log_odds
-from jacobians.sensitivities.names import as_names, many
+from jacobians.sensitivities.names import different_names, many
 
 
 def add_options(command: Parser) -> None:
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
     net, X = model_and_points(options)
     if options.point > len(X):
         raise ValueError(f"--point: expected at most {len(X)}, but got {options.point}.")
-    outputs = as_names(net.output_names, net.widths[-1], "y", "output_names")
+    outputs = different_names(net.output_names, net.widths[-1], "y", "output_names")
     picked = chosen(options.rows, outputs, "--outputs")
     baseline, words = _baseline(options, net, X)
     net = log_odds(net) if options.log_odds else net

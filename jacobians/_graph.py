@@ -221,18 +221,6 @@ def random_layers(
 # --- what a network checks of its nodes -----------------------------------------------------------
 
 
-def as_names(names: Sequence[str] | None, width: int, where: str) -> tuple[str, ...] | None:
-    """Check labels: as many as there are entries, or none at all."""
-    if names is None:
-        return None
-    if isinstance(names, str):
-        raise TypeError(f"{where}: expected a sequence of names, but got {names!r:.80}.")
-    given = tuple(map(str, as_items(names, where)))
-    if len(given) != width:
-        raise ShapeError(f"{where}: expected {width} names, but got {len(given)}.")
-    return given
-
-
 def input_shape(layers: Sequence[Layer], inputs: int | Shape | None) -> Shape:
     """Return the shape of the input: as it was given, or as the first layer that insists says."""
     if inputs is None:

@@ -30,7 +30,6 @@ from jacobians._checks import (
 from jacobians._graph import (
     Edges,
     activations_of,
-    as_names,
     consecutive,
     edges_of,
     input_shape,
@@ -43,6 +42,7 @@ from jacobians._graph import (
     sort_graph,
     stacked_parameters,
 )
+from jacobians._names import as_names
 from jacobians._notebook import Displayed, Table
 from jacobians._tables import as_inputs
 from jacobians.activations import AnyActivation

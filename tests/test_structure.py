@@ -23,7 +23,7 @@ LAYERS = [
         "_differences",
         "_user_derivatives",
     ],
-    ["distributed", "_machine", "_workers"],
+    ["distributed", "_machine", "_names", "_workers"],
     ["witness", "_tables"],
     ["_npz", "_verdicts", "_gated", "_softmax", "_elementary", "_options"],
     ["_activation", "points"],

@@ -18,7 +18,7 @@ from jacobians._tables import as_inputs, column_names
 from jacobians.explanation.paths import Paths
 from jacobians.explanation.record import Completeness, Explanation
 from jacobians.network import Network, as_network
-from jacobians.sensitivities.names import as_names, place_of
+from jacobians.sensitivities.names import different_names, place_of
 
 METHODS = ("integrated gradients", "gradient times input")
 
@@ -86,7 +86,7 @@ def explain(
     if method not in METHODS:
         raise ValueError(f"explain: method: expected {' or '.join(METHODS)}, but got {method!r}.")
     names = net.input_names or column_names(x) or column_names(baseline)
-    input_names = as_names(names, net.widths[0], "x", "input_names")
+    input_names = different_names(names, net.widths[0], "x", "input_names")
     table = net if net.input_names else net.with_names(input_names)  # columns go by its names
     point = as_inputs(x, table, "explain: x")
     if point.ndim > 1:
@@ -125,7 +125,7 @@ def _baselines(given: Any, net: Network) -> tuple[Array, str]:
 
 def _output_names(net: Network, of: int) -> tuple[str, ...]:
     if of == net.depth:
-        return as_names(net.output_names, net.widths[-1], "y", "output_names")
+        return different_names(net.output_names, net.widths[-1], "y", "output_names")
     return tuple(f"{net.names[of]}[{k}]" for k in range(net.widths[of]))
 
 

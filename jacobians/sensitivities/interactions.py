@@ -26,7 +26,7 @@ from jacobians.second_order import hessian
 from jacobians.sensitivities.accumulators import Columns, Piece
 from jacobians.sensitivities.groups import Runs, as_confidence, keys_of, student_interval
 from jacobians.sensitivities.measures import Measures, over
-from jacobians.sensitivities.names import as_names, many, place_of
+from jacobians.sensitivities.names import different_names, many, place_of
 from jacobians.sensitivities.pieces import group_count
 
 
@@ -147,8 +147,8 @@ def interactions(
             [0.34, 0.59]]]), Interactions for 1 output of 2 inputs over 3 points)
     """
     net, level = as_network(net, "interactions"), as_confidence(confidence, "interactions")
-    names = as_names(net.input_names or column_names(X), net.widths[0], "x", "X")
-    outputs = as_names(net.output_names, net.widths[-1], "y", "outputs")
+    names = different_names(net.input_names or column_names(X), net.widths[0], "x", "X")
+    outputs = different_names(net.output_names, net.widths[-1], "y", "outputs")
     chosen = as_index(rows, len(outputs), "interactions: rows")
     chosen = np.arange(len(outputs)) if chosen is None else chosen
     m, n = len(chosen), len(names)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from jacobians._checks import ShapeError, as_count, as_items
+from jacobians._checks import as_count
+from jacobians._names import Names, as_names, numbered
 
 
 def many(count: int, what: str) -> str:
@@ -28,14 +29,11 @@ def place_of(which: int | str, names: tuple[str, ...], where: str) -> int:
     return place
 
 
-def as_names(names: Any, width: int, letter: str, where: str) -> tuple[str, ...]:
-    """Check names, or number them from 1."""
-    if names is None:
-        return tuple([f"{letter}{k}" for k in range(1, width + 1)])
-    found = tuple(map(str, as_items(names, f"sensitivity: {where}")))
-    if len(found) != width:
-        raise ShapeError(f"sensitivity: {where}: expected {width} names, but got {len(found)}.")
-    if len(set(found)) < width:
-        twice = next(name for name in found if found.count(name) > 1)
-        raise ValueError(f"sensitivity: {where}: {twice!r} stands for two of them.")
-    return found
+def different_names(names: Any, count: int, letter: str, where: str) -> Names:
+    """Check names, each once, or number them from 1."""
+    where = f"sensitivity: {where}"
+    given = numbered(as_names(names, count, where), count, letter)
+    if len(set(given)) < count:
+        twice = next(name for name in given if given.count(name) > 1)
+        raise ValueError(f"{where}: {twice!r} stands for two of them.")
+    return given

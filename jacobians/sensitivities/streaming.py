@@ -31,7 +31,7 @@ from jacobians.points import Batches, open_points
 from jacobians.sensitivities.accumulators import accumulators
 from jacobians.sensitivities.comparison import Comparison, split
 from jacobians.sensitivities.groups import Keys, keys_of
-from jacobians.sensitivities.names import as_names
+from jacobians.sensitivities.names import different_names
 from jacobians.sensitivities.pieces import STATE_BYTES, group_count, pieces_of, windows_of
 from jacobians.sensitivities.progress import Show, progress_of, silent
 from jacobians.sensitivities.record import Sensitivity
@@ -141,8 +141,8 @@ def sensitivity(  # type: ignore[misc]
     if input_names is None:
         input_names = net.input_names or (X.names if isinstance(X, Batches) else column_names(X))
     output_names = net.output_names if output_names is None else output_names
-    every_input = as_names(input_names, net.widths[0], "x", "input_names")
-    every_output = as_names(output_names, net.widths[-1], "y", "output_names")
+    every_input = different_names(input_names, net.widths[0], "x", "input_names")
+    every_output = different_names(output_names, net.widths[-1], "y", "output_names")
     columns = _chosen(inputs, every_input, "inputs")
     rows = _chosen(outputs, every_output, "outputs")
     m, n = len(rows), len(columns)

@@ -18,7 +18,6 @@ from jacobians._checks import (
     Places,
     ShapeError,
     as_floats,
-    as_items,
     freeze,
     require_ndim,
 )
@@ -85,16 +84,6 @@ def as_kinds(
             )
         kinds[i] = distinct.setdefault(sigma, len(distinct))
     return kinds, tuple(distinct)
-
-
-def as_names(names: Sequence[str] | None, letter: str, count: int, where: str) -> tuple[str, ...]:
-    """Check names, or make them up."""
-    if names is None:
-        return tuple(f"{letter}{i}" for i in range(count))
-    given = tuple(map(str, as_items(names, where)))
-    if len(given) != count:
-        raise ShapeError(f"{where}: expected {count} names, but got {len(given)}.")
-    return given
 
 
 # --- from names -----------------------------------------------------------------------------------

@@ -42,12 +42,12 @@ from jacobians._checks import (
     require_shape,
     underflow_is_rounding,
 )
+from jacobians._names import as_names, numbered
 from jacobians.activations import Activation, AnyActivation
 from jacobians.network import Network
 from jacobians.units.edges import (
     as_edges,
     as_kinds,
-    as_names,
     by_name,
     counted,
     read_named_edges,
@@ -143,8 +143,8 @@ class UnitGraph(Frozen):
             "A": with_weights(A, A.data.astype(dtype, copy=False)),
             "B": with_weights(B, B.data.astype(dtype, copy=False)),
             "biases": freeze(b.astype(dtype, copy=False)),
-            "unit_names": as_names(unit_names, "u", N, "UnitGraph: unit_names"),
-            "input_names": as_names(input_names, "x", m, "UnitGraph: input_names"),
+            "unit_names": numbered(as_names(unit_names, N, "UnitGraph: unit_names"), N, "u", 0),
+            "input_names": numbered(as_names(input_names, m, "UnitGraph: input_names"), m, "x", 0),
             "_kinds": kinds,
             "_distinct": distinct,
         }.items():
