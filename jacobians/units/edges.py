@@ -72,7 +72,7 @@ def as_kinds(
     where = "UnitGraph: activations"
     if isinstance(activations, str) or not isinstance(activations, Iterable):
         activations = [activations] * units
-    each = [activation(sigma) for sigma in activations]
+    each = [activation(sigma) for sigma in as_items(activations, where)]
     if len(each) != units:
         raise ShapeError(f"{where}: expected one, or one for each of {units}, got {len(each)}.")
     distinct, kinds = dict[Activation, int](), np.zeros(units, np.intp)

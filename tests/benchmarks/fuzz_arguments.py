@@ -30,8 +30,10 @@ SECONDS = 5.0  # of processor time, for one call on networks of a few units
 OURS = "|".join([*jb.__all__, *(f.__name__ for f in CALLS), "point", "array", "Gradients"])
 
 
-def is_ours(message, wrong):
-    """Tell whether a message names the wrong argument, or begins with what was called."""
+def is_ours(message, wrong, value):
+    """Tell whether a message names the wrong argument, or begins with what was called or read."""
+    if isinstance(value, str) and message.startswith(f"{value}:"):  # the name of a file
+        return True
     return re.search(rf"\b{wrong}\b|^(\w+\.)?({OURS})\b.*(: | @ )", message, re.IGNORECASE)
 
 
@@ -58,7 +60,7 @@ def judged(seed):
         verdict, problem = "refused", None
         if not wrong and not fits_together(err):
             problem = f"a good call is refused: {err}"
-        elif wrong and not is_ours(str(err), wrong):
+        elif wrong and not is_ours(str(err), wrong, drawn[wrong]):
             problem = f"does not name {wrong}: {type(err).__name__}: {err}"
     except FloatingPointError as err:  # an overflow is told as NumPy is set to tell it
         verdict, problem = "overflow", None if "overflow" in str(err) else str(err)
@@ -73,7 +75,7 @@ def judged(seed):
 
 def fits_together(err):
     """Tell whether values that are good one by one were refused together."""
-    return isinstance(err, jb.ShapeError) or re.search(r"\b(both|either|a loss)\b", str(err))
+    return isinstance(err, jb.ShapeError) or re.search(r"\b(both|either|a loss|need Y)\b", str(err))
 
 
 def main():
