@@ -18,6 +18,7 @@ from jacobians._checks import (
     Places,
     ShapeError,
     as_floats,
+    as_items,
     freeze,
     require_ndim,
 )
