@@ -17,6 +17,7 @@ from jacobians.diagnosis.drawing import draw
 from jacobians.diagnosis.record import Diagnosis
 from jacobians.diagnosis.search import Case
 from jacobians.diagnosis.verdicts import Verdict
+from jacobians.layers import Layer
 from jacobians.losses import Loss, as_loss
 from jacobians.network import Network, as_network
 
@@ -96,6 +97,11 @@ def _asked(
     if loss is not None:
         Y = as_loss(loss).targets(Y, net(X))
     l2 = as_nonnegative(l2, "diagnose: l2")
+    if isinstance(mine, (Layer, Network)):
+        raise TypeError(
+            f"diagnose: mine: expected derivatives, or a function (net, X, Y) that returns them, "
+            f"but got {mine!r:.80}."
+        )
     result = mine(net, X, Y) if callable(mine) else mine
     rows = None if Y is None else np.atleast_2d(Y)
     case = _case(net, np.atleast_2d(X), rows, loss, l2, Rounding.of(np.float64, typical=True))

@@ -60,7 +60,7 @@ def judged(seed):
         verdict, problem = "refused", None
         if not wrong and not fits_together(err):
             problem = f"a good call is refused: {err}"
-        elif wrong and not is_ours(str(err), wrong, drawn[wrong]):
+        elif wrong and drawn[wrong] is not len and not is_ours(str(err), wrong, drawn[wrong]):
             problem = f"does not name {wrong}: {type(err).__name__}: {err}"
     except FloatingPointError as err:  # an overflow is told as NumPy is set to tell it
         verdict, problem = "overflow", None if "overflow" in str(err) else str(err)

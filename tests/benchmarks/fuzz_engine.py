@@ -53,20 +53,26 @@ def network(rng):
     widths = rng.integers(1, 6, int(rng.integers(2, 6)))
     bent, layers = int(rng.integers(0, len(widths))), []
 
-    def matrix(m, n, whole):
+    def matrix(m, n, whole, scale):
         W = rng.integers(-3, 4, (m, n)) if whole else rng.normal(size=(m, n))
-        return np.ldexp(W.astype(dtype), int(rng.integers(-strength, strength + 1)))
+        return np.ldexp(W.astype(dtype), scale)
+
+    def power():
+        return int(rng.integers(-strength, strength + 1))
 
     for l, (n, m) in enumerate(pairwise(widths)):
-        W = matrix(m, n, l <= bent)
-        if l == bent:  # slopes of most activations say something only near 0
-            W = np.ldexp(rng.integers(-3, 4, (m, n)).astype(dtype), int(rng.integers(-3, 2)))
+        # slopes of most activations say something only near 0
+        scale = int(rng.integers(-3, 2)) if l == bent else power()
+        W = matrix(m, n, l <= bent, scale)
         sigma = rng.choice(WHOLE if l < bent else BENDS) if l <= bent else "identity"
-        b = rng.integers(-2, 3, m).astype(dtype) if l <= bent and rng.uniform() < 0.5 else None
+        # of terms of other scales a sum would be rounded in one order, and not in another
+        b = np.ldexp(rng.integers(-2, 3, m).astype(dtype), scale) if l == 0 else None
         layers.append(jb.Dense(W, b, str(sigma)))
         kind = rng.integers(6)
         if kind == 0:
-            layers.append(jb.Residual([jb.Dense(matrix(m, m, l < bent))]))
+            layers.append(
+                jb.Residual([jb.Dense(matrix(m, m, l < bent, 0 if l < bent else power()))])
+            )
         elif kind == 1:
             layers.append(jb.Scale(np.ldexp(dtype.type(1), rng.integers(-3, 4, m))))
         elif kind == 2:
