@@ -113,10 +113,11 @@ _kept: WeakKeyDictionary[Network, dict[bool, _Prepared | None]] = WeakKeyDiction
 def _prepared(net: Network, fused: bool) -> _Prepared | None:
     kept = _kept.setdefault(net, {})
     if fused not in kept:
-        kept[fused] = None
+        made: _Prepared | None = None
         if PROCESSORS and 2 * net.parameter_count * net.dtype.itemsize <= SUMS_BYTES:
             with suppress(NotOfTheKernel, ShapeError):  # what the kernel does not have
-                kept[fused] = _Sweep(net, fused).prepared()
+                made = _Sweep(net, fused).prepared()
+        kept[fused] = made  # once it is whole: other threads may look
     return kept[fused]
 
 
