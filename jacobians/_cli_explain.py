@@ -13,11 +13,12 @@ from jacobians import reports
 from jacobians._checks import readable_bytes
 from jacobians._cli_inputs import model_and_points, points_for, require_at_least
 from jacobians._options import Parser, chosen, require_writable
+from jacobians._text import counted
 from jacobians.explanation import Explanation, explain
 from jacobians.explanation.writing import rows
 from jacobians.network import Network
 from jacobians.sensitivities import log_odds
-from jacobians.sensitivities.names import different_names, many
+from jacobians.sensitivities.names import different_names
 
 
 def add_options(command: Parser) -> None:
@@ -68,7 +69,7 @@ def _baseline(options: argparse.Namespace, net: Network, X: Any) -> tuple[Any, s
     if not (os.path.splitext(name)[1] or os.path.exists(name)):
         raise ValueError(f"--baseline: expected zeros, mean or a file, got {name!r}.")
     given = points_for(net, name, options).X
-    return given, f"the mean over {many(len(given), 'point')} of {os.path.basename(name)}"
+    return given, f"the mean over {counted(len(given), 'point')} of {os.path.basename(name)}"
 
 
 def _csv(found: Explanation) -> str:

@@ -92,3 +92,12 @@ def _block(rows: int, columns: int, kind: str) -> list[str]:
         return ["▒" * columns] * rows
     mark = "╲" if kind == "diagonal" else "1"
     return ["·" * i + mark + "·" * (columns - i - 1) for i in range(rows)]
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun.
+
+    >>> counted(1, "point"), counted(2000, "point")
+    ('1 point', '2,000 points')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

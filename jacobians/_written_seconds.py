@@ -146,6 +146,6 @@ def _(layer: LayerNorm | RMSNorm, c: Array, a: Array) -> dict[tuple[int, int], A
     for t, (d, x, h, flat) in enumerate(zip(*norm_parts(layer, c, a), strict=True)):
         row = slice(t * len(d), (t + 1) * len(d))
         S[row, row] = np.diag(d) + np.outer(h, x) + np.outer(x, h)
-        if isinstance(layer, LayerNorm):
+        if layer.centred:
             S[row, row] += flat
     return {(0, 0): S}

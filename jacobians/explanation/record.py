@@ -11,11 +11,11 @@ import numpy as np
 
 from jacobians import plotting, reports
 from jacobians._checks import Array, missing_extra, underflow_is_rounding
-from jacobians._text import table
+from jacobians._text import counted, table
 from jacobians.explanation.paths import Paths
 from jacobians.explanation.writing import cells, fragment, page, rows, text
 from jacobians.sensitivities.groups import as_confidence, student_interval
-from jacobians.sensitivities.names import many, place_of
+from jacobians.sensitivities.names import place_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -183,6 +183,6 @@ class Explanation:
 
     def __repr__(self) -> str:
         m, n = self.contributions.shape
-        kinks = f" between {many(self.paths.kinks, 'kink')}" if self.paths.kinks else ""
-        what = f"{many(m, 'output')} by {many(n, 'input')}"
+        kinks = f" between {counted(self.paths.kinks, 'kink')}" if self.paths.kinks else ""
+        what = f"{counted(m, 'output')} by {counted(n, 'input')}"
         return f"Explanation of {what}: {self.method}{kinks}"

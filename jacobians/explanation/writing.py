@@ -13,8 +13,7 @@ import numpy as np
 
 from jacobians import reports
 from jacobians._checks import Places
-from jacobians._text import table
-from jacobians.sensitivities.names import many
+from jacobians._text import counted, table
 
 OUTPUTS, INPUTS, LISTED = 4, 10, 40  # with a table of their own; in a text; on a page
 
@@ -55,7 +54,7 @@ def text(found: Any) -> str:
 
 def _left_out(found: Any) -> list[str]:
     left = len(found.value) - OUTPUTS
-    return [f"... and {many(left, 'output')} more"] if left > 0 else []
+    return [f"... and {counted(left, 'output')} more"] if left > 0 else []
 
 
 def headline(found: Any, i: int) -> str:
@@ -93,7 +92,7 @@ def cells(found: Any, i: int, confidence: float, count: int) -> tuple[list[str],
     rest, blank = order[count:], [""] * several
     if len(rest):
         other = f"{found.contributions[i, rest].sum():+.4g}"
-        lines.append([many(len(rest), "other"), "", "", other, *blank])
+        lines.append([counted(len(rest), "other"), "", "", other, *blank])
     lines.append(["sum", "", "", f"{found.completeness.sum[i]:+.4g}", *blank])
     return header + [f"{100 * confidence:g} % interval"] * several, lines
 

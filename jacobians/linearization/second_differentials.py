@@ -119,7 +119,7 @@ def _(layer: layers.MatrixProduct, cotangent: Array, a: Array, b: Array) -> Pair
 def _(layer: LayerNorm | RMSNorm, cotangent: Array, a: Array) -> Pairs:
     d, normal, h, flat = norm_parts(layer, cotangent, a)
     left, right = [h, normal], [normal, h]
-    if isinstance(layer, LayerNorm):  # the mean is taken off: I - 1 1ᵀ/d in the place of I
+    if layer.centred:  # the mean is taken off: I - 1 1ᵀ/d in the place of I
         left, right = [*left, flat], [*right, np.ones_like(flat)]
     U, V = np.stack(left, axis=-1), np.stack(right, axis=-1)
     return {(0, 0): rules.row_by_row(d, U, V, bool(a.ndim > 1))}
@@ -141,7 +141,7 @@ def norm_parts(
     over = np.divide(1, size, out=np.zeros_like(size), where=size > 0)
     G = layer.scale * cotangent.reshape(normal.shape)
     gamma = (G * normal).mean(axis=-1, keepdims=True)
-    if isinstance(layer, LayerNorm):
+    if layer.centred:
         G = G - G.mean(axis=-1, keepdims=True)
     G = (G - gamma * normal) * over
     d = -gamma * over * over

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jacobians._checks import Array, ShapeError, as_floats, missing_extra
+from jacobians._names import as_names, numbered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,8 +107,4 @@ def numbers(value: Any, ndim: int, where: str) -> Array:
 
 def labels(names: Sequence[str] | None, width: int, letter: str, where: str) -> list[str]:
     """Return names, or letters with numbers."""
-    if names is None:
-        return [f"{letter}{k}" for k in range(1, width + 1)]
-    if len(names) != width:
-        raise ShapeError(f"{where}: expected {width} names, but got {len(names)}.")
-    return [str(name) for name in names]
+    return list(numbered(as_names(names, width, where), width, letter))

@@ -11,9 +11,9 @@ from jacobians import plotting
 from jacobians._checks import ShapeError
 from jacobians._notebook import Displayed, Table
 from jacobians._tables import column_names
-from jacobians._text import table
+from jacobians._text import counted, table
 from jacobians.sensitivities.groups import as_confidence
-from jacobians.sensitivities.names import many, place_of
+from jacobians.sensitivities.names import place_of
 from jacobians.sensitivities.record import Sensitivity
 
 NAME = "importance"  # what is compared
@@ -84,7 +84,9 @@ class Comparison(dict[str, Sensitivity], Displayed):
         return "\n\n".join(pieces)
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{name} ({many(each.count, 'point')})" for name, each in self.items())
+        counts = ", ".join(
+            f"{name} ({counted(each.count, 'point')})" for name, each in self.items()
+        )
         return f"Comparison of {counts}"
 
 

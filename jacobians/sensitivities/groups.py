@@ -44,6 +44,13 @@ def keys_of(numbers: Keys) -> Keys:
     return mixed ^ (mixed >> np.uint64(31))
 
 
+def in_order(keys: Keys, groups: int) -> tuple[Places, NDArray[np.uint8]]:
+    """Return the order that sorts points by their random group, and the group of each, sorted."""
+    labels = (keys % np.uint64(groups)).astype(np.uint8)
+    order = np.argsort(labels, kind="stable")
+    return order, labels[order]
+
+
 @dataclass(frozen=True, eq=False)
 class Runs:
     """Points in the order of their groups: where each run of one group starts, and which it is."""

@@ -18,15 +18,15 @@ from jacobians import plotting
 from jacobians._checks import Array, Places, ShapeError, as_count, underflow_is_rounding
 from jacobians._notebook import Displayed, Table
 from jacobians._tables import as_inputs, column_names
-from jacobians._text import table
+from jacobians._text import counted, table
 from jacobians.factors import as_index
 from jacobians.network import Network, as_network
 from jacobians.planning import DEFAULT_BYTES
 from jacobians.second_order import hessian
 from jacobians.sensitivities.accumulators import Columns, Piece
-from jacobians.sensitivities.groups import Runs, as_confidence, keys_of, student_interval
+from jacobians.sensitivities.groups import Runs, as_confidence, in_order, keys_of, student_interval
 from jacobians.sensitivities.measures import Measures, over
-from jacobians.sensitivities.names import different_names, many, place_of
+from jacobians.sensitivities.names import different_names, place_of
 from jacobians.sensitivities.pieces import group_count
 
 
@@ -93,7 +93,7 @@ class Interactions(Displayed):
 
     def __repr__(self) -> str:
         m, n = len(self.output_names), len(self.input_names)
-        shown = many(m, "output"), many(n, "input"), many(self.points, "point")
+        shown = counted(m, "output"), counted(n, "input"), counted(self.points, "point")
         return "Interactions for {} of {} over {}".format(*shown)
 
 
@@ -182,9 +182,8 @@ def _pieces(
         for start in range(0, len(points), at_once):
             some = points[start : start + at_once]
             keys = keys_of(np.arange(count, count + len(some), dtype=np.uint64))
-            labels = (keys % np.uint64(groups)).astype(np.uint8)
-            order = np.argsort(labels, kind="stable")
-            x, runs = some[order], Runs.of(labels[order])
+            order, labels = in_order(keys, groups)
+            x, runs = some[order], Runs.of(labels)
             H = np.abs(hessian(net, x, rows=rows, max_bytes=budget))
             data = np.concatenate([x, net(x)[:, rows]], axis=1)
             yield Piece(x, data, H.reshape(len(x), len(rows), n * n), keys[order], runs)

@@ -8,15 +8,6 @@ from jacobians._checks import as_count
 from jacobians._names import Names, as_names, numbered
 
 
-def many(count: int, what: str) -> str:
-    """Write how many there are of something.
-
-    >>> many(1, "point"), many(2000, "point")
-    ('1 point', '2,000 points')
-    """
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
 def place_of(which: int | str, names: tuple[str, ...], where: str) -> int:
     """Return the place of a name, or check a number from 0."""
     if isinstance(which, str):

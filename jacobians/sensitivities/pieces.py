@@ -16,7 +16,7 @@ from jacobians.engine import value_and_jacobian
 from jacobians.network import Network
 from jacobians.planning import plan
 from jacobians.sensitivities.accumulators import ENTRIES, Piece
-from jacobians.sensitivities.groups import Keys, Runs
+from jacobians.sensitivities.groups import Keys, Runs, in_order
 
 GROUPS, FEWEST = 64, 10  # of points; fewer where the sums per group would take more than
 GROUPS_BYTES, STATE_BYTES = 2**26, 2**30  # the first of these, and a refusal beyond the second
@@ -78,9 +78,8 @@ def pieces_of(
     limit = {"max_bytes": budget} if whole else {}
     buffer = np.empty((0, m, n), net.dtype)
     for points, keys in windows:
-        labels = (keys % np.uint64(groups)).astype(np.uint8)
-        order = np.argsort(labels, kind="stable")
-        points, keys, labels = points[order], keys[order], labels[order]
+        order, labels = in_order(keys, groups)
+        points, keys = points[order], keys[order]
         if len(buffer) < min(at_once, len(points)):
             buffer = np.empty((min(at_once, len(points)), m, n), net.dtype)
         for begin in range(0, len(points), at_once):

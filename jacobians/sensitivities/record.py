@@ -12,11 +12,12 @@ import numpy as np
 from jacobians import reports
 from jacobians._checks import underflow_is_rounding
 from jacobians._notebook import Displayed, Table
+from jacobians._text import counted
 from jacobians.certificate import Certificate
 from jacobians.network import Network
 from jacobians.sensitivities.exports import derivatives, to_dataframe, to_json
 from jacobians.sensitivities.groups import as_confidence
-from jacobians.sensitivities.names import many, place_of
+from jacobians.sensitivities.names import place_of
 from jacobians.sensitivities.page import page
 from jacobians.sensitivities.pictures import Kind, draw
 from jacobians.sensitivities.statistics import Statistics
@@ -181,7 +182,7 @@ class Sensitivity(Statistics, Displayed):
 
     def __repr__(self) -> str:
         m, n = self.shape
-        sizes = (many(m, "output"), many(n, "input"), many(self.count, "point"))
+        sizes = (counted(m, "output"), counted(n, "input"), counted(self.count, "point"))
         return "Sensitivity of {} to {} over {}".format(*sizes)
 
 

@@ -191,8 +191,3 @@ def require_known(name: Any, there: Mapping[str, Any], where: str) -> None:
 def shortened(words: Sequence[str], most: int = 8) -> list[str]:
     """Leave out the middle of a long list."""
     return list(words) if len(words) <= most else [*words[: most - 2], "...", words[-1]]
-
-
-def counted(number: int, noun: str) -> str:
-    """Write a number with its noun."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

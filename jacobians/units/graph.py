@@ -43,13 +43,13 @@ from jacobians._checks import (
     underflow_is_rounding,
 )
 from jacobians._names import as_names, numbered
+from jacobians._text import counted
 from jacobians.activations import Activation, AnyActivation
 from jacobians.network import Network
 from jacobians.units.edges import (
     as_edges,
     as_kinds,
     by_name,
-    counted,
     read_named_edges,
     require_known,
     shortened,

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from jacobians._text import counted
 from jacobians.activations import Activation
-from jacobians.units.edges import counted, shortened
+from jacobians.units.edges import shortened
 
 
 def written(graph: Any, most: int) -> str:
