@@ -6,6 +6,7 @@ is a failure.
 """
 
 import os
+from importlib.util import find_spec
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores: BLAS gets one each
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
@@ -17,6 +18,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 guard.install()
+
+# helpers of tests that skip without onnx; pytest looks for examples in every module here
+collect_ignore = [] if find_spec("onnx") else ["onnx_cases.py", "onnx_models.py"]
 
 _common = {
     "deadline": None,  # shared machines pause; speed has its own benchmarks

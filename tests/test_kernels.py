@@ -476,6 +476,7 @@ def test_an_environment_variable_turns_it_off():
     assert run.stdout.strip().endswith("in NumPy")
 
 
+@built
 def test_large_products_are_left_to_blas():
     large, usual = (jb.Network.random(w, seed=0) for w in ((1024,) * 4, (784, 512, 256, 10)))
     assert not jb.plan(large, 4).kernels
