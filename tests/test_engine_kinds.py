@@ -155,3 +155,50 @@ def test_wide_structured_factors_are_described_by_what_they_cost():
     rows = described(net, rows=[1])
     assert rows == [("E", Operand(1, 70, stacked=False)), *described(net)]
     assert jb.plan(net, rows=[1]).flops == 700
+
+
+def _with_wide_softmax(rng, kind):
+    def dense(m, n, sigma="identity"):
+        return jb.Dense(rng.normal(size=(m, n)) / n, rng.normal(size=m), sigma)
+
+    n = 70  # wider than what is written out, and square around it, so that shapes do not tell
+    blocks = {
+        "in the middle": [dense(n, n, "softmax"), dense(n, n)],
+        "at the end": [dense(n, n, "tanh"), dense(n, n, "softmax")],
+        "twice": [dense(n, n, "softmax"), dense(n, n, "log_softmax")],
+        "in a branch": [jb.Residual([dense(n, n, "softmax"), dense(n, n)]), dense(n, n)],
+        "in two branches": [
+            jb.Residual([dense(n, n, "softmax")]),
+            jb.Residual([dense(n, n, "tanh"), dense(n, n, "log_softmax")]),
+        ],
+        "to fewer": [dense(n, n, "softmax"), dense(3, n)],
+        "from fewer": [dense(n, 2, "softmax"), dense(n, n)],
+    }
+    return jb.Network(blocks[kind])
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *["in the middle", "at the end", "twice", "in a branch", "in two branches"],
+        *["to fewer", "from fewer"],
+    ],
+)
+def test_a_wide_softmax_stands_where_it_stands(rng, kind, kernels):
+    """From both sides, between all nodes, as Jacobian, JVP and VJP; NumPy and the kernel."""
+    net = _with_wide_softmax(rng, kind)
+    X = rng.normal(size=(3, net.widths[0]))
+    lin = jb.linearize(net, X)
+    for of in range(1, net.depth + 1):
+        for wrt in range(of):
+            plan = jb.plan(net, 3, of=of, wrt=wrt, kernels=kernels)
+            J, expected = jb.jacobian(net, X, plan=plan), lin.jacobian(of=of, wrt=wrt)
+            # slopes of softmax are off by a few roundings each, a matrix on the wrong side by all
+            assert np.abs(J - expected).max() <= 1e-9 * np.abs(expected).max()
+    v, c = rng.normal(size=X.shape), rng.normal(size=(3, net.widths[-1]))
+    for mine, expected in (
+        (jb.jvp(net, X, v), lin.jvp(v)),
+        (jb.vjp(net, X, c), lin.vjp(c)),
+    ):
+        assert np.abs(mine - expected).max() <= 1e-9 * np.abs(expected).max()

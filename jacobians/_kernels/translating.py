@@ -207,7 +207,17 @@ class _Translation:
         P, d, Q = map(self.value, step.args)
         return self.tape.product(self.tape.scaling(P, d), Q, live=d, into=into)
 
-    _left = _right = _table
+    def _right(self, step: Step, into: Value | None) -> Value:
+        if len(step.args) > 2:  # several maps that rows pass in one step
+            raise NotOfTheKernel
+        P, A = map(self.value, step.args)
+        return self.tape.product(P, A, into=into)
+
+    def _left(self, step: Step, into: Value | None) -> Value:
+        if len(step.args) > 2:
+            raise NotOfTheKernel
+        Q, A = map(self.value, step.args)
+        return self.tape.product(A, Q, into=into)
 
     def _add(self, step: Step, into: Value | None) -> Value:
         if step.data == "slopes":
