@@ -12,6 +12,7 @@ from zoo import NETWORKS, points
 
 import jacobians as jb
 from jacobians.engine import jacobian_at
+from jacobians.program import Limits
 from jacobians.rounding import chain_bound
 
 GRAPHS = {name: net for name, net in NETWORKS.items() if not net.is_path}
@@ -25,6 +26,18 @@ def formed(net):
 # --- all methods agree ----------------------------------------------------------------------------
 
 
+def plans(net, B=1):
+    """The engine's own plan; and those in which maps are applied as maps, however narrow they are.
+
+    Rows pass the maps of a branch one after the other, or all of them one map after the other.
+    """
+    small = {"row by row": Limits(rows=1, written_out=0, apply_bytes=1)}
+    small["map by map"] = Limits(rows=10**9, written_out=0)
+    return {"as planned": jb.plan(net, B)} | {
+        name: jb.plan(net, B, limits=limits) for name, limits in small.items()
+    }
+
+
 def methods(lin):
     """Every method of computing dH/dx at one trace, but for the explicit one."""
     net = lin.trace.network
@@ -32,7 +45,7 @@ def methods(lin):
         "maps": lin.jacobian(),
         "maps, transposed": lin.chain.T.to_dense().T,
         "dense factors": lin.chain.to_dense(),
-        "engine": jacobian_at(lin.trace, jb.plan(net)),
+        **{f"engine, {name}": jacobian_at(lin.trace, plan) for name, plan in plans(net).items()},
         "columns of JVPs": np.stack([lin.jvp(e) for e in np.eye(net.widths[0])], axis=-1),
         "backprop": jb.backprop.jacobian(lin.trace),
     }
@@ -109,12 +122,12 @@ def test_certificates_hold(net):
 def test_a_batch_of_a_graph_is_a_stack_of_points(net):
     X = points(net, 3)
     lin = jb.linearize(net, X)
-    J, engine = lin.jacobian(), jacobian_at(lin.trace, jb.plan(net))
+    stacks = [lin.jacobian(), *(jacobian_at(lin.trace, plan) for plan in plans(net, 3).values())]
     for i in range(len(X)):
         point = jb.linearize(net, lin.trace.point(i))
         bound = chain_bound(point.factors, net.dtype).pair(formed(net))
-        assert_within(J[i], point.jacobian(), bound)
-        assert_within(engine[i], point.jacobian(), bound)
+        for J in stacks:
+            assert_within(J[i], point.jacobian(), bound)
 
 
 # --- what a graph is ------------------------------------------------------------------------------
