@@ -82,8 +82,9 @@ def _scale(lin: Linearization) -> Array:
 
 
 def _error_of_values(lin: Linearization) -> Array:
-    """Estimate the rounding error of ``H(x)``, with what cancels on the way."""
-    net, eps = lin.trace.network, float(np.finfo(lin.trace.network.dtype).eps)
+    """Estimate the rounding error of ``H(x)``, with what cancels on the way or underflows."""
+    net, kind = lin.trace.network, np.finfo(lin.trace.network.dtype)
+    eps, smallest = float(kind.eps), float(kind.smallest_subnormal)
     errors = [np.zeros(net.widths[0])]
     for l, sources in enumerate(net.sources, start=1):
         size, error = np.abs(lin.trace.preactivations[l - 1]), np.zeros(net.widths[l])
@@ -91,8 +92,9 @@ def _error_of_values(lin: Linearization) -> Array:
             M = _magnitude(A)
             size = size + 2 * (M @ np.abs(lin.trace.activations[source]))
             error = error + M @ errors[source]
-        error = _magnitude(lin.activation_map(l)) @ (error + eps * size)
-        errors.append(error + eps * np.abs(lin.trace.activations[l]))
+        terms = 1 + sum(net.widths[source] for source in sources)
+        error = _magnitude(lin.activation_map(l)) @ (error + eps * size + terms * smallest)
+        errors.append(error + eps * np.abs(lin.trace.activations[l]) + smallest)
     return np.where(np.isfinite(errors[-1]), errors[-1], 0.0)
 
 

@@ -343,8 +343,7 @@ def test_pieces_do_not_change_the_answer(plain, monkeypatch):
     X = points(net, 40)
     H = jb.hessian(net, X)
     monkeypatch.setattr(hessians, "PIECE_BYTES", 2**12)
-    monkeypatch.setattr(compiled, "CACHE", 0)
-    monkeypatch.setattr(compiled, "SMALLEST", 7)
+    monkeypatch.setattr(compiled, "TOGETHER", 4)  # nine outputs in three groups
     close(jb.hessian(net, X), H, np.float64)
     close(jb.hessian(net, X, max_bytes=2**21), H, np.float64)
 
@@ -414,17 +413,26 @@ def test_what_does_not_fit_in_memory_is_refused_before_anything_is_copied():
 
 @pytest.mark.skipif(not PROCESSORS, reason="the kernel was not built, or is turned off")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("k", "m", "n"), [(1, 1, 1), (5, 1, 9), (3, 13, 13), (40, 7, 17)])
-def test_a_turned_product_is_that_of_the_transpose(k, m, n, dtype):
+@pytest.mark.parametrize(("k", "m", "n"), [(1, 1, 1), (5, 2, 9), (3, 1, 13), (40, 3, 17)])
+def test_congruences_are_symmetric_and_added_up(k, m, n, dtype):
+    """Exactly on whole numbers, and to the bit on others."""
     tape, rng = Tape(dtype), np.random.default_rng(k)
-    A, B = (rng.integers(-4, 5, (6, k, width)).astype(dtype) for width in (m, n))
-    a, b, out = tape.read(k, m), tape.read(k, n), tape.written(m, n)
-    tape.product(tape.scaling(a), tape.scaling(b), turned=True, into=out)
-    C = np.empty((6, m, n), dtype)
-    assert tape.pack().run(A, B, C)
-    assert_equal(C, A.swapaxes(1, 2) @ B)
-    with pytest.raises(jb.ShapeError, match="times"):
-        tape.product(tape.constant(A[0]), tape.constant(B[0]), turned=True)
+    A, W = (rng.integers(-4, 5, (6, *shape)).astype(dtype) for shape in ((k, n), (m, k)))
+    a, w, out = tape.read(k, n), tape.read(m, k), tape.written(m * n, n)
+    with pytest.raises(jb.ShapeError, match="copy it"):
+        tape.congruence(a, w, out)
+    a, w = tape.scaling(a), tape.scaling(w)
+    for added in (False, True):
+        tape.congruence(a, w, out, added=added)
+    C, program = np.empty((6, m, n, n), dtype), tape.pack()
+    assert program.run(A, W, C)
+    assert_equal(C, 2 * np.einsum("pki,pok,pkj->poij", A, W, A))
+    assert program.run(A + dtype(0.1), W / dtype(3), C)
+    assert_equal(C, C.swapaxes(2, 3))
+    with pytest.raises(jb.ShapeError, match="congruence"):
+        tape.congruence(tape.constant(np.ones((k + 1, n))), w)
+    with pytest.raises(jb.ShapeError, match="to what"):
+        tape.congruence(a, w, added=True)
 
 
 # --- what goes wrong ------------------------------------------------------------------------------

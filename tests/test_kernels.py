@@ -111,7 +111,8 @@ class Twin:
         """Add one step that fits what is there."""
         a, A = self.pick()
         n = self.data.draw(st.sampled_from([1, 2, 9, 16, 33, 70]))
-        kind = self.data.draw(st.sampled_from(["product", "table", "scaling", "relu"]))
+        kinds = ["product", "table", "scaling", "relu", "congruence"]
+        kind = self.data.draw(st.sampled_from(kinds))
         if kind == "table" and a.rows == 1:
             table, T = self.constant(a.columns, 3, n)
             made = self.tape.product(a, table), np.einsum("bok,kmn->bmn", A, T)
@@ -122,6 +123,14 @@ class Twin:
             d, D = found or self.constant(length)
             D = np.swapaxes(D, -1, -2) if by_rows else D
             made = self.tape.scaling(a, d, by_rows=by_rows, add=a), A + A * D
+        elif kind == "congruence":
+            a, w = self.tape.scaling(a), self.pick(lambda v: v.columns == a.rows)
+            w, W = (self.tape.scaling(w[0]), w[1]) if w else self.constant(2, a.rows)
+            made = (
+                self.tape.congruence(a, w),
+                np.einsum("bki,bok,bkj->boij", A, W + 0 * A[:, :1, :1], A),
+            )
+            made = made[0], made[1].reshape(self.points, -1, A.shape[-1])
         elif kind == "relu":
             inside = self.tape.scaling(a)
             value, slopes = self.tape.activation(inside, "relu")

@@ -24,7 +24,9 @@ from jacobians._kernels.codes import code_of
 from jacobians._kernels.packing import PROCESSORS, Program, Record, is_built
 from jacobians._kernels.values import (
     ACTIVATION,
+    ADDED,
     ASK,
+    CONGRUENCE,
     CONSTANT,
     LOGARITHM,
     MOST,
@@ -104,9 +106,8 @@ class Tape(Record):
         scale: Value | None = None,
         add: Value | None = None,
         into: Value | None = None,
-        turned: bool = False,
     ) -> Value:
-        """Return ``(add + a b) diag(scale)``; turned, with the transpose of a and b made here.
+        """Return ``(add + a b) diag(scale)``.
 
         A vector ``live`` says by its zeros where columns of a, or rows of b, are 0, so that they
         need not be read.  ``b`` may be a table (k, m, n); then ``a`` is a row, and the result is
@@ -114,9 +115,8 @@ class Tape(Record):
         """
         self._require(a, b, live, scale, add)
         demand(b.kind != OUTSIDE, "product: b stands outside; copy it first.")
-        m, k = shape(a)[::-1] if turned else shape(a)
-        fits = k == b.rows and a.depth == 1 and (not turned or b.kind == WORK)
-        demand(fits, f"product: {shape(a)} times {shape(b)}.")
+        m, k = shape(a)
+        demand(k == b.rows and a.depth == 1, f"product: {shape(a)} times {shape(b)}.")
         n = b.columns
         if b.depth > 1:
             plain, m = a.rows == 1 and add is None is scale, b.depth
@@ -128,7 +128,7 @@ class Tape(Record):
             fits = add.columns == n and add.rows in (1, m) and add.kind != OUTSIDE
             demand(fits and add.depth == 1, f"product: add: {shape(add)} and ({m}, {n}).")
         out = self._result(m, n, into, a, b, live, scale, add)
-        self._steps.append(Step(PRODUCT, int(turned), [out, a, b, live, scale, add]))
+        self._steps.append(Step(PRODUCT, 0, [out, a, b, live, scale, add]))
         return out
 
     def scaling(
@@ -150,6 +150,23 @@ class Tape(Record):
         out = self._result(m, n, into, scale, a, add)
         reuses = a.kind == WORK
         self._steps.append(Step(SCALING, int(by_rows), [out, a, None, None, scale, add], reuses))
+        return out
+
+    def congruence(
+        self, a: Value, b: Value, into: Value | None = None, *, added: bool = False
+    ) -> Value:
+        """Return ``aᵀ diag(w) a`` for every row w of b, one below the other, symmetric to the bit.
+
+        ``added``, it is added to what was written there.
+        """
+        demand(into is not None or not added, "congruence: added to what?")
+        self._require(a, b)
+        for value in (a, b):
+            demand(value.kind != OUTSIDE and value.depth == 1, "congruence: copy it first.")
+        demand(a.rows == b.columns, f"congruence: {shape(a)} and {shape(b)}.")
+        out = self._result(a.columns * b.rows, a.columns, into)
+        weighted = self._new(a.rows, a.columns)
+        self._steps.append(Step(CONGRUENCE, ADDED * added, [out, a, b, weighted, None, None]))
         return out
 
     def activation(self, z: Value, sigma: str | AnyActivation) -> tuple[Value, Value]:

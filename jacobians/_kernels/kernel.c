@@ -7,8 +7,9 @@
  *
  *     PRODUCT       out = (add + a b) diag(scale); where the vector live is 0, columns of a or rows
  *                   of b are, and need not be read.  For a packed table (k, m n), out is m rows;
- *                   TURNED it is a^T b, with b in the workspace; OVER_POINTS its sum is added to out
+ *                   OVER_POINTS the sum of a^T b is added to out
  *     SCALING       out = add + a diag(scale), BY_ROWS add + diag(scale) a; without scale, a copy
+ *     CONGRUENCE    out = a^T diag(w) a for the rows w of b, one below the other; ADDED, out + that
  *     ACTIVATIONS   out = sigma(a), b = sigma'(a); the flags say which, p are its parameters
  *     SOFTMAX       out = softmax(a), or its logarithm; b = its Jacobian
  *     ASK           call back with the first point of this block, and how many there are
@@ -23,8 +24,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PRODUCT, SCALING, ACTIVATIONS, SOFTMAX, ASK };
-enum { TURNED = 1, OVER_POINTS, BY_ROWS = 1, LOGARITHM = 1, TRANSPOSED }; /* of three of them */
+enum { PRODUCT, SCALING, CONGRUENCE, ACTIVATIONS, SOFTMAX, ASK };
+enum { OVER_POINTS = 1, BY_ROWS = 1, ADDED = 1, LOGARITHM = 1, TRANSPOSED }; /* each of one of them */
 enum { READ, WRITTEN, SUMMED }; /* roles of what stands outside */
 enum { NONE, OUTSIDE, WORK, CONSTANT, SUM }; /* a sum over points lies in the last array outside */
 #define EVERY_ACTIVATION(x) /* in their dtype; in double */                                      \

@@ -164,7 +164,7 @@ static DTYPE *NAME(rearrange)(DTYPE *to, view a, view b, size_t m, size_t k, siz
 static void NAME(product)(const step *s, view out, view a, view b, view live, view scale, view add,
                           size_t points, const uint32_t *all, uint32_t *found) {
     size_t m = s->m, k = s->k, n = s->n, packed = (size_t)s->packed;
-    const size_t panel = PANEL * LANES, turned = s->flags & TURNED, over = s->flags & OVER_POINTS;
+    const size_t panel = PANEL * LANES, over = s->flags & OVER_POINTS;
     if (over) /* rows of all points are rows of one matrix, and they are the inner index */
         k = points, points = 1, a.row = a.point, b.row = b.point, a.point = b.point = 0;
     const size_t grouped = over && live.p != NULL; /* then that is memory for them */
@@ -178,7 +178,7 @@ static void NAME(product)(const step *s, view out, view a, view b, view live, vi
         m = points, points = 1, live.p = NULL;
     }
     t.a_k = 1, t.a_row = a.row;
-    if (turned || (over && !grouped)) t.a_k = a.row, t.a_row = a.row = 1;
+    if (over && !grouped) t.a_k = a.row, t.a_row = a.row = 1;
     if (grouped) t.a_row = 1;
     t.out_row = out.row, t.scale_row = scale.row, t.add_row = add.row;
     if (!live.p && m == 1 && t.a_k == 1 && !over) live = (view){a.p, a.point, 0}; /* the numbers of a itself */
@@ -212,18 +212,49 @@ static void NAME(product)(const step *s, view out, view a, view b, view live, vi
     }
 }
 
+/* out_i = a_iᵀ diag(w) a_i for every row w of b_i, one below the other; or that is ADDED to out_i.
+ * What is below the diagonal is computed, and copied above it.
+ */
+static void NAME(congruence)(const step *s, view out, view a, view b, view memory, size_t points,
+                             const uint32_t *all) {
+    const size_t n = s->n, k = s->k, groups = (n + 5) / 6, row = (n + LANES - 1) / LANES * LANES;
+    DTYPE *weighted = (DTYPE *)memory.p;
+    for (size_t q = 0; q < points * s->m; q++) {
+        const DTYPE *P = (DTYPE *)a.p + q / s->m * a.point;
+        const DTYPE *w = (DTYPE *)b.p + q / s->m * b.point + q % s->m * b.row;
+        DTYPE *to = (DTYPE *)out.p + q / s->m * out.point + q % s->m * n * out.row;
+        for (size_t i = 0; i < k; i++) /* what follows a row is read along, and comes to nothing */
+            for (size_t c = 0; c < row; c += LANES)
+                NAME(store)(weighted + i * row + c, w[i] * NAME(load)(P + i * a.row + c));
+        for (size_t g = 0; g < groups; g++) {
+            const size_t r = g * n / groups, end = (g + 1) * n / groups;
+            NAME(tile) t = {.a = P + r, .a_row = 1, .a_k = a.row, .b_k = row, .b_panel = PANEL * LANES,
+                            .out_row = out.row, .add_row = out.row, .live = all, .count = k};
+            for (size_t c = 0, vectors = NAME(most)[end - r]; c < end; c += vectors * LANES) {
+                while ((vectors - 1) * LANES >= end - c) vectors /= 2;
+                t.b = weighted + c, t.out = to + r * out.row + c, t.add = s->flags & ADDED ? t.out : NULL;
+                if (n - c < vectors * LANES) NAME(fill_some)(&t, end - r, vectors, n - c);
+                else NAME(fill_any)(&t, end - r, vectors);
+            }
+        }
+        for (size_t r = 0; r < n; r++)
+            for (size_t c = 0; c < r; c++) to[c * out.row + r] = to[r * out.row + c];
+    }
+}
+
 /* out_i = add_i + a_i diag(scale_i), or add_i + diag(scale_i) a_i by rows; without scale, a copy. */
 static void NAME(scaling)(const step *s, view out, view a, view scale, view add, size_t points) {
+    const size_t n = s->n, all = a.row > n ? a.row : n; /* with the padding, which may be read along */
     for (size_t i = 0; i < points; i++)
         for (size_t r = 0; r < s->m; r++) {
             const DTYPE *from = (DTYPE *)a.p + i * a.point + r * a.row;
             const DTYPE *plus = add.p ? (DTYPE *)add.p + i * add.point + r * add.row : NULL;
             const DTYPE *d = scale.p ? (DTYPE *)scale.p + i * scale.point + r * scale.row : NULL;
             DTYPE *to = (DTYPE *)out.p + i * out.point + r * out.row;
-            for (size_t c = 0; c < s->n; c += LANES) {
-                V x = NAME(get)(from + c, s->n - c);
-                if (d) x *= s->flags & BY_ROWS ? VALUE(*d) : NAME(get)(d + c, s->n - c);
-                if (plus) x += NAME(get)(plus + c, s->n - c);
+            for (size_t c = 0; c < n; c += LANES) {
+                V x = NAME(get)(from + c, all - c);
+                if (d) x *= s->flags & BY_ROWS ? VALUE(*d) : NAME(get)(d + c, n - c);
+                if (plus) x += NAME(get)(plus + c, n - c);
                 NAME(put)(to + c, x, s->columns - c);
             }
         }
@@ -465,6 +496,7 @@ static int NAME(run)(const step *s, const view *v, size_t points, const uint32_t
     switch (s->op) {
     case PRODUCT: NAME(product)(s, v[0], v[1], v[2], v[3], v[4], v[5], points, all, found); break;
     case SCALING: NAME(scaling)(s, v[0], v[1], v[4], v[5], points); break;
+    case CONGRUENCE: NAME(congruence)(s, v[0], v[1], v[2], v[3], points, all); break;
     case ACTIVATIONS: return NAME(activate)(s, v[0], v[1], v[2], points);
     case SOFTMAX: return NAME(softmax)(s, v[0], v[1], v[2], points);
     }

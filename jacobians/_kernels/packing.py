@@ -17,6 +17,7 @@ from jacobians._checks import Array
 from jacobians._kernels.values import (
     ASK,
     BY_ROWS,
+    CONGRUENCE,
     CONSTANT,
     MOST,
     OUTSIDE,
@@ -24,12 +25,12 @@ from jacobians._kernels.values import (
     PRODUCT,
     SUM,
     SUMMED,
-    TURNED,
     WORK,
     Step,
     Value,
     aligned,
     demand,
+    shape,
 )
 
 try:
@@ -176,8 +177,11 @@ class Record:
         if table:  # a product with one long row
             m, n, columns = 1, m * columns, m * columns
         if step.op == PRODUCT and step.flags != OVER_POINTS:
-            k = a.rows if step.flags == TURNED else a.columns
+            k = a.columns
         operations = 2.0 * m * k * n if step.op == PRODUCT else 20.0 * m * n
+        if step.op == CONGRUENCE:
+            assert b is not None
+            operations, (m, k, n) = 1.0 * m * n * a.rows, (b.rows, *shape(a))
         packed = step.op == PRODUCT and b is not None and b.kind == CONSTANT
         row[:7] = step.op, step.flags, packed, m, k, n, columns
         row[7:10].view(np.float64)[:] = *step.parameters, operations
@@ -189,7 +193,9 @@ class Record:
             if value.kind == SUM:
                 point = 0
             if value.kind == CONSTANT:
-                kept.append(self._packed(value, columns) if i == 2 else self._rows(value))
+                kept.append(
+                    self._packed(value, columns) if i == 2 and packed else self._rows(value)
+                )
                 index, point = kept[-1].ctypes.data, 0
             if i == 4:
                 step_to = int(step.flags & BY_ROWS)

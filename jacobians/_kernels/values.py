@@ -10,8 +10,8 @@ import numpy as np
 from jacobians._checks import Array, ShapeError
 
 # As in kernel.c: operations, their flags, kinds of values, roles of arrays outside.
-PRODUCT, SCALING, ACTIVATION, SOFTMAX, ASK = range(5)
-TURNED, OVER_POINTS, BY_ROWS, LOGARITHM, TRANSPOSED = 1, 2, 1, 1, 2
+PRODUCT, SCALING, CONGRUENCE, ACTIVATION, SOFTMAX, ASK = range(6)
+OVER_POINTS, BY_ROWS, ADDED, LOGARITHM, TRANSPOSED = 1, 1, 1, 1, 2
 NONE, OUTSIDE, WORK, CONSTANT, SUM = range(5)
 READ, WRITTEN, SUMMED = range(3)
 MOST = 2**31  # numbers in a matrix, a list of which is kept in 32 bits

@@ -1,8 +1,7 @@
 """Hessians by the compiled kernel: for a path of dense layers and scales with known activations.
 
-The tape has the values, the matrices ``P_l = dz^l/dx``, and the cotangents of one output after the
-other as rows.  ``P_lᵀ diag(w) P_l`` is a product turned; where P is constant (up to the first
-slopes), the products of its entries are a table, and so is ``W diag(slopes) P``.
+The tape has the values, the matrices ``P_l = dz^l/dx``, and the cotangents of all outputs as rows;
+every curved layer adds ``P_lᵀ diag(w) P_l`` for each output, in one step.
 """
 
 from __future__ import annotations
@@ -25,36 +24,34 @@ from jacobians.network import Network
 from jacobians.planning import BLOCK_BYTES
 
 TABLE = 2**18  # entries up to which products of constants are made beforehand
-CACHE, SMALLEST = 2**19, 16  # bytes of results at a time, and points at least
 SHARED = 2**14  # entries of the result from which threads pay
-OUTPUTS = 7  # arrays that a program takes beside the points
+TOGETHER = 16  # outputs in one program
 _made: WeakKeyDictionary[Network, dict[Any, Program | None]] = WeakKeyDictionary()
 
 
 def fill_in(H: Array, net: Network, x: Array, of: int, wrt: int, rows: Places, budget: int) -> bool:
     """Fill in the Hessians (B, m, n, n) at points (B, n_0); False if the kernel cannot."""
-    groups = [slice(i, i + OUTPUTS) for i in range(0, len(rows), OUTPUTS)]
+    groups = [slice(i, i + TOGETHER) for i in range(0, len(rows), TOGETHER)]
     programs = [program_of(net, of, wrt, rows[group]) for group in groups]
     ready = [program for program in programs if program is not None]
     if len(ready) < len(programs) or not len(x):
         return False
-    n, threads = H.shape[-1], THREADS if H.size > SHARED else 1
+    threads = THREADS if H.size > SHARED else 1
     own = threads * (BLOCK_BYTES + max(program.point_bytes for program in ready))
     budget -= own + sum(program.constant_bytes for program in ready)
-    each = min(OUTPUTS, len(rows)) * n * n * H.itemsize  # what stays in the cache until it is added
-    piece = min(budget // (threads * OUTPUTS * n * n * H.itemsize), max(SMALLEST, CACHE // each))
-    if piece < 1:
+    apart = len(groups) > 1  # they are computed beside, and copied
+    piece = budget // (threads * H[:1, groups[0]].nbytes) if apart else budget and len(x)
+    if budget < 0 or piece < 1:
         return False
     finite: list[bool] = []
 
     def one(part: slice, _: int) -> None:
         points = np.ascontiguousarray(x[part])
-        with np.errstate(all="ignore"):  # threads begin with warnings on
-            for group, program in zip(groups, ready, strict=True):
-                A = np.empty((len(rows[group]), len(points), n, n), H.dtype)
-                finite.append(program.run(points, *A))
-                # the two sides of the diagonal are one sum
-                np.add(A, A.swapaxes(2, 3), out=H[part, group].swapaxes(0, 1))
+        for group, program in zip(groups, ready, strict=True):
+            into = np.empty_like(H[part, group]) if apart else H[part]
+            finite.append(program.run(points, into))
+            if apart:
+                H[part, group] = into
 
     share(one, cut(len(x), piece, threads), threads)
     return all(finite) and bool(np.isfinite(H).all())
@@ -69,10 +66,8 @@ def at_a_point(net: Network, x: Any) -> Array | None:
     plain = type(x) is np.ndarray and x.flags.carray and x.dtype == net.dtype
     if program is None or not plain or x.shape != net.widths[:1] or not isfinite(x.dot(x)):
         return None
-    A = np.empty((net.widths[-1], len(x), len(x)), net.dtype)
-    finite = program.run(x, *A)
-    A = A + A.swapaxes(1, 2)
-    return A if finite and isfinite(A.sum()) else None
+    H = np.empty((net.widths[-1], len(x), len(x)), net.dtype)
+    return H if program.run(x, H) and isfinite(H.sum()) else None
 
 
 def program_of(net: Network, of: int, wrt: int, rows: Places) -> Program | None:
@@ -105,9 +100,16 @@ def _tape_of(net: Network, of: int, wrt: int, rows: Places) -> Tape:
             passed.append((matrix, slopes, second, P))
     if not any(second for _, _, second, _ in passed):
         raise _NotOfTheKernel  # all are 0: nothing to compute
-    for row in rows:
-        half = (np.arange(net.widths[of]) == row) / 2  # of H, whose other half is its transpose
-        _of_output(tape, passed, tape.constant(half), tape.written(n, n))
+    c = tape.constant(np.eye(net.widths[of], dtype=net.dtype)[rows])
+    H, added = tape.written(len(rows) * n, n), False
+    for matrix, slopes, second, P in reversed(passed):
+        if second is not None:
+            P = tape.constant(P) if isinstance(P, np.ndarray) else P
+            tape.congruence(P, tape.scaling(c, second), into=H, added=added)
+            added = True
+        c = c if slopes is None else tape.scaling(c, slopes)
+        back = tape.scaling if matrix.ndim == 1 else tape.product
+        c = back(c, tape.constant(matrix))
     return tape
 
 
@@ -167,23 +169,3 @@ def _carried(tape: Tape, matrix: Any, slopes: Value | None, P: Any) -> Any:
     if diagonal:
         return tape.scaling(P, tape.constant(matrix), by_rows=True)
     return tape.product(tape.constant(matrix), P)
-
-
-def _of_output(tape: Tape, passed: list[Any], c: Value, out: Value) -> None:
-    """Go back from one output and add up its congruences."""
-    terms: list[tuple[Value, Any]] = []
-    for matrix, slopes, second, P in reversed(passed):
-        if second is not None:
-            terms.insert(0, (tape.scaling(c, second), P))
-        c = c if slopes is None else tape.scaling(c, slopes)
-        back = tape.scaling if matrix.ndim == 1 else tape.product
-        c = back(c, tape.constant(matrix))
-    total: Value | None = None
-    for k, (w, P) in enumerate(terms, start=1):  # constant matrices come first
-        into = out if k == len(terms) else None
-        if isinstance(P, np.ndarray) and total is None and P.size * P.shape[1] <= TABLE:
-            total = tape.product(w, tape.constant(P[:, :, None] * P[:, None, :]), into=into)
-            continue
-        P = tape.constant(P) if isinstance(P, np.ndarray) else P
-        weighted = tape.scaling(P, w, by_rows=True)
-        total = tape.product(P, weighted, turned=True, add=total, into=into)

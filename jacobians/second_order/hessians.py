@@ -40,8 +40,9 @@ from jacobians.linearization.hessian_maps import (
 from jacobians.linearization.paths import cuts_and_edges
 from jacobians.network import Network, as_network
 from jacobians.planning import DEFAULT_BYTES
-from jacobians.second_order.compiled import TABLE, at_a_point, fill_in
+from jacobians.second_order.compiled import at_a_point, fill_in
 
+TABLE = 2**18  # entries up to which products of constants are made beforehand
 PIECE_BYTES = 2**23  # of points at a time: more of them leave the cache
 
 
