@@ -115,7 +115,8 @@ class Twin:
         kind = self.data.draw(st.sampled_from(kinds))
         if kind == "table" and a.rows == 1:
             table, T = self.constant(a.columns, 3, n)
-            made = self.tape.product(a, table), np.einsum("bok,kmn->bmn", A, T)
+            tight = self.data.draw(st.booleans())
+            made = self.tape.product(a, table, tight=tight), np.einsum("bok,kmn->bmn", A, T)
         elif kind == "scaling":
             by_rows = self.data.draw(st.booleans())
             length = a.rows if by_rows else a.columns

@@ -106,12 +106,13 @@ class Tape(Record):
         scale: Value | None = None,
         add: Value | None = None,
         into: Value | None = None,
+        tight: bool = False,
     ) -> Value:
         """Return ``(add + a b) diag(scale)``.
 
         A vector ``live`` says by its zeros where columns of a, or rows of b, are 0, so that they
         need not be read.  ``b`` may be a table (k, m, n); then ``a`` is a row, and the result is
-        the sum over k of ``a_k b_k``.
+        the sum over k of ``a_k b_k``, with its rows ``tight`` if nothing but rows is read of them.
         """
         self._require(a, b, live, scale, add)
         demand(b.kind != OUTSIDE, "product: b stands outside; copy it first.")
@@ -127,7 +128,7 @@ class Tape(Record):
         if add is not None:
             fits = add.columns == n and add.rows in (1, m) and add.kind != OUTSIDE
             demand(fits and add.depth == 1, f"product: add: {shape(add)} and ({m}, {n}).")
-        out = self._result(m, n, into, a, b, live, scale, add)
+        out = self._new(m, n, tight) if tight else self._result(m, n, into, a, b, live, scale, add)
         self._steps.append(Step(PRODUCT, 0, [out, a, b, live, scale, add]))
         return out
 
@@ -236,9 +237,9 @@ class Tape(Record):
         self._made.add(value)
         return value
 
-    def _new(self, rows: int, columns: int) -> Value:
+    def _new(self, rows: int, columns: int, tight: bool = False) -> Value:
         demand(rows * self.padded(columns) < MOST, f"a matrix {rows}x{columns} is too large.")
-        value = Value(WORK, len(self._values), rows, columns)
+        value = Value(WORK, len(self._values), rows, columns, tight=tight)
         self._values.append(value)
         self._made.add(value)
         return value

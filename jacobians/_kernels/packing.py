@@ -109,6 +109,10 @@ class Record:
         lanes: int = self._lanes
         return -(-n // lanes) * lanes
 
+    def _width(self, value: Value) -> int:
+        """Return the numbers from one row to the next."""
+        return value.columns if value.kind == OUTSIDE or value.tight else self.padded(value.columns)
+
     # --- packing ----------------------------------------------------------------------------------
 
     def pack(self) -> Program:
@@ -149,7 +153,7 @@ class Record:
             early = [i for i in over if step.reuses and a is not None and i == a.index]
             free += [(sizes[i], offsets[i]) for i in early]
             for value in made:
-                size = -(-value.rows * self.padded(value.columns) // 16) * 16
+                size = -(-value.rows * self._width(value) // 16) * 16
                 fitting = [memory for memory in free if memory[0] >= size]
                 if fitting:
                     free.remove(min(fitting))
@@ -172,7 +176,7 @@ class Record:
         assert out is not None
         assert a is not None
         m, k, n = out.rows, 1, out.columns
-        columns = n if out.kind == OUTSIDE else self.padded(n)
+        columns = self._width(out)
         table = b is not None and b.depth > 1
         if table:  # a product with one long row
             m, n, columns = 1, m * columns, m * columns
@@ -188,7 +192,7 @@ class Record:
         for i, value in enumerate(step.operands):
             if value is None:
                 continue
-            width = value.columns if value.kind == OUTSIDE else self.padded(value.columns)
+            width = self._width(value)
             index, point, step_to = value.index, value.rows * width, width
             if value.kind == SUM:
                 point = 0

@@ -27,6 +27,7 @@ class Value:
     rows: int
     columns: int
     depth: int = 1  # of a table (rows, depth, columns)
+    tight: bool = False  # rows of the workspace follow one another without padding
 
 
 @dataclass

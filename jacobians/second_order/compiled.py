@@ -26,6 +26,7 @@ from jacobians.planning import BLOCK_BYTES
 TABLE = 2**18  # entries up to which products of constants are made beforehand
 SHARED = 2**14  # entries of the result from which threads pay
 TOGETHER = 16  # outputs in one program
+PIECE = 128  # points at a time, so that threads which are held up have less left to do
 _made: WeakKeyDictionary[Network, dict[Any, Program | None]] = WeakKeyDictionary()
 
 
@@ -40,9 +41,10 @@ def fill_in(H: Array, net: Network, x: Array, of: int, wrt: int, rows: Places, b
     own = threads * (BLOCK_BYTES + max(program.point_bytes for program in ready))
     budget -= own + sum(program.constant_bytes for program in ready)
     apart = len(groups) > 1  # they are computed beside, and copied
-    piece = budget // (threads * H[:1, groups[0]].nbytes) if apart else budget and len(x)
-    if budget < 0 or piece < 1:
+    beside = threads * H[:1, groups[0]].nbytes if apart else 0
+    if budget <= beside:
         return False
+    piece = min(PIECE, budget // beside) if apart else PIECE
     finite: list[bool] = []
 
     def one(part: slice, _: int) -> None:
@@ -163,7 +165,8 @@ def _carried(tape: Tape, matrix: Any, slopes: Value | None, P: Any) -> Any:
         return matrix[:, None] * P if diagonal else matrix @ P
     if constant and not diagonal and matrix.size * P.shape[1] <= TABLE:
         assert slopes is not None
-        return tape.product(slopes, tape.constant(matrix.T[:, :, None] * P[:, None, :]))
+        table = tape.constant(matrix.T[:, :, None] * P[:, None, :])
+        return tape.product(slopes, table, tight=True)
     P = tape.constant(P) if constant else P
     P = P if slopes is None else tape.scaling(P, slopes, by_rows=True)
     if diagonal:
