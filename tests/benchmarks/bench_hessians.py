@@ -6,8 +6,8 @@
 Peers: ``jax.hessian`` (``jit`` of ``vmap``, forward over reverse; compiling is not counted),
 ``torch.func.hessian`` (``vmap``), and NeuralSens 0.0.26, which is asked on small networks only: at
 hidden layers of width 100 it takes more than 20 GB for 1,000 points.  A peer that raises is named
-with its error, as NeuralSens does for tanh.  Both paths of the library run, with the compiled kernel
-and in NumPy alone.  Before anything is timed all answers must agree.
+with its error, as NeuralSens does for tanh.  Both paths of the library run, with the compiled
+kernel and in NumPy alone.  Before anything is timed all answers must agree.
 """
 
 from __future__ import annotations
