@@ -118,7 +118,7 @@ class _Compiler(Emitter):
         )
 
     def _scaled(self, left: Node, right: Node) -> Node:
-        if left.known is not None and right.known is not None:
+        if left.value is not None and right.value is not None:
             op = Op.SCALE_ROWS if left.kind == "slopes" else Op.SCALE_COLUMNS
             return self._step(op, left, right)
         return Node(-1, "scaled", left.rows, right.columns, waiting=(left, right))
@@ -132,13 +132,13 @@ class _Compiler(Emitter):
         else:
             return None
         size = P.rows * d.rows * Q.columns
-        if P.kind == Q.kind == "matrix" and d.known is None and size <= self.limits.table:
-            table = table_of(P.known, Q.known)
+        if P.kind == Q.kind == "matrix" and d.value is None and size <= self.limits.table:
+            table = table_of(P.value, Q.value)
             if table is None:
                 return None
             self.constant_bytes += table.nbytes
             node = self.constant(table, "matrix", P.rows, Q.columns)
-            return self._step(Op.TABLE, d, node._replace(known=None), data=(P, Q))
+            return self._step(Op.TABLE, d, node._replace(value=None), data=(P, Q))
         if P.kind == Q.kind == "stack" and d.flat and size >= self.limits.live:
             out = self.emit(Op.LIVE, (P.register, d.register, Q.register), (P.rows, 0, Q.columns))
             return Node(out, "stack", P.rows, Q.columns)
@@ -146,8 +146,8 @@ class _Compiler(Emitter):
 
     def _step(self, op: Op, left: Node, right: Node, kind: Any = "stack", data: Any = None) -> Node:
         rows, columns = left.rows, right.columns
-        if left.known is not None and right.known is not None:
-            product = _MULTIPLIED[op](left.known, right.known)
+        if left.value is not None and right.value is not None:
+            product = _MULTIPLIED[op](left.value, right.value)
             self.constant_bytes += product.nbytes
             return self.constant(product, "slopes" if kind == "slopes" else "matrix", rows, columns)
         rows = right.rows if op == Op.TABLE else rows
@@ -201,13 +201,13 @@ class _Compiler(Emitter):
                 node = self.constant(np.ones(node.rows, self.net.dtype), "slopes", *node[2:4])
             elif node.kind != "slopes":
                 node = self.write(node)
-            if total.known is not None and node.known is not None:
-                more = np.diag(node.known) if node.kind == "slopes" else node.known
-                total = self._kept(total.known + more)
+            if total.value is not None and node.value is not None:
+                more = np.diag(node.value) if node.kind == "slopes" else node.value
+                total = self._kept(total.value + more)
                 continue
-            if total.known is not None and node.kind == "slopes":
+            if total.value is not None and node.kind == "slopes":
                 total = self._stacked(total)
-            elif total.known is not None:
+            elif total.value is not None:
                 total, node = node, total
             out = self.emit(
                 Op.ADD, (total.register, node.register), (total.rows, 0, total.columns), node.kind
@@ -239,8 +239,8 @@ class _Compiler(Emitter):
             return self._joined(arriving[0])
         if A.kind == "map":
             P = self.write(P)
-            if P.known is not None and A.value is not None:
-                return self._kept(np.ascontiguousarray(A.value.T.apply(P.known.T).T))
+            if P.value is not None and A.value is not None:
+                return self._kept(np.ascontiguousarray(A.value.T.apply(P.value.T).T))
             return self._whole(Op.RIGHT, P, A)
         return self.multiply(P, self.leaf(A))
 
@@ -262,8 +262,8 @@ class _Compiler(Emitter):
             return at[-1]
         if A.kind == "map" and Q.kind != "identity":
             Q = self.write(Q)
-            if Q.known is not None and A.value is not None:
-                return self._kept(A.value.apply(Q.known))
+            if Q.value is not None and A.value is not None:
+                return self._kept(A.value.apply(Q.value))
             return self._whole(Op.LEFT, Q, A)
         return self.multiply(self.leaf(A), Q)
 

@@ -17,7 +17,7 @@ LENDING = (Op.CALL, Op.LAYER_MAPS, Op.ACTIVATION_MAP)
 
 
 class Node(NamedTuple):
-    """A partial product: its register, what that holds, and its value if that is known now.
+    """A partial product: its register, what that holds, and its value if all points share it.
 
     A product with a diagonal waits to be asked for, in case that a step takes it together with the
     next product.
@@ -27,7 +27,7 @@ class Node(NamedTuple):
     kind: Literal["identity", "slopes", "matrix", "stack", "factor", "scaled"]
     rows: int
     columns: int
-    known: Any = None
+    value: Any = None
     factor: Factor | None = None
     waiting: tuple[Any, ...] = ()  # two nodes
     flat: bool = False
@@ -38,7 +38,7 @@ class Node(NamedTuple):
         if self.factor is not None:
             return self.factor.operand
         kind: Any = {"slopes": "diagonal", "identity": "identity"}.get(self.kind, "dense")
-        return Operand(self.rows, self.columns, kind, self.known is None)
+        return Operand(self.rows, self.columns, kind, self.value is None)
 
 
 class Emitter:
@@ -83,7 +83,7 @@ class Emitter:
         """Keep what is known now."""
         self.registers.append(value)
         self.sizes.append(0)
-        return Node(len(self.registers) - 1, kind, rows, columns, known=value)
+        return Node(len(self.registers) - 1, kind, rows, columns, value=value)
 
     def node(self, register: int, kind: Any, rows: int, columns: int) -> Node:
         """Name what a register holds."""

@@ -182,7 +182,7 @@ def is_placed(step: Step) -> bool:
 
 
 class Memory:
-    """Rooms for registers that are not alive at the same time."""
+    """Memory for registers, shared by those that are not alive at the same time."""
 
     def __init__(self) -> None:
         self.slots: list[int] = []

@@ -83,10 +83,10 @@ class _Translation:
             operands, live = self.waiting.pop(register)
             self.values[register] = self.tape.product(*operands, live=live)
         if register not in self.values:
-            known = self.program.registers[register]
-            if not isinstance(known, np.ndarray):
+            constant = self.program.registers[register]
+            if not isinstance(constant, np.ndarray):
                 raise NotOfTheKernel
-            self.values[register] = self.tape.constant(known)
+            self.values[register] = self.tape.constant(constant)
         return self.values[register]
 
     def steps(self, J: Value) -> None:

@@ -227,8 +227,8 @@ def associate(operands: Sequence[Operand], batch: int = 1) -> Association:
 
     A bottleneck in the middle is multiplied out from the middle:
 
-    >>> found = associate([Operand(50, 50), Operand(50, 3), Operand(3, 50), Operand(50, 50)])
-    >>> found.order, found.flops < min(found.forward, found.reverse)
+    >>> best = associate([Operand(50, 50), Operand(50, 3), Operand(3, 50), Operand(50, 50)])
+    >>> best.order, best.flops < min(best.forward, best.reverse)
     (((0, 1), (2, 3)), True)
     """
     count = len(operands)
