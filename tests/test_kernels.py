@@ -184,6 +184,19 @@ def test_a_tape_gives_what_numpy_gives(data):
     np.testing.assert_array_equal(computed, expected)
 
 
+@built
+@pytest.mark.parametrize("n", [5, 14, 70])
+def test_tight_rows_are_scaled_into_padded_ones(n):
+    """The result does not lie over its operand, whose rows begin elsewhere."""
+    tape, rng = Tape(np.float32), np.random.default_rng(n)
+    D, T, S = (rng.integers(-3, 4, shape).astype(np.float32) for shape in ((4, 6), (6, 5, n), 5))
+    rows = tape.product(tape.read(1, 6), tape.constant(T), tight=True)
+    tape.scaling(tape.scaling(rows, tape.constant(S), by_rows=True), into=tape.written(5, n))
+    out = np.empty((4, 5, n), np.float32)
+    assert tape.pack().run(D, out)
+    np.testing.assert_array_equal(out, np.einsum("bk,kmn->bmn", D, T) * S[:, None])
+
+
 # --- programs of the engine -----------------------------------------------------------------------
 
 NAMES = ("relu", "tanh", "gelu", "elu", "softmax", "square")

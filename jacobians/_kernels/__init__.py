@@ -149,7 +149,7 @@ class Tape(Record):
         if add is not None:
             demand(add.columns == n and add.rows in (1, m) and add.depth == 1, "scaling: add.")
         out = self._result(m, n, into, scale, a, add)
-        reuses = a.kind == WORK
+        reuses = a.kind == WORK and not a.tight  # rows of the result begin elsewhere
         self._steps.append(Step(SCALING, int(by_rows), [out, a, None, None, scale, add], reuses))
         return out
 
