@@ -101,3 +101,12 @@ def counted(number: int, noun: str) -> str:
     ('1 point', '2,000 points')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def shortened(words: Sequence[str], most: int = 8) -> list[str]:
+    """Leave out the middle of a long list.
+
+    >>> shortened(["a", "b", "c", "d", "e"], most=4)
+    ['a', 'b', '...', 'e']
+    """
+    return list(words) if len(words) <= most else [*words[: most - 2], "...", words[-1]]
