@@ -18,8 +18,8 @@ assignment, and the same linear systems are solved by a sparse LU factorisation.
 It is the block substitution of ``maps.Substitution`` with blocks of 1x1, and a law of the tests
 says so; but there an edge is a map, here it is two numbers.  ``UnitGraph.to_network`` needs a
 Python object for every pair of levels that are joined and the zeros between their units: at 2,000
-units and 20,000 edges 0.1 to 25 s to build, 6 to 60 times the memory, and a gradient that takes 5
-to 140 times as long (``tests/benchmarks/bench_units.py``).  So the walk is one of its own.
+units and 20,000 edges 0.1 to 25 s to build, 4 to 40 times the memory, and a gradient that takes 2
+to 130 times as long (``tests/benchmarks/bench_units.py``).  So the walk is one of its own.
 """
 
 from __future__ import annotations
