@@ -189,8 +189,8 @@ def test_convolutions_pools_and_residual_blocks_are_exact(monkeypatch):
     assert found.paths.kinks > 20
     sums, spread = riemann(net, start, stop, 20000)
     assert_within(found.contributions, sums, 2 * found.paths.kinks * spread / 20000)
-    assert np.abs(found.completeness.difference).max() < 1e-13
-    assert found.completeness.allowed.max() < 1e-11
+    assert found.completeness.holds.all()
+    assert found.completeness.allowed.max() < 1e-11  # a bound that allows everything says nothing
 
 
 def test_very_many_kinks_in_little_memory(monkeypatch):
@@ -198,9 +198,10 @@ def test_very_many_kinks_in_little_memory(monkeypatch):
     start, stop = -np.ones(3), np.ones(3)
     found = jb.explain(net, stop, start)
     assert found.paths.kinks > 250
-    assert np.abs(found.completeness.difference).max() < 1e-13
+    assert found.completeness.holds.all()
     grid = jb.plotting.bends(net, start, stop, 101).t
     places = found.paths.pieces[1]
+    # a kink lies at a quotient of two sums of up to 400 terms of size 1
     assert all(np.abs(places - t).min() < 1e-12 for t in grid)
     monkeypatch.setattr(segments, "LIMIT", 2**14)
     monkeypatch.setattr(paths, "CHUNK", 2**14)
@@ -290,7 +291,7 @@ def test_kinks_before_and_behind_a_curve_cost_no_accuracy():
         jb.trace(net, start + np.linspace(0, 1, 9)[:, None] * (stop - start)).preactivation(3)
     )
     assert (sides[0] != sides[-1]).any()  # the second relu has kinks on the way
-    assert found.error.max() < 1e-9
+    assert found.error.max() < 1e-9  # an estimate that allows everything says nothing
 
 
 # --- laws -----------------------------------------------------------------------------------------
@@ -403,7 +404,7 @@ def test_float32_weights_are_explained_in_float64():
     found = jb.explain(net, x, baseline)
     assert found.contributions.dtype == np.float64
     assert_within(found.value, net(x), 1e-5)
-    assert np.abs(found.completeness.difference).max() < 1e-14
+    assert found.completeness.holds.all()
 
 
 def test_a_layer_of_a_user_is_integrated_by_quadrature():

@@ -189,7 +189,7 @@ def test_named_units_stand_in_the_order_of_their_first_appearance():
     values = graph([2.0, -1.0])
     assert values[2] == 2.0
     assert abs(values[0] - h1) < 1e-15  # a few roundings of numbers near 1
-    assert abs(values[1] - (-2 * h1 - 3.0 + 0.25 * 2.0)) < 1e-14
+    assert abs(values[1] - (-2 * h1 - 3.0 + 0.25 * 2.0)) < 1e-14  # of numbers below 8
     assert graph.activations[0] == jb.activation("tanh")
 
 
