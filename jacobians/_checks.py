@@ -79,7 +79,7 @@ def as_floats(value: Any, where: str, *, dtype: np.dtype[Any] | None = None) -> 
     TypeError
         For booleans, complex numbers, long doubles, strings, objects, sparse matrices, masks.
     NotFiniteError
-        With the place of the first NaN or infinity.
+        With the index of the first NaN or infinity.
     ShapeError
         If the rows of a nested list differ in length.
 
@@ -107,9 +107,9 @@ def as_floats(value: Any, where: str, *, dtype: np.dtype[Any] | None = None) -> 
         with np.errstate(over="ignore", under="ignore"):
             narrowed = array.astype(dtype)
         if not np.isfinite(narrowed).all():
-            place = _first_place(~np.isfinite(narrowed))
+            index = _first_index(~np.isfinite(narrowed))
             raise NotFiniteError(
-                f"{where}{_brackets(place)} is {array[place]:g}, which does not fit in {dtype}. "
+                f"{where}{_brackets(index)} is {array[index]:g}, which does not fit in {dtype}. "
                 "Rescale it, or use astype(np.float64) on the network."
             )
         array = narrowed
@@ -156,21 +156,21 @@ def _of_tensor(value: Any, where: str) -> Numbers:
 
 
 def require_finite(array: Array, where: str) -> None:
-    """Refuse NaN and infinity, naming the first one's place."""
+    """Refuse NaN and infinity, naming the first one's index."""
     finite = np.isfinite(array)
     if not finite.all():
-        place = _first_place(~finite)
+        index = _first_index(~finite)
         raise NotFiniteError(
-            f"{where}{_brackets(place)} is {array[place]}. Every entry must be finite."
+            f"{where}{_brackets(index)} is {array[index]}. Every entry must be finite."
         )
 
 
-def _first_place(mask: Numbers) -> tuple[int, ...]:
+def _first_index(mask: Numbers) -> tuple[int, ...]:
     return tuple(int(i) for i in np.argwhere(mask)[0]) if mask.ndim else ()
 
 
-def _brackets(place: tuple[int, ...]) -> str:
-    return f"[{', '.join(map(str, place))}]" if place else ""
+def _brackets(index: tuple[int, ...]) -> str:
+    return f"[{', '.join(map(str, index))}]" if index else ""
 
 
 def read_only(array: Array) -> Array:

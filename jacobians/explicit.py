@@ -287,23 +287,18 @@ def _at_point(trace: Trace, y: Array, loss: Loss) -> Gradients:
     rows: list[Any] = [np.zeros(n, net.dtype) for n in net.widths]
     rows[-1] = loss.cotangent(a, y) if fused is None else None
     value = loss.value(a, y) if fused is None else fused.value(z, y)
-    parameters, deltas = [], []
+    parameters: list[dict[str, Array]] = []
+    deltas: list[Array] = []
     for l in range(net.depth, 0, -1):
         if rows[l] is None:
             delta: Array = fused.cotangent(z, y)  # type: ignore[union-attr]
         else:
             delta = rows[l] @ activation_jacobian(trace, l)
         deltas.append(delta)
-        written = {
-            name: (delta @ preactivation_parameter_jacobian(trace, l, name), p)
-            for name, p in net.layers[l - 1].parameters().items()
-        }
-        parameters.append(
-            {
-                name: unvec(row, (len(p), p.size // len(p))).reshape(p.shape)
-                for name, (row, p) in written.items()
-            }
-        )
+        parameters.append({})
+        for name, p in net.layers[l - 1].parameters().items():
+            row = delta @ preactivation_parameter_jacobian(trace, l, name)
+            parameters[-1][name] = unvec(row, (len(p), p.size // len(p))).reshape(p.shape)
         for k, s in enumerate(net.sources[l - 1]):
             rows[s] = rows[s] + delta @ layer_jacobian(trace, l, k)
     return Gradients(float(value), tuple(parameters[::-1]), tuple(deltas[::-1]), rows[0])

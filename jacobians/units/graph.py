@@ -196,12 +196,12 @@ class UnitGraph(Frozen):
         array([2.])
         """
         where = "UnitGraph.from_edges"
-        units, inputs, A, B = read_named_edges(edges, inputs, where)
-        b = by_name(biases or {}, units, 0.0, f"{where}: biases")
+        names, inputs, A, B = read_named_edges(edges, inputs, where)
+        b = by_name(biases or {}, names, 0.0, f"{where}: biases")
         sigmas: Any = activations
         if isinstance(activations, Mapping):
-            sigmas = by_name(activations, units, "identity", f"{where}: activations")
-        return cls(A, B, b, sigmas, unit_names=units, input_names=inputs, **options)
+            sigmas = by_name(activations, names, "identity", f"{where}: activations")
+        return cls(A, B, b, sigmas, unit_names=names, input_names=inputs, **options)
 
     @classmethod
     def from_network(cls, net: Network) -> UnitGraph:
@@ -379,9 +379,9 @@ class UnitGraph(Frozen):
     def __repr__(self) -> str:
         N, m = self.B.shape
         depth = int(self._walk.level.max())
-        place = f"on {counted(depth, 'level')}" if depth else "with cycles"
+        form = f"on {counted(depth, 'level')}" if depth else "with cycles"
         edges = counted(self.A.nnz + self.B.nnz, "edge")
-        size = f"{counted(N, 'unit')} {place}, {counted(m, 'input')}, {edges}, {self.dtype}"
+        size = f"{counted(N, 'unit')} {form}, {counted(m, 'input')}, {edges}, {self.dtype}"
         return f"UnitGraph {size}: {', '.join(shortened([str(sigma) for sigma in self._distinct]))}"
 
 

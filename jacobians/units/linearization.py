@@ -143,7 +143,7 @@ class UnitLinearization(Frozen):
         Parameters
         ----------
         source, target : str or int
-            A name, or the place of a unit.
+            A name, or the index of a unit.
 
         Raises
         ------
@@ -239,7 +239,7 @@ class UnitLinearization(Frozen):
         targets : array, shape (k,) or (B, k)
         loss : Loss
             Such as ``BinaryCrossEntropy()``, for outputs of any activation with values in (0, 1).
-        outputs : sequence of k names or places
+        outputs : sequence of k names or indices
             They may feed other units.
 
         Returns

@@ -95,7 +95,7 @@ def write_network(graph: Any) -> Network:
         reads = joined(f"into {name}", [node for node, _ in blocks])
         W = np.hstack([block.toarray() for _, block in blocks])
         runs.append((add(name, Dense(W, graph.biases[members], sigma), [reads]), members))
-    add("units", Gather(walk.place), [joined("all levels", [node for node, _ in runs])])
+    add("units", Gather(walk.rank), [joined("all levels", [node for node, _ in runs])])
     names, layers, sources = zip(*nodes, strict=True)
     net = Network.from_nodes(layers, sources, ["x", *names], inputs=m)
     return net.with_names(graph.input_names, graph.unit_names)

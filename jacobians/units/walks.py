@@ -78,12 +78,12 @@ FEW_PRODUCTS = 2**14
 class Levels:
     """The units sorted by level and, within a level, by kind: one run after the other.
 
-    ``order`` is the unit at each place, ``place`` the place of each unit; run r is
+    ``order`` lists the units, ``rank`` is the position of each in that list; run r is
     ``order[starts[r]:starts[r + 1]]``.  ``rows`` is ``A`` sorted, strictly lower triangular.
     """
 
     order: Places
-    place: Places
+    rank: Places
     starts: list[int]
     rows: Any
 
@@ -93,13 +93,13 @@ class Levels:
         from scipy.sparse import csr_array
 
         order = np.lexsort((kinds, level))
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
         ends = np.flatnonzero(np.diff(level[order]) | np.diff(kinds[order])) + 1
         rows = A[order]
-        sources = place[rows.indices].astype(rows.indices.dtype)
+        sources = rank[rows.indices].astype(rows.indices.dtype)
         lower = csr_array((rows.data, sources, rows.indptr), A.shape)
-        return cls(order, place, [0, *ends.tolist(), len(order)], lower)
+        return cls(order, rank, [0, *ends.tolist(), len(order)], lower)
 
     def solve(self, seed: Array, phi: Callable[[slice, Array], Array]) -> Array:
         """Return the ``v`` of ``v = phi(A v)``, run by run, in the order of the units.
@@ -109,13 +109,13 @@ class Levels:
         seed : array, shape (N, ...)
             Only its shape and dtype matter.
         phi : callable
-            From a run (a slice of places) and the sums that arrive there to the values of the run.
+            From a run (a slice of positions) and the sums that arrive there to its values.
         """
         values = np.zeros(seed.shape, seed.dtype)
         for start, stop in pairwise(self.starts):
             run = slice(start, stop)
             values[run] = phi(run, self._arriving(run, values))
-        return values[self.place]
+        return values[self.rank]
 
     def _arriving(self, run: slice, values: Array) -> Array:
         """Return the rows ``run`` of ``A v``; above level 1 every row has an edge."""
@@ -168,7 +168,7 @@ class Acyclic:
             return sigma(kinds[run.start], z[run])
 
         h = self.forward.solve(drive, phi)
-        return z[self.forward.place], h
+        return z[self.forward.rank], h
 
     def solve(self, slopes: Array, right: Array) -> Array:
         """Return ``(I - D A)^{-1} r`` for ``r`` of shape (N, [B,] k)."""
