@@ -283,7 +283,9 @@ class UnitGraph(Frozen):
         finite = np.isfinite(z) & np.isfinite(h)
         lost = np.flatnonzero(~finite.reshape(len(z), -1).all(axis=1))
         if lost.size:
-            first = min(lost, key=self._walk.level.__getitem__)  # the others may only have heard of it
+            first = min(
+                lost, key=self._walk.level.__getitem__
+            )  # the others may only have heard of it
             raise NotFiniteError(
                 f"UnitGraph: the value of unit {self.unit_names[first]} leaves the range of "
                 f"{self.dtype}. Rescale the inputs or weights."
