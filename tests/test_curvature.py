@@ -149,6 +149,7 @@ def test_gauss_newton_is_JtHJ(last, loss, rng):
         expected = expected + J.T @ np.array(H) @ J / len(X)
     G = jb.curvature(net, X, Y, loss).gauss_newton.to_dense()
     assert_within(G, expected, 1e-7 * np.abs(expected).max())
+    # eigenvalues of 0 come out as the rounding of the largest
     assert np.linalg.eigvalsh(G).min() > -1e-12 * np.abs(G).max()
 
 
@@ -387,6 +388,7 @@ def test_hessian_of_every_end_is_the_derivative_of_the_gradient(last, loss, rng)
     X, Y = rng.normal(size=(4, 3)), targets(loss, 4, 4, rng)
     expected = differences_of_the_gradient(net, X, Y, loss)
     H = jb.curvature(net, X, Y, loss).hessian.to_dense()
+    # differences good to 1e-9 of the largest entry, as above
     assert_within(H, expected, 1e-7 * np.abs(expected).max())
 
 
@@ -558,6 +560,7 @@ def test_evidence_of_a_linear_model_is_the_density_of_its_targets(rng):
     # three parameters, and a condition number below 1e3, as above
     assert posterior.log_marginal_likelihood() == pytest.approx(expected, rel=1e-11)
     S = np.linalg.inv(F.T @ F / noise**2 + tau * np.eye(3))
+    # a few eps times the condition number, of variances below 1
     assert_within(posterior.variance(X)[:, 0], np.einsum("ij,jk,ik->i", F, S, F), 1e-13)
 
 
