@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +24,6 @@ from jacobians._checks import (
 )
 from jacobians._text import shortened
 from jacobians.activations import Activation, AnyActivation, activation
-
-Value = TypeVar("Value")
-
 
 # --- from matrices --------------------------------------------------------------------------------
 
@@ -165,7 +162,7 @@ def _require_proper(edges: list[tuple[str, str]], inputs: list[Any], where: str)
         )
 
 
-def by_name(given: Mapping[str, Value], names: Sequence[str], default: Value, where: str) -> Any:
+def by_name(given: Mapping[str, Any], names: Sequence[str], default: Any, where: str) -> list[Any]:
     """Return a value for every name from a mapping of some of them."""
     there = dict.fromkeys(names)
     for name in given:
