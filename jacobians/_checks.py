@@ -79,7 +79,7 @@ def as_floats(value: Any, where: str, *, dtype: np.dtype[Any] | None = None) -> 
     TypeError
         For booleans, complex numbers, long doubles, strings, objects, sparse matrices, masks.
     NotFiniteError
-        With the place of the first NaN or infinity.
+        With the index of the first NaN or infinity.
     ShapeError
         If the rows of a nested list differ in length.
 
@@ -106,12 +106,8 @@ def as_floats(value: Any, where: str, *, dtype: np.dtype[Any] | None = None) -> 
     if dtype is not None and array.dtype != dtype:
         with np.errstate(over="ignore", under="ignore"):
             narrowed = array.astype(dtype)
-        if not np.isfinite(narrowed).all():
-            place = _first_place(~np.isfinite(narrowed))
-            raise NotFiniteError(
-                f"{where}{_brackets(place)} is {array[place]:g}, which does not fit in {dtype}. "
-                "Rescale it, or use astype(np.float64) on the network."
-            )
+        way_out = "Rescale it, or use astype(np.float64) on the network."
+        require_finite(narrowed, where, array, f", which does not fit in {dtype}. {way_out}")
         array = narrowed
     if not (array.flags.c_contiguous and array.flags.aligned):
         array = array.copy()  # other layouts go through other kernels, which round otherwise
@@ -155,22 +151,16 @@ def _of_tensor(value: Any, where: str) -> Numbers:
     return array
 
 
-def require_finite(array: Array, where: str) -> None:
-    """Refuse NaN and infinity, naming the first one's place."""
+def require_finite(
+    array: Array, where: str, shown: Any = None, fault: str = ". Every entry must be finite."
+) -> None:
+    """Refuse NaN and infinity, showing the first one, or what stands there in another array."""
     finite = np.isfinite(array)
     if not finite.all():
-        place = _first_place(~finite)
-        raise NotFiniteError(
-            f"{where}{_brackets(place)} is {array[place]}. Every entry must be finite."
-        )
-
-
-def _first_place(mask: Numbers) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.argwhere(mask)[0]) if mask.ndim else ()
-
-
-def _brackets(place: tuple[int, ...]) -> str:
-    return f"[{', '.join(map(str, place))}]" if place else ""
+        index = tuple(int(i) for i in np.argwhere(~finite)[0]) if array.ndim else ()
+        brackets = f"[{', '.join(map(str, index))}]" if index else ""
+        value = (array if shown is None else shown)[index]
+        raise NotFiniteError(f"{where}{brackets} is {value}{fault}")
 
 
 def read_only(array: Array) -> Array:

@@ -49,8 +49,8 @@ def side_by_side(titles: Sequence[str], pictures: Sequence[Sequence[str]], acros
         row = list(zip(titles, pictures, strict=True))[start : start + across]
         width = max(len(line) for _, drawn in row for line in drawn)
         lines.append("   ".join(title.center(width) for title, _ in row).rstrip())
-        for parts in zip(*(drawn for _, drawn in row), strict=True):
-            lines.append("   ".join(part.ljust(width) for part in parts).rstrip())
+        for beside in zip(*(drawn for _, drawn in row), strict=True):
+            lines.append("   ".join(piece.ljust(width) for piece in beside).rstrip())
         lines.append("")
     return "\n".join(lines[:-1])
 
@@ -84,7 +84,7 @@ def chain_picture(factors: Sequence[tuple[str, int, int, str]], largest: int = 7
         lines = [name, *block, *[""] * (height - len(block)), f"{rows}x{width}"]
         columns.append([line.ljust(max(map(len, lines)) + 2) for line in lines])
     columns[1:] = [[line + " " for line in column] for column in columns[1:]]
-    return "\n".join("".join(parts).rstrip() for parts in zip(*columns, strict=True))
+    return "\n".join("".join(beside).rstrip() for beside in zip(*columns, strict=True))
 
 
 def _block(rows: int, columns: int, kind: str) -> list[str]:
@@ -101,3 +101,12 @@ def counted(number: int, noun: str) -> str:
     ('1 point', '2,000 points')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def shortened(words: Sequence[str], most: int = 8) -> list[str]:
+    """Leave out the middle of a long list.
+
+    >>> shortened(["a", "b", "c", "d", "e"], most=4)
+    ['a', 'b', '...', 'e']
+    """
+    return list(words) if len(words) <= most else [*words[: most - 2], "...", words[-1]]

@@ -73,19 +73,9 @@ def _(layer: Dense, delta: Array, a: Array) -> Array:
     return (_rows(delta, layer.rows) @ layer.W).reshape(a.shape)
 
 
-@pull_back.register(Scale)
-def _(layer: Scale, delta: Array, a: Array) -> Array:
-    return delta * layer.scale
-
-
-@pull_back.register(Elementwise)
-def _(layer: Elementwise, delta: Array, a: Array) -> Array:
-    return delta
-
-
-@pull_back.register(Add)
-def _(layer: Add, delta: Array, *values: Array) -> tuple[Array, ...]:
-    return (delta,) * len(values)
+pull_back.register(Scale, lambda layer, delta, a: delta * layer.scale)
+pull_back.register(Elementwise, lambda layer, delta, a: delta)
+pull_back.register(Add, lambda layer, delta, *values: (delta,) * len(values))
 
 
 @pull_back.register(Multiply)
@@ -160,9 +150,8 @@ def _(activation: VectorActivation, z: Array, cotangent: Array) -> Array:
 
 @pull_back_activation.register(Along)
 def _(activation: Along, z: Array, cotangent: Array) -> Array:
-    rows = pull_back_activation(
-        activation.activation, activation.rows(z), activation.rows(cotangent)
-    )
+    z, c = activation.rows(z), activation.rows(cotangent)
+    rows = pull_back_activation(activation.activation, z, c)
     delta = np.empty_like(cotangent)
     delta[..., activation.index] = rows.reshape(cotangent.shape)
     return delta
@@ -219,9 +208,8 @@ def _sweep(
     for l in range(net.depth, 0, -1):
         layer = net.layers[l - 1]
         if delta is None or l < net.depth:
-            delta = pull_back_activation(
-                layer.activation, trace.preactivations[l - 1], collected[l]
-            )
+            z = trace.preactivations[l - 1]
+            delta = pull_back_activation(layer.activation, z, collected[l])
         deltas[l - 1], collected[l] = delta, None
         pulled = _pull(layer, delta, trace.entering(l))
         for source, c in zip(net.sources[l - 1], pulled, strict=True):

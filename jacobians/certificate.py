@@ -28,12 +28,11 @@ from jacobians._checks import (
 from jacobians._evidence import differences_of_values
 from jacobians._verdicts import Certificate, Check
 from jacobians._written_out import is_independent
-from jacobians.activations import Activation
 from jacobians.engine import jacobian_at
-from jacobians.layers import Dense, Layer
+from jacobians.layers import Layer
 from jacobians.linearization import Linearization, linearize, parameter_maps
 from jacobians.losses import SquaredError
-from jacobians.maps import LinearMap, Matrix, multiply_out
+from jacobians.maps import Diagonal, Identity, LinearMap, Matrix, multiply_out
 from jacobians.maps.association import forward_order, reverse_order
 from jacobians.network import Network
 from jacobians.planning import plan
@@ -148,12 +147,15 @@ def _checked(net: Network) -> int:
     return max(2, min(LAYERS, STEPS // net.depth))
 
 
-def _dense_layers(lin: Linearization) -> list[tuple[int, Dense]]:
-    """Return the layers that are nothing but ``W a + b`` on a vector."""
+def _weights(lin: Linearization) -> list[tuple[int, Array]]:
+    """Return the matrices W of the layers that are nothing but ``W a + b`` on a vector."""
+    widths, sources = lin.trace.network.widths, lin.trace.network.sources
     return [
-        (l, layer)
+        (l, layer.parameters()["W"])
         for l, layer in _with_parameters(lin)
-        if isinstance(layer, Dense) and layer.rows == 1 and is_independent(layer)
+        if is_independent(layer)
+        and "W" in layer.parameters()
+        and layer.parameters()["W"].shape == (widths[l], widths[sources[l - 1][0]])
     ]
 
 
@@ -178,27 +180,27 @@ def _chain(lin: Linearization) -> tuple[Array, Array]:
 
 def _diagonal_scaling(lin: Linearization) -> list[Sides]:
     pairs: list[Sides] = []
-    for l, layer in _dense_layers(lin):
-        if isinstance(layer.activation, Activation):
-            slopes = layer.activation.derivative(lin.trace.preactivation(l))
+    for l, W in _weights(lin):
+        slopes = lin.activation_map(l)
+        if isinstance(slopes, (Diagonal, Identity)):
             D = explicit.activation_jacobian(lin.trace, l)
-            pairs.append((D @ layer.W, slopes[:, None] * layer.W, 0.0))
+            pairs.append((D @ W, slopes.diagonal()[:, None] * W, 0.0))
     return pairs
 
 
 def _weight_derivative(lin: Linearization) -> list[Sides]:
     pairs: list[Sides] = []
-    for l, layer in _dense_layers(lin):
+    for l, W in _weights(lin):
         a = lin.trace.entering(l)[0]
-        through_vec = explicit.preactivation_weight_jacobian(lin.trace, l) @ vec(layer.W)
-        bound = _bound(lin, [Matrix(layer.W), Matrix(a[:, None])]).pair()[:, 0]
-        pairs.append((through_vec, layer.W @ a, bound))
+        through_vec = explicit.preactivation_weight_jacobian(lin.trace, l) @ vec(W)
+        bound = _bound(lin, [Matrix(W), Matrix(a[:, None])]).pair()[:, 0]
+        pairs.append((through_vec, W @ a, bound))
     return pairs
 
 
 def _mixed_product(lin: Linearization) -> list[Sides]:
     pairs: list[Sides] = []
-    for l, _ in _dense_layers(lin):
+    for l, _ in _weights(lin):
         a, D = lin.trace.entering(l)[0], explicit.activation_jacobian(lin.trace, l)
         left = D @ explicit.preactivation_weight_jacobian(lin.trace, l)
         pairs.append((left, np.kron(a[None, :], D), 0.0))

@@ -182,12 +182,7 @@ def bias_jacobian(trace: Trace, l: int | str, of: int | str | None = None) -> Ar
     -------
     array, shape (n_of, n_l)
     """
-    l = _number(trace, l, "bias_jacobian: l", 1)
-    _require(trace, l, ("b",), "bias_jacobian", "bias")
-    J: Array = preactivation_jacobian(trace, l, of) @ preactivation_parameter_jacobian(
-        trace, l, "b"
-    )
-    return J
+    return _of_layer(trace, l, of, ("b",), "bias_jacobian", "bias")
 
 
 def preactivation_weight_jacobian(trace: Trace, l: int | str) -> Array:
@@ -222,11 +217,7 @@ def weight_jacobian(trace: Trace, l: int | str, of: int | str | None = None) -> 
     -------
     array, shape (n_of, n_l * n_{l-1})
     """
-    l = _number(trace, l, "weight_jacobian: l", 1)
-    _require(trace, l, WEIGHTS, "weight_jacobian", "weight matrix")
-    _refuse_large_weights(trace.network, l)
-    J: Array = preactivation_jacobian(trace, l, of) @ preactivation_weight_jacobian(trace, l)
-    return J
+    return _of_layer(trace, l, of, WEIGHTS, "weight_jacobian", "weight matrix")
 
 
 @underflow_is_rounding
@@ -296,23 +287,18 @@ def _at_point(trace: Trace, y: Array, loss: Loss) -> Gradients:
     rows: list[Any] = [np.zeros(n, net.dtype) for n in net.widths]
     rows[-1] = loss.cotangent(a, y) if fused is None else None
     value = loss.value(a, y) if fused is None else fused.value(z, y)
-    parameters, deltas = [], []
+    parameters: list[dict[str, Array]] = []
+    deltas: list[Array] = []
     for l in range(net.depth, 0, -1):
         if rows[l] is None:
             delta: Array = fused.cotangent(z, y)  # type: ignore[union-attr]
         else:
             delta = rows[l] @ activation_jacobian(trace, l)
         deltas.append(delta)
-        written = {
-            name: (delta @ preactivation_parameter_jacobian(trace, l, name), p)
-            for name, p in net.layers[l - 1].parameters().items()
-        }
-        parameters.append(
-            {
-                name: unvec(row, (len(p), p.size // len(p))).reshape(p.shape)
-                for name, (row, p) in written.items()
-            }
-        )
+        parameters.append({})
+        for name, p in net.layers[l - 1].parameters().items():
+            row = delta @ preactivation_parameter_jacobian(trace, l, name)
+            parameters[-1][name] = unvec(row, (len(p), p.size // len(p))).reshape(p.shape)
         for k, s in enumerate(net.sources[l - 1]):
             rows[s] = rows[s] + delta @ layer_jacobian(trace, l, k)
     return Gradients(float(value), tuple(parameters[::-1]), tuple(deltas[::-1]), rows[0])
@@ -359,6 +345,18 @@ def _require(trace: Trace, l: int, names: tuple[str, ...], where: str, what: str
     if name is None:
         raise TypeError(f"{where}: layer {l} ({layer}) has no {what}.")
     return name
+
+
+def _of_layer(
+    trace: Trace, l: int | str, of: int | str | None, names: tuple[str, ...], where: str, what: str
+) -> Array:
+    """Return the derivative of a node with respect to the layer's weight or bias."""
+    l = _number(trace, l, f"{where}: l", 1)
+    name = _require(trace, l, names, where, what)
+    _refuse_large_weights(trace.network, l)
+    own = preactivation_parameter_jacobian(trace, l, name)
+    J: Array = preactivation_jacobian(trace, l, of) @ own
+    return J
 
 
 # --- what does not fit is refused before anything is written --------------------------------------

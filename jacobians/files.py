@@ -66,14 +66,14 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
     import json
 
     net = as_network(net, "save")
-    path, name, suffix = _parts(path, "save")
+    path, name, suffix = _as_path(path, "save")
     if suffix != ".npz":
         raise ValueError(f"save: path: expected a name ending in .npz, but got {name!r}.")
     described, arrays = [], {}
     for l, layer in enumerate(net.layers, start=1):
-        description, parts = _describe(layer, l)
+        description, own = _describe(layer, l)
         described.append(description)
-        arrays.update({f"{l}.{name}": array for name, array in parts.items()})
+        arrays.update({f"{l}.{field}": array for field, array in own.items()})
     header = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -119,7 +119,7 @@ def load(
     ImportError
         If it takes an optional package that is not installed.
     """
-    path, name, suffix = _parts(path, "load")
+    path, name, suffix = _as_path(path, "load")
     if name.endswith(".onnx.gz"):
         suffix = ".onnx"
     if output is not None and suffix != ".onnx":
@@ -191,7 +191,7 @@ def _slices(parts: Mapping[str, slice]) -> list[tuple[str, tuple[int, int]]]:
     return [(name, (part.start, part.stop)) for name, part in parts.items()]
 
 
-def _parts(path: str | os.PathLike[str], where: str) -> tuple[str, str, str]:
+def _as_path(path: str | os.PathLike[str], where: str) -> tuple[str, str, str]:
     """Return path, name and suffix as text (importing pathlib takes as long as this module)."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"{where}: path: expected a path, but got {path!r:.80}.")

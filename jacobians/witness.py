@@ -74,8 +74,8 @@ def finite_difference(f: Function, x: Any, size: Any = None, noise: Any = None) 
     -------
     Differences
 
-    >>> found = finite_difference(lambda x: np.array([x[0] * np.sin(x[1])]), [2.0, 0.5])
-    >>> bool(np.abs(found.jacobian - [[np.sin(0.5), 2 * np.cos(0.5)]]).max() < 1e-11)
+    >>> differences = finite_difference(lambda x: np.array([x[0] * np.sin(x[1])]), [2.0, 0.5])
+    >>> bool(np.abs(differences.jacobian - [[np.sin(0.5), 2 * np.cos(0.5)]]).max() < 1e-11)
     True
     """
     x = as_point(x, "finite_difference")
@@ -169,13 +169,11 @@ def taylor_slope(f: Function, J: Any, x: Any, direction: Any = None, seed: int =
     steps = 2.0 ** -np.arange(4, 20)
     remainders = [np.abs(value_of(f, x + h * v, "f") - center - h * Jv).max() for h in steps]
     # the tail of the list is rounding; the slope is read just before it
-    usable = [k for k, remainder in enumerate(remainders) if remainder > floor]
-    last = next((k for k in range(len(steps)) if k not in usable), len(steps)) - 1
+    last = int(np.argmin([*(r > floor for r in remainders), False])) - 1
     if last < 1:
         return float("inf")
     first = max(0, last - 2)
-    fall = np.log2(remainders[first] / remainders[last])
-    return float(fall / (last - first))
+    return float(np.log2(remainders[first] / remainders[last]) / (last - first))
 
 
 @dataclass(frozen=True)
@@ -220,22 +218,19 @@ def dot_test(
     worst = DotTest(True, 0.0, 0.0)
     for _ in range(as_count(trials, "dot_test: trials")):
         u, v = rng.standard_normal(m), rng.standard_normal(n)
-        Av, Atu = (
-            value_of(forward, v, "dot_test: forward"),
-            value_of(adjoint, u, "dot_test: adjoint"),
-        )
+        Av = value_of(forward, v, "dot_test: forward")
+        Atu = value_of(adjoint, u, "dot_test: adjoint")
         if Av.shape != (m,) or Atu.shape != (n,):
             raise ShapeError(
                 f"dot_test: expected results ({m},) and ({n},), got {Av.shape} and {Atu.shape}."
             )
-        eps = max(np.finfo(Av.dtype).eps, np.finfo(Atu.dtype).eps)
         difference = abs(float(u @ Av) - float(Atu @ v))
-        tiny = max(np.finfo(Av.dtype).tiny, np.finfo(Atu.dtype).tiny)
+        coarser = np.finfo(min(Av.dtype, Atu.dtype))
         # What cancels inside A is unknown here, so its size is judged by |A v| and |Aᵀ u|, and
         # the two sums of n + m products are given a hundredfold margin.  Below the smallest normal
         # number nothing is decided: there a rounding is no longer relative.
         size = np.abs(u) @ np.abs(Av) + np.abs(Atu) @ np.abs(v)
-        bound = float(100 * (m + n) * (eps * size + tiny))
+        bound = float(100 * (m + n) * (coarser.eps * size + coarser.tiny))
         holds = difference <= bound
         if not holds or difference * worst.bound >= worst.difference * bound:
             worst = DotTest(holds and worst.holds, difference, bound)
@@ -335,10 +330,7 @@ def check_jacobian(f: Function, J: Any, x: Any) -> JacobianCheck:
     center = value_of(f, x, "check_jacobian")
     claim = as_jacobian(J, center, x, "check_jacobian")
     differences = finite_difference(f, x)
-    low, high = (
-        np.minimum(differences.left, differences.right),
-        np.maximum(differences.left, differences.right),
-    )
+    low, high = np.sort([differences.left, differences.right], axis=0)
     allowed = allowance(differences, claim, center, x)
     difference = np.maximum(np.maximum(low - claim, claim - high), 0)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -247,7 +247,8 @@ def test_report_prints_json_and_nothing_else(capsys, model, tmp_path):
     J = jb.jacobian(net, X)
     assert found["points"] == 4
     assert found["derivatives"]["y2"]["width"]["mean"] == pytest.approx(
-        J[:, 1, 1].mean(), rel=1e-14
+        J[:, 1, 1].mean(),
+        rel=1e-14,  # four numbers, added in another order
     )
     assert [one["name"] for one in found["inputs"]] == ["height", "width", "depth"]
     assert all(check["ratio"] <= 1 for check in found["certificate"])
@@ -450,7 +451,7 @@ def test_names_can_be_given(capsys, model, monkeypatch):
     assert list(found["low"]) == ["depth", "width", "height"]
     net, X = jb.load(model[0]), np.arange(12.0).reshape(4, 3)[:, ::-1] / 10
     means = [found["high"][name]["mean"] for name in ("depth", "width", "height")]
-    assert np.allclose(means, jb.jacobian(net, X)[:, 1].mean(axis=0), rtol=1e-13)
+    assert np.allclose(means, jb.jacobian(net, X)[:, 1].mean(axis=0), rtol=1e-13)  # as above
 
 
 def test_points_come_from_standard_input(named):

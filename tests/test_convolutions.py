@@ -169,6 +169,7 @@ def test_a_pool_is_its_matrix(case):
             assert_equal(net(x), written @ x)
             assert set(written.sum(axis=1)) == {1.0}  # rows of the identity
         else:
+            # each term is divided or their sum, and a window's terms are small whole numbers
             np.testing.assert_allclose(net(x), written @ x, rtol=0, atol=64 * 2.0**-52)
 
 
@@ -284,6 +285,7 @@ def test_pools_are_those_of_pytorch(case):
     else:
         f = getattr(torch.nn.functional, f"avg_pool{axes}d")
         y = f(x, layer.size, layer.stride, padding, count_include_pad=layer.count_padding)
+    # a division before or after the sum, of numbers below 8
     np.testing.assert_allclose(net(X), y.detach().reshape(3, -1).numpy(), rtol=0, atol=1e-14)
     y.sum().backward()
     sums = jb.vjp(net, X, np.ones_like(net(X)))
@@ -318,6 +320,7 @@ def test_an_image_classifier_has_the_jacobian_that_pytorch_finds():
     X = rng.normal(size=(3, 360))
     f = lambda x: module(x.reshape(1, 1, 20, 18)).reshape(-1)  # noqa: E731
     J = torch.func.vmap(torch.func.jacrev(f))(torch.from_numpy(X)).detach().numpy()
+    # numbers of size 1, and sums of up to 36 terms in five layers: some hundred roundings
     assert np.abs(jb.jacobian(net, X) - J).max() < 1e-12
 
 

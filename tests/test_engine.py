@@ -66,7 +66,7 @@ def test_planned_order_is_the_cheapest_with_structured_factors(sizes, kind):
         chain += [Operand(m, m, kind, own=own), Operand(m, n)]
     found = associate(chain)
     best = min(flops(chain, order) for order in all_orders(0, len(chain)))
-    assert found.flops == pytest.approx(best, rel=1e-12)
+    assert found.flops == pytest.approx(best, rel=1e-12)  # in another order, as above
 
 
 def test_bottleneck_is_multiplied_out_from_the_middle():

@@ -147,6 +147,7 @@ def test_what_is_executed_is_what_was_planned(data):
     executed = counted(net, points(net, 1), plan)
     assert executed <= plan.flops * (1 + 1e-12)
     if all(A.stacked for A in plan.operands[::2]):  # nothing was multiplied beforehand
+        # sums of the same terms in another order
         assert executed == pytest.approx(plan.flops, rel=1e-12)
 
 
@@ -288,7 +289,8 @@ def test_thousands_of_layers_are_no_deeper_than_others():
     net = jb.Network([jb.Dense(W) for _ in range(1200)])
     X = points(net, 2)
     J = jb.jacobian(net, X, of=1199)
-    assert np.abs(J @ J.transpose(0, 2, 1) - np.eye(2)).max() < 1e-11
+    # every layer adds two products and a sum of numbers up to 1; 0.6² + 0.8² is 1 to as many
+    assert np.abs(J @ J.transpose(0, 2, 1) - np.eye(2)).max() < 1200 * 16 * 2.0**-53
     assert np.abs(jb.jvp(net, X, X)).max() > 0
     plan = jb.plan(net, 2)
     assert "W1200" in str(plan.explain())

@@ -407,7 +407,8 @@ def test_saturated_sigmoid_is_harmless_when_fused_and_refused_when_not():
     assert (right.loss, right.inputs[0]) == (0.0, 0.0)
     assert (wrong.loss, wrong.inputs[0]) == (800.0, 1.0)
     nearly = jb.backprop.gradients(one, [40.0], [1.0], jb.BinaryCrossEntropy())
-    assert abs(nearly.deltas[0][0] / -np.exp(-40.0) - 1) < 1e-14  # sigmoid(40) - 1 would be 0
+    # a few roundings; sigmoid(40) - 1 would be 0
+    assert abs(nearly.deltas[0][0] / -np.exp(-40.0) - 1) < 1e-14
     with refuse(jb.DomainError, "a saturated sigmoid needs fuse=True"):
         jb.backprop.gradients(one, [800.0], [1.0], jb.BinaryCrossEntropy(fuse=False))
 
@@ -417,4 +418,4 @@ def test_saturated_softmax_keeps_its_digits_when_fused():
     two = jb.Network([jb.Dense([[50.0], [0.0]], activation="softmax")])
     g = jb.backprop.gradients(two, [1.0], [1.0, 0.0], jb.CrossEntropy())
     assert abs(g.loss / np.exp(-50.0) - 1) < 1e-14  # a few ulps
-    assert abs(g.deltas[0][0] / -np.exp(-50.0) - 1) < 1e-14
+    assert abs(g.deltas[0][0] / -np.exp(-50.0) - 1) < 1e-14  # and here

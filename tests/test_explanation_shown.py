@@ -90,6 +90,7 @@ def test_the_waterfall_goes_from_the_baseline_to_the_point():
     assert steps[0][0, 0] == found.baseline_value[0]
     order = np.argsort(-np.abs(found.contributions[0]))
     ends = found.baseline_value[0] + np.cumsum(found.contributions[0, order[:3]])
+    # corner and width of a bar are added up: roundings of the values, and the completeness below
     assert_within([step[2, 0] for step in steps[:3]], ends, 1e-12)
     assert_within(steps[3][2, 0], found.value[0], 1e-10)
     colors = [to_hex(patch.get_facecolor()) for patch in ax.patches[:3]]

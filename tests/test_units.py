@@ -5,26 +5,27 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from exact_maps import exact_dense, worst_ratio
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.sparse import csr_array, eye_array
 from scipy.sparse.linalg import spsolve_triangular
 from unit_cases import (
-    absolute_paths,
+    as_blocks,
     cotangents,
     every_derivative,
     exact,
     exact_cases,
     float_cases,
     fractions,
-    rounding,
     slopes,
     substituted,
 )
 
 import jacobians as jb
 from jacobians import witness
+from jacobians.rounding import chain_bound
 from jacobians.units import UnitGraph, gradients, linearization, walks
 
 # --- exact laws -----------------------------------------------------------------------------------
@@ -94,6 +95,14 @@ def test_all_roads_to_the_total_derivative_agree_exactly(data, case):
     assert np.array_equal(
         J, np.reshape([[at.path_sum(name, i) for name in names] for i in range(N)], J.shape)
     )
+
+
+@given(st.data(), exact_cases())
+def test_a_graph_is_the_network_graph_with_blocks_of_1x1(data, case):
+    """Substitution in the one is block substitution in the other, forwards and backwards."""
+    c, S = data.draw(cotangents(case)), as_blocks(case.at)
+    assert np.array_equal(case.at.total_derivative(), S.to_dense())
+    assert np.array_equal(case.at.backprop(c).deltas, (S.T @ c) * case.at.slopes)
 
 
 @given(exact_cases())
@@ -184,20 +193,24 @@ def test_quadratic_objectives_agree_with_central_differences_exactly(case):
 
 @given(float_cases())
 def test_all_roads_agree_within_the_rounding_bound(case):
+    """Each is some order of the same products and sums, so the theorem of the maps bounds it."""
     at, N = case.at, len(case.b)
-    T, P = at.total_derivative(), absolute_paths(at) * (1 + 2.0**-40)
-    assert (np.abs(T - substituted(at, np.eye(N))) <= 2 * rounding(at) * P).all()
+    T, S = at.total_derivative(), as_blocks(at)
+    bound = chain_bound([S], T.dtype)
+    assert worst_ratio(T, exact_dense(S), bound.single()) <= 1
+    assert (np.abs(T - substituted(at, np.eye(N))) <= bound.pair()).all()
     series = sum(term.toarray() for term in at.neumann_terms())
-    assert (np.abs(T - series) <= 2 * rounding(at, extra=N) * P).all()
+    assert (np.abs(T - series) <= bound.pair(N)).all()  # N more sums on the way
     end = int(np.argmax(at.graph.levels))
     paths = np.array([at.path_sum(j, end) for j in range(N)])
     most = max(at.path_count(j, end) for j in range(N))
-    assert (np.abs(T - paths)[end] <= 2 * rounding(at, extra=most) * P[end]).all()
+    assert (np.abs(T - paths)[end] <= bound.pair(most)[end]).all()
     rows = np.array([at.backprop(row).deltas for row in np.eye(N)])
-    assert (np.abs(rows - T * at.slopes) <= 2 * rounding(at, extra=1) * P * abs(at.slopes)).all()
-    assert rounding(at, extra=max(most, N)) < 1e-12  # the bound says something
+    # one more product of each, with the slope, which may underflow
+    allowed = bound.pair(1) * abs(at.slopes) + 2.0**-1074
+    assert (np.abs(rows - T * at.slopes) <= allowed).all()
     by_hand = np.array([at.downstream_deltas(row) for row in np.eye(N)])
-    assert (np.abs(rows - by_hand) <= 2 * rounding(at, extra=1) * P * abs(at.slopes)).all()
+    assert (np.abs(rows - by_hand) <= allowed).all()
 
 
 @given(float_cases())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -22,10 +22,8 @@ from jacobians._checks import (
     freeze,
     require_ndim,
 )
+from jacobians._text import shortened
 from jacobians.activations import Activation, AnyActivation, activation
-
-Value = TypeVar("Value")
-
 
 # --- from matrices --------------------------------------------------------------------------------
 
@@ -43,12 +41,9 @@ def as_edges(value: Any, where: str) -> Any:
     edges = csr_array(value, copy=True)
     edges.sum_duplicates()  # and sorts the entries of every row
     if edges.dtype.kind == "f" and not np.isfinite(edges.data).all():
-        entry = int(np.argmin(np.isfinite(edges.data)))
-        row = int(np.searchsorted(edges.indptr, entry, side="right")) - 1
-        raise NotFiniteError(
-            f"{where}[{row}, {edges.indices[entry]}] is {edges.data[entry]}. "
-            "Every entry must be finite."
-        )
+        k = int(np.argmin(np.isfinite(edges.data)))
+        entry = f"{where}[{targets_of(edges)[k]}, {edges.indices[k]}]"
+        raise NotFiniteError(f"{entry} is {edges.data[k]}. Every entry must be finite.")
     weights = as_floats(edges.data, where)
     return csr_array((weights, edges.indices, edges.indptr), edges.shape)
 
@@ -57,8 +52,15 @@ def with_weights(edges: Any, weights: Array) -> Any:
     """Return the same edges with other weights, read-only."""
     from scipy.sparse import csr_array
 
-    parts = (freeze(part) for part in (weights, edges.indices, edges.indptr))
-    return csr_array(tuple(parts), edges.shape)
+    arrays = tuple(freeze(array) for array in (weights, edges.indices, edges.indptr))
+    return csr_array(arrays, edges.shape)
+
+
+def beside(left: Any, right: Any) -> Any:
+    """Return ``[L R]``: two matrices of edges into the same units."""
+    from scipy.sparse import hstack
+
+    return hstack([left, right], format="csr")
 
 
 def targets_of(edges: Any) -> Places:
@@ -67,16 +69,16 @@ def targets_of(edges: Any) -> Places:
 
 
 def as_kinds(
-    activations: str | AnyActivation | Sequence[str | AnyActivation], units: int
+    activations: str | AnyActivation | Sequence[str | AnyActivation], N: int
 ) -> tuple[Places, tuple[Activation, ...]]:
-    """Return the different activations, and for every unit which of them it has."""
+    """Return for each of N units which of the different activations it has, and these."""
     where = "UnitGraph: activations"
     if isinstance(activations, str) or not isinstance(activations, Iterable):
-        activations = [activations] * units
+        activations = [activations] * N
     each = [activation(sigma) for sigma in as_items(activations, where)]
-    if len(each) != units:
-        raise ShapeError(f"{where}: expected one, or one for each of {units}, got {len(each)}.")
-    distinct, kinds = dict[Activation, int](), np.zeros(units, np.intp)
+    if len(each) != N:
+        raise ShapeError(f"{where}: expected one, or one for each of {N}, got {len(each)}.")
+    distinct, kinds = dict[Activation, int](), np.zeros(N, np.intp)
     for i, sigma in enumerate(each):
         if not isinstance(sigma, Activation):
             raise TypeError(
@@ -90,30 +92,30 @@ def as_kinds(
 # --- from names -----------------------------------------------------------------------------------
 
 
-class Named(NamedTuple):
-    """A graph read from named edges."""
-
-    units: list[str]
-    inputs: list[str]
-    A: Any
-    B: Any
-
-
-def read_named_edges(edges: Iterable[Any], inputs: Any, where: str) -> Named:
-    """Read edges ``(source, target, weight)``; units are the names that are not inputs."""
+def read_named_edges(
+    edges: Iterable[Any], inputs: Any, where: str
+) -> tuple[list[str], list[str], Any, Any]:
+    """Return the names of units and inputs, and A and B, from edges (source, target, weight)."""
     if isinstance(inputs, str):
         raise TypeError(f"{where}: inputs: expected a list of names, but got {inputs!r}.")
-    triples, inputs = [_as_triple(edge, where) for edge in edges], list(inputs)
-    _require_proper(triples, inputs, where)
-    ends = dict.fromkeys(chain.from_iterable(edge[:2] for edge in triples))
-    units = [name for name in ends if name not in set(inputs)]
-    place = {name: i for i, name in enumerate([*units, *inputs])}
-    weights = as_floats([weight for *_, weight in triples], f"{where}: weights")
-    targets = np.array([place[target] for _, target, _ in triples], np.intp)
-    sources = np.array([place[source] for source, _, _ in triples], np.intp)
-    N = len(units)
-    A, B = split_edges(weights, targets, sources, N, len(inputs))
-    return Named(units, inputs, A, B)
+    inputs = list(inputs)
+    weights: dict[tuple[str, str], Any] = {}
+    for edge in edges:
+        source, target, weight = _as_triple(edge, where)
+        if (source, target) in weights:
+            raise ValueError(
+                f"{where}: the edge {source} -> {target} is given twice. Add the weights up into "
+                "one."
+            )
+        weights[source, target] = weight
+    _require_proper(list(weights), inputs, where)
+    outside = set(inputs)
+    names = [name for name in dict.fromkeys(chain.from_iterable(weights)) if name not in outside]
+    number = {name: i for i, name in enumerate([*names, *inputs])}
+    ends = np.array([(number[target], number[source]) for source, target in weights], np.intp)
+    values = as_floats(list(weights.values()), f"{where}: weights")
+    A, B = split_edges(values, ends[:, 0], ends[:, 1], len(names), len(inputs))
+    return names, inputs, A, B
 
 
 def split_edges(weights: Array, targets: Places, sources: Places, N: int, m: int) -> Any:
@@ -138,56 +140,38 @@ def _as_triple(edge: Any, where: str) -> tuple[str, str, Any]:
     return source, target, weight
 
 
-def _require_proper(edges: list[tuple[str, str, Any]], inputs: list[Any], where: str) -> None:
+def _require_proper(edges: list[tuple[str, str]], inputs: list[Any], where: str) -> None:
     """Refuse what leaves it open which unit computes what, naming it."""
     if not edges:
         raise ValueError(f"{where}: expected at least one edge, but got none.")
-    sources, targets = {edge[0]: edge for edge in edges}, {edge[1]: edge for edge in edges}
+    into = {target: f"{source} -> {target}" for source, target in edges}
+    out_of = {source: f"{source} -> {target}" for source, target in edges}
     for name in inputs:
         if not isinstance(name, str):
             raise TypeError(f"{where}: inputs: expected names, but got {name!r:.80}.")
-        if name in targets:
+        if name in into:
             raise ValueError(
-                f"{where}: the edge {_arrow(targets[name])} leads into the input {name}, but an "
+                f"{where}: the edge {into[name]} leads into the input {name}, but an "
                 "input gets its value from outside. Take it out of inputs, or turn the edge."
             )
-    seen = set[tuple[str, str]]()
-    for edge in edges:
-        if edge[:2] in seen:
-            raise ValueError(
-                f"{where}: the edge {_arrow(edge)} is given twice. Add the weights up into one."
-            )
-        seen.add(edge[:2])
-    dangling = [name for name in sources if name not in targets and name not in set(inputs)]
+    dangling = [name for name in out_of if name not in into and name not in set(inputs)]
     if dangling:
         raise ValueError(
             f"{where}: no edge leads to {', '.join(shortened(dangling))} (as in "
-            f"{_arrow(sources[dangling[0]])}). Name it in inputs, or say what feeds it."
+            f"{out_of[dangling[0]]}). Name it in inputs, or say what feeds it."
         )
 
 
-def _arrow(edge: tuple[str, str, Any]) -> str:
-    return f"{edge[0]} -> {edge[1]}"
-
-
-def by_name(given: Mapping[str, Value], units: Sequence[str], default: Value, where: str) -> Any:
-    """Return a value for every unit from a mapping of names to values."""
-    there = dict.fromkeys(units)
+def by_name(given: Mapping[str, Any], names: Sequence[str], default: Any, where: str) -> list[Any]:
+    """Return a value for every name from a mapping of some of them."""
+    there = dict.fromkeys(names)
     for name in given:
         require_known(name, there, where)
-    return [given.get(name, default) for name in units]
+    return [given.get(name, default) for name in names]
 
 
-def require_known(name: Any, there: Mapping[str, Any], where: str) -> None:
+def require_known(name: Any, names: Mapping[str, Any], where: str) -> None:
     """Refuse a name that nothing has."""
-    if name not in there:
-        names = ", ".join(shortened(list(there)))
-        raise ValueError(f"{where}: nothing is called {name!r}; there are {names}.")
-
-
-# --- in messages ----------------------------------------------------------------------------------
-
-
-def shortened(words: Sequence[str], most: int = 8) -> list[str]:
-    """Leave out the middle of a long list."""
-    return list(words) if len(words) <= most else [*words[: most - 2], "...", words[-1]]
+    if name not in names:
+        there = ", ".join(shortened(list(names)))
+        raise ValueError(f"{where}: nothing is called {name!r}; there are {there}.")

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from jacobians._checks import Array, DomainError, underflow_is_rounding
-from jacobians.units.edges import targets_of
+from jacobians.units.edges import beside, targets_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,9 +62,8 @@ class UnitGradients:
         {'w': 6.0}
         """
         total: dict[Hashable, float] = {}
-        for (source, target), parameter in parameters.items():
-            matrix, place = self._edge(source, target, "tied")
-            gradient = float((self.edges, self.input_edges)[matrix].data[place])
+        for edge, parameter in parameters.items():
+            gradient = float(self._joint_edges.data[self._number(*edge, "tied")])
             total[parameter] = total.get(parameter, 0.0) + gradient
         return total
 
@@ -75,12 +75,9 @@ class UnitGradients:
         leaky_relu) that is ``h_j dC/dh_j``, so that what comes in balances what goes out:
         ``incoming() == outgoing() + h c``.
         """
-        graph, N = self.at.graph, len(self.biases)
-        total = graph.biases * self.biases
-        for M, gradient in ((graph.A, self.edges), (graph.B, self.input_edges)):
-            total = total + np.bincount(targets_of(M), M.data * gradient.data, N)
-        result: Array = total.astype(self.biases.dtype)
-        return result
+        graph, E = self.at.graph, self.at.graph.joint_edges
+        into = self._summed(E, self._joint_edges, targets_of(E))
+        return np.asarray(graph.biases * self.biases + into, self.biases.dtype)
 
     @underflow_is_rounding
     def outgoing(self) -> Array:
@@ -89,9 +86,11 @@ class UnitGradients:
         It equals ``h_j (dC/dh_j - c_j)`` whatever the activation, also where ``h_j`` is 0.
         """
         A = self.at.graph.A
-        total = np.bincount(A.indices, A.data * self.edges.data, len(self.biases))
-        result: Array = total.astype(self.biases.dtype)
-        return result
+        return np.asarray(self._summed(A, self.edges, A.indices), self.biases.dtype)
+
+    def _summed(self, edges: Any, gradients: Any, ends: Any) -> Any:
+        """Add up weight times gradient over the edges that have the same end."""
+        return np.bincount(ends, edges.data * gradients.data, len(self.biases))
 
     @underflow_is_rounding
     def ratio_form(self, source: str | int, target: str | int) -> float:
@@ -109,7 +108,7 @@ class UnitGradients:
         at = self.at
         if at.batch:
             raise ValueError("UnitGradients.ratio_form: takes one point, not a batch.")
-        self._edge(source, target, "ratio_form")
+        self._number(source, target, "ratio_form")
         i, j = at.graph.vertex(source), at.graph.index(target)
         following = at.graph.A.indices == j
         h = at.values[j]
@@ -120,21 +119,23 @@ class UnitGradients:
                 "outgoing(): sum_k w_kj dC/dw_kj = h_j (dC/dh_j - c_j)."
             )
         ratios = self.edges.data[following] * at.graph.A.data[following] / h
-        sent = at.x[i - len(at.values)] if i >= len(at.values) else at.values[i]
+        sent = np.concatenate([at.values, at.x])[i]
         return float(sent * (at.slopes[j] * ratios.sum() + self.direct[j]))
 
-    def _edge(self, source: str | int, target: str | int, verb: str) -> tuple[int, int]:
-        """Return the place of an edge among the stored ones of ``A`` (0) or ``B`` (1)."""
+    @cached_property
+    def _joint_edges(self) -> Any:
+        """``[dC/dA dC/dB]``, in the pattern of ``graph.joint_edges``."""
+        return beside(self.edges, self.input_edges)
+
+    def _number(self, source: str | int, target: str | int, verb: str) -> int:
+        """Return which of the joint edges leads from one to the other."""
         graph = self.at.graph
-        i, j = graph.index(target), graph.vertex(source)
-        N = len(self.biases)
-        matrix, column = (0, j) if j < N else (1, j - N)
-        M = (graph.A, graph.B)[matrix]
-        row = slice(M.indptr[i], M.indptr[i + 1])
-        place = np.flatnonzero(M.indices[row] == column)
-        if not place.size:
+        E, i, j = graph.joint_edges, graph.index(target), graph.vertex(source)
+        first, last = E.indptr[i : i + 2]
+        numbers = np.flatnonzero(E.indices[first:last] == j)
+        if not numbers.size:
             raise ValueError(f"UnitGradients.{verb}: there is no edge {source} -> {target}.")
-        return matrix, int(M.indptr[i] + place[0])
+        return int(first + numbers[0])
 
     def __repr__(self) -> str:
         value = "" if self.loss is None else f" of an objective of {self.loss:.6g}"
@@ -146,14 +147,11 @@ PRODUCTS_AT_ONCE = 2**20  # of a batch: enough to keep NumPy busy, and never one
 
 def sum_of_products(edges: Any, delta: Array, values: Array) -> Array:
     """Return ``delta_i h_j`` on every edge j -> i, summed over the points of a batch."""
+    left, right = (np.atleast_2d(v).T.copy() for v in (delta, values))  # points stand together
     targets, sources = targets_of(edges), edges.indices
-    if delta.ndim == 1:
-        products: Array = delta[targets] * values[sources]
-        return products
     summed: Array = np.empty_like(edges.data)
-    left, right = np.ascontiguousarray(delta.T), np.ascontiguousarray(values.T)
-    piece = max(1, PRODUCTS_AT_ONCE // max(len(delta), 1))
-    for start in range(0, len(summed), piece):
-        part = slice(start, start + piece)
-        summed[part] = np.einsum("eb,eb->e", left[targets[part]], right[sources[part]])
+    size = max(1, PRODUCTS_AT_ONCE // max(left.shape[1], 1))
+    for start in range(0, len(summed), size):
+        some = slice(start, start + size)
+        summed[some] = np.einsum("eb,eb->e", left[targets[some]], right[sources[some]])
     return summed

@@ -5,23 +5,18 @@ Every unit adds up what arrives over its edges and applies an activation of its 
     z = A h + B x + b        h_i = sigma_i(z_i)        D = diag(sigma_i'(z_i))
 
 ``A[i, j]`` is the weight of the edge j -> i, and ``B[i, k]`` that of the edge from input k to unit
-i.  At a point ``dh = D (A dh + B dx)``, so that
-
-    dh/dx = (I - D A)^{-1} D B
-
-whatever the graph looks like.  Without directed cycles ``A`` is strictly lower triangular once the
-units are sorted, the inverse always exists, and nobody needs to form it: values and derivatives
-are found level by level, in time and memory proportional to the edges.  A layered network is the
-case in which ``A`` has one block of weights per layer, just below the diagonal.
-
-With cycles the formula holds at a fixed point ``h = sigma(A h + B x + b)``, where there is one:
-``UnitGraph(..., cyclic=True)``.
+i.  At a point ``dh = D (A dh + B dx)``, so that ``dh/dx = (I - D A)^{-1} D B`` whatever the graph
+looks like.  Without directed cycles ``A`` is strictly lower triangular once the units are sorted,
+the inverse always exists, and nobody needs to form it.  A layered network is the case in which
+``A`` has one block of weights per layer, just below the diagonal.  With cycles the formula holds at
+a fixed point ``h = sigma(A h + B x + b)``, where there is one: ``UnitGraph(..., cyclic=True)``.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -43,16 +38,16 @@ from jacobians._checks import (
     underflow_is_rounding,
 )
 from jacobians._names import as_names, numbered
-from jacobians._text import counted
+from jacobians._text import counted, shortened
 from jacobians.activations import Activation, AnyActivation
 from jacobians.network import Network
 from jacobians.units.edges import (
     as_edges,
     as_kinds,
+    beside,
     by_name,
     read_named_edges,
     require_known,
-    shortened,
     with_weights,
 )
 from jacobians.units.gradients import UnitGradients
@@ -113,6 +108,8 @@ class UnitGraph(Frozen):
     biases: Array
     unit_names: tuple[str, ...]
     input_names: tuple[str, ...]
+    cyclic: bool
+    max_iterations: int
     _kinds: Places
     _distinct: tuple[Activation, ...]
     _walk: Acyclic | Cyclic
@@ -130,7 +127,7 @@ class UnitGraph(Frozen):
         max_iterations: int = 1000,
     ) -> None:
         A, B = as_edges(A, "UnitGraph: A"), as_edges(B, "UnitGraph: B")
-        N, m = A.shape[0], B.shape[1]
+        (N, _), (_, m) = A.shape, B.shape
         if A.shape != (N, N) or N == 0:
             raise ShapeError(f"UnitGraph: A: expected a square matrix (N, N), but got {A.shape}.")
         if B.shape[0] != N:
@@ -139,34 +136,21 @@ class UnitGraph(Frozen):
         require_shape(b, (N,), "UnitGraph: biases", "One per unit.")
         dtype = np.result_type(A.dtype, B.dtype, b.dtype)
         kinds, distinct = as_kinds(activations, N)
-        for field, value in {
-            "A": with_weights(A, A.data.astype(dtype, copy=False)),
-            "B": with_weights(B, B.data.astype(dtype, copy=False)),
-            "biases": freeze(b.astype(dtype, copy=False)),
-            "unit_names": numbered(as_names(unit_names, N, "UnitGraph: unit_names"), N, "u", 0),
-            "input_names": numbered(as_names(input_names, m, "UnitGraph: input_names"), m, "x", 0),
-            "_kinds": kinds,
-            "_distinct": distinct,
-        }.items():
-            object.__setattr__(self, field, value)
-        if len(self._places) < N + m:
-            names = [*self.unit_names, *self.input_names]
-            twice = next(name for i, name in enumerate(names) if self._places[name] != i)
-            raise ValueError(f"UnitGraph: two units or inputs are called {twice}.")
-        object.__setattr__(self, "_walk", self._arrange(cyclic, max_iterations))
-
-    def _arrange(self, cyclic: bool, max_iterations: int) -> Acyclic | Cyclic:
+        unit_names = numbered(as_names(unit_names, N, "UnitGraph: unit_names"), N, "u", 0)
+        input_names = numbered(as_names(input_names, m, "UnitGraph: input_names"), m, "x", 0)
+        twice = [name for name, k in Counter([*unit_names, *input_names]).items() if k > 1]
+        if twice:
+            raise ValueError(f"UnitGraph: two units or inputs are called {twice[0]}.")
+        A, B = (with_weights(M, M.data.astype(dtype, copy=False)) for M in (A, B))
+        max_iterations = as_count(max_iterations, "UnitGraph: max_iterations")
         if as_flag(cyclic, "UnitGraph: cyclic"):
-            count = as_count(max_iterations, "UnitGraph: max_iterations")
-            return Cyclic(self.A, self._kinds, count)
-        level = find_levels(self.A)
-        if not level.all():
-            cycle = " -> ".join(self.unit_names[i] for i in find_cycle(self.A, level))
-            raise ValueError(
-                f"UnitGraph: the edges {cycle} close a cycle. Remove one of them, or say "
-                "cyclic=True to read the values as a fixed point."
-            )
-        return Acyclic(self.A, self._kinds, level)
+            walk: Acyclic | Cyclic = Cyclic(A, kinds, max_iterations)
+        else:
+            walk = Acyclic(A, kinds, _levels(A, unit_names))
+        b = freeze(b.astype(dtype, copy=False))
+        values = (A, B, b, unit_names, input_names, bool(cyclic), max_iterations)
+        for field, value in zip(fields(self), (*values, kinds, distinct, walk), strict=True):
+            object.__setattr__(self, field.name, value)
 
     # --- made from others -------------------------------------------------------------------------
 
@@ -212,12 +196,12 @@ class UnitGraph(Frozen):
         array([2.])
         """
         where = "UnitGraph.from_edges"
-        units, inputs, A, B = read_named_edges(edges, inputs, where)
-        b = by_name(biases or {}, units, 0.0, f"{where}: biases")
+        names, inputs, A, B = read_named_edges(edges, inputs, where)
+        b = by_name(biases or {}, names, 0.0, f"{where}: biases")
         sigmas: Any = activations
         if isinstance(activations, Mapping):
-            sigmas = by_name(activations, units, "identity", f"{where}: activations")
-        return cls(A, B, b, sigmas, unit_names=units, input_names=inputs, **options)
+            sigmas = by_name(activations, names, "identity", f"{where}: activations")
+        return cls(A, B, b, sigmas, unit_names=names, input_names=inputs, **options)
 
     @classmethod
     def from_network(cls, net: Network) -> UnitGraph:
@@ -242,10 +226,12 @@ class UnitGraph(Frozen):
         level 2  a2[0] = a1[0] - a1[1]
         """
         A, B, b = read_network(net)
-        widths = list(enumerate(net.widths))[1:]
-        sigmas = [net.layers[l - 1].activation for l, width in widths for _ in range(width)]
-        nodes = [f"a{l}" if name == str(l) else name for l, name in enumerate(net.names)]
-        names = [f"{nodes[l]}[{i}]" for l, width in widths for i in range(width)]
+        sigmas: list[AnyActivation] = []
+        names: list[str] = []
+        for l, (layer, name) in enumerate(zip(net.layers, net.names[1:], strict=True), start=1):
+            node, width = f"a{l}" if name == str(l) else name, net.widths[l]
+            sigmas += [layer.activation] * width
+            names += [f"{node}[{i}]" for i in range(width)]
         return cls(A, B, b, sigmas, unit_names=names, input_names=net.input_names)
 
     def to_network(self) -> Network:
@@ -284,11 +270,11 @@ class UnitGraph(Frozen):
         z, h = self._run(x)
         slopes = np.empty_like(z)
         for kind, sigma in enumerate(self._distinct):
-            units = self._kinds == kind
-            slopes[..., units] = sigma.derivative(z[..., units])
-        for part in (z, h, slopes):
-            part.flags.writeable = False
-        return UnitLinearization(self, x, z, h, slopes, self._walk)
+            alike = self._kinds == kind
+            slopes[..., alike] = sigma.derivative(z[..., alike])
+        for array in (z, h, slopes):
+            array.flags.writeable = False
+        return UnitLinearization(self, x, z, h, slopes)
 
     def _run(self, x: Array) -> tuple[Array, Array]:
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -297,7 +283,9 @@ class UnitGraph(Frozen):
         finite = np.isfinite(z) & np.isfinite(h)
         lost = np.flatnonzero(~finite.reshape(len(z), -1).all(axis=1))
         if lost.size:
-            first = min(lost, key=self.levels.__getitem__)  # the others may only have heard of it
+            first = min(
+                lost, key=self._walk.level.__getitem__
+            )  # the others may only have heard of it
             raise NotFiniteError(
                 f"UnitGraph: the value of unit {self.unit_names[first]} leaves the range of "
                 f"{self.dtype}. Rescale the inputs or weights."
@@ -315,9 +303,6 @@ class UnitGraph(Frozen):
         if gradients.at.graph is not self:
             raise ValueError("UnitGraph.step: the gradients belong to another graph.")
         rate = as_nonnegative(rate, "UnitGraph.step: rate")
-        options: dict[str, Any] = {}
-        if isinstance(self._walk, Cyclic):
-            options = {"cyclic": True, "max_iterations": self._walk.max_iterations}
         return UnitGraph(
             with_weights(self.A, self.A.data - rate * gradients.edges.data),
             with_weights(self.B, self.B.data - rate * gradients.input_edges.data),
@@ -325,7 +310,8 @@ class UnitGraph(Frozen):
             self.activations,
             unit_names=self.unit_names,
             input_names=self.input_names,
-            **options,
+            cyclic=self.cyclic,
+            max_iterations=self.max_iterations,
         )
 
     # --- what it is -------------------------------------------------------------------------------
@@ -347,30 +333,33 @@ class UnitGraph(Frozen):
         Sorting by it is a topological order; the longest path has one edge less than there are
         levels.  In a layered network it is the number of the layer.
         """
-        if isinstance(self._walk, Cyclic):
-            raise ValueError("UnitGraph.levels: a graph with cycles has none.")
+        if self.cyclic:
+            raise ValueError(
+                "UnitGraph: a graph with cycles has no levels, and there may be infinitely many "
+                "paths."
+            )
         return self._walk.level.copy()
 
     @cached_property
-    def _places(self) -> dict[str, int]:
+    def _numbers(self) -> dict[str, int]:
         return {name: i for i, name in enumerate([*self.unit_names, *self.input_names])}
 
     def index(self, unit: str | int) -> int:
-        """Return the place of a unit in the vector of values."""
-        place = self.vertex(unit, "UnitGraph.index")
-        if place >= len(self.biases):
+        """Return the index of a unit in the vector of values."""
+        i = self.vertex(unit, "UnitGraph.index")
+        if i >= len(self.biases):
             raise ValueError(f"UnitGraph.index: {unit} is an input, not a unit.")
-        return place
+        return i
 
     def vertex(self, name: str | int, where: str = "UnitGraph.vertex") -> int:
-        """Return the place of a unit, or ``N + k`` for input k, which goes by its name only."""
+        """Return the index of a unit, or ``N + k`` for input k, which goes by its name only."""
         if isinstance(name, str):
-            require_known(name, self._places, where)
-            return self._places[name]
-        place = as_count(name, where, at_least=0)
-        if place >= len(self.biases):
-            raise ValueError(f"{where}: units go from 0 to {len(self.biases) - 1}, got {place}.")
-        return place
+            require_known(name, self._numbers, where)
+            return self._numbers[name]
+        i = as_count(name, where, at_least=0)
+        if i >= len(self.biases):
+            raise ValueError(f"{where}: units go from 0 to {len(self.biases) - 1}, got {i}.")
+        return i
 
     def downstream(self, unit: str | int) -> tuple[str, ...]:
         """Return the names of the units that a unit or an input feeds: ``Downstream(j)``."""
@@ -380,9 +369,7 @@ class UnitGraph(Frozen):
     @cached_property
     def joint_edges(self) -> Any:
         """Return ``[A B]``: inputs as units that nothing feeds, behind the others."""
-        from scipy.sparse import hstack
-
-        return hstack([self.A, self.B], format="csr")
+        return beside(self.A, self.B)
 
     def picture(self, most: int = 40) -> str:
         """Write the graph level by level, one equation per unit; only the first ``most`` units."""
@@ -394,7 +381,19 @@ class UnitGraph(Frozen):
     def __repr__(self) -> str:
         N, m = self.B.shape
         depth = int(self._walk.level.max())
-        place = f"on {counted(depth, 'level')}" if depth else "with cycles"
+        form = f"on {counted(depth, 'level')}" if depth else "with cycles"
         edges = counted(self.A.nnz + self.B.nnz, "edge")
-        size = f"{counted(N, 'unit')} {place}, {counted(m, 'input')}, {edges}, {self.dtype}"
+        size = f"{counted(N, 'unit')} {form}, {counted(m, 'input')}, {edges}, {self.dtype}"
         return f"UnitGraph {size}: {', '.join(shortened([str(sigma) for sigma in self._distinct]))}"
+
+
+def _levels(A: Any, names: Sequence[str]) -> Places:
+    """Return the level of every unit, or refuse a cycle, naming its units."""
+    level = find_levels(A)
+    if not level.all():
+        cycle = " -> ".join(names[i] for i in find_cycle(A, level))
+        raise ValueError(
+            f"UnitGraph: the edges {cycle} close a cycle. Remove one of them, or say "
+            "cyclic=True to read the values as a fixed point."
+        )
+    return level

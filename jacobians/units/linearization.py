@@ -6,9 +6,9 @@ preactivation by ``eps`` gives ``dh = D (A dh + eps) + zeta``.  Hence
     dh/dzeta = (I - D A)^{-1} = I + D A + (D A)² + ...        dz/deps = (I - A D)^{-1}
     dh/dx    = (I - D A)^{-1} D B                             dh/deps = (I - D A)^{-1} D
 
-The series ends at the longest path: entry [i, j] of its p-th term is the sum, over the paths of p
-edges from j to i, of the product of weights and slopes met on the way.  An objective C that reads
-the values h, with explicit partial derivatives ``c = dC/dh`` and total ones ``g``, gives
+Entry [i, j] of the p-th term of the series is the sum, over the paths of p edges from j to i, of
+the product of weights and slopes met on the way.  An objective C that reads the values h, with
+explicit partial derivatives ``c = dC/dh`` and total ones ``g``, gives
 
     g = c + Aᵀ delta        delta = D g        so        (I - D Aᵀ) delta = D c
 
@@ -20,8 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import count
+from itertools import accumulate, count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +36,6 @@ from jacobians._checks import (
 from jacobians.losses import Loss, as_loss
 from jacobians.units.edges import targets_of, with_weights
 from jacobians.units.gradients import UnitGradients, sum_of_products
-from jacobians.units.walks import Acyclic, Cyclic
 
 MOST_PATHS = 1_000_000
 
@@ -66,7 +64,6 @@ class UnitLinearization(Frozen):
     preactivations: Array
     values: Array
     slopes: Array
-    _walk: Acyclic | Cyclic
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -90,8 +87,7 @@ class UnitLinearization(Frozen):
         DomainError
             With cycles, if ``I - D A`` is singular to working precision.
         """
-        identity = self._identity("total_derivative")
-        return self._solve(np.broadcast_to(identity, (*self.batch, *identity.shape)))
+        return self._solve(self._identity, np.ones_like(self.slopes), "total_derivative")
 
     @underflow_is_rounding
     def total_preactivation_derivative(self) -> Array:
@@ -101,8 +97,11 @@ class UnitLinearization(Frozen):
         -------
         array, shape (N, N) or (B, N, N)
         """
-        identity = self._identity("total_preactivation_derivative")
-        return identity + _times(self.graph.A, self._solve(self.slopes[..., None] * identity))
+        S = self._solve(self._identity, self.slopes, "total_preactivation_derivative")
+        points = S.reshape(-1, *S.shape[-2:])
+        products = np.reshape([self.graph.A @ point for point in points], S.shape)
+        T_z: Array = self._identity.toarray() + products.astype(S.dtype)
+        return T_z
 
     @underflow_is_rounding
     def input_jacobian(self) -> Array:
@@ -117,11 +116,10 @@ class UnitLinearization(Frozen):
         TooLargeError
             If it would exceed the limit; a row of it is ``backprop(...).inputs``.
         """
-        self._refuse(self.graph.B.shape, "input_jacobian")
-        return self._solve(self.slopes[..., None] * self.graph.B.toarray())
+        return self._solve(self.graph.B, self.slopes, "input_jacobian")
 
     def neumann_terms(self) -> Iterator[Any]:
-        """Yield ``(D A)^p`` for p = 0, 1, ... as sparse arrays, up to the longest path.
+        """Return ``(D A)^p`` for p = 0, 1, ... as sparse arrays, up to the longest path.
 
         Their sum is the total derivative.  With cycles they never end.
 
@@ -131,13 +129,11 @@ class UnitLinearization(Frozen):
         [[0.0, 0.0, 1.0], [5.0, 3.0, 0.0], [6.0, 0.0, 0.0]]
         """
         self._require_point("neumann_terms")
-        from scipy.sparse import eye_array
-
         A = self.graph.A
         DA = with_weights(A, self.slopes[targets_of(A)] * A.data)
-        term = eye_array(A.shape[0], dtype=A.dtype, format="csr")
-        cyclic = isinstance(self._walk, Cyclic)
-        return _powers(DA, term, count() if cyclic else range(int(self.graph.levels.max())))
+        longest = self.graph._walk.level.max()
+        powers = range(1, longest) if longest else count(1)
+        return accumulate(powers, lambda term, _: DA @ term, initial=self._identity)
 
     # --- paths ------------------------------------------------------------------------------------
 
@@ -147,7 +143,7 @@ class UnitLinearization(Frozen):
         Parameters
         ----------
         source, target : str or int
-            A name, or the place of a unit.
+            A name, or the index of a unit.
 
         Raises
         ------
@@ -164,16 +160,15 @@ class UnitLinearization(Frozen):
         names, edges = [*self.graph.unit_names, *self.graph.input_names], self.graph.joint_edges
         listed = []
         # backwards from the target, through what the source reaches: no step leads nowhere
-        stack: list[tuple[tuple[int, ...], Any]] = []
-        if reached[end]:
-            stack.append(((end,), np.ones(self.batch, self.values.dtype)))
+        one = np.ones(self.batch, self.values.dtype)
+        stack: list[tuple[tuple[int, ...], Any]] = [((end,), one)] if reached[end] else []
         while stack:
             route, product = stack.pop()
             if route[0] == start:
                 derivative = product if self.batch else float(product)
                 listed.append(Path(tuple(names[v] for v in route), derivative))
                 continue
-            row = slice(edges.indptr[route[0]], edges.indptr[route[0] + 1])
+            row = slice(*edges.indptr[route[0] : route[0] + 2])
             slope = self.slopes[..., route[0]]
             for j, weight in zip(edges.indices[row].tolist(), edges.data[row], strict=True):
                 if reached[j]:
@@ -188,8 +183,8 @@ class UnitLinearization(Frozen):
         -------
         float, or array of shape (B,)
         """
-        total = np.zeros(self.batch, self.values.dtype)
-        total = sum((path.derivative for path in self.paths(source, target)), start=total)
+        zero = np.zeros(self.batch, self.values.dtype)
+        total = sum((path.derivative for path in self.paths(source, target)), start=zero)
         return total if self.batch else float(total)
 
     def path_count(self, source: str | int, target: str | int) -> int:
@@ -197,17 +192,14 @@ class UnitLinearization(Frozen):
 
         It is the total derivative where all slopes and weights are 1, in whole numbers of any size.
         """
-        counts = self._path_counts(self.graph.vertex(source))
-        number: int = counts[self.graph.vertex(target)]
-        return number
+        end: int = self.graph.vertex(target)
+        return self._path_counts(self.graph.vertex(source))[end]
 
     def _path_counts(self, start: int) -> list[int]:
-        if isinstance(self._walk, Cyclic):
-            raise ValueError("UnitLinearization: round a cycle there may be infinitely many paths.")
+        """Count the paths from a vertex to every other."""
         edges = self.graph.joint_edges
         first, sources = edges.indptr.tolist(), edges.indices.tolist()
-        counts = [0] * edges.shape[1]
-        counts[start] = 1
+        counts: list[int] = [int(v == start) for v in range(edges.shape[1])]
         for i in np.argsort(self.graph.levels, kind="stable").tolist():
             if i != start:
                 counts[i] = sum(counts[j] for j in sources[first[i] : first[i + 1]])
@@ -247,7 +239,7 @@ class UnitLinearization(Frozen):
         targets : array, shape (k,) or (B, k)
         loss : Loss
             Such as ``BinaryCrossEntropy()``, for outputs of any activation with values in (0, 1).
-        outputs : sequence of k names or places
+        outputs : sequence of k names or indices
             They may feed other units.
 
         Returns
@@ -260,22 +252,22 @@ class UnitLinearization(Frozen):
             If targets or outputs do not suit the loss.
         """
         where = "UnitLinearization.gradients"
-        units = [self.graph.index(unit) for unit in outputs]
-        if not units or len(set(units)) < len(units):
+        ends = [self.graph.index(unit) for unit in outputs]
+        if not ends or len(set(ends)) < len(ends):
             raise ValueError(f"{where}: expected different outputs, but got {list(outputs)}.")
         if self.batch == (0,):
             raise ValueError(f"{where}: the mean over no points is undefined.")
-        h, z = self.values[..., units], self.preactivations[..., units]
+        h, z = self.values[..., ends], self.preactivations[..., ends]
         y = as_loss(loss).targets(targets, h)
-        sigmas = {self.graph.activations[i] for i in units}
+        sigmas = {self.graph.activations[i] for i in ends}
         fused = loss.fused(sigmas.pop()) if len(sigmas) == 1 else None
         at_values, at_preactivations = np.zeros_like(self.values), np.zeros_like(self.values)
         if fused is None:
             value = loss.value(h, y)
-            at_values[..., units] = loss.cotangent(h, y) / value.size
+            at_values[..., ends] = loss.cotangent(h, y) / value.size
         else:  # dC/dz without dC/dh, which saturation makes infinite
             value = fused.value(z, y)
-            at_preactivations[..., units] = fused.cotangent(z, y) / value.size
+            at_preactivations[..., ends] = fused.cotangent(z, y) / value.size
         return self._pull_back(at_values, at_preactivations, float(value.mean()))
 
     @underflow_is_rounding
@@ -306,9 +298,9 @@ class UnitLinearization(Frozen):
 
     def _pull_back(self, c: Array, e: Array, loss: float | None) -> UnitGradients:
         """Solve ``delta = D (c + Aᵀ delta) + e``, with cotangents at values and preactivations."""
-        A, B = self.graph.A, self.graph.B
-        arriving = c + _times(A.T, e[..., None])[..., 0]
-        delta = self._solver.solve_transposed(np.ascontiguousarray(arriving.T)).T + e
+        A, B, walk = self.graph.A, self.graph.B, self.graph._walk
+        arriving = np.ascontiguousarray(c.T) + A.T @ e.T
+        delta = walk.solve_transposed(np.ascontiguousarray(self.slopes.T), arriving).T + e
         return UnitGradients(
             at=self,
             deltas=np.ascontiguousarray(delta),
@@ -316,30 +308,27 @@ class UnitLinearization(Frozen):
             edges=with_weights(A, sum_of_products(A, delta, self.values)),
             input_edges=with_weights(B, sum_of_products(B, delta, self.x)),
             biases=delta.sum(axis=0) if self.batch else delta.copy(),
-            inputs=_times(B.T, delta[..., None])[..., 0],
+            inputs=np.ascontiguousarray((B.T @ delta.T).T),
             loss=loss,
         )
 
     # --- plumbing ---------------------------------------------------------------------------------
 
-    @cached_property
-    def _solver(self) -> Any:
-        return self._walk.solver(np.ascontiguousarray(self.slopes.T))
-
-    def _solve(self, right: Array) -> Array:
-        """Return ``(I - D A)^{-1} R`` for ``R`` of shape ([B,] N, k)."""
-        solved = self._solver.solve(np.ascontiguousarray(np.moveaxis(right, -2, 0)))
+    def _solve(self, right: Any, scale: Array, verb: str) -> Array:
+        """Return ``(I - D A)^{-1} diag(scale) R`` for a sparse R of shape (N, k)."""
+        shape, where = (*self.batch, *right.shape), f"UnitLinearization.{verb}"
+        way_out = "Use backprop, which needs no matrix"
+        refuse_if_too_large(shape, self.values.dtype, where, way_out)
+        scaled = scale[..., None] * right.toarray()
+        units_first = np.ascontiguousarray(np.moveaxis(scaled, -2, 0))
+        solved = self.graph._walk.solve(np.ascontiguousarray(self.slopes.T), units_first)
         return np.ascontiguousarray(np.moveaxis(solved, 0, -2))
 
-    def _identity(self, verb: str) -> Array:
-        N = self.values.shape[-1]
-        self._refuse((N, N), verb)
-        return np.eye(N, dtype=self.values.dtype)
+    @property
+    def _identity(self) -> Any:
+        from scipy.sparse import eye_array
 
-    def _refuse(self, shape: tuple[int, ...], verb: str) -> None:
-        where = f"UnitLinearization.{verb}"
-        way_out = "Use backprop, which needs no matrix"
-        refuse_if_too_large((*self.batch, *shape), self.values.dtype, where, way_out)
+        return eye_array(self.values.shape[-1], dtype=self.values.dtype, format="csr")
 
     def _cotangent(self, cotangent: Any, verb: str) -> Array:
         where = f"UnitLinearization.{verb}: cotangent"
@@ -354,16 +343,3 @@ class UnitLinearization(Frozen):
     def __repr__(self) -> str:
         where = f"{self.batch[0]} points" if self.batch else "one point"
         return f"UnitLinearization at {where} of {self.graph!r}"
-
-
-def _powers(DA: Any, term: Any, exponents: Any) -> Iterator[Any]:
-    for p in exponents:
-        term = DA @ term if p else term
-        yield term
-
-
-def _times(M: Any, V: Array) -> Array:
-    """Multiply a sparse (P, N) with a dense ([B,] N, k), point by point."""
-    moved = np.moveaxis(V, -2, 0)
-    product = M @ moved.reshape(len(moved), int(np.prod(moved.shape[1:])))
-    return np.ascontiguousarray(np.moveaxis(product.reshape(M.shape[0], *moved.shape[1:]), 0, -2))

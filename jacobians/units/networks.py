@@ -20,7 +20,6 @@ from jacobians.linearization import layer_map
 from jacobians.maps import LinearMap, Matrix
 from jacobians.network import Network
 from jacobians.units.edges import split_edges
-from jacobians.units.walks import Cyclic
 
 
 def read_network(net: Network) -> tuple[Any, Any, Array]:
@@ -70,38 +69,33 @@ def _require_units(layer: Layer, l: int) -> None:
 
 def write_network(graph: Any) -> Network:
     """Return the network of blocks that computes the values of all units of an acyclic graph."""
-    if isinstance(graph._walk, Cyclic):
+    if graph.cyclic:
         raise ValueError("UnitGraph.to_network: a graph with cycles is no network.")
     walk, m = graph._walk.forward, graph.B.shape[1]
     if not m:
         raise ValueError("UnitGraph.to_network: a network has at least one input, this has none.")
-    layers: list[Layer] = []
-    sources: list[list[int]] = []
-    names = ["x"]
+    nodes: list[tuple[str, Layer, list[int]]] = []
 
-    def add(layer: Layer, reads: list[int], name: str) -> int:
-        layers.append(layer)
-        sources.append(reads)
-        names.append(name)
-        return len(layers)
+    def add(name: str, layer: Layer, reads: list[int]) -> int:
+        nodes.append((name, layer, reads))
+        return len(nodes)
 
-    def joined(reads: list[int], name: str) -> int:
-        return reads[0] if len(reads) == 1 else add(Concatenate(), reads, name)
+    def joined(name: str, reads: list[int]) -> int:
+        return reads[0] if len(reads) == 1 else add(name, Concatenate(), reads)
 
-    made: list[tuple[int, Any]] = []  # every block: its node, and its units
+    runs: list[tuple[int, Any]] = []  # each a node, and its units
     for start, stop in pairwise(walk.starts):
-        units = walk.order[start:stop]
-        into = graph.A[units].tocsc()
-        blocks = [(0, graph.B[units]), *((node, into[:, earlier]) for node, earlier in made)]
+        members = walk.order[start:stop]
+        into, sigma = graph.A[members].tocsc(), graph.activations[members[0]]
+        blocks = [(0, graph.B[members]), *((node, into[:, earlier]) for node, earlier in runs)]
         blocks = [(node, block) for node, block in blocks if block.nnz] or blocks[:1]
-        shape = (len(units), sum(block.shape[1] for _, block in blocks))
+        shape = (len(members), sum(block.shape[1] for _, block in blocks))
         refuse_if_too_large(shape, graph.dtype, "UnitGraph.to_network", "Keep the graph")
+        name = f"level {graph.levels[members[0]]}, {sigma}"
+        reads = joined(f"into {name}", [node for node, _ in blocks])
         W = np.hstack([block.toarray() for _, block in blocks])
-        name = f"level {graph.levels[units[0]]}, {graph.activations[units[0]]}"
-        node = joined([node for node, _ in blocks], f"into {name}")
-        layer = Dense(W, graph.biases[units], graph.activations[units[0]])
-        made.append((add(layer, [node], name), units))
-    end = joined([node for node, _ in made], "all levels")
-    add(Gather(walk.place), [end], "units")
-    net = Network.from_nodes(layers, sources, names, inputs=m)
+        runs.append((add(name, Dense(W, graph.biases[members], sigma), [reads]), members))
+    add("units", Gather(walk.rank), [joined("all levels", [node for node, _ in runs])])
+    names, layers, sources = zip(*nodes, strict=True)
+    net = Network.from_nodes(layers, sources, ["x", *names], inputs=m)
     return net.with_names(graph.input_names, graph.unit_names)

@@ -12,10 +12,14 @@ Without directed cycles every unit waits for finitely many others.  A unit that 
 level 1, any other one level above the highest it waits for; so the units of one level know nothing
 of each other and are done at once, a sum over the edges that arrive and then ``phi``.  This is
 substitution in a unit triangular system: each edge is met once, and nothing is inverted, so that
-whole numbers stay exact.
+whole numbers stay exact.  With cycles the values are a fixed point, reached by repeating the
+assignment, and the same linear systems are solved by a sparse LU factorisation.
 
-With cycles the values are a fixed point, reached by repeating the assignment, and the same linear
-systems are solved by a sparse LU factorisation.
+It is the block substitution of ``maps.Substitution`` with blocks of 1x1, and a law of the tests
+says so; but there an edge is a map, here it is two numbers.  ``UnitGraph.to_network`` needs a
+Python object for every pair of levels that are joined and the zeros between their units: at 2,000
+units and 20,000 edges 0.1 to 25 s to build, 4 to 40 times the memory, and a gradient that takes 2
+to 130 times as long (``tests/benchmarks/bench_units.py``).  So the walk is one of its own.
 """
 
 from __future__ import annotations
@@ -37,10 +41,7 @@ from jacobians._checks import Array, DomainError, Places
 def find_levels(A: Any) -> Places:
     """Return the level of every unit, and 0 for those that a cycle keeps waiting for ever.
 
-    Parameters
-    ----------
-    A : csr_array, shape (N, N)
-        An entry [i, j], zero or not, is an edge j -> i.
+    An entry [i, j] of ``A``, zero or not, is an edge j -> i.
     """
     successors = A.T.tocsr()
     first, targets = successors.indptr.tolist(), successors.indices.tolist()
@@ -58,13 +59,12 @@ def find_levels(A: Any) -> Places:
 
 def find_cycle(A: Any, level: Places) -> list[int]:
     """Return the units of one cycle in the order of its edges, the first one again at the end."""
-    unit, place, walk = int(np.argmin(level)), dict[int, int](), list[int]()
-    while unit not in place:  # who waits for ever waits for one who does: backwards, it comes round
-        place[unit] = len(walk)
-        walk.append(unit)
+    unit, walk = int(np.argmin(level)), dict[int, int]()
+    while unit not in walk:  # who waits for ever waits for one who does: backwards, it comes round
+        walk[unit] = len(walk)
         sources = A.indices[A.indptr[unit] : A.indptr[unit + 1]]
         unit = int(sources[level[sources] == 0][0])
-    cycle = walk[place[unit] :][::-1]
+    cycle = list(walk)[walk[unit] :][::-1]
     start = cycle.index(min(cycle))
     return [*cycle[start:], *cycle[: start + 1]]
 
@@ -76,76 +76,62 @@ FEW_PRODUCTS = 2**14
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """The rows of ``A`` sorted by level and, within a level, by kind: one run after the other.
+    """The units sorted by level and, within a level, by kind: one run after the other.
 
-    Attributes
-    ----------
-    order, place : array of int, shape (N,)
-        The unit at each place, and the place of each unit.
-    starts : list of int
-        Run ``r`` is ``order[starts[r]:starts[r + 1]]``: units of one level and one kind.
-    edge_starts, pointers, sources, weights
-        The sorted rows, compressed; ``edge_starts[r]`` is the first edge into run ``r``.
+    ``order`` lists the units, ``rank`` is the position of each in that list; run r is
+    ``order[starts[r]:starts[r + 1]]``.  ``rows`` is ``A`` sorted, strictly lower triangular.
     """
 
     order: Places
-    place: Places
+    rank: Places
     starts: list[int]
-    edge_starts: list[int]
-    pointers: Any
-    sources: Any
-    weights: Array
+    rows: Any
 
     @classmethod
     def of(cls, A: Any, level: Places, kinds: Places) -> Levels:
-        """Sort the units by level, and within a level by kind."""
+        """Sort the units."""
+        from scipy.sparse import csr_array
+
         order = np.lexsort((kinds, level))
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
         ends = np.flatnonzero(np.diff(level[order]) | np.diff(kinds[order])) + 1
-        starts = [0, *ends.tolist(), len(order)]
-        sorted_rows = A[order]
-        sources = place[sorted_rows.indices].astype(sorted_rows.indices.dtype)
-        pointers = sorted_rows.indptr
-        edge_starts = pointers[starts].tolist()
-        return cls(order, place, starts, edge_starts, pointers, sources, sorted_rows.data)
+        rows = A[order]
+        sources = rank[rows.indices].astype(rows.indices.dtype)
+        lower = csr_array((rows.data, sources, rows.indptr), A.shape)
+        return cls(order, rank, [0, *ends.tolist(), len(order)], lower)
 
     def solve(self, seed: Array, phi: Callable[[slice, Array], Array]) -> Array:
-        """Return the ``v`` of ``v = phi(A v)``, run by run.
+        """Return the ``v`` of ``v = phi(A v)``, run by run, in the order of the units.
 
         Parameters
         ----------
         seed : array, shape (N, ...)
             Only its shape and dtype matter.
         phi : callable
-            From a run (a slice of places) and the sums that arrive there to the values of the run.
-
-        Returns
-        -------
-        array, shape (N, ...), in the order of the units
+            From a run (a slice of positions) and the sums that arrive there to its values.
         """
         values = np.zeros(seed.shape, seed.dtype)
-        runs = zip(pairwise(self.starts), pairwise(self.edge_starts), strict=True)
-        for (start, stop), edges in runs:
+        for start, stop in pairwise(self.starts):
             run = slice(start, stop)
-            values[run] = phi(run, self._arriving(run, edges, values))
-        return values[self.place]
+            values[run] = phi(run, self._arriving(run, values))
+        return values[self.rank]
 
-    def _arriving(self, run: slice, edges: tuple[int, int], values: Array) -> Array:
+    def _arriving(self, run: slice, values: Array) -> Array:
         """Return the rows ``run`` of ``A v``; above level 1 every row has an edge."""
-        first, last = edges
+        pointers = self.rows.indptr[run.start : run.stop + 1]
+        first, last = int(pointers[0]), int(pointers[-1])
         trailing = values.shape[1:]
         if first == last:
             return np.zeros((run.stop - run.start, *trailing), values.dtype)
-        weights, sources = self.weights[first:last], self.sources[first:last]
+        weights, sources = self.rows.data[first:last], self.rows.indices[first:last]
         if len(weights) * prod(trailing) <= FEW_PRODUCTS:
             products = weights.reshape(-1, *(1 for _ in trailing)) * values[sources]
-            sums: Array = np.add.reduceat(products, self.pointers[run] - first, axis=0)
+            sums: Array = np.add.reduceat(products, pointers[:-1] - first, axis=0)
             return sums
         from scipy.sparse import csr_array
 
-        pointers = self.pointers[run.start : run.stop + 1] - first
-        block = csr_array((weights, sources, pointers), (len(pointers) - 1, len(values)))
+        block = csr_array((weights, sources, pointers - first), (len(pointers) - 1, len(values)))
         sums = block @ values.reshape(len(values), prod(trailing))
         return sums.reshape(-1, *trailing)
 
@@ -163,13 +149,12 @@ class Acyclic:
 
     @cached_property
     def forward(self) -> Levels:
-        """The order in which values are found."""
+        """The order in which a unit waits for those that feed it."""
         return Levels.of(self.A, self.level, self.kinds)
 
     @cached_property
     def backward(self) -> Levels:
-        """The order in which cotangents are found."""
-        # in reverse a unit waits for its successors; all are of one kind, for the system is linear
+        """The order in which a unit waits for those that it feeds, all of one kind."""
         A_transposed = self.A.T.tocsr()
         return Levels.of(A_transposed, find_levels(A_transposed), np.zeros_like(self.kinds))
 
@@ -183,32 +168,17 @@ class Acyclic:
             return sigma(kinds[run.start], z[run])
 
         h = self.forward.solve(drive, phi)
-        return z[self.forward.place], h
+        return z[self.forward.rank], h
 
-    def solver(self, slopes: Array) -> ByLevels:
-        """Return what solves ``(I - D A) h = r`` for these slopes."""
-        return ByLevels(self, slopes)
+    def solve(self, slopes: Array, right: Array) -> Array:
+        """Return ``(I - D A)^{-1} r`` for ``r`` of shape (N, [B,] k)."""
+        r, d = right[self.forward.order], slopes[self.forward.order][..., None]
+        return self.forward.solve(right, lambda run, sums: r[run] + d[run] * sums)
 
-
-@dataclass(frozen=True, eq=False)
-class ByLevels:
-    """The two triangular systems at given slopes, shape (N,) or (N, B)."""
-
-    graph: Acyclic
-    slopes: Array
-
-    def solve(self, right: Array) -> Array:
-        """Return ``(I - D A)^{-1} r`` for ``r`` of shape (N, [B,] ...)."""
-        levels = self.graph.forward
-        beside = self.slopes.shape + (1,) * (right.ndim - self.slopes.ndim)
-        r, d = right[levels.order], self.slopes.reshape(beside)[levels.order]
-        return levels.solve(right, lambda run, sums: r[run] + d[run] * sums)
-
-    def solve_transposed(self, cotangent: Array) -> Array:
+    def solve_transposed(self, slopes: Array, cotangent: Array) -> Array:
         """Return ``delta``, with ``(I - D Aᵀ) delta = D c``."""
-        levels = self.graph.backward
-        c, d = cotangent[levels.order], self.slopes[levels.order]
-        return levels.solve(cotangent, lambda run, sums: d[run] * (c[run] + sums))
+        c, d = cotangent[self.backward.order], slopes[self.backward.order]
+        return self.backward.solve(cotangent, lambda run, sums: d[run] * (c[run] + sums))
 
 
 # --- with cycles ----------------------------------------------------------------------------------
@@ -239,8 +209,8 @@ class Cyclic:
         for _ in range(self.max_iterations):
             z = drive + self.A @ h
             new = np.empty_like(z)
-            for kind, units in enumerate(members):
-                new[units] = sigma(kind, z[units])
+            for kind, alike in enumerate(members):
+                new[alike] = sigma(kind, z[alike])
             change = np.abs(new - h).max(axis=0)
             size = np.maximum(np.abs(new), np.abs(z)).max(axis=0)
             h = new
@@ -256,43 +226,21 @@ class Cyclic:
             "cycles that contract; a slow one may need a larger max_iterations."
         )
 
-    def solver(self, slopes: Array) -> ByFactors:
-        """Factor ``I - D A`` for these slopes."""
+    def solve(self, slopes: Array, right: Array, trans: str = "N") -> Array:
+        """Return ``(I - D A)^{-1} r`` for ``r`` of shape (N, [B,] k), by LU in double precision."""
         from scipy.sparse import diags_array, eye_array
 
-        N, points = len(slopes), slopes.reshape(len(slopes), -1).T.astype(np.float64)
-        eps = float(np.finfo(slopes.dtype).eps)
-        factors = [_factor((eye_array(N) - diags_array(d) @ self.A).tocsc(), eps) for d in points]
-        return ByFactors(factors, slopes)
-
-
-@dataclass(frozen=True, eq=False)
-class ByFactors:
-    """``I - D A`` factored at every point; the same questions as ``ByLevels`` answers."""
-
-    factors: list[Any]
-    slopes: Array
-
-    def solve(self, right: Array) -> Array:
-        """Return ``(I - D A)^{-1} r`` for ``r`` of shape (N, [B,] ...)."""
-        return self._each(right, "N")
-
-    def solve_transposed(self, cotangent: Array) -> Array:
-        """Return ``delta = D g``, with ``(I - Aᵀ D) g = c``."""
-        return self.slopes * self._each(cotangent, "T")
-
-    def _each(self, right: Array, trans: str) -> Array:
-        if self.slopes.ndim == 1:
-            return self._one(self.factors[0], right, trans)
-        solved = np.empty_like(right)
-        for point, lu in enumerate(self.factors):
-            solved[:, point] = self._one(lu, right[:, point], trans)
+        solved, eps = np.empty_like(right), float(np.finfo(right.dtype).eps)
+        for point in np.ndindex(slopes.shape[1:]):
+            here = (slice(None), *point)
+            DA = diags_array(slopes[here].astype(np.float64)) @ self.A
+            lu = _factor((eye_array(len(slopes)) - DA).tocsc(), eps)
+            solved[here] = lu.solve(np.ascontiguousarray(right[here], np.float64), trans=trans)
         return solved
 
-    @staticmethod
-    def _one(lu: Any, right: Array, trans: str) -> Array:
-        solved: Array = lu.solve(np.ascontiguousarray(right, np.float64), trans=trans)
-        return solved.astype(right.dtype)
+    def solve_transposed(self, slopes: Array, cotangent: Array) -> Array:
+        """Return ``delta = D g``, with ``(I - Aᵀ D) g = c``."""
+        return slopes * self.solve(slopes, cotangent, "T")
 
 
 def _factor(M: Any, eps: float) -> Any:

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.sparse import csr_array, eye_array
 from scipy.sparse.linalg import spsolve_triangular
 
+import jacobians as jb
 from jacobians.units import UnitGraph
 
 INPUTS = 10
@@ -85,6 +86,26 @@ def measure(N, E, shape):
     )
 
 
+def blocks(N, E, shape):
+    """Compare with the network of blocks: what it takes to build it, its memory, its gradient."""
+    rng = np.random.default_rng(0)
+    A = random_edges(N, E, shape, rng)
+    graph, x, c = graph_of(A, rng), rng.standard_normal(INPUTS), rng.standard_normal(N)
+    at = graph.linearize(x)
+    at.backprop(c)
+    _, pulled = clock(lambda: at.backprop(c))
+    net, built = clock(graph.to_network)
+    lin = jb.linearize(net, x)
+    lin.vjp(c)
+    _, swept = clock(lambda: lin.vjp(c))
+    dense = sum(p.nbytes for layer in net.layers for p in layer.parameters().values())
+    sparse = graph.A.data.nbytes + graph.A.indices.nbytes + graph.A.indptr.nbytes
+    print(
+        f"{shape:9} {N:,} units as {net.depth:,} blocks: built in {built:.2f} s, "
+        f"{dense / sparse:.0f} times the memory, gradient {swept / pulled:.0f} times the time"
+    )
+
+
 def peak(N, E, shape):
     """Return the peak of what is allocated from edges to gradients, in bytes per edge."""
     rng = np.random.default_rng(0)
@@ -101,6 +122,8 @@ def main(N=100_000, E=1_000_000):
     print(f"{N:,} units")
     for shape in ("layered", "skipping", "local", "chain"):
         measure(N, E, shape)
+    for shape in ("layered", "skipping", "local"):
+        blocks(N // 100, E // 100, shape)
     for size in (N // 4, N):
         most, each = peak(size, E * size // N, "skipping")
         print(f"peak memory at {size:,} units: {most / 2**20:.0f} MiB, {each:.0f} bytes per edge")
