@@ -307,7 +307,10 @@ def _rescaling(call: KerasCall) -> Value:
 def _cast(call: KerasCall) -> Value:
     dtype = str(call["dtype"])
     wide = call.assembly.dtype == np.float64
-    if "float" not in dtype or (wide and dtype == "float32"):
+    if "float" not in dtype:
+        hint = "They have no derivative; begin behind it: keras.Model(layer.output, model.output)."
+        call.no_rule(f"whole numbers ({dtype})", hint)
+    if wide and dtype == "float32":
         call.no_rule(f"rounding to {dtype}", "Leave it out, or build the model in one dtype.")
     return call.of
 
