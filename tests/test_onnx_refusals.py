@@ -568,7 +568,8 @@ def test_a_file_of_matrices_is_read_in_twice_its_size(tmp_path):
     """The bytes of the file, and what the network keeps, which is not in the bytes of the file."""
     W = np.eye(512, dtype=np.float32)
     path = tmp_path / "net.onnx"
-    model = chain(*[op("MatMul", X, W + k) for k in range(16)], shape=(1, 512))
+    steps = [op("MatMul", X, W + k) for k in range(16)]
+    model = chain(*steps, shape=(1, 512), element=TensorProto.FLOAT)
     path.write_bytes(model.SerializeToString())
     tracemalloc.start()
     try:
