@@ -80,17 +80,17 @@ GOOD = nnet(weights(3, 5, 2), *LIMITS, *NORMAL)
     [
         ("", "line 1: expected another line"),
         ("// only\n", "line 2: expected another line"),
-        ("hello\n", "line 1: expected numbers between commas, but got 'hello'"),
-        ("2,3\n", "line 1: expected 3 whole numbers or more, but got 2"),
-        (GOOD.replace("3,5,2,\n", "3,5,4,\n"), "line 3: expected 3 sizes from 3 to 2, but got"),
-        (GOOD.replace("2,3,2,5", "9,3,2,5"), "expected 10 sizes from 3 to 2"),
+        ("a,b,c\n", "line 1: expected numbers between commas, but got 'a,b,c'"),
+        ("2,3\n", "line 1: expected 3 numbers, but got 2"),
+        (GOOD.replace("3,5,2,\n", "3,5,4,\n"), "line 3: expected sizes from 3 to 2, but got"),
+        (GOOD.replace("2,3,2,5", "9,3,2,5"), "line 3: expected 10 numbers, but got 3"),
         (GOOD[: len(GOOD) // 2], "expected"),
         (GOOD.replace("-1.0,0.0,5.0", "-1.0,0.0"), "line 5: expected 3 numbers, but got 2"),
         (GOOD.replace("-1.0,0.0,5.0", "9.0,0.0,5.0"), "limits in order .*and ranges that are not"),
         (GOOD.replace("2.0,3.0,4.0,5.0", "2.0,0.0,4.0,5.0"), "ranges that are not 0"),
         (GOOD.replace("-1.0,0.0,5.0", "-inf,0.0,5.0"), "line 5: expected finite numbers"),
-        ("1,99999999,1,1\n99999999,1\n0\n", "99999999 numbers, for which the file is too short"),
-        ("1" * (2 * MIB), f"line 1: expected at most {MIB} characters"),
+        ("1,99999999,1,1\n99999999,1\n0\n", "line 4: expected another line"),
+        ("1," * MIB, "line 2: expected another line"),
     ],
 )
 def test_a_damaged_nnet_file_is_refused_with_its_line(tmp_path, text, message):
