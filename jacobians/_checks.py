@@ -67,12 +67,15 @@ def missing_extra(package: str, extra: str, what: str) -> ImportError:
 # --- arrays -----------------------------------------------------------------------------------
 
 
-def as_floats(value: Any, where: str, *, dtype: np.dtype[Any] | None = None) -> Array:
+def as_floats(
+    value: Any, where: str, *, dtype: np.dtype[Any] | None = None, as_it_lies: bool = False
+) -> Array:
     """Return ``value`` as a float32 or float64 array of finite numbers.
 
     Integers become float64 and float16 becomes float32; ``dtype`` overrules both.  The array itself
     comes back when it already is what was asked for, so a caller who keeps it must ``freeze`` it.
-    Rows are contiguous, so that results do not depend on how the memory was laid out.
+    Rows are contiguous, so that results do not depend on how the memory was laid out; unless
+    ``as_it_lies``, for what is not computed with yet.
 
     Raises
     ------
@@ -109,7 +112,7 @@ def as_floats(value: Any, where: str, *, dtype: np.dtype[Any] | None = None) -> 
         way_out = "Rescale it, or use astype(np.float64) on the network."
         require_finite(narrowed, where, array, f", which does not fit in {dtype}. {way_out}")
         array = narrowed
-    if not (array.flags.c_contiguous and array.flags.aligned):
+    if not (as_it_lies or (array.flags.c_contiguous and array.flags.aligned)):
         array = array.copy()  # other layouts go through other kernels, which round otherwise
     return array
 

@@ -75,6 +75,20 @@ def in_order(value: Any, net: HasInputs, where: str) -> Any:
     return take_columns(value, order, where, net.dtype)
 
 
+def targets_in_order(value: Any, net: Any, where: str) -> Any:
+    """Return the columns of a table of outputs in the order that the network has them in.
+
+    A single column has no order, and a Series whose index does not hold the names is no point.
+    """
+    names, wanted = column_names(value), net.output_names
+    if names is None or wanted is None or len(names) == 1:
+        return value
+    if not hasattr(value, "columns") and hasattr(value, "index") and set(names) != set(wanted):
+        return value
+    order = matched(names, wanted, where, "Y[list(net.output_names)]", role="output")
+    return take_columns(value, order, where, net.dtype)
+
+
 def column_names(value: Any) -> tuple[str, ...] | None:
     """Return the names of the columns of a table; None for arrays and what else has no names.
 
@@ -125,7 +139,9 @@ def _column(table: Any, label: Any, where: str, dtype: np.dtype[Any] | None) -> 
             column = column.to_numpy(np.float64, na_value=np.nan)
         array = np.asarray(column)
     except Exception as err:  # whatever a table of another package meets
-        raise TypeError(f"{where}: not readable as an array: {err!s:.200}") from err
+        said = next(iter(str(err).splitlines()), "")
+        lazy = " .collect() it first." if hasattr(table, "collect") else ""
+        raise TypeError(f"{where}: not readable as an array: {said:.200}{lazy}") from err
     if array.dtype.kind == "b":
         array = array.astype(np.float64)
     if array.dtype.kind not in _NUMBERS:
@@ -145,6 +161,7 @@ def matched(
     where: str,
     selection: str,
     beside: Sequence[str] = (),
+    role: str = "input",
 ) -> list[int]:
     """Find the place of every wanted name among the names of columns, and name all others.
 
@@ -158,6 +175,8 @@ def matched(
         For errors: the place, and how to take the right columns.
     beside : sequence of str
         Columns that may be there and are left out, such as those of targets.
+    role : str
+        What the wanted names are names of.
 
     >>> matched(["c", "a", "b"], ["a", "b", "c"], "X", "")
     [1, 2, 0]
@@ -183,10 +202,10 @@ def matched(
             hint = f" (is it {close[0]!r}?)" if close else ""
             faults.append(f"missing {listed(missing)}{hint}")
         if extra:
-            faults.append(f"not an input: {listed(extra)}")
+            faults.append(f"not an {role}: {listed(extra)}")
         way_out = "Rename or add columns." if missing else f"Leave them out: {selection}."
         raise ValueError(
-            f"{where}: the columns do not match the names of the inputs: {'; '.join(faults)}. "
+            f"{where}: the columns do not match the names of the {role}s: {'; '.join(faults)}. "
             f"{way_out}"
         )
     return [place[name] for name in wanted]

@@ -25,7 +25,7 @@ from jacobians._checks import (
     underflow_is_rounding,
 )
 from jacobians._kernels.gradients import means_over_points
-from jacobians._tables import as_inputs
+from jacobians._tables import as_inputs, targets_in_order
 from jacobians.activations import Activation, AnyActivation, VectorActivation
 from jacobians.along import Along
 from jacobians.gradients import WEIGHTS, Gradients
@@ -310,6 +310,7 @@ def gradients(
     """
     net = as_network(net, "backprop.gradients")
     x = as_inputs(X, net, "trace: X")
+    Y = targets_in_order(Y, net, "gradients: Y")
     y = as_loss(loss).targets(Y, np.empty((*x.shape[:-1], net.widths[-1]), net.dtype))
     if type(l2) is not float or l2 != 0:
         l2 = as_nonnegative(l2, "backprop.gradients: l2")

@@ -23,6 +23,7 @@ from jacobians._checks import (
     refuse_if_too_large,
     underflow_is_rounding,
 )
+from jacobians._tables import targets_in_order
 from jacobians._typed import typed_trace as typed_trace
 from jacobians._written_out import written_activation, written_layer, written_parameters
 from jacobians._written_seconds import hessian as hessian
@@ -270,7 +271,7 @@ def gradients(net: Network, X: Any, Y: Any, loss: Loss, l2: float = 0.0) -> Grad
     _refuse_large_products(net, net.depth, 0)
     _refuse_large_weights(net, *range(1, net.depth + 1))
     seen = trace(net, X)
-    Y = as_loss(loss).targets(Y, seen.output)
+    Y = as_loss(loss).targets(targets_in_order(Y, net, "gradients: Y"), seen.output)
     l2 = as_nonnegative(l2, "explicit.gradients: l2")
     if seen.batch == (0,):
         raise ValueError("explicit.gradients: the mean over no points is undefined.")

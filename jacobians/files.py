@@ -23,7 +23,14 @@ from jacobians._checks import FLOATS, Array, ModelFormatError, Numbers
 from jacobians._npz import LIMIT, read_npz, write_npz
 from jacobians.activations import AnyActivation, activation
 from jacobians.along import Along
-from jacobians.importers import ELSEWHERE, WEIGHTS_ONLY, WHOLE_MODELS, from_onnx, from_weights
+from jacobians.importers import (
+    ELSEWHERE,
+    WEIGHTS_ONLY,
+    WHOLE_MODELS,
+    from_keras_file,
+    from_onnx,
+    from_weights,
+)
 from jacobians.layers import Layer
 from jacobians.network import Network, as_network
 
@@ -99,7 +106,7 @@ def load(
     path : str or path
         ``.npz``, as made by ``save``; ``.onnx``, ``.onnx.gz``, ``.keras``, ``.h5``, ``.nnet``; or
         weights and biases of linear layers in ``.safetensors``, ``.pt``, ``.pth``, ``.ckpt``,
-        ``.mat``, ``.npz``.
+        ``.mat``, ``.npz``, ``.h5``.
     activations : sequence of str or Activation, or mapping from layer names, optional
         For files of weights, which hold none: one per layer, as in ``from_torch``.
     output : str, optional
@@ -131,6 +138,8 @@ def load(
     elif suffix in WEIGHTS_ONLY:
         return from_weights(path, activations=activations)
     if activations is not None:
+        if suffix in (".h5", ".hdf5"):
+            return from_keras_file(path, activations)
         raise TypeError(f"load: {name} has its own activations; leave activations out.")
     if suffix == ".npz":
         return _read_network(arrays, name)

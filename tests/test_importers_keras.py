@@ -445,7 +445,7 @@ REFUSED = [
     (
         after(layers.Embedding(4, 2), inputs=(3,)),
         NotImplementedError,
-        "rounding to int32 has no rule here",
+        r"whole numbers \(int32\) has no rule here. They have no derivative",
     ),
     (
         lambda: keras.Sequential([keras.Input((3,), dtype="int32"), layers.Dense(2)]),

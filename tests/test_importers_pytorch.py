@@ -496,6 +496,21 @@ def test_what_cannot_be_read_is_refused_by_name_and_place(module, error, message
         from_torch(nn.Sequential(nn.Linear(2, 3), nn.Sequential(module)))
 
 
+def test_what_torch_export_wrote_is_read_with_an_open_batch(tmp_path):
+    module, x = nn.Sequential(nn.Linear(3, 2), nn.Tanh()).double().eval(), torch.ones(2, 3).double()
+    program = torch.export.export(module, (x,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    torch.export.save(program, tmp_path / "net.pt2")
+    net = from_torch(torch.export.load(tmp_path / "net.pt2").module(), inputs=3)
+    assert np.allclose(net(x), module(x).detach(), rtol=0, atol=1e-15)
+
+
+def test_a_torchscript_program_is_refused_with_the_way_out():
+    with pytest.warns(DeprecationWarning, match="jit"):
+        program = torch.jit.script(nn.Linear(2, 2))
+    with pytest.raises(NotImplementedError, match=r"Give its state_dict\(\) with activations"):
+        from_torch(program, inputs=2)
+
+
 def test_a_hook_on_all_modules_is_noticed():
     handle = nn.modules.module.register_module_forward_hook(lambda module, args, output: None)
     try:

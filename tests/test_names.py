@@ -104,3 +104,32 @@ def test_a_record_carries_the_names_of_the_table():
     assert jb.sensitivity(UNNAMED, SHUFFLED).input_names == tuple(SHUFFLED.columns)
     named = jb.sensitivity(UNNAMED, SHUFFLED, input_names=NAMES)
     assert named.input_names == NAMES
+
+
+def test_tables_of_outputs_are_matched_by_their_names():
+    """Targets and cotangents; one column has no order, and a Series of labels no names."""
+    layers = [jb.Dense(W, activation="softmax")]
+    net = jb.Network(layers, input_names=NAMES, output_names=["u", "v", "w"])
+    table = pandas.DataFrame(np.arange(9.0).reshape(3, 3), columns=["w", "u", "v"])
+    ordered, labels = table[["u", "v", "w"]].to_numpy(), pandas.Series([0, 2, 1], index=[7, 3, 5])
+    for function in (
+        lambda Y: jb.vjp(net, X, Y),
+        lambda Y: jb.backprop.gradients(net, X, Y, LOSS).weights[0],
+        lambda Y: jb.explicit.gradients(net, X, Y, LOSS).weights[0],
+        lambda Y: jb.curvature(net, X, Y, LOSS).gradient_squares(),
+        lambda Y: str(jb.diagnose({"weights": [W]}, net, X, Y, LOSS)),
+    ):
+        assert_equal(function(table), function(ordered))
+        with pytest.raises(ValueError, match="names of the outputs: missing 'u'; not an output"):
+            function(table.rename(columns={"u": "cost"}))
+    cross = jb.CrossEntropy()
+    given = jb.backprop.gradients(net, X, labels, cross).weights[0]
+    assert_equal(given, jb.backprop.gradients(net, X, labels.to_numpy(), cross).weights[0])
+
+
+def test_a_covariance_has_the_names_of_the_inputs_on_both_sides():
+    table = SHUFFLED.cov()
+    assert_equal(
+        jb.error_bars(NET, X, covariance=table).std,
+        jb.error_bars(NET, X, covariance=np.cov(X.T)).std,
+    )

@@ -562,3 +562,21 @@ def test_half_precision_that_is_refused_late_costs_three_times_the_file(tmp_path
         assert tracemalloc.get_traced_memory()[1] < 2 * path.stat().st_size
     finally:
         tracemalloc.stop()
+
+
+def test_a_file_of_matrices_is_read_in_twice_its_size(tmp_path):
+    """The bytes of the file, and what the network keeps, which is not in the bytes of the file."""
+    W = np.eye(512, dtype=np.float32)
+    path = tmp_path / "net.onnx"
+    steps = [op("MatMul", X, W + k) for k in range(16)]
+    model = chain(*steps, shape=(1, 512), element=TensorProto.FLOAT)
+    path.write_bytes(model.SerializeToString())
+    tracemalloc.start()
+    try:
+        net = jb.load(path)
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(net.layers[-1].W, W.T + 15)
+    assert peak < 2.25 * path.stat().st_size
+    assert kept < 1.25 * path.stat().st_size

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Numbers, as_nonnegative, underflow_is_rounding
-from jacobians._tables import as_inputs
+from jacobians._tables import as_inputs, targets_in_order
 from jacobians.derivation.evaluation import given
 from jacobians.derivation.notation import Convention, as_convention
 from jacobians.derivation.rules import Rules
@@ -95,7 +95,7 @@ def _asked(
     if (loss is None) != (Y is None):
         raise ValueError("diagnose: gradients need both Y and loss; a Jacobian needs neither.")
     if loss is not None:
-        Y = as_loss(loss).targets(Y, net(X))
+        Y = as_loss(loss).targets(targets_in_order(Y, net, "diagnose: Y"), net(X))
     l2 = as_nonnegative(l2, "diagnose: l2")
     if isinstance(mine, (Layer, Network)):
         raise TypeError(

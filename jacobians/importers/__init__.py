@@ -41,7 +41,7 @@ ELSEWHERE = {
     **dict.fromkeys((".joblib", ".pkl", ".pickle"), _BY_JOBLIB),
     ".skops": "from_sklearn(skops.io.load(path))",
     ".bin": "from_torch(torch.load(path, weights_only=True), activations=[...])",
-    ".pt2": "from_torch(torch.export.load(path).module())",
+    ".pt2": "from_torch(torch.export.load(path).module(), inputs=...), exported with an open batch",
     ".tflite": "convert it with tf2onnx --tflite, and load the .onnx file",
     ".pb": "convert its folder with tf2onnx --saved-model, and load the .onnx file",
 }

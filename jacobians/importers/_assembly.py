@@ -84,7 +84,7 @@ class Assembly:
 
     def dense(self, W: Any, b: Any = None, *, at: str, of: Value) -> Value:
         """Append ``W a + b``, along the last axis."""
-        W = as_floats(W, f"{self.where}: {at}: weight")
+        W = as_floats(W, f"{self.where}: {at}: weight", as_it_lies=True)  # copied in the end
         if W.ndim != 2 or 0 in W.shape:
             raise ShapeError(
                 f"{self.where}: {at}: expected a weight of shape (n_out, n_in), but got {W.shape}."

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from jacobians._checks import Array
 from jacobians.importers._assembly import Value
 from jacobians.importers._steps import Steps
@@ -49,19 +51,32 @@ class Call(Steps):
         """Return the argument of this name likewise; None if it is left out."""
         return self.as_operand(self.arguments.get(name))
 
-    def adaptive_pool(
-        self, of: Value, wanted: Sequence[int], largest: bool, apply: Callable[[Any], Any]
-    ) -> Value:
-        """Pool to a wanted number of positions; ``apply`` is the operator on arrays of images."""
-        grid = of.shape[-len(wanted) :]
-        size = [n // m for n, m in zip(grid, wanted, strict=True)]
-        if any(n % m for n, m in zip(grid, wanted, strict=True)):
-            return (
-                self.no_rule("pooling of unequal windows")
-                if largest
-                else (self.separable(of, apply))
+    def compute(self, array: Any) -> Any:
+        """Apply the operator itself to an array, in place of its value."""
+        raise NotImplementedError
+
+    def on_images(self, images: Any) -> Any:
+        """Do so with images (k, channels, ...)."""
+        return self.compute(images)
+
+    def moved(self) -> Any:
+        """Let the operator itself say where each entry goes: give it their numbers, from 1 on."""
+        of = next(value for value in self.arguments.values() if isinstance(value, Value))
+        result = self.compute(self.numbers(of) + 1)
+        parts = result if isinstance(result, list) else [result]
+        values = [self.move(of, part.astype(np.intp) - 1) for part in parts]
+        return values if isinstance(result, list) else values[0]
+
+    def adaptive_pool(self, of: Value, wanted: Sequence[int], largest: bool) -> Value:
+        """Pool to a wanted number of positions."""
+        pairs = [*zip(of.shape[-len(wanted) :], wanted, strict=True)]
+        if not any(n % m for n, m in pairs):
+            return self.windows(
+                of, (MaxPool if largest else AveragePool)([n // m for n, m in pairs])
             )
-        return self.windows(of, (MaxPool if largest else AveragePool)(size))
+        if largest:
+            self.no_rule("pooling of unequal windows")
+        return self.separable(of, self.on_images)
 
 
 Rule: TypeAlias = Callable[[Any], Any]

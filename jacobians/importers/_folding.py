@@ -45,7 +45,8 @@ class Step:
             if W.ndim == 2:
                 key = W.__array_interface__["data"][0], W.shape, W.strides
                 if key not in shared:
-                    shared[key] = freeze(as_floats(W, f"{where}: {self.at}: weight", dtype=dtype))
+                    W = as_floats(W, f"{where}: {self.at}: weight", dtype=dtype, as_it_lies=True)
+                    shared[key] = _alone(W)
                 b = np.zeros(len(W)) if self.b is None else self.b
                 b = as_floats(b, f"{where}: {self.at}: bias", dtype=dtype)
                 return Dense(shared[key], b, self.sigma)
@@ -53,6 +54,17 @@ class Step:
         for name, array in layer.arrays().items():
             as_floats(array, f"{where}: {self.at}: {NAMES.get(name, name)}", dtype=dtype)
         return layer.astype(dtype)
+
+
+def _alone(W: Array) -> Array:
+    """Return a matrix that cannot be written to, in memory that holds nothing else."""
+    frozen = freeze(W)  # a copy, or in bytes already
+    holder: Any = frozen
+    while isinstance(holder, np.ndarray):
+        holder = holder.base
+    if frozen.flags.c_contiguous and len(holder) == W.nbytes:
+        return frozen
+    return np.ndarray(W.shape, W.dtype, W.tobytes())
 
 
 NAMES = {"W": "weight", "b": "bias"}

@@ -43,7 +43,8 @@ def from_keras(model: Any, *, inputs: Any = None, output: str | int | None = Non
     -------
     Network
         What the model computes in inference, ``training=False``.  Its points are flattened, row by
-        row, channels where the model has them.
+        row, channels where the model has them.  What a model computes in half precision, the
+        network computes in float32, without its roundings.
 
     Raises
     ------

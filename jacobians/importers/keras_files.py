@@ -18,10 +18,12 @@ import zipfile
 from math import prod
 from typing import Any
 
-from jacobians._checks import ModelFormatError, missing_extra
+from jacobians._checks import ModelFormatError, Numbers, missing_extra
 from jacobians._npz import LIMIT, Brief, opened, require_side_by_side
+from jacobians.importers._state_dicts import Activations
 from jacobians.importers.keras import from_keras
 from jacobians.importers.keras_operators import OPERATIONS
+from jacobians.importers.weight_files import from_weights
 from jacobians.network import Network
 
 MODELS = ("Sequential", "Functional", "Model")
@@ -46,43 +48,76 @@ _IN_TRAINING = ("_initializer", "_regularizer", "_constraint", "init", "input_dt
 _NEWER = {"output_dim": "units", "bias": "use_bias"}  # what Keras 1 called settings of Dense
 
 
-def from_keras_file(path: str | os.PathLike[str]) -> Network:
-    """Import a model that Keras saved, of this version or an older one, as ``load`` does."""
+def from_keras_file(
+    path: str | os.PathLike[str], activations: Activations | None = None
+) -> Network:
+    """Import a model that Keras saved, of this version or an older one, as ``load`` does.
+
+    A file of weights alone takes ``activations``, one for each dense layer, like a state dict.
+    """
     try:
-        import h5py
-        import keras
+        import h5py  # noqa: F401
+        import keras  # noqa: F401
     except ImportError as err:
         raise missing_extra("keras and h5py", "keras", "load") from err
     path = os.fspath(path)
     with opened(path, "model of Keras") as (file, size):
-        config: Any = None
-        weights: Any = file
-        if path.endswith(".keras"):
-            config, weights = _read_archive(file, size)
-        elif file.read(1) == b"\x80":
+        read = _read(file, size, path)
+    name = os.path.basename(path)
+    if isinstance(read, dict):
+        shown = ", ".join(map(repr, read))
+        if activations is None:
             raise ModelFormatError(
-                "was written by pickle or joblib: from_sklearn(joblib.load(path)), if you trust "
-                "where it comes from."
+                f"{name}: holds weights and no model. Build the model, call its load_weights(path) "
+                "and give it to from_keras; or, of a chain of dense layers, say activations=[...], "
+                f"one for each of {shown}."
             )
-        with h5py.File(weights, "r") as arrays:
-            held = _require_plain(arrays, size)
-            config = _described(arrays) if config is None else config
-        described = _vetted(config)
-        with keras.StatelessScope(initialize_variables=False):  # shapes, and no arrays yet
-            wanted = sum(prod(weight.shape) for weight in _made(described).weights)
-        if wanted > held:
-            raise ModelFormatError(f"describes {wanted} weights, but the file has {held}.")
-        model = _made(described)
-        with tempfile.TemporaryDirectory() as folder:
-            if path.endswith(".keras") and _renamed(weights):
-                path = os.path.join(folder, "model.weights.h5")
-                with open(path, "wb") as copy_of:
-                    copy_of.write(weights.getbuffer())
-            model.load_weights(path)
-        try:
-            return from_keras(model)
-        except (NotImplementedError, ValueError, TypeError) as err:
-            raise ModelFormatError(str(err).removeprefix("from_keras: ")) from err
+        if isinstance(activations, (list, tuple)):
+            if len(activations) != len(read):
+                raise ValueError(f"{name}: activations: expected one for each of {shown}.")
+            activations = dict(zip(read, activations, strict=True))
+        arrays = {f"{layer}.{role}": A for layer, held in read.items() for role, A in held.items()}
+        return from_weights(path, activations=activations, arrays=arrays)
+    if activations is not None:
+        raise TypeError(f"load: {name} has its own activations; leave activations out.")
+    return read
+
+
+def _read(file: Any, size: int, path: str) -> Network | dict[str, dict[str, Numbers]]:
+    """Return the network; of a file without a model, the weights of its layers."""
+    import h5py
+    import keras
+
+    config: Any = None
+    weights: Any = file
+    if path.endswith(".keras"):
+        config, weights = _read_archive(file, size)
+    elif file.read(1) == b"\x80":
+        raise ModelFormatError(
+            "was written by pickle or joblib: from_sklearn(joblib.load(path)), if you trust where "
+            "it comes from."
+        )
+    with h5py.File(weights, "r") as arrays:
+        held = _require_plain(arrays, size)
+        if config is None and "model_config" not in arrays.attrs:
+            return _weights(arrays)
+        config = _described(arrays) if config is None else config
+    described = _vetted(config)
+    with keras.StatelessScope(initialize_variables=False):  # shapes, and no arrays yet
+        wanted = sum(prod(weight.shape) for weight in _made(described).weights)
+    if wanted > held:
+        raise ModelFormatError(f"describes {wanted} weights, but the file has {held}.")
+    model = _made(described)
+    with tempfile.TemporaryDirectory() as folder:
+        if path.endswith(".keras") and _renamed(weights):
+            path = os.path.join(folder, "model.weights.h5")
+            with open(path, "wb") as copy_of:
+                copy_of.write(weights.getbuffer())
+        model.load_weights(path)
+    try:
+        return from_keras(model)
+    except (NotImplementedError, ValueError, TypeError) as err:
+        raise ModelFormatError(str(err).removeprefix("from_keras: ")) from err
 
 
 def _made(described: dict[str, Any]) -> Any:
@@ -113,15 +148,36 @@ def _renamed(weights: io.BytesIO) -> bool:
 
 
 def _described(arrays: Any) -> Any:
-    config = arrays.attrs.get("model_config")
-    if config is None:
-        raise ModelFormatError(
-            "holds weights and no model; build the model, call its load_weights(path), and give it "
-            "to from_keras."
-        )
+    config = arrays.attrs["model_config"]
     if len(config) > LIMIT:
         raise ModelFormatError(f"describes itself in {len(config)} bytes, over a limit of {LIMIT}.")
     return json.loads(config)
+
+
+def _weights(arrays: Any) -> dict[str, dict[str, Numbers]]:
+    """Return weight and bias of dense layers, in the order of the model.
+
+    Their names are those of ``d/d/kernel:0`` in Keras 2, which lists its layers, and of
+    ``layers/d/vars/0`` in Keras 3, which numbers them.
+    """
+    layers: dict[str, dict[str, Numbers]] = {}
+
+    def note(name: str, entry: Any) -> None:
+        if hasattr(entry, "shape"):
+            *_, layer, role = ["", *name.replace("/vars/", "/").split("/")]
+            role = {"0": "kernel", "1": "bias"}.get(role, role.partition(":")[0])
+            held = layers.setdefault(layer, {})
+            held["weight" if role == "kernel" else role] = entry[()].T
+
+    arrays.visititems(note)
+    order = [n if isinstance(n, str) else n.decode() for n in arrays.attrs.get("layer_names", ())]
+    return {name: layers[name] for name in sorted(layers, key=order.index if order else _number)}
+
+
+def _number(name: str) -> int:
+    """Return the number that Keras has added to the name of a layer, 0 for the first."""
+    digits = name.rpartition("_")[2]
+    return int(digits) if digits.isdecimal() else 0
 
 
 def _require_plain(group: Any, size: int) -> int:

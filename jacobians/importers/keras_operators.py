@@ -16,8 +16,7 @@ import numpy as np
 from jacobians._checks import Array
 from jacobians.importers._assembly import Value
 from jacobians.importers._calls import Call, Rule, along, each, family, fixed, listed, takes
-from jacobians.importers._steps import Steps
-from jacobians.importers._windows import same_padding
+from jacobians.importers._steps import Steps, same_padding
 from jacobians.layers import (
     Convolution,
     Layer,
@@ -49,6 +48,23 @@ class KerasCall(Call):
         if keras.backend.standardize_dtype(exact.dtype) == "float64":
             array = np.asarray(keras.ops.convert_to_numpy(exact))
         return array.astype(np.float64)
+
+    def compute(self, array: Any) -> Any:
+        """Apply the operation itself to an array, in place of its first argument."""
+        import keras
+
+        whole = array.dtype.kind == "i"  # numbers of entries, which float32 would round
+        given = keras.ops.convert_to_tensor(array.astype(np.int32) if whole else array)
+        result = self.operator.call(**{**self.arguments, next(iter(self.arguments)): given})
+        to_numpy = keras.ops.convert_to_numpy
+        several = isinstance(result, (list, tuple))
+        return [to_numpy(part) for part in result] if several else to_numpy(result)
+
+    def on_images(self, images: Any) -> Any:
+        """Do so with images (k, channels, ...)."""
+        if self["data_format"] == "channels_first":
+            return self.compute(images)
+        return np.moveaxis(self.compute(np.moveaxis(images, 1, -1)), -1, 1)
 
     def attribute(self, name: str) -> Any:
         """Return an attribute of the layer as an array in float64, or None."""
@@ -144,53 +160,24 @@ def pool(call: KerasCall) -> Value:
 
 def _resize(call: KerasCall) -> Value:
     if call["interpolation"] == "nearest":
-        return _move(call)  # type: ignore[no-any-return]
+        return call.moved()  # type: ignore[no-any-return]
     if call["crop_to_aspect_ratio"] or call["pad_to_aspect_ratio"]:
         call.no_rule("an aspect ratio that is kept")
-    return call.channels_first(call.of, lambda of: call.separable(of, _applied(call)))
+    return call.channels_first(call.of, lambda of: call.separable(of, call.on_images))
 
 
 def adaptive(call: KerasCall) -> Value:
     """Pool to a wanted number of positions."""
     wanted = each(call["output_size"], len(call.of.shape) - 2)
     largest = type(call.operator).__name__ == "AdaptiveMaxPool"
-    apply = _applied(call)
-    return call.channels_first(call.of, lambda of: call.adaptive_pool(of, wanted, largest, apply))
-
-
-def _applied(call: KerasCall) -> Callable[[Any], Any]:
-    """Return the operation itself, on arrays of images with channels first."""
-    import keras
-
-    last, name = call["data_format"] == "channels_last", next(iter(call.arguments))
-
-    def apply(images: Any) -> Any:
-        given = keras.ops.convert_to_tensor(np.moveaxis(images, 1, -1) if last else images)
-        result = call.operator.call(**{**call.arguments, name: given})
-        return np.moveaxis(keras.ops.convert_to_numpy(result), -1 if last else 1, 1)
-
-    return apply
-
-
-def _move(call: KerasCall) -> Any:
-    """Let the operation itself say where each entry goes: give it their numbers, from 1 on."""
-    import keras
-
-    numbers = keras.ops.convert_to_tensor((call.numbers(call.of) + 1).astype(np.int32))
-    moved = call.operator.call(**{**call.arguments, next(iter(call.arguments)): numbers})
-    parts = moved if isinstance(moved, (list, tuple)) else [moved]
-    values = [
-        call.move(call.of, np.asarray(keras.ops.convert_to_numpy(part)).astype(np.intp) - 1)
-        for part in parts
-    ]
-    return values if isinstance(moved, (list, tuple)) else values[0]
+    return call.channels_first(call.of, lambda of: call.adaptive_pool(of, wanted, largest))
 
 
 def _pad(call: KerasCall) -> Any:
     fill = call.operand("constant_values")
     if fill is not None and fill.any():
         call.no_rule(f"padding with {fill:g}", "Padding with zeros has one.")
-    return _move(replace(call, arguments={"x": call.of}))
+    return replace(call, arguments={"x": call.of}).moved()
 
 
 def _joined(compute: Callable[..., Value], argument: str) -> Rule:
@@ -217,8 +204,8 @@ def _relu(call: KerasCall) -> Value:
     return call.leaky(call.of, slope) if slope else call.activate("relu", call.of)
 
 
-def _batch_norm(call: KerasCall) -> Value:
-    parts = [call.operand(name) for name in ("mean", "variance", "scale", "offset")]
+def _batch_norm(call: KerasCall, get: Any = KerasCall.operand, names: str = "") -> Value:
+    parts = [get(call, name) for name in (names or "mean variance scale offset").split()]
     return call.batch_norm(call.of, call["axis"], call["epsilon"], parts)
 
 
@@ -289,12 +276,6 @@ def _normalization(call: KerasCall) -> Value:
     return call.affine(call.of, 1 / deviation, -mean / deviation)
 
 
-def _batch_normalization(call: KerasCall) -> Value:
-    names = ("moving_mean", "moving_variance", "gamma", "beta")
-    parts = [call.attribute(name) for name in names]
-    return call.batch_norm(call.of, call["axis"], call["epsilon"], parts)
-
-
 def _rescaling(call: KerasCall) -> Value:
     import keras
 
@@ -307,7 +288,10 @@ def _rescaling(call: KerasCall) -> Value:
 def _cast(call: KerasCall) -> Value:
     dtype = str(call["dtype"])
     wide = call.assembly.dtype == np.float64
-    if "float" not in dtype or (wide and dtype == "float32"):
+    if "float" not in dtype:
+        hint = "They have no derivative; begin behind it: keras.Model(layer.output, model.output)."
+        call.no_rule(f"whole numbers ({dtype})", hint)
+    if wide and dtype == "float32":
         call.no_rule(f"rounding to {dtype}", "Leave it out, or build the model in one dtype.")
     return call.of
 
@@ -321,13 +305,15 @@ _SAME_NAMES = "relu relu6 selu silu sigmoid softplus softsign tanh erf"
 _SAME_NAMES += " exp sin cos square sqrt log log1p expm1 reciprocal"
 
 LAYERS: dict[str, Rule] = {
-    "BatchNormalization": _batch_normalization,
+    "BatchNormalization": lambda call: _batch_norm(
+        call, KerasCall.attribute, "moving_mean moving_variance gamma beta"
+    ),
     "Normalization": _normalization,
     "Rescaling": _rescaling,
 }
 
 OPERATIONS: dict[str, Rule] = {
-    **dict.fromkeys(MOVES.split(), _move),
+    **dict.fromkeys(MOVES.split(), KerasCall.moved),
     "Pad": _pad,
     "Resize": _resize,
     "Concatenate": _joined(Steps.concatenate, "xs"),

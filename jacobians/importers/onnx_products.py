@@ -57,7 +57,7 @@ def _factors(node: Node) -> tuple[Any, Any]:
 
 def _turned(node: Node, operand: Any) -> Any:
     constant = isinstance(operand, Constant)
-    return Constant(operand.array.T) if constant else node.transposed(operand, (1, 0))
+    return Constant(operand.as_it_lies.T) if constant else node.transposed(operand, (1, 0))
 
 
 def _product(node: Node, a: Any, b: Any) -> Made:
@@ -80,7 +80,7 @@ def _matrix(node: Node, constant: Constant) -> Any:
     if constant.dtype.kind != "f":
         node.refuse(f"multiplies by {constant.dtype} of shape {constant.shape}.")
     node.assembly.spend(2 * constant.dtype.itemsize * prod(constant.shape))
-    return constant.array.reshape(constant.shape[-2:])
+    return constant.as_it_lies.reshape(constant.shape[-2:])
 
 
 def _batch_normalization(node: Node) -> Made:

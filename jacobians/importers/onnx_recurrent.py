@@ -26,17 +26,13 @@ class _Cell:
     """One direction of a recurrent node: its weights, and a step in time."""
 
     def __init__(self, node: Node, d: int, functions: Sequence[str]) -> None:
-        W, R = (node.needed(k, 3).array[d] for k in (1, 2))
-        B = node.constant(3)
-        self.node, self.hidden, self.functions = node, R.shape[1], functions
-        gates = _GATES[node.op]
-        if W.shape[0] != gates * self.hidden or R.shape[0] != W.shape[0]:
-            node.refuse(f"has weights of shapes {W.shape} and {R.shape}.")
-        self.W, self.R = W, R
-        biases = np.zeros((2, len(W)), W.dtype) if B is None else B.array[d].reshape(2, -1)
-        if biases.shape[1] != len(W):
-            node.refuse(f"has a bias of shape {B.shape if B else ()}.")
-        self.Wb, self.Rb = biases
+        self.W, self.R = (node.needed(k, 3).array[d] for k in (1, 2))
+        self.node, self.hidden, self.functions = node, self.R.shape[1], functions
+        rows, B = _GATES[node.op] * self.hidden, node.constant(3)
+        if len(self.W) != rows or len(self.R) != rows:
+            node.refuse(f"has weights of shapes {self.W.shape} and {self.R.shape}.")
+        biases = np.zeros((2, rows), self.W.dtype) if B is None else B.array[d]
+        self.Wb, self.Rb = biases.reshape(2, rows)
         P = node.constant(7) if node.op == "LSTM" else None
         self.P = None if P is None else P.array[d].reshape(3, self.hidden)
         self.linear_first = bool(node.attributes.get("linear_before_reset", 0))
@@ -45,52 +41,45 @@ class _Cell:
         """``x W' + b``."""
         return self.node.affine(self.node.dense(x, W), 1.0, b)
 
-    def activate(self, x: Made, k: int) -> Made:
-        """Apply the k-th of the functions."""
-        return self.node.activate(self.functions[k], x)
-
-    def gate(self, x: Made, k: int) -> Made:
-        """Return the k-th block of what all gates get."""
-        return _part(self.node, x, k, self.hidden)
-
-    def both(self, x: Made, h: Made, gates: int) -> Made:
-        """``x W' + h R' + b``, for the first gates."""
-        m = gates * self.hidden
+    def gates(self, x: Made, h: Made, count: int, function: int | None = None) -> list[Made]:
+        """``x W' + h R' + b`` for the first gates, perhaps with a function on it, one by one."""
+        m = count * self.hidden
         inner = self.affine(x, self.W[:m], self.Wb[:m] + self.Rb[:m])
-        return self.node.add(inner, self.node.dense(h, self.R[:m]))
+        z = self.node.add(inner, self.node.dense(h, self.R[:m]))
+        z = z if function is None else self.node.activate(self.functions[function], z)
+        return [_part(self.node, z, k, self.hidden) for k in range(count)]
 
     def step(self, x: Made, h: Made, c: Made | None) -> tuple[Made, Made | None]:
         """Return the state, and the cell of an LSTM, after one step."""
         if self.node.op == "RNN":
-            return self.activate(self.both(x, h, 1), 0), None
+            return self.gates(x, h, 1, 0)[0], None
         return self._lstm(x, h, c) if c is not None else (self._gru(x, h), None)
 
     def _gru(self, x: Made, h: Made) -> Made:
         """``h' = (1 - z) n + z h``, with the reset gate on h or on ``h R' + b``."""
         node, m = self.node, 2 * self.hidden
-        gates = self.activate(self.both(x, h, 2), 0)
-        z, r = self.gate(gates, 0), self.gate(gates, 1)
-        inner = self.affine(x, self.W[m:], self.Wb[m:])
+        z, r = self.gates(x, h, 2, 0)
+        inner, back = self.affine(x, self.W[m:], self.Wb[m:]), (self.R[m:], self.Rb[m:])
         if self.linear_first:
-            back = node.multiply(r, self.affine(h, self.R[m:], self.Rb[m:]))
+            reset = node.multiply(r, self.affine(h, *back))
         else:
-            back = self.affine(node.multiply(r, h), self.R[m:], self.Rb[m:])
-        n = self.activate(node.add(inner, back), 1)
+            reset = self.affine(node.multiply(r, h), *back)
+        n = node.activate(self.functions[1], node.add(inner, reset))
         return node.add(node.multiply(node.opposite(z), n), node.multiply(z, h))
 
     def _lstm(self, x: Made, h: Made, c: Made) -> tuple[Made, Made]:
         """``c' = f c + i g``, ``h' = o tanh(c')``, with peepholes from c where there are some."""
-        node, every = self.node, self.both(x, h, 4)
+        node, (f0, f1, f2) = self.node, self.functions
+        zi, zo, zf, zg = self.gates(x, h, 4)
 
-        def gate(k: int, function: int, seen: Made | None = None, peephole: int = 0) -> Made:
-            z = self.gate(every, k)
-            if self.P is not None and seen is not None:
+        def gate(z: Made, seen: Made, peephole: int) -> Made:
+            if self.P is not None:
                 z = node.add(z, node.affine(seen, self.P[peephole]))
-            return self.activate(z, function)
+            return node.activate(f0, z)
 
-        i, f, g = gate(0, 0, c, 0), gate(2, 0, c, 2), gate(3, 1)
+        i, f, g = gate(zi, c, 0), gate(zf, c, 2), node.activate(f1, zg)
         c = node.add(node.multiply(f, c), node.multiply(i, g))
-        return node.multiply(gate(1, 0, c, 1), self.activate(c, 2)), c
+        return node.multiply(gate(zo, c, 1), node.activate(f2, c)), c
 
 
 def _part(node: Node, x: Made, k: int, size: int) -> Made:
@@ -121,23 +110,25 @@ def _recurrent(node: Node) -> list[Any]:
         node.refuse(f"has weights of shape {W.shape} for {x.shape}.")
     node.same_kind(x, W, node.needed(2))
     rows = [_part(node, x, t, size) for t in range(steps)]
-    every, last, cells = [], [], []
-    for d, way in enumerate(ways):
-        states, c = _run(node, d, functions[d], rows[::way])
-        every.append(states[::way])
-        last.append(states[-1])
-        cells.append(c)
+    runs = [_run(node, d, functions[d], rows[::way], layout) for d, way in enumerate(ways)]
     node.attributes.pop("linear_before_reset", None)
-    return _results(node, x, batch, every, last, cells)
+    every = [states[::way] for (states, _), way in zip(runs, ways, strict=True)]
+    ends = [[states[-1] for states, _ in runs], [c for _, c in runs]][: 1 + (node.op == "LSTM")]
+    at_once = node.concatenate([states[t] for t in range(steps) for states in every], 0)
+    # the axis of the batch, which stands in front of the state or before all
+    one, hidden, k = x.shape[batch], runs[0][0][0].shape[1], len(ways)
+    end = (one, k, hidden) if layout else (k, one, hidden)
+    whole = (one, steps, k, hidden) if layout else (steps, *end)
+    return [at_once.reshaped(whole), *(node.concatenate(v, 0).reshaped(end) for v in ends)]
 
 
 def _run(
-    node: Node, d: int, functions: Sequence[str], rows: Sequence[Made]
-) -> tuple[list[Made], Made | None]:
+    node: Node, d: int, functions: Sequence[str], rows: Sequence[Made], layout: int
+) -> tuple[list[Made], Any]:
     """Go through the rows in one direction; return the states and the last cell."""
     cell = _Cell(node, d, functions)
-    h = _initial(node, 5, d, cell.hidden, rows[0])
-    c = _initial(node, 6, d, cell.hidden, rows[0]) if node.op == "LSTM" else None
+    h = _initial(node, 5, d, cell.hidden, rows[0], layout)
+    c = _initial(node, 6, d, cell.hidden, rows[0], layout) if node.op == "LSTM" else None
     states = []
     for x in rows:
         h, c = cell.step(x, h, c)
@@ -145,7 +136,7 @@ def _run(
     return states, c
 
 
-def _initial(node: Node, k: int, d: int, hidden: int, x: Made) -> Made:
+def _initial(node: Node, k: int, d: int, hidden: int, x: Made, layout: int) -> Made:
     """Return the state to begin with: what is given, or zeros."""
     given = node.operand(k)
     if isinstance(given, Value):
@@ -154,8 +145,7 @@ def _initial(node: Node, k: int, d: int, hidden: int, x: Made) -> Made:
     if given is not None:
         node.same_kind(node.floats(), given)
         start = node.number(given)
-        if start.ndim == 3:
-            start = start[:, d] if node.attributes.get("layout") else start[d]
+        start = np.take(start, d, 1 if layout else 0)
         if start.size != hidden:
             node.refuse(f"begins with shape {given.shape}; expected one state of {hidden}.")
     return node.affine(node.move(x, np.full((1, hidden), -1)), 1.0, start.reshape(1, -1))
@@ -172,19 +162,6 @@ def _functions(node: Node, directions: int) -> list[list[str]]:
         node.refuse(f"has activations {', '.join(given):.80}, which have no rule.")
     names = [name.lower() for name in given]
     return [names[k : k + len(default)] for k in range(0, len(names), len(default))]
-
-
-def _results(
-    node: Node, x: Value, batch: int, every: Any, last: list[Made], cells: list[Any]
-) -> list[Any]:
-    """Put the states together: all of them (time, direction, batch, hidden), and the last."""
-    one, hidden = x.shape[batch], last[0].shape[1]
-    by_time = [states[t] for t in range(len(every[0])) for states in every]
-    shapes = (len(every[0]), len(every), one, hidden), (len(every), one, hidden)
-    if batch == 0:
-        shapes = (one, len(every[0]), len(every), hidden), (one, len(every), hidden)
-    parts = [(by_time, shapes[0]), (last, shapes[1]), (cells, shapes[1])][: 2 + (node.op == "LSTM")]
-    return [node.concatenate(values, 0).reshaped(shape) for values, shape in parts]
 
 
 RULES: dict[str, Rule] = dict.fromkeys(_GATES, _recurrent)

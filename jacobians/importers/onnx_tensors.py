@@ -7,6 +7,7 @@ The numbers of the fields and kinds are those of onnx.proto.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -75,6 +76,16 @@ class Tensor:
             except ModelFormatError as err:
                 raise ModelFormatError(f"tensor {self.name!r:.60} {err}") from None
         return self._array
+
+    @property
+    def as_it_lies(self) -> Numbers:
+        """The values in the bytes of the file, if they lie there in the dtype here and as one."""
+        alike = self.kind in (FLOAT, DOUBLE) and sys.byteorder == "little"
+        if not alike or self.outside or len(self.held) != 1:
+            return self.array
+        self._require_sound()
+        start, count = self.held[0][1], prod(self.shape)
+        return np.frombuffer(self.source.data, self.dtype, count, start).reshape(self.shape)
 
     def _require_sound(self) -> None:
         name, dtype, number, _ = _record(self.kind)

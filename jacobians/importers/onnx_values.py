@@ -43,6 +43,11 @@ class Constant:
         """The numbers."""
         return self._held.array if isinstance(self._held, Tensor) else self._held
 
+    @property
+    def as_it_lies(self) -> Numbers:
+        """The numbers in whatever memory, for a matrix, which its layer copies."""
+        return self._held.as_it_lies if isinstance(self._held, Tensor) else self._held
+
 
 @dataclass(frozen=True)
 class Value(Made):

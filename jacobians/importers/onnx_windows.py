@@ -7,7 +7,7 @@ from typing import Any
 
 from jacobians.importers._assembly import Value as Made
 from jacobians.importers._calls import Rule
-from jacobians.importers._windows import Pairs, same_padding
+from jacobians.importers._steps import Pairs, same_padding
 from jacobians.importers.onnx_values import Constant, Node, Value
 from jacobians.layers import Convolution, TransposedConvolution
 

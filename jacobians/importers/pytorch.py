@@ -99,6 +99,7 @@ class _Import:
         dtypes -= {None}
         self.dtype = np.result_type(*dtypes) if dtypes else np.dtype(np.float64)
         self.tensor_dtype = next((t.dtype for t in state.values() if t.is_floating_point()), None)
+        modules.refuse_programs(module)
         modules.refuse_hooks(module)
         modules.refuse_batches(module)
         self.shapes = self._shapes(inputs)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jacobians.importers._assembly import Value
-from jacobians.importers.sklearn_composites import FITTED, side_by_side, weighted
+from jacobians.importers.sklearn_composites import FITTED, side_by_side, through, weighted
 from jacobians.importers.sklearn_reading import BEFOREHAND, Reading, passes, steps_of, transforms
 
 ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
@@ -105,28 +105,17 @@ def _columns(r: Reading) -> Value:
     weights = r.model.transformer_weights or {}
     parts = []
     for name, transformer, columns in branches(r.model):
-        place = f"{r.at} {name!r} ({type(transformer).__name__})"
         encoder = encoder_of(transformer)
-        if encoder is not None:
-            part = _behind(r, encoder, transformer, place)
-        else:
+        if encoder is None:
             first = r.model is r.inputs.first
             chosen = [r.inputs.numbers[j] for j in columns] if first else columns
-            part = r.transform(transformer, r.assembly.move(chosen, at=place, of=r.of), place)
+            part = r.transform(transformer, r.move(r.of, chosen), repr(name))
+        else:  # what comes before it fills gaps, where there are none
+            steps = [(encoder, "")] if transformer is encoder else steps_of(transformer)
+            begin = next(i for i, (step, _) in enumerate(steps) if step is encoder)
+            part = through(r.inside(transformer, r.of, repr(name)), r.of, steps[begin:])
         parts.append(weighted(r, part, weights.get(name)))
     return side_by_side(r, parts)
-
-
-def _behind(r: Reading, encoder: Any, branch: Any, at: str) -> Value:
-    """Append what a branch does behind its encoder."""
-    of = r.transform(encoder, r.of, at)
-    if branch is encoder:
-        return of
-    steps = steps_of(branch, at)
-    begin = next(i for i, (step, _) in enumerate(steps) if step is encoder)
-    for step, place in steps[begin + 1 :]:
-        of = r.transform(step, of, place)
-    return of
 
 
 @transforms(*ENCODERS)

@@ -16,30 +16,28 @@ from jacobians.importers.sklearn_scalers import apply_function, undo
 
 @predicts("Pipeline")
 def _pipeline(r: Reading) -> Value:
-    *before, (last, place) = steps_of(r.model, r.at) or [(None, r.at)]
-    of = _through(r, before)
-    return of if last is None else r.predict(last, of, place)
+    steps = steps_of(r.model)
+    of = through(r, r.of, steps[:-1])
+    return r.predict(steps[-1][0], of, steps[-1][1]) if steps else of
 
 
-def _through(r: Reading, steps: Sequence[tuple[Any, str]]) -> Value:
-    of = r.of
-    for step, place in steps:
-        of = r.transform(step, of, place)
+def through(r: Reading, of: Value, steps: Sequence[tuple[Any, str]]) -> Value:
+    """Append what steps hand on, one to the next."""
+    for step, label in steps:
+        of = r.transform(step, of, label)
     return of
 
 
-transforms("Pipeline")(lambda r: _through(r, steps_of(r.model, r.at)))
+transforms("Pipeline")(lambda r: through(r, r.of, steps_of(r.model)))
 
 
 @predicts("TransformedTargetRegressor")
 def _transformed_target(r: Reading) -> Value:
     model, inner = r.model, r.model.regressor_
-    of = r.predict(inner, r.of, f"{r.at} regressor ({type(inner).__name__})")
+    of = r.predict(inner, r.of, "regressor")
     if model.func is not None or model.inverse_func is not None:
         return apply_function(r, model.inverse_func, "inverse_func", of)
-    return (
-        of if model.transformer is None else undo(r, model.transformer_, of, f"{r.at} transformer")
-    )
+    return of if model.transformer is None else undo(r, model.transformer_, of, "transformer")
 
 
 FITTED = {  # where the estimator that was fitted is kept
@@ -55,8 +53,7 @@ def _fitted(r: Reading, use: Callable[[Any, Value, str], Value]) -> Value:
     name = FITTED[r.name]
     if not hasattr(r.model, name):
         r.refuse(f"has no {name}: it was made with refit=False.")
-    inner = getattr(r.model, name)
-    return use(inner, r.of, f"{r.at} {name} ({type(inner).__name__})")
+    return use(getattr(r.model, name), r.of, name)
 
 
 predicts(*FITTED)(lambda r: _fitted(r, r.predict))
@@ -67,19 +64,14 @@ transforms("FrozenEstimator", "GridSearchCV", "RandomizedSearchCV")(
 
 @predicts("RFE", "RFECV")
 def _selected(r: Reading) -> Value:
-    inner = r.model.estimator_
-    return r.predict(inner, select(r), f"{r.at} ({type(inner).__name__})")
+    return r.predict(r.model.estimator_, select(r), "estimator_")
 
 
 @transforms("FeatureUnion")
 def _union(r: Reading) -> Value:
     weights = r.model.transformer_weights or {}
     parts = [
-        weighted(
-            r,
-            r.transform(part, r.of, f"{r.at} {name!r} ({type(part).__name__})"),
-            weights.get(name),
-        )
+        weighted(r, r.transform(part, r.of, repr(name)), weights.get(name))
         for name, part in r.model.transformer_list
         if not (isinstance(part, str) and part == "drop")
     ]
@@ -107,14 +99,11 @@ def _mean(r: Reading, values: Sequence[Value], weights: Any = None) -> Value:
 
 
 def _members(r: Reading) -> list[tuple[Any, str]]:
-    return [
-        (one, f"{r.at} estimators_[{k}] ({type(one).__name__})")
-        for k, one in enumerate(r.model.estimators_)
-    ]
+    return [(one, f"estimators_[{k}]") for k, one in enumerate(r.model.estimators_)]
 
 
 def _predictions(r: Reading) -> list[Value]:
-    return [r.predict(one, r.of, place) for one, place in _members(r)]
+    return [r.predict(one, r.of, label) for one, label in _members(r)]
 
 
 @predicts("VotingRegressor")
@@ -132,11 +121,11 @@ def _soft_vote(r: Reading) -> Value:
 @predicts("BaggingRegressor", "BaggingClassifier")
 def _bag(r: Reading) -> Value:
     values, classes = [], getattr(r.model, "n_classes_", None)
-    for (one, place), chosen in zip(_members(r), r.model.estimators_features_, strict=True):
-        values.append(r.predict(one, r.assembly.move(chosen, at=place, of=r.of), place))
+    for (one, label), chosen in zip(_members(r), r.model.estimators_features_, strict=True):
+        values.append(r.predict(one, r.move(r.of, chosen), label))
         if classes is not None and len(one.classes_) != classes:
             what = "a member that saw some of the classes only"
-            r.assembly.no_rule(place, what, way_out(r.model))
+            r.inside(one, r.of, label).no_rule(what, way_out(r.model))
     return _mean(r, values)
 
 
@@ -153,18 +142,16 @@ def _one_of_several(r: Reading) -> Value:
 @predicts("RegressorChain")
 def _chain(r: Reading) -> Value:
     seen, predictions = r.of, []
-    for one, place in _members(r):
-        predictions.append(r.predict(one, seen, place))
+    for one, label in _members(r):
+        predictions.append(r.predict(one, seen, label))
         seen = side_by_side(r, [seen, predictions[-1]])
     return side_by_side(r, [predictions[k] for k in np.argsort(r.model.order_)])
 
 
 @predicts("StackingRegressor", "StackingClassifier")
 def _stack(r: Reading) -> Value:
-    final, parts = r.model.final_estimator_, []
-    for (one, place), method in zip(_members(r), r.model.stack_method_, strict=True):
+    for (one, label), method in zip(_members(r), r.model.stack_method_, strict=True):
         if method == "decision_function":
-            r.assembly.no_rule(place, "a decision_function", way_out(r.model))
-        parts.append(r.predict(one, r.of, place))
-    stacked = side_by_side(r, [*parts, *([r.of] if r.model.passthrough else [])])
-    return r.predict(final, stacked, f"{r.at} final_estimator_ ({type(final).__name__})")
+            r.inside(one, r.of, label).no_rule("a decision_function", way_out(r.model))
+    stacked = side_by_side(r, [*_predictions(r), *([r.of] if r.model.passthrough else [])])
+    return r.predict(r.model.final_estimator_, stacked, "final_estimator_")

@@ -32,7 +32,7 @@ def _powers(r: Reading) -> Value:
         for exponent in r.model.lambdas_
     ]
     of = _bend(r, curves)
-    return r.transform(r.model._scaler, of, r.at) if r.model.standardize else of
+    return r.transform(r.model._scaler, of, "_scaler") if r.model.standardize else of
 
 
 @transforms("QuantileTransformer")
@@ -58,49 +58,20 @@ def _bend(r: Reading, curves: list[Activation]) -> Value:
     return r.concatenate(parts, 0)
 
 
-# outside its domain a power is NaN or infinite, which is reported by whoever asked
-_quiet = np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore")
-
-
-@_quiet
-def _box_cox(z: Array, exponent: float) -> Array:
-    log: Array = np.log(z)
-    return np.expm1(exponent * log) / exponent if exponent else log
-
-
-@_quiet
-def _box_cox_prime(z: Array, exponent: float) -> Any:
-    return np.power(z, exponent - 1)
-
-
-@_quiet
-def _box_cox_second(z: Array, exponent: float) -> Any:
-    return (exponent - 1) * np.power(z, exponent - 2)
-
-
-@_quiet
-def _yeo_johnson(z: Array, exponent: float) -> Any:
-    size, mirrored = np.log1p(np.abs(z)), 2 - exponent
-    right = np.expm1(exponent * size) / exponent if exponent else size
-    left = np.expm1(mirrored * size) / mirrored if mirrored else size
-    return np.where(z < 0, -left, right)
-
-
-@_quiet
-def _yeo_johnson_prime(z: Array, exponent: float) -> Any:
-    power = np.where(z < 0, 1 - exponent, exponent - 1)
-    return np.exp(power * np.log1p(np.abs(z)))
-
-
-@_quiet
-def _yeo_johnson_second(z: Array, exponent: float) -> Any:
-    power = np.where(z < 0, -exponent, exponent - 2)
-    return (exponent - 1) * np.exp(power * np.log1p(np.abs(z)))
+def _powered(z: Array, exponent: float, order: int, mirrored: bool) -> Any:
+    """Return ``(u^c - 1) / c`` or a derivative by z: ``u = z``, or ``1 + |z|`` with a sign."""
+    below = mirrored & (z < 0)
+    c, sign = np.where(below, 2 - exponent, exponent), np.where(below, -1.0, 1.0)
+    with np.errstate(all="ignore"):  # what is NaN or infinite is reported by whoever asked
+        log = np.log1p(np.abs(z)) if mirrored else np.log(z)
+        if order == 0:
+            return sign * np.where(c == 0, log, np.expm1(c * log) / np.where(c == 0, 1, c))
+        return sign ** (order + 1) * (c - 1 if order == 2 else 1) * np.exp((c - order) * log)
 
 
 _FORMULAS = {
-    "box_cox": (_box_cox, _box_cox_prime, _box_cox_second),
-    "yeo_johnson": (_yeo_johnson, _yeo_johnson_prime, _yeo_johnson_second),
+    name: tuple(partial(_powered, order=k, mirrored=mirrored) for k in range(3))
+    for name, mirrored in (("box_cox", False), ("yeo_johnson", True))
 }
 
 

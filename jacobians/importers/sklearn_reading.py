@@ -47,15 +47,20 @@ class Reading(Steps):
         """The kind of the estimator."""
         return type(self.model).__name__
 
-    def predict(self, model: Any, of: Value, at: str) -> Value:
-        """Append what the last estimator gives: its prediction, or its transform if it has none."""
-        return Reading(self.assembly, at, model, of, self.inputs).predicted()
+    def inside(self, model: Any, of: Value, label: str) -> Reading:
+        """Return the reading of an estimator inside this one, where the label says."""
+        at = f"{self.at} {label} ({type(model).__name__})"
+        return Reading(self.assembly, at, model, of, self.inputs)
 
-    def transform(self, model: Any, of: Value, at: str) -> Value:
+    def predict(self, model: Any, of: Value, label: str) -> Value:
+        """Append what the last estimator gives: its prediction, or its transform if it has none."""
+        return self.inside(model, of, label).predicted()
+
+    def transform(self, model: Any, of: Value, label: str) -> Value:
         """Append what an estimator hands on to the next."""
         if passes(model):
             return of
-        return Reading(self.assembly, at, model, of, self.inputs)._applied(TRANSFORMERS, BEFOREHAND)
+        return self.inside(model, of, label)._applied(TRANSFORMERS, BEFOREHAND)
 
     def predicted(self) -> Value:
         """Append what this estimator gives as the last."""
@@ -98,13 +103,9 @@ def passes(step: Any) -> bool:
     return step is None or (isinstance(step, str) and step == "passthrough")
 
 
-def steps_of(pipeline: Any, at: str) -> list[tuple[Any, str]]:
-    """Return the steps of a pipeline that do something, each with its place."""
-    return [
-        (step, f"{at} step {name!r} ({type(step).__name__})")
-        for name, step in pipeline.steps
-        if not passes(step)
-    ]
+def steps_of(pipeline: Any) -> list[tuple[Any, str]]:
+    """Return the steps of a pipeline that do something, each with its label."""
+    return [(step, f"step {name!r}") for name, step in pipeline.steps if not passes(step)]
 
 
 BEFOREHAND = "Apply it to the data beforehand, and import the steps behind it."

@@ -103,15 +103,15 @@ def _function(r: Reading) -> Value:
     return apply_function(r, r.model.func, "func", r.of)
 
 
-def undo(r: Reading, transformer: Any, of: Value, at: str) -> Value:
+def undo(r: Reading, transformer: Any, of: Value, label: str) -> Value:
     """Append the inverse of what was done to targets: of a scaler, a function, or several."""
     if passes(transformer):
         return of
-    inner = Reading(r.assembly, f"{at} ({type(transformer).__name__})", transformer, of, r.inputs)
+    inner = r.inside(transformer, of, label)
     inner.require_own()
     if inner.name == "Pipeline":
         for name, step in reversed(transformer.steps):
-            of = undo(r, step, of, f"{inner.at} step {name!r}")
+            of = undo(inner, step, of, f"step {name!r}")
         return of
     if inner.name == "FunctionTransformer" and not transformer.inv_kw_args:
         return apply_function(inner, transformer.inverse_func, "inverse_func", of)

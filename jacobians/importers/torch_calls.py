@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from jacobians._checks import Array
 from jacobians.importers._assembly import Value
 from jacobians.importers._calls import Call, Rule, each
-from jacobians.importers._windows import same_padding
+from jacobians.importers._steps import same_padding
 from jacobians.layers import Convolution, Layer, TransposedConvolution
 
 IN_TRAINING = "is in training mode, where its output depends on more than its input; .eval() it."
@@ -23,6 +22,15 @@ class TorchCall(Call):
     def constant(self, given: Any) -> Array:
         """Return a tensor or number in float64."""
         return np.asarray(given.numpy() if hasattr(given, "numpy") else given, np.float64)
+
+    def compute(self, array: Any) -> Any:
+        """Apply the operator itself to an array, in place of its value."""
+        import torch
+
+        name = next(name for name, value in self.arguments.items() if isinstance(value, Value))
+        result = self.operator(**{**self.arguments, name: torch.from_numpy(array).double()})
+        several = not isinstance(result, torch.Tensor)
+        return [part.numpy() for part in result] if several else result.numpy()
 
     def each(self, name: str, axes: int) -> tuple[Any, ...]:
         """Return a setting for every axis."""
@@ -86,19 +94,6 @@ def adaptive(axes: int, largest: bool) -> Rule:
 
     def rule(call: TorchCall) -> Any:
         wanted = call.each("output_size", axes)
-        return call.with_indices(call.adaptive_pool(call.of, wanted, largest, applied(call)))
+        return call.with_indices(call.adaptive_pool(call.of, wanted, largest))
 
     return rule
-
-
-def per_channel(call: TorchCall) -> Value:
-    """Find the matrices of an interpolation, axis by axis, by what it does to basis vectors."""
-    return call.separable(call.of, applied(call))
-
-
-def applied(call: TorchCall) -> Callable[[Any], Any]:
-    """Return the operator itself, on arrays in place of its first argument."""
-    import torch
-
-    name = next(iter(call.arguments))
-    return lambda images: call.operator(**{**call.arguments, name: torch.from_numpy(images)})

@@ -22,11 +22,25 @@ def refuse_hooks(module: Any) -> None:
         hooked.append((spelled(path, part), (part._forward_hooks, part._forward_pre_hooks)))
     for at, tables in hooked:
         for hook in chain(*(table.values() for table in tables)):
-            if not type(hook).__module__.startswith("torch.nn.utils."):  # old weight_norm's
+            owner = getattr(
+                hook, "__module__", ""
+            )  # old weight_norm's, or checks of torch.export's
+            if not owner.startswith(("torch.nn.utils.", "torch.export.")):
                 raise ValueError(
                     f"from_torch: {at} has a forward hook, which may change what it computes; "
                     "remove it."
                 )
+
+
+def refuse_programs(module: Any) -> None:
+    """Refuse TorchScript, which shows neither its hooks nor its graph."""
+    from torch.jit import ScriptModule
+
+    if isinstance(module, ScriptModule):
+        raise NotImplementedError(
+            "from_torch: a TorchScript program has no rule here. Give its state_dict() with "
+            "activations, or the module that it was made from."
+        )
 
 
 def refuse_batches(module: Any) -> None:

@@ -21,22 +21,9 @@ from jacobians.importers.torch_calls import (
     TorchCall,
     adaptive,
     convolution,
-    per_channel,
     pool,
 )
 from jacobians.layers import LayerNorm, RMSNorm
-
-
-def _move(call: TorchCall) -> Any:
-    """Let the operator itself say where each entry goes: give it their numbers, from 1 on."""
-    import torch
-
-    (name,) = (name for name, value in call.arguments.items() if isinstance(value, Value))
-    of = call[name]
-    moved = call.operator(**{**call.arguments, name: torch.from_numpy(call.numbers(of) + 1.0)})
-    if isinstance(moved, torch.Tensor):
-        return call.move(of, moved.numpy().astype(np.intp) - 1)
-    return tuple(call.move(of, part.numpy().astype(np.intp) - 1) for part in moved)
 
 
 def _concatenate(call: TorchCall) -> Value:
@@ -47,12 +34,12 @@ def _concatenate(call: TorchCall) -> Value:
 def _pad(call: TorchCall) -> Any:
     fill = call.arguments.get("value")
     if call.arguments.get("mode", "constant") != "constant" or not fill:
-        return _move(call)
+        return call.moved()
     import torch
 
     outside = torch.nn.functional.pad(torch.zeros(call.of.shape), call["pad"], value=1.0)
     call.arguments["value"] = 0.0
-    return call.affine(_move(call), 1.0, outside.numpy() * float(fill))
+    return call.affine(call.moved(), 1.0, outside.numpy() * float(fill))
 
 
 def _linear(call: TorchCall) -> Value:
@@ -240,7 +227,7 @@ _SAME_NAMES = "relu relu6 selu silu mish sigmoid tanh exp log sin cos square sqr
 _maximum, _largest = takes(Steps.maximum, "self other"), _reduced(Steps.largest)
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(MOVES.split(), _move),
+    **dict.fromkeys(MOVES.split(), TorchCall.moved),
     **dict.fromkeys(("cat", "concat"), _concatenate),
     "stack": lambda call: call.stack(list(map(call.as_operand, call["tensors"])), call["dim"]),
     **dict.fromkeys(("pad", "constant_pad_nd"), _pad),
@@ -262,7 +249,7 @@ RULES: dict[str, Rule] = {
     },
     **{f"max_pool{n}d_with_indices": pool(n, largest=True) for n in (2, 3)},
     **{
-        f"upsample_{kind}": per_channel
+        f"upsample_{kind}": lambda call: call.separable(call.of, call.on_images)
         for kind in ("linear1d", "bilinear2d", "bicubic2d", "trilinear3d")
     },
     "add": _sum("self", "other", 1),

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array, as_count, freeze, underflow_is_rounding
-from jacobians._tables import as_inputs
+from jacobians._tables import as_inputs, targets_in_order
 from jacobians.losses import Loss, as_loss
 from jacobians.maps import Blocks
 from jacobians.network import Network, as_network
@@ -166,5 +166,5 @@ def curvature(
         if loss is None:
             raise ValueError("curvature: Y: targets mean nothing without a loss; give loss=.")
         like = np.zeros((*x.shape[:-1], net.widths[-1]), net.dtype)  # as the outputs are
-        Y = freeze(np.atleast_2d(loss.targets(Y, like)))
+        Y = freeze(np.atleast_2d(loss.targets(targets_in_order(Y, net, "curvature: Y"), like)))
     return Curvature(net, points, Y, loss, as_count(max_bytes, "curvature: max_bytes"))

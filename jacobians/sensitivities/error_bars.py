@@ -30,7 +30,7 @@ from jacobians._checks import (
     as_floats,
     underflow_is_rounding,
 )
-from jacobians._tables import as_inputs, in_order
+from jacobians._tables import as_inputs, column_names, in_order, matched
 from jacobians.engine import value_and_jacobian
 from jacobians.network import Network, as_network
 from jacobians.planning import plan
@@ -115,6 +115,7 @@ def error_bars(
     points = np.atleast_2d(x)
     B, m, n = len(points), net.widths[-1], net.widths[0]
     std = in_order(std, net, "error_bars: std")
+    covariance = _matched(covariance, net)
     scatter = _scatter(std, covariance, n, B, x.ndim, net.dtype)
     value, pushed = np.empty((B, m), net.dtype), np.empty((B, m, m), net.dtype)
     deviations = np.empty((B, m), net.dtype)
@@ -188,6 +189,16 @@ def _scatter(std: Any, covariance: Any, n: int, B: int, ndim: int, dtype: Any) -
     if name == "covariance":
         _require_covariance(given)
     return given[None] if given.shape == shape else given
+
+
+def _matched(covariance: Any, net: Network) -> Any:
+    """Return the covariance in the order of the inputs, if its rows and columns have names."""
+    where, names = "error_bars: covariance", column_names(covariance)
+    if names is None:
+        return covariance
+    rows = [str(name) for name in getattr(covariance, "index", names)]
+    order = matched(rows, net.input_names or names, where, "its rows")
+    return in_order(covariance, net, where)[order]
 
 
 def _require_covariance(S: Array) -> None:
