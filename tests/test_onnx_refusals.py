@@ -580,12 +580,12 @@ MANY = {
 @pytest.mark.parametrize("name", MANY)
 def test_reading_takes_as_many_calls_for_every_node_however_many_there_are(name):
     """30,000 nodes fit into a megabyte, so a node may take few of them: 100 to 400 are taken."""
-    ends = []
-    for count in (300, 600):
-        steps = (MANY[name] * count)[:count]
-        join = [op("Concat", *(f"v{k}" for k in range(count)), axis=1)] * (name == "fan-out")
-        ends.append(calls_per_node(steps, join))
-    few, many = ends
+    calls = []
+    for size in (300, 600):
+        steps = (MANY[name] * size)[:size]
+        join = [op("Concat", *(f"v{k}" for k in range(size)), axis=1)] * (name == "fan-out")
+        calls.append(calls_per_node(steps, join))
+    few, many = calls
     assert many < min(1.1 * few, 450)
 
 
