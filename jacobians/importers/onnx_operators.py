@@ -48,8 +48,8 @@ def require_rules(order: list[NodeRecord], model: Model) -> None:
             domain = f" of {record.domain:.40}" if record.domain else ""
             reason = "is a function of the model's own" if own else "has no rule here"
             raise ModelFormatError(
-                f"{record.at}: this operator{domain} {reason}; jacobians.importers.IMPORTABLE lists "
-                "those that have one. Name an output before it, or leave it out of the model."
+                f"{record.at}: this operator{domain} {reason}; jacobians.importers.IMPORTABLE "
+                "lists those that have one. Name an output before it, or leave it out of the model."
             )
         if not record.domain and (opset is None or not OPSETS[0] <= opset <= OPSETS[1]):
             raise ModelFormatError(
