@@ -57,7 +57,8 @@ def load(path):
     """Load as a user would, and say what came of it."""
     import jacobians as jb
 
-    named = {"activations": ["identity"]} if path.endswith(".safetensors") else {}
+    layers = {".safetensors": 1, ".mat": 2}.get(os.path.splitext(path)[1])
+    named = {"activations": ["identity"] * layers} if layers else {}
     try:
         return repr(jb.load(path, **named))
     except jb.ModelFormatError as err:

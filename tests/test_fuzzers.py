@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import random
 import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 import fuzz_arguments
 import fuzz_engine
 import fuzz_files
+import twisted_files
 
 
 @pytest.mark.parametrize("part", range(4))
@@ -52,16 +54,31 @@ def test_the_argument_fuzzer_calls_every_public_name():
     assert {*called, *RECORDS.split()} >= set(jb.__all__)
 
 
-@pytest.mark.parametrize("kind", ["npz", "members", "onnx", "safetensors"])
-def test_damaged_files_are_networks_or_refused(kind, tmp_path, monkeypatch):
-    if kind in ("onnx", "safetensors"):
-        pytest.importorskip(kind)
+@pytest.mark.parametrize("kind", ["members", *twisted_files.WRITERS])
+def test_damaged_and_twisted_files_are_networks_or_refused(kind, tmp_path, monkeypatch):
+    if kind == "keras":
+        pytest.importorskip("h5py")
+        pytest.importorskip("keras")
     monkeypatch.chdir(tmp_path)  # where a file that breaks a promise would be kept
-    trial, dice = fuzz_files.Trial(kind), fuzz_files.random.Random(7)
+    trial, dice = fuzz_files.Trial(kind), random.Random(7)
     good = fuzz_files.seeds(kind)
-    for _ in range(60):
+    for _ in range(30):
         trial(fuzz_files.damaged(dice.choice(good), dice))
-    assert trial.count == 60
+        if kind in twisted_files.WRITERS:
+            trial(twisted_files.twisted_file(kind, dice))
+    assert trial.count >= 30
+    assert trial.networks < trial.count
+
+
+@pytest.mark.parametrize("kind", twisted_files.WRITERS)
+def test_what_the_twisted_files_are_made_of_is_read(kind, tmp_path):
+    if kind == "keras":
+        pytest.importorskip("h5py")
+        pytest.importorskip("keras")
+    path = tmp_path / f"net.{kind}"
+    for data in twisted_files.straight(kind):
+        path.write_bytes(data)
+        assert fuzz_files.load(str(path)).startswith("Network")
 
 
 # --- what they were the first to see --------------------------------------------------------------

@@ -186,6 +186,15 @@ def mat_header():
     return b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H", 0x0100) + b"IM"
 
 
+NUMBERS = struct.pack("<II6d", 9, 48, *range(6))
+
+
+def matrix(name=b"W1", sizes=(3, 2), numbers=NUMBERS):
+    """Write a matrix; SciPy's reader falls over one that has no numbers."""
+    content = struct.pack("<8I", 6, 8, 6, 0, 5, 8, *sizes) + struct.pack("<HH4s", 1, 2, name)
+    return struct.pack("<II", 14, len(content + numbers)) + content + numbers
+
+
 def test_a_matlab_file_that_is_none_or_unpacks_without_end_is_refused(tmp_path):
     packed = zlib.compress(bytes(200 * MIB), 9)
     bomb = mat_header() + struct.pack("<II", 15, len(packed)) + packed
@@ -193,6 +202,10 @@ def test_a_matlab_file_that_is_none_or_unpacks_without_end_is_refused(tmp_path):
         (b"hello", "does not begin like one"),
         (b"MATLAB 7.3 MAT-file".ljust(512), r"version 7.3; write it with save\(..., '-v7'\)"),
         (mat_header() + b"\x0e\0\0\0\xff\0\0\0garbage", "not a readable .mat file"),
+        (mat_header() + matrix(numbers=b""), "an element is missing"),
+        (mat_header() + matrix(numbers=struct.pack("<II", 14, 0)), "numbers of kind 14"),
+        (mat_header() + matrix(sizes=(2**31 - 1, 2**31 - 1)), "claims shape .* holds 6 entries"),
+        (mat_header() + 2 * matrix(), "holds 'W1' twice"),
         (bomb, "unpacks to more than 8 times its size"),
     ):
         path = tmp_path / "a.mat"
@@ -202,6 +215,9 @@ def test_a_matlab_file_that_is_none_or_unpacks_without_end_is_refused(tmp_path):
             jb.load(path, activations=TWO)
         assert tracemalloc.get_traced_memory()[1] < 32 * MIB + 3 * len(content)
         tracemalloc.stop()
+    bias = matrix(b"b1", (3, 1), struct.pack("<II3d", 9, 24, 1, 1, 1))
+    path.write_bytes(mat_header() + matrix() + bias)
+    assert jb.load(path, activations=["relu"]).layers[0].W.tolist() == [[0, 3], [1, 4], [2, 5]]
 
 
 # --- .pt ------------------------------------------------------------------------------------------

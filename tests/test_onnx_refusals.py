@@ -1,5 +1,6 @@
 """ONNX models as exporters write them, in every encoding; whatever cannot be read is refused."""
 
+import sys
 import tracemalloc
 from itertools import count
 
@@ -547,6 +548,45 @@ def test_a_node_of_many_inputs_is_read_in_a_moment():
     model = chain(H, op("Sigmoid", X), op("Mul", *[X] * 12))
     with pytest.raises(jb.ModelFormatError, match=r"\(Mul\) has 12 inputs"):
         from_onnx(model)
+
+
+def calls_per_node(steps, ends):
+    """Count the calls in the library's own code that reading a model takes, by node."""
+    model, count = chain(*steps, *ends, shape=(1, 3)), 0
+    package = jb.__file__.removesuffix("__init__.py")
+
+    def counted(frame, event, argument):
+        nonlocal count
+        count += event in ("call", "c_call") and frame.f_code.co_filename.startswith(package)
+
+    sys.setprofile(counted)
+    try:
+        from_onnx(model)
+    finally:
+        sys.setprofile(None)
+    return count / len(steps)
+
+
+MANY = {
+    "identity": [op("Identity", X)],
+    "activations": [op("Relu", X), op("Tanh", X), op("Sigmoid", X)],
+    "constants": [op("Add", X, b), op("Mul", X, np.array(-1.0)), op("Neg", X)],
+    "layers": [op("Gemm", X, np.eye(3), b), op("Relu", X)],
+    "branches": [op("Tanh", X), op("Add", X, "x")],
+    "fan-out": [op("Tanh", "x")],
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_reading_takes_as_many_calls_for_every_node_however_many_there_are(name):
+    """30,000 nodes fit into a megabyte, so a node may take few of them: 100 to 400 are taken."""
+    calls = []
+    for size in (300, 600):
+        steps = (MANY[name] * size)[:size]
+        join = [op("Concat", *(f"v{k}" for k in range(size)), axis=1)] * (name == "fan-out")
+        calls.append(calls_per_node(steps, join))
+    few, many = calls
+    assert many < min(1.1 * few, 450)
 
 
 def test_half_precision_that_is_refused_late_costs_three_times_the_file(tmp_path):

@@ -85,7 +85,8 @@ class Arithmetic:
     def affine(self, of: Value, scale: Any = 1.0, shift: Any = 0.0) -> Value:
         """Multiply by a constant and add one, either of which may have more axes than the value."""
         scale, shift = (np.asarray(part, np.float64) for part in (scale, shift))
-        of = self.spread(of, self.broadcast(of.shape, scale.shape, shift.shape))
+        if scale.ndim or shift.ndim:
+            of = self.spread(of, self.broadcast(of.shape, scale.shape, shift.shape))
         hidden = shift == -inf
         if hidden.any():
             scale, shift = np.where(hidden, 0.0, scale), np.where(hidden, self.nowhere, shift)

@@ -117,7 +117,7 @@ class Assembly:
         if width > 1:  # a single number is spread in the end, if it is still there
             self.spend(_SCALED * of.size)
         try:
-            W, b = (np.broadcast_to(part, of.shape).reshape(-1) for part in (scale, shift))
+            W, b = (_spread(part, of.shape) for part in (scale, shift))
         except ValueError:
             raise ShapeError(
                 f"{self.where}: {at}: expected one scale and one shift per entry of "
@@ -322,6 +322,13 @@ class Assembly:
             return self.activate(name, at=step.at, of=of)
         of = self.activate(name, at=step.at, of=self.scale(sign, 0.0, at=step.at, of=of))
         return self.scale(sign, 0.0, at=step.at, of=of)
+
+
+def _spread(array: Array, shape: Shape) -> Array:
+    """Return the entries of an array that is spread over a shape, one after the other."""
+    ones = len(shape) - array.ndim  # axes that it has no say in
+    same = array.ndim and shape[ones:] == array.shape and prod(shape[:ones]) == 1
+    return (array if same else np.broadcast_to(array, shape)).reshape(-1)
 
 
 def _spelled(shape: Shape) -> str:

@@ -10,7 +10,7 @@ agree at all of these points are the same; what does not agree is computed as it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -36,14 +36,16 @@ _SIZES = 1 + abs(_EXPECTED)
 _PROBE = 11  # of the points: at 1.7 no two forms agree
 _MOST_CURVES, _MOST_STEPS = 8, 256  # of one step, and how long they are kept
 _LAYERS = {Add: "add", Multiply: "multiply", Reshape: "reshape"}
+_EPS = float(np.finfo(np.float32).eps)
 
 
-class Curves(NamedTuple):
+@dataclass
+class Curves:
     """What a step gives where each of some steps before it, the nearest first, gives the points."""
 
     bases: list[int]
-    rows: Array  # a curve each
     joined: list[bool]  # whether branches come together in between
+    rows: Array = field(init=False)  # a curve each, computed when a formula may end
 
 
 class Formulas:
@@ -51,6 +53,7 @@ class Formulas:
 
     def __init__(self) -> None:
         self._curves: dict[int, Curves] = {}
+        self._waiting: list[int] = []  # steps whose curves nobody has needed so far
 
     def recognised(self, steps: Sequence[Step], single: bool) -> tuple[int, str, float] | None:
         """Tell of which step the last one is a named activation, which one, and with what sign.
@@ -58,43 +61,50 @@ class Formulas:
         ``single`` says that the model computes in float32, so that its constants are rounded to it.
         """
         last, operation = len(steps) - 1, _operation(steps[-1])
+        bases, joined = self._followed(steps[-1], operation)
+        self._curves[last] = Curves([last, *bases], [False, *joined])
+        self._curves.pop(last - _MOST_STEPS, None)
+        self._waiting.append(last)
+        # a scale of one branch is recognised already, with a sign before and behind
+        if operation not in _CLOSING or not (any(joined) if operation == "scale" else bases):
+            return None
         with np.errstate(all="ignore"):
-            bases, rows, joined = self._followed(steps[-1], operation)
-            kept = bases[: _MOST_CURVES - 1]
-            self._curves[last] = Curves(
-                [last, *kept],
-                np.concatenate([_POINTS[None], rows[: len(kept)]]),
-                [False, *joined[: len(kept)]],
-            )
-            self._curves.pop(last - _MOST_STEPS, None)
-            if operation not in _CLOSING or not bases:
-                return None
-            tolerance = 4 * float(np.finfo(np.float32).eps) if single else 1e-14
-            allowed = tolerance * _SIZES
-            near = abs(rows[:, _PROBE, None] - _EXPECTED[:, _PROBE]) <= allowed[:, _PROBE]
-            for k, form in np.argwhere(near):
+            self._compute(steps)
+            allowed = (4 * _EPS if single else 1e-14) * _SIZES
+            near = abs(self._curves[last].rows[1:, _PROBE, None] - _EXPECTED[:, _PROBE])
+            for k, form in np.argwhere(near <= allowed[:, _PROBE]):
                 if operation == "scale" and not joined[k]:
-                    continue  # what is recognised already, with a sign before and behind
-                if (abs(rows[k] - _EXPECTED[form]) <= allowed[form]).all():
+                    continue
+                row = self._curves[last].rows[k + 1]
+                if (abs(row - _EXPECTED[form]) <= allowed[form]).all():
                     return bases[k], *_FORMS[form]
         return None
 
-    def _followed(self, step: Step, operation: str) -> Curves:
-        """Return the curves of a step, from those of the steps that it reads."""
-        given = [self._curves.get(source, _NO_CURVES) for source in step.sources]
-        if not operation or not given:
-            return _NO_CURVES
+    def _followed(self, step: Step, operation: str) -> tuple[list[int], list[bool]]:
+        """Return from which steps a step can be followed, and whether branches join on the way."""
+        given = [self._curves[s] for s in step.sources if s in self._curves]
+        if not given or len(given) < len(step.sources) or not _is_followed(step, operation):
+            return [], []
         first, *others = given
-        bases, values, joined = first.bases, [first.rows], first.joined
-        if others:
-            bases = [b for b in bases if all(b in other.bases for other in others)]
-            values = [curves.rows[[curves.bases.index(b) for b in bases]] for curves in given]
-            joined = [True] * len(bases)
-        rows = _applied(step, operation, values) if bases else None
-        return _NO_CURVES if rows is None else Curves(bases, rows, joined)
+        bases = [b for b in first.bases[:_MOST_CURVES] if b in self._curves]
+        if not others:
+            return bases, first.joined[: len(bases)]
+        bases = [b for b in bases if all(b in other.bases for other in others)]
+        return bases, [True] * len(bases)
 
-
-_NO_CURVES = Curves([], np.zeros((0, _POINTS.size)), [])
+    def _compute(self, steps: Sequence[Step]) -> None:
+        """Compute the curves of the steps that wait, as far as they are still kept."""
+        for l in filter(self._curves.__contains__, self._waiting):
+            curves = self._curves[l]
+            bases = [b for b in curves.bases[1:] if b in self._curves]
+            del curves.bases[len(bases) + 1 :], curves.joined[len(bases) + 1 :]
+            curves.rows = _POINTS[None]
+            if bases:
+                given = [self._curves[source] for source in steps[l].sources]
+                values = [c.rows[[c.bases.index(b) for b in bases]] for c in given]
+                rows = _applied(steps[l], _operation(steps[l]), values)
+                curves.rows = np.concatenate([curves.rows, rows])
+        self._waiting = []
 
 
 def _operation(step: Step) -> str:
@@ -106,17 +116,20 @@ def _operation(step: Step) -> str:
     return step.sigma.name if step.sources and isinstance(step.sigma, Activation) else ""
 
 
-def _applied(step: Step, operation: str, values: list[Array]) -> Array | None:
-    """Apply a step to curves, if it does the same to every entry."""
+def _is_followed(step: Step, operation: str) -> bool:
+    """Tell whether a step does the same to every entry."""
+    if step.W is None or step.b is None or not operation:
+        # other functions may be bent where there is no point
+        return operation in _FUNCTIONS or operation in _LAYERS.values()
+    # a single number that is spread takes no memory, until it is compared
+    return all(part.strides == (0,) or (part == part[0]).all() for part in (step.W, step.b))
+
+
+def _applied(step: Step, operation: str, values: list[Array]) -> Array:
+    """Apply a step to curves."""
     if step.W is not None and step.b is not None:
-        # a single number that is spread takes no memory, until it is compared
-        if any(part.strides != (0,) and (part != part[0]).any() for part in (step.W, step.b)):
-            return None
         return values[0] * float(step.W[0]) + float(step.b[0])
     if operation in ("add", "multiply"):
         joined: Array = (np.add if operation == "add" else np.multiply).reduce(values)
         return joined
-    if operation == "reshape":
-        return values[0]
-    # other functions may be bent where there is no point
-    return np.asarray(step.sigma(values[0])) if operation in _FUNCTIONS else None
+    return values[0] if operation == "reshape" else np.asarray(step.sigma(values[0]))

@@ -7,6 +7,7 @@ fields are those of onnx.proto.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ class NodeRecord:
     outputs: list[str]
     attributes: list[Span]
 
-    @property
+    @cached_property
     def at(self) -> str:
         """The place of the node, for errors."""
         name = f" {self.name!r:.60}" if self.name else ""

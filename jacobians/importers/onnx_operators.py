@@ -42,14 +42,14 @@ def require_rules(order: list[NodeRecord], model: Model) -> None:
     """Refuse a model with an operator that has no rule, before any of its numbers is decoded."""
     opset = model.opsets.get("")
     for record in order:
-        at, key = record.at, (record.domain, record.op)
+        key = record.domain, record.op
         own = key in model.functions
         if own or (key not in RULES and key not in ON_CONSTANTS):
             domain = f" of {record.domain:.40}" if record.domain else ""
             reason = "is a function of the model's own" if own else "has no rule here"
             raise ModelFormatError(
-                f"{at}: this operator{domain} {reason}; jacobians.importers.IMPORTABLE lists those "
-                "that have one. Name an output before it, or leave it out of the model."
+                f"{record.at}: this operator{domain} {reason}; jacobians.importers.IMPORTABLE "
+                "lists those that have one. Name an output before it, or leave it out of the model."
             )
         if not record.domain and (opset is None or not OPSETS[0] <= opset <= OPSETS[1]):
             raise ModelFormatError(
@@ -57,7 +57,7 @@ def require_rules(order: list[NodeRecord], model: Model) -> None:
                 f"{OPSETS[0]} to {OPSETS[1]}."
             )
         if len(record.inputs) > 10_000:
-            raise ModelFormatError(f"{at} has more inputs than any operator.")
+            raise ModelFormatError(f"{record.at} has more inputs than any operator.")
 
 
 def apply(
@@ -65,8 +65,8 @@ def apply(
 ) -> list[Operand]:
     """Apply the rule of a node, and refuse what the rule has not looked at."""
     attributes = attributes_of(record, model)
-    for name in _SAYS_NOTHING:
-        attributes.pop(name, None)
+    for name in _SAYS_NOTHING & attributes.keys():
+        del attributes[name]
     node = Node(
         assembly,
         record.at,

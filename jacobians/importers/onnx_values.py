@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf, prod
 from typing import Any, NoReturn, TypeAlias
 
@@ -59,6 +60,11 @@ class Value(Made):
     def dtype(self) -> np.dtype[Any]:
         """The dtype in which it is computed here."""
         return dtype_of(self.kind)
+
+
+@lru_cache(maxsize=256)
+def _common_shape(shapes: tuple[Shape, ...]) -> Shape:
+    return np.broadcast_shapes(*shapes)
 
 
 Operand: TypeAlias = Value | Constant | None
@@ -206,7 +212,7 @@ class Node(Steps):
     def broadcast(self, *shapes: Shape) -> Shape:
         """Return the common shape of several, which keeps the axis of the batch."""
         try:
-            sizes = np.broadcast_shapes(*shapes)
+            sizes = _common_shape(shapes)
         except ValueError:
             self.refuse(f"cannot combine shapes {' and '.join(map(str, shapes))}.")
         batch = self.batch_axes(*shapes)

@@ -202,7 +202,7 @@ class Message:
 
     def text(self, number: int, once: str = "") -> str:
         """Return the text in the last such field, "" if there is none."""
-        return self._source.text(*self.span(number, once))
+        return self._source.text(*self.span(number, once)) if self._fields[number] else ""
 
     def number(self, number: int, once: str = "") -> int:
         """Return the whole number in the last such field, 0 if there is none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
+from functools import lru_cache
 from math import prod
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
@@ -76,8 +77,7 @@ class Layer(Frozen, ABC):
 
     def arrays(self) -> dict[str, Array]:
         """Return the fields that are arrays of floats, by name."""
-        names: list[str] = [f.name for f in fields(self)] if is_dataclass(self) else []
-        values = {name: getattr(self, name) for name in names}
+        values = {name: getattr(self, name) for name in _field_names(type(self))}
         return {
             name: value
             for name, value in values.items()
@@ -113,6 +113,11 @@ class Layer(Frozen, ABC):
     def __repr__(self) -> str:
         sigma = "" if self.activation == IDENTITY else f" {self.activation}"
         return f"{type(self).__name__}{sigma}"
+
+
+@lru_cache(maxsize=256)
+def _field_names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(kind)) if is_dataclass(kind) else ()
 
 
 def set_arrays(layer: Layer, **arrays: Array) -> None:

@@ -1,10 +1,10 @@
 """Make up files until one breaks a promise: ``python tests/benchmarks/fuzz_files.py KIND``.
 
-KIND is npz, onnx, safetensors, or members: npz with the right checksums, so that the damage reaches
-the readers inside.  Damage repeats fields, empties tensors and plays with names.  Every file must
-give a network or a ModelFormatError, within a second and
-within 64 MiB plus three times its size.  Where atheris is installed (``pip install atheris``)
-coverage guides the search; elsewhere good files are damaged at random.  A file that breaks a
+KIND is npz, onnx, safetensors, nnet, mat, keras, or members: npz with the right checksums, so that
+the damage reaches the readers inside.  Every file must give a network or a ModelFormatError, within
+a second and within 64 MiB plus three times its size.  Where atheris is installed (``pip install
+atheris``) coverage guides the search; elsewhere the bytes of good files are damaged at random, or
+their structure is (``twisted_files.py``), in turns.  A file that breaks a
 promise is kept as ``broken.KIND`` in the current folder, and the exit status is not 0.
 """
 
@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from hostile_loading import BASE, FACTOR, SECONDS, load
+from twisted_files import WRITERS, straight, twisted_file
 
 SEPARATOR = b"\0MEMBER\0"
 TOKENS = [
@@ -50,74 +51,14 @@ TOKENS = [
 
 def seeds(kind):
     """Return good files to start from."""
-    import numpy as np
-
-    import jacobians as jb
-
-    found = []
-    for net in (
-        jb.Network.random([2, 3, 1], "tanh", "softmax", seed=0),
-        jb.Network([jb.Scale([1.0, 2.0]), jb.Dense(np.ones((1, 2)), [0.5], "leaky_relu")]),
-    ):
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "net.npz")
-            jb.save(net, path)
-            with zipfile.ZipFile(path) as archive:
-                members = SEPARATOR.join(
-                    name.encode() + b"\n" + archive.read(name) for name in archive.namelist()
-                )
-            whole = Path(path).read_bytes()
-        found.append(members if kind == "members" else whole)
-    if kind == "onnx":
-        from onnx import TensorProto, helper, numpy_helper
-
-        float32, relu = TensorProto.FLOAT, helper.make_node("Relu", ["z"], ["y"])
-        gemm = helper.make_node("Gemm", ["x", "W", "b"], ["z"], transB=1)
-        arrays = {"W": np.ones((3, 2), np.float32), "b": np.ones(3, np.float32)}
-        weights = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
-        ends = [
-            [helper.make_tensor_value_info(name, float32, [1, n])]
-            for name, n in (("x", 2), ("y", 3))
-        ]
-        gate = [
-            helper.make_node(kind, inputs, [output])
-            for kind, inputs, output in (
-                *(("Div", ["z", "r"], "d"), ("Erf", ["d"], "e"), ("Add", ["e", "one"], "p")),
-                *(("Mul", ["z", "p"], "t"), ("Mul", ["t", "h"], "y")),
-            )
-        ]
-        scalars = [
-            numpy_helper.from_array(np.array(value, np.float32), name)
-            for name, value in (("r", 2**0.5), ("one", 1.0), ("h", 0.5))
-        ]
-        opset = [helper.make_opsetid("", 17)]
-        image = [
-            helper.make_node("Reshape", ["x", "shape"], ["i"]),
-            helper.make_node("Conv", ["i", "K"], ["c"], pads=[1, 1]),
-            helper.make_node("MaxPool", ["c"], ["m"], kernel_shape=[2]),
-            helper.make_node("Shape", ["m"], ["s"]),
-            helper.make_node("Concat", ["m", "m"], ["k"], axis=2),
-            helper.make_node("Slice", ["k", "s", "shape"], ["y"]),
-        ]
-        kernels = [
-            numpy_helper.from_array(np.ones((3, 1, 2), np.float32), "K"),
-            numpy_helper.from_array(np.array([-1, 1, 2]), "shape"),
-        ]
-        found = []
-        for nodes, constants in (
-            ([gemm, relu], weights),
-            ([gemm, *gate], weights + scalars),
-            (image, kernels),
-        ):
-            graph = helper.make_graph(nodes, "net", *ends, constants)
-            found.append(helper.make_model(graph, opset_imports=opset).SerializeToString())
-    if kind == "safetensors":
-        from safetensors.numpy import save
-
-        arrays = {"0.weight": np.ones((3, 2)), "0.bias": np.ones(3)}
-        halves = {"fc.weight": np.ones((3, 2), np.float16)}
-        found = [save(arrays), save(halves, {"fc2.weight": "fc.weight"})]
-    return found
+    if kind != "members":
+        return straight(kind)
+    cut = []
+    for whole in straight("npz"):
+        with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+            members = [name.encode() + b"\n" + archive.read(name) for name in archive.namelist()]
+            cut.append(SEPARATOR.join(members))
+    return cut
 
 
 def packed(data):
@@ -203,6 +144,8 @@ def at_random(trial, arguments):
     end = time.monotonic() + arguments.seconds
     while time.monotonic() < end:
         trial(damaged(dice.choice(good), dice))
+        if arguments.kind in WRITERS:
+            trial(twisted_file(arguments.kind, dice))
     trial.report()
 
 
@@ -227,7 +170,7 @@ def by_coverage(trial, arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("kind", choices=["npz", "members", "onnx", "safetensors"])
+    parser.add_argument("kind", choices=[*WRITERS, "members"])
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
