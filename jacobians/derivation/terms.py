@@ -12,6 +12,7 @@ to (B, m, n), one that all points share to (m, n).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -95,9 +96,10 @@ class Term:
     def __hash__(self) -> int:
         return hash((type(self), self.operands, self.about))
 
-    def symbols(self) -> set[Key]:
-        """Return the keys of all letters in the term."""
-        return {part.key for part in self if isinstance(part, Symbol)}
+    @cached_property
+    def symbols(self) -> frozenset[Key]:
+        """The keys of all letters in the term."""
+        return frozenset[Key]().union(*(operand.symbols for operand in self.operands))
 
 
 class Symbol(Term):
@@ -107,10 +109,15 @@ class Symbol(Term):
         super().__init__(about=(role, layer, shape))
         self.role, self.layer, self.shape = role, layer, shape
 
-    @property
+    @cached_property
     def key(self) -> Key:
         """What the symbol is looked up by."""
         return (self.role, self.layer)
+
+    @cached_property
+    def symbols(self) -> frozenset[Key]:
+        """Its own key."""
+        return frozenset([self.key])
 
     def evaluate(self, values: Values, rounding: Rounding) -> Value:
         return values(self)

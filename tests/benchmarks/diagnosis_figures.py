@@ -23,9 +23,9 @@ from jacobians.derivation.evaluation import given
 from jacobians.derivation.rules import Rules
 from jacobians.derivation.terms import Rounding
 from jacobians.diagnosis import diagnose
+from jacobians.diagnosis.case import SAFETY, CannotBeMadeError, Case, within
 from jacobians.diagnosis.drawing import draw
 from jacobians.diagnosis.mistakes import catalogue
-from jacobians.diagnosis.search import SAFETY, CannotBeMadeError, Case
 
 HIDDEN = ("tanh", "sigmoid", "relu", "leaky_relu", "identity", "softplus", "square")
 
@@ -251,10 +251,10 @@ def same(one, other, keys, problems):
     for net, X, Y, loss, l2 in problems:
         case = case_of(net, X, Y, loss, l2)
         for key in keys:
-            a, b = (case.value_or_none(key, made) for made in (one, other))
+            a, b = case.value_or_none(key, one), case.estimate(key, other)
             if (a is None) != (b is None):
                 return False
-            if a is not None and not case.within(a.number, b):
+            if a is not None and not within(a.number, b):
                 return False
     return True
 
