@@ -182,7 +182,7 @@ def test_a_trained_batch_norm_in_training_mode_is_known_by_its_bias():
     assert "biases of layer 1" not in found.unexplained
 
 
-def test_a_right_result_says_what_it_rests_on():
+def test_every_verdict_says_what_it_rests_on():
     """The same bits, a bound that proves something, or an estimate where no bound does."""
     whole = jb.Network([jb.Dense([[1, 2], [0, 1]], activation="relu"), jb.Dense([[1, -1]])])
     g = jb.backprop.gradients(whole, [1.0, 2.0], [1.0], LOSS)
@@ -191,9 +191,48 @@ def test_a_right_result_says_what_it_rests_on():
     near = diagnose([A * (1 + 2**-51) for A in W])
     assert near.evidence == "bound"
     assert "within the bound" in str(near)
-    far = diagnose([A * (1 + 2e-14) for A in W])
-    assert (far.right, far.evidence) == (True, "estimate")
-    assert "no proof" in str(far)
+    far = diagnose([A * (1 + 2e-13) for A in W])
+    assert (far.right, far.evidence) == (False, "bound")
+    assert [slip.name for slip in far.mistakes] == ["digits lost"]
+    assert "right to 13 digits" in str(far)
+    net = jb.Network.random([3] * 50, seed=0).astype(np.float32)  # |W| |W| ... grows
+    x, y = X[:, :3].astype(np.float32), X[:, 1:].astype(np.float32)
+    deep = jb.diagnose(jb.backprop.gradients(net, x, y, LOSS), net, x, y, LOSS)
+    assert (deep.right, deep.evidence) == (True, "estimate")
+    assert "no proof" in str(deep)
+
+
+ROLES = {
+    "weights": lambda net: {"weights": [1.0001 * A for A in G.weights]},
+    "biases": lambda net: {"biases": [1.0001 * A for A in G.biases]},
+    "deltas": lambda net: {"deltas": [1.0001 * A for A in G.deltas]},
+    "inputs": lambda net: {"inputs": 1.0001 * G.inputs},
+    "jacobian": lambda net: {"jacobian": 1.0001 * jb.jacobian(net, X)},
+    "weight_jacobians": lambda net: {"weight_jacobians": {
+        l: 1.0001 * np.array([jb.explicit.weight_jacobian(jb.trace(net, x), l) for x in X])
+        for l in (1, 2, 3)}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_arrays_of_dense_networks_are_decided_by_the_bound(role):
+    """Both ways: what is right, and what is off by a ten thousandth, and what only looks right."""
+    wrong = ROLES[role](NET)
+    right = {
+        name: {l: A / 1.0001 for l, A in arrays.items()} if isinstance(arrays, dict)
+        else arrays / 1.0001 if isinstance(arrays, np.ndarray) else [A / 1.0001 for A in arrays]
+        for name, arrays in wrong.items()
+    }  # fmt: skip
+    for mine, verdict in ((wrong, False), (right, True)):
+        found = diagnose(mine)
+        assert (found.right, found.evidence) == (verdict, "bound"), found
+
+
+def test_layers_that_are_not_dense_are_judged_by_an_estimate():
+    net = jb.Network([jb.Dense(RNG.standard_normal((4, 4))), jb.Scale(np.arange(4) + 1.0)])
+    g = jb.backprop.gradients(net, X, X, LOSS)
+    found = jb.diagnose([g.weights[0] * (1 + 2e-16)], net, X, X, LOSS)
+    assert found.evidence in ("exact", "estimate")
 
 
 def test_a_network_of_a_thousand_layers_is_no_problem():

@@ -63,14 +63,11 @@ def search(cases: list[Case], candidates: list[Mistake], fit: Fit) -> list[Expla
     case, *others = cases
     searching = Search(case, candidates)
     explanations: list[Explanation] = []
-    for fitting in (fit, no_constants):
-        for most in (1, 2, None):
-            explanations = searching.explanations(most, fitting)
-            agreed = [e for e in explanations if e.unexplained or _agree(others, e.made)]
-            if agreed:
-                return sorted(agreed, key=lambda e: e.cost)
-            if most == 2 and fitting is fit and explanations:
-                break
+    for most, fitting in ((1, fit), (2, no_constants), (2, fit), (None, fit), (None, no_constants)):
+        explanations = searching.explanations(most, fitting)
+        agreed = [e for e in explanations if e.unexplained or _agree(others, e.made)]
+        if agreed:
+            return sorted(agreed, key=lambda e: e.cost)
     return sorted(explanations, key=lambda e: e.cost)
 
 

@@ -83,7 +83,7 @@ class Verdict:
         if best.unexplained and self.case.rounding.unit < 1e-12:
             single = _in(self.case, Rounding.of(np.float32, typical=True))
             if self._is_right(single, NONE):
-                return self._in_float32()
+                return self._imprecise()
         return self._wrong(self.case, explanations)
 
     def _is_right(self, case: Case, made: Made) -> bool:
@@ -136,6 +136,12 @@ class Verdict:
         """Return what the verdict on the arrays rests on: the weakest of all."""
         return max(case.standard(key, made)[1] for key in self.claims)
 
+    def _digits(self, key: Key) -> float:
+        """Return to how many digits of its largest entry an array is right."""
+        number, claim = self.case.value(key).number, self.claims[key]
+        off = float(np.abs(claim - number).max(initial=0))
+        return float(-np.log10(max(off / max(float(np.abs(number).max()), 1e-300), 1e-17)))
+
     def _right(self, case: Case, made: Made, *remarks: str) -> Diagnosis:
         difference, bound = self._worst(case, made)
         if difference > 0 and not remarks:
@@ -145,9 +151,14 @@ class Verdict:
         chosen = tuple(m.words for m in made)
         return Diagnosis(True, (), arrays, difference, bound, evidence, (), (*chosen, *remarks))
 
-    def _in_float32(self) -> Diagnosis:
+    def _imprecise(self) -> Diagnosis:
+        digits = min(map(self._digits, self.claims))
+        name, yours = "float32 in the middle", "float32"
         words = "the result is right to the digits of float32, and no further"
-        slip = Slip("float32 in the middle", words, (("the computation", "float32", "float64"),))
+        if digits > 9:  # float32 has 7
+            name, yours = "digits lost", "a formula that loses digits, or rounded numbers"
+            words = f"the result is right to {digits:.0f} digits; float64 leaves more"
+        slip = Slip(name, words, (("the computation", yours, "float64"),))
         arrays = {name_of(k): self.case.explains(NONE, k) for k in self.claims}
         evidence = self._evidence(self.case, NONE)
         return Diagnosis(False, (slip,), arrays, *self._worst(self.case, NONE), evidence)
@@ -265,7 +276,7 @@ def _fit(case: Case, made: Made, key: Key) -> Iterator[Mistake]:
     if (np.abs(number) > 1e3 * SAFETY * value.error).sum() >= 2:
         i = int(np.argmax(np.abs(number)))
         c = float(claim.flat[i] / number.flat[i])
-        if np.isfinite(c) and c not in (0.0, 1.0):
+        if np.isfinite(c) and c and abs(c - 1) > 1e-5:
             yield constant(c, (key,))
             for l in range(min(case.rules.net.depth, key[1] + 5), max(key[1], 1) - 1, -1):
                 yield constant(c, (("delta", l),))
@@ -273,7 +284,7 @@ def _fit(case: Case, made: Made, key: Key) -> Iterator[Mistake]:
         W = case.given["W", key[1]].number
         i = int(np.argmax(np.abs(W)))
         c = float((claim - number).flat[i] / W.flat[i]) if W.size > 1 and W.flat[i] else 0.0
-        if c:
+        if abs(c) * np.abs(W).max() > 1e4 * case.rounding.unit * np.abs(number).max():
             yield penalty_of(c, (key,))
 
 
