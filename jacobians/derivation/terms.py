@@ -144,8 +144,8 @@ class Times(Term):
     def combine(self, rounding: Rounding, x: Value) -> Value:
         c = self.about[1]
         number = c * x.number
-        error = abs(c) * x.error + 2 * rounding.unit * np.abs(number) + rounding.tiny
-        return Value(number, error)
+        error = abs(c) * x.error
+        return Value(number, error + 2 * rounding.unit * (np.abs(number) + error) + rounding.tiny)
 
 
 class Transpose(Term):
@@ -162,7 +162,7 @@ class Sum(Term):
         number, error = values[0]
         for x in values[1:]:
             # a sum that comes out exact in the wider format may round in the accused one
-            size = np.abs(number) + np.abs(x.number)
+            size = np.abs(number) + np.abs(x.number) + error + x.error
             number, error = number + x.number, rounding.both(error, x.error)
             error = rounding.both(error, rounding.unit * size)
         return Value(number, error)
@@ -189,8 +189,9 @@ def times(A: Value, B: Value, rounding: Rounding) -> Value:
         ku = (k**0.5 + 2) * rounding.unit
         squares = left**2 @ (B_error**2 + (ku * right) ** 2) + A_error**2 @ (right**2 + B_error**2)
         return Value(A.number @ B.number, np.sqrt(squares) * a * b + k * rounding.tiny)
-    ku = (k + 2) * rounding.unit
-    error = left @ (B.error + ku * right) + A.error @ (right + B.error) + k * rounding.tiny
+    ku = (k + 2) * rounding.unit  # of the largest numbers that a right computation may have
+    most = right + B.error
+    error = left @ (B.error + ku * most) + A.error @ ((1 + ku) * most) + k * rounding.tiny
     return Value(A.number @ B.number, error)
 
 
@@ -198,9 +199,10 @@ class Hadamard(Term):
     """``x ⊙ y``, entry by entry."""
 
     def combine(self, rounding: Rounding, x: Value, y: Value) -> Value:
-        left, right = np.abs(x.number), np.abs(y.number)
-        error = rounding.both(left * y.error, x.error * (right + y.error))
-        return Value(x.number * y.number, error + 2 * rounding.unit * left * right + rounding.tiny)
+        left, right = np.abs(x.number), np.abs(y.number) + y.error
+        error = rounding.both(left * y.error, x.error * right)
+        error = error + 2 * rounding.unit * (left + x.error) * right + rounding.tiny
+        return Value(x.number * y.number, error)
 
 
 class Slopes(Hadamard):
@@ -216,7 +218,7 @@ class Quotient(Term):
             distance = np.maximum(np.abs(y.number) - y.error, 0)
             error = (x.error + np.abs(number) * y.error) / distance
         error = np.where((x.number == 0) & (x.error == 0), 0, error)
-        return Value(number, error + 2 * rounding.unit * np.abs(number) + rounding.tiny)
+        return Value(number, error + 2 * rounding.unit * (np.abs(number) + error) + rounding.tiny)
 
 
 class Diagonal(Term):
@@ -231,7 +233,8 @@ class Kronecker(Term):
 
     def combine(self, rounding: Rounding, A: Value, B: Value) -> Value:
         a, b = (np.abs(x.number) for x in (A, B))
-        error = _kron(a, B.error + 2 * rounding.unit * b) + _kron(A.error, b + B.error)
+        most, u = b + B.error, 2 * rounding.unit
+        error = _kron(a, B.error + u * most) + _kron(A.error, (1 + u) * most)
         return Value(_kron(A.number, B.number), error + rounding.tiny)
 
 
@@ -279,7 +282,8 @@ class OverPoints(Term):
     def combine(self, rounding: Rounding, x: Value) -> Value:
         if x.number.ndim == 2:
             return x
-        error = x.error + (len(x.number) + 1) * rounding.unit * np.abs(x.number)
+        n = len(x.number) + 1
+        error = x.error + n * rounding.unit * (np.abs(x.number) + x.error)
         return Value(x.number.sum(axis=0), error.sum(axis=0))
 
 
