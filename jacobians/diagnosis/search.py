@@ -21,7 +21,7 @@ from jacobians.diagnosis.case import Case, Made
 from jacobians.diagnosis.mistakes import Mistake
 
 MANY = 400  # mistakes; where more touch an array, those that touch no right one, the nearest
-MANY_IN_PAIRS = 200
+IN_PAIRS, IN_PAIRS_OF_MANY = 200, 50  # mistakes near an array that pairs are made of
 OPEN = 3  # arrays that nothing explains; then only mistakes in the lines of arrays themselves
 BREADTH = 48  # how many partial explanations are kept
 BREADTH_OF_MANY = 8  # the same where there are MANY_ARRAYS
@@ -115,7 +115,9 @@ class Search:
                 if mistake not in given and not avoided & case.own(mistake) and case.can(mistake):
                     yield mistake
                 given.add(mistake)
-            for symbol in sorted(case.lines[at].symbols - seen, key=str) if at in case.lines else ():
+            for symbol in (
+                sorted(case.lines[at].symbols - seen, key=str) if at in case.lines else ()
+            ):
                 if not avoided & case.bits.get(symbol, 0):
                     seen.add(symbol)
                     waiting.append(symbol)
@@ -182,7 +184,8 @@ class Search:
 
     def _pairs(self, made: Made, before: list[Key], key: Key) -> Iterator[Made]:
         near = [m for m in self.near(key) if self._keeps_right(m)]
-        for pair in combinations(near[:MANY_IN_PAIRS], 2):
+        most = IN_PAIRS_OF_MANY if len(self.keys) > MANY_ARRAYS else IN_PAIRS
+        for pair in combinations(near[:most], 2):
             new = made.union(pair)
             if self._explains(new, key) and all(self._explains(new, k) for k in before):
                 yield new

@@ -81,7 +81,7 @@ class Verdict:
             if len(others[0].unexplained) < len(best.unexplained):
                 return self._wrong(self.tolerant, others, (_AT_KINKS,))
         if best.unexplained and self.case.rounding.unit < 1e-12:
-            single = _in(self.case, Rounding.of(np.float32, typical=True))
+            single = replace(self.case, rounding=Rounding.of(np.float32, typical=True))
             if self._is_right(single, NONE):
                 return self._imprecise()
         return self._wrong(self.case, explanations)
@@ -227,13 +227,8 @@ class Verdict:
         )
 
 
-def _in(case: Case, rounding: Rounding) -> Case:
-    return Case(case.rules, case.given, rounding, case.claims)
-
-
 def _with_any_slope(case: Case) -> Case:
-    rules = replace(case.rules, any_slope_at_kinks=True)
-    return Case(rules, case.given, case.rounding, case.claims)
+    return replace(case, rules=replace(case.rules, any_slope_at_kinks=True))
 
 
 def _slip(case: Case, mistake: Mistake) -> Slip:

@@ -21,7 +21,7 @@ import numpy as np
 import jacobians as jb
 from jacobians.derivation.evaluation import given
 from jacobians.derivation.rules import Rules
-from jacobians.derivation.terms import Rounding
+from jacobians.derivation.terms import Rounding, Value
 from jacobians.diagnosis import diagnose
 from jacobians.diagnosis.case import SAFETY, CannotBeMadeError, Case, within
 from jacobians.diagnosis.drawing import draw
@@ -231,6 +231,8 @@ def changes(made, keys, case):
             a, b = tolerant.value(key, one), case.value(key, other)
             if not np.isfinite(b.error).all():
                 return False
+            if key[0] in ("J", "JW") and b.number.shape == a.number.shape[1:]:  # at every point
+                b = Value(*(np.broadcast_to(x, a.number.shape) for x in b))
             if a.number.size != b.number.size:
                 return True
             if a.number.shape != b.number.shape and key[0] != "db":
