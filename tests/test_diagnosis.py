@@ -9,6 +9,7 @@ from hypothesis import given, settings
 
 import jacobians as jb
 from jacobians import strategies as jst
+from jacobians.derivation.evaluation import Evaluation
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 import diagnosis_figures as figures
@@ -241,6 +242,52 @@ def test_a_network_of_a_thousand_layers_is_no_problem():
     g = jb.backprop.gradients(net, x, y, LOSS)
     assert jb.diagnose(g, net, x, y, LOSS).right
     assert jb.derive(net, x[0], y[0], LOSS).holds
+
+
+def deep(L, wrong):
+    """A deep network, and its weight gradients with some that are changed."""
+    rng = np.random.default_rng(L)
+    net = jb.Network(
+        [jb.Dense(np.eye(3) + rng.standard_normal((3, 3)) / 100, activation="tanh")] * L
+    )
+    x, y = rng.standard_normal((2, 2, 3))
+    weights = list(jb.backprop.gradients(net, x, y, LOSS).weights)
+    for l, change in wrong.items():
+        weights[l - 1] = change(weights[l - 1])
+    return {"weights": weights}, net, x, y, LOSS
+
+
+def spoiled(A):
+    return A + np.abs(A).max() * np.arange(9.0).reshape(3, 3) ** 0.5
+
+
+@pytest.mark.parametrize("l", [1, 50, 100])
+def test_a_single_mistake_at_any_depth_is_named(l):
+    found = jb.diagnose(*deep(100, {l: np.transpose}))
+    assert [(slip.name, slip.sites) for slip in found.mistakes] == [("transposed", (("dW", l),))]
+    assert [name for name, right in found.arrays.items() if not right] == [f"weights of layer {l}"]
+    assert found.evidence == "bound"
+
+
+@pytest.mark.parametrize("l", [1, 50, 100])
+def test_without_an_explanation_the_wrong_layer_is_named_at_any_depth(l):
+    found = jb.diagnose(*deep(100, {l: spoiled}))
+    assert (found.mistakes, found.unexplained) == ((), (f"weights of layer {l}",))
+
+
+def test_the_search_is_linear_in_the_depth(monkeypatch):
+    """Twice the layers are at most twice the lines that are computed, whatever is wrong."""
+    computed, evaluated = [], Evaluation._evaluated
+    monkeypatch.setattr(
+        Evaluation, "_evaluated", lambda *args: computed.append(1) or evaluated(*args)
+    )
+    for wrong in ({40: spoiled}, dict.fromkeys(range(1, 41), spoiled)):
+        counts = []
+        for L in (40, 80):
+            computed.clear()
+            jb.diagnose(*deep(L, {l * L // 40: change for l, change in wrong.items()}))
+            counts.append(len(computed))
+        assert counts[1] <= 2.1 * counts[0]
 
 
 def test_slips_in_single_layers_of_a_deep_network_are_named():

@@ -13,19 +13,24 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, islice
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from jacobians.derivation.evaluation import NONE
 from jacobians.derivation.terms import Key
 from jacobians.diagnosis.case import Case, Made
 from jacobians.diagnosis.mistakes import Mistake
 
-MANY = 400  # mistakes; where more touch an array, those that touch no right one, the nearest
-IN_PAIRS, IN_PAIRS_OF_MANY = 200, 50  # mistakes near an array that pairs are made of
-OPEN = 3  # arrays that nothing explains; then only mistakes in the lines of arrays themselves
-BREADTH = 48  # how many partial explanations are kept
-BREADTH_OF_MANY = 8  # the same where there are MANY_ARRAYS
-MANY_ARRAYS = 30
+
+class Limits(NamedTuple):
+    """How many mistakes near an array are tried alone, and in pairs; explanations that are kept."""
+
+    alone: int
+    paired: int
+    kept: int
+
+
+OF_FEW, OF_MANY, MANY = Limits(400, 200, 48), Limits(200, 50, 8), 30  # arrays
+OPEN = 2  # arrays that nothing explains; then only mistakes in the lines of arrays themselves
 Fit: TypeAlias = Callable[[Case, Made, Key], Iterable[Mistake]]
 
 
@@ -81,6 +86,7 @@ class Search:
 
     def __init__(self, case: Case, candidates: list[Mistake]) -> None:
         self.case, self.keys = case, list(case.claims or ())
+        self.limits = OF_MANY if len(self.keys) > MANY else OF_FEW
         self.at: dict[Key, list[Mistake]] = {}
         for mistake in candidates:
             for site in mistake.sites:
@@ -100,9 +106,10 @@ class Search:
     def near(self, key: Key) -> list[Mistake]:
         """Return the mistakes that can change an array, the nearest first."""
         if key not in self._near:
-            near = list(islice(self._walk(key, 0), MANY + 1))
-            if len(near) > MANY:
-                near = list(islice(self._walk(key, self.right), MANY))
+            most = self.limits.alone
+            near = list(islice(self._walk(key, 0), most + 1))
+            if len(near) > most:
+                near = list(islice(self._walk(key, self.right), most))
             self._near[key] = near
         return self._near[key]
 
@@ -115,9 +122,8 @@ class Search:
                 if mistake not in given and not avoided & case.own(mistake) and case.can(mistake):
                     yield mistake
                 given.add(mistake)
-            for symbol in (
-                sorted(case.lines[at].symbols - seen, key=str) if at in case.lines else ()
-            ):
+            reads = case.lines[at].symbols - seen if at in case.lines else ()
+            for symbol in sorted(reads, key=str):
                 if not avoided & case.bits.get(symbol, 0):
                     seen.add(symbol)
                     waiting.append(symbol)
@@ -147,7 +153,7 @@ class Search:
                 yield from self._complete(new, more - len(new - made), fit)
 
     def _as_far_as_possible(self, fit: Fit) -> list[Explanation]:
-        front, many = [Explanation(NONE)], len(self.keys) > MANY_ARRAYS
+        front, many = [Explanation(NONE)], self.limits is OF_MANY
         for i, key in enumerate(self.keys):
             explaining = [e for e in front if self._explains(e.made, key)]
             grown = dict.fromkeys(explaining)
@@ -157,8 +163,7 @@ class Search:
                 new = [] if many and explaining else list(self._grown(partial, i, fit))
                 left = Explanation(partial.made, (*partial.unexplained, key))
                 grown |= dict.fromkeys(new or [left])
-            breadth = BREADTH_OF_MANY if many else BREADTH
-            front = sorted(grown, key=lambda e: e.cost)[:breadth]
+            front = sorted(grown, key=lambda e: e.cost)[: self.limits.kept]
         return front
 
     def _grown(self, partial: Explanation, i: int, fit: Fit) -> Iterator[Explanation]:
@@ -184,8 +189,7 @@ class Search:
 
     def _pairs(self, made: Made, before: list[Key], key: Key) -> Iterator[Made]:
         near = [m for m in self.near(key) if self._keeps_right(m)]
-        most = IN_PAIRS_OF_MANY if len(self.keys) > MANY_ARRAYS else IN_PAIRS
-        for pair in combinations(near[:most], 2):
+        for pair in combinations(near[: self.limits.paired], 2):
             new = made.union(pair)
             if self._explains(new, key) and all(self._explains(new, k) for k in before):
                 yield new
