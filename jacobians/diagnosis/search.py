@@ -168,8 +168,8 @@ class Search:
 
     def _grown(self, partial: Explanation, i: int, fit: Fit) -> Iterator[Explanation]:
         """Extend a partial explanation to the i-th array, which it does not explain."""
-        key, unexplained = self.keys[i], partial.unexplained
-        before = [k for k in self.keys[:i] if k not in set(unexplained)]
+        key, unexplained, left = self.keys[i], partial.unexplained, set(partial.unexplained)
+        before = [k for k in self.keys[:i] if k not in left]
         near = self.near(key) if len(unexplained) < OPEN else self._own(key)
         extended = list(self._extended(partial.made, before, key, near, fit))
         if not extended and not unexplained and len(partial.made) == 1:
