@@ -9,6 +9,7 @@ from hypothesis import given, settings
 
 import jacobians as jb
 from jacobians import strategies as jst
+from jacobians.derivation.evaluation import Evaluation
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 import diagnosis_figures as figures
@@ -182,7 +183,7 @@ def test_a_trained_batch_norm_in_training_mode_is_known_by_its_bias():
     assert "biases of layer 1" not in found.unexplained
 
 
-def test_a_right_result_says_what_it_rests_on():
+def test_every_verdict_says_what_it_rests_on():
     """The same bits, a bound that proves something, or an estimate where no bound does."""
     whole = jb.Network([jb.Dense([[1, 2], [0, 1]], activation="relu"), jb.Dense([[1, -1]])])
     g = jb.backprop.gradients(whole, [1.0, 2.0], [1.0], LOSS)
@@ -191,9 +192,48 @@ def test_a_right_result_says_what_it_rests_on():
     near = diagnose([A * (1 + 2**-51) for A in W])
     assert near.evidence == "bound"
     assert "within the bound" in str(near)
-    far = diagnose([A * (1 + 2e-14) for A in W])
-    assert (far.right, far.evidence) == (True, "estimate")
-    assert "no proof" in str(far)
+    far = diagnose([A * (1 + 2e-13) for A in W])
+    assert (far.right, far.evidence) == (False, "bound")
+    assert [slip.name for slip in far.mistakes] == ["digits lost"]
+    assert "right to 13 digits" in str(far)
+    net = jb.Network.random([3] * 50, seed=0).astype(np.float32)  # |W| |W| ... grows
+    x, y = X[:, :3].astype(np.float32), X[:, 1:].astype(np.float32)
+    deep = jb.diagnose(jb.backprop.gradients(net, x, y, LOSS), net, x, y, LOSS)
+    assert (deep.right, deep.evidence) == (True, "estimate")
+    assert "no proof" in str(deep)
+
+
+ROLES = {
+    "weights": lambda net: {"weights": [1.0001 * A for A in G.weights]},
+    "biases": lambda net: {"biases": [1.0001 * A for A in G.biases]},
+    "deltas": lambda net: {"deltas": [1.0001 * A for A in G.deltas]},
+    "inputs": lambda net: {"inputs": 1.0001 * G.inputs},
+    "jacobian": lambda net: {"jacobian": 1.0001 * jb.jacobian(net, X)},
+    "weight_jacobians": lambda net: {"weight_jacobians": {
+        l: 1.0001 * np.array([jb.explicit.weight_jacobian(jb.trace(net, x), l) for x in X])
+        for l in (1, 2, 3)}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_arrays_of_dense_networks_are_decided_by_the_bound(role):
+    """Both ways: what is right, and what is off by a ten thousandth, and what only looks right."""
+    wrong = ROLES[role](NET)
+    right = {
+        name: {l: A / 1.0001 for l, A in arrays.items()} if isinstance(arrays, dict)
+        else arrays / 1.0001 if isinstance(arrays, np.ndarray) else [A / 1.0001 for A in arrays]
+        for name, arrays in wrong.items()
+    }  # fmt: skip
+    for mine, verdict in ((wrong, False), (right, True)):
+        found = diagnose(mine)
+        assert (found.right, found.evidence) == (verdict, "bound"), found
+
+
+def test_layers_that_are_not_dense_are_judged_by_an_estimate():
+    net = jb.Network([jb.Dense(RNG.standard_normal((4, 4))), jb.Scale(np.arange(4) + 1.0)])
+    g = jb.backprop.gradients(net, X, X, LOSS)
+    found = jb.diagnose([g.weights[0] * (1 + 2e-16)], net, X, X, LOSS)
+    assert found.evidence in ("exact", "estimate")
 
 
 def test_a_network_of_a_thousand_layers_is_no_problem():
@@ -202,6 +242,52 @@ def test_a_network_of_a_thousand_layers_is_no_problem():
     g = jb.backprop.gradients(net, x, y, LOSS)
     assert jb.diagnose(g, net, x, y, LOSS).right
     assert jb.derive(net, x[0], y[0], LOSS).holds
+
+
+def deep(L, wrong):
+    """A deep network, and its weight gradients with some that are changed."""
+    rng = np.random.default_rng(L)
+    net = jb.Network(
+        [jb.Dense(np.eye(3) + rng.standard_normal((3, 3)) / 100, activation="tanh")] * L
+    )
+    x, y = rng.standard_normal((2, 2, 3))
+    weights = list(jb.backprop.gradients(net, x, y, LOSS).weights)
+    for l, change in wrong.items():
+        weights[l - 1] = change(weights[l - 1])
+    return {"weights": weights}, net, x, y, LOSS
+
+
+def spoiled(A):
+    return A + np.abs(A).max() * np.arange(9.0).reshape(3, 3) ** 0.5
+
+
+@pytest.mark.parametrize("l", [1, 50, 100])
+def test_a_single_mistake_at_any_depth_is_named(l):
+    found = jb.diagnose(*deep(100, {l: np.transpose}))
+    assert [(slip.name, slip.sites) for slip in found.mistakes] == [("transposed", (("dW", l),))]
+    assert [name for name, right in found.arrays.items() if not right] == [f"weights of layer {l}"]
+    assert found.evidence == "bound"
+
+
+@pytest.mark.parametrize("l", [1, 50, 100])
+def test_without_an_explanation_the_wrong_layer_is_named_at_any_depth(l):
+    found = jb.diagnose(*deep(100, {l: spoiled}))
+    assert (found.mistakes, found.unexplained) == ((), (f"weights of layer {l}",))
+
+
+def test_the_search_is_linear_in_the_depth(monkeypatch):
+    """Twice the layers are at most twice the lines that are computed, whatever is wrong."""
+    computed, evaluated = [], Evaluation._evaluated
+    monkeypatch.setattr(
+        Evaluation, "_evaluated", lambda *args: computed.append(1) or evaluated(*args)
+    )
+    for wrong in ({40: spoiled}, dict.fromkeys(range(1, 41), spoiled)):
+        counts = []
+        for L in (40, 80):
+            computed.clear()
+            jb.diagnose(*deep(L, {l * L // 40: change for l, change in wrong.items()}))
+            counts.append(len(computed))
+        assert counts[1] <= 2.1 * counts[0]
 
 
 def test_slips_in_single_layers_of_a_deep_network_are_named():

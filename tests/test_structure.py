@@ -82,7 +82,7 @@ FOLDERS = {  # inside a folder each file may import only those before it
         *["checks", "building", "document", "playing"],
     ],
     "diagnosis": [
-        *["ways", "mistakes", "search", "claims", "drawing", "record", "verdicts"],
+        *["ways", "mistakes", "case", "search", "claims", "drawing", "record", "verdicts"],
         "diagnosing",
     ],
     "strategies": ["drawing", "conformance"],

@@ -105,20 +105,24 @@ class Evaluation:
 
         What it is computed from comes first, from a list and not by recursion: networks are deep.
         """
+        with np.errstate(all="ignore"):
+            self._evaluate(key, made)
+        return self.given[key] if key in self.given else self._values[key, self.reaching(key, made)]
+
+    def _evaluate(self, key: Key, made: Changes) -> None:
         waiting = [key]
         while waiting:
             at = waiting[-1]
-            here = (at, self.reaching(at, made))
-            if at in self.given or here in self._values:
+            if self._has(at, made):
                 waiting.pop()
                 continue
-            term = self.line(at, here[1])
-            missing = [s for s in term.symbols() if not self._has(s, here[1])]
+            reached = self.reaching(at, made)
+            term = self.line(at, reached)
+            missing = [s for s in term.symbols if not self._has(s, reached)]
             if missing:
                 waiting += missing
                 continue
-            self._values[here] = self._evaluated(term, here[1])
-        return self.given[key] if key in self.given else self._values[key, self.reaching(key, made)]
+            self._values[at, reached] = self._evaluated(term, reached)
 
     def _has(self, key: Key, made: Changes) -> bool:
         return key in self.given or (key, self.reaching(key, made)) in self._values
@@ -129,5 +133,4 @@ class Evaluation:
                 return self.given[symbol.key]
             return self._values[symbol.key, self.reaching(symbol.key, made)]
 
-        with np.errstate(all="ignore"):
-            return term.evaluate(at, self.rounding)
+        return term.evaluate(at, self.rounding)

@@ -101,51 +101,23 @@ def _letters(sigma: str, style: tuple[str, str] | None = None, **own: Letter) ->
     return letters | own
 
 
+_ENTRIES: dict[str, Any] = {"slopes": "entries", "roads": ("outer",)}
+_ROWS = {"W", "b", "z", "a", "s", "y", "1", "ones", "J", "Jx", "P"}
+# fmt: off
 _LIST = (
     Convention("columns", "columns, weights target by source, the input as layer 0"),
-    Convention(
-        "000",
-        "row derivatives; that of W is laid out as its transpose",
-        _letters("g", ("D", "C"), z="a", a="h"),
-        _COTANGENTS,
-        "({})",
-        slopes="entries",
-        roads=("outer",),
-    ),
-    Convention(
-        "001",
-        "row vectors: z = a w + b, weights source by target",
-        _letters("f", W="w", delta="Δ"),
-        _COTANGENTS | {"W", "b", "z", "a", "s", "y", "1", "ones", "J", "Jx", "P"},
-        slopes="entries",
-        roads=("outer",),
-    ),
-    Convention(
-        "002",
-        "single units: sums over what is downstream",
-        _letters("h", ("∂", "L"), W="w", z="n", a=("call", "h", "z")),
-        slopes="entries",
-        roads=("outer",),
-        units=True,
-    ),
-    Convention(
-        "003",
-        "row gradients, the weight gradient through vec and Kronecker",
-        _letters("g", ("∇", "L"), z="a", a="h"),
-        _COTANGENTS,
-        "({})",
-        slopes="entries",
-        roads=("vec",),
-    ),
-    Convention(
-        "004",
-        "columns, the input as layer 1",
-        superscript="[{}]",
-        first=1,
-        slopes="entries",
-        roads=("outer",),
-    ),
+    Convention("000", "row derivatives; that of W is laid out as its transpose",
+        _letters("g", ("D", "C"), z="a", a="h"), _COTANGENTS, "({})", **_ENTRIES),
+    Convention("001", "row vectors: z = a w + b, weights source by target",
+        _letters("f", W="w", delta="Δ"), _COTANGENTS | _ROWS, **_ENTRIES),
+    Convention("002", "single units: sums over what is downstream",
+        _letters("h", ("∂", "L"), W="w", z="n", a=("call", "h", "z")), units=True, **_ENTRIES),
+    Convention("003", "row gradients, the weight gradient through vec and Kronecker",
+        _letters("g", ("∇", "L"), z="a", a="h"), _COTANGENTS, "({})", slopes="entries",
+        roads=("vec",)),
+    Convention("004", "columns, the input as layer 1", superscript="[{}]", first=1, **_ENTRIES),
 )
+# fmt: on
 CONVENTIONS: Mapping[str, Convention] = MappingProxyType({c.name: c for c in _LIST})
 
 

@@ -168,6 +168,15 @@ class Rules:
 
     def symbol(self, role: str, l: Any) -> Symbol:
         """Return the letter of a role at a layer, with its shape."""
+        if (role, l) not in self._symbols:
+            self._symbols[role, l] = Symbol(role, l, self._shape(role, l))
+        return self._symbols[role, l]
+
+    @cached_property
+    def _symbols(self) -> dict[Key, Symbol]:
+        return {}
+
+    def _shape(self, role: str, l: Any) -> tuple[Any, Any]:
         n, before = self.width(l), None if l in (None, 0) else self.width(self.sources(l)[0])
         start, last = self.width(self.wrt), self.width(self.top)
         shapes: dict[str, tuple[Any, Any]] = {
@@ -180,7 +189,7 @@ class Rules:
             "ones": (1, n),
             "HH": (start, start),
         }
-        return Symbol(role, l, shapes.get(role, (n, 1)))
+        return shapes.get(role, (n, 1))
 
     # --- the forward pass -----------------------------------------------------------------------
 

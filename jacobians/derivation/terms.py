@@ -12,6 +12,7 @@ to (B, m, n), one that all points share to (m, n).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -95,9 +96,10 @@ class Term:
     def __hash__(self) -> int:
         return hash((type(self), self.operands, self.about))
 
-    def symbols(self) -> set[Key]:
-        """Return the keys of all letters in the term."""
-        return {part.key for part in self if isinstance(part, Symbol)}
+    @cached_property
+    def symbols(self) -> frozenset[Key]:
+        """The keys of all letters in the term."""
+        return frozenset[Key]().union(*(operand.symbols for operand in self.operands))
 
 
 class Symbol(Term):
@@ -107,10 +109,15 @@ class Symbol(Term):
         super().__init__(about=(role, layer, shape))
         self.role, self.layer, self.shape = role, layer, shape
 
-    @property
+    @cached_property
     def key(self) -> Key:
         """What the symbol is looked up by."""
         return (self.role, self.layer)
+
+    @cached_property
+    def symbols(self) -> frozenset[Key]:
+        """Its own key."""
+        return frozenset([self.key])
 
     def evaluate(self, values: Values, rounding: Rounding) -> Value:
         return values(self)
@@ -137,8 +144,8 @@ class Times(Term):
     def combine(self, rounding: Rounding, x: Value) -> Value:
         c = self.about[1]
         number = c * x.number
-        error = abs(c) * x.error + 2 * rounding.unit * np.abs(number) + rounding.tiny
-        return Value(number, error)
+        error = abs(c) * x.error
+        return Value(number, error + 2 * rounding.unit * (np.abs(number) + error) + rounding.tiny)
 
 
 class Transpose(Term):
@@ -155,7 +162,7 @@ class Sum(Term):
         number, error = values[0]
         for x in values[1:]:
             # a sum that comes out exact in the wider format may round in the accused one
-            size = np.abs(number) + np.abs(x.number)
+            size = np.abs(number) + np.abs(x.number) + error + x.error
             number, error = number + x.number, rounding.both(error, x.error)
             error = rounding.both(error, rounding.unit * size)
         return Value(number, error)
@@ -182,8 +189,9 @@ def times(A: Value, B: Value, rounding: Rounding) -> Value:
         ku = (k**0.5 + 2) * rounding.unit
         squares = left**2 @ (B_error**2 + (ku * right) ** 2) + A_error**2 @ (right**2 + B_error**2)
         return Value(A.number @ B.number, np.sqrt(squares) * a * b + k * rounding.tiny)
-    ku = (k + 2) * rounding.unit
-    error = left @ (B.error + ku * right) + A.error @ (right + B.error) + k * rounding.tiny
+    ku = (k + 2) * rounding.unit  # of the largest numbers that a right computation may have
+    most = right + B.error
+    error = left @ (B.error + ku * most) + A.error @ ((1 + ku) * most) + k * rounding.tiny
     return Value(A.number @ B.number, error)
 
 
@@ -191,9 +199,10 @@ class Hadamard(Term):
     """``x ⊙ y``, entry by entry."""
 
     def combine(self, rounding: Rounding, x: Value, y: Value) -> Value:
-        left, right = np.abs(x.number), np.abs(y.number)
-        error = rounding.both(left * y.error, x.error * (right + y.error))
-        return Value(x.number * y.number, error + 2 * rounding.unit * left * right + rounding.tiny)
+        left, right = np.abs(x.number), np.abs(y.number) + y.error
+        error = rounding.both(left * y.error, x.error * right)
+        error = error + 2 * rounding.unit * (left + x.error) * right + rounding.tiny
+        return Value(x.number * y.number, error)
 
 
 class Slopes(Hadamard):
@@ -209,7 +218,7 @@ class Quotient(Term):
             distance = np.maximum(np.abs(y.number) - y.error, 0)
             error = (x.error + np.abs(number) * y.error) / distance
         error = np.where((x.number == 0) & (x.error == 0), 0, error)
-        return Value(number, error + 2 * rounding.unit * np.abs(number) + rounding.tiny)
+        return Value(number, error + 2 * rounding.unit * (np.abs(number) + error) + rounding.tiny)
 
 
 class Diagonal(Term):
@@ -224,7 +233,8 @@ class Kronecker(Term):
 
     def combine(self, rounding: Rounding, A: Value, B: Value) -> Value:
         a, b = (np.abs(x.number) for x in (A, B))
-        error = _kron(a, B.error + 2 * rounding.unit * b) + _kron(A.error, b + B.error)
+        most, u = b + B.error, 2 * rounding.unit
+        error = _kron(a, B.error + u * most) + _kron(A.error, (1 + u) * most)
         return Value(_kron(A.number, B.number), error + rounding.tiny)
 
 
@@ -272,7 +282,8 @@ class OverPoints(Term):
     def combine(self, rounding: Rounding, x: Value) -> Value:
         if x.number.ndim == 2:
             return x
-        error = x.error + (len(x.number) + 1) * rounding.unit * np.abs(x.number)
+        n = len(x.number) + 1
+        error = x.error + n * rounding.unit * (np.abs(x.number) + x.error)
         return Value(x.number.sum(axis=0), error.sum(axis=0))
 
 

@@ -3,6 +3,7 @@
 =============== ==================================================================================
 ``ways``        ways to write a line of a derivation wrong
 ``mistakes``    the catalogue: a way, and the lines it is made in
+``case``        values of all lines with mistakes in them, and what is within rounding of them
 ``search``      which sets of mistakes reproduce given arrays, the smallest first
 ``claims``      somebody's arrays, in the layout of those lines
 ``drawing``     networks on which no two mistakes look the same

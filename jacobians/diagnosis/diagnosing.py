@@ -12,10 +12,10 @@ from jacobians.derivation.evaluation import given
 from jacobians.derivation.notation import Convention, as_convention
 from jacobians.derivation.rules import Rules
 from jacobians.derivation.terms import Key, Rounding
+from jacobians.diagnosis.case import Case
 from jacobians.diagnosis.claims import read_claims
 from jacobians.diagnosis.drawing import draw
 from jacobians.diagnosis.record import Diagnosis
-from jacobians.diagnosis.search import Case
 from jacobians.diagnosis.verdicts import Verdict
 from jacobians.layers import Layer
 from jacobians.losses import Loss, as_loss

@@ -12,11 +12,12 @@ from jacobians.derivation.evaluation import NONE
 from jacobians.derivation.markup import Text, plain
 from jacobians.derivation.notation import as_convention, laid_out
 from jacobians.derivation.rules import Rules
-from jacobians.derivation.terms import Key, Rounding, Times, Value
+from jacobians.derivation.terms import Key, Rounding, Times
+from jacobians.diagnosis.case import SAFETY, Case, Made, excess, within
 from jacobians.diagnosis.drawing import has_kinks
 from jacobians.diagnosis.mistakes import Mistake, catalogue, constant, dropped, penalty_of
 from jacobians.diagnosis.record import Diagnosis, Slip
-from jacobians.diagnosis.search import SAFETY, Case, Explanation, Made, excess, search
+from jacobians.diagnosis.search import Explanation, search
 
 _NAMES = {
     "dW": "weights of layer {}",
@@ -53,12 +54,13 @@ class Verdict:
         self.heard = [probe for probe in probes if probe.claims is not None]
         kinks = has_kinks(case.rules.net)
         self.tolerant = _with_any_slope(case) if kinks else None
+        self.choices = list(self._choices())
 
     @np.errstate(all="ignore")
     def right_as(self) -> tuple[Case, Made] | None:
         """Return as what all is right, up to choices; None if it is not."""
         for case in (self.case, self.tolerant):
-            for made in (NONE, *self._choices()):
+            for made in (NONE, *self.choices):
                 if case is not None and self._is_right(case, made):
                     return case, made
         return None
@@ -70,7 +72,7 @@ class Verdict:
             return self._right(*right, *([_AT_KINKS] if right[0] is self.tolerant else []))
         if self._is_right_here(self.case):  # what is wrong shows on another network alone
             return self._elsewhere()
-        candidates = [m for made in self._choices() for m in made]
+        candidates = [m for made in self.choices for m in made]
         candidates += [*catalogue(self.case.rules, self.claims), *_dropouts(self.case)]
         explanations = search([self.case, *self.heard], candidates, _fit)
         best = explanations[0]
@@ -79,9 +81,9 @@ class Verdict:
             if len(others[0].unexplained) < len(best.unexplained):
                 return self._wrong(self.tolerant, others, (_AT_KINKS,))
         if best.unexplained and self.case.rounding.unit < 1e-12:
-            single = _in(self.case, Rounding.of(np.float32, typical=True))
+            single = replace(self.case, rounding=Rounding.of(np.float32, typical=True))
             if self._is_right(single, NONE):
-                return self._in_float32()
+                return self._imprecise()
         return self._wrong(self.case, explanations)
 
     def _is_right(self, case: Case, made: Made) -> bool:
@@ -119,11 +121,10 @@ class Verdict:
         """Return difference and allowance where the one is largest against the other."""
         worst, ratio = (0.0, 0.0), -1.0
         for key, claim in self.claims.items():
-            value = case.value_or_none(key, made)
+            value, _ = case.standard(key, made)
             if value is None or claim.shape != value.number.shape:
                 continue
-            difference = np.abs(claim.astype(np.float64) - value.number)
-            allowed = difference - excess(claim, value, case.rounding)
+            difference, allowed = np.abs(claim - value.number), value.error
             ratios = np.where(difference == 0, 0.0, difference / np.maximum(allowed, 1e-290))
             i = int(np.argmax(ratios))
             if ratios.flat[i] > ratio:
@@ -131,24 +132,36 @@ class Verdict:
                 worst = (float(difference.flat[i]), float(allowed.flat[i]))
         return worst
 
+    def _evidence(self, case: Case, made: Made) -> str:
+        """Return what the verdict on the arrays rests on: the weakest of all."""
+        return max(case.standard(key, made)[1] for key in self.claims)
+
+    def _digits(self, key: Key) -> float:
+        """Return to how many digits of its largest entry an array is right."""
+        number, claim = self.case.value(key).number, self.claims[key]
+        off = float(np.abs(claim - number).max(initial=0))
+        return float(-np.log10(max(off / max(float(np.abs(number).max()), 1e-300), 1e-17)))
+
     def _right(self, case: Case, made: Made, *remarks: str) -> Diagnosis:
-        bounded, evidence = _in(case, case.rounding._replace(typical=False)), "estimate"
-        proves = all(_is_bounded(bounded.value(k, made)) for k in self.claims)
-        if proves and self._is_right_here(bounded, made):
-            case, evidence = bounded, "bound"
         difference, bound = self._worst(case, made)
         if difference > 0 and not remarks:
             remarks = (_ROUNDING,)
-        evidence = "exact" if difference == 0 else evidence
+        evidence = "exact" if difference == 0 else self._evidence(case, made)
         arrays = {name_of(key): True for key in self.claims}
         chosen = tuple(m.words for m in made)
         return Diagnosis(True, (), arrays, difference, bound, evidence, (), (*chosen, *remarks))
 
-    def _in_float32(self) -> Diagnosis:
+    def _imprecise(self) -> Diagnosis:
+        digits = min(map(self._digits, self.claims))
+        name, yours = "float32 in the middle", "float32"
         words = "the result is right to the digits of float32, and no further"
-        slip = Slip("float32 in the middle", words, (("the computation", "float32", "float64"),))
+        if digits > 9:  # float32 has 7
+            name, yours = "digits lost", "a formula that loses digits, or rounded numbers"
+            words = f"the result is right to {digits:.0f} digits; float64 leaves more"
+        slip = Slip(name, words, (("the computation", yours, "float64"),))
         arrays = {name_of(k): self.case.explains(NONE, k) for k in self.claims}
-        return Diagnosis(False, (slip,), arrays, *self._worst(self.case, NONE))
+        evidence = self._evidence(self.case, NONE)
+        return Diagnosis(False, (slip,), arrays, *self._worst(self.case, NONE), evidence)
 
     def _wrong(
         self, case: Case, explanations: list[Explanation], remarks: tuple[str, ...] = ()
@@ -165,6 +178,7 @@ class Verdict:
             tuple(_slip(case, m) for m in made),
             {name_of(k): case.explains(choices, k) for k in self.claims},
             *self._worst(case, choices),
+            self._evidence(case, choices),
             unexplained=tuple(name_of(key) for key in best.unexplained),
             remarks=tuple(notes),
             alternatives=tuple(tuple(_slip(case, m) for m in e.made) for e, _ in alike),
@@ -187,20 +201,23 @@ class Verdict:
         """Return which drawn network gives different arrays, None if none does."""
         for probe, about in zip(self.probes, self.about, strict=True):
             for key in self.claims:
-                a, b = (probe.value_or_none(key, made) for made in (one, other))
+                if not probe.reaching(key, one | other):
+                    continue
+                a, b = probe.value_or_none(key, one), probe.estimate(key, other)
                 if (a is None) != (b is None):
                     return about
-                if a is not None and b is not None and not probe.within(a.number, b):
+                if a is not None and b is not None and not within(a.number, b):
                     return about
         return None
 
     def _lost(self, case: Case, key: Key, choices: Made) -> str:
         """Say where an unexplained array goes wrong first."""
-        claim, name, value = self.claims[key], name_of(key), case.value(key, choices)
+        claim, name, (value, _) = self.claims[key], name_of(key), case.standard(key, choices)
+        assert value is not None
         if claim.shape != value.number.shape:
             shape = value.number.shape
             return f"nothing explains the {name}: its shape is {claim.shape}, not {shape}"
-        over = excess(claim, value, case.rounding)
+        over = excess(claim, value)
         at = tuple(int(i) for i in np.unravel_index(int(np.argmax(over)), over.shape))
         entry = ", ".join(map(str, at if claim.shape[-1] > 1 else at[:-1]))
         return (
@@ -210,19 +227,8 @@ class Verdict:
         )
 
 
-def _in(case: Case, rounding: Rounding) -> Case:
-    return Case(case.rules, case.given, rounding, case.claims)
-
-
 def _with_any_slope(case: Case) -> Case:
-    rules = replace(case.rules, any_slope_at_kinks=True)
-    return Case(rules, case.given, case.rounding, case.claims)
-
-
-def _is_bounded(value: Value) -> bool:
-    """Tell whether an array is larger than its bound, so that the bound says something."""
-    size = float(np.abs(value.number).max(initial=0))
-    return bool(2 * value.error.max(initial=0) <= max(size, 1e-290))
+    return replace(case, rules=replace(case.rules, any_slope_at_kinks=True))
 
 
 def _slip(case: Case, mistake: Mistake) -> Slip:
@@ -265,7 +271,7 @@ def _fit(case: Case, made: Made, key: Key) -> Iterator[Mistake]:
     if (np.abs(number) > 1e3 * SAFETY * value.error).sum() >= 2:
         i = int(np.argmax(np.abs(number)))
         c = float(claim.flat[i] / number.flat[i])
-        if np.isfinite(c) and c not in (0.0, 1.0):
+        if np.isfinite(c) and c and abs(c - 1) > 1e-5:
             yield constant(c, (key,))
             for l in range(min(case.rules.net.depth, key[1] + 5), max(key[1], 1) - 1, -1):
                 yield constant(c, (("delta", l),))
@@ -273,7 +279,7 @@ def _fit(case: Case, made: Made, key: Key) -> Iterator[Mistake]:
         W = case.given["W", key[1]].number
         i = int(np.argmax(np.abs(W)))
         c = float((claim - number).flat[i] / W.flat[i]) if W.size > 1 and W.flat[i] else 0.0
-        if c:
+        if abs(c) * np.abs(W).max() > 1e4 * case.rounding.unit * np.abs(number).max():
             yield penalty_of(c, (key,))
 
 
