@@ -225,8 +225,8 @@ def test_blocks_are_parts_of_the_whole(name, entries, monkeypatch):
     net = NETWORKS[name]
     Z = points(net, 70)
     whole = jb.sensitivity(net, Z)
-    for module in ("accumulators", "pieces"):
-        monkeypatch.setattr(f"jacobians.sensitivities.{module}.ENTRIES", entries)
+    for name, size in (("ENTRIES", entries), ("POINTS", 1), ("NARROW", 1), ("BLOCK", entries)):
+        monkeypatch.setattr(f"jacobians.sensitivities.pieces.{name}", size)
     parts = jb.sensitivity(net, Z)
     assert_agree(parts, whole)
     assert_within(parts.elasticity, whole.elasticity, 1e-9 * np.abs(whole.elasticity).max())

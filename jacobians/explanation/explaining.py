@@ -18,7 +18,7 @@ from jacobians._tables import as_inputs, column_names
 from jacobians.explanation.paths import Paths
 from jacobians.explanation.record import Completeness, Explanation
 from jacobians.network import Network, as_network
-from jacobians.sensitivities.names import different_names, place_of
+from jacobians.sensitivities.names import different_names, number_of
 
 METHODS = ("integrated gradients", "gradient times input")
 
@@ -136,7 +136,7 @@ def _chosen(rows: Any, names: tuple[str, ...]) -> tuple[int, ...]:
         each: Any = (
             [rows] if isinstance(rows, (int, np.integer, str)) else as_items(rows, "explain: rows")
         )
-        found = tuple(place_of(one, names, "explain: rows") for one in each)
+        found = tuple(number_of(one, names, "explain: rows") for one in each)
     if not found or len(set(found)) < len(found):
         raise ValueError(f"explain: rows: expected some, each once, but got {rows!r:.80}.")
     return found
