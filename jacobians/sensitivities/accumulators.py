@@ -55,12 +55,12 @@ class Columns(Accumulator):
     about a large mean is not lost, and shifts can be exchanged when two of them merge.
     """
 
-    joins: ClassVar = {"sizes": np.add, "low": np.minimum, "high": np.maximum, "sums": np.add}
+    joins: ClassVar = {"sizes": np.add, "sums": np.add, "low": np.minimum, "high": np.maximum}
 
     def __init__(self, groups: int, data: int, entries: int) -> None:
         columns = data + entries
         self.data, self.sizes = data, np.zeros(groups)
-        self.shift, self.sums = np.zeros(columns), np.zeros((2, groups, columns))
+        self.shift, self.sums = np.zeros(columns), np.zeros((groups, 2, columns))
         self.low, self.high = np.full(columns, np.inf), np.full(columns, -np.inf)
 
     @np.errstate(over="ignore", invalid="ignore")  # which is refused in the end
@@ -72,10 +72,10 @@ class Columns(Accumulator):
             np.maximum(high, np.maximum.reduce(block, axis=axis), out=high)
             if first:
                 shift[:] = block[0] if axis == 0 else block[:, 0]
-            moved = block - (shift if axis == 0 else shift[:, None])
-            for sums, values in zip(self.sums, (moved, np.square(moved)), strict=True):
-                added = runs.sums(values, axis)
-                sums[runs.labels, columns] += added if axis == 0 else added.T
+            terms, moved, squares = _terms(block, axis)
+            np.subtract(block, np.expand_dims(shift, axis), out=moved)
+            np.multiply(moved, moved, out=squares)
+            runs.add(terms, -axis, self.sums[:, :, columns])
         if max(-self.low.min(), self.high.max()) > LARGEST:
             at = int(np.maximum(-self.low, self.high).argmax())
             what = "a derivative" if at >= self.data else "an input or output"
@@ -84,10 +84,19 @@ class Columns(Accumulator):
 
     def merge(self, other: Columns) -> Columns:  # noqa: D102
         merged, step = super().merge(other), other.shift - self.shift
-        first, sizes = other.sums[0], other.sizes[:, None]
-        merged.sums[0] += sizes * step
-        merged.sums[1] += (2 * first + sizes * step) * step
+        first, sizes = other.sums[:, 0], other.sizes[:, None]
+        merged.sums[:, 0] += sizes * step
+        merged.sums[:, 1] += (2 * first + sizes * step) * step
         return merged
+
+
+def _terms(block: Array, axis: int) -> tuple[Array, Array, Array]:
+    """Return memory for two numbers for each of a block, and views of the first and the second."""
+    if axis:
+        terms = np.empty((2, *block.shape))
+        return terms, terms[0], terms[1]
+    terms = np.empty((len(block), 2, block.shape[1]))
+    return terms, terms[:, 0], terms[:, 1]
 
 
 class Sampler(Accumulator):

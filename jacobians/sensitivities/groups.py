@@ -19,7 +19,7 @@ J. Shao and D. Tu, *The Jackknife and Bootstrap*, 1995.)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -81,14 +81,29 @@ class Runs:
         sizes = sizes[present]
         return cls(present, sizes.cumsum() - sizes, sizes)
 
-    def sums(self, values: Array, axis: int) -> Array:
-        """Add up each group along an axis of the points.
+    def add(self, values: Array, axis: int, sums: Array) -> None:
+        """Add each group along an axis of values, the points, to its entry of sums, (G, ...).
 
-        >>> Runs.of(np.array([0, 0, 2])).sums(np.array([[1.0], [2.0], [4.0]]), axis=0)
-        array([[3.],
-               [4.]])
+        >>> sums = np.ones((4, 1))
+        >>> Runs.of(np.array([0, 0, 2])).add(np.array([[1.0], [2.0], [4.0]]), 0, sums)
+        >>> sums.T
+        array([[4., 1., 5., 1.]])
         """
-        return np.add.reduceat(values, self.starts, axis=axis)
+        if axis:
+            sums[self.labels] += np.moveaxis(np.add.reduceat(values, self.starts, axis), -1, 0)
+            return
+        added = (self.matrix @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:])
+        for label, one in zip(self.labels.tolist(), added, strict=True):
+            sums[label] += one
+
+    @cached_property
+    def matrix(self) -> Any:
+        """Row k has ones at the points of the k-th group: its product with rows sums them up."""
+        from scipy.sparse import csr_array
+
+        count = int(self.sizes.sum())
+        starts = np.append(self.starts, count)
+        return csr_array((np.ones(count), np.arange(count), starts), (len(self.starts), count))
 
 
 def student_interval(

@@ -36,7 +36,7 @@ import numpy as np
 from jacobians._checks import Array
 from jacobians.sensitivities.accumulators import Columns
 
-SLAB = 2**16  # numbers of the moves of a statistic, at a time
+SLAB = 2**15  # numbers of the moves of a statistic, at a time
 STATISTICS = {  # what of the derivative, its power, those of sd(x) and of 1/sd(y)
     "mean": ("mean", 1, 0, 0),
     "root_mean_square": ("square", 1 / 2, 0, 0),
@@ -57,10 +57,10 @@ class Measures:
         self.kept, self.m, self.n = kept, m, n
         groups = kept.sizes.nonzero()[0]
         some = len(groups) < len(kept.sizes)
-        self.sums = kept.sums[:, groups] if some else kept.sums
+        self.sums = kept.sums[groups] if some else kept.sums
         self.sizes = kept.sizes[groups]
         self.count = float(self.sizes.sum())
-        self.first, self.second = np.add.reduce(self.sums, axis=1) / self.count
+        self.first, self.second = np.add.reduce(self.sums, axis=0) / self.count
         self.mean = self.first + kept.shift
         variance = np.maximum(self.second - self.first**2, 0.0)
         self.variance = np.where(kept.low < kept.high, variance, 0.0)
@@ -110,7 +110,8 @@ class Measures:
 
     def moves(self, name: str, columns: slice) -> Array:
         """Return ``N - n_g`` times the move of a mean if a group is left out, (R, columns)."""
-        first, (sums, squares) = self.first[columns], self.sums[:, :, columns]
+        first = self.first[columns]
+        sums, squares = self.sums[:, 0, columns], self.sums[:, 1, columns]
         if name == "mean":
             return np.asarray(self.sizes[:, None] * first - sums)
         about = 2 * (self.kept.shift[columns] if name == "square" else -first)

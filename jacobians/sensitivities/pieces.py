@@ -22,7 +22,7 @@ WINDOW = 2**18  # points, at most, that are sorted at a time
 ENTRIES = 2**18  # of the Jacobians of a piece, which stay in the cache
 POINTS = 8  # of a piece, at least: the engine is slower at fewer
 NARROW = 64  # columns, up to which numbers of a column lie side by side
-BLOCK = 2**16  # numbers of a block of a piece of more columns
+BLOCK = 2**17  # numbers of a block of a piece of more columns
 
 
 Compute: TypeAlias = Callable[[Array], tuple[Array, Array, Array]]

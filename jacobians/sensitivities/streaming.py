@@ -177,7 +177,10 @@ def sensitivity(  # type: ignore[misc]
                 show(len(piece.keys))
         if not kept["columns"].sizes.any():
             raise ShapeError("sensitivity: X: expected points (B, n) with B > 0, but got none.")
-        shown = tuple(every_input[j] for j in columns), tuple(every_output[i] for i in rows)
+        shown = (
+            tuple(map(names.__getitem__, chosen))
+            for names, chosen in ((every_input, columns), (every_output, rows))
+        )
         return Sensitivity(net, *shown, tuple(columns), tuple(rows), about, near, kept)
 
     if ids is not None:
