@@ -37,10 +37,12 @@ def test_sums_of_runs_are_sums_of_groups(labels, columns):
     assert_equal(runs.labels, wanted)
     assert_equal(runs.sizes, [(labels == label).sum() for label in wanted])
     sums = np.zeros((64, columns))
-    runs.add(rows, 0, sums)
-    runs.add(np.ascontiguousarray(rows.T), -1, sums)
+    fresh = np.ones(len(wanted), bool)
+    runs.add(rows, 0, sums, fresh)
+    runs.add(rows, 0, sums, ~fresh)
+    runs.add(np.ascontiguousarray(rows.T), -1, sums, ~fresh)
     for label in range(64):
-        assert_equal(sums[label], 2 * rows[labels == label].sum(axis=0))
+        assert_equal(sums[label], 3 * rows[labels == label].sum(axis=0))
 
 
 def test_the_error_of_a_mean_is_the_textbook_one_where_each_point_is_a_group():

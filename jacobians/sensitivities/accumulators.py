@@ -66,16 +66,21 @@ class Columns(Accumulator):
     @np.errstate(over="ignore", invalid="ignore")  # which is refused in the end
     def add(self, piece: Piece) -> None:  # noqa: D102
         runs, first = piece.runs, not self.sizes.any()
+        fresh, memory = self.sizes[runs.labels] == 0, np.empty(0)
         for columns, block, axis in piece.blocks():
             low, high, shift = self.low[columns], self.high[columns], self.shift[columns]
             np.minimum(low, np.minimum.reduce(block, axis=axis), out=low)
             np.maximum(high, np.maximum.reduce(block, axis=axis), out=high)
             if first:
-                shift[:] = block[0] if axis == 0 else block[:, 0]
-            terms, moved, squares = _terms(block, axis)
+                shift[:] = block.take(0, axis=axis)
+            if memory.size < 2 * block.size:
+                memory = np.empty(2 * block.size)
+            shape = (2, *block.shape) if axis else (len(block), 2, block.shape[1])
+            terms = memory[: 2 * block.size].reshape(shape)
+            moved, squares = terms if axis else (terms[:, 0], terms[:, 1])
             np.subtract(block, np.expand_dims(shift, axis), out=moved)
             np.multiply(moved, moved, out=squares)
-            runs.add(terms, -axis, self.sums[:, :, columns])
+            runs.add(terms, -axis, self.sums[:, :, columns], fresh)
         if max(-self.low.min(), self.high.max()) > LARGEST:
             at = int(np.maximum(-self.low, self.high).argmax())
             what = "a derivative" if at >= self.data else "an input or output"
@@ -88,15 +93,6 @@ class Columns(Accumulator):
         merged.sums[:, 0] += sizes * step
         merged.sums[:, 1] += (2 * first + sizes * step) * step
         return merged
-
-
-def _terms(block: Array, axis: int) -> tuple[Array, Array, Array]:
-    """Return memory for two numbers for each of a block, and views of the first and the second."""
-    if axis:
-        terms = np.empty((2, *block.shape))
-        return terms, terms[0], terms[1]
-    terms = np.empty((len(block), 2, block.shape[1]))
-    return terms, terms[:, 0], terms[:, 1]
 
 
 class Sampler(Accumulator):

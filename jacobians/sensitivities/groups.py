@@ -19,7 +19,7 @@ J. Shao and D. Tu, *The Jackknife and Bootstrap*, 1995.)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -81,29 +81,26 @@ class Runs:
         sizes = sizes[present]
         return cls(present, sizes.cumsum() - sizes, sizes)
 
-    def add(self, values: Array, axis: int, sums: Array) -> None:
+    def add(self, values: Array, axis: int, sums: Array, fresh: NDArray[np.bool_]) -> None:
         """Add each group along an axis of values, the points, to its entry of sums, (G, ...).
 
-        >>> sums = np.ones((4, 1))
-        >>> Runs.of(np.array([0, 0, 2])).add(np.array([[1.0], [2.0], [4.0]]), 0, sums)
+        Entries of ``fresh`` groups are at 0, and written without being read.
+
+        >>> sums, runs = np.zeros((4, 1)), Runs.of(np.array([0, 0, 2]))
+        >>> runs.add(np.array([[1.0], [2.0], [4.0]]), 0, sums, np.ones(2, bool))
         >>> sums.T
-        array([[4., 1., 5., 1.]])
+        array([[3., 0., 4., 0.]])
         """
         if axis:
             sums[self.labels] += np.moveaxis(np.add.reduceat(values, self.starts, axis), -1, 0)
             return
-        added = (self.matrix @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:])
-        for label, one in zip(self.labels.tolist(), added, strict=True):
-            sums[label] += one
-
-    @cached_property
-    def matrix(self) -> Any:
-        """Row k has ones at the points of the k-th group: its product with rows sums them up."""
-        from scipy.sparse import csr_array
-
-        count = int(self.sizes.sum())
-        starts = np.append(self.starts, count)
-        return csr_array((np.ones(count), np.arange(count), starts), (len(self.starts), count))
+        where = (self.labels.tolist(), self.starts.tolist(), self.sizes.tolist(), fresh.tolist())
+        for label, start, size, new in zip(*where, strict=True):
+            rows = values[start : start + size]
+            if new:
+                np.add.reduce(rows, axis=0, out=sums[label])
+            else:
+                sums[label] += rows[0] if size == 1 else np.add.reduce(rows, axis=0)
 
 
 def student_interval(

@@ -36,7 +36,7 @@ import numpy as np
 from jacobians._checks import Array
 from jacobians.sensitivities.accumulators import Columns
 
-SLAB = 2**15  # numbers of the moves of a statistic, at a time
+SLAB = 2**14  # numbers of the moves of a statistic, at a time
 STATISTICS = {  # what of the derivative, its power, those of sd(x) and of 1/sd(y)
     "mean": ("mean", 1, 0, 0),
     "root_mean_square": ("square", 1 / 2, 0, 0),
@@ -60,10 +60,14 @@ class Measures:
         self.sums = kept.sums[groups] if some else kept.sums
         self.sizes = kept.sizes[groups]
         self.count = float(self.sizes.sum())
-        self.first, self.second = np.add.reduce(self.sums, axis=0) / self.count
+        totals = np.add.reduce(self.sums, axis=0)
+        totals /= self.count
+        self.first, self.second = totals
         self.mean = self.first + kept.shift
-        variance = np.maximum(self.second - self.first**2, 0.0)
-        self.variance = np.where(kept.low < kept.high, variance, 0.0)
+        self.variance = np.multiply(self.first, self.first)
+        np.subtract(self.second, self.variance, out=self.variance)
+        np.maximum(self.variance, 0.0, out=self.variance)
+        self.variance *= kept.low < kept.high
         self.std = np.sqrt(self.variance[: n + m])
 
     def _base(self, name: str) -> Array:
@@ -106,7 +110,9 @@ class Measures:
                 moves += spread.reshape(R, -1)
             moves *= moves
             squares[rows] = (self.weights @ moves).reshape(-1, n)
-        return np.sqrt(squares) * np.abs(slope)
+        np.sqrt(squares, out=squares)
+        squares *= np.abs(slope)
+        return squares
 
     def moves(self, name: str, columns: slice) -> Array:
         """Return ``N - n_g`` times the move of a mean if a group is left out, (R, columns)."""

@@ -21,8 +21,8 @@ GROUPS_BYTES, STATE_BYTES = 2**26, 2**30  # the first of these, and a refusal be
 WINDOW = 2**18  # points, at most, that are sorted at a time
 ENTRIES = 2**18  # of the Jacobians of a piece, which stay in the cache
 POINTS = 8  # of a piece, at least: the engine is slower at fewer
-NARROW = 64  # columns, up to which numbers of a column lie side by side
-BLOCK = 2**17  # numbers of a block of a piece of more columns
+NARROW = 128  # columns, up to which numbers of a column lie side by side
+BLOCK, LEAST = 2**16, 1024  # numbers of a block of more columns; of so many columns, at least
 
 
 Compute: TypeAlias = Callable[[Array], tuple[Array, Array, Array]]
@@ -45,20 +45,27 @@ class Piece:
         Few columns come along the last axis, many along the first: the third tells which axis the
         points are.
         """
-        B, arrays = len(self.x), (self.x, self.y, self.J.reshape(len(self.J), -1))
-        widths = [array.shape[1] for array in arrays]
-        if sum(widths) <= NARROW:
-            block = np.empty((sum(widths), B))
-            np.concatenate([array.T for array in arrays], out=block)
-            yield slice(None), block, 1
+        B, data = len(self.x), (self.x, self.y)
+        m, n = self.y.shape[1], self.x.shape[1]
+        entries = self.J.reshape(B, -1)
+        last = n + m + entries.shape[1]
+        if last <= NARROW:
+            yield slice(None), _transposed(*data, entries), 1
             return
-        first, step = 0, max(NARROW, BLOCK // B)
-        for array, width in zip(arrays, widths, strict=True):
-            for start in range(0, width, step):
-                stop = min(start + step, width)
-                block = np.asarray(array[:, start:stop], np.float64)
-                yield slice(first + start, first + stop), block, 0
-            first += width
+        if n + m <= NARROW:
+            yield slice(n + m), _transposed(*data), 1
+        else:
+            yield slice(n + m), np.concatenate(data, axis=1, dtype=np.float64), 0
+        step = max(LEAST, BLOCK // B)
+        for start in range(0, entries.shape[1], step):
+            block = np.asarray(entries[:, start : start + step], np.float64)
+            yield slice(n + m + start, min(n + m + start + step, last)), block, 0
+
+
+def _transposed(*arrays: Array) -> Array:
+    block = np.empty((sum(array.shape[1] for array in arrays), len(arrays[0])))
+    np.concatenate([array.T for array in arrays], out=block)
+    return block
 
 
 def group_count(entries: int, what: str, way_out: str) -> int:
