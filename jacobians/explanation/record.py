@@ -129,8 +129,8 @@ class Explanation:
             If there is no such node before the one that is explained.
         """
         number = self.paths.net.number(l, "Explanation.units: l", 0, self.paths.of)
-        found: Array = self.paths.contributions(number)[0].mean(axis=0)
-        return found
+        mean: Array = self.paths.contributions(number)[0].mean(axis=0)
+        return mean
 
     # --- out --------------------------------------------------------------------------------------
 

@@ -95,7 +95,7 @@ class DataSet:
     @property
     def input_std(self) -> Array:
         """Standard deviation of every input (divided by N), shape (n,)."""
-        return self._measures.std[: self.shape[1]].copy()
+        return np.array(self._measures.std[: self.shape[1]])
 
     @property
     def input_range(self) -> tuple[Array, Array]:
@@ -111,7 +111,7 @@ class DataSet:
     @property
     def output_std(self) -> Array:
         """Standard deviation of every output (divided by N), shape (m,)."""
-        return self._measures.std[self.shape[1] :].copy()
+        return np.array(self._measures.std[self.shape[1] :])
 
     @property
     def _measures(self) -> Measures:

@@ -8,6 +8,7 @@ effect of a usual step of one input changes with a usual step of the other.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from jacobians import plotting
 from jacobians._checks import Array, ShapeError, as_count, underflow_is_rounding
 from jacobians._notebook import Displayed, Table
-from jacobians._tables import column_names
+from jacobians._tables import PointsLike, column_names
 from jacobians._text import counted, table
 from jacobians.factors import as_index
 from jacobians.network import Network, as_network
@@ -99,7 +100,7 @@ class Interactions(Displayed):
 @underflow_is_rounding
 def interactions(
     net: Network,
-    X: Any,
+    X: PointsLike | Iterable[PointsLike],
     *,
     rows: Any = None,
     confidence: float = 0.95,

@@ -8,9 +8,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any, overload
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from jacobians._checks import (
     as_nonnegative,
     readable_bytes,
 )
-from jacobians._tables import column_names
+from jacobians._tables import PointsLike, column_names
 from jacobians.engine import value_and_jacobian
 from jacobians.network import Network, as_network
 from jacobians.planning import DEFAULT_BYTES, plan
@@ -48,18 +47,20 @@ from jacobians.sensitivities.pieces import (
 from jacobians.sensitivities.progress import Show, progress_of, silent
 from jacobians.sensitivities.record import Sensitivity
 
-
-@overload
-def sensitivity(net: Network, X: Any, *, by: None = None, **options: Any) -> Sensitivity: ...
+Points: TypeAlias = PointsLike | Iterable[PointsLike] | os.PathLike[str]
 
 
 @overload
-def sensitivity(net: Network, X: Any, *, by: Any, **options: Any) -> Comparison: ...
+def sensitivity(net: Network, X: Points, *, by: None = None, **options: Any) -> Sensitivity: ...
+
+
+@overload
+def sensitivity(net: Network, X: Points, *, by: Any, **options: Any) -> Comparison: ...
 
 
 def sensitivity(  # type: ignore[misc]
     net: Network,
-    X: Any,
+    X: Points,
     *,
     by: Any = None,
     inputs: Sequence[int | str] | None = None,
@@ -124,11 +125,11 @@ def sensitivity(  # type: ignore[misc]
         If the sums would take more than 1 GiB, before anything is computed.
 
     >>> net = Network.random([3, 5, 2], seed=0)
-    >>> found = sensitivity(net, np.eye(3))
-    >>> found.mean.shape, found.count, found.input_names
+    >>> record = sensitivity(net, np.eye(3))
+    >>> record.mean.shape, record.count, record.input_names
     ((2, 3), 3, ('x1', 'x2', 'x3'))
     >>> halves = sensitivity(net, np.eye(3)[:1]).merge(sensitivity(net, np.eye(3)[1:]))
-    >>> bool(abs(halves.mean - found.mean).max() < 1e-15)
+    >>> bool(abs(halves.mean - record.mean).max() < 1e-15)
     True
     """
     net = as_network(net, "sensitivity")
@@ -163,12 +164,12 @@ def sensitivity(  # type: ignore[misc]
     about = _units_of(units, (*every_input, *every_output))
     at_once = piece_size(m * n, budget)
 
-    def summed(X: Any, first: int, ids: Keys | None, show: Show) -> Sensitivity:
+    # columns go by the names of the inputs
+    table = net if net.input_names else net.with_names(every_input)
+
+    def summed(batches: Iterable[Array], first: int, ids: Keys | None, show: Show) -> Sensitivity:
         kept = accumulators(m, n, groups, subspace=subspace, spectra=singular_values)
         compute = _jacobians(net, selection(rows, columns, net.widths), budget, at_once)
-        # columns go by the names of the inputs
-        named = isinstance(X, np.ndarray) or net.input_names
-        batches = batches_of(net if named else net.with_names(every_input), X, "sensitivity: X")
         with np.errstate(under="ignore"):  # what is below 1e-308 counts as 0
             windows = windows_of(batches, groups, budget, first, ids)
             for piece in pieces_of(windows, compute, at_once):
@@ -177,24 +178,28 @@ def sensitivity(  # type: ignore[misc]
                 show(len(piece.keys))
         if not kept["columns"].sizes.any():
             raise ShapeError("sensitivity: X: expected points (B, n) with B > 0, but got none.")
-        shown = (
-            tuple(map(names.__getitem__, chosen))
-            for names, chosen in ((every_input, columns), (every_output, rows))
-        )
-        return Sensitivity(net, *shown, tuple(columns), tuple(rows), about, near, kept)
+        names = tuple(map(every_input.__getitem__, columns))
+        of = tuple(map(every_output.__getitem__, rows))
+        return Sensitivity(net, names, of, tuple(columns), tuple(rows), about, near, kept)
 
-    if ids is not None:
-        if distributed.is_collection(X) or are_batches(X):
-            raise ValueError(
-                "sensitivity: ids: not with batches, whose points are numbered in order."
-            )
-        ids = _numbers(ids, len(X))
+    where = "sensitivity: X"
+    if ids is not None and (distributed.is_collection(X) or are_batches(X)):
+        raise ValueError("sensitivity: ids: not with batches, whose points are numbered in order.")
     if distributed.is_collection(X):
-        of_chunk = partial(summed, ids=None, show=silent)
-        return distributed.reduce(of_chunk, Sensitivity.merge, X)
-    show, close = progress_of(progress, None if are_batches(X) else len(X))
+        return distributed.reduce(
+            lambda chunk, first: summed(batches_of(table, chunk, where), first, None, silent),
+            Sensitivity.merge,
+            X,
+        )
+    batches: Iterable[Array] = batches_of(table, X, where)
+    count = None
+    if not are_batches(X):
+        (points,) = batches
+        batches, count = [points], len(points)
+        ids = None if ids is None else _numbers(ids, count)
+    show, close = progress_of(progress, count)
     try:
-        return summed(X, 0, ids, show)
+        return summed(batches, 0, ids, show)
     finally:
         close()
 
