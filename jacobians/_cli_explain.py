@@ -47,13 +47,17 @@ def run(options: argparse.Namespace) -> None:
     picked = chosen(options.rows, outputs, "--outputs")
     baseline, words = _baseline(options, net, X)
     net = log_odds(net) if options.log_odds else net
-    found = replace(explain(net, X[options.point - 1], baseline, rows=picked), baseline_is=words)
+    explanation = replace(
+        explain(net, X[options.point - 1], baseline, rows=picked), baseline_is=words
+    )
     source = os.path.basename(options.inputs or options.model)
-    print(f"{net}\nPoint {options.point} of {len(X)} of {source}\n\n{found}")
+    print(f"{net}\nPoint {options.point} of {len(X)} of {source}\n\n{explanation}")
     if page:
-        found.save_html(options.output, f"Why this prediction: point {options.point} of {source}")
+        explanation.save_html(
+            options.output, f"Why this prediction: point {options.point} of {source}"
+        )
     elif options.output:
-        reports.write_text(options.output, _csv(found))
+        reports.write_text(options.output, _csv(explanation))
     if options.output:
         print(f"\n{options.output}: {readable_bytes(os.path.getsize(options.output))}")
 
@@ -72,9 +76,9 @@ def _baseline(options: argparse.Namespace, net: Network, X: Any) -> tuple[Any, s
     return given, f"the mean over {counted(len(given), 'point')} of {os.path.basename(name)}"
 
 
-def _csv(found: Explanation) -> str:
-    lines, text = rows(found), io.StringIO()
-    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+def _csv(explanation: Explanation) -> str:
+    contributions, text = rows(explanation), io.StringIO()
+    writer = csv.DictWriter(text, list(contributions[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows(contributions)
     return text.getvalue()

@@ -11,11 +11,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jacobians._checks import Array, ShapeError, as_floats, as_points
+
+
+class HasColumns(Protocol):
+    """A table: a data frame of pandas, polars or Dask, a Table of pyarrow."""
+
+    @property
+    def columns(self) -> Any:
+        """Their labels, or the columns themselves."""
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """Return a column by its label."""
+
+
+PointsLike: TypeAlias = ArrayLike | HasColumns  # what every function takes as points
 
 
 class HasInputs(Protocol):

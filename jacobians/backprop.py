@@ -25,7 +25,7 @@ from jacobians._checks import (
     underflow_is_rounding,
 )
 from jacobians._kernels.gradients import means_over_points
-from jacobians._tables import as_inputs, targets_in_order
+from jacobians._tables import PointsLike, as_inputs, targets_in_order
 from jacobians.activations import Activation, AnyActivation, VectorActivation
 from jacobians.along import Along
 from jacobians.gradients import WEIGHTS, Gradients
@@ -271,7 +271,7 @@ def jacobian(trace: Trace) -> Array:
 
 @underflow_is_rounding
 def gradients(
-    net: Network, X: Any, Y: Any, loss: Loss, l2: float = 0.0, *, kernels: bool = True
+    net: Network, X: PointsLike, Y: Any, loss: Loss, l2: float = 0.0, *, kernels: bool = True
 ) -> Gradients:
     """Return value and gradients of the objective, by one sweep over the points, piece by piece.
 
@@ -281,7 +281,7 @@ def gradients(
     Parameters
     ----------
     net : Network
-    X : array, shape (n_0,) or (B, n_0)
+    X : array or data frame, shape (n_0,) or (B, n_0)
     Y : array
         Targets, as the loss takes them.
     loss : Loss

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from jacobians._checks import Array, refuse_if_too_large
-from jacobians._tables import as_inputs
+from jacobians._tables import PointsLike, as_inputs
 from jacobians.engine import jacobian_at
 from jacobians.linearization import linearize
 from jacobians.network import Network, as_network
@@ -17,7 +15,7 @@ from jacobians.rounding import chain_bound
 PIECE_BYTES = 2**25  # of the sweep for the bound, which keeps three columns sets of doubles
 
 
-def jacobian_with_bound(net: Network, X: Any) -> tuple[Array, Array]:
+def jacobian_with_bound(net: Network, X: PointsLike) -> tuple[Array, Array]:
     """Return the Jacobian and a proved bound on its rounding error, entry by entry.
 
     The bound is about rounding: about the product of the computed ``D`` and ``W``, not about the
@@ -26,7 +24,7 @@ def jacobian_with_bound(net: Network, X: Any) -> tuple[Array, Array]:
     Parameters
     ----------
     net : Network
-    X : array, shape (n_0,) or (B, n_0)
+    X : array or data frame, shape (n_0,) or (B, n_0)
 
     Returns
     -------

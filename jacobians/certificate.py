@@ -26,6 +26,7 @@ from jacobians._checks import (
     underflow_is_rounding,
 )
 from jacobians._evidence import differences_of_values
+from jacobians._tables import PointsLike
 from jacobians._verdicts import Certificate, Check
 from jacobians._written_out import is_independent
 from jacobians.engine import jacobian_at
@@ -48,13 +49,13 @@ STEPS = 6000  # of fewer where the chains from them to the output would have mor
 
 
 @underflow_is_rounding
-def certify(net: Network, x: Any, *, hessian: bool = False) -> Certificate:
+def certify(net: Network, x: PointsLike, *, hessian: bool = False) -> Certificate:
     """Check every identity of the notes at one point.
 
     Parameters
     ----------
     net : Network
-    x : array, shape (n_0,)
+    x : array or data frame, shape (n_0,)
     hessian : bool
         Check those of the Hessian too.
 

@@ -176,7 +176,7 @@ def _report(options: argparse.Namespace) -> None:
     talks = not (options.json or options.quiet)
     if talks:
         print(f"{net}\n{_timing(net, X, options.max_bytes)}\n")
-    found = sensitivity(
+    record = sensitivity(
         net,
         X,
         inputs=columns,
@@ -187,8 +187,8 @@ def _report(options: argparse.Namespace) -> None:
     )
     certificates = _certificates(net, X, 3)
     if talks:
-        _print_report(found, certificates)
-    _write_report(found, certificates, options)
+        _print_report(record, certificates)
+    _write_report(record, certificates, options)
     if options.output and talks:
         print(f"\n{options.output}: {readable_bytes(os.path.getsize(options.output))}")
 
@@ -225,28 +225,28 @@ def _timing(net: Network, X: Array, max_bytes: int | None) -> str:
     )
 
 
-def _print_report(found: Sensitivity, certificates: list[Certificate]) -> None:
-    print(found)
-    drawn = _as_pictures(found)
+def _print_report(record: Sensitivity, certificates: list[Certificate]) -> None:
+    print(record)
+    drawn = _as_pictures(record)
     if drawn:
         print(f"\nImportance as pictures, darkest = largest of that output\n\n{drawn}")
     print(f"\n{_verdict(certificates)}")
 
 
 def _write_report(
-    found: Sensitivity, certificates: list[Certificate], options: argparse.Namespace
+    record: Sensitivity, certificates: list[Certificate], options: argparse.Namespace
 ) -> None:
     provenance = _provenance(options)
     if options.json or str(options.output).endswith(".json"):
         checks = [vars(check) for certificate in certificates for check in certificate]
         versions = {**reports.versions(), **provenance}
-        text = found.to_json(options.confidence, certificate=checks, provenance=versions)
+        text = record.to_json(options.confidence, certificate=checks, provenance=versions)
         if options.json:
             print(text)
         if str(options.output).endswith(".json"):
             reports.write_text(options.output, text + "\n")
     if str(options.output).endswith(".html"):
-        found.to_html(
+        record.to_html(
             options.output,
             confidence=options.confidence,
             title=options.title or f"Sensitivity report: {os.path.basename(options.model)}",
@@ -256,11 +256,11 @@ def _write_report(
 
 
 def _provenance(options: argparse.Namespace) -> dict[str, str]:
-    found = {"command": shlex.join(["jacobians", *options.words])}
+    rows = {"command": shlex.join(["jacobians", *options.words])}
     for what, path in (("model", options.model), ("data", options.inputs)):
         if path is not None and os.path.isfile(path):
-            found[what] = f"{os.path.basename(path)}, SHA-256 {_digest(path)}"
-    return found
+            rows[what] = f"{os.path.basename(path)}, SHA-256 {_digest(path)}"
+    return rows
 
 
 def _digest(path: str) -> str:
@@ -282,7 +282,7 @@ def _certify(options: argparse.Namespace) -> int:
         X = np.random.default_rng(0).standard_normal((options.points, net.widths[0]))
         print("no INPUTS given: certified at normally distributed random points\n")
     certificates = _certificates(net, X, options.points)
-    worst = max(certificates, key=lambda c: max(line.ratio for line in c))
+    worst = max(certificates, key=lambda c: max(check.ratio for check in c))
     print(f"The point with the largest ratio of {len(certificates)}:\n\n{worst}\n")
     print(_verdict(certificates))
     return 0 if all(certificates) else 1
@@ -355,26 +355,26 @@ def _certificates(net: Network, X: Array, count: int) -> list[Certificate]:
 
 
 def _verdict(certificates: list[Certificate]) -> str:
-    lines = [line for certificate in certificates for line in certificate]
-    worst = max((line.ratio for line in lines), default=0.0)
-    held = sum(line.holds for line in lines)
-    exact = sum(line.exact for line in lines)
-    verdict = "Certified" if held == len(lines) else "NOT certified"
+    checks = [check for certificate in certificates for check in certificate]
+    worst = max((check.ratio for check in checks), default=0.0)
+    held = sum(check.holds for check in checks)
+    exact = sum(check.exact for check in checks)
+    verdict = "Certified" if held == len(checks) else "NOT certified"
     return (
-        f"{verdict}: at {len(certificates)} points, {held} of {len(lines)} identities hold within "
+        f"{verdict}: at {len(certificates)} points, {held} of {len(checks)} identities hold within "
         f"their proved bounds, {exact} of them bit for bit; largest ratio {worst:.2f}"
     )
 
 
-def _as_pictures(found: Sensitivity) -> str:
+def _as_pictures(record: Sensitivity) -> str:
     """Draw the sensitivities of every output if the names say that the inputs are pixels."""
-    places = [re.fullmatch(r"pixel (\d+),(\d+)", name) for name in found.input_names]
-    if not all(places):
+    pixels = [re.fullmatch(r"pixel (\d+),(\d+)", name) for name in record.input_names]
+    if not all(pixels):
         return ""
-    rows, columns = np.array([[int(p[1]), int(p[2])] for p in places if p]).T
+    rows, columns = np.array([[int(p[1]), int(p[2])] for p in pixels if p]).T
     drawn = []
-    for sizes in found.importance:
+    for sizes in record.importance:
         image = np.zeros((rows.max() + 1, columns.max() + 1))
         image[rows, columns] = np.nan_to_num(sizes)  # of a single point: it has no spread
         drawn.append(picture(image, float(image.max())))
-    return side_by_side(found.output_names, drawn)
+    return side_by_side(record.output_names, drawn)

@@ -23,7 +23,7 @@ from jacobians._checks import (
     refuse_if_too_large,
     underflow_is_rounding,
 )
-from jacobians._tables import targets_in_order
+from jacobians._tables import PointsLike, targets_in_order
 from jacobians._typed import typed_trace as typed_trace
 from jacobians._written_out import written_activation, written_layer, written_parameters
 from jacobians._written_seconds import hessian as hessian
@@ -246,7 +246,7 @@ def parameter_jacobian(trace: Trace) -> Array:
 
 
 @underflow_is_rounding
-def gradients(net: Network, X: Any, Y: Any, loss: Loss, l2: float = 0.0) -> Gradients:
+def gradients(net: Network, X: PointsLike, Y: Any, loss: Loss, l2: float = 0.0) -> Gradients:
     """Return value and gradients of the objective, by matrices and vec, point by point.
 
     The cotangent is a row that is multiplied by one matrix after another; the gradient of a weight
@@ -255,7 +255,7 @@ def gradients(net: Network, X: Any, Y: Any, loss: Loss, l2: float = 0.0) -> Grad
     Parameters
     ----------
     net : Network
-    X : array, shape (n_0,) or (B, n_0)
+    X : array or data frame, shape (n_0,) or (B, n_0)
     Y : array
         Targets, as the loss takes them.
     loss : Loss

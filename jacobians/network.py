@@ -44,7 +44,7 @@ from jacobians._graph import (
 )
 from jacobians._names import as_names
 from jacobians._notebook import Displayed, Table
-from jacobians._tables import as_inputs
+from jacobians._tables import PointsLike, as_inputs
 from jacobians.activations import AnyActivation
 from jacobians.layers import Layer, Shape
 
@@ -327,7 +327,7 @@ class Network(Displayed):
         """The last node that reads the value of each node."""
         return {s: l for l, sources in enumerate(self.sources, start=1) for s in sources}
 
-    def __call__(self, X: Any) -> Array:
+    def __call__(self, X: PointsLike) -> Array:
         """Return ``H(x)`` for one point (n_0,), or for every row of a batch (B, n_0).
 
         Raises

@@ -48,11 +48,11 @@ class Points:
 class Batches:
     """Points of a file, arrays (B, n) one after the other; gone through once."""
 
-    parts: Iterator[Array]
+    batches: Iterator[Array]
     names: tuple[str, ...] | None = None
 
     def __iter__(self) -> Iterator[Array]:
-        return self.parts
+        return self.batches
 
 
 def load_points(
@@ -101,11 +101,11 @@ def load_points(
     name = "standard input" if path == "-" else os.path.basename(path)
     stem, suffix = os.path.splitext(name.removesuffix(".gz"))
     if path == "-" or (suffix in (".csv", ".tsv") and stem):
-        found = _csv_batches(path, name, names, beside, None)
-        points = Points(next(found.parts), found.names)
+        read = _csv_batches(path, name, names, beside, None)
+        points = Points(next(read.batches), read.names)
     elif suffix == ".parquet":
-        found = _parquet_batches(path, name, names, beside, 2**16)
-        points = Points(np.concatenate([*found.parts]), found.names)
+        read = _parquet_batches(path, name, names, beside, 2**16)
+        points = Points(np.concatenate([*read.batches]), read.names)
     elif suffix == ".npy":
         points = Points(as_floats(read_npy(path), name))
     elif suffix == ".npz":
@@ -177,11 +177,11 @@ def _csv_batches(
     with _as_text(file, name):
         order = lines.begin(names, beside)
 
-    def parts() -> Iterator[Array]:
+    def batches() -> Iterator[Array]:
         with file, _as_text(file, name):
             yield from lines.batches(order, size)
 
-    return Batches(parts(), tuple(lines.head[j] for j in order) if lines.head else None)
+    return Batches(batches(), tuple(lines.head[j] for j in order) if lines.head else None)
 
 
 @contextmanager
@@ -371,13 +371,13 @@ def _parquet_batches(
             raise
         raise ModelFormatError(f"{name}: not a readable parquet file: {err!s:.200}") from err
     # a frame of pandas may have been saved with its index
-    found = [column for column in file.schema_arrow.names if not column.startswith("__index_")]
+    present = [column for column in file.schema_arrow.names if not column.startswith("__index_")]
     try:
-        columns = [found[j] for j in matched(found, names, name, DROP, beside)]
+        columns = [present[j] for j in matched(present, names, name, DROP, beside)]
     except ValueError as err:
         raise ModelFormatError(str(err)) from None
 
-    def parts() -> Iterator[Array]:
+    def batches() -> Iterator[Array]:
         yield np.zeros((0, len(columns)))
         with file:
             try:
@@ -389,4 +389,4 @@ def _parquet_batches(
             except (ValueError, TypeError, OSError) as err:  # which pyarrow's errors are
                 raise ModelFormatError(f"{err!s:.300}") from None
 
-    return Batches(parts(), tuple(columns))
+    return Batches(batches(), tuple(columns))

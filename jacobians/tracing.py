@@ -14,7 +14,7 @@ import numpy as np
 
 from jacobians._checks import Array, Frozen, NotFiniteError, as_count, freeze
 from jacobians._notebook import Displayed, Table
-from jacobians._tables import as_inputs
+from jacobians._tables import PointsLike, as_inputs
 from jacobians.activations import IDENTITY, Activation
 from jacobians.network import Network, as_network
 
@@ -132,13 +132,13 @@ class Trace(Frozen, Displayed):
         return f"Trace at {where} of {self.network}"
 
 
-def trace(net: Network, X: Any) -> Trace:
+def trace(net: Network, X: PointsLike) -> Trace:
     """Run the network and keep what is seen on the way.
 
     Parameters
     ----------
     net : Network
-    X : array, shape (n_0,) or (B, n_0)
+    X : array or data frame, shape (n_0,) or (B, n_0)
         One point, or a batch of points.
 
     Returns

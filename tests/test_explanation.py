@@ -448,7 +448,7 @@ def test_log_odds_of_a_saturated_classifier():
         (([1, 2], [1, 2, 3]), {}, jb.ShapeError, "explain: baseline: expected"),
         (([1, 2], np.ones((0, 2))), {}, jb.ShapeError, "baseline: expected points .* got none"),
         (([1, 2],), {"rows": [0, 7]}, ValueError, "rows: expected a number below 3, but got 7"),
-        (([1, 2],), {"rows": "y9"}, ValueError, "rows: expected one of y1, y2, y3, but got 'y9'"),
+        (([1, 2],), {"rows": "y9"}, ValueError, "rows: 'y9' is not one of y1, y2, y3"),
         (([1, 2],), {"rows": []}, ValueError, "rows: expected some, each once"),
         (([1, 2],), {"rows": [1, "y2"]}, ValueError, "rows: expected some, each once"),
         (([1, 2],), {"of": 0}, ValueError, "explain: of: expected a layer number from 1 to 2"),

@@ -100,10 +100,10 @@ def test_pieces_batches_and_tables_are_one_data_set():
 def test_memory_does_not_grow_with_the_points():
     net = jb.Network.random([10, 12, 3], "tanh", seed=0)
     piece, peaks = points(net, 500), []
-    jb.interactions(net, piece, max_bytes=2**20)
+    jb.interactions(net, piece, max_bytes=2**18)
     for count in (4, 16):
         tracemalloc.start()
-        jb.interactions(net, (piece for _ in range(count)), max_bytes=2**20)
+        jb.interactions(net, (piece for _ in range(count)), max_bytes=2**18)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.1 * peaks[0]
@@ -115,7 +115,7 @@ def test_what_interactions_refuse():
     net = jb.Network.random([3, 4, 2], "tanh", seed=0)
     with pytest.raises(jb.ShapeError, match=r"expected points \(B, n\) with B > 0"):
         jb.interactions(net, np.empty((0, 3)))
-    with pytest.raises(jb.ShapeError, match=r"expected points \(B, n\), but got \(3,\)"):
+    with pytest.raises(jb.ShapeError, match=r"expected points \(B, n\) with B > 0, but got \(3,\)"):
         jb.interactions(net, [1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match="confidence between 0 and 1"):
         jb.interactions(net, np.eye(3), confidence=95)

@@ -71,7 +71,7 @@ FOLDERS = {  # inside a folder each file may import only those before it
     ],
     "units": ["edges", "walks", "gradients", "linearization", "networks", "text", "graph"],
     "sensitivities": [
-        *["names", "groups", "accumulators", "measures", "subspace", "pieces", "interactions"],
+        *["names", "groups", "pieces", "accumulators", "measures", "subspace", "interactions"],
         *["dataset", "statistics"],
         *["text", "exports", "pictures", "page", "record", "comparison"],
         *["progress", "streaming", "log_odds", "error_bars"],

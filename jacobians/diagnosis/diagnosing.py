@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Numbers, as_nonnegative, underflow_is_rounding
-from jacobians._tables import as_inputs, targets_in_order
+from jacobians._tables import PointsLike, as_inputs, targets_in_order
 from jacobians.derivation.evaluation import given
 from jacobians.derivation.notation import Convention, as_convention
 from jacobians.derivation.rules import Rules
@@ -26,7 +26,7 @@ from jacobians.network import Network, as_network
 def diagnose(
     mine: Any,
     net: Network,
-    X: Any,
+    X: PointsLike,
     Y: Any = None,
     loss: Loss | None = None,
     l2: float = 0.0,
@@ -48,7 +48,7 @@ def diagnose(
         ``Network.parameters``; an input Jacobian.  A function ``mine(net, X, Y)`` that returns one
         of these is tried on other networks too, on which no two mistakes look the same.
     net : Network
-    X : array, shape (n_0,) or (N, n_0)
+    X : array or data frame, shape (n_0,) or (N, n_0)
     Y : array, optional
         Targets, as the loss takes them; not needed for Jacobians.
     loss : Loss, optional

@@ -12,7 +12,7 @@ import numpy as np
 from jacobians import distributed
 from jacobians._checks import Array, ShapeError, as_array
 from jacobians._machine import require_room
-from jacobians._tables import as_inputs, in_order
+from jacobians._tables import PointsLike, as_inputs, in_order
 from jacobians.engine.running import Runner, is_plain, quiet
 from jacobians.engine.scaling import multiply_scaled
 from jacobians.linearization import linearize
@@ -23,7 +23,7 @@ from jacobians.tracing import Trace
 
 def jacobian(
     net: Network,
-    X: Any,
+    X: PointsLike,
     *,
     of: int | str | None = None,
     wrt: int | str = 0,
@@ -38,7 +38,7 @@ def jacobian(
     Parameters
     ----------
     net : Network
-    X : array, shape (n_0,) or (B, n_0); or dask array (B, n_0), which gives a dask array
+    X : array or data frame, shape (n_0,) or (B, n_0); of a dask array (B, n_0) comes a dask array
     of, wrt : int or str
         Nodes by number or name, for ``da^of/da^wrt`` instead.
     rows, columns : slice or list of int, optional
@@ -81,7 +81,7 @@ def jacobian(
 
 def value_and_jacobian(
     net: Network,
-    X: Any,
+    X: PointsLike,
     *,
     of: int | str | None = None,
     wrt: int | str = 0,
@@ -140,7 +140,7 @@ def _chunk(net: Network, x: Array, choice: _Choice) -> Array:
 def _run(
     where: str,
     net: Network,
-    X: Any,
+    X: PointsLike,
     choice: _Choice,
     out: Array | None,
     chosen: Plan | None,
@@ -153,7 +153,7 @@ def _run(
     return _run_with_checks(where, net, X, choice, out, chosen, valued)
 
 
-def _at_a_point(net: Network, X: Array, valued: bool) -> tuple[Array | None, Array] | None:
+def _at_a_point(net: Network, X: Any, valued: bool) -> tuple[Array | None, Array] | None:
     """Answer by the program alone, if a point asks what was asked before, and all is in range.
 
     The checks of the arguments take longer than a small network.
@@ -175,7 +175,7 @@ def _at_a_point(net: Network, X: Array, valued: bool) -> tuple[Array | None, Arr
 def _run_with_checks(
     where: str,
     net: Network,
-    X: Any,
+    X: PointsLike,
     choice: _Choice,
     out: Array | None,
     chosen: Plan | None,

@@ -17,7 +17,7 @@ from jacobians._checks import Array, as_floats, require_shape
 from jacobians._kernels import PROCESSORS
 from jacobians._kernels.translating import tape_of
 from jacobians._machine import THREADS
-from jacobians._tables import as_inputs, in_order, targets_in_order
+from jacobians._tables import PointsLike, as_inputs, in_order, targets_in_order
 from jacobians.compiling import compile_sweep
 from jacobians.engine.running import Runner, quiet
 from jacobians.engine.scaling import multiply_scaled
@@ -28,13 +28,13 @@ from jacobians.planning import threads_that_pay
 from jacobians.program import Limits
 
 
-def jvp(net: Network, X: Any, tangents: Any) -> Array:
+def jvp(net: Network, X: PointsLike, tangents: Any) -> Array:
     """Push a tangent at each point forward: ``J v``, never forming ``J``.
 
     Parameters
     ----------
     net : Network
-    X : array, shape (n_0,) or (B, n_0)
+    X : array or data frame, shape (n_0,) or (B, n_0)
     tangents : array of the same shape
 
     Returns
@@ -60,13 +60,13 @@ def jvp(net: Network, X: Any, tangents: Any) -> Array:
     return _told(_sweep(net, points, T, forward=True))
 
 
-def vjp(net: Network, X: Any, cotangents: Any) -> Array:
+def vjp(net: Network, X: PointsLike, cotangents: Any) -> Array:
     """Pull a cotangent at each output back: ``Jᵀ c``, never forming ``J``.
 
     Parameters
     ----------
     net : Network
-    X : array, shape (n_0,) or (B, n_0)
+    X : array or data frame, shape (n_0,) or (B, n_0)
     cotangents : array, shape (n_L,) or (B, n_L)
 
     Returns

@@ -14,11 +14,11 @@ from jacobians._checks import (
     freeze,
     underflow_is_rounding,
 )
-from jacobians._tables import as_inputs, column_names
+from jacobians._tables import PointsLike, as_inputs, column_names
 from jacobians.explanation.paths import Paths
 from jacobians.explanation.record import Completeness, Explanation
 from jacobians.network import Network, as_network
-from jacobians.sensitivities.names import different_names, place_of
+from jacobians.sensitivities.names import different_names, number_of
 
 METHODS = ("integrated gradients", "gradient times input")
 
@@ -26,7 +26,7 @@ METHODS = ("integrated gradients", "gradient times input")
 @underflow_is_rounding
 def explain(
     net: Network,
-    x: Any,
+    x: PointsLike,
     baseline: Any = None,
     *,
     of: int | str | None = None,
@@ -76,10 +76,10 @@ def explain(
 
     >>> from jacobians.layers import Dense
     >>> net = Network([Dense([[1.0, 0.0], [1.0, -1.0]], activation="relu"), Dense([[1.0, 2.0]])])
-    >>> found = explain(net, [4.0, 1.0], [0.0, 3.0])
-    >>> found.contributions, found.value - found.baseline_value
+    >>> answer = explain(net, [4.0, 1.0], [0.0, 3.0])
+    >>> answer.contributions, answer.value - answer.baseline_value
     (array([[8., 2.]]), array([10.]))
-    >>> found
+    >>> answer
     Explanation of 1 output by 2 inputs: integrated gradients, exact between 1 kink
     """
     net = as_network(net, "explain").astype(np.float64)
@@ -115,12 +115,12 @@ def _baselines(given: Any, net: Network) -> tuple[Array, str]:
     """Return the baselines (B, n), and what they are in words."""
     if given is None:
         return np.zeros((1, net.widths[0])), "zeros (none was given)"
-    found = as_inputs(given, net, "explain: baseline")
-    if found.ndim == 1:
-        return found[None], "the given point" if found.any() else "zeros"
-    if not len(found):
+    points = as_inputs(given, net, "explain: baseline")
+    if points.ndim == 1:
+        return points[None], "the given point" if points.any() else "zeros"
+    if not len(points):
         raise ShapeError("explain: baseline: expected points (B, n) with B > 0, but got none.")
-    return found, f"the mean over {len(found)} given points"
+    return points, f"the mean over {len(points)} given points"
 
 
 def _output_names(net: Network, of: int) -> tuple[str, ...]:
@@ -131,12 +131,12 @@ def _output_names(net: Network, of: int) -> tuple[str, ...]:
 
 def _chosen(rows: Any, names: tuple[str, ...]) -> tuple[int, ...]:
     if rows is None or isinstance(rows, slice):
-        found = tuple(range(len(names))[rows or slice(None)])
+        numbers = tuple(range(len(names))[rows or slice(None)])
     else:
         each: Any = (
             [rows] if isinstance(rows, (int, np.integer, str)) else as_items(rows, "explain: rows")
         )
-        found = tuple(place_of(one, names, "explain: rows") for one in each)
-    if not found or len(set(found)) < len(found):
+        numbers = tuple(number_of(one, names, "explain: rows") for one in each)
+    if not numbers or len(set(numbers)) < len(numbers):
         raise ValueError(f"explain: rows: expected some, each once, but got {rows!r:.80}.")
-    return found
+    return numbers

@@ -101,8 +101,8 @@ class Paths:
         size = seen.max(axis=(0, 1, 3), initial=0.0)[:, None]
         size = np.where(size > 0, size, 1.0)
         limits: Any = {"epsabs": self.tolerance, "epsrel": self.tolerance, "limit": INTERVALS}
-        found, error = quad_vec(lambda s: self._at(s, l) / size, 0.0, 1.0, norm="max", **limits)
-        return found * size, (error if error < UNSETTLED else np.inf) * size[:, 0]
+        integral, error = quad_vec(lambda s: self._at(s, l) / size, 0.0, 1.0, norm="max", **limits)
+        return integral * size, (error if error < UNSETTLED else np.inf) * size[:, 0]
 
     def _at(self, s: float, l: int) -> Array:
         """Return the integrand at the share ``s`` of every piece, summed over the pieces."""

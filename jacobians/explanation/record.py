@@ -15,7 +15,7 @@ from jacobians._text import counted, table
 from jacobians.explanation.paths import Paths
 from jacobians.explanation.writing import cells, fragment, page, rows, text
 from jacobians.sensitivities.groups import as_confidence, student_interval
-from jacobians.sensitivities.names import place_of
+from jacobians.sensitivities.names import number_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -129,8 +129,8 @@ class Explanation:
             If there is no such node before the one that is explained.
         """
         number = self.paths.net.number(l, "Explanation.units: l", 0, self.paths.of)
-        found: Array = self.paths.contributions(number)[0].mean(axis=0)
-        return found
+        mean: Array = self.paths.contributions(number)[0].mean(axis=0)
+        return mean
 
     # --- out --------------------------------------------------------------------------------------
 
@@ -145,7 +145,7 @@ class Explanation:
     def table(self, output: int | str = 0, confidence: float = 0.95, count: int = 10) -> str:
         """Return a table of one output as text, the largest contributions on top."""
         level = as_confidence(confidence, "table: confidence")
-        i = place_of(output, self.output_names, "table: output")
+        i = number_of(output, self.output_names, "table: output")
         return table(*cells(self, i, level, count))
 
     def plot(self, output: int | str = 0, *, count: int = 10, ax: Any = None) -> Any:
@@ -159,7 +159,7 @@ class Explanation:
             How many inputs get a step of their own.
         ax : Axes, optional
         """
-        i = place_of(output, self.output_names, "plot: output")
+        i = number_of(output, self.output_names, "plot: output")
         names = [f"{a} = {v:.4g}" for a, v in zip(self.input_names, self.point, strict=True)]
         ends: Any = {"start": float(self.baseline_value[i]), "stop": float(self.value[i])}
         look: Any = {"count": count, "ax": ax, "label": self.output_names[i]}

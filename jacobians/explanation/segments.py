@@ -64,9 +64,9 @@ def _between(
         reached.add(l)
         values[l] = layer.preactivation(*(values[s] for s in sources))
         rows, shares = _crossings(values[l], layer.activation.kinks)
-        places, middle = len(t) + len(rows), (low + high) / 2
+        count, middle = len(t) + len(rows), (low + high) / 2
         width = sum(value.shape[1] for value in values.values())
-        if places > max(FEW, LIMIT // width) and low < middle < high:
+        if count > max(FEW, LIMIT // width) and low < middle < high:
             first, reached = _between(net, start, stop, nodes, low, middle)
             second, _ = _between(net, start, stop, nodes, middle, high)
             return np.concatenate([first, second[1:]]), reached
@@ -81,23 +81,23 @@ def _between(
 def _overtakings(layer: object, value: Array) -> tuple[Places, Array]:
     """Ask a layer that is kinked where it bends, for some segments at a time."""
     step = max(1, PIECE // value.shape[1])
-    found = []
+    kinks_at = []
     for first in range(0, len(value) - 1, step):
         part = value[first : first + step + 1]
         rows, shares = layer.bends(part[:-1], part[1:])  # type: ignore[attr-defined]
-        found.append((rows + first, shares))
-    return np.concatenate([rows for rows, _ in found]), np.concatenate([u for _, u in found])
+        kinks_at.append((rows + first, shares))
+    return np.concatenate([rows for rows, _ in kinks_at]), np.concatenate([u for _, u in kinks_at])
 
 
 def _crossings(z: Array, kinks: Sequence[float]) -> tuple[Places, Array]:
     """Return segment and share of the segment wherever a unit crosses a kink inside one."""
-    found = [(np.zeros(0, np.intp), np.zeros(0))]
+    kinks_at = [(np.zeros(0, np.intp), np.zeros(0))]
     for kink in kinks:
         above = z - kink
         rows, units = np.nonzero(np.sign(above[:-1]) * np.sign(above[1:]) < 0)
         before, after = above[rows, units], above[rows + 1, units]
-        found.append((rows, before / (before - after)))
-    return np.concatenate([rows for rows, _ in found]), np.concatenate([u for _, u in found])
+        kinks_at.append((rows, before / (before - after)))
+    return np.concatenate([rows for rows, _ in kinks_at]), np.concatenate([u for _, u in kinks_at])
 
 
 def _with(

@@ -27,6 +27,7 @@ from jacobians._checks import (
     require_shape,
     underflow_is_rounding,
 )
+from jacobians._tables import PointsLike
 from jacobians.linearization.hessian_maps import hessian_map, mixed_map
 from jacobians.linearization.paths import Edges, ancestors, cuts_and_edges
 from jacobians.linearization.rules import activation_map, layer_map, parameter_maps
@@ -315,13 +316,13 @@ class Linearization(Frozen):
         return f"Linearization at {where}: {repr(self.chain).partition(': ')[2]}"
 
 
-def linearize(net: Network, X: Any) -> Linearization:
+def linearize(net: Network, X: PointsLike | Trace) -> Linearization:
     """Linearize the network at a point, or at every point of a batch.
 
     Parameters
     ----------
     net : Network
-    X : array, shape (n_0,) or (B, n_0), or a Trace of ``net``
+    X : array or data frame, shape (n_0,) or (B, n_0), or a Trace of ``net``
         A trace is taken as it is, so that several methods can share one.
 
     Returns

@@ -59,7 +59,7 @@ def bends(net: Network, start: Any, stop: Any, points: int = 1001) -> Bends:
     if start.shape != stop.shape:
         raise ShapeError(f"bends: stop: expected shape {start.shape}, but got {stop.shape}.")
     grid = np.linspace(0.0, 1.0, as_count(points, "bends: points", at_least=2))
-    found = [(0.0, 0, 0)][:0]
+    bent = [(0.0, 0, 0)][:0]
     for l, layer in enumerate(net.layers, start=1):
         for at in (*layer.activation.kinks, *([None] if layer.kinked else [])):
             sides = _sides(net, start, stop, grid, l, at)
@@ -69,8 +69,8 @@ def bends(net: Network, start: Any, stop: Any, points: int = 1001) -> Bends:
                 middle = (low + high) / 2
                 same = _sides(net, start, stop, middle, l, at)[range(len(where)), units] == first
                 low, high = np.where(same, middle, low), np.where(same, high, middle)
-            found += [(float(t), l, int(unit)) for t, unit in zip(high, units, strict=True)]
-    t, layers, units = np.array(sorted(found)).reshape(-1, 3).T
+            bent += [(float(t), l, int(unit)) for t, unit in zip(high, units, strict=True)]
+    t, layers, units = np.array(sorted(bent)).reshape(-1, 3).T
     return Bends(t, layers.astype(np.intp), units.astype(np.intp))
 
 
@@ -109,7 +109,7 @@ def kinks_along_line(
     -------
     Axes
     """
-    found = bends(net, start, stop, points)
+    crossings = bends(net, start, stop, points)
     names = labels(net.output_names, net.widths[-1], "y", "kinks_along_line")
     if not 0 <= output < len(names):
         raise ValueError(f"kinks_along_line: output: expected 0 to {len(names) - 1}, not {output}.")
@@ -119,15 +119,15 @@ def kinks_along_line(
         return net((1 - t)[:, None] * start + t[:, None] * stop)[:, output]
 
     ax = new_axes(ax)
-    grid = np.union1d(np.linspace(0.0, 1.0, points), found.t)
+    grid = np.union1d(np.linspace(0.0, 1.0, points), crossings.t)
     ax.plot(grid, along(grid), color=GREY, lw=1.4, zorder=1)
-    for k, l in enumerate(np.unique(found.layers)):
-        t = found.t[found.layers == l]
+    for k, l in enumerate(np.unique(crossings.layers)):
+        t = crossings.t[crossings.layers == l]
         ax.plot(
             t, along(t), "osD^v<"[k % 6], color=CYCLE[k % len(CYCLE)], ms=4.5, mec="white", mew=0.5,
             label=f"layer {l}: {len(t)} kinks",
         )  # fmt: skip
-    if len(found.t):
+    if len(crossings.t):
         ax.legend(frameon=False, fontsize=8, loc="best")
     where = "place on the line, from start (0) to end (1)"
     return finish(ax, title, where, names[output])

@@ -64,12 +64,12 @@ def bars(
     names = labels(names, len(values), "x", "bars: names")
     shown = _first(np.abs(values), order, count)
     ax = new_axes(ax, 5.0, 0.9 + 0.23 * len(shown))
-    places = np.arange(len(shown))
+    heights = np.arange(len(shown))
     colors = np.where(values[shown] < 0, BLUE, RED)
-    ax.barh(places, values[shown], color=colors, height=0.7)
+    ax.barh(heights, values[shown], color=colors, height=0.7)
     if low is not None and high is not None:
         ends = np.stack([numbers(low, 1, "bars: low"), numbers(high, 1, "bars: high")])[:, shown]
-        ax.hlines(places, *ends, color="black", lw=1.2)
+        ax.hlines(heights, *ends, color="black", lw=1.2)
     ax.axvline(0.0, color=GREY, lw=0.8)
     name_ticks(ax, "y", [names[j] for j in shown], most=60)
     ax.set_ylim(len(shown) - 0.4, -0.6)
@@ -109,17 +109,17 @@ def violins(
     names = labels(names, derivatives.shape[1], "x", "violins: names")
     shown = _first(np.abs(derivatives).mean(axis=0), order, count)
     ax = new_axes(ax, 5.0, 0.9 + 0.34 * len(shown))
-    places = np.arange(len(shown))
+    heights = np.arange(len(shown))
     columns = [derivatives[:, j] for j in shown]
     with np.errstate(under="ignore"):  # far tails of the smoothed histogram
         bodies: Any = ax.violinplot(
-            columns, places, orientation="horizontal", widths=0.85, showextrema=False, points=200
+            columns, heights, orientation="horizontal", widths=0.85, showextrema=False, points=200
         )["bodies"]
     for body in bodies:
         body.set(facecolor=BLUE, alpha=0.35, edgecolor=BLUE, linewidth=0.6)
     low, middle, high = np.quantile(derivatives[:, shown], [0.05, 0.5, 0.95], axis=0)
-    ax.hlines(places, low, high, color=BLUE, lw=1.6)
-    ax.plot(middle, places, "o", color="white", mec=BLUE, ms=4)
+    ax.hlines(heights, low, high, color=BLUE, lw=1.6)
+    ax.plot(middle, heights, "o", color="white", mec=BLUE, ms=4)
     ax.axvline(0.0, color=GREY, lw=0.8, zorder=0)
     name_ticks(ax, "y", [names[j] for j in shown], most=60)
     ax.set_ylim(len(shown) - 0.4, -0.6)
@@ -171,20 +171,22 @@ def spectrum(
     count, r = values.shape
     k, middle = np.arange(1, r + 1), values[count // 2]
     # on a logarithmic axis: what is 0 but for rounding would squeeze all others together
-    known = middle > 1e-13 * middle.max()
-    lowest = values[:, known].min(initial=middle.max())
+    positive = middle > 1e-13 * middle.max()
+    lowest = values[:, positive].min(initial=middle.max())
     floor = max(lowest, 1e-13 * middle.max()) / 2
     for i in range(count // 2):
         low, high = np.maximum(values[i], floor), np.maximum(values[-1 - i], floor)
-        ax.fill_between(k, low, high, color=BLUE, alpha=0.2, lw=0, where=known)
+        ax.fill_between(k, low, high, color=BLUE, alpha=0.2, lw=0, where=positive)
         if r == 1:
             ax.vlines(k, low, high, color=BLUE, alpha=0.3, lw=12)
-    ax.plot(k[known], middle[known], "o-", color=BLUE, ms=4 if r < 40 else 2, lw=1.2)
-    if not known.all():
-        ax.plot(k[~known], np.full(r - known.sum(), floor), "o", color="white", mec=BLUE, ms=4)
+    ax.plot(k[positive], middle[positive], "o-", color=BLUE, ms=4 if r < 40 else 2, lw=1.2)
+    if not positive.all():
+        ax.plot(
+            k[~positive], np.full(r - positive.sum(), floor), "o", color="white", mec=BLUE, ms=4
+        )
         ax.plot([], [], "o", color="white", mec=BLUE, ms=4, label="0 up to rounding")
         ax.legend(frameon=False, fontsize=8, loc="best")
-    if r > 1 and known.any():
+    if r > 1 and positive.any():
         ax.set_yscale("log")
     ax.set_xlim(0.5, r + 0.5)
     ax.set_xticks(k if r <= 20 else np.unique(np.linspace(1, r, 9).astype(int)))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jacobians._checks import Array, ShapeError, TooLargeError
+from jacobians._tables import PointsLike
 from jacobians.linearization import linearize
 from jacobians.maps import Diagonal, Identity, LinearMap
 from jacobians.network import Network
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def chain(net: Network, x: Any, *, ax: Axes | None = None, title: str | None = None) -> Axes:
+def chain(net: Network, x: PointsLike, *, ax: Axes | None = None, title: str | None = None) -> Axes:
     """Draw ``J = D^L W^L ... D^1 W^1`` at a point, every factor as a block drawn to scale.
 
     A unit with slope 0 is a gap in its diagonal, a weight of 0 a white spot.  The zeros of maps
@@ -31,7 +32,7 @@ def chain(net: Network, x: Any, *, ax: Axes | None = None, title: str | None = N
     Parameters
     ----------
     net : Network
-    x : array, shape (n_0,)
+    x : array or data frame, shape (n_0,)
     ax, title
         As in ``heat_map``.
 

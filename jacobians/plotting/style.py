@@ -73,20 +73,20 @@ def shorten(name: str, length: int = 24) -> str:
 
 def name_ticks(ax: Axes, axis: str, names: Sequence[str], at: Any = None, most: int = 24) -> None:
     """Label the ticks of an axis with names: all of them, or as many as fit."""
-    places = np.arange(len(names)) if at is None else np.asarray(at)
+    ticks = np.arange(len(names)) if at is None else np.asarray(at)
     step = max(1, -(-len(names) // most))
     shown = [shorten(name) for name in names[::step]]
     # a dollar sign in the name of a column is no formula
     kwargs: dict[str, Any] = {"parse_math": False, "fontsize": SMALL}
     if axis == "y":
-        ax.set_yticks(places[::step], shown, **kwargs)
+        ax.set_yticks(ticks[::step], shown, **kwargs)
     else:
         # side by side only where they do not touch: about 0.07 inches to a letter
         letters = sum(len(name) + 2 for name in shown)
         if letters * 0.07 > ax.get_figure().get_figwidth() * 0.8:  # type: ignore[union-attr]
             kwargs |= {"rotation": 90 if len(shown) > 12 else 40}
             kwargs |= {} if len(shown) > 12 else {"ha": "right", "rotation_mode": "anchor"}
-        ax.set_xticks(places[::step], shown, **kwargs)
+        ax.set_xticks(ticks[::step], shown, **kwargs)
 
 
 def color_bar(ax: Axes, image: Any, label: str) -> None:

@@ -23,7 +23,7 @@ from jacobians._checks import (
     require_shape,
 )
 from jacobians._machine import require_room
-from jacobians._tables import as_inputs, in_order
+from jacobians._tables import PointsLike, as_inputs, in_order
 from jacobians.activations import Activation
 from jacobians.engine import value_and_jacobian
 from jacobians.engine.running import quiet
@@ -48,7 +48,7 @@ PIECE_BYTES = 2**23  # of points at a time: more of them leave the cache
 
 def hessian(
     net: Network,
-    X: Any,
+    X: PointsLike,
     *,
     of: int | str | None = None,
     wrt: int | str = 0,
@@ -60,7 +60,7 @@ def hessian(
     Parameters
     ----------
     net : Network
-    X : array, shape (n_0,) or (B, n_0)
+    X : array or data frame, shape (n_0,) or (B, n_0)
     of, wrt : int or str
         Nodes by number or name, for the Hessians of ``a^of`` by ``a^wrt`` instead.
     rows : slice or list of int, optional
@@ -95,7 +95,9 @@ def hessian(
     return _with_checks(net, X, of, wrt, rows, max_bytes)
 
 
-def value_jacobian_hessian(net: Network, X: Any, **chosen: Any) -> tuple[Array, Array, Array]:
+def value_jacobian_hessian(
+    net: Network, X: PointsLike, **chosen: Any
+) -> tuple[Array, Array, Array]:
     """Compute values, Jacobians and Hessians; ``of``, ``wrt``, ``rows``, ... as in ``hessian``.
 
     Returns
@@ -115,7 +117,7 @@ def value_jacobian_hessian(net: Network, X: Any, **chosen: Any) -> tuple[Array, 
 
 
 @quiet
-def hvp(net: Network, X: Any, V: Any, cotangent: Any = None) -> Array:
+def hvp(net: Network, X: PointsLike, V: Any, cotangent: Any = None) -> Array:
     """Multiply the Hessian of ``cᵀ H`` with a vector at each point, never forming a matrix.
 
     Parameters

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array, as_positive, refuse_if_too_large, underflow_is_rounding
-from jacobians._tables import as_inputs
+from jacobians._tables import PointsLike, as_inputs
 from jacobians.losses import Loss
 from jacobians.network import Network
 from jacobians.second_order.grams import Gram, Kernel
@@ -66,7 +66,7 @@ class Posterior:
     dual: tuple[PointRows, Array, Array] | None = None  # R, sqrt(w) Q and lambda, in float64
 
     @underflow_is_rounding
-    def variance(self, X: Any) -> Array:
+    def variance(self, X: PointsLike) -> Array:
         """Return the variances of the outputs, ``diag(J S Jᵀ)``, shape (m,) or (B, m).
 
         The noise of a target is not in it.
@@ -74,11 +74,11 @@ class Posterior:
         return self._of_points(X, KhatriRao.row_squares, 1)
 
     @underflow_is_rounding
-    def covariance(self, X: Any) -> Array:
+    def covariance(self, X: PointsLike) -> Array:
         """Return the covariances of the outputs at every point, shape (m, m) or (B, m, m)."""
         return self._of_points(X, _symmetric_products, 2)
 
-    def _of_points(self, X: Any, form: Any, axes: int) -> Array:
+    def _of_points(self, X: PointsLike, form: Any, axes: int) -> Array:
         x = as_inputs(X, self.network, "Posterior: X")
         points, m = np.atleast_2d(x), self.network.widths[-1]
         shape = (len(points),) + (m,) * axes
@@ -150,7 +150,7 @@ class Posterior:
 @underflow_is_rounding
 def laplace(
     net: Network,
-    X: Any,
+    X: PointsLike,
     Y: Any,
     loss: Loss,
     structure: str = "full",

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array, as_count, freeze, underflow_is_rounding
-from jacobians._tables import as_inputs, targets_in_order
+from jacobians._tables import PointsLike, as_inputs, targets_in_order
 from jacobians.losses import Loss, as_loss
 from jacobians.maps import Blocks
 from jacobians.network import Network, as_network
@@ -118,14 +118,14 @@ def _stacked(pieces: list[KhatriRao]) -> KhatriRao:
 
 
 def curvature(
-    net: Network, X: Any, Y: Any = None, loss: Loss | None = None, max_bytes: int = MAX_BYTES
+    net: Network, X: PointsLike, Y: Any = None, loss: Loss | None = None, max_bytes: int = MAX_BYTES
 ) -> Curvature:
     """Describe the curvature of the mean loss in the parameters, by maps.
 
     Parameters
     ----------
     net : Network
-    X : array, shape (n,) or (B, n)
+    X : array or data frame, shape (n,) or (B, n)
     Y : array, optional
         Targets, as the loss takes them; ``fisher`` and ``ntk`` need none.
     loss : Loss, optional

@@ -2,63 +2,28 @@
 
 Nothing in here grows with the number of points, and everything merges.  To keep one thing more is
 one class with ``add`` and ``merge``, and one line in ``accumulators``.
-
-Jacobians are many numbers, and reading them takes longer than adding them.  They go by in blocks
-that stay in the cache while everything that is kept of them is computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import copy
-from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from jacobians._checks import Array, NotFiniteError
-from jacobians.sensitivities.groups import Keys, Runs, add_runs
+from jacobians.sensitivities.groups import Keys
+from jacobians.sensitivities.pieces import Piece
 
-ENTRIES = 2**16  # of a block
 SAMPLE = 500  # points
 LARGEST = 2.0**480  # squares beyond it, added up, leave the range of float64
-WIDE = 512  # numbers in a row for which reductions along the points are quick
 
 Self = TypeVar("Self", bound="Accumulator")
 
 
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """Some points with all that was computed at them, sorted by group."""
-
-    points: Array  # (B, n_0): all inputs
-    data: Array  # (B, n + m): selected inputs and outputs
-    J: Array  # (B, m, n)
-    keys: Keys  # (B,)
-    runs: Runs
-
-    def blocks(self) -> Iterator[tuple[slice, Array]]:
-        """Cut the columns, inputs, outputs and entries of J, into blocks of float64 numbers."""
-        B, first = self.data.shape
-        entries = self.J.reshape(B, -1)
-        if self.data.size + entries.size <= ENTRIES:
-            yield slice(None), np.concatenate([self.data, entries], axis=1, dtype=np.float64)
-            return
-        yield slice(first), np.asarray(self.data, np.float64)
-        step = max(1, ENTRIES // B)
-        for start in range(0, entries.shape[1], step):
-            block = np.asarray(entries[:, start : start + step], np.float64)
-            yield slice(first + start, first + start + block.shape[1]), block
-
-
-def accumulators(
-    m: int, n: int, inputs: int, groups: int, *, subspace: bool, spectra: bool
-) -> dict[str, Any]:
+def accumulators(m: int, n: int, groups: int, *, subspace: bool, spectra: bool) -> dict[str, Any]:
     """Return all that is kept of Jacobians (m, n)."""
-    kept: dict[str, Accumulator] = {
-        "columns": Columns(groups, n + m, m * n),
-        "sample": Sampler(inputs),
-    }
+    kept: dict[str, Accumulator] = {"columns": Columns(groups, n + m, m * n), "sample": Sampler()}
     if subspace:
         kept["JᵀJ"] = Gram(n)
     if spectra:
@@ -69,7 +34,7 @@ def accumulators(
 class Accumulator:
     """What is grown by pieces, and merges with its like: field by field, as ``joins`` says."""
 
-    joins: ClassVar[dict[str, np.ufunc]] = {}
+    joins: ClassVar[dict[str, Any]] = {}
 
     def add(self, piece: Piece) -> None:
         """Take some points in."""
@@ -90,7 +55,7 @@ class Columns(Accumulator):
     about a large mean is not lost, and shifts can be exchanged when two of them merge.
     """
 
-    joins: ClassVar = {"sizes": np.add, "low": np.minimum, "high": np.maximum}
+    joins: ClassVar = {"sizes": np.add, "sums": np.add, "low": np.minimum, "high": np.maximum}
 
     def __init__(self, groups: int, data: int, entries: int) -> None:
         columns = data + entries
@@ -98,77 +63,65 @@ class Columns(Accumulator):
         self.shift, self.sums = np.zeros(columns), np.zeros((groups, 2, columns))
         self.low, self.high = np.full(columns, np.inf), np.full(columns, -np.inf)
 
+    @np.errstate(over="ignore", invalid="ignore")  # which is refused in the end
     def add(self, piece: Piece) -> None:  # noqa: D102
-        fresh, first = self.sizes[piece.runs.labels] == 0, not self.sizes.any()
-        for columns, block in piece.blocks():
-            low, high = self.low[columns], self.high[columns]
-            np.minimum(low, _reduced(np.minimum, block), out=low)
-            np.maximum(high, _reduced(np.maximum, block), out=high)
-            if max(-low.min(), high.max()) > LARGEST:
-                self._refuse()
+        runs, first = piece.runs, not self.sizes.any()
+        fresh, memory = self.sizes[runs.labels] == 0, np.empty(0)
+        for columns, block, axis in piece.blocks():
+            low, high, shift = self.low[columns], self.high[columns], self.shift[columns]
+            np.minimum(low, np.minimum.reduce(block, axis=axis), out=low)
+            np.maximum(high, np.maximum.reduce(block, axis=axis), out=high)
             if first:
-                self.shift[columns] = block[0]
-            terms = np.empty((len(block), 2, block.shape[1]))
-            moved = terms[:, 0]
-            np.subtract(block, self.shift[columns], out=moved)
-            np.multiply(moved, moved, out=terms[:, 1])
-            add_runs(self.sums[:, :, columns], terms, piece.runs, fresh)
-        self.sizes[piece.runs.labels] += piece.runs.sizes
-
-    def _refuse(self) -> None:
-        at = int(np.maximum(-self.low, self.high).argmax())
-        what = "a derivative" if at >= self.data else "an input or output"
-        raise NotFiniteError(f"sensitivity: the square of {what} leaves the range.")
+                shift[:] = block.take(0, axis=axis)
+            if memory.size < 2 * block.size:
+                memory = np.empty(2 * block.size)
+            shape = (2, *block.shape) if axis else (len(block), 2, block.shape[1])
+            terms = memory[: 2 * block.size].reshape(shape)
+            moved, squares = terms if axis else (terms[:, 0], terms[:, 1])
+            np.subtract(block, np.expand_dims(shift, axis), out=moved)
+            np.multiply(moved, moved, out=squares)
+            runs.add(terms, -axis, self.sums[:, :, columns], fresh)
+        if max(-self.low.min(), self.high.max()) > LARGEST:
+            at = int(np.maximum(-self.low, self.high).argmax())
+            what = "a derivative" if at >= self.data else "an input or output"
+            raise NotFiniteError(f"sensitivity: the square of {what} leaves the range.")
+        self.sizes[runs.labels] += runs.sizes
 
     def merge(self, other: Columns) -> Columns:  # noqa: D102
         merged, step = super().merge(other), other.shift - self.shift
-        merged.sums = self.sums + other.sums
         first, sizes = other.sums[:, 0], other.sizes[:, None]
         merged.sums[:, 0] += sizes * step
         merged.sums[:, 1] += (2 * first + sizes * step) * step
         return merged
 
 
-def _reduced(extreme: np.ufunc, values: Array) -> Array:
-    """Reduce along the points; several short rows at a time are quicker than one."""
-    B, q = values.shape
-    together = min(B, WIDE // q)
-    if together < 2:
-        return np.asarray(extreme.reduce(values, axis=0))
-    even = B - B % together
-    wide = extreme.reduce(values[:even].reshape(-1, together * q), axis=0).reshape(together, q)
-    reduced: Array = extreme.reduce(np.concatenate([wide, values[even:]]), axis=0)
-    return reduced
-
-
 class Sampler(Accumulator):
     """A random sample of the points, without replacement: those with the smallest keys."""
 
-    def __init__(self, inputs: int) -> None:
-        self.keys: Keys = np.empty(0, np.uint64)
-        self.points: Array = np.empty((0, inputs))
+    joins: ClassVar = {"taken": lambda mine, theirs: _smallest([*mine, *theirs])}
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[Keys, Array]] = []
 
     def add(self, piece: Piece) -> None:  # noqa: D102
-        self._join(piece.keys, piece.points)
+        self.taken += _smallest([(piece.keys, piece.points)])
+        if len(self.taken) > 2:
+            self.taken = _smallest(self.taken)
 
-    def merge(self, other: Sampler) -> Sampler:  # noqa: D102
-        merged = copy(self)
-        merged._join(other.keys, other.points)
-        return merged
+    def smallest(self) -> tuple[Keys, Array]:
+        """Return the sample in the order of its keys: keys (S,) and points (S, n_0)."""
+        ((keys, points),) = _smallest(self.taken)
+        order = np.argsort(keys, kind="stable")
+        return keys[order], points[order]
 
-    def _join(self, keys: Keys, points: Array) -> None:
-        if len(self.keys) == SAMPLE:
-            smaller = keys < self.keys[-1]
-            if not smaller.any():
-                return
-            keys, points = keys[smaller], points[smaller]
-        chosen = np.argsort(keys)[:SAMPLE]
-        keys, points = keys[chosen], points[chosen]
-        if len(self.keys):
-            keys, points = np.append(self.keys, keys), np.concatenate([self.points, points])
-            chosen = np.argsort(keys, kind="stable")[:SAMPLE]
-            keys, points = keys[chosen], points[chosen]
-        self.keys, self.points = keys, points
+
+def _smallest(taken: list[tuple[Keys, Array]]) -> list[tuple[Keys, Array]]:
+    """Keep the points with the smallest keys."""
+    keys, points = taken[0] if len(taken) == 1 else map(np.concatenate, zip(*taken, strict=True))
+    if len(keys) <= SAMPLE:
+        return [(keys, points.copy())]
+    chosen = np.argpartition(keys, SAMPLE)[:SAMPLE]
+    return [(keys[chosen], points[chosen])]
 
 
 class Gram(Accumulator):

@@ -13,7 +13,7 @@ from jacobians._notebook import Displayed, Table
 from jacobians._tables import column_names
 from jacobians._text import counted, table
 from jacobians.sensitivities.groups import as_confidence
-from jacobians.sensitivities.names import place_of
+from jacobians.sensitivities.names import number_of
 from jacobians.sensitivities.record import Sensitivity
 
 NAME = "importance"  # what is compared
@@ -39,7 +39,7 @@ class Comparison(dict[str, Sensitivity], Displayed):
 
     def _compared(self, output: int | str, level: float) -> tuple[Any, Any, Any]:
         """Return importance and the ends of its interval, (records, n) each."""
-        i = place_of(output, self.output_names, "compare: output")
+        i = number_of(output, self.output_names, "compare: output")
         ends = [record.interval(NAME, level) for record in self.values()]
         low, high = (np.array([end[k][i] for end in ends]) for k in (0, 1))
         return np.array([record.importance[i] for record in self.values()]), low, high

@@ -14,6 +14,7 @@ from jacobians.network import Network
 from jacobians.sensitivities.accumulators import singular_values
 from jacobians.sensitivities.groups import Keys
 from jacobians.sensitivities.measures import Measures
+from jacobians.sensitivities.names import selection
 from jacobians.tracing import trace
 
 SAMPLE_BYTES = 16 * 2**20  # of the Jacobians of the sample; fewer points if they would take more
@@ -79,7 +80,7 @@ class DataSet:
     @property
     def groups(self) -> int:
         """Number of groups of points from which the intervals come: those that hold any."""
-        return len(self._measures.groups)
+        return len(self._measures.sizes)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -94,7 +95,7 @@ class DataSet:
     @property
     def input_std(self) -> Array:
         """Standard deviation of every input (divided by N), shape (n,)."""
-        return self._measures.std[: self.shape[1]].copy()
+        return np.array(self._measures.std[: self.shape[1]])
 
     @property
     def input_range(self) -> tuple[Array, Array]:
@@ -110,7 +111,7 @@ class DataSet:
     @property
     def output_std(self) -> Array:
         """Standard deviation of every output (divided by N), shape (m,)."""
-        return self._measures.std[self.shape[1] :].copy()
+        return np.array(self._measures.std[self.shape[1] :])
 
     @property
     def _measures(self) -> Measures:
@@ -127,16 +128,19 @@ class DataSet:
         return sample
 
     def _sample(self) -> Sample:
-        kept, net, (m, n) = self.kept["sample"], self.network, self.shape
-        few = slice(max(1, SAMPLE_BYTES // (8 * m * n)))
-        points = kept.points[few]
-        whole = (m, n) == (net.widths[-1], net.widths[0])
-        some: dict[str, Any] = (
-            {} if whole else {"rows": list(self.outputs), "columns": list(self.inputs)}
-        )
+        net, (m, n) = self.network, self.shape
+        keys, points = self._points
+        few = max(1, SAMPLE_BYTES // (8 * m * n))
+        keys, points = keys[:few], points[:few]
+        some: dict[str, Any] = selection(self.outputs, self.inputs, net.widths)
         y, J = value_and_jacobian(net, points, **some)
         arrays = points, points[:, self.inputs], y[:, self.outputs], J
-        return Sample(kept.keys[few], *(array.astype(np.float64) for array in arrays))
+        return Sample(keys, *(array.astype(np.float64) for array in arrays))
+
+    @property
+    def _points(self) -> tuple[Keys, Array]:
+        keys_and_points: tuple[Keys, Array] = self._once("points", self.kept["sample"].smallest)
+        return keys_and_points
 
     def correlated(self, above: float = 0.8) -> list[tuple[str, str, float]]:
         """Return the pairs of inputs whose correlation in the sample is larger than that, or -that.
@@ -147,7 +151,7 @@ class DataSet:
         """
         if len(self.inputs) > MANY:
             return []
-        x = self.kept["sample"].points[:, self.inputs].astype(np.float64)
+        x = self._points[1][:, self.inputs].astype(np.float64)
         x -= x[:1]  # a column that is constant becomes exactly 0
         x -= x.mean(axis=0)
         size = np.sqrt((x**2).sum(axis=0))
@@ -200,7 +204,7 @@ class DataSet:
         return dict(counts)
 
     def _count_kinks(self) -> dict[str, int]:
-        points = self.kept["sample"].points
+        points = self._points[1]
         at, close = np.zeros((2, len(points)), bool)
         if any(layer.activation.kinks or layer.kinked for layer in self.network.layers):
             seen = trace(self.network, points)

@@ -30,7 +30,7 @@ from jacobians._checks import (
     as_floats,
     underflow_is_rounding,
 )
-from jacobians._tables import as_inputs, column_names, in_order, matched
+from jacobians._tables import PointsLike, as_inputs, column_names, in_order, matched
 from jacobians.engine import value_and_jacobian
 from jacobians.network import Network, as_network
 from jacobians.planning import plan
@@ -69,7 +69,7 @@ class ErrorBars:
 @underflow_is_rounding
 def error_bars(
     net: Network,
-    X: Any,
+    X: PointsLike,
     *,
     std: Any = None,
     covariance: Any = None,
@@ -81,7 +81,7 @@ def error_bars(
     Parameters
     ----------
     net : Network
-    X : array, shape (n,) or (B, n)
+    X : array or data frame, shape (n,) or (B, n)
     std : array, shape (n,) or (B, n), optional
         Standard deviations of independent inputs, for all points or for each.
     covariance : array, shape (n, n) or (B, n, n), optional

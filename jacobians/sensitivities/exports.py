@@ -44,7 +44,7 @@ def derivatives(record: Any, confidence: float) -> dict[str, dict[str, dict[str,
 
 def summary(record: Any, confidence: float) -> dict[str, Any]:
     """Return everything as plain dictionaries, lists and numbers; what is not a number is None."""
-    found: dict[str, Any] = {
+    summed: dict[str, Any] = {
         "network": str(record.network),
         "points": record.count,
         "inputs": inputs(record),
@@ -63,11 +63,11 @@ def summary(record: Any, confidence: float) -> dict[str, Any]:
     }
     if record.shape[1] <= MANY:
         space = record.active_subspace()
-        found["active_subspace"] = {
+        summed["active_subspace"] = {
             "eigenvalues": space.eigenvalues.tolist(),
             "first_directions": space.directions[:, :3].T.tolist(),
         }
-    cleaned: dict[str, Any] = _plain(found)
+    cleaned: dict[str, Any] = _plain(summed)
     return cleaned
 
 
@@ -104,8 +104,8 @@ def to_json(record: Any, confidence: float, about: dict[str, Any]) -> str:
     """Return the summary, and what else is to be said, as JSON."""
     import json
 
-    found = {**summary(record, confidence), **_plain(about)}
-    return json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
+    summed = {**summary(record, confidence), **_plain(about)}
+    return json.dumps(summed, indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def to_dataframe(record: Any, confidence: float) -> Any:

@@ -19,7 +19,7 @@ J. Shao and D. Tu, *The Jackknife and Bootstrap*, 1995.)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,8 +28,6 @@ from numpy.typing import NDArray
 from jacobians._checks import Array, Places
 
 Keys: TypeAlias = NDArray[np.uint64]
-SHORT = 64  # columns up to which ufuncs are quick along rows of groups
-CALL = 512  # numbers that take as long as a call for each run
 
 
 def keys_of(numbers: Keys) -> Keys:
@@ -44,73 +42,65 @@ def keys_of(numbers: Keys) -> Keys:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-def in_order(keys: Keys, groups: int) -> tuple[Places, NDArray[np.uint8]]:
-    """Return the order that sorts points by their random group, and the group of each, sorted."""
+@dataclass(frozen=True, eq=False)
+class Order:
+    """What sorts points by their random group, with the key and the group of each, sorted."""
+
+    indices: Places
+    keys: Keys
+    labels: NDArray[np.uint8]
+
+
+def order_of(numbers: Keys, groups: int) -> Order:
+    """Sort points that have these numbers by their random group."""
+    keys = keys_of(numbers)
     labels = (keys % np.uint64(groups)).astype(np.uint8)
-    order = np.argsort(labels, kind="stable")
-    return order, labels[order]
+    indices = np.argsort(labels, kind="stable")
+    return Order(indices, keys[indices], labels[indices])
+
+
+@lru_cache(maxsize=2)
+def order_of_next(first: int, count: int, groups: int) -> Order:
+    """Sort points that are numbered as they come; the next data set as long has the same order."""
+    return order_of(np.arange(first, first + count, dtype=np.uint64), groups)
 
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """Points in the order of their groups: where each run of one group starts, and which it is."""
+    """Points in the order of their groups: which groups, where each starts, how many points."""
 
-    starts: Places
-    stops: Places
     labels: Places
+    starts: Places
+    sizes: Places
 
     @classmethod
     def of(cls, labels: NDArray[Any]) -> Runs:
-        """Find the runs of labels that are sorted, at least one."""
-        changes = np.flatnonzero(labels[1:] != labels[:-1]) + 1
-        starts = np.concatenate([[0], changes])
-        return cls(starts, np.concatenate([changes, [len(labels)]]), labels[starts])
+        """Count labels that are sorted, at least one."""
+        sizes = np.bincount(labels)
+        present = sizes.nonzero()[0]
+        sizes = sizes[present]
+        return cls(present, sizes.cumsum() - sizes, sizes)
 
-    @property
-    def sizes(self) -> Places:
-        """How many points each run has."""
-        return self.stops - self.starts
+    def add(self, values: Array, axis: int, sums: Array, fresh: NDArray[np.bool_]) -> None:
+        """Add each group along an axis of values, the points, to its entry of sums, (G, ...).
 
-    @cached_property
-    def spans(self) -> list[tuple[int, int, int]]:
-        """Start, stop and label of each run, as plain numbers."""
-        return list(
-            zip(self.starts.tolist(), self.stops.tolist(), self.labels.tolist(), strict=True)
-        )
+        Entries of ``fresh`` groups are at 0, and written without being read.
 
-
-def add_runs(sums: Array, rows: Array, runs: Runs, fresh: NDArray[np.bool_]) -> None:
-    """Add each run of rows (B, ...) to the sums of its group, (G, ...), in place.
-
-    What is added is itself a sum of many neighbours, so that a sum takes few steps, and is off by
-    the rounding of these.  ``fresh`` groups are at 0, and written without being read.
-
-    >>> sums = np.zeros((4, 1))
-    >>> runs = Runs.of(np.array([0, 0, 2]))
-    >>> add_runs(sums, np.array([[1.0], [2.0], [4.0]]), runs, sums[runs.labels, 0] == 0)
-    >>> sums.ravel()
-    array([3., 0., 4., 0.])
-    """
-    flat = rows.reshape(len(rows), -1)
-    if flat.shape[1] <= SHORT or flat.size < CALL * len(runs.starts):
-        added = np.add.reduceat(flat, runs.starts, axis=0)
-        sums[runs.labels] += added.reshape(-1, *rows.shape[1:])
-        return
-    for (start, stop, label), new in zip(runs.spans, fresh.tolist(), strict=True):
-        if new:
-            np.add.reduce(rows[start:stop], axis=0, out=sums[label])
-        else:
-            sums[label] += np.add.reduce(rows[start:stop], axis=0)
-
-
-def total(sums: Array, groups: Places) -> Array:
-    """Add up the sums of some groups; others are not touched."""
-    if sums[0].size <= SHORT * SHORT:
-        return np.asarray(sums[groups].sum(axis=0))
-    added: Array = sums[groups[0]].copy()
-    for group in groups[1:]:
-        added += sums[group]
-    return added
+        >>> sums, runs = np.zeros((4, 1)), Runs.of(np.array([0, 0, 2]))
+        >>> runs.add(np.array([[1.0], [2.0], [4.0]]), 0, sums, np.ones(2, bool))
+        >>> sums.T
+        array([[3., 0., 4., 0.]])
+        """
+        if axis:
+            sums[self.labels] += np.moveaxis(np.add.reduceat(values, self.starts, axis), -1, 0)
+            return
+        where = (self.labels.tolist(), self.starts.tolist(), self.sizes.tolist(), fresh.tolist())
+        for label, start, size, new in zip(*where, strict=True):
+            rows = values[start : start + size]
+            if new:
+                np.add.reduce(rows, axis=0, out=sums[label])
+            else:
+                sums[label] += rows[0] if size == 1 else np.add.reduce(rows, axis=0)
 
 
 def student_interval(
@@ -124,7 +114,7 @@ def student_interval(
     """
     from scipy.special import stdtrit  # importing it takes as long as all of this library
 
-    freedom = sizes.sum() ** 2 / (sizes**2).sum() - 1
+    freedom = float(sizes.sum()) ** 2 / (sizes @ sizes) - 1
     reach = error * (stdtrit(freedom, (1 + confidence) / 2) if freedom > 0 else np.nan)
     if not positive:
         return estimate - reach, estimate + reach

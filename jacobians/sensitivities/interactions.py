@@ -8,26 +8,26 @@ effect of a usual step of one input changes with a usual step of the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from jacobians import plotting
-from jacobians._checks import Array, Places, ShapeError, as_count, underflow_is_rounding
+from jacobians._checks import Array, ShapeError, as_count, underflow_is_rounding
 from jacobians._notebook import Displayed, Table
-from jacobians._tables import as_inputs, column_names
+from jacobians._tables import PointsLike, column_names
 from jacobians._text import counted, table
 from jacobians.factors import as_index
 from jacobians.network import Network, as_network
 from jacobians.planning import DEFAULT_BYTES
 from jacobians.second_order import hessian
-from jacobians.sensitivities.accumulators import Columns, Piece
-from jacobians.sensitivities.groups import Runs, as_confidence, in_order, keys_of, student_interval
+from jacobians.sensitivities.accumulators import Columns
+from jacobians.sensitivities.groups import as_confidence, student_interval
 from jacobians.sensitivities.measures import Measures, over
-from jacobians.sensitivities.names import different_names, place_of
-from jacobians.sensitivities.pieces import group_count
+from jacobians.sensitivities.names import different_names, number_of
+from jacobians.sensitivities.pieces import batches_of, group_count, pieces_of, windows_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,7 +57,7 @@ class Interactions(Displayed):
 
     def strongest(self, output: int | str = 0, count: int = 10) -> list[tuple[str, str, float]]:
         """Return the pairs of different inputs that act together most: names and strength."""
-        i = place_of(output, self.output_names, "strongest: output")
+        i = number_of(output, self.output_names, "strongest: output")
         pairs = self._order(i)[:count]
         return [(*self._pair(j, k), float(self.standardised[i, j, k])) for j, k in pairs]
 
@@ -71,7 +71,7 @@ class Interactions(Displayed):
 
     def plot(self, output: int | str = 0, *, ax: Any = None) -> Any:
         """Draw the standardised interactions of all pairs for one output; return the axes."""
-        i, names = place_of(output, self.output_names, "plot: output"), self.input_names
+        i, names = number_of(output, self.output_names, "plot: output"), self.input_names
         label = "E|d²y/dx dx'| · sd(x) sd(x')/sd(y)"
         strength = np.nan_to_num(self.standardised[i])
         return plotting.heat_map(strength, names, names, sizes=True, ax=ax, label=label)
@@ -100,7 +100,7 @@ class Interactions(Displayed):
 @underflow_is_rounding
 def interactions(
     net: Network,
-    X: Any,
+    X: PointsLike | Iterable[PointsLike],
     *,
     rows: Any = None,
     confidence: float = 0.95,
@@ -114,7 +114,7 @@ def interactions(
     Parameters
     ----------
     net : Network
-    X : array or data frame, shape (B, n), B at least 1; or an iterator of such
+    X : array or data frame, shape (B, n), B at least 1; or iterable of such
         Columns of data frames are matched by name.  Batches are gone through once.
     rows : slice or list of int, optional
         Only these outputs, at their cost.
@@ -155,8 +155,14 @@ def interactions(
     groups = group_count(m * n * n, f"{m}x{n}x{n} second derivatives", "Ask for rows=.")
     kept = Columns(groups, n + m, m * n * n)
     budget = as_count(DEFAULT_BYTES if max_bytes is None else max_bytes, "interactions: max_bytes")
-    batches = X if isinstance(X, Iterator) else (X,)
-    for piece in _pieces(net.with_names(names), batches, groups, chosen, budget):
+    table, at_once = net.with_names(names), max(1, budget // (3 * 8 * m * n * n))
+
+    def compute(x: Array) -> tuple[Array, Array, Array]:
+        H = np.abs(hessian(net, x, rows=chosen, max_bytes=budget))
+        return x, net(x)[:, chosen], H.reshape(len(x), m, n * n)
+
+    batches = batches_of(table, X, "interactions: X")
+    for piece in pieces_of(windows_of(batches, groups, budget), compute, at_once):
         kept.add(piece)
     if not kept.sizes.any():
         raise ShapeError("interactions: X: expected points (B, n) with B > 0, but got none.")
@@ -169,30 +175,9 @@ def interactions(
     return Interactions(names, shown, mean, estimate, low, high, int(sums.count))
 
 
-def _pieces(
-    net: Network, batches: Iterable[Any], groups: int, rows: Places, budget: int
-) -> Iterator[Piece]:
-    """Cut the batches, sort the points of a piece by group, and compute their Hessians."""
-    n, count = net.widths[0], 0
-    at_once = max(1, budget // (3 * 8 * len(rows) * n * n))
-    for batch in batches:
-        points = as_inputs(batch, net, "interactions: X")
-        if points.ndim != 2:
-            raise ShapeError(f"interactions: X: expected points (B, n), but got {points.shape}.")
-        for start in range(0, len(points), at_once):
-            some = points[start : start + at_once]
-            keys = keys_of(np.arange(count, count + len(some), dtype=np.uint64))
-            order, labels = in_order(keys, groups)
-            x, runs = some[order], Runs.of(labels)
-            H = np.abs(hessian(net, x, rows=rows, max_bytes=budget))
-            data = np.concatenate([x, net(x)[:, rows]], axis=1)
-            yield Piece(x, data, H.reshape(len(x), len(rows), n * n), keys[order], runs)
-            count += len(some)
-
-
 def _errors(sums: Measures, mean: Array) -> Array:
     """Return the standard errors of ``mean sd(x) sd(x')/sd(y)`` over these spreads, (m, n, n)."""
-    (m, n, _), R = mean.shape, len(sums.groups)
+    (m, n, _), R = mean.shape, len(sums.sizes)
     errors = np.full_like(mean, np.nan)
     for i in range(m if R > 1 else 0):
         first = n + m + i * n * n

@@ -35,9 +35,8 @@ import numpy as np
 
 from jacobians._checks import Array
 from jacobians.sensitivities.accumulators import Columns
-from jacobians.sensitivities.groups import total
 
-SLAB = 2**16  # numbers of the moves of a statistic, at a time
+SLAB = 2**14  # numbers of the moves of a statistic, at a time
 STATISTICS = {  # what of the derivative, its power, those of sd(x) and of 1/sd(y)
     "mean": ("mean", 1, 0, 0),
     "root_mean_square": ("square", 1 / 2, 0, 0),
@@ -56,12 +55,19 @@ class Measures:
 
     def __init__(self, kept: Columns, m: int, n: int) -> None:
         self.kept, self.m, self.n = kept, m, n
-        self.groups = np.flatnonzero(kept.sizes)
-        self.sizes, self.count = kept.sizes[self.groups], kept.sizes.sum()
-        self.first, self.second = total(kept.sums, self.groups) / self.count
+        groups = kept.sizes.nonzero()[0]
+        some = len(groups) < len(kept.sizes)
+        self.sums = kept.sums[groups] if some else kept.sums
+        self.sizes = kept.sizes[groups]
+        self.count = float(self.sizes.sum())
+        totals = np.add.reduce(self.sums, axis=0)
+        totals /= self.count
+        self.first, self.second = totals
         self.mean = self.first + kept.shift
-        variance = np.maximum(self.second - self.first**2, 0.0)
-        self.variance = np.where(kept.low < kept.high, variance, 0.0)
+        self.variance = np.multiply(self.first, self.first)
+        np.subtract(self.second, self.variance, out=self.variance)
+        np.maximum(self.variance, 0.0, out=self.variance)
+        self.variance *= kept.low < kept.high
         self.std = np.sqrt(self.variance[: n + m])
 
     def _base(self, name: str) -> Array:
@@ -88,38 +94,36 @@ class Measures:
 
     def error(self, name: str, value: Array) -> Array:
         """Return the standard error of a statistic, (m, n); NaN where there are no two groups."""
-        (base, power, k, l), m, n = STATISTICS[name], self.m, self.n
-        errors, R = np.full((m, n), np.nan), len(self.groups)
+        (base, power, k, l), m, n, R = STATISTICS[name], self.m, self.n, len(self.sizes)
         if R < 2:
-            return errors
+            return np.full((m, n), np.nan)
         mean = self._base(base)
         slope = self._scale(name) if power == 1 else value / np.where(mean > 0, 2 * mean, np.inf)
-        step = max(1, SLAB // (R * n))
+        squares, step = np.empty((m, n)), max(1, SLAB // (R * n))
         for i in range(0, m, step):
             rows = slice(i, min(i + step, m))
-            columns = slice(m + n + rows.start * n, m + n + rows.stop * n)
-            moves = self.moves(base, columns).reshape(R, -1, n)
-            if k:
-                moves += self.log_variances[:, None, :n] * (k / 2 / power * mean[rows])
-            if l:
-                moves -= self.log_variances[:, n:, None][:, rows] * (l / 2 / power * mean[rows])
+            moves = self.moves(base, slice(m + n + i * n, m + n + rows.stop * n))
+            if k or l:
+                x, y = self.log_variances[:, None, :n], self.log_variances[:, n:, None][:, rows]
+                spread = k * x - l * y
+                spread *= mean[rows] / (2 * power)
+                moves += spread.reshape(R, -1)
             moves *= moves
-            errors[rows] = np.sqrt(self.weights @ moves.reshape(R, -1)).reshape(-1, n)
-        errors *= np.abs(slope)
-        return errors
+            squares[rows] = (self.weights @ moves).reshape(-1, n)
+        np.sqrt(squares, out=squares)
+        squares *= np.abs(slope)
+        return squares
 
     def moves(self, name: str, columns: slice) -> Array:
         """Return ``N - n_g`` times the move of a mean if a group is left out, (R, columns)."""
-        first, second, sums = self.first[columns], self.second[columns], self.kept.sums
-        moves: Array
+        first = self.first[columns]
+        sums, squares = self.sums[:, 0, columns], self.sums[:, 1, columns]
         if name == "mean":
-            moves = np.multiply.outer(self.sizes, first)
-            moves -= sums[self.groups, 0, columns]
-            return moves
+            return np.asarray(self.sizes[:, None] * first - sums)
         about = 2 * (self.kept.shift[columns] if name == "square" else -first)
-        moves = np.multiply.outer(self.sizes, second + about * first)
-        moves -= sums[self.groups, 1, columns]
-        moves -= sums[self.groups, 0, columns] * about
+        moves: Array = self.sizes[:, None] * (self.second[columns] + about * first)
+        moves -= squares
+        moves -= sums * about
         return moves
 
     @cached_property

@@ -30,7 +30,7 @@ FACTORS, ENTRIES = 14, 200_000  # of a chain that is drawn
 
 
 def page(
-    found: Statistics,
+    record: Statistics,
     confidence: float,
     *,
     title: str,
@@ -39,35 +39,35 @@ def page(
 ) -> str:
     """Write the page; see ``Sensitivity.to_html``."""
     reports.require()
-    m, n = len(found.output_names), len(found.input_names)
-    order = found.order
-    numbers = derivatives(found, confidence)
-    tables = [_table(found, i, order[i, :ROWS], numbers) for i in range(min(m, OUTPUTS))]
-    together = _interactions(found)
+    m, n = len(record.output_names), len(record.input_names)
+    order = record.order
+    numbers = derivatives(record, confidence)
+    tables = [_table(record, i, order[i, :ROWS], numbers) for i in range(min(m, OUTPUTS))]
+    together = _interactions(record)
     return reports.render(
         {
             "title": title,
-            "network": str(found.network),
-            "layers": _layers(found.network),
-            "points": found.count,
-            "dtype": str(found.network.dtype),
-            "inputs": inputs(found),
-            "outputs": outputs(found),
+            "network": str(record.network),
+            "layers": _layers(record.network),
+            "points": record.count,
+            "dtype": str(record.network.dtype),
+            "inputs": inputs(record),
+            "outputs": outputs(record),
             "tables": tables,
-            "basis": found.basis,
-            "correlated": found.correlated(),
+            "basis": record.basis,
+            "correlated": record.correlated(),
             "findings": "; ".join(f"{table['name']}: {table['finding']}" for table in tables[:6]),
             "interactions": _pairs(together),
-            "sampled": len(found.sample.points),
+            "sampled": len(record.sample.points),
             "left_out": {"inputs": max(0, n - ROWS), "outputs": max(0, m - OUTPUTS)},
             "confidence": confidence,
-            "groups": found.groups,
-            "norms": _norms(found),
-            "subspace": _subspace(found),
-            "pictures": _pictures(found, together),
-            "standard": _units(found) == "standard",
-            "linear": bool((found.std == 0).all()),
-            "kinks": {**found.kinks, "within": found.near},
+            "groups": record.groups,
+            "norms": _norms(record),
+            "subspace": _subspace(record),
+            "pictures": _pictures(record, together),
+            "standard": _units(record) == "standard",
+            "linear": bool((record.std == 0).all()),
+            "kinks": {**record.kinks, "within": record.near},
             "certificates": certificates,
             "worst": max(certificates, key=_largest_ratio, default=None),
         },
@@ -89,19 +89,19 @@ def _layers(net: Network) -> list[dict[str, Any]]:
     ]
 
 
-def _table(found: Statistics, i: int, order: Places, numbers: Any) -> dict[str, Any]:
-    name = found.output_names[i]
-    few = len(found.output_names) <= DRAWN
+def _table(record: Statistics, i: int, order: Places, numbers: Any) -> dict[str, Any]:
+    name = record.output_names[i]
+    few = len(record.output_names) <= DRAWN
     rows = [
-        {"name": found.input_names[j], "unit": found.unit(i, int(j))}
-        | numbers[name][found.input_names[j]]
+        {"name": record.input_names[j], "unit": record.unit(i, int(j))}
+        | numbers[name][record.input_names[j]]
         for j in order
     ]
-    pictures = _pictures_of(found, i) if few else {}
-    strong = found.input_names[strongest(found, i)]
-    unit = found.units.get(name, "")
-    words = [f"{found.direction(i, int(j))} with {found.input_names[j]}" for j in order[:3]]
-    widest = found.input_names[int((found.std[i] * found.input_std).argmax())]
+    pictures = _pictures_of(record, i) if few else {}
+    strong = record.input_names[strongest(record, i)]
+    unit = record.units.get(name, "")
+    words = [f"{record.direction(i, int(j))} with {record.input_names[j]}" for j in order[:3]]
+    widest = record.input_names[int((record.std[i] * record.input_std).argmax())]
     return {
         **{"name": name, "unit": unit, "rows": rows, "pictures": pictures, "strongest": strong},
         "finding": f"{name} {', '.join(words)}.",
@@ -109,38 +109,38 @@ def _table(found: Statistics, i: int, order: Places, numbers: Any) -> dict[str, 
     }
 
 
-def _interactions(found: Statistics) -> Interactions | None:
+def _interactions(record: Statistics) -> Interactions | None:
     """Return the interactions of the sample, where they are few and there is a rule for them."""
-    net, (m, n) = found.network, found.shape
-    if n != net.widths[0] or n == 1 or m * n * n > SECONDS or len(found.sample.points) < 2:
+    net, (m, n) = record.network, record.shape
+    if n != net.widths[0] or n == 1 or m * n * n > SECONDS or len(record.sample.points) < 2:
         return None
     try:
-        return interactions(net, found.sample.points, rows=list(found.outputs))
+        return interactions(net, record.sample.points, rows=list(record.outputs))
     except NotImplementedError:
         return None
 
 
-def _pairs(found: Interactions | None) -> list[tuple[str, str, str, float]]:
+def _pairs(together: Interactions | None) -> list[tuple[str, str, str, float]]:
     """Return the strongest pairs of inputs of every output: its name, theirs, how strong."""
-    if found is None or not np.nan_to_num(found.standardised).any():
+    if together is None or not np.nan_to_num(together.standardised).any():
         return []
-    few = 5 if len(found.output_names) == 1 else 2
+    few = 5 if len(together.output_names) == 1 else 2
     return [
         (output, *pair)
-        for output in found.output_names[:12]
-        for pair in found.strongest(output, few)
+        for output in together.output_names[:12]
+        for pair in together.strongest(output, few)
     ]
 
 
-def _norms(found: Statistics) -> list[tuple[float, float]]:
-    return [(share, found.norm_quantile(share)) for share in QUANTILES]
+def _norms(record: Statistics) -> list[tuple[float, float]]:
+    return [(share, record.norm_quantile(share)) for share in QUANTILES]
 
 
-def _subspace(found: Statistics) -> dict[str, Any] | None:
+def _subspace(record: Statistics) -> dict[str, Any] | None:
     """Return the shares of the first active directions, and the largest weights of the first."""
-    if not 1 < len(found.input_names) <= MANY:
+    if not 1 < len(record.input_names) <= MANY:
         return None
-    space = found.active_subspace("standard")
+    space = record.active_subspace("standard")
     if not space.eigenvalues[0] > 0:
         return None
     weights = space.directions[:, 0]
@@ -149,7 +149,7 @@ def _subspace(found: Statistics) -> dict[str, Any] | None:
     return {
         "shares": shares[:2].tolist(),
         "dimension": space.dimension(0.95),
-        "weights": [(found.input_names[j], float(weights[j])) for j in largest],
+        "weights": [(record.input_names[j], float(weights[j])) for j in largest],
     }
 
 
@@ -160,55 +160,55 @@ def _largest_ratio(certificate: Certificate) -> float:
 # --- pictures -------------------------------------------------------------------------------------
 
 
-def _pictures(found: Statistics, together: Interactions | None) -> dict[str, str]:
-    m, n = len(found.output_names), len(found.input_names)
-    images = pixel_images(found.input_names, found.mean)
-    drawn = _chain(found)
+def _pictures(record: Statistics, together: Interactions | None) -> dict[str, str]:
+    m, n = len(record.output_names), len(record.input_names)
+    images = pixel_images(record.input_names, record.mean)
+    drawn = _chain(record)
     if images is not None and m <= OUTPUTS:
         height = 0.3 + 1.2 * -(-m // 5) * images.shape[1] / images.shape[2]
-        drawn["saliency"] = _draw(_kind(found, "saliency"), 5.6, height)
+        drawn["saliency"] = _draw(_kind(record, "saliency"), 5.6, height)
     elif m > 1 and n > 1 and m * n <= 4000:
-        size = plotting.matrices.heat_map_size(m, found.input_names)
-        drawn["heat map"] = _draw(_kind(found, "heat map"), *size)
+        size = plotting.matrices.heat_map_size(m, record.input_names)
+        drawn["heat map"] = _draw(_kind(record, "heat map"), *size)
     if together is not None and _pairs(together) and n <= 30:
         side = min(6.0, 1.6 + 0.34 * n)
         drawn["interactions"] = _draw(lambda ax: together.plot(0, ax=ax), side + 0.7, side)
     if min(m, n) > 1:
-        drawn["spectrum"] = _draw(_kind(found, "spectrum"), 4.6, 2.5)
-    if found.count > 1 and _subspace(found):
-        drawn["subspace"] = _draw(_kind(found, "subspace"), 4.6, 2.5)
-        drawn["summary"] = _draw(_kind(found, "summary"), 4.6, 3.0)
+        drawn["spectrum"] = _draw(_kind(record, "spectrum"), 4.6, 2.5)
+    if record.count > 1 and _subspace(record):
+        drawn["subspace"] = _draw(_kind(record, "subspace"), 4.6, 2.5)
+        drawn["summary"] = _draw(_kind(record, "summary"), 4.6, 3.0)
     return drawn
 
 
-def _chain(found: Statistics) -> dict[str, str]:
+def _chain(record: Statistics) -> dict[str, str]:
     """Draw the factors at a point, where all inputs are shown and the picture can be read."""
-    net, sample = found.network, found.sample
+    net, sample = record.network, record.sample
     factors = [factor.operand for factor in plan(net).factors]
     small = len(factors) <= FACTORS and sum(A.rows * A.columns for A in factors) <= ENTRIES
-    if not factors or not small or found.inputs != tuple(range(net.widths[0])):
+    if not factors or not small or record.inputs != tuple(range(net.widths[0])):
         return {}
     x: Array = sample.x[0]
     return {"chain": _draw(lambda ax: plotting.chain(net, x, ax=ax), 6.5, 1.9)}
 
 
-def _pictures_of(found: Statistics, i: int) -> dict[str, str]:
-    n = len(found.input_names)
-    drawn = {"bars": _draw(_kind(found, "bars", i), 4.8, 0.8 + 0.23 * min(n, 15))}
-    if found.count > 1:
-        drawn["violins"] = _draw(_kind(found, "violins", i), 4.8, 0.8 + 0.34 * min(n, 10))
-        drawn["against input"] = _draw(_kind(found, "against input", i), 4.6, 2.8)
+def _pictures_of(record: Statistics, i: int) -> dict[str, str]:
+    n = len(record.input_names)
+    drawn = {"bars": _draw(_kind(record, "bars", i), 4.8, 0.8 + 0.23 * min(n, 15))}
+    if record.count > 1:
+        drawn["violins"] = _draw(_kind(record, "violins", i), 4.8, 0.8 + 0.34 * min(n, 10))
+        drawn["against input"] = _draw(_kind(record, "against input", i), 4.6, 2.8)
     return drawn
 
 
-def _kind(found: Statistics, kind: str, i: int = 0) -> Callable[[Axes], Axes]:
-    return lambda ax: draw(found, kind, i, None, None, ax, _units(found))
+def _kind(record: Statistics, kind: str, i: int = 0) -> Callable[[Axes], Axes]:
+    return lambda ax: draw(record, kind, i, None, None, ax, _units(record))
 
 
-def _units(found: Statistics) -> str:
+def _units(record: Statistics) -> str:
     """Compare inputs in standard deviations where there are some, and no image is meant."""
-    varies = found.output_std.all() and found.input_std.any()
-    pixels = pixel_images(found.input_names, found.mean) is not None
+    varies = record.output_std.all() and record.input_std.any()
+    pixels = pixel_images(record.input_names, record.mean) is not None
     return "standard" if varies and not pixels else "original"
 
 

@@ -1,4 +1,4 @@
-"""Cut a data set: windows of points, sorted by their random groups, and pieces of their Jacobians.
+"""Cut a data set: windows of points, sorted by their random groups, and pieces with derivatives.
 
 The points of a window are sorted by their random groups (``groups``) before anything is computed,
 so that the sums of a group are sums of neighbouring rows.
@@ -6,22 +6,66 @@ so that the sums of a group are sums of neighbouring rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from jacobians._checks import Array, TooLargeError, readable_bytes
-from jacobians.engine import value_and_jacobian
-from jacobians.network import Network
-from jacobians.planning import plan
-from jacobians.sensitivities.accumulators import ENTRIES, Piece
-from jacobians.sensitivities.groups import Keys, Runs, in_order
+from jacobians._checks import Array, ShapeError, TooLargeError, readable_bytes
+from jacobians._tables import HasInputs, as_inputs, column_names
+from jacobians.sensitivities.groups import Keys, Order, Runs, order_of, order_of_next
 
 GROUPS, FEWEST = 64, 10  # of points; fewer where the sums per group would take more than
 GROUPS_BYTES, STATE_BYTES = 2**26, 2**30  # the first of these, and a refusal beyond the second
-CACHE = 2**24  # bytes of the Jacobians of a call
 WINDOW = 2**18  # points, at most, that are sorted at a time
+ENTRIES = 2**18  # of the Jacobians of a piece, which stay in the cache
+POINTS = 8  # of a piece, at least: the engine is slower at fewer
+NARROW = 128  # columns, up to which numbers of a column lie side by side
+BLOCK, LEAST = 2**16, 1024  # numbers of a block of more columns; of so many columns, at least
+
+
+Compute: TypeAlias = Callable[[Array], tuple[Array, Array, Array]]
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Some points with all that was computed at them, sorted by group."""
+
+    points: Array  # (B, n_0): all inputs
+    x: Array  # (B, n): selected ones
+    y: Array  # (B, m): selected outputs
+    J: Array  # (B, m, n)
+    keys: Keys  # (B,)
+    runs: Runs
+
+    def blocks(self) -> Iterator[tuple[slice, Array, int]]:
+        """Cut the columns, inputs, outputs and entries of J, into blocks of float64 numbers.
+
+        Few columns come along the last axis, many along the first: the third tells which axis the
+        points are.
+        """
+        B, data = len(self.x), (self.x, self.y)
+        m, n = self.y.shape[1], self.x.shape[1]
+        entries = self.J.reshape(B, -1)
+        last = n + m + entries.shape[1]
+        if last <= NARROW:
+            yield slice(None), _transposed(*data, entries), 1
+            return
+        if n + m <= NARROW:
+            yield slice(n + m), _transposed(*data), 1
+        else:
+            yield slice(n + m), np.concatenate(data, axis=1, dtype=np.float64), 0
+        step = max(LEAST, BLOCK // B)
+        for start in range(0, entries.shape[1], step):
+            block = np.asarray(entries[:, start : start + step], np.float64)
+            yield slice(n + m + start, min(n + m + start + step, last)), block, 0
+
+
+def _transposed(*arrays: Array) -> Array:
+    block = np.empty((sum(array.shape[1] for array in arrays), len(arrays[0])))
+    np.concatenate([array.T for array in arrays], out=block)
+    return block
 
 
 def group_count(entries: int, what: str, way_out: str) -> int:
@@ -37,58 +81,75 @@ def group_count(entries: int, what: str, way_out: str) -> int:
     return groups
 
 
-def windows_of(batches: Iterable[tuple[Array, Keys]], budget: int) -> Iterator[tuple[Array, Keys]]:
-    """Cut large batches and collect small ones; points, and points in order, take the budget."""
-    waiting: list[tuple[Array, Keys]] = []
-    for points, keys in batches:
+def piece_size(entries: int, budget: int) -> int:
+    """Return how many points with so many derivatives make a piece."""
+    return max(1, min(max(POINTS, ENTRIES // entries), budget // (8 * entries)))
+
+
+def are_batches(X: Any) -> bool:
+    """Tell batches from what is an array, or would become one."""
+    if isinstance(X, np.ndarray):
+        return False
+    if isinstance(X, (list, tuple)):
+        return bool(X) and getattr(X[0], "ndim", 0) == 2
+    if isinstance(X, (Mapping, Set)) or type(X).__module__.startswith("scipy.sparse"):
+        return False
+    return isinstance(X, Iterable) and not hasattr(X, "__array__") and column_names(X) is None
+
+
+def batches_of(net: HasInputs, X: Any, where: str) -> Iterator[Array]:
+    """Go through the points, or the batches of points; of batches that are pairs, the inputs."""
+    several = are_batches(X)
+    for batch in X if several else (X,):
+        if several and are_batches(batch):
+            batch = batch[0]  # inputs, and targets that are not asked for
+        points = as_inputs(batch, net, where)
+        if points.ndim != 2 or not (len(points) or several):
+            raise ShapeError(f"{where}: expected points (B, n) with B > 0, but got {points.shape}.")
+        yield points
+
+
+def windows_of(
+    batches: Iterable[Array], groups: int, budget: int, first: int = 0, ids: Keys | None = None
+) -> Iterator[tuple[Array, Order]]:
+    """Cut large batches and collect small ones; points, and points in order, take the budget.
+
+    The points are numbered from ``first`` on, unless they have ``ids``.
+    """
+    waiting: list[Array] = []
+    for points in batches:
         size = max(1, min(WINDOW, budget // (32 * points.shape[1])))
         for start in range(0, len(points), size):
-            part = slice(start, start + size)
-            waiting.append((points[part], keys[part]))
-            if sum(len(keys) for _, keys in waiting) >= size:
-                yield _joined(waiting)
+            waiting.append(points[start : start + size])
+            if sum(map(len, waiting)) >= size:
+                window = _window(waiting, groups, first, ids)
+                first += len(window[0])
                 waiting = []
+                yield window
     if waiting:
-        yield _joined(waiting)
+        yield _window(waiting, groups, first, ids)
 
 
-def _joined(parts: list[tuple[Array, Keys]]) -> tuple[Array, Keys]:
-    if len(parts) == 1:
-        return parts[0]
-    points, keys = zip(*parts, strict=True)
-    return np.concatenate(points), np.concatenate(keys)
+def _window(waiting: list[Array], groups: int, first: int, ids: Keys | None) -> tuple[Array, Order]:
+    points = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
+    if ids is None:
+        return points, order_of_next(first, len(points), groups)
+    return points, order_of(ids[first : first + len(points)], groups)
 
 
 def pieces_of(
-    net: Network,
-    windows: Iterable[tuple[Array, Keys]],
-    groups: int,
-    selection: Mapping[str, Any],
-    budget: int,
+    windows: Iterable[tuple[Array, Order]],
+    compute: Compute,
+    at_once: int,
 ) -> Iterator[Piece]:
-    """Sort every window by group, compute its Jacobians, and cut them; the next one reuses them."""
-    rows, columns = selection["rows"], selection["columns"]
-    m = net.widths[-1] if rows is None else len(rows)
-    n = net.widths[0] if columns is None else len(columns)
-    at_once = max(1, min(budget, CACHE) // (8 * m * n))
-    size = max(1, ENTRIES // min(m * n, 1024))
-    # the engine keeps the plans of whole Jacobians by itself
-    whole = rows is None and columns is None
-    chosen = None if whole else plan(net, at_once, **selection, max_bytes=budget)
-    limit = {"max_bytes": budget} if whole else {}
-    buffer = np.empty((0, m, n), net.dtype)
-    for points, keys in windows:
-        order, labels = in_order(keys, groups)
-        points, keys = points[order], keys[order]
-        if len(buffer) < min(at_once, len(points)):
-            buffer = np.empty((min(at_once, len(points)), m, n), net.dtype)
-        for begin in range(0, len(points), at_once):
-            some = points[begin : begin + at_once]
-            y, J = value_and_jacobian(net, some, out=buffer[: len(some)], plan=chosen, **limit)
-            y = y if rows is None else y[:, rows]
-            data = np.concatenate([some if columns is None else some[:, columns], y], axis=1)
-            for start in range(0, len(some), size):
-                part = slice(start, start + size)
-                here = slice(begin + start, begin + min(start + size, len(some)))
-                runs = Runs.of(labels[here])
-                yield Piece(some[part], data[part], J[part], keys[here], runs)
+    """Sort every window by group, and compute so many points at a time.
+
+    ``compute`` returns inputs (B, n), outputs (B, m) and derivatives (B, m, n) of points; these may
+    lie where those of the piece before did.
+    """
+    for points, order in windows:
+        points = points.take(order.indices, axis=0)
+        for start in range(0, len(points), at_once):
+            part = slice(start, start + at_once)
+            runs, some = Runs.of(order.labels[part]), points[part]
+            yield Piece(some, *compute(some), order.keys[part], runs)

@@ -17,7 +17,7 @@ from jacobians.certificate import Certificate
 from jacobians.network import Network
 from jacobians.sensitivities.exports import derivatives, to_dataframe, to_json
 from jacobians.sensitivities.groups import as_confidence
-from jacobians.sensitivities.names import place_of
+from jacobians.sensitivities.names import number_of
 from jacobians.sensitivities.page import page
 from jacobians.sensitivities.pictures import Kind, draw
 from jacobians.sensitivities.statistics import Statistics
@@ -155,9 +155,9 @@ class Sensitivity(Statistics, Displayed):
         ax : Axes, optional
             Where to draw; new axes unless said.
         """
-        i = place_of(output, self.output_names, "plot: output")
+        i = number_of(output, self.output_names, "plot: output")
         j, k = (
-            None if one is None else place_of(one, self.input_names, f"plot: {what}")
+            None if one is None else number_of(one, self.input_names, f"plot: {what}")
             for one, what in ((against, "against"), (color, "color"))
         )
         return draw(self, kind, i, j, k, ax, scale)
@@ -166,7 +166,7 @@ class Sensitivity(Statistics, Displayed):
         """Return a table of one output as text: its most important inputs, the first on top."""
         level = as_confidence(confidence, "table: confidence")
         return output_table(
-            self, place_of(output, self.output_names, "table: output"), level, count
+            self, number_of(output, self.output_names, "table: output"), level, count
         )
 
     def _table(self) -> Table:

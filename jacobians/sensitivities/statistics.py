@@ -172,8 +172,8 @@ class Statistics(DataSet):
         if name == "rank":
             return self.rank.astype(np.float64)
         if name not in STATISTICS:
-            known = ", ".join([*STATISTICS, "rank"])
-            raise ValueError(f"statistic: expected one of {known}, but got {name!r:.80}.")
+            names = ", ".join([*STATISTICS, "rank"])
+            raise ValueError(f"statistic: expected one of {names}, but got {name!r:.80}.")
         return np.array(self._once(name, lambda: self._measures.value(name)))
 
     @underflow_is_rounding

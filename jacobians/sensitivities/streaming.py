@@ -8,8 +8,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from typing import Any, overload
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 
@@ -18,36 +18,49 @@ from jacobians._checks import (
     Array,
     ShapeError,
     TooLargeError,
+    as_array,
     as_count,
     as_flag,
     as_items,
     as_nonnegative,
     readable_bytes,
 )
-from jacobians._tables import as_inputs, column_names
+from jacobians._tables import PointsLike, column_names
+from jacobians.engine import value_and_jacobian
 from jacobians.network import Network, as_network
-from jacobians.planning import DEFAULT_BYTES
+from jacobians.planning import DEFAULT_BYTES, plan
 from jacobians.points import Batches, open_points
 from jacobians.sensitivities.accumulators import accumulators
 from jacobians.sensitivities.comparison import Comparison, split
-from jacobians.sensitivities.groups import Keys, keys_of
-from jacobians.sensitivities.names import different_names
-from jacobians.sensitivities.pieces import STATE_BYTES, group_count, pieces_of, windows_of
+from jacobians.sensitivities.groups import Keys
+from jacobians.sensitivities.names import different_names, number_of, selection
+from jacobians.sensitivities.pieces import (
+    STATE_BYTES,
+    Compute,
+    are_batches,
+    batches_of,
+    group_count,
+    piece_size,
+    pieces_of,
+    windows_of,
+)
 from jacobians.sensitivities.progress import Show, progress_of, silent
 from jacobians.sensitivities.record import Sensitivity
 
-
-@overload
-def sensitivity(net: Network, X: Any, *, by: None = None, **options: Any) -> Sensitivity: ...
+Points: TypeAlias = PointsLike | Iterable[PointsLike] | os.PathLike[str]
 
 
 @overload
-def sensitivity(net: Network, X: Any, *, by: Any, **options: Any) -> Comparison: ...
+def sensitivity(net: Network, X: Points, *, by: None = None, **options: Any) -> Sensitivity: ...
+
+
+@overload
+def sensitivity(net: Network, X: Points, *, by: Any, **options: Any) -> Comparison: ...
 
 
 def sensitivity(  # type: ignore[misc]
     net: Network,
-    X: Any,
+    X: Points,
     *,
     by: Any = None,
     inputs: Sequence[int | str] | None = None,
@@ -112,30 +125,21 @@ def sensitivity(  # type: ignore[misc]
         If the sums would take more than 1 GiB, before anything is computed.
 
     >>> net = Network.random([3, 5, 2], seed=0)
-    >>> found = sensitivity(net, np.eye(3))
-    >>> found.mean.shape, found.count, found.input_names
+    >>> record = sensitivity(net, np.eye(3))
+    >>> record.mean.shape, record.count, record.input_names
     ((2, 3), 3, ('x1', 'x2', 'x3'))
     >>> halves = sensitivity(net, np.eye(3)[:1]).merge(sensitivity(net, np.eye(3)[1:]))
-    >>> bool(abs(halves.mean - found.mean).max() < 1e-15)
+    >>> bool(abs(halves.mean - record.mean).max() < 1e-15)
     True
     """
     net = as_network(net, "sensitivity")
     if by is not None:
-        options: dict[str, Any] = {
+        options = {
             **{"inputs": inputs, "outputs": outputs, "output_names": output_names, "units": units},
             **{"near": near, "subspace": subspace, "singular_values": singular_values},
             **{"max_bytes": max_bytes, "progress": progress},
         }
-        labels, X = split(X, by, net.input_names or input_names)
-        names = net.input_names or input_names or column_names(X)
-        points = _points(net.with_names(names) if names else net, X)
-        ids = _numbers(ids, len(points)).view(np.int64)
-        each = {str(value): labels == value for value in np.unique(labels)}
-        records = {
-            name: sensitivity(net, points[of], ids=ids[of], input_names=names, by=None, **options)
-            for name, of in each.items()
-        }
-        return Comparison(records)
+        return _by(net, X, by, ids, input_names, options)
     if isinstance(X, (str, os.PathLike)):
         X = open_points(X, net.input_names or input_names)
     if input_names is None:
@@ -143,8 +147,8 @@ def sensitivity(  # type: ignore[misc]
     output_names = net.output_names if output_names is None else output_names
     every_input = different_names(input_names, net.widths[0], "x", "input_names")
     every_output = different_names(output_names, net.widths[-1], "y", "output_names")
-    columns = _chosen(inputs, every_input, "inputs")
-    rows = _chosen(outputs, every_output, "outputs")
+    columns = _chosen(inputs, every_input, "sensitivity: inputs")
+    rows = _chosen(outputs, every_output, "sensitivity: outputs")
     m, n = len(rows), len(columns)
     subspace = as_flag(subspace, "sensitivity: subspace")
     singular_values = as_flag(singular_values, "sensitivity: singular_values")
@@ -157,81 +161,94 @@ def sensitivity(  # type: ignore[misc]
         )
     near = as_nonnegative(near, "sensitivity: near")
     budget = as_count(DEFAULT_BYTES if max_bytes is None else max_bytes, "sensitivity: max_bytes")
-    known_units = _known_units(units, (*every_input, *every_output))
-    selection = {
-        "rows": None if outputs is None else rows,
-        "columns": None if inputs is None else columns,
-    }
+    about = _units_of(units, (*every_input, *every_output))
+    at_once = piece_size(m * n, budget)
 
-    table = net if net.input_names else net.with_names(every_input)  # columns go by its names
+    # columns go by the names of the inputs
+    table = net if net.input_names else net.with_names(every_input)
 
-    def summed(X: Any, ids: Any, show: Show) -> Sensitivity:
-        kept = accumulators(m, n, net.widths[0], groups, subspace=subspace, spectra=singular_values)
-        windows = windows_of(_batches(table, X, ids), budget)
+    def summed(batches: Iterable[Array], first: int, ids: Keys | None, show: Show) -> Sensitivity:
+        kept = accumulators(m, n, groups, subspace=subspace, spectra=singular_values)
+        compute = _jacobians(net, selection(rows, columns, net.widths), budget, at_once)
         with np.errstate(under="ignore"):  # what is below 1e-308 counts as 0
-            for piece in pieces_of(net, windows, groups, selection, budget):
+            windows = windows_of(batches, groups, budget, first, ids)
+            for piece in pieces_of(windows, compute, at_once):
                 for accumulator in kept.values():
                     accumulator.add(piece)
                 show(len(piece.keys))
         if not kept["columns"].sizes.any():
             raise ShapeError("sensitivity: X: expected points (B, n) with B > 0, but got none.")
-        return Sensitivity(
-            net,
-            tuple([every_input[j] for j in columns]),
-            tuple([every_output[i] for i in rows]),
-            tuple(columns),
-            tuple(rows),
-            known_units,
-            near,
-            kept,
-        )
+        names = tuple(map(every_input.__getitem__, columns))
+        of = tuple(map(every_output.__getitem__, rows))
+        return Sensitivity(net, names, of, tuple(columns), tuple(rows), about, near, kept)
 
+    where = "sensitivity: X"
+    if ids is not None and (distributed.is_collection(X) or are_batches(X)):
+        raise ValueError("sensitivity: ids: not with batches, whose points are numbered in order.")
     if distributed.is_collection(X):
-        _refuse_ids(ids)
         return distributed.reduce(
-            lambda part, first: summed(
-                _points(table, part), np.arange(first, first + len(part)), silent
-            ),
+            lambda chunk, first: summed(batches_of(table, chunk, where), first, None, silent),
             Sensitivity.merge,
             X,
         )
-    if _is_iterable_of_batches(X):
-        _refuse_ids(ids)
-    else:
-        X = _points(table, X)
-    show, close = progress_of(progress, len(X) if isinstance(X, np.ndarray) else None)
+    batches: Iterable[Array] = batches_of(table, X, where)
+    count = None
+    if not are_batches(X):
+        (points,) = batches
+        batches, count = [points], len(points)
+        ids = None if ids is None else _numbers(ids, count)
+    show, close = progress_of(progress, count)
     try:
-        return summed(X, ids, show)
+        return summed(batches, 0, ids, show)
     finally:
         close()
 
 
-def _chosen(chosen: Sequence[int | str] | None, names: tuple[str, ...], where: str) -> list[int]:
+def _jacobians(net: Network, chosen: dict[str, Any], budget: int, at_once: int) -> Compute:
+    """Return what computes inputs, outputs and Jacobians; the next ones lie where these did."""
+    rows, columns = (chosen.get(what, slice(None)) for what in ("rows", "columns"))
+    # the engine keeps the plans of whole Jacobians by itself
+    made = plan(net, at_once, **chosen, max_bytes=budget) if chosen else None
+    memory: list[Array] = []
+
+    def compute(x: Array) -> tuple[Array, Array, Array]:
+        large = memory and len(memory[0]) >= len(x)
+        out = memory[0][: len(x)] if large else None
+        y, J = value_and_jacobian(net, x, out=out, max_bytes=budget, plan=made)
+        if not large:
+            memory[:] = [J]
+        return x[:, columns], y[:, rows], J
+
+    return compute
+
+
+def _by(net: Network, X: Any, by: Any, ids: Any, names: Any, options: dict[str, Any]) -> Comparison:
+    """Make one record for each group of points."""
+    labels, X = split(X, by, net.input_names or names)
+    names = net.input_names or names or column_names(X)
+    (points,) = batches_of(net.with_names(names) if names else net, X, "sensitivity: X")
+    ids = np.arange(len(points)) if ids is None else as_array(ids, "sensitivity: ids")
+    each = {str(value): labels == value for value in np.unique(labels)}
+    return Comparison(
+        {
+            name: sensitivity(net, points[of], ids=ids[of], input_names=names, **options)
+            for name, of in each.items()
+        }
+    )
+
+
+def _chosen(chosen: Any, names: tuple[str, ...], where: str) -> list[int]:
     """Return the numbers of the chosen inputs or outputs, each once."""
     if chosen is None:
         return list(range(len(names)))
-    if isinstance(chosen, (str, int)):
-        chosen = [chosen]
-    found = []
-    for one in as_items(chosen, f"sensitivity: {where}"):
-        if isinstance(one, str):
-            if one not in names:
-                known = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-                raise ValueError(f"sensitivity: {where}: {one!r} is not one of {known}.")
-            found.append(names.index(one))
-        else:
-            number = as_count(one, f"sensitivity: {where}", at_least=0)
-            if number >= len(names):
-                raise ValueError(
-                    f"sensitivity: {where}: expected numbers below {len(names)}, but got {number}."
-                )
-            found.append(number)
-    if not found or len(set(found)) < len(found):
-        raise ValueError(f"sensitivity: {where}: expected some, each once, but got {chosen!r:.80}.")
-    return found
+    some = (chosen,) if isinstance(chosen, (str, int)) else as_items(chosen, where)
+    numbers = [number_of(one, names, where) for one in some]
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ValueError(f"{where}: expected some, each once, but got {chosen!r:.80}.")
+    return numbers
 
 
-def _known_units(units: Mapping[str, str] | None, names: tuple[str, ...]) -> dict[str, str]:
+def _units_of(units: Mapping[str, str] | None, names: tuple[str, ...]) -> dict[str, str]:
     if units is not None and not isinstance(units, Mapping):
         raise TypeError(f"sensitivity: units: expected a dict of names, but got {units!r:.80}.")
     for name in units or {}:
@@ -240,56 +257,11 @@ def _known_units(units: Mapping[str, str] | None, names: tuple[str, ...]) -> dic
     return dict(units or {})
 
 
-# --- points ---------------------------------------------------------------------------------------
-
-
-def _is_iterable_of_batches(X: Any) -> bool:
-    """Tell batches from what is an array, or would become one."""
-    if isinstance(X, (list, tuple)):
-        return bool(X) and getattr(X[0], "ndim", 0) == 2
-    if isinstance(X, (Mapping, Set)) or type(X).__module__.startswith("scipy.sparse"):
-        return False
-    return isinstance(X, Iterable) and not hasattr(X, "__array__") and column_names(X) is None
-
-
-def _refuse_ids(ids: Any) -> None:
-    if ids is not None:
-        raise ValueError("sensitivity: ids: not with batches, whose points are numbered in order.")
-
-
-def _points(net: Network, X: Any) -> Array:
-    """Return points (B, n_0), B at least 1."""
-    points = as_inputs(X, net, "sensitivity: X")
-    if points.ndim != 2 or not len(points):
-        raise ShapeError(
-            f"sensitivity: X: expected points (B, n) with B > 0, but got {points.shape}."
-        )
-    return points
-
-
-def _batches(net: Network, X: Any, ids: Any) -> Iterator[tuple[Array, Keys]]:
-    """Go through the batches, or the one array, with the keys of their points."""
-    if isinstance(X, np.ndarray):
-        yield X, keys_of(_numbers(ids, len(X)))
-        return
-    count = 0
-    for batch in X:
-        if isinstance(batch, (list, tuple)) and batch and getattr(batch[0], "ndim", 0) == 2:
-            batch = batch[0]  # inputs, and targets that are not asked for
-        points = as_inputs(batch, net, "sensitivity: X")
-        if points.ndim != 2:
-            raise ShapeError(f"sensitivity: X: expected batches (B, n), but got {points.shape}.")
-        yield points, keys_of(np.arange(count, count + len(points), dtype=np.uint64))
-        count += len(points)
-
-
 def _numbers(ids: Any, count: int) -> Keys:
-    if ids is None:
-        return np.arange(count, dtype=np.uint64)
-    found = np.asarray(ids)
-    if found.dtype.kind not in "iu" or found.shape != (count,):
+    numbers = as_array(ids, "sensitivity: ids")
+    if numbers.dtype.kind not in "iu" or numbers.shape != (count,):
         raise ShapeError(
-            f"sensitivity: ids: expected {count} whole numbers, but got {found.dtype} of shape "
-            f"{found.shape}."
+            f"sensitivity: ids: expected {count} whole numbers, but got {numbers.dtype} of shape "
+            f"{numbers.shape}."
         )
-    return found.astype(np.int64).view(np.uint64)
+    return numbers.astype(np.int64).view(np.uint64)

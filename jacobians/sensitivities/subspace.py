@@ -36,7 +36,7 @@ class ActiveSubspace:
     input_names: tuple[str, ...]
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{part:.0%}" for part in self.explained[:3])
+        shown = ", ".join(f"{share:.0%}" for share in self.explained[:3])
         return f"ActiveSubspace of {len(self.scale)} inputs: the first directions explain {shown}"
 
     @property
@@ -63,8 +63,8 @@ class ActiveSubspace:
 def active_subspace(C: Array, scale: Array, input_names: tuple[str, ...]) -> ActiveSubspace:
     """Diagonalise ``E[JᵀJ]`` after measuring input j in units of ``scale[j]``.
 
-    >>> found = active_subspace(np.diag([1.0, 9.0]), np.ones(2), ("a", "b"))
-    >>> found.eigenvalues, found.directions[:, 0]
+    >>> space = active_subspace(np.diag([1.0, 9.0]), np.ones(2), ("a", "b"))
+    >>> space.eigenvalues, space.directions[:, 0]
     (array([9., 1.]), array([0., 1.]))
     """
     values, vectors = np.linalg.eigh(scale[:, None] * C * scale)

@@ -48,17 +48,17 @@ def output_table(
 
 def _overview(record: Statistics) -> str:
     """Return one line an output: the sign of the mean derivative, the input, its importance."""
-    places = ["1st", "2nd", "3rd", "4th"][: record.shape[1]]
+    ordinals = ["1st", "2nd", "3rd", "4th"][: record.shape[1]]
     importance, mean = record.importance, record.mean
     rows = [
         [output]
         + [
             f"{'+' if mean[i, j] > 0 else '-'}{record.input_names[j]} {importance[i, j]:.2g}"
-            for j in record.order[i, : len(places)]
+            for j in record.order[i, : len(ordinals)]
         ]
         for i, output in enumerate(record.output_names)
     ]
-    return table(["output", *places], rows, left=5)
+    return table(["output", *ordinals], rows, left=5)
 
 
 def _cautions(record: Statistics) -> list[str]:
