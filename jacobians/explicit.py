@@ -354,10 +354,11 @@ def _of_layer(
     """Return the derivative of a node with respect to the layer's weight or bias."""
     l = _number(trace, l, f"{where}: l", 1)
     name = _require(trace, l, names, where, what)
-    _refuse_large_weights(trace.network, l)
-    own = preactivation_parameter_jacobian(trace, l, name)
-    J: Array = preactivation_jacobian(trace, l, of) @ own
-    return J
+    if name in WEIGHTS:  # for a bias D^l is no smaller
+        _refuse_large_weights(trace.network, l)
+    J = preactivation_jacobian(trace, l, of)
+    product: Array = J @ preactivation_parameter_jacobian(trace, l, name)
+    return product
 
 
 # --- what does not fit is refused before anything is written --------------------------------------

@@ -37,11 +37,11 @@ class Page(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
-        found = dict(attributes)
-        self.ids += [found["id"]] if "id" in found else []
-        self.addresses += [found[name] for name in ("src", "href") if name in found]
+        values = dict(attributes)
+        self.ids += [values["id"]] if "id" in values else []
+        self.addresses += [values[name] for name in ("src", "href") if name in values]
         if tag == "img":
-            assert found["alt"], "a picture says in words what it shows"
+            assert values["alt"], "a picture says in words what it shows"
         if tag not in VOID:
             self.open.append(tag)
 
@@ -67,16 +67,16 @@ def small(**options):
 def diabetes():
     data = bundle("diabetes")
     units = {"progression": "points", "bmi": "kg/m²"}
-    found = jb.sensitivity(data.network, data.inputs, units=units)
+    record = jb.sensitivity(data.network, data.inputs, units=units)
     certificate = jb.certify(data.network, data.inputs[0])
     provenance = {"command": "jacobians report diabetes"}
-    text = found.to_html(title="A study", certificates=[certificate], provenance=provenance)
-    return found, text
+    text = record.to_html(title="A study", certificates=[certificate], provenance=provenance)
+    return record, text
 
 
 def test_the_page_says_everything(diabetes):
     """Network, question, tables, pictures, certificate, how to reproduce it."""
-    found, text = diabetes
+    record, text = diabetes
     page = Page(text)
     for words in (
         "A study",
@@ -90,7 +90,7 @@ def test_the_page_says_everything(diabetes):
         "Sobol bound",
     ):
         assert words in page.words
-    for name in found.input_names:
+    for name in record.input_names:
         assert page.words.count(name) >= 2
     for heading in ("short", "reading", "network", "influence", "whole", "certificate", "again"):
         assert heading in page.ids
@@ -104,13 +104,13 @@ def test_the_page_says_everything(diabetes):
 
 
 def test_the_numbers_on_the_page_are_those_of_the_record(diabetes):
-    found, text = diabetes
+    record, text = diabetes
     words = Page(text).words
-    low, high = found.interval("mean")
+    low, high = record.interval("mean")
     for j in range(10):
-        shown = [reports.number(array[0, j]) for array in (found.mean, low, high)]
+        shown = [reports.number(array[0, j]) for array in (record.mean, low, high)]
         assert "{} [ {}, {}]".format(*shown).replace("[ ", "[") in words
-    assert reports.number(found.norm_quantile(1.0)) in words
+    assert reports.number(record.norm_quantile(1.0)) in words
 
 
 @pytest.mark.parametrize("name", ["convolutions and pools", "branches that share nodes", "norms"])
@@ -154,11 +154,11 @@ def test_bounds_that_say_nothing_are_no_numbers():
 
 
 def test_rows_are_sorted_by_importance(diabetes):
-    found, text = diabetes
+    record, text = diabetes
     table = text[text.index('id="influence"') : text.index('id="whole"')]
     shown = re.findall(r'<tr><th scope="row">(\w+)</th>', table)
-    sizes = found.statistic("importance")[0]
-    assert shown == [found.input_names[j] for j in np.argsort(-sizes)]
+    sizes = record.statistic("importance")[0]
+    assert shown == [record.input_names[j] for j in np.argsort(-sizes)]
 
 
 def test_the_page_is_self_contained(diabetes):
@@ -182,8 +182,8 @@ def test_the_page_is_the_same_each_time():
 )
 def test_no_name_can_break_the_page(name):
     """Names come from files: they are shown as they are, or not at all."""
-    found = small(input_names=[name, "b", "c"], output_names=["u", f"{name} too"])
-    text = found.to_html(title=name, provenance={name: name})
+    record = small(input_names=[name, "b", "c"], output_names=["u", f"{name} too"])
+    text = record.to_html(title=name, provenance={name: name})
     page = Page(text)
     assert "script" not in page.tags
     assert name.replace("\u202e", "�") in page.words
@@ -192,7 +192,7 @@ def test_no_name_can_break_the_page(name):
 def test_small_and_odd_records_have_pages():
     """One point, one input, one output, what was left out, constants, images."""
     net = jb.Network([jb.Dense([[2.0]], [1.0])])
-    for found in (
+    for record in (
         jb.sensitivity(net, [[1.0]]),
         jb.sensitivity(net, [[1.0], [1.0]]),
         jb.sensitivity(net, [[1.0], [2.0]], subspace=False, singular_values=False),
@@ -201,7 +201,7 @@ def test_small_and_odd_records_have_pages():
         jb.sensitivity(bundle("digits").network, bundle("digits").inputs[:20]),
         jb.sensitivity(jb.Network.random([50, 35], seed=0), np.eye(50)),
     ):
-        assert "Sensitivity report" in Page(found.to_html()).words
+        assert "Sensitivity report" in Page(record.to_html()).words
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,21 +231,21 @@ def test_a_layer_of_the_users_own_works_through_everything(dtype):
     assert jb.certify(net, X[0]).holds
     J, bound = jb.jacobian_with_bound(net, X)
     assert (np.abs(J - jb.linearize(net, X).jacobian()) <= 2 * bound).all()
-    found = jb.sensitivity(net, X[:7]).merge(jb.sensitivity(net, X[7:]))
+    record = jb.sensitivity(net, X[:7]).merge(jb.sensitivity(net, X[7:]))
     allowed = 200 * np.finfo(dtype).eps * np.abs(J).max()
-    assert np.abs(found.mean - J.astype(float).mean(axis=0)).max() <= allowed
+    assert np.abs(record.mean - J.astype(float).mean(axis=0)).max() <= allowed
     assert jb.error_bars(net, X, std=np.ones(4)).std.shape == (20, 2)
     for kind in set(KINDS) - {"saliency"}:
-        found.plot(kind).figure.canvas.draw()
+        record.plot(kind).figure.canvas.draw()
     plt.close("all")
-    assert "Product" in Page(found.to_html()).words
+    assert "Product" in Page(record.to_html()).words
 
 
 def test_a_failed_certificate_is_said_in_red(monkeypatch):
     right = jb.backprop.jacobian
     monkeypatch.setattr(jb.backprop, "jacobian", lambda trace: 1.001 * right(trace))
-    found = small()
-    text = found.to_html(certificates=[jb.certify(found.network, np.ones(3))])
+    record = small()
+    text = record.to_html(certificates=[jb.certify(record.network, np.ones(3))])
     assert "Not certified" in text
     assert "some of them fail" in text
 

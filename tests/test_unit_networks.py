@@ -59,9 +59,9 @@ def test_gradients_of_a_layered_network_are_backprops(data, net):
     assert g.loss == expected.loss
     assert np.array_equal(g.inputs, expected.inputs)
     for l, W in enumerate(expected.weights, start=1):
-        found = g.edges[block[l]][:, block[l - 1]] if l > 1 else g.input_edges[block[1]]
-        assert found.nnz == W.size
-        assert np.array_equal(found.toarray(), W)
+        computed = g.edges[block[l]][:, block[l - 1]] if l > 1 else g.input_edges[block[1]]
+        assert computed.nnz == W.size
+        assert np.array_equal(computed.toarray(), W)
         assert np.array_equal(g.deltas[block[l]], expected.deltas[l - 1])
         assert np.array_equal(g.biases[block[l]], expected.biases[l - 1])
 
@@ -79,8 +79,8 @@ def test_blocks_agree_with_the_chain_at_the_same_slopes_within_its_bound(data, n
     for u in range(net.depth, 1, -1):
         factors += [jb.Diagonal(at.slopes[block[u]]), maps[net.depth - u]]
         chain = jb.Product([jb.Identity(net.widths[-1], net.dtype), *factors]).to_dense()
-        found = T[block[net.depth], block[u - 1]]
-        assert (np.abs(found - chain) <= chain_bound(factors, net.dtype).pair()).all()
+        computed = T[block[net.depth], block[u - 1]]
+        assert (np.abs(computed - chain) <= chain_bound(factors, net.dtype).pair()).all()
 
 
 def test_units_cannot_mix_a_whole_layer():
@@ -324,8 +324,8 @@ def test_a_graph_neither_changes_nor_keeps_the_callers_arrays():
 def test_single_precision_stays_single(case):
     narrow = (part.astype(np.float32) for part in (case.A, case.B, case.b))
     at = UnitGraph(*narrow, case.sigmas).linearize(case.x)
-    found = every_derivative(at, np.ones(len(case.b)))
-    assert {array.dtype for array in found.values()} == {np.dtype(np.float32)}
+    computed = every_derivative(at, np.ones(len(case.b)))
+    assert {array.dtype for array in computed.values()} == {np.dtype(np.float32)}
     mixed = UnitGraph(case.A.astype(np.float32), case.B, case.b.astype(np.float32), case.sigmas)
     assert mixed.dtype == mixed(case.x).dtype == np.float64
 

@@ -172,12 +172,12 @@ def test_the_objective_of_a_batch_is_the_mean(rng):
     apart = [
         graph.linearize(x).gradients(y, jb.SquaredError(), [1]) for x, y in zip(X, Y, strict=True)
     ]
-    for found, alone in (
+    for computed, alone in (
         (g.loss, [one.loss for one in apart]),
         (g.edges.data, [one.edges.data for one in apart]),
         (g.biases, [one.biases for one in apart]),
     ):
-        assert np.allclose(found, np.mean(alone, axis=0), rtol=1e-13)  # four terms, either way
+        assert np.allclose(computed, np.mean(alone, axis=0), rtol=1e-13)  # four terms, either way
     with pytest.raises(ValueError, match="the mean over no points"):
         graph.linearize(X[:0]).gradients(Y[:0], jb.SquaredError(), [1])
 
@@ -317,13 +317,14 @@ def test_a_batch_of_fixed_points_is_a_stack_of_them(case, B):
     C = np.outer(np.arange(B) - 1.0, np.ones(len(case.b)))
     together = every_derivative(case.graph.linearize(X), C)
     apart = [every_derivative(case.graph.linearize(x), c) for x, c in zip(X, C, strict=True)]
-    for name, found in together.items():
+    for name, computed in together.items():
         alone = [one[name] for one in apart]
         if name in ("edges", "input edges", "biases"):
-            alone = sum(alone, start=np.zeros_like(found))
+            alone = sum(alone, start=np.zeros_like(computed))
         # points settle at their own pace, each to 64 units in the last place of its largest value
-        scale = max(1.0, np.abs(found).max(initial=0.0))
-        assert np.abs(found - np.reshape(alone, found.shape)).max(initial=0.0) <= 1e-12 * scale
+        scale = max(1.0, np.abs(computed).max(initial=0.0))
+        difference = np.abs(computed - np.reshape(alone, computed.shape))
+        assert difference.max(initial=0.0) <= 1e-12 * scale
 
 
 def test_named_graphs_may_have_cycles():

@@ -72,11 +72,12 @@ def test_gradients_on_edges_biases_and_inputs_are_those_of_dual_numbers(data, ca
         moved = slopes(exact(case, (what, place))[1])
         return sum(Fraction(float(w)) * s for w, s in zip(c, moved, strict=True))
 
-    for name, found in (("A", g.edges), ("B", g.input_edges)):
-        for i, j, value in zip(found.tocoo().row, found.tocoo().col, found.data, strict=True):
-            assert gradient(name, (i, j)) == Fraction(float(value))
-    for name, found in (("b", g.biases), ("x", g.inputs), ("z", g.deltas)):
-        assert fractions(found) == [gradient(name, place) for place in np.ndindex(found.shape)]
+    for name, edges in (("A", g.edges.tocoo()), ("B", g.input_edges.tocoo())):
+        for *ends, value in zip(*edges.coords, edges.data, strict=True):
+            assert gradient(name, tuple(ends)) == Fraction(float(value))
+    for name, computed in (("b", g.biases), ("x", g.inputs), ("z", g.deltas)):
+        expected = [gradient(name, index) for index in np.ndindex(computed.shape)]
+        assert fractions(computed) == expected
 
 
 @given(st.data(), exact_cases())
@@ -137,13 +138,13 @@ def test_a_batch_is_a_stack_of_points(data, case):
         together = every_derivative(case.graph.linearize(X), C)
     apart = [every_derivative(case.graph.linearize(x), c) for x, c in zip(X, C, strict=True)]
     summed = ("edges", "input edges", "biases")  # the others have a row for each point
-    for name, found in together.items():
+    for name, computed in together.items():
         alone = [one[name] for one in apart]
         if name in summed:
-            assert np.array_equal(found, sum(alone, start=np.zeros_like(found))), name
+            assert np.array_equal(computed, sum(alone, start=np.zeros_like(computed))), name
         else:
-            assert found.shape[0] == B
-            assert np.array_equal(found, np.reshape(alone, found.shape))
+            assert computed.shape[0] == B
+            assert np.array_equal(computed, np.reshape(alone, computed.shape))
 
 
 @given(st.data(), exact_cases())
@@ -271,9 +272,9 @@ def test_paths_follow_edges_and_carry_their_product(case):
     names = case.graph.unit_names
     for i in range(len(names)):
         for path in at.paths(0, i):
-            places = [names.index(name) for name in path.vertices]
-            assert (places[0], places[-1]) == (0, i)
-            along = [at.slopes[b] * case.A[b, a] for a, b in pairwise(places)]
+            indices = [names.index(name) for name in path.vertices]
+            assert (indices[0], indices[-1]) == (0, i)
+            along = [at.slopes[b] * case.A[b, a] for a, b in pairwise(indices)]
             assert path.derivative == np.prod(along)
         assert len(set(at.paths(0, i))) == at.path_count(0, i)
 

@@ -53,12 +53,13 @@ POINTS = [
 @every_function
 def test_differences_are_within_ten_times_their_own_error_estimate(f, derivative):
     for x in POINTS:
-        found = finite_difference(f, x)
-        error = np.abs(found.jacobian - derivative(x))
-        assert (error <= 10 * found.error + 1e-300).all()
+        differences = finite_difference(f, x)
+        error = np.abs(differences.jacobian - derivative(x))
+        assert (error <= 10 * differences.error + 1e-300).all()
         size = max(np.abs(derivative(x)).max(), np.abs(f(x)).max(), 1e-300)
-        assert found.error.max() <= 1e-7 * size  # an estimate that is never sharp would allow all
-        assert not found.kinks.any()
+        # an estimate that is never sharp would allow all
+        assert differences.error.max() <= 1e-7 * size
+        assert not differences.kinks.any()
 
 
 @every_function
@@ -122,8 +123,9 @@ def test_near_a_kink_only_the_slope_of_this_side_is_right(distance, side):
 
 def test_curvature_is_not_taken_for_a_kink():
     """|f''| = 200 over the step sizes used is still a smooth function."""
-    found = finite_difference(lambda x: np.array([100 * x[0] ** 2, np.tanh(50 * x[0])]), [0.01])
-    assert not found.kinks.any()
+    f = lambda x: np.array([100 * x[0] ** 2, np.tanh(50 * x[0])])  # noqa: E731
+    differences = finite_difference(f, [0.01])
+    assert not differences.kinks.any()
 
 
 # --- float32, and functions that do not settle ----------------------------------------------------

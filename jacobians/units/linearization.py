@@ -87,7 +87,7 @@ class UnitLinearization(Frozen):
         DomainError
             With cycles, if ``I - D A`` is singular to working precision.
         """
-        return self._solve(self._identity, np.ones_like(self.slopes), "total_derivative")
+        return self._solve("total_derivative", scaled=False)
 
     @underflow_is_rounding
     def total_preactivation_derivative(self) -> Array:
@@ -97,10 +97,10 @@ class UnitLinearization(Frozen):
         -------
         array, shape (N, N) or (B, N, N)
         """
-        S = self._solve(self._identity, self.slopes, "total_preactivation_derivative")
+        S = self._solve("total_preactivation_derivative")
         points = S.reshape(-1, *S.shape[-2:])
         products = np.reshape([self.graph.A @ point for point in points], S.shape)
-        T_z: Array = self._identity.toarray() + products.astype(S.dtype)
+        T_z: Array = np.eye(S.shape[-1], dtype=S.dtype) + products.astype(S.dtype)
         return T_z
 
     @underflow_is_rounding
@@ -116,7 +116,7 @@ class UnitLinearization(Frozen):
         TooLargeError
             If it would exceed the limit; a row of it is ``backprop(...).inputs``.
         """
-        return self._solve(self.graph.B, self.slopes, "input_jacobian")
+        return self._solve("input_jacobian", self.graph.B)
 
     def neumann_terms(self) -> Iterator[Any]:
         """Return ``(D A)^p`` for p = 0, 1, ... as sparse arrays, up to the longest path.
@@ -129,11 +129,14 @@ class UnitLinearization(Frozen):
         [[0.0, 0.0, 1.0], [5.0, 3.0, 0.0], [6.0, 0.0, 0.0]]
         """
         self._require_point("neumann_terms")
+        from scipy.sparse import eye_array
+
         A = self.graph.A
         DA = with_weights(A, self.slopes[targets_of(A)] * A.data)
         longest = self.graph._walk.level.max()
         powers = range(1, longest) if longest else count(1)
-        return accumulate(powers, lambda term, _: DA @ term, initial=self._identity)
+        first = eye_array(A.shape[0], dtype=A.dtype, format="csr")
+        return accumulate(powers, lambda term, _: DA @ term, initial=first)
 
     # --- paths ------------------------------------------------------------------------------------
 
@@ -314,21 +317,17 @@ class UnitLinearization(Frozen):
 
     # --- plumbing ---------------------------------------------------------------------------------
 
-    def _solve(self, right: Any, scale: Array, verb: str) -> Array:
-        """Return ``(I - D A)^{-1} diag(scale) R`` for a sparse R of shape (N, k)."""
-        shape, where = (*self.batch, *right.shape), f"UnitLinearization.{verb}"
+    def _solve(self, verb: str, right: Any = None, *, scaled: bool = True) -> Array:
+        """Return ``(I - D A)^{-1} D R`` for a sparse R, the identity if none; D only if scaled."""
+        N, dtype = self.values.shape[-1], self.values.dtype
+        shape = (*self.batch, N, N if right is None else right.shape[1])
         way_out = "Use backprop, which needs no matrix"
-        refuse_if_too_large(shape, self.values.dtype, where, way_out)
-        scaled = scale[..., None] * right.toarray()
-        units_first = np.ascontiguousarray(np.moveaxis(scaled, -2, 0))
+        refuse_if_too_large(shape, dtype, f"UnitLinearization.{verb}", way_out)
+        R = np.eye(N, dtype=dtype) if right is None else right.toarray()
+        R = self.slopes[..., None] * R if scaled else np.broadcast_to(R, shape)
+        units_first = np.ascontiguousarray(np.moveaxis(R, -2, 0))
         solved = self.graph._walk.solve(np.ascontiguousarray(self.slopes.T), units_first)
         return np.ascontiguousarray(np.moveaxis(solved, 0, -2))
-
-    @property
-    def _identity(self) -> Any:
-        from scipy.sparse import eye_array
-
-        return eye_array(self.values.shape[-1], dtype=self.values.dtype, format="csr")
 
     def _cotangent(self, cotangent: Any, verb: str) -> Array:
         where = f"UnitLinearization.{verb}: cotangent"
