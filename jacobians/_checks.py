@@ -72,8 +72,8 @@ def as_floats(
 ) -> Array:
     """Return ``value`` as a float32 or float64 array of finite numbers.
 
-    Integers become float64, float16 float32; ``dtype`` overrules both.  What is so already comes back
-    itself: who keeps it must ``freeze`` it.  Rows are contiguous, except ``as_it_lies`` in memory.
+    Integers become float64, float16 float32; ``dtype`` overrules both.  What is so already comes as
+    it is: who keeps it must ``freeze`` it.  Rows are contiguous, except ``as_it_lies`` in memory.
 
     Raises
     ------
