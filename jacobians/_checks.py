@@ -72,10 +72,8 @@ def as_floats(
 ) -> Array:
     """Return ``value`` as a float32 or float64 array of finite numbers.
 
-    Integers become float64 and float16 becomes float32; ``dtype`` overrules both.  The array itself
-    comes back when it already is what was asked for, so a caller who keeps it must ``freeze`` it.
-    Rows are contiguous, so that results do not depend on how the memory was laid out; unless
-    ``as_it_lies``, for what is not computed with yet.
+    Integers become float64, float16 float32; ``dtype`` overrules both.  What is so already comes as
+    it is: who keeps it must ``freeze`` it.  Rows are contiguous, except ``as_it_lies`` in memory.
 
     Raises
     ------

@@ -28,7 +28,6 @@ from jacobians.importers import (
     WEIGHTS_ONLY,
     WHOLE_MODELS,
     from_keras_file,
-    from_onnx,
     from_weights,
 )
 from jacobians.layers import Layer
@@ -110,7 +109,7 @@ def load(
     activations : sequence of str or Activation, or mapping from layer names, optional
         For files of weights, which hold none: one per layer, as in ``from_torch``.
     output : str, optional
-        Of an ``.onnx`` file with several outputs, the one that is wanted.
+        Of a model of ONNX or Keras with several outputs, the one that is wanted.
 
     Returns
     -------
@@ -129,7 +128,7 @@ def load(
     path, name, suffix = _as_path(path, "load")
     if name.endswith(".onnx.gz"):
         suffix = ".onnx"
-    if output is not None and suffix != ".onnx":
+    if output is not None and suffix not in (".onnx", ".keras", ".h5", ".hdf5"):
         raise TypeError(f"load: {name} has one output; leave output out.")
     if suffix == ".npz":
         arrays = read_npz(path)
@@ -145,7 +144,8 @@ def load(
         return _read_network(arrays, name)
     if suffix not in WHOLE_MODELS:
         raise ModelFormatError(f"{name}: {_way_out(suffix)}")
-    return WHOLE_MODELS[suffix](path) if output is None else from_onnx(path, output)
+    chosen = {} if output is None else {"output": output}
+    return WHOLE_MODELS[suffix](path, **chosen)
 
 
 def _way_out(suffix: str) -> str:

@@ -521,6 +521,18 @@ def test_links_and_arrays_elsewhere_are_refused(keras, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_of_several_outputs_of_keras_one_is_chosen(keras, tmp_path, suffix):
+    x = keras.Input((3,))
+    heads = [keras.layers.Dense(n, name=name)(x) for n, name in ((2, "policy"), (1, "value"))]
+    path = tmp_path / f"net{suffix}"
+    keras.Model(x, heads).save(path)
+    assert jb.load(path, output="value").widths[-1] == 1
+    with pytest.raises(jb.ModelFormatError, match="expected one of 'policy', 'value'"):
+        jb.load(path)
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("old", [False, True])
 def test_weights_of_dense_layers_without_a_model_take_activations(keras, tmp_path, old):
     """More than ten layers, so that their order is not that of the alphabet."""

@@ -13,7 +13,6 @@ dropped but what does nothing in inference.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from jacobians.importers.keras import from_keras
 from jacobians.importers.keras_files import from_keras_file
@@ -30,7 +29,7 @@ from jacobians.importers.weight_files import READERS, from_weights
 from jacobians.network import Network
 
 # By the ending of a file: how it is loaded, or, of what only its own framework can read, how there.
-WHOLE_MODELS: dict[str, Callable[[Any], Network]] = {
+WHOLE_MODELS: dict[str, Callable[..., Network]] = {
     ".onnx": from_onnx,
     **dict.fromkeys((".keras", ".h5", ".hdf5"), from_keras_file),
     ".nnet": from_nnet,

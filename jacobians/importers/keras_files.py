@@ -49,11 +49,14 @@ _NEWER = {"output_dim": "units", "bias": "use_bias"}  # what Keras 1 called sett
 
 
 def from_keras_file(
-    path: str | os.PathLike[str], activations: Activations | None = None
+    path: str | os.PathLike[str],
+    activations: Activations | None = None,
+    output: str | None = None,
 ) -> Network:
     """Import a model that Keras saved, of this version or an older one, as ``load`` does.
 
-    A file of weights alone takes ``activations``, one for each dense layer, like a state dict.
+    A file of weights alone takes ``activations``, one for each dense layer, like a state dict; a
+    model of several outputs the name of one.
     """
     try:
         import h5py  # noqa: F401
@@ -62,9 +65,11 @@ def from_keras_file(
         raise missing_extra("keras and h5py", "keras", "load") from err
     path = os.fspath(path)
     with opened(path, "model of Keras") as (file, size):
-        read = _read(file, size, path)
+        read = _read(file, size, path, output)
     name = os.path.basename(path)
     if isinstance(read, dict):
+        if output is not None:
+            raise TypeError(f"load: {name} has one output; leave output out.")
         shown = ", ".join(map(repr, read))
         if activations is None:
             raise ModelFormatError(
@@ -83,7 +88,9 @@ def from_keras_file(
     return read
 
 
-def _read(file: Any, size: int, path: str) -> Network | dict[str, dict[str, Numbers]]:
+def _read(
+    file: Any, size: int, path: str, output: str | None
+) -> Network | dict[str, dict[str, Numbers]]:
     """Return the network; of a file without a model, the weights of its layers."""
     import h5py
     import keras
@@ -115,7 +122,7 @@ def _read(file: Any, size: int, path: str) -> Network | dict[str, dict[str, Numb
                 copy_of.write(weights.getbuffer())
         model.load_weights(path)
     try:
-        return from_keras(model)
+        return from_keras(model, output=output)
     except (NotImplementedError, ValueError, TypeError) as err:
         raise ModelFormatError(str(err).removeprefix("from_keras: ")) from err
 

@@ -31,7 +31,7 @@ class _Cell:
         rows, B = _GATES[node.op] * self.hidden, node.constant(3)
         if len(self.W) != rows or len(self.R) != rows:
             node.refuse(f"has weights of shapes {self.W.shape} and {self.R.shape}.")
-        biases = np.zeros((2, rows), self.W.dtype) if B is None else B.array[d]
+        biases: Any = np.zeros((2, rows), self.W.dtype) if B is None else B.array[d]
         self.Wb, self.Rb = biases.reshape(2, rows)
         P = node.constant(7) if node.op == "LSTM" else None
         self.P = None if P is None else P.array[d].reshape(3, self.hidden)

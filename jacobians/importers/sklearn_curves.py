@@ -27,8 +27,9 @@ from jacobians.importers.sklearn_reading import Reading, transforms
 @transforms("PowerTransformer")
 def _powers(r: Reading) -> Value:
     name = r.model.method.replace("-", "_")
+    f, slope, second = _FORMULAS[name]
     curves = [
-        Activation(name, *_FORMULAS[name], parameters=(("exponent", float(exponent)),))
+        Activation(name, f, slope, second, parameters=(("exponent", float(exponent)),))
         for exponent in r.model.lambdas_
     ]
     of = _bend(r, curves)
@@ -69,7 +70,7 @@ def _powered(z: Array, exponent: float, order: int, mirrored: bool) -> Any:
         return sign ** (order + 1) * (c - 1 if order == 2 else 1) * np.exp((c - order) * log)
 
 
-_FORMULAS = {
+_FORMULAS: dict[str, Any] = {  # value, slope and second derivative
     name: tuple(partial(_powered, order=k, mirrored=mirrored) for k in range(3))
     for name, mirrored in (("box_cox", False), ("yeo_johnson", True))
 }
