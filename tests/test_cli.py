@@ -318,7 +318,7 @@ def test_report_runs_without_any_extra(tmp_path):
         (["--units", "kW"], "--units: expected NAME=UNIT, but got 'kW'"),
         (["--units", "power=kW"], "no input or output is called 'power'"),
         (["--inputs", "weight"], "inputs: 'weight' is not one of age, sex"),
-        (["--outputs", "7"], "outputs: expected a number below 1, but got 7"),
+        (["--outputs", "7"], "outputs: expected numbers below 1, but got 7"),
         (["--max-bytes", "100"], "max_bytes: one point needs"),
         (["--confidence", "95", "--json"], "confidence between 0 and 1, but got 95"),
         (

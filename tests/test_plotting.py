@@ -288,8 +288,11 @@ def test_a_picture_says_which_extra_it_needs(monkeypatch):
         ),
         (lambda r: r.plot("pie"), "kind: expected one of bars, .* but got 'pie'"),
         (lambda r: r.plot("bars", 1), "plot: output: expected a number below 1, but got 1"),
-        (lambda r: r.plot("bars", "nobody"), "output: expected one of progression, but got"),
-        (lambda r: r.plot("against input", 0, "weight"), "against: expected one of age, sex"),
+        (lambda r: r.plot("bars", "nobody"), "output: .nobody. is not one of progression"),
+        (
+            lambda r: r.plot("against input", 0, "weight"),
+            "against: .weight. is not one of age, sex",
+        ),
         (lambda r: r.plot(scale="metric"), "scale: expected 'original' or 'standard'"),
     ],
 )

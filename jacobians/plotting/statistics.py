@@ -190,7 +190,7 @@ def spectrum(
         ax.set_yscale("log")
     ax.set_xlim(0.5, r + 0.5)
     ax.set_xticks(k if r <= 20 else np.unique(np.linspace(1, r, 9).astype(int)))
-    return finish(ax, title, "place in the order", label)
+    return finish(ax, title, "number, the largest first", label)
 
 
 def against_input(

@@ -78,7 +78,7 @@ class Columns(Accumulator):
             shape = (2, *block.shape) if axis else (len(block), 2, block.shape[1])
             terms = memory[: 2 * block.size].reshape(shape)
             moved, squares = terms if axis else (terms[:, 0], terms[:, 1])
-            np.subtract(block, np.expand_dims(shift, axis), out=moved)
+            np.subtract(block, shift[:, None] if axis else shift, out=moved)
             np.multiply(moved, moved, out=squares)
             runs.add(terms, -axis, self.sums[:, :, columns], fresh)
         if max(-self.low.min(), self.high.max()) > LARGEST:

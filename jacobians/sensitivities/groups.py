@@ -92,7 +92,8 @@ class Runs:
         array([[3., 0., 4., 0.]])
         """
         if axis:
-            sums[self.labels] += np.moveaxis(np.add.reduceat(values, self.starts, axis), -1, 0)
+            added = np.add.reduceat(values, self.starts, axis)
+            sums[self.labels] += added.transpose(-1, *range(added.ndim - 1))
             return
         where = (self.labels.tolist(), self.starts.tolist(), self.sizes.tolist(), fresh.tolist())
         for label, start, size, new in zip(*where, strict=True):

@@ -36,7 +36,7 @@ import numpy as np
 from jacobians._checks import Array
 from jacobians.sensitivities.accumulators import Columns
 
-SLAB = 2**14  # numbers of the moves of a statistic, at a time
+SLAB = 2**16  # numbers of the moves of a statistic, at a time
 STATISTICS = {  # what of the derivative, its power, those of sd(x) and of 1/sd(y)
     "mean": ("mean", 1, 0, 0),
     "root_mean_square": ("square", 1 / 2, 0, 0),

@@ -164,8 +164,9 @@ def sensitivity(  # type: ignore[misc]
     about = _units_of(units, (*every_input, *every_output))
     at_once = piece_size(m * n, budget)
 
-    # columns go by the names of the inputs
-    table = net if net.input_names else net.with_names(every_input)
+    # columns of tables go by the names of the inputs
+    plain = type(X) is np.ndarray and X.dtype.names is None
+    table = net if plain or net.input_names else net.with_names(every_input)
 
     def summed(batches: Iterable[Array], first: int, ids: Keys | None, show: Show) -> Sensitivity:
         kept = accumulators(m, n, groups, subspace=subspace, spectra=singular_values)

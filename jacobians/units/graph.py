@@ -38,7 +38,6 @@ from jacobians._checks import (
     underflow_is_rounding,
 )
 from jacobians._names import as_names, numbered
-from jacobians._tables import PointsLike
 from jacobians._text import counted, shortened
 from jacobians.activations import Activation, AnyActivation
 from jacobians.network import Network
@@ -257,7 +256,7 @@ class UnitGraph(Frozen):
         """Return the values of all units, shape (N,) or (B, N), in the caller's order."""
         return self._run(as_points(x, self.B.shape[1], "UnitGraph: x", self.dtype))[1]
 
-    def linearize(self, x: PointsLike) -> UnitLinearization:
+    def linearize(self, x: Any) -> UnitLinearization:
         """Linearize the graph at a point (m,), or at every point of a batch (B, m).
 
         Raises
