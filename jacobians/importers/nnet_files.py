@@ -26,6 +26,7 @@ from jacobians.importers._assembly import Assembly
 from jacobians.network import Network
 
 _LONGEST = 2**20  # characters in which a line may say something other than weights
+_DEEPEST = 10_000  # layers: each takes hundreds of bytes, of which the file may have six
 _N = TypeVar("_N", int, float)
 
 
@@ -37,6 +38,8 @@ def from_nnet(path: str | os.PathLike[str]) -> Network:
 
 def _read(lines: _Lines, name: str) -> Network:
     depth, inputs, outputs = lines.counts(at_least=3)[:3]
+    if depth > _DEEPEST:
+        raise lines.refusal(f"at most {_DEEPEST} layers, but got {depth}")
     sizes = lines.counts(at_least=2)
     if len(sizes) != depth + 1 or (sizes[0], sizes[-1]) != (inputs, outputs) or min(sizes) < 1:
         raise lines.refusal(f"{depth + 1} sizes from {inputs} to {outputs}, but got {sizes!s:.80}")
