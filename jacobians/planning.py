@@ -220,7 +220,8 @@ def plan(
         Budget for temporary memory, 64 MiB unless said; the result comes on top.
     threads : int, optional
         At most this many; as many as the BLAS library was told to take, unless said
-        (``OPENBLAS_NUM_THREADS``, ``OMP_NUM_THREADS``), or as there are processors.
+        (``OPENBLAS_NUM_THREADS``, ``OMP_NUM_THREADS``), or as there are processors.  Forking while
+        OpenBLAS's own threads work can hang in the child: start processes by ``spawn``.
     near : array, shape (n_0,), optional
         A point at which the network has a value, if it has none at 0 or at a few random points.
     limits : Limits, optional

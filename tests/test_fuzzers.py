@@ -1,6 +1,7 @@
 """A small part of what the fuzzers try; ``tests/benchmarks/fuzz_*.py`` go on without end."""
 
 import copy
+import os
 import pickle
 import random
 import sys
@@ -54,11 +55,19 @@ def test_the_argument_fuzzer_calls_every_public_name():
     assert {*called, *RECORDS.split()} >= set(jb.__all__)
 
 
+as_keras_warns = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+def require_packages(kind):
+    for package in ("torch", "h5py", "keras") if kind == "keras" else ():
+        os.environ.setdefault("KERAS_BACKEND", "torch")
+        pytest.importorskip(package)
+
+
+@as_keras_warns
 @pytest.mark.parametrize("kind", ["members", *twisted_files.WRITERS])
 def test_damaged_and_twisted_files_are_networks_or_refused(kind, tmp_path, monkeypatch):
-    if kind == "keras":
-        pytest.importorskip("h5py")
-        pytest.importorskip("keras")
+    require_packages(kind)
     monkeypatch.chdir(tmp_path)  # where a file that breaks a promise would be kept
     trial, dice = fuzz_files.Trial(kind), random.Random(7)
     good = fuzz_files.seeds(kind)
@@ -70,11 +79,10 @@ def test_damaged_and_twisted_files_are_networks_or_refused(kind, tmp_path, monke
     assert trial.networks < trial.count
 
 
+@as_keras_warns
 @pytest.mark.parametrize("kind", twisted_files.WRITERS)
 def test_what_the_twisted_files_are_made_of_is_read(kind, tmp_path):
-    if kind == "keras":
-        pytest.importorskip("h5py")
-        pytest.importorskip("keras")
+    require_packages(kind)
     path = tmp_path / f"net.{kind}"
     for data in twisted_files.straight(kind):
         path.write_bytes(data)

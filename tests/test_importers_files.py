@@ -89,8 +89,9 @@ GOOD = nnet(weights(3, 5, 2), *LIMITS, *NORMAL)
         (GOOD.replace("-1.0,0.0,5.0", "9.0,0.0,5.0"), "limits in order .*and ranges that are not"),
         (GOOD.replace("2.0,3.0,4.0,5.0", "2.0,0.0,4.0,5.0"), "ranges that are not 0"),
         (GOOD.replace("-1.0,0.0,5.0", "-inf,0.0,5.0"), "line 5: expected finite numbers"),
-        ("1,99999999,1,1\n99999999,1\n0\n", "line 4: expected another line"),
-        ("1," * MIB, "line 2: expected another line"),
+        ("1,99999999,1,1\n99999999,1\n0\n", "99999999 numbers, for which the file is too short"),
+        ("20000,1,1,1\n", "line 1: expected at most 10000 layers, but got 20000"),
+        ("1" * (2 * MIB), f"line 1: expected at most {MIB} characters"),
     ],
 )
 def test_a_damaged_nnet_file_is_refused_with_its_line(tmp_path, text, message):

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 import tracemalloc
 from itertools import pairwise
 
@@ -158,6 +159,24 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
     path = written(tmp_path / "net.safetensors", header, bytes(48))
     with pytest.raises(jb.ModelFormatError, match="it holds 'weight' twice"):
         jb.load(path, activations=["tanh"])
+
+
+def test_the_key_that_stands_twice_is_told_in_linear_time(tmp_path):
+    """Four times as many keys take four times as long, and not sixteen times."""
+
+    def seconds(count):
+        keys = [*range(count), count - 1]
+        header = ("{" + ",".join(f'"{k}":0' for k in keys) + "}").encode()
+        path = written(tmp_path / "net.safetensors", header)
+        times = []
+        for _ in range(3):
+            start = time.process_time()
+            with pytest.raises(jb.ModelFormatError, match=f"it holds '{count - 1}' twice"):
+                jb.load(path, activations=["tanh"])
+            times.append(time.process_time() - start)
+        return min(times)
+
+    assert seconds(16_000) < 10 * seconds(4_000)
 
 
 def test_a_tensor_that_shares_its_memory_is_found_by_the_note(tmp_path):

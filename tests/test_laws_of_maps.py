@@ -285,3 +285,24 @@ def test_singular_values_and_least_squares_take_a_map():
     gram = (A.T @ A).to_scipy()
     top = eigsh(gram, k=1, return_eigenvectors=False)[0]
     assert abs(top - reference[0] ** 2) < 1e-6 * reference[0] ** 2
+
+
+def test_blocks_cost_what_each_costs_and_a_sum_for_every_further_one_of_a_row():
+    A = jb.Matrix(np.ones((3, 2)))
+    assert jb.Blocks([[A, A, A], [A, A, A]]).flops == 6 * A.flops + 2 * 6
+
+
+def test_a_stack_of_matrices_is_no_operator_for_scipy():
+    stack = jb.Matrix(np.ones((4, 3, 2)))
+    for call in (stack.matmat, stack.matvec, stack.T.rmatmat):
+        with pytest.raises(TypeError, match="a SciPy solver takes one matrix, not a stack"):
+            call(np.ones((2, 1)))
+
+
+def test_what_does_not_fit_a_map_is_told_the_shapes_that_do():
+    one, stack = jb.Matrix(np.ones((3, 2))), jb.Matrix(np.ones((4, 3, 2)))
+    with pytest.raises(jb.ShapeError, match=r"\(4, 2\) or \(4, 2, k\)"):
+        stack @ np.ones(5)
+    with pytest.raises(jb.ShapeError) as caught:
+        one @ np.ones(5)
+    assert str(caught.value).count("(2") == 2

@@ -14,8 +14,9 @@ such files evaluates them, and therefore with derivative 0 beyond these limits.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from itertools import pairwise
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 
@@ -24,18 +25,24 @@ from jacobians._npz import opened
 from jacobians.importers._assembly import Assembly
 from jacobians.network import Network
 
+_LONGEST = 2**20  # characters in which a line may say something other than weights
+_DEEPEST = 10_000  # layers: each takes hundreds of bytes, of which the file may have six
+_N = TypeVar("_N", int, float)
+
 
 def from_nnet(path: str | os.PathLike[str]) -> Network:
     """Import a ``.nnet`` file, from the original units of the inputs to those of the outputs."""
-    with opened(path, ".nnet file") as (file, _):
-        return _read(_Lines(file), os.path.basename(path))
+    with opened(path, ".nnet file") as (file, size):
+        return _read(_Lines(file, size), os.path.basename(path))
 
 
 def _read(lines: _Lines, name: str) -> Network:
-    depth, inputs, outputs = map(int, lines.numbers(3, int, more=True))
-    sizes = [int(n) for n in lines.numbers(depth + 1, int)]
-    if (sizes[0], sizes[-1]) != (inputs, outputs) or min(sizes) < 1:
-        raise lines.refusal(f"sizes from {inputs} to {outputs}, but got {sizes!s:.80}")
+    depth, inputs, outputs = lines.counts(at_least=3)[:3]
+    if depth > _DEEPEST:
+        raise lines.refusal(f"at most {_DEEPEST} layers, but got {depth}")
+    sizes = lines.counts(at_least=2)
+    if len(sizes) != depth + 1 or (sizes[0], sizes[-1]) != (inputs, outputs) or min(sizes) < 1:
+        raise lines.refusal(f"{depth + 1} sizes from {inputs} to {outputs}, but got {sizes!s:.80}")
     lines.text()
     low, high = lines.numbers(inputs), lines.numbers(inputs)
     means, ranges = lines.numbers(inputs + 1), lines.numbers(inputs + 1)
@@ -55,38 +62,50 @@ def _read(lines: _Lines, name: str) -> Network:
         of = assembly.dense(W, b, at=f"layer {l}", of=of)
         if l < depth:
             of = assembly.activate("relu", at=f"layer {l}", of=of)
-    of = assembly.scale(ranges[-1], means[-1], at="the normalisation of the outputs", of=of)
+    at = "the normalisation of the outputs"
+    of = assembly.scale(ranges[-1], means[-1], at=at, of=of)
     return assembly.network(of)
 
 
 class _Lines:
-    """The lines of the file, less its comments, one by one."""
+    """The lines of the file, less its comments, read one by one and never at any length."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.count = file, 0
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.file, self.size, self.count = file, size, 0
 
-    def text(self) -> str:
+    def text(self, most: int = _LONGEST) -> str:
         """Return the next line that is no comment."""
-        for line in self.file:
+        while True:
+            text = self.file.readline(most + 1).decode(errors="replace")
             self.count += 1
-            if not line.startswith(b"//"):
-                return line.decode(errors="replace").strip().rstrip(",")
-        self.count += 1
-        raise self.refusal("another line")
+            if not text or len(text) > most:
+                raise self.refusal("another line" if not text else f"at most {most} characters")
+            if not text.startswith("//"):
+                return text.strip().rstrip(",")
 
-    def numbers(self, count: int, kind: type = float, more: bool = False) -> Array:
-        """Read a line of so many numbers, or of ``more`` that say nothing; count before reading."""
-        text = self.text()
-        given = text.count(",") + 1
-        if given < count or (given > count and not more):
-            raise self.refusal(f"{count} numbers, but got {given}")
-        try:
-            numbers = np.array([kind(number) for number in text.split(",", count)[:count]])
-        except (ValueError, OverflowError):
-            raise self.refusal(f"numbers between commas, but got {text!r:.80}") from None
+    def counts(self, at_least: int) -> list[int]:
+        """Read a line of whole numbers."""
+        numbers = self._split(self.text(), int)
+        if len(numbers) < at_least:
+            raise self.refusal(f"{at_least} whole numbers or more, but got {len(numbers)}")
+        return numbers
+
+    def numbers(self, count: int) -> Array:
+        """Read a line of ``count`` numbers; each takes a character and a comma at least."""
+        if 2 * count - 1 > self.size:
+            raise self.refusal(f"{count} numbers, for which the file is too short")
+        numbers = self._split(self.text(max(_LONGEST, 64 * count)), float)
+        if len(numbers) != count:
+            raise self.refusal(f"{count} numbers, but got {len(numbers)}")
         if not np.isfinite(numbers).all():
             raise self.refusal("finite numbers")
-        return numbers
+        return np.array(numbers)
+
+    def _split(self, text: str, kind: Callable[[str], _N]) -> list[_N]:
+        try:
+            return [kind(number) for number in text.split(",")]
+        except ValueError:
+            raise self.refusal(f"numbers between commas, but got {text!r:.80}") from None
 
     def refusal(self, expected: str) -> ModelFormatError:
         """Make the error, which says what stands where it should not."""

@@ -8,6 +8,7 @@ the header is compared with what is there: tensors lie one behind the other and 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from math import prod
 from typing import Any, BinaryIO
@@ -46,8 +47,8 @@ def read_safetensors(file: BinaryIO, size: int) -> dict[str, Numbers]:
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     entries = dict(pairs)
     if len(entries) < len(pairs):
-        names = [key for key, _ in pairs]
-        twice = next(key for key in names if names.count(key) > 1)
+        times = Counter(key for key, _ in pairs)
+        twice = next(key for key in times if times[key] > 1)
         raise ValueError(f"it holds {twice!r:.80} twice")
     return entries
 
