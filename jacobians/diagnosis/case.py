@@ -197,7 +197,8 @@ class Case(Evaluation):
             value = self.estimate(key, made)
             if value is None or not np.isfinite(value.error).all() or not within(claim, value):
                 return False  # what may be anything explains nothing
-            if not self.explains(NONE, key) and within(self.value(key).number, value):
+            right, _ = self.standard(key)
+            if right is not None and within(value.number, right) and not within(claim, right):
                 return False  # nor does what cancels
         value, _ = self.standard(key, made)
         return value is not None and within(claim, value)
