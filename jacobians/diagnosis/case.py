@@ -73,7 +73,7 @@ class Case(Evaluation):
         bit, term = self.bits[key], self.lines[key]
         here = [m for m in made if bit & self.own(m)]
         if here:
-            here.sort(key=lambda m: m.late)
+            here.sort(key=lambda m: (m.late, m.name))  # the same in every set of them
             term = self.changed(here[0], key) or term
         for mistake in here[1:]:
             term = mistake.rule(self.rules, key, term) or term
