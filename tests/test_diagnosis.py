@@ -47,6 +47,17 @@ def test_pairs_are_named():
     assert hits["pairs"] == 4, failures
 
 
+def test_a_mistake_of_the_size_of_rounding_in_saturation_is_named():
+    """What is allowed doubles with a factor of 2 and is then more than what the factor changes."""
+    net, X, Y, loss, l2 = figures.problem(np.random.default_rng((7, 1, 91)))
+    sites = tuple(("db", l) for l in (1, 2, 3))
+    every = figures.catalogue(figures.case_of(net, X, Y, loss, l2).rules, sites)
+    (twice,) = (m for m in every if (m.name, m.sites) == ("factor 2", sites))
+    mine = figures.planted(frozenset([twice]), sites, loss, l2)
+    (slip,) = jb.diagnose(mine(net, X, Y), net, X, Y, loss, l2).mistakes
+    assert (slip.name, slip.sites) == ("factor 2", sites)
+
+
 def test_the_public_case_of_the_course_exercise():
     """relu, relu, sigmoid; dW2 times 2 and db1 with 4/m; "difference 0.17", reason unknown."""
     net = jb.Network(

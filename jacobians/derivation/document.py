@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from html import escape
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from jacobians._checks import Array, as_floats, as_nonnegative, underflow_is_rounding
 from jacobians._writing import replacing
 from jacobians.derivation.building import SHOWN, Builder, Line, Section, Shortened
-from jacobians.derivation.markup import Block, Latex, MathML, Text
+from jacobians.derivation.markup import Block, Latex, MathML, Text, write_page
 from jacobians.derivation.notation import Convention, as_convention, entries, laid_out
 from jacobians.derivation.rules import Rules
 from jacobians.derivation.terms import Apply, Diagonal, Quotient, Symbol, Term, Unvec
@@ -77,14 +78,14 @@ class Derivation:
     def _formula(self, line: Line, alphabet: type[Writer]) -> Any:
         return alphabet(self.convention, self.builder.rules).line(*self._sides(line))
 
-    def _numbers(self, line: Line, alphabet: type[Writer]) -> tuple[Any, Any]:
+    def _numbers(self, line: Line, alphabet: type[Writer]) -> list[Any]:
         """Return the right side with numbers, where they are few, and the result, if there is."""
         if line.value is None:
-            return None, None
+            return []
         writer = alphabet(self.convention, self.builder.rules, self._values)
         turned = line.left.role in self.convention.transposed
         result = writer.matrix(line.value.T if turned else line.value)
-        return (writer.write(self._sides(line)[1]) if self._is_few(line) else None), result
+        return [writer.write(self._sides(line)[1]), result] if self._is_few(line) else [result]
 
     def _values(self, symbol: Symbol) -> Array:
         assert self.builder.evaluation is not None
@@ -121,11 +122,10 @@ class Derivation:
             shown[0] = shown[0].ljust(WIDTH - len(reason)) + reason
         else:
             shown.append("      " + reason)
-        numbers, value = self._numbers(line, Text)
-        if value is not None:
-            equals, rest = Block(("    = ",)), Block(("    = ",)) + value
-            both = rest if numbers is None else equals + numbers + Block((" = ",)) + value
-            fitting = [x.rows for x in (both, rest) if x.width <= WIDTH]
+        if numbers := self._numbers(line, Text):
+            chains = [reduce(lambda x, y: x + Block((" = ",)) + y, numbers), numbers[-1]]
+            lines = [Block(("    = ",)) + chain for chain in chains]
+            fitting = [x.rows for x in lines if x.width <= WIDTH]
             shown += fitting[0] if fitting else ["    = a matrix too wide to be shown"]
         return shown if line.check is None else [*shown, f"    {line.check}"]
 
@@ -149,8 +149,7 @@ class Derivation:
         return text
 
     def _latex_line(self, line: Line) -> str:
-        numbers, value = self._numbers(line, Latex)
-        equal = "".join(f" = {x}" for x in (numbers, value) if x is not None)
+        equal = "".join(f" = {x}" for x in self._numbers(line, Latex))
         equal = equal and rf"\[{equal} \]" + "\n"
         words = self._reason(line) + (f"; {line.check}" if line.check is not None else "")
         return rf"\[ {self._formula(line, Latex)} \]" + f"\n{equal}{{\\small {_latex(words)}}}\n"
@@ -164,12 +163,7 @@ class Derivation:
         ----------
         path : path
         """
-        name = os.path.join(os.path.dirname(__file__), "page.html")
-        with open(name, encoding="utf-8") as file:
-            page = file.read()
-        page = page.replace("TITLE", escape(self.title)).replace("BODY", self._repr_html_())
-        with replacing(path) as target:
-            target.write(page.encode())
+        write_page(path, "page.html", TITLE=escape(self.title), BODY=self._repr_html_())
 
     def _repr_html_(self) -> str:
         """Return the body of the page, for notebooks."""
@@ -180,8 +174,7 @@ class Derivation:
         return "\n".join(parts)
 
     def _html_line(self, line: Line) -> str:
-        numbers, value = self._numbers(line, MathML)
-        equal = "".join(f"<mo>=</mo>{x}" for x in (numbers, value) if x is not None)
+        equal = "".join(f"<mo>=</mo>{x}" for x in self._numbers(line, MathML))
         equal = equal and f'<math display="block">{equal}</math>'
         check = ""
         if line.check is not None:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
+from functools import reduce
 from html import escape
 from typing import Any, NamedTuple
 
 from jacobians._checks import Array
+from jacobians._writing import replacing
 from jacobians.derivation.writers import Writer, cells
 
 _ABOVE = str.maketrans("0123456789+-−()lLnijkK", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾ˡᴸⁿⁱʲᵏᴷ")
 _BELOW = str.maketrans("0123456789+-ijklnp", "₀₁₂₃₄₅₆₇₈₉₊₋ᵢⱼₖₗₙₚ")
+
+
+def write_page(path: str | os.PathLike[str], template: str, **words: str) -> None:
+    """Write a page of this folder with words of it replaced."""
+    with open(os.path.join(os.path.dirname(__file__), template), encoding="utf-8") as file:
+        page = reduce(lambda text, word: text.replace(word, words[word]), words, file.read())
+    with replacing(path) as target:
+        target.write(page.encode())
 
 
 class Block(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import as_points
-from jacobians._writing import replacing
+from jacobians.derivation.markup import write_page
 from jacobians.layers import Dense
 from jacobians.losses import SquaredError
 from jacobians.network import Network, as_network
@@ -75,11 +75,6 @@ def to_interactive(net: Network, x: Any, path: str | os.PathLike[str]) -> None:
         layers.append(
             {"W": layer.W.tolist(), "b": layer.b.tolist(), "name": name, "f": sigma, "df": slope}
         )
-    with open(
-        os.path.join(os.path.dirname(__file__), "interactive.html"), encoding="utf-8"
-    ) as file:
-        page = file.read()
     data = json.dumps({"layers": layers, "x": np.ravel(x).tolist()})
-    page = page.replace("TITLE", escape(str(net))).replace("/*DATA*/", f"const NET = {data};")
-    with replacing(path) as target:
-        target.write(page.encode())
+    words = {"TITLE": escape(str(net)), "/*DATA*/": f"const NET = {data};"}
+    write_page(path, "interactive.html", **words)

@@ -73,7 +73,7 @@ class Case(Evaluation):
         bit, term = self.bits[key], self.lines[key]
         here = [m for m in made if bit & self.own(m)]
         if here:
-            here.sort(key=lambda m: m.late)
+            here.sort(key=lambda m: (m.late, m.name))  # the same in every set of them
             term = self.changed(here[0], key) or term
         for mistake in here[1:]:
             term = mistake.rule(self.rules, key, term) or term
@@ -197,7 +197,8 @@ class Case(Evaluation):
             value = self.estimate(key, made)
             if value is None or not np.isfinite(value.error).all() or not within(claim, value):
                 return False  # what may be anything explains nothing
-            if not self.explains(NONE, key) and within(self.value(key).number, value):
+            right, _ = self.standard(key)
+            if right is not None and within(value.number, right) and not within(claim, right):
                 return False  # nor does what cancels
         value, _ = self.standard(key, made)
         return value is not None and within(claim, value)

@@ -37,7 +37,10 @@ def diagnose(
     The mistakes are changes of the lines that ``derive`` prints, tried alone and in pairs until
     they reproduce every array within rounding.  A right result is never accused: the bound covers
     any sensible way to compute it in its precision, the choice of a slope at a kink, and errors
-    ``dC/dz`` of each point's own loss.
+    ``dC/dz`` of each point's own loss.  It is proved for dense networks; where a layer is not
+    dense or a loss is your own, nothing tells what they round inside, and in a deep network a
+    bound may exceed the numbers: there an estimate decides, and the answer says so.  The time
+    grows in proportion to the depth.
 
     Parameters
     ----------

@@ -8,9 +8,10 @@ from jacobians.derivation.terms import Key
 
 EVIDENCE = {
     "exact": "equal to the last bit",
-    "bound": "within the bound that the lines carry: proved for sums and products; of activations "
-    "it takes that a formula is right to 8 roundings of 1 and bends little within them",
-    "estimate": "no proof: within 64 times the typical rounding error, as no bound is smaller",
+    "bound": "what is right is within the bound that the lines carry, what is wrong is not: proved "
+    "for sums and products; of activations it takes that a formula is right to 8 roundings of 1",
+    "estimate": "no proof, as no bound says anything here: what is right is within 64 times the "
+    "typical rounding error",
 }
 
 
@@ -62,7 +63,8 @@ class Diagnosis:
     difference, bound : float
         Of the array entry that comes closest to, or goes furthest over, what rounding allows.
     evidence : str
-        What a right result rests on: ``"exact"``, ``"bound"``, or an ``"estimate"`` of rounding.
+        What the verdict on the arrays rests on: ``"exact"``, ``"bound"`` if all are decided by a
+        proved bound, or an ``"estimate"`` of rounding.
     unexplained : tuple of str
         Arrays that no set of mistakes reproduces.
     remarks : tuple of str
@@ -91,12 +93,12 @@ class Diagnosis:
         if self.right:
             shown = [
                 f"Right: {len(self.arrays)} arrays are what the derivation gives; the largest "
-                f"difference is {self.difference:.1e}, and rounding allows {self.bound:.1e} there.",
-                f"Evidence: {EVIDENCE[self.evidence]}.",
+                f"difference is {self.difference:.1e}, and rounding allows {self.bound:.1e} there."
             ]
         else:
             shown = [f"Wrong: {', '.join(k for k, right in self.arrays.items() if not right)}."]
             if fine := [name for name, right in self.arrays.items() if right]:
                 shown.append(f"Right: {', '.join(fine)}.")
             shown += [f"{i}. {slip}" for i, slip in enumerate(self.mistakes, start=1)]
-        return "\n".join([*shown, *(f"Note: {remark}" for remark in self.remarks)])
+        notes = [f"Note: {remark}" for remark in self.remarks]
+        return "\n".join([*shown, f"Evidence: {EVIDENCE[self.evidence]}.", *notes])

@@ -85,7 +85,7 @@ class Search:
     """The arrays of one case, and the mistakes that may be in them."""
 
     def __init__(self, case: Case, candidates: list[Mistake]) -> None:
-        self.case, self.keys = case, list(case.claims or ())
+        self.case, self.keys, self.explains = case, list(case.claims or ()), case.explains
         self.limits = OF_MANY if len(self.keys) > MANY else OF_FEW
         self.at: dict[Key, list[Mistake]] = {}
         for mistake in candidates:
@@ -141,7 +141,7 @@ class Search:
 
     def _complete(self, made: Made, more: int, fit: Fit) -> Iterator[Made]:
         """Yield sets of at most so many more mistakes that explain all arrays."""
-        i = next((i for i, key in enumerate(self.keys) if not self._explains(made, key)), None)
+        i = next((i for i, key in enumerate(self.keys) if not self.explains(made, key)), None)
         if i is None:
             yield made
         elif more:
@@ -155,7 +155,7 @@ class Search:
     def _as_far_as_possible(self, fit: Fit) -> list[Explanation]:
         front, many = [Explanation(NONE)], self.limits is OF_MANY
         for i, key in enumerate(self.keys):
-            explaining = [e for e in front if self._explains(e.made, key)]
+            explaining = [e for e in front if self.explains(e.made, key)]
             grown = dict.fromkeys(explaining)
             for partial in front:
                 if partial in grown:
@@ -181,25 +181,22 @@ class Search:
     ) -> Iterator[Made]:
         """Yield sets of one more mistake that explain an array and those before it."""
         more = [made | {mistake} for mistake in near if mistake not in made]
-        explaining = [new for new in more if self._explains(new, key)]
+        explaining = [new for new in more if self.explains(new, key)]
         if not explaining:
             fitted = [made | {mistake} for mistake in fit(self.case, made, key)]
-            explaining = [new for new in fitted if self._explains(new, key)]
-        yield from (new for new in explaining if all(self._explains(new, k) for k in before))
+            explaining = [new for new in fitted if self.explains(new, key)]
+        yield from (new for new in explaining if all(self.explains(new, k) for k in before))
 
     def _pairs(self, made: Made, before: list[Key], key: Key) -> Iterator[Made]:
         near = [m for m in self.near(key) if self._keeps_right(m)]
         for pair in combinations(near[: self.limits.paired], 2):
             new = made.union(pair)
-            if self._explains(new, key) and all(self._explains(new, k) for k in before):
+            if self.explains(new, key) and all(self.explains(new, k) for k in before):
                 yield new
 
     def _keeps_right(self, mistake: Mistake) -> bool:
         """Tell whether a mistake alone leaves every right array as it is."""
         made = frozenset([mistake])
         return not self.right & self.case.own(mistake) or all(
-            self._explains(made, key) for key in self.keys if self._explains(NONE, key)
+            self.explains(made, key) for key in self.keys if self.explains(NONE, key)
         )
-
-    def _explains(self, made: Made, key: Key) -> bool:
-        return self.case.explains(made, key)

@@ -17,7 +17,7 @@ different half of the time: equal sizes and symmetric values hide transposes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -159,6 +159,13 @@ def ill_scaled_networks(
     return Network(layers)
 
 
+_EXACT = [
+    *map(activation, ("identity", "relu")),
+    activation("leaky_relu", slope=0.25),
+    activation("hard_tanh", low=-4.0, high=4.0),
+]
+
+
 @st.composite
 def exact_networks(
     draw: st.DrawFn,
@@ -180,16 +187,7 @@ def exact_networks(
         power = 2.0 ** draw(st.integers(-2, 2))
         W = draw(hnp.arrays(np.int64, (n_out, n_in), elements=whole)) * power
         b = draw(hnp.arrays(np.int64, (n_out,), elements=whole)) * power
-        sigma = draw(
-            st.sampled_from(
-                [
-                    activation("identity"),
-                    activation("relu"),
-                    activation("leaky_relu", slope=0.25),
-                    activation("hard_tanh", low=-4.0, high=4.0),
-                ]
-            )
-        )
+        sigma = draw(st.sampled_from(_EXACT))
         layers.append(Dense(W.astype(dtype), b.astype(dtype), sigma))
     return Network(layers)
 
@@ -226,12 +224,8 @@ class Problem(NamedTuple):
 
 def losses() -> st.SearchStrategy[Loss]:
     """Draw losses, fused with their activation or not."""
-    fused = st.booleans()
-    return st.one_of(
-        st.just(SquaredError()),
-        fused.map(BinaryCrossEntropy),
-        fused.map(CrossEntropy),
-    )
+    fused = (st.booleans().map(kind) for kind in (BinaryCrossEntropy, CrossEntropy))
+    return st.one_of(st.just(SquaredError()), *fused)
 
 
 @st.composite
@@ -301,40 +295,35 @@ def linear_maps(
     def inner(rows: int, columns: int) -> LinearMap:
         return draw(linear_maps(rows, columns, batch=batch, depth=depth - 1, whole=whole))
 
-    kinds = ["matrix"]
-    if m == n:
-        kinds += ["identity", "diagonal", "low rank"]
-        kinds += ["commutation"] if m > 1 else []
-    triangles = _triangles(m, n)
-    kinds += ["triangle"] if triangles else []
-    if depth > 0:
-        kinds += ["product", "transpose", "kronecker", "blocks"]
-    kind = draw(st.sampled_from(kinds))
-    if kind == "identity":
-        return Identity(n)
-    if kind == "diagonal":
-        return Diagonal(array(n))
-    if kind == "low rank":
+    def divisor(size: int) -> int:
+        return draw(st.sampled_from([k for k in range(1, size + 1) if size % k == 0]))
+
+    def low_rank() -> LinearMap:
         r = draw(st.integers(1, 2))
         return DiagonalPlusLowRank(array(n), array(n, r), array(n, r))
-    if kind == "commutation":
-        k = draw(st.sampled_from([k for k in range(1, n + 1) if n % k == 0]))
-        return Commutation(k, n // k)
-    if kind == "triangle":
-        return draw(st.sampled_from(triangles))
-    if kind == "product":
+
+    def product() -> LinearMap:
         k = draw(st.integers(1, max_size))
         return Product([inner(m, k), inner(k, n)])
-    if kind == "transpose":
-        return inner(n, m).T
-    if kind == "kronecker":
-        p = draw(st.sampled_from([p for p in range(1, m + 1) if m % p == 0]))
-        q = draw(st.sampled_from([q for q in range(1, n + 1) if n % q == 0]))
+
+    def kronecker() -> LinearMap:
+        p, q = divisor(m), divisor(n)
         return Kronecker(inner(m // p, n // q), inner(p, q))
-    if kind == "blocks" and m > 1 and n > 1:
+
+    def blocks() -> LinearMap:
         i, j = draw(st.integers(1, m - 1)), draw(st.integers(1, n - 1))
         return Blocks([[inner(i, j), inner(i, n - j)], [inner(m - i, j), inner(m - i, n - j)]])
-    return Matrix(array(m, n))
+
+    kinds: list[Callable[[], LinearMap]] = [lambda: Matrix(array(m, n))]
+    if m == n:
+        kinds += [lambda: Identity(n), lambda: Diagonal(array(n)), low_rank]
+        kinds += [lambda: Commutation(k := divisor(n), n // k)] if m > 1 else []
+    if triangles := _triangles(m, n):
+        kinds.append(lambda: draw(st.sampled_from(triangles)))
+    if depth > 0:
+        kinds += [product, lambda: inner(n, m).T, kronecker]
+        kinds += [blocks] if m > 1 and n > 1 else []
+    return draw(st.sampled_from(kinds))()
 
 
 def _triangles(m: int, n: int) -> list[LinearMap]:
