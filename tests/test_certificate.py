@@ -146,8 +146,8 @@ def test_most_extreme_networks_are_judged_and_most_differences_claim_something()
 
 @pytest.mark.parametrize("seed", [139, (0, 762), (0, 3386), (5, 640), (6, 903)], ids=str)
 def test_networks_that_were_condemned_once_hold(seed):
-    """Kinks of several units at once; of an even function; with a curve on one side; subnormal; out of
-    the range of float64, and in that of float32 for its roundings.
+    """Kinks of several units at once; of an even function; with a curve on one side; subnormal; out
+    of the range of float64, and in that of float32 for its roundings.
     """
     assert extremes.judged(seed).holds
 
