@@ -54,7 +54,7 @@ GROUPS = {  # the tests that speak about some modules
     "rounding certificate": "rounding bounds certificate",
     "files hostile_files": "files _npz",
     "witness underflow": "witness",
-    "hessians curvature": "second_order/*",
+    "hessians curvature posteriors": "second_order/*",
     "conventions underflow": "conventions/*",
     "units unit_recursion unit_networks underflow": "units/*",
     "sensitivities sensitivity_shards intervals log_odds error_bars": "sensitivities/groups "
