@@ -20,9 +20,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--networks", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="the number to begin with")
     arguments = parser.parse_args()
     certified, condemned, claimed, lines = 0, 0, Counter(), Counter()
-    for k in range(arguments.networks):
+    for k in range(arguments.first, arguments.first + arguments.networks):
         certificate = extremes.judged((arguments.seed, k))
         if certificate is None:
             continue
