@@ -51,7 +51,7 @@ def jacobian_with_bound(net: Network, X: PointsLike) -> tuple[Array, Array]:
     swept = 3 * max(net.widths) * min(m, n)
     refuse_if_too_large((swept,), double, "jacobian_with_bound: the sweep", "Use jb.jacobian")
     J, bound = np.empty((len(points), m, n), net.dtype), np.empty((len(points), m, n))
-    planned = plan(net)
+    planned = plan(net, near=points[0] if len(points) else None)
     piece = max(1, PIECE_BYTES // (8 * swept))
     for start in range(0, len(points), piece):
         rows = slice(start, start + piece)

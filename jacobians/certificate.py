@@ -254,7 +254,7 @@ def _halves(lin: Linearization) -> Array:
 
 
 def _cheapest(lin: Linearization) -> Array:
-    return jacobian_at(lin.trace, plan(lin.trace.network))
+    return jacobian_at(lin.trace, plan(lin.trace.network, near=lin.trace.activation(0)))
 
 
 def _jvp_columns(lin: Linearization) -> Array:

@@ -112,7 +112,7 @@ class Paths:
             size = min(len(self.pieces[0]), max(1, CHUNK // (m * n)))
             every = self.rows == tuple(range(self.net.widths[self.of]))
             rows = None if every else list(self.rows)  # no selection at all is quicker
-            self._plans[l] = plan(self.net, size, of=self.of, wrt=l, rows=rows)
+            self._plans[l] = plan(self.net, size, of=self.of, wrt=l, rows=rows, near=self.x)
         for points, d, which, lengths in self._points(s, m * n):
             J = jacobian(self.net, points, plan=self._plans[l])
             step = d

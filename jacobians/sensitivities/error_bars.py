@@ -119,7 +119,7 @@ def error_bars(
     scatter = _scatter(std, covariance, n, B, x.ndim, net.dtype)
     value, pushed = np.empty((B, m), net.dtype), np.empty((B, m, m), net.dtype)
     deviations = np.empty((B, m), net.dtype)
-    chosen = plan(net, max(B, 1), max_bytes=max_bytes)
+    chosen = plan(net, max(B, 1), max_bytes=max_bytes, near=points[0] if B else None)
     for start in range(0, B, chosen.piece):
         rows = slice(start, start + chosen.piece)
         value[rows], J = value_and_jacobian(net, points[rows], plan=chosen)

@@ -184,11 +184,13 @@ def _pictures(record: Statistics, together: Interactions | None) -> dict[str, st
 def _chain(record: Statistics) -> dict[str, str]:
     """Draw the factors at a point, where all inputs are shown and the picture can be read."""
     net, sample = record.network, record.sample
-    factors = [factor.operand for factor in plan(net).factors]
-    small = len(factors) <= FACTORS and sum(A.rows * A.columns for A in factors) <= ENTRIES
-    if not factors or not small or record.inputs != tuple(range(net.widths[0])):
+    if record.inputs != tuple(range(net.widths[0])):
         return {}
     x: Array = sample.x[0]
+    factors = [factor.operand for factor in plan(net, near=x).factors]
+    small = len(factors) <= FACTORS and sum(A.rows * A.columns for A in factors) <= ENTRIES
+    if not factors or not small:
+        return {}
     return {"chain": _draw(lambda ax: plotting.chain(net, x, ax=ax), 6.5, 1.9)}
 
 

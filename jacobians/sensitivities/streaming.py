@@ -208,14 +208,16 @@ def sensitivity(  # type: ignore[misc]
 def _jacobians(net: Network, chosen: dict[str, Any], budget: int, at_once: int) -> Compute:
     """Return what computes inputs, outputs and Jacobians; the next ones lie where these did."""
     rows, columns = (chosen.get(what, slice(None)) for what in ("rows", "columns"))
-    # the engine keeps the plans of whole Jacobians by itself
-    made = plan(net, at_once, **chosen, max_bytes=budget) if chosen else None
+    made: list[Any] = []
     memory: list[Array] = []
 
     def compute(x: Array) -> tuple[Array, Array, Array]:
         large = memory and len(memory[0]) >= len(x)
         out = memory[0][: len(x)] if large else None
-        y, J = value_and_jacobian(net, x, out=out, max_bytes=budget, plan=made)
+        if not made:  # the engine keeps the plans of whole Jacobians by itself
+            one = plan(net, at_once, **chosen, max_bytes=budget, near=x[0]) if chosen else None
+            made.append(one)
+        y, J = value_and_jacobian(net, x, out=out, max_bytes=budget, plan=made[0])
         if not large:
             memory[:] = [J]
         return x[:, columns], y[:, rows], J
