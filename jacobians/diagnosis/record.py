@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from jacobians.derivation.terms import Key
 
@@ -96,9 +98,35 @@ class Diagnosis:
                 f"difference is {self.difference:.1e}, and rounding allows {self.bound:.1e} there."
             ]
         else:
-            shown = [f"Wrong: {', '.join(k for k, right in self.arrays.items() if not right)}."]
+            shown = [f"Wrong: {in_runs(k for k, right in self.arrays.items() if not right)}."]
             if fine := [name for name, right in self.arrays.items() if right]:
-                shown.append(f"Right: {', '.join(fine)}.")
+                shown.append(f"Right: {in_runs(fine)}.")
             shown += [f"{i}. {slip}" for i, slip in enumerate(self.mistakes, start=1)]
         notes = [f"Note: {remark}" for remark in self.remarks]
         return "\n".join([*shown, f"Evidence: {EVIDENCE[self.evidence]}.", *notes])
+
+
+def in_runs(names: Iterable[str]) -> str:
+    """List names; those of layers that follow one another are one.
+
+    >>> in_runs(["biases of layer 3", "biases of layer 2", "biases of layer 1", "input Jacobian"])
+    'biases of layers 1 to 3, input Jacobian'
+    """
+    numbers: dict[str, list[int]] = {}
+    for name in names:
+        what, _, last = name.rpartition(" ")
+        if last.isdigit():
+            numbers.setdefault(what, []).append(int(last))
+        else:
+            numbers[name] = []
+    written = []
+    for what, layers in numbers.items():
+        steps = enumerate(sorted(layers))
+        runs = [
+            [l for _, l in run] for _, run in groupby(steps, key=lambda step: step[1] - step[0])
+        ]
+        for run in runs:
+            many = len(run) > 2
+            written += [f"{what}s {run[0]} to {run[-1]}"] if many else [f"{what} {l}" for l in run]
+        written += [] if layers else [what]
+    return ", ".join(written)
