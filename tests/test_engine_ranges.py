@@ -8,10 +8,12 @@ import pytest
 from claims import assert_within
 from hypothesis import given
 from hypothesis import strategies as st
+from zoo import NETWORKS, points
 
 import jacobians as jb
 from jacobians.activations import FIXED
 from jacobians.engine import jacobian_at
+from jacobians.factors import factors_of
 from jacobians.linearization import layer_map
 from jacobians.program import Limits
 from jacobians.rounding import chain_bound
@@ -179,3 +181,29 @@ def test_a_vector_that_leaves_the_range_on_the_way_comes_back():
             for verb in (jb.jvp, jb.vjp):
                 assert verb(net, X, np.ones_like(X)).ravel()[0] == pytest.approx(1e100, rel=1e-15)
             assert jb.jacobian(net, X).ravel()[0] == pytest.approx(1e100, rel=1e-15)
+
+
+GRAPHS = {name: net for name, net in NETWORKS.items() if not net.is_path}
+
+
+@pytest.mark.parametrize("net", GRAPHS.values(), ids=GRAPHS)
+def test_the_bounds_of_factors_hold_for_their_product(net):
+    """No row of J has absolute values that add up to more than the product of the bounds."""
+    bound = np.prod([max(1.0, factor.bound) for factor in factors_of(net, net.depth, 0)])
+    for J in jb.jacobian(net, 3 * points(net, 5)):
+        assert np.abs(J).sum(axis=1).max(initial=0) <= bound * (1 + 1e-5)  # J itself is rounded
+
+
+def test_bounded_networks_need_no_look_at_their_results():
+    """Of slopes up to 1 and finite weights, in a block too; exp has no bound."""
+    for sigma, is_bounded in (("tanh", True), ("exp", False)):
+        block = jb.Residual([jb.Dense(np.eye(3), activation=sigma), jb.Dense(2 * np.eye(3))])
+        net = jb.Network([block, jb.Dense(np.ones((2, 3)))])
+        assert jb.plan(net).program(net, False).bounded == is_bounded
+
+
+def test_the_network_is_asked_at_ones_if_it_has_no_value_at_zeros():
+    """``exp((1000 (x - 1))²)`` is in range near 1 alone."""
+    first = jb.Dense(1000 * np.eye(2), [-1000.0, -1000.0], "square")
+    net = jb.Network([first, jb.Dense([[1.0, 1.0]], activation="exp")])
+    assert jb.plan(net).flops > 0

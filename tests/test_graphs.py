@@ -269,3 +269,22 @@ def test_something_else_as_a_network_is_refused_with_the_way_in():
             call("a", np.ones(2))
         with pytest.raises(TypeError, match=r"Import it: jb\.from_sklearn"):
             call(LinearRegression(), np.ones(2))
+
+
+@pytest.mark.parametrize("kind", [jb.LayerNorm, jb.RMSNorm])
+@pytest.mark.parametrize("power", [-900, 0, 900])
+def test_a_norm_does_not_mind_the_size_of_its_row(kind, power):
+    """Without epsilon ``2^k a`` has the value of ``a``, also where squares leave the range."""
+    net = jb.Network([kind(np.array([1.0, 2.0, 3.0, 4.0]), epsilon=0.0)], inputs=4)
+    a = np.array([1.0, -2.0, 4.0, 5.0])
+    assert_equal(net(a * 2.0**power), net(a))
+
+
+def test_a_softmax_of_tokens_is_along_their_last_axis():
+    """However many axes there are before it."""
+    W = np.arange(12.0).reshape(3, 4) / 10
+    net = jb.Network.graph({"y": (jb.Dense(W, activation="softmax"), "x")}, inputs={"x": (2, 5, 4)})
+    x = points(net, 1)[0]
+    one = jb.Network([jb.Dense(W, activation="softmax")])
+    by_token = np.concatenate([one(token) for token in x.reshape(10, 4)])
+    assert_within(net(x), by_token, 4 * np.finfo(float).eps)  # a sum of three, and a division

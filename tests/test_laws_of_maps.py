@@ -11,6 +11,7 @@ from zoo import MAPS, whole
 
 import jacobians as jb
 from jacobians import strategies as jst
+from jacobians.maps import Substitution
 
 every_map = pytest.mark.parametrize(("A", "dense"), [m[1:] for m in MAPS], ids=[m[0] for m in MAPS])
 
@@ -306,3 +307,46 @@ def test_what_does_not_fit_a_map_is_told_the_shapes_that_do():
     with pytest.raises(jb.ShapeError) as caught:
         one @ np.ones(5)
     assert str(caught.value).count("(2") == 2
+
+
+def test_zeros_and_powers_of_two_scale_without_rounding():
+    scales = jb.Diagonal([[0.0, 1.0, -0.25], [0.0, 0.0, 0.0], [3.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
+    assert_equal(scales.roundings(), [0, 0, 1, 0])
+
+
+def test_a_path_as_a_graph_meets_the_roundings_of_its_product():
+    """Contractions over 3 and 4 terms, and a scaling."""
+    U, W, V = (jb.Matrix(np.ones(shape)) for shape in ((5, 4), (4, 3), (3, 2)))
+    d = jb.Diagonal([3.0, 5.0, 7.0])
+    path = Substitution([[(0, V)], [(1, d)], [(2, W)], [(3, U)]])
+    product = jb.Product([U, W, d, V])
+    assert_equal(path.to_dense(), product.to_dense())
+    assert path.roundings() == product.roundings() == 1 + 3 + 4
+
+
+def test_a_low_rank_part_says_its_rank_in_a_stack_too():
+    d, U, V = np.ones((5, 4)), np.ones((5, 4, 2)), np.ones((5, 4, 2))
+    assert (
+        jb.DiagonalPlusLowRank(d, U, V).rank == jb.DiagonalPlusLowRank(d[0], U[0], V[0]).rank == 2
+    )
+
+
+def test_a_product_is_refused_for_what_is_wide_between_its_factors():
+    wide = jb.Product([np.ones((20, 1)), np.ones((1, 100)), np.ones((100, 1)), np.ones((1, 20))])
+    with jb.dense_limit(8 * 20 * 50), pytest.raises(jb.TooLargeError):
+        wide.to_dense()
+    with jb.dense_limit(8 * 20 * 100):
+        assert wide.to_dense().shape == (20, 20)
+
+
+def test_a_selection_selects_what_is_there():
+    for index in ([0, 5], [-2, 0], [5, 0]):
+        with pytest.raises(jb.ShapeError, match="numbers from 0 to 2"):
+            jb.Selection(index, 3)
+
+
+def test_a_sum_is_of_terms_of_one_batch_and_adds_them_up():
+    two, three = (jb.Matrix(np.ones((B, 4, 3))) for B in (2, 3))
+    with pytest.raises(jb.ShapeError, match="Sum"):
+        jb.Sum([two, three])
+    assert jb.Sum([two, two, two]).flops == 3 * two.flops + 2 * 4

@@ -38,10 +38,11 @@ class _Norm(Layer):
         rows = a.reshape(*a.shape[:-1], a.shape[-1] // d, d)
         rows = rows - rows.mean(axis=-1, keepdims=True) if self.centred else rows
         # the largest entry is taken out first: its square must not leave the range
-        largest = np.maximum(np.abs(rows).max(axis=-1, keepdims=True), np.sqrt(self.epsilon))
+        least = np.sqrt(self.epsilon)
+        largest = np.maximum(np.abs(rows).max(axis=-1, keepdims=True), least)
         largest = np.where(largest > 0, largest, 1).astype(a.dtype)
         square = np.square(rows / largest).mean(axis=-1, keepdims=True)
-        size = largest * np.sqrt(square + self.epsilon / np.square(largest, dtype=np.float64))
+        size = largest * np.sqrt(square + np.square(least / largest, dtype=np.float64))
         size = size.astype(a.dtype)
         return rows / np.where(size > 0, size, 1), size
 

@@ -44,7 +44,9 @@ PACKAGE, NOTE = ROOT / "jacobians", ROOT / "paper_notes" / "mutants.md"
 
 GROUPS = {  # the tests that speak about some modules
     "activations laws_of_jacobians": "_sigma _gated _softmax activations",
-    "laws_of_maps convolutions layers_of_users graphs underflow": "vectorization maps/* layers/*",
+    "laws_of_maps convolutions layers_of_users graphs underflow explanation": (
+        "vectorization maps/* layers/*"
+    ),
     "laws_of_jacobians networks graphs laws_of_gradients exactness entry_points": (
         "network tracing linearization/* explicit backprop losses"
     ),
@@ -54,7 +56,9 @@ GROUPS = {  # the tests that speak about some modules
     "rounding certificate": "rounding bounds certificate",
     "files hostile_files": "files _npz",
     "witness underflow": "witness",
-    "hessians curvature posteriors": "second_order/*",
+    "hessians curvature posteriors": (
+        "second_order/* linearization/hessian_maps linearization/second_differentials"
+    ),
     "conventions underflow": "conventions/*",
     "units unit_recursion unit_networks underflow": "units/*",
     "sensitivities sensitivity_shards intervals log_odds error_bars": "sensitivities/groups "
