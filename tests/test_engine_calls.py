@@ -232,3 +232,13 @@ def test_values_out_of_range_are_named():
     net = jb.Network([jb.Dense([[1e200]]), jb.Dense([[1e200]], activation="tanh")])
     with pytest.raises(jb.NotFiniteError, match=r"z\^2 of Dense 1 -> 1 tanh leaves the range"):
         jb.jacobian(net, [[1e-200], [1.0]])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.float16])
+def test_the_same_point_in_another_dtype_is_the_same_point(dtype):
+    """Also where the question was asked before, and the program alone answers it."""
+    net = jb.Network.random([3, 5, 2], "tanh", seed=0)
+    x = np.array([1.0, -2.0, 3.0])
+    J = [jb.jacobian(net, x) for _ in range(2)][1]
+    assert_equal(jb.jacobian(net, x.astype(dtype)), J)
+    assert_equal(jb.jacobian(net, x), J)
