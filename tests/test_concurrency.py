@@ -373,3 +373,29 @@ assert interrupts > 2, interrupts
 print("usable")
 """
     assert run(code, tmp_path) == ["usable"]
+
+
+def test_an_interrupt_while_others_work_is_raised_once_they_have_stopped(tmp_path):
+    """In a process of its own, since the interrupt is a real one."""
+    code = """
+import os, signal, threading, time
+from jacobians._workers import share
+
+began, done = threading.Event(), []
+
+def work(job, worker):
+    if worker == 0:
+        began.wait(30)  # then nothing is left to do, and this thread waits for the other
+        return
+    began.set()
+    time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.2)
+    done.append(job)
+
+try:
+    share(work, [0, 1], 2)
+except KeyboardInterrupt:
+    print("interrupted", len(done))
+"""
+    assert run(code, tmp_path) == ["interrupted", "1"]
