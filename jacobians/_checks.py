@@ -337,6 +337,8 @@ def with_flags(**flags: Any) -> Callable[[F], F]:
 # entry, now and then; where entries are finite an invalid operation needs an overflow first, which
 # is reported.
 underflow_is_rounding = with_flags(under="ignore", invalid="ignore")
+# Those that only call what sets flags wear this.
+flags_end_with_it = with_flags()
 
 
 # --- the size of dense forms ------------------------------------------------------------------

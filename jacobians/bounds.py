@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jacobians._checks import Array, refuse_if_too_large
+from jacobians._checks import Array, flags_end_with_it, refuse_if_too_large
 from jacobians._tables import PointsLike, as_inputs
 from jacobians.engine import jacobian_at
 from jacobians.linearization import linearize
@@ -15,6 +15,7 @@ from jacobians.rounding import chain_bound
 PIECE_BYTES = 2**25  # of the sweep for the bound, which keeps three columns sets of doubles
 
 
+@flags_end_with_it
 def jacobian_with_bound(net: Network, X: PointsLike) -> tuple[Array, Array]:
     """Return the Jacobian and a proved bound on its rounding error, entry by entry.
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from jacobians import layers
-from jacobians._checks import FLOATS, Array, ModelFormatError, Numbers
+from jacobians._checks import FLOATS, Array, ModelFormatError, Numbers, flags_end_with_it
 from jacobians._npz import LIMIT, read_npz, write_npz
 from jacobians.activations import AnyActivation, activation
 from jacobians.along import Along
@@ -95,6 +95,7 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
     write_npz(path, {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays})
 
 
+@flags_end_with_it
 def load(
     path: str | os.PathLike[str], *, activations: Any = None, output: str | None = None
 ) -> Network:

@@ -12,7 +12,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from jacobians import _kernels
-from jacobians._checks import Places, as_count, as_flag, readable_bytes
+from jacobians._checks import Places, as_count, as_flag, flags_end_with_it, readable_bytes
 from jacobians._kernels.translating import tape_of
 from jacobians._machine import THREADS
 from jacobians._notebook import Displayed, Table
@@ -190,6 +190,7 @@ class Plan(Displayed):
         return "\n".join(text)
 
 
+@flags_end_with_it
 def plan(
     net: Network,
     batch: int = 1,

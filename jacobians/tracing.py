@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, Frozen, NotFiniteError, as_count, freeze
+from jacobians._checks import Array, Frozen, NotFiniteError, as_count, flags_end_with_it, freeze
 from jacobians._notebook import Displayed, Table
 from jacobians._tables import PointsLike, as_inputs
 from jacobians.activations import IDENTITY, Activation
@@ -132,6 +132,7 @@ class Trace(Frozen, Displayed):
         return f"Trace at {where} of {self.network}"
 
 
+@flags_end_with_it
 def trace(net: Network, X: PointsLike) -> Trace:
     """Run the network and keep what is seen on the way.
 

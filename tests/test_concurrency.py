@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import hashlib
+import inspect
 import os
 import pickle
 import subprocess
@@ -329,8 +330,14 @@ print("usable")
         "jb.jacobian_with_bound(net, points[:100])",
         "jb.backprop.gradients(net, points, points[:, :5], jb.SquaredError())",
         "jb.certify(jb.Network.random([2, 3, 1], seed=0), [1.0, 2.0])",
+        "jb.plan(net, 1000)",
+        "jb.trace(net, points)",
+        "jb.sensitivity(net, points)",
     ],
-    ids=["threads", "one thread", "jvp", "bounds", "gradients", "certify"],
+    ids=[
+        *["threads", "one thread", "jvp", "bounds", "gradients", "certify"],
+        *["plan", "trace", "sensitivity"],
+    ],
 )
 def test_an_interrupt_at_any_moment_leaves_numpy_as_it_was_and_nothing_running(call, tmp_path):
     """Alarms from the first step to the last; afterwards no worker writes into ``out``."""
@@ -399,3 +406,13 @@ except KeyboardInterrupt:
     print("interrupted", len(done))
 """
     assert run(code, tmp_path) == ["interrupted", "1"]
+
+
+def test_every_function_that_computes_runs_in_a_context_of_its_own():
+    """So that flags of NumPy end with the call; the others set none, or call only these."""
+    functions = [name for name in jb.__all__ if inspect.isfunction(getattr(jb, name))]
+    plain = {name for name in functions if not hasattr(getattr(jb, name), "__wrapped__")}
+    calling = {"hessian", "jacobian", "jvp", "vjp", "value_and_jacobian", "value_jacobian_hessian"}
+    assert plain <= calling | {
+        *["activation", "compare", "log_odds", "save", "show_config", "unvec", "vec", "vech"]
+    }

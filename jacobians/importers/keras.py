@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import as_count, missing_extra
+from jacobians._checks import as_count, flags_end_with_it, missing_extra
 from jacobians.importers._assembly import Assembly, Value
 from jacobians.importers._calls import chosen_output, each, fixed
 from jacobians.importers._steps import Steps
@@ -27,6 +27,7 @@ from jacobians.importers.keras_operators import LAYERS, OPERATIONS, KerasCall
 from jacobians.network import Network
 
 
+@flags_end_with_it
 def from_keras(model: Any, *, inputs: Any = None, output: str | int | None = None) -> Network:
     """Import a Keras 3 model.
 

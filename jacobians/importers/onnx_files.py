@@ -14,7 +14,7 @@ import os
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from jacobians._checks import ModelFormatError
+from jacobians._checks import ModelFormatError, flags_end_with_it
 from jacobians.importers._assembly import Assembly
 from jacobians.importers.onnx_model import Model, NodeRecord, Port, read_model
 from jacobians.importers.onnx_operators import OPSETS as OPSETS
@@ -30,6 +30,7 @@ from jacobians.importers.onnx_wire import Source
 from jacobians.network import Network
 
 
+@flags_end_with_it
 def from_onnx(path_or_model: Any, output: str | None = None) -> Network:
     """Import an ONNX model.
 

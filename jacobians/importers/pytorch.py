@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import as_count, missing_extra
+from jacobians._checks import as_count, flags_end_with_it, missing_extra
 from jacobians.importers import torch_modules as modules
 from jacobians.importers._assembly import Assembly, Value
 from jacobians.importers._calls import chosen_output, each
@@ -29,6 +29,7 @@ from jacobians.importers.torch_operators import RULES
 from jacobians.network import Network
 
 
+@flags_end_with_it
 def from_torch(
     module: Any,
     *,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import jacobians.importers.sklearn_curves  # noqa: F401  (its rules)
-from jacobians._checks import missing_extra
+from jacobians._checks import flags_end_with_it, missing_extra
 from jacobians.importers._assembly import Assembly
 from jacobians.importers.sklearn_columns import inputs_of
 from jacobians.importers.sklearn_reading import MODELS, TRANSFORMERS, Reading
@@ -20,6 +20,7 @@ from jacobians.network import Network
 RULES = tuple(sorted({**MODELS, **TRANSFORMERS}))
 
 
+@flags_end_with_it
 def from_sklearn(estimator: Any) -> Network:
     """Import a fitted scikit-learn estimator or pipeline.
 

@@ -23,6 +23,7 @@ from jacobians._checks import (
     Frozen,
     ShapeError,
     as_floats,
+    flags_end_with_it,
     refuse_if_too_large,
     require_shape,
     underflow_is_rounding,
@@ -316,6 +317,7 @@ class Linearization(Frozen):
         return f"Linearization at {where}: {repr(self.chain).partition(': ')[2]}"
 
 
+@flags_end_with_it
 def linearize(net: Network, X: PointsLike | Trace) -> Linearization:
     """Linearize the network at a point, or at every point of a batch.
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, as_count, freeze, underflow_is_rounding
+from jacobians._checks import Array, as_count, flags_end_with_it, freeze, underflow_is_rounding
 from jacobians._tables import PointsLike, as_inputs, targets_in_order
 from jacobians.losses import Loss, as_loss
 from jacobians.maps import Blocks
@@ -117,6 +117,7 @@ def _stacked(pieces: list[KhatriRao]) -> KhatriRao:
     return KhatriRao(np.concatenate(left), np.concatenate(right))
 
 
+@flags_end_with_it
 def curvature(
     net: Network, X: PointsLike, Y: Any = None, loss: Loss | None = None, max_bytes: int = MAX_BYTES
 ) -> Curvature:

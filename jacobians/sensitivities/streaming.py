@@ -23,6 +23,7 @@ from jacobians._checks import (
     as_flag,
     as_items,
     as_nonnegative,
+    flags_end_with_it,
     readable_bytes,
 )
 from jacobians._tables import PointsLike, column_names
@@ -58,7 +59,8 @@ def sensitivity(net: Network, X: Points, *, by: None = None, **options: Any) -> 
 def sensitivity(net: Network, X: Points, *, by: Any, **options: Any) -> Comparison: ...
 
 
-def sensitivity(  # type: ignore[misc]
+@flags_end_with_it  # type: ignore[misc]
+def sensitivity(
     net: Network,
     X: Points,
     *,
