@@ -388,6 +388,7 @@ def test_an_interrupt_while_others_work_is_raised_once_they_have_stopped(tmp_pat
 import os, signal, threading, time
 from jacobians._workers import share
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
 began, done = threading.Event(), []
 
 def work(job, worker):
