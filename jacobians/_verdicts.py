@@ -110,8 +110,8 @@ class Certificate(Displayed):
     def _notes(self) -> list[str]:
         lines = [f"not checked: {identity} ({reason})" for identity, reason in self.left_out]
         lines += [
-            f"not independent: the explicit matrix of {layer} is its map, written out"
-            for layer in self.dependent
+            f"not independent: the explicit matrix of {shown:.60} is its map, written out"
+            for shown in (" ".join(layer.split()) for layer in self.dependent)  # in one line
         ]
         lines += self.hints
         return [*lines, "The bounds are about rounding: about products of the computed D and W."]
