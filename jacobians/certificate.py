@@ -306,10 +306,10 @@ def _differences(lin: Linearization) -> list[Sides]:
     """Compare with differences of the network's values, in float64."""
     try:
         exact = linearize(lin.trace.network.astype(np.float64), lin.trace.activation(0))
-    except NotFiniteError:  # without the roundings of float32 a value is out of range
+        J, nearest, allowed = differences_of_values(exact)
+    except NotFiniteError:  # a step leaves the range, or a value does without float32's roundings
         J = lin.jacobian()
         return [(J, J, np.full(J.shape, np.inf))]
-    J, nearest, allowed = differences_of_values(exact)
     bound = _bound(exact, list(exact.factors)).pair(_formed(exact))
     return [(J, nearest, allowed + bound)]
 
