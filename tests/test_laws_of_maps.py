@@ -132,6 +132,16 @@ def test_sparse_form_is_the_dense_form_or_a_refusal(A, dense):
 
 
 @every_map
+def test_reach_is_the_largest_sum_of_a_row_or_column_of_the_magnitude(A, dense):
+    """At least 1; of whole numbers, so in the same bits."""
+    M = A.magnitude().to_dense()
+    largest = [M.sum(axis=axis).max(initial=1.0) for axis in (-2, -1)]
+    if type(A).reach is jb.LinearMap.reach:  # the others also bound what lies inside
+        assert A.reach() == max(largest)
+    assert A.reach() >= max(largest)
+
+
+@every_map
 def test_repr_is_one_line_with_kind_and_shape(A, dense):
     assert "\n" not in repr(A)
     assert f"{A.shape[0]}x{A.shape[1]}" in repr(A)

@@ -44,7 +44,7 @@ PACKAGE, NOTE = ROOT / "jacobians", ROOT / "paper_notes" / "mutants.md"
 
 GROUPS = {  # the tests that speak about some modules
     "activations laws_of_jacobians": "_sigma _gated _softmax activations",
-    "laws_of_maps convolutions layers_of_users graphs underflow explanation": (
+    "laws_of_maps association convolutions layers_of_users graphs underflow explanation": (
         "vectorization maps/* layers/*"
     ),
     "laws_of_jacobians networks graphs laws_of_gradients exactness entry_points": (

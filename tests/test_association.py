@@ -1,0 +1,125 @@
+"""Laws of the order in which factors are multiplied: its cost, the cheapest one, the product."""
+
+from functools import reduce
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jacobians as jb
+from jacobians.maps import multiply_out
+from jacobians.maps.association import Operand, associate, flops, join, operand
+
+LIGHT = ("diagonal", "identity")
+
+
+def bracketings(i, j):
+    """Yield every order of the factors i to j - 1."""
+    if j - i == 1:
+        yield i
+    for s in range(i + 1, j):
+        for left in bracketings(i, s):
+            yield from ((left, right) for right in bracketings(s, j))
+
+
+@st.composite
+def operands(draw):
+    """A chain of up to five factors, no two light ones beside each other."""
+    widths = draw(st.lists(st.integers(1, 9), min_size=3, max_size=6, unique=True))
+    chain, rows = [], widths[0]
+    for columns in widths[1:]:
+        if draw(st.booleans()):
+            chain.append(Operand(rows, rows, draw(st.sampled_from(LIGHT)), draw(st.booleans())))
+        own = draw(st.sampled_from([None, 3.0, 40.0]))
+        kind = "dense" if own is None else "structured"
+        chain.append(Operand(rows, columns, kind, draw(st.booleans()), own))
+        rows = columns
+    return chain[:5]
+
+
+@given(operands(), st.sampled_from([1, 4]))
+def test_the_cheapest_order_is_the_least_of_all_bracketings(chain, batch):
+    """Enumerated; light factors beside each other are left out: together they are light again."""
+    every = [flops(chain, order, batch) for order in bracketings(0, len(chain))]
+    best = associate(chain, batch)
+    assert best.flops == flops(chain, best.order, batch)
+    assert best.flops <= min(every) * (1 + 1e-12)  # sums of a few floats in two orders
+
+
+def test_a_product_costs_what_its_definition_says():
+    """Operations of one point: of (m, k) by (k, n), with what all points share spread over them."""
+    A, B = Operand(2, 3, stacked=False), Operand(3, 5, stacked=False)
+    D, E = (Operand(3, 3, "diagonal", stacked=False) for _ in range(2))
+    S = Operand(3, 5, "structured", stacked=False, own=7.0)
+    identity = Operand(3, 3, "identity", stacked=False)
+    costs = {
+        "two matrices": (A, B, 2 * 2 * 3 * 5),
+        "by columns": (A, D, 2 * 3),
+        "by rows": (D, B, 3 * 5),
+        "two diagonals": (D, E, 3),
+        "the identity on the right": (A, identity, 0),
+        "the identity on the left": (identity, B, 0),
+        "a map on the rows of a matrix": (A, S, 7 * 2),
+        "a map by rows": (D, S, 7 * 3 + 3 * 5),
+    }
+    for name, (left, right, cost) in costs.items():
+        assert join(left, right)[1] == cost, name
+        assert join(left, right, 4)[1] == cost / 4, name
+    each = Operand(2, 3)  # unless said, one for each point
+    assert join(each, B)[1] == join(each, B, 4)[1] == 60
+    assert [join(left, B)[0].stacked for left in (each, A)] == [True, False]
+
+
+def whole(rng, *shape):
+    return rng.integers(-2, 3, shape).astype(float)
+
+
+def some_map(rng, kind, m, n, batch):
+    """Draw a map of whole numbers (m, n), one for each of ``batch`` points or one for all."""
+    if kind == "matrix":
+        return jb.Matrix(whole(rng, *batch, m, n))
+    if kind == "diagonal":
+        return jb.Diagonal(whole(rng, *batch, n))
+    if kind == "low rank":
+        return jb.DiagonalPlusLowRank(
+            *(whole(rng, *batch, *rest) for rest in ((n,), (n, 2), (n, 2)))
+        )
+    if kind == "sum":
+        return jb.Matrix(whole(rng, *batch, m, n)) + jb.Matrix(whole(rng, m, n))
+    return jb.Identity(n)
+
+
+SQUARE = ("diagonal", "low rank", "identity")
+ANY = ("matrix", "sum")
+
+
+@pytest.mark.parametrize("batch", [(), (2,), (5,)])
+@given(st.integers(0, 2**32), st.lists(st.sampled_from(SQUARE + ANY), min_size=2, max_size=4))
+def test_every_order_multiplies_the_matrices(batch, seed, kinds):
+    """Bit for bit, of whole numbers; maps for all points and for each stand beside each other."""
+    rng = np.random.default_rng(seed)
+    factors, rows = [], 3
+    for kind in kinds:
+        columns = rows if kind in SQUARE else int(rng.integers(1, 6))
+        own = batch if rng.integers(2) else ()
+        factors.append(some_map(rng, kind, rows, columns, own))
+        rows = columns
+    product = reduce(np.matmul, [A.to_dense() for A in factors])
+    for order in (None, *bracketings(0, len(factors))):
+        J = multiply_out(factors, order)
+        assert np.array_equal(np.broadcast_to(J, product.shape), product), order
+
+
+@pytest.mark.parametrize("batch", [(), (4,)])
+def test_a_map_is_described_by_what_it_is(batch):
+    """Its size and kind, what a column costs, and whether points share it."""
+    rng, stacked = np.random.default_rng(0), bool(batch)
+    maps = {kind: some_map(rng, kind, 3, 3, batch) for kind in SQUARE + ANY}
+    assert {kind: operand(A) for kind, A in maps.items()} == {
+        "matrix": Operand(3, 3, "dense", stacked),
+        "diagonal": Operand(3, 3, "diagonal", stacked),
+        "identity": Operand(3, 3, "identity", False),
+        "low rank": Operand(3, 3, "structured", stacked, maps["low rank"].flops),
+        "sum": Operand(3, 3, "structured", stacked, maps["sum"].flops),
+    }
