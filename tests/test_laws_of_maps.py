@@ -142,6 +142,30 @@ def test_reach_is_the_largest_sum_of_a_row_or_column_of_the_magnitude(A, dense):
 
 
 @every_map
+def test_a_monomial_map_has_at_most_one_entry_in_a_row_and_a_column(A, dense):
+    entries = (dense != 0).sum(axis=-1), (dense != 0).sum(axis=-2)
+    assert not A.monomial or max(count.max() for count in entries) <= 1
+
+
+def test_what_scales_and_permutes_is_monomial():
+    permuted = jb.Selection([2, 0, 1], 3)
+    light = [jb.Identity(2), jb.Diagonal([2.0, 3.0, 5.0]), permuted]
+    light += [jb.Kronecker(light[0], light[1]), jb.Product([permuted, light[1]])]
+    assert [A.monomial for A in light] == [True] * 5
+    assert not jb.Matrix(np.ones((2, 1))).monomial
+
+
+def test_a_map_of_no_size_or_no_points_is_known_and_reaches_one():
+    """An empty batch is an ordinary case."""
+    for batch in ((), (0,)):
+        n = 3 if batch else 0
+        d, U = np.ones((*batch, n)), np.ones((*batch, n, 1))
+        for A in (jb.DiagonalPlusLowRank(d, U, U), jb.Diagonal(d), jb.Matrix(U)):
+            assert A.reach() == 1
+            assert A.to_dense().shape == (*batch, *A.shape)
+
+
+@every_map
 def test_repr_is_one_line_with_kind_and_shape(A, dense):
     assert "\n" not in repr(A)
     assert f"{A.shape[0]}x{A.shape[1]}" in repr(A)

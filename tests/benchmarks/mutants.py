@@ -125,6 +125,8 @@ def changes(node):
             yield changed(value=value * 1.001 if value else 1.0)
         case ast.UnaryOp(op=ast.USub() | ast.Invert() | ast.Not()):
             yield node.operand
+        case ast.If(test=t) | ast.IfExp(test=t) if asks_a_limit(t):
+            pass
         case ast.If(test=t) | ast.IfExp(test=t) | ast.While(test=t) if not is_turned_round(t):
             yield changed(test=ast.UnaryOp(ast.Not(), t))
         case ast.comprehension(ifs=[test, *more]) if not is_turned_round(test):
@@ -139,6 +141,14 @@ def changes(node):
             for one in some:
                 if isinstance(one, ast.Name) and one.id in DECORATORS:
                     yield changed(decorator_list=[other for other in some if other is not one])
+
+
+def asks_a_limit(test):
+    """Tell whether a condition compares with a size from which one of two equal ways is faster."""
+    return any(
+        isinstance(node, ast.Name) and node.id == "limits" or getattr(node, "attr", "") == "limits"
+        for node in ast.walk(test)
+    )
 
 
 def is_turned_round(test):
@@ -195,6 +205,8 @@ def is_left_alone(node, module, function):
         case ast.Assign(value=value):
             types = isinstance(value, ast.Call) and ast.unparse(value.func) == "TypeVar"
             return types or (not function and bool(MEASURED.match(module)))
+        case ast.Compare():
+            return asks_a_limit(node)
         case ast.keyword(arg=name):
             return name is not None and name in MEMORY
     return False
