@@ -146,7 +146,8 @@ def changes(node):
 def asks_a_limit(test):
     """Tell whether a condition compares with a size from which one of two equal ways is faster."""
     return any(
-        isinstance(node, ast.Name) and node.id == "limits" or getattr(node, "attr", "") == "limits"
+        (isinstance(node, ast.Name) and node.id == "limits")
+        or getattr(node, "attr", "") == "limits"
         for node in ast.walk(test)
     )
 
