@@ -495,17 +495,22 @@ def judge(taken, minutes):
     for process in processes:
         process.start()
     listed, tried, killed, survivors = listed_as_equivalent(), Counter(), Counter(), []
-    while workers:
-        if (verdict := done.get()) is None:
-            workers -= 1
-            continue
-        k, j, alive = verdict
-        mutant = groups[k][j]
-        tried[mutant.module] += 1
-        killed[mutant.module] += not alive
-        if alive and str(mutant) not in listed:
-            survivors.append(mutant)
-            print(f"{mutant} line {mutant.line}", flush=True)
+    try:
+        while workers:
+            if (verdict := done.get()) is None:
+                workers -= 1
+                continue
+            k, j, alive = verdict
+            mutant = groups[k][j]
+            tried[mutant.module] += 1
+            killed[mutant.module] += not alive
+            if alive and str(mutant) not in listed:
+                survivors.append(mutant)
+                print(f"{mutant} line {mutant.line}", flush=True)
+            print(f"\r{killed.total()} of {tried.total()} killed", end=" ", file=sys.stderr)
+    except KeyboardInterrupt:  # what was tried until then is said
+        for process in processes:
+            process.terminate()
     for process in processes:
         process.join()
     for module, count in tried.items():
