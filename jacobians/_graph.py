@@ -6,7 +6,7 @@ input is node 0, and every node reads smaller numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from itertools import accumulate, pairwise
@@ -76,6 +76,10 @@ def _append(edges: Edges, layers: Any, source: int, prefix: str | None) -> int:
 
 def expand(edges: Edges, layer: Any, sources: tuple[int, ...], prefix: str | None) -> int:
     """Append the nodes that a layer or block stands for, and return the number of the last one."""
+    if isinstance(layer, (Residual, Parallel)) and len(sources) > 1:
+        raise ShapeError(
+            f"Network: {prefix}: a {type(layer).__name__} takes 1 input, but reads {len(sources)}."
+        )
     if isinstance(layer, Residual):
         end = _append(edges, layer.layers, sources[0], prefix)
         layer, sources = Add(), (sources[0], end)
@@ -93,14 +97,15 @@ def sort_graph(
     nodes: Mapping[str, Any],
     inputs: Mapping[str, int | Shape],
     outputs: str | Sequence[str] | None,
-) -> tuple[Edges, Shape, dict[str, slice], list[str]]:
-    """Sort named nodes; return the edges, the input's shape, its parts, and the outputs' names."""
+) -> tuple[Edges, list[str], Shape, dict[str, slice], list[str]]:
+    """Sort named nodes: edges, names of all nodes, the input's shape and parts, output names."""
     if not isinstance(nodes, Mapping) or not nodes or not isinstance(inputs, Mapping) or not inputs:
         raise TypeError("Network.graph: nodes and inputs: expected mappings from names.")
+    _require_words([*nodes, *inputs], "Network.graph: nodes and inputs")
     described = {name: _node(name, node, nodes, inputs) for name, node in nodes.items()}
-    if outputs is None:
-        outputs = [list(nodes)[-1]]
-    ends = [outputs] if isinstance(outputs, str) else list(outputs)
+    ends = [outputs] if isinstance(outputs, str) else outputs
+    ends = [list(nodes)[-1]] if ends is None else list(as_items(ends, "Network.graph: outputs"))
+    _require_words(ends, "Network.graph: outputs")
     _require_known(ends, nodes, described)
     try:
         order = list(TopologicalSorter({n: d[1] for n, d in described.items()}).static_order())
@@ -118,8 +123,28 @@ def sort_graph(
         edges[number - 1] = (name, *edges[number - 1][1:])
         numbers[name] = number
     if len(ends) > 1:  # one vector comes out; a single output is the last node, all lead to it
-        edges.append(("outputs", Concatenate(None), tuple(numbers[end] for end in ends)))
-    return edges, shape, parts, ends
+        name = _unused("outputs", ends, described)
+        edges.append((name, Concatenate(None), tuple(numbers[end] for end in ends)))
+    names = [next(iter(parts)) if len(parts) == 1 else _unused("x", parts, {**described, **parts})]
+    names += [name for name, _, _ in edges]
+    _require_words(names, "Network.graph: nodes (those inside a block are block.1, block.2, ...)")
+    return edges, names, shape, parts, ends
+
+
+def _require_words(names: Sequence[Any], where: str) -> None:
+    """Check that all are strings, each once."""
+    seen: set[str] = set()
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"{where}: expected names, but got {name!r:.80}.")
+        if name in seen:
+            raise ValueError(f"{where}: {name!r} stands there twice. Choose another name.")
+        seen.add(name)
+
+
+def _unused(name: str, members: Iterable[str], used: Container[str]) -> str:
+    """Return the name of a vector of several, or if it is in use a list of what it holds."""
+    return f"({', '.join(members)})" if name in used else name
 
 
 def _node(
@@ -133,8 +158,6 @@ def _node(
     for source in sources:
         if source not in nodes and source not in inputs:
             raise ValueError(f"Network.graph: node {name!r} reads {source!r}, which is not there.")
-    if name in inputs:
-        raise ValueError(f"Network.graph: {name!r} is an input and a node.")
     return layer, tuple(sources)
 
 

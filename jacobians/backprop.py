@@ -207,6 +207,8 @@ def _sweep(
     deltas: list[Any] = [None] * net.depth
     for l in range(net.depth, 0, -1):
         layer = net.layers[l - 1]
+        if collected[l] is None and l < net.depth:  # an input that nothing reads
+            collected[l] = np.zeros_like(trace.activations[l])
         if delta is None or l < net.depth:
             z = trace.preactivations[l - 1]
             delta = pull_back_activation(layer.activation, z, collected[l])

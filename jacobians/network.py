@@ -140,13 +140,11 @@ class Network(Displayed):
         >>> net([1.0, 1.0])
         array([4., 8.])
         """
-        edges, width, parts, ends = sort_graph(nodes, inputs, outputs)
+        edges, names, width, parts, ends = sort_graph(nodes, inputs, outputs)
         net = object.__new__(cls)
         net._build(edges, width, input_names, output_names)
-        first = next(iter(parts)) if len(parts) == 1 else "x"
-        sizes = {name: net.widths[net.names.index(name)] for name in ends}
-        names = (first, *net.names[1:])
-        return net._with(names=names, inputs=parts, outputs=consecutive(sizes))
+        sizes = {name: net.widths[names.index(name)] for name in ends}
+        return net._with(names=tuple(names), inputs=parts, outputs=consecutive(sizes))
 
     def _build(
         self,

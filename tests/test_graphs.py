@@ -8,7 +8,7 @@ from claims import assert_equal, assert_within
 from drawn_graphs import graphs, points_of
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from zoo import NETWORKS, points
+from zoo import NETWORKS, points, whole
 
 import jacobians as jb
 from jacobians.engine import jacobian_at
@@ -228,7 +228,7 @@ D = jb.Dense(np.eye(2))
         ({"a": (D, "b")}, ValueError, "node 'a' reads 'b', which is not there"),
         ({"a": (D, "b"), "b": (D, "a")}, ValueError, "read each other: "),
         ({"a": (D, "x"), "b": (D, "x")}, ValueError, "nothing reads 'a'"),
-        ({"x": (D, "x")}, ValueError, "'x' is an input and a node"),
+        ({"x": (D, "x")}, ValueError, "'x' stands there twice"),
         ({"a": D}, TypeError, r"node 'a': expected \(layer, source, ...\)"),
         ({"a": ("D", "x")}, TypeError, "layer 1: expected a Layer"),
         ({}, TypeError, "expected mappings"),
@@ -288,3 +288,65 @@ def test_a_softmax_of_tokens_is_along_their_last_axis():
     one = jb.Network([jb.Dense(W, activation="softmax")])
     by_token = np.concatenate([one(token) for token in x.reshape(10, 4)])
     assert_within(net(x), by_token, 4 * np.finfo(float).eps)  # a sum of three, and a division
+
+
+# --- names that could be taken for another --------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [("x", "u"), ("a", "x"), ("p", "q")])
+def test_the_whole_input_never_has_the_name_of_a_part_or_a_node(names, tmp_path):
+    """Every name means one node, also of the file that is written and read again."""
+    W = jb.Dense(whole(2, 5), activation="square")
+    nodes = {"all": (jb.Concatenate(), *names), "outputs": (W, "all"), "z": (D, "outputs")}
+    sizes = dict(zip(names, (3, 2), strict=True))
+    net = jb.Network.graph(nodes, inputs=sizes, outputs=["z", "outputs"])
+    x = whole(5)
+    J = jb.jacobian(net, x)
+    assert len(set(net.names)) == len(net.names)
+    for name in names:
+        assert_equal(jb.jacobian(net, x, wrt=name), J[:, net.inputs[name]])
+    for name in ("z", "outputs"):
+        assert_equal(jb.jacobian(net, x, of=name), J[net.outputs[name]])
+    jb.save(net, tmp_path / "net.npz")
+    loaded = jb.load(tmp_path / "net.npz")
+    assert loaded.names == net.names
+    assert_equal(jb.jacobian(loaded, x), J)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "outputs", "error", "message"),
+    [
+        ({"a": (D, "x")}, ["a", "a"], ValueError, "outputs: 'a' stands there twice"),
+        ({"a": (D, "x")}, 1, TypeError, "outputs: expected"),
+        ({1: (D, "x")}, None, TypeError, "expected names, but got 1"),
+        (
+            {"h": (jb.Residual([D]), "x"), "h.1": (D, "h")},
+            None,
+            ValueError,
+            "'h.1' stands there twice",
+        ),
+        ({"a": (jb.Residual([D]), "x", "x")}, None, jb.ShapeError, "a: a Residual takes 1 input"),
+        ({"a": (jb.Parallel([D, D]), "x", "x")}, None, jb.ShapeError, "a: a Parallel takes 1 inp"),
+    ],
+)
+def test_names_that_mean_two_nodes_and_sources_that_would_be_lost_are_refused(
+    nodes, outputs, error, message
+):
+    with pytest.raises(error, match=message):
+        jb.Network.graph(nodes, inputs={"x": 2}, outputs=outputs)
+
+
+def test_an_input_that_nothing_reads_has_derivatives_of_zero():
+    """In every method, bit for bit; the certificate holds."""
+    net = jb.Network.graph(
+        {"y": (jb.Dense(whole(2, 3), activation="square"), "a")}, inputs={"a": 3, "idle": 2}
+    )
+    x, loss = whole(5), jb.SquaredError()
+    J = jb.jacobian(net, x)
+    assert_equal(J[:, net.inputs["idle"]], np.zeros((2, 2)))
+    assert_equal(jb.backprop.jacobian(jb.trace(net, x)), J)
+    assert_equal(jb.explicit.input_jacobian(jb.trace(net, x)), J)
+    swept = jb.backprop.gradients(net, x, np.zeros(2), loss)
+    assert_equal(swept.inputs, jb.explicit.gradients(net, x, np.zeros(2), loss).inputs)
+    assert jb.certify(net, x).holds
+    assert jb.derive(net, x, np.zeros(2), loss).holds

@@ -174,8 +174,12 @@ class Builder:
                 last += ", since the entries of y add up to 1"
         else:
             yield self.rule("c", None, f"derivative of {loss}")
-        for l in reversed(self.shown):
+        for l in filter(self._is_read, reversed(self.shown)):
             yield self.rule("delta", l, last if l == L else "back through W and D, identity 7")
+
+    def _is_read(self, l: Any) -> bool:
+        """Tell whether the output depends on a layer; on every layer, where ``l`` is a letter."""
+        return isinstance(l, str) or l == self.rules.top or bool(self.rules.readers(l))
 
     def _gradients(self) -> Iterator[Line]:
         rules, roads = self.rules, self.convention.roads
@@ -203,9 +207,8 @@ class Builder:
     def _parameters(self) -> Iterator[Line]:
         if self.convention.units:
             return
-        for l in reversed(self.shown):
-            back = isinstance(l, str) or l == self.rules.top or self.rules.readers(l)
-            if self.rules.is_dense(l) and back:
+        for l in filter(self._is_read, reversed(self.shown)):
+            if self.rules.is_dense(l):
                 yield self.rule("P", l, "from the output inwards; by b it is the same")
                 yield self.rule("JW", l, "the mixed product, identities 3 and 4")
 
