@@ -40,6 +40,9 @@ def _kinks_met(lin: Linearization) -> Array:
     for l, sources in enumerate(net.sources, start=1):
         maps = zip(lin.input_maps(l), sources, strict=True)
         dz = np.any([_reached(A, moves[source]) for A, source in maps], axis=0)
+        layer = net.layers[l - 1]
+        if layer.kinked:  # not the entry alone that was chosen, but those that tie with it
+            dz |= layer.may_move(*(moves[source].T for source in sources)).T & at_kink[l][:, None]
         count += (dz & at_kink[l][:, None]).sum(axis=0)
         moves.append(_reached(lin.activation_map(l), dz) | (dz & at_kink[l][:, None]))
     return count

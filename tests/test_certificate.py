@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from zoo import NETWORKS, points
 
 import jacobians as jb
+from jacobians import _evidence
 from jacobians import certificate as module
 
 every_network = pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS.keys())
@@ -169,3 +170,37 @@ def test_a_slope_that_is_off_by_a_percent_is_seen_by_differences_alone(net):
         wrong = net._with(layers=layers)
         if not np.array_equal(jb.jacobian(net, x), jb.jacobian(wrong, x)):
             assert not jb.certify(wrong, x).checks[-1].holds, layer
+
+
+@settings(max_examples=15)  # a certificate of a pooled network takes a tenth of a second
+@given(st.integers(0, 2**32 - 1), st.sampled_from([np.float32, np.float64]))
+def test_windows_that_tie_behind_a_convolution_condemn_nothing(seed, dtype):
+    """Flat, black and white, and coarse images: in most windows several entries are the largest.
+
+    An input may move one of them that was not chosen: the differences see it, the chain does not.
+    """
+    rng = np.random.default_rng(seed)
+    kernels = rng.normal(size=(2, 1, 3, 3)), rng.integers(-2, 3, (3, 2, 2, 2)).astype(float)
+    net = jb.Network(
+        [
+            jb.Convolution(kernels[0], activation=rng.choice(["relu", "identity", "tanh"])),
+            jb.MaxPool(2, stride=1),
+            jb.Convolution(kernels[1], activation="relu"),
+            jb.MaxPool(2),
+            jb.Dense(rng.normal(size=(2, 3))),
+        ],
+        inputs=(1, 6, 6),
+    ).astype(dtype)
+    for x in (np.full(36, 0.1), rng.integers(0, 2, 36), rng.integers(0, 3, 36) / 16, np.zeros(36)):
+        assert jb.certify(net, x).holds, x
+
+
+def test_differences_still_judge_the_inputs_that_no_tie_hangs_on():
+    """Two windows, of which one ties: a wrong rule for the other is seen."""
+    net = jb.Network([jb.MaxPool(2), jb.Dense(np.array([[2.0, 3.0]]))], inputs=(1, 4))
+    line = jb.certify(net, [1.0, 1.0, 3.0, 2.0]).checks[-1]
+    assert line.claimed
+    assert line.holds
+    lin = jb.linearize(net, [1.0, 1.0, 3.0, 2.0])
+    allowed = _evidence.differences_of_values(lin)[2]
+    assert np.isfinite(allowed).tolist() == [[True, True, True, True]]

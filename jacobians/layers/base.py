@@ -58,6 +58,10 @@ class Layer(Frozen, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__}: define kink_distance.")
 
+    def may_move(self, *moving: Array) -> Any:
+        """Tell which entries of a kinked ``z`` may move if these entries of its inputs do."""
+        return np.any([m.any(axis=-1, keepdims=True) for m in moving], axis=0)
+
     def chosen(self, a: Array) -> Places:
         """Return on which piece each entry of a kinked ``z`` is, (..., n_out)."""
         raise NotImplementedError(f"{type(self).__name__}: define chosen.")

@@ -122,6 +122,10 @@ class MaxPool(_Pool):
         flat: Places = self._flat(chosen)
         return flat
 
+    def may_move(self, *moving: Array) -> Any:
+        """Tell which windows hold an entry that moves."""
+        return self.preactivation(*(m.astype(float) for m in moving)) > 0
+
     def kink_distance(self, *values: Array, live: tuple[Any, ...]) -> Array:
         """Return how much larger the largest entry is than any that could take its place."""
         images = self.images(values[0])
