@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from zoo import NETWORKS, points
 
 import jacobians as jb
-from jacobians.sensitivities.groups import Runs, keys_of, student_interval
+from jacobians.sensitivities.groups import keys_of, student_interval
 from jacobians.sensitivities.measures import STATISTICS, above, ranks
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
@@ -27,22 +27,6 @@ def test_keys_are_uniform_and_different():
     share = np.bincount((keys % np.uint64(64)).astype(int), minlength=64) / 100_000
     assert_within(share, np.full(64, 1 / 64), 5 * np.sqrt(1 / 64 / 100_000))
     assert_within((keys / 2.0**64).mean(), 0.5, 5 / np.sqrt(12 * 100_000))
-
-
-@given(st.lists(st.integers(0, 63), min_size=1, max_size=50), st.integers(1, 9))
-def test_sums_of_runs_are_sums_of_groups(labels, columns):
-    labels = np.sort(np.array(labels, np.uint8))
-    rows = np.arange(len(labels) * columns, dtype=float).reshape(len(labels), columns)
-    runs, wanted = Runs.of(labels), np.unique(labels)
-    assert_equal(runs.labels, wanted)
-    assert_equal(runs.sizes, [(labels == label).sum() for label in wanted])
-    sums = np.zeros((64, columns))
-    fresh = np.ones(len(wanted), bool)
-    runs.add(rows, 0, sums, fresh)
-    runs.add(rows, 0, sums, ~fresh)
-    runs.add(np.ascontiguousarray(rows.T), -1, sums, ~fresh)
-    for label in range(64):
-        assert_equal(sums[label], 3 * rows[labels == label].sum(axis=0))
 
 
 def test_the_error_of_a_mean_is_the_textbook_one_where_each_point_is_a_group():

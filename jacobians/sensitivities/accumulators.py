@@ -11,8 +11,9 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from jacobians._checks import Array, NotFiniteError
-from jacobians.sensitivities.groups import Keys
+from jacobians._checks import Array, NotFiniteError, ShapeError
+from jacobians._kernels import add_groups
+from jacobians.sensitivities.groups import Keys, add_in_numpy
 from jacobians.sensitivities.pieces import Piece
 
 SAMPLE = 500  # points
@@ -65,27 +66,26 @@ class Columns(Accumulator):
 
     @np.errstate(over="ignore", invalid="ignore")  # which is refused in the end
     def add(self, piece: Piece) -> None:  # noqa: D102
-        runs, first = piece.runs, not self.sizes.any()
-        fresh, memory = self.sizes[runs.labels] == 0, np.empty(0)
-        for columns, block, axis in piece.blocks():
-            low, high, shift = self.low[columns], self.high[columns], self.shift[columns]
-            np.minimum(low, np.minimum.reduce(block, axis=axis), out=low)
-            np.maximum(high, np.maximum.reduce(block, axis=axis), out=high)
+        start, first = 0, not self.sizes.any()
+        for array in (piece.x, piece.y, piece.J):
+            values = np.ascontiguousarray(array).reshape(len(array), -1)
+            end = start + values.shape[1]
             if first:
-                shift[:] = block.take(0, axis=axis)
-            if memory.size < 2 * block.size:
-                memory = np.empty(2 * block.size)
-            shape = (2, *block.shape) if axis else (len(block), 2, block.shape[1])
-            terms = memory[: 2 * block.size].reshape(shape)
-            moved, squares = terms if axis else (terms[:, 0], terms[:, 1])
-            np.subtract(block, shift[:, None] if axis else shift, out=moved)
-            np.multiply(moved, moved, out=squares)
-            runs.add(terms, -axis, self.sums[:, :, columns], fresh)
+                self.shift[start:end] = values[0]
+            (add_groups or add_in_numpy)(
+                values, piece.labels, start, self.shift, self.low, self.high, self.sums
+            )
+            start = end
+        self.sizes += np.bincount(piece.labels, minlength=len(self.sizes))
+
+    def check(self, where: str) -> None:
+        """Refuse no points, and what is too large for its square."""
+        if not self.sizes.any():
+            raise ShapeError(f"{where}: X: expected points (B, n) with B > 0, but got none.")
         if max(-self.low.min(), self.high.max()) > LARGEST:
             at = int(np.maximum(-self.low, self.high).argmax())
             what = "a derivative" if at >= self.data else "an input or output"
-            raise NotFiniteError(f"sensitivity: the square of {what} leaves the range.")
-        self.sizes[runs.labels] += runs.sizes
+            raise NotFiniteError(f"{where}: the square of {what} leaves the range.")
 
     def merge(self, other: Columns) -> Columns:  # noqa: D102
         merged, step = super().merge(other), other.shift - self.shift

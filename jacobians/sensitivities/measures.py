@@ -51,31 +51,79 @@ SIGNED = ("mean", "standardised")  # all others are positive: their logarithm ha
 
 
 class Measures:
-    """The statistics of a data set of ``n`` inputs and ``m`` outputs."""
+    """The statistics of a data set of ``n`` inputs and ``m`` outputs.
+
+    Attributes
+    ----------
+    sizes : array, shape (R,)
+        Of the groups that hold points.
+    weights : array, shape (R,)
+        What the squares of moves add up with to squared standard errors.
+    mean, std : array, shape (n + m,)
+        Of the inputs and outputs.
+    log_moves : array, shape (R, n + m)
+        The moves of the logarithms of their variances.
+    """
 
     def __init__(self, kept: Columns, m: int, n: int) -> None:
         self.kept, self.m, self.n = kept, m, n
-        groups = kept.sizes.nonzero()[0]
-        some = len(groups) < len(kept.sizes)
-        self.sums = kept.sums[groups] if some else kept.sums
-        self.sizes = kept.sizes[groups]
+        self._groups = kept.sizes.nonzero()[0]
+        self.sizes = kept.sizes[self._groups]
         self.count = float(self.sizes.sum())
-        totals = np.add.reduce(self.sums, axis=0)
-        totals /= self.count
-        self.first, self.second = totals
-        self.mean = self.first + kept.shift
-        self.variance = np.multiply(self.first, self.first)
-        np.subtract(self.second, self.variance, out=self.variance)
-        np.maximum(self.variance, 0.0, out=self.variance)
-        self.variance *= kept.low < kept.high
-        self.std = np.sqrt(self.variance[: n + m])
+        alone = len(self.sizes) == 1  # which leaves nothing if it is left out
+        self.weights = np.full(1, np.nan) if alone else 1 / (self.count * (self.count - self.sizes))
+        variance, moves = self.moment("variance", slice(n + m))
+        self.std = np.sqrt(variance)
+        self.log_moves = moves / np.where(variance > 0, variance, np.inf)
 
-    def _base(self, name: str) -> Array:
-        """Return a mean of the derivative, (m, n)."""
-        J = slice(self.n + self.m, None)
-        mean, variance = self.mean[J], self.variance[J]
-        means: Array = {"mean": mean, "variance": variance, "square": mean**2 + variance}[name]
-        return means.reshape(self.m, self.n)
+    @cached_property
+    def mean(self) -> Array:  # noqa: D102
+        return self.moment("mean", slice(self.n + self.m))[0]
+
+    def moment(self, name: str, columns: slice) -> tuple[Array, Array]:
+        """Return the mean, the mean square or the variance of columns, and its moves, (R, columns).
+
+        These are ``N - n_g`` times how far it moves if a group is left out.
+        """
+        kept, sizes = self.kept, self.sizes[:, None]
+        sums = kept.sums[:, : 1 if name == "mean" else 2, columns]
+        if len(self.sizes) < len(sums):
+            sums = sums[self._groups]
+        totals = np.add.reduce(sums, axis=0)
+        totals /= self.count
+        first, shift = totals[0], kept.shift[columns]
+        moves = sizes * first
+        moves -= sums[:, 0]
+        if name == "mean":
+            return first + shift, moves
+        moves *= 2 * (shift if name == "square" else -first)
+        moves += sizes * totals[1]
+        moves -= sums[:, 1]
+        variance = np.maximum(totals[1] - first * first, 0.0)
+        variance *= kept.low[columns] < kept.high[columns]
+        return variance if name == "variance" else (first + shift) ** 2 + variance, moves
+
+    def statistic(self, name: str) -> tuple[Array, Array]:
+        """Return a statistic and its standard error, (m, n), NaN where there are no two groups."""
+        (what, power, k, l), m, n, R = STATISTICS[name], self.m, self.n, len(self.sizes)
+        value, error = np.empty((2, m, n))
+        step, x = max(1, SLAB // (R * n)), k * self.log_moves[:, None, :n]
+        for i in range(0, m, step):
+            rows = slice(i, min(i + step, m))
+            moment, moves = self.moment(what, slice(m + n + i * n, m + n + rows.stop * n))
+            moment, moves = moment.reshape(-1, n), moves.reshape(R, -1, n)
+            if k or l:
+                moves += (x - l * self.log_moves[:, n:, None][:, rows]) * (moment / (2 * power))
+            moves *= moves
+            error[rows] = np.sqrt(self.weights @ moves.reshape(R, -1)).reshape(-1, n)
+            value[rows] = moment
+            if power != 1:
+                root = np.sqrt(moment, out=value[rows])
+                error[rows] /= np.where(root > 0, 2 * root, np.inf)
+        if name not in ("mean", "root_mean_square", "std"):
+            value *= (scale := self._scale(name))
+            error *= scale
+        return value, error
 
     def _scale(self, name: str) -> Array:
         """Return the factor of a statistic that holds spreads of inputs and outputs."""
@@ -85,58 +133,6 @@ class Measures:
         if k:
             scale = self.std[None, :n] ** k
         return over(scale, self.std[n:, None] ** l) if l else scale
-
-    def value(self, name: str) -> Array:
-        """Return a statistic, (m, n)."""
-        base, power, *_ = STATISTICS[name]
-        mean = self._base(base)
-        return (mean if power == 1 else np.sqrt(mean)) * self._scale(name)
-
-    def error(self, name: str, value: Array) -> Array:
-        """Return the standard error of a statistic, (m, n); NaN where there are no two groups."""
-        (base, power, k, l), m, n, R = STATISTICS[name], self.m, self.n, len(self.sizes)
-        if R < 2:
-            return np.full((m, n), np.nan)
-        mean = self._base(base)
-        slope = self._scale(name) if power == 1 else value / np.where(mean > 0, 2 * mean, np.inf)
-        squares, step = np.empty((m, n)), max(1, SLAB // (R * n))
-        for i in range(0, m, step):
-            rows = slice(i, min(i + step, m))
-            moves = self.moves(base, slice(m + n + i * n, m + n + rows.stop * n))
-            if k or l:
-                x, y = self.log_variances[:, None, :n], self.log_variances[:, n:, None][:, rows]
-                spread = k * x - l * y
-                spread *= mean[rows] / (2 * power)
-                moves += spread.reshape(R, -1)
-            moves *= moves
-            squares[rows] = (self.weights @ moves).reshape(-1, n)
-        np.sqrt(squares, out=squares)
-        squares *= np.abs(slope)
-        return squares
-
-    def moves(self, name: str, columns: slice) -> Array:
-        """Return ``N - n_g`` times the move of a mean if a group is left out, (R, columns)."""
-        first = self.first[columns]
-        sums, squares = self.sums[:, 0, columns], self.sums[:, 1, columns]
-        if name == "mean":
-            return np.asarray(self.sizes[:, None] * first - sums)
-        about = 2 * (self.kept.shift[columns] if name == "square" else -first)
-        moves: Array = self.sizes[:, None] * (self.second[columns] + about * first)
-        moves -= squares
-        moves -= sums * about
-        return moves
-
-    @cached_property
-    def weights(self) -> Array:
-        """What the squares of ``moves`` add up with to squared standard errors, (R,)."""
-        return np.asarray(1 / (self.count * (self.count - self.sizes)))
-
-    @cached_property
-    def log_variances(self) -> Array:
-        """The moves of the logarithms of the variances of inputs and outputs, (R, n + m)."""
-        columns = slice(self.n + self.m)
-        variance = self.variance[columns]
-        return self.moves("variance", columns) / np.where(variance > 0, variance, np.inf)
 
 
 def ranks(sizes: Array) -> Array:
