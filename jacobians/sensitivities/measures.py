@@ -92,37 +92,40 @@ class Measures:
         totals = np.add.reduce(sums, axis=0)
         totals /= self.count
         first, shift = totals[0], kept.shift[columns]
-        moves = sizes * first
-        moves -= sums[:, 0]
+        mean = first + shift
         if name == "mean":
-            return first + shift, moves
-        moves *= 2 * (shift if name == "square" else -first)
-        moves += sizes * totals[1]
-        moves -= sums[:, 1]
+            moves = sizes * first
+            moves -= sums[:, 0]
+            return mean, moves
         variance = np.maximum(totals[1] - first * first, 0.0)
         variance *= kept.low[columns] < kept.high[columns]
-        return variance if name == "variance" else (first + shift) ** 2 + variance, moves
+        about = 2 * (shift if name == "square" else -first)
+        moves = sizes * (totals[1] + about * first)
+        moves -= sums[:, 1]
+        moves -= sums[:, 0] * about
+        return variance if name == "variance" else mean * mean + variance, moves
 
     def statistic(self, name: str) -> tuple[Array, Array]:
         """Return a statistic and its standard error, (m, n), NaN where there are no two groups."""
         (what, power, k, l), m, n, R = STATISTICS[name], self.m, self.n, len(self.sizes)
         value, error = np.empty((2, m, n))
-        step, x = max(1, SLAB // (R * n)), k * self.log_moves[:, None, :n]
+        x, y = k * self.log_moves[:, None, :n], l * self.log_moves[:, n:, None]
+        scale, step = np.broadcast_to(self._scale(name), (m, n)), max(1, SLAB // (R * n))
         for i in range(0, m, step):
             rows = slice(i, min(i + step, m))
             moment, moves = self.moment(what, slice(m + n + i * n, m + n + rows.stop * n))
             moment, moves = moment.reshape(-1, n), moves.reshape(R, -1, n)
             if k or l:
-                moves += (x - l * self.log_moves[:, n:, None][:, rows]) * (moment / (2 * power))
+                spread = x - y[:, rows]
+                spread *= moment if power == 1 / 2 else moment / 2
+                moves += spread
             moves *= moves
-            error[rows] = np.sqrt(self.weights @ moves.reshape(R, -1)).reshape(-1, n)
-            value[rows] = moment
-            if power != 1:
-                root = np.sqrt(moment, out=value[rows])
-                error[rows] /= np.where(root > 0, 2 * root, np.inf)
-        if name not in ("mean", "root_mean_square", "std"):
-            value *= (scale := self._scale(name))
-            error *= scale
+            errors = np.sqrt(self.weights @ moves.reshape(R, -1)).reshape(-1, n)
+            if power == 1 / 2:
+                moment = np.sqrt(moment)
+                errors /= np.where(moment > 0, 2 * moment, np.inf)
+            np.multiply(moment, scale[rows], out=value[rows])
+            np.multiply(errors, scale[rows], out=error[rows])
         return value, error
 
     def _scale(self, name: str) -> Array:

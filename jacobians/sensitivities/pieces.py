@@ -17,7 +17,7 @@ from jacobians._checks import Array, ShapeError, TooLargeError, readable_bytes
 from jacobians._tables import HasInputs, as_inputs, column_names
 from jacobians.sensitivities.groups import Keys, Order, order_of, order_of_next
 
-GROUPS, FEWEST = 64, 10  # of points; fewer where the sums per group would take more than
+GROUPS, FEWEST = 64, 6  # of points; fewer where the sums per group would take more than
 GROUPS_BYTES, STATE_BYTES = 2**26, 2**30  # the first of these, and a refusal beyond the second
 WINDOW = 2**18  # points, at most, that are sorted at a time
 ENTRIES = 2**18  # of the Jacobians of a piece, which stay in the cache
