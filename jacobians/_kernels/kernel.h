@@ -528,8 +528,9 @@ static int NAME(add_groups)(const grouped *g) {
                 const V shift = NAME(get)(g->shift + c, left);
                 V low = NAME(get)(g->low + c, left), high = NAME(get)(g->high + c, left);
                 V sum = VALUE(0), square = VALUE(0);
-                for (size_t k = r; k < end; k++) {
-                    V x = NAME(widened)(g->values + (k * g->columns + c) * g->size, g->size == 4, left);
+                for (size_t k = r; k < end; k++) { /* beyond the last column stands the next row */
+                    const size_t at = k * g->columns + c, numbers = g->rows * g->columns - at;
+                    V x = NAME(widened)(g->values + at * g->size, g->size == 4, numbers);
                     low = NAME(below)(x, low), high = NAME(above)(x, high), x -= shift;
                     sum += x, square += x * x;
                 }

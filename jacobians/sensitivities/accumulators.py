@@ -20,6 +20,7 @@ SAMPLE = 500  # points
 LARGEST = 2.0**480  # squares beyond it, added up, leave the range of float64
 
 Self = TypeVar("Self", bound="Accumulator")
+_add_groups = add_groups or add_in_numpy
 
 
 def accumulators(m: int, n: int, groups: int, *, subspace: bool, spectra: bool) -> dict[str, Any]:
@@ -64,25 +65,21 @@ class Columns(Accumulator):
         self.shift, self.sums = np.zeros(columns), np.zeros((groups, 2, columns))
         self.low, self.high = np.full(columns, np.inf), np.full(columns, -np.inf)
 
-    @np.errstate(over="ignore", invalid="ignore")  # which is refused in the end
     def add(self, piece: Piece) -> None:  # noqa: D102
-        start, first = 0, not self.sizes.any()
+        start, labels, first = 0, piece.labels, not self.sizes.any()
         for array in (piece.x, piece.y, piece.J):
-            values = np.ascontiguousarray(array).reshape(len(array), -1)
-            end = start + values.shape[1]
+            values = np.ascontiguousarray(array).reshape(len(labels), -1)
             if first:
-                self.shift[start:end] = values[0]
-            (add_groups or add_in_numpy)(
-                values, piece.labels, start, self.shift, self.low, self.high, self.sums
-            )
-            start = end
-        self.sizes += np.bincount(piece.labels, minlength=len(self.sizes))
+                self.shift[start : start + values.shape[1]] = values[0]
+            _add_groups(values, labels, start, self.shift, self.low, self.high, self.sums)
+            start += values.shape[1]
+        self.sizes += np.bincount(labels, minlength=len(self.sizes))
 
     def check(self, where: str) -> None:
         """Refuse no points, and what is too large for its square."""
         if not self.sizes.any():
             raise ShapeError(f"{where}: X: expected points (B, n) with B > 0, but got none.")
-        if max(-self.low.min(), self.high.max()) > LARGEST:
+        if -np.minimum.reduce(self.low) > LARGEST or np.maximum.reduce(self.high) > LARGEST:
             at = int(np.maximum(-self.low, self.high).argmax())
             what = "a derivative" if at >= self.data else "an input or output"
             raise NotFiniteError(f"{where}: the square of {what} leaves the range.")
@@ -121,7 +118,7 @@ def _smallest(taken: list[tuple[Keys, Array]]) -> list[tuple[Keys, Array]]:
     if len(keys) <= SAMPLE:
         return [(keys, points.copy())]
     chosen = np.argpartition(keys, SAMPLE)[:SAMPLE]
-    return [(keys[chosen], points[chosen])]
+    return [(keys.take(chosen), points.take(chosen, axis=0))]
 
 
 class Gram(Accumulator):

@@ -66,6 +66,7 @@ def order_of_next(first: int, count: int, groups: int) -> Order:
     return order_of(np.arange(first, first + count, dtype=np.uint64), groups)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # which is refused in the end
 def add_in_numpy(
     values: Array,
     labels: NDArray[np.uint8],
@@ -116,7 +117,7 @@ def student_interval(
     if not positive:
         return estimate - reach, np.add(estimate, reach, out=reach)
     with np.errstate(over="ignore"):  # of two or three points
-        reach /= np.where(estimate > 0, estimate, np.inf)
+        np.divide(reach, estimate, out=reach, where=estimate > 0)
         factor = np.exp(reach, out=reach)
         return estimate / factor, np.multiply(estimate, factor, out=factor)
 

@@ -47,6 +47,7 @@ STATISTICS = {  # what of the derivative, its power, those of sd(x) and of 1/sd(
     "sobol_uniform": ("square", 1, 0, 2),
     "sobol_normal": ("square", 1, 2, 2),
 }
+ONE = np.ones((1, 1))
 SIGNED = ("mean", "standardised")  # all others are positive: their logarithm has an interval
 
 
@@ -74,7 +75,7 @@ class Measures:
         self.weights = np.full(1, np.nan) if alone else 1 / (self.count * (self.count - self.sizes))
         variance, moves = self.moment("variance", slice(n + m))
         self.std = np.sqrt(variance)
-        self.log_moves = moves / np.where(variance > 0, variance, np.inf)
+        self.log_moves = np.divide(moves, variance, out=moves, where=variance > 0)
 
     @cached_property
     def mean(self) -> Array:  # noqa: D102
@@ -92,25 +93,29 @@ class Measures:
         totals = np.add.reduce(sums, axis=0)
         totals /= self.count
         first, shift = totals[0], kept.shift[columns]
-        mean = first + shift
         if name == "mean":
             moves = sizes * first
             moves -= sums[:, 0]
-            return mean, moves
-        variance = np.maximum(totals[1] - first * first, 0.0)
-        variance *= kept.low[columns] < kept.high[columns]
-        about = 2 * (shift if name == "square" else -first)
-        moves = sizes * (totals[1] + about * first)
+            return first + shift, moves
+        # E[v²] = E[(v - s)²] + 2s E[v - s] + s², and the variance is the same with -E[v - s] for s
+        base = shift if name == "square" else -first
+        twice = 2 * base
+        moment = totals[1] + twice * first
+        moves = sizes * moment
         moves -= sums[:, 1]
-        moves -= sums[:, 0] * about
-        return variance if name == "variance" else mean * mean + variance, moves
+        moves -= sums[:, 0] * twice
+        moment += base * base
+        np.maximum(moment, 0.0, out=moment)
+        if name == "variance":
+            moment *= kept.low[columns] < kept.high[columns]
+        return moment, moves
 
     def statistic(self, name: str) -> tuple[Array, Array]:
         """Return a statistic and its standard error, (m, n), NaN where there are no two groups."""
         (what, power, k, l), m, n, R = STATISTICS[name], self.m, self.n, len(self.sizes)
         value, error = np.empty((2, m, n))
         x, y = k * self.log_moves[:, None, :n], l * self.log_moves[:, n:, None]
-        scale, step = np.broadcast_to(self._scale(name), (m, n)), max(1, SLAB // (R * n))
+        scale, step = self._scale(name), max(1, SLAB // (R * n))
         for i in range(0, m, step):
             rows = slice(i, min(i + step, m))
             moment, moves = self.moment(what, slice(m + n + i * n, m + n + rows.stop * n))
@@ -123,14 +128,15 @@ class Measures:
             errors = np.sqrt(self.weights @ moves.reshape(R, -1)).reshape(-1, n)
             if power == 1 / 2:
                 moment = np.sqrt(moment)
-                errors /= np.where(moment > 0, 2 * moment, np.inf)
-            np.multiply(moment, scale[rows], out=value[rows])
-            np.multiply(errors, scale[rows], out=error[rows])
+                np.divide(errors, 2 * moment, out=errors, where=moment > 0)
+            here = scale[rows] if len(scale) == m else scale
+            np.multiply(moment, here, out=value[rows])
+            np.multiply(errors, here, out=error[rows])
         return value, error
 
     def _scale(self, name: str) -> Array:
         """Return the factor of a statistic that holds spreads of inputs and outputs."""
-        (_, _, k, l), n, scale = STATISTICS[name], self.n, np.ones((1, 1))
+        (_, _, k, l), n, scale = STATISTICS[name], self.n, ONE
         if name == "sobol_uniform":
             scale = ((self.kept.high[:n] - self.kept.low[:n]) / np.pi)[None] ** 2
         if k:
