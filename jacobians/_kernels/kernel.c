@@ -54,7 +54,7 @@ typedef struct { /* eight bytes each, as they come from Python */
 
 typedef struct { /* rows of columns, from which on sums and ends of all columns are given */
     const char *values;
-    const uint8_t *labels;
+    const int8_t *labels;
     const double *shift;
     double *low, *high, *sums;
     size_t size, rows, columns, groups, total;
@@ -286,7 +286,7 @@ static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t count) {
  * shift, and their squares to sums (groups, 2, columns) by the group of each, from column `first` on,
  * and take them into the ends.  Rows of a group come together. */
 static PyObject *add_groups(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count) {
-    static const char FORMATS[] = "dBdddd";
+    static const char FORMATS[] = "dbdddd";
     Py_buffer b[6];
     int taken = 0, good = count == 7;
     const size_t first = good ? PyLong_AsSize_t(args[2]) : 0;

@@ -519,10 +519,10 @@ INLINE V NAME(widened)(const char *p, int is_float, size_t left) {
 static int NAME(add_groups)(const grouped *g) {
     for (size_t strip = 0; strip < g->columns; strip += STRIP)
         for (size_t r = 0, end; r < g->rows; r = end) {
-            const size_t label = g->labels[r];
-            if (label >= g->groups) return 0;
+            const int8_t label = g->labels[r];
+            if (label < 0 || (size_t)label >= g->groups) return 0;
             for (end = r + 1; end < g->rows && g->labels[end] == label;) end++;
-            double *sums = g->sums + 2 * label * g->total, *squares = sums + g->total;
+            double *sums = g->sums + 2 * (size_t)label * g->total, *squares = sums + g->total;
             for (size_t c = strip; c < g->columns && c < strip + STRIP; c += LANES) {
                 const size_t left = g->columns - c;
                 const V shift = NAME(get)(g->shift + c, left);

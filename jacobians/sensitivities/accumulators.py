@@ -54,30 +54,42 @@ class Columns(Accumulator):
     """Of every column ``v``, an input, an output or an entry of J: sums per group, and its ends.
 
     Summed are ``v - s`` and its square, with ``s`` the first value that was met: what is small
-    about a large mean is not lost, and shifts can be exchanged when two of them merge.
+    about a large mean is not lost, and shifts can be exchanged when two of them merge.  The sums of
+    groups stand in the order in which these came, so that memory is touched for those alone.
     """
 
-    joins: ClassVar = {"sizes": np.add, "sums": np.add, "low": np.minimum, "high": np.maximum}
+    joins: ClassVar = {"low": np.minimum, "high": np.maximum}
 
     def __init__(self, groups: int, data: int, entries: int) -> None:
         columns = data + entries
-        self.data, self.sizes = data, np.zeros(groups)
-        self.shift, self.sums = np.zeros(columns), np.zeros((groups, 2, columns))
+        self.data, self.count = data, 0  # groups that hold points
+        self.row = np.full(groups, -1, np.int8)
+        self.shift, self.sizes = np.zeros(columns), np.zeros(groups)
+        self.sums = np.zeros((groups, 2, columns))
         self.low, self.high = np.full(columns, np.inf), np.full(columns, -np.inf)
 
+    def _count(self, sizes: Array) -> None:
+        """Count points by label; new groups get the rows behind the others."""
+        labels = sizes.nonzero()[0]
+        new = labels[self.row[labels] < 0]
+        self.row[new] = np.arange(self.count, self.count + len(new))
+        self.count += len(new)
+        self.sizes[self.row[labels]] += sizes[labels]
+
     def add(self, piece: Piece) -> None:  # noqa: D102
-        start, labels, first = 0, piece.labels, not self.sizes.any()
+        start, first = 0, not self.count
+        self._count(np.bincount(piece.labels))
+        rows = self.row[piece.labels]
         for array in (piece.x, piece.y, piece.J):
-            values = np.ascontiguousarray(array).reshape(len(labels), -1)
+            values = np.ascontiguousarray(array).reshape(len(rows), -1)
             if first:
                 self.shift[start : start + values.shape[1]] = values[0]
-            _add_groups(values, labels, start, self.shift, self.low, self.high, self.sums)
+            _add_groups(values, rows, start, self.shift, self.low, self.high, self.sums)
             start += values.shape[1]
-        self.sizes += np.bincount(labels, minlength=len(self.sizes))
 
     def check(self, where: str) -> None:
         """Refuse no points, and what is too large for its square."""
-        if not self.sizes.any():
+        if not self.count:
             raise ShapeError(f"{where}: X: expected points (B, n) with B > 0, but got none.")
         if -np.minimum.reduce(self.low) > LARGEST or np.maximum.reduce(self.high) > LARGEST:
             at = int(np.maximum(-self.low, self.high).argmax())
@@ -86,9 +98,14 @@ class Columns(Accumulator):
 
     def merge(self, other: Columns) -> Columns:  # noqa: D102
         merged, step = super().merge(other), other.shift - self.shift
-        first, sizes = other.sums[:, 0], other.sizes[:, None]
-        merged.sums[:, 0] += sizes * step
-        merged.sums[:, 1] += (2 * first + sizes * step) * step
+        merged.row, merged.sizes, merged.sums = map(np.copy, (self.row, self.sizes, self.sums))
+        labels = (other.row >= 0).nonzero()[0]
+        others = other.row[labels]
+        (first, second), sizes = other.sums[others].swapaxes(0, 1), other.sizes[others]
+        merged._count(np.bincount(labels, sizes))
+        rows, moved = merged.row[labels], sizes[:, None] * step
+        merged.sums[rows, 0] += first + moved
+        merged.sums[rows, 1] += second + (2 * first + moved) * step
         return merged
 
 

@@ -69,7 +69,7 @@ def order_of_next(first: int, count: int, groups: int) -> Order:
 @np.errstate(over="ignore", invalid="ignore")  # which is refused in the end
 def add_in_numpy(
     values: Array,
-    labels: NDArray[np.uint8],
+    labels: NDArray[np.int8],
     first: int,
     shift: Array,
     low: Array,
@@ -82,15 +82,14 @@ def add_in_numpy(
     (G, 2, columns).  Rows of a group come together.
 
     >>> low, high, sums = np.full(1, np.inf), np.full(1, -np.inf), np.zeros((3, 2, 1))
-    >>> rows, labels = np.array([[1.0], [2.0], [4.0]]), np.array([0, 0, 2], np.uint8)
+    >>> rows, labels = np.array([[1.0], [2.0], [4.0]]), np.array([0, 0, 2], np.int8)
     >>> add_in_numpy(rows, labels, 0, np.zeros(1), low, high, sums)
     >>> low, high, sums[:, :, 0].T
     (array([1.]), array([4.]), array([[ 3.,  0.,  4.],
            [ 5.,  0., 16.]]))
     """
-    sizes = np.bincount(labels)
-    present = sizes.nonzero()[0]
-    starts = (sizes.cumsum() - sizes)[present]
+    starts = np.flatnonzero(np.append(True, labels[1:] != labels[:-1]))
+    present = labels[starts]
     step = max(LEAST, BLOCK // len(values))
     for start in range(0, values.shape[1], step):
         block = values[:, start : start + step].astype(np.float64)

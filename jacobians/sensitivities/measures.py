@@ -68,8 +68,7 @@ class Measures:
 
     def __init__(self, kept: Columns, m: int, n: int) -> None:
         self.kept, self.m, self.n = kept, m, n
-        self._groups = kept.sizes.nonzero()[0]
-        self.sizes = kept.sizes[self._groups]
+        self.sizes = kept.sizes[: kept.count]
         self.count = float(self.sizes.sum())
         alone = len(self.sizes) == 1  # which leaves nothing if it is left out
         self.weights = np.full(1, np.nan) if alone else 1 / (self.count * (self.count - self.sizes))
@@ -87,9 +86,7 @@ class Measures:
         These are ``N - n_g`` times how far it moves if a group is left out.
         """
         kept, sizes = self.kept, self.sizes[:, None]
-        sums = kept.sums[:, : 1 if name == "mean" else 2, columns]
-        if len(self.sizes) < len(sums):
-            sums = sums[self._groups]
+        sums = kept.sums[: len(sizes), : 1 if name == "mean" else 2, columns]
         totals = np.add.reduce(sums, axis=0)
         totals /= self.count
         first, shift = totals[0], kept.shift[columns]
