@@ -298,13 +298,13 @@ static PyObject *add_groups(PyObject *Py_UNUSED(module), PyObject *const *args, 
                (uintptr_t)b[taken].buf % (size_t)b[taken].itemsize == 0;
     }
     if (good && !PyErr_Occurred()) {
-        grouped g = {b[0].buf, b[1].buf, b[2].buf, b[3].buf, b[4].buf, b[5].buf,
-                     (size_t)b[0].itemsize, (size_t)b[1].len, 0, 0, (size_t)b[2].len / 8};
-        if (g.rows) g.columns = (size_t)b[0].len / g.size / g.rows;
-        if (g.total) g.groups = (size_t)b[5].len / 16 / g.total;
-        good = g.size * g.rows * g.columns == (size_t)b[0].len && first <= g.total &&
-               g.columns <= g.total - first && b[3].len == b[2].len && b[4].len == b[2].len &&
-               16 * g.groups * g.total == (size_t)b[5].len;
+        const size_t total = (size_t)b[2].len / 8, row = 16 * total;
+        const int matrix = b[0].ndim == 2 && b[0].shape[0] == b[1].len;
+        grouped g = {b[0].buf, b[1].buf, b[2].buf, b[3].buf, b[4].buf, b[5].buf, (size_t)b[0].itemsize,
+                     (size_t)b[1].len, matrix ? (size_t)b[0].shape[1] : 0,
+                     row ? (size_t)b[5].len / row : 0, total};
+        good = matrix && first <= total && g.columns <= total - first && b[3].len == b[2].len &&
+               b[4].len == b[2].len && row * g.groups == (size_t)b[5].len;
         if (good) {
             g.shift += first, g.low += first, g.high += first, g.sums += first;
             Py_BEGIN_ALLOW_THREADS
