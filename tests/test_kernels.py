@@ -482,15 +482,15 @@ def test_a_program_refuses_arrays_that_do_not_fit(arrays):
         tape.pack().run(*arrays)
 
 
-GROUPS = dict(
-    values=np.ones((4, 3)),
-    labels=np.array([0, 0, 1, 1], np.int8),
-    first=1,
-    shift=np.zeros(5),
-    low=np.zeros(5),
-    high=np.zeros(5),
-    sums=np.zeros((2, 2, 5)),
-)
+GROUPS = {
+    "values": np.ones((4, 3)),
+    "labels": np.array([0, 0, 1, 1], np.int8),
+    "first": 1,
+    "shift": np.zeros(5),
+    "low": np.zeros(5),
+    "high": np.zeros(5),
+    "sums": np.zeros((2, 2, 5)),
+}
 
 
 def misaligned(*shape):

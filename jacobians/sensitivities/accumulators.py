@@ -10,6 +10,7 @@ from copy import copy
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jacobians._checks import Array, NotFiniteError, ShapeError
 from jacobians._kernels import add_groups
@@ -68,7 +69,7 @@ class Columns(Accumulator):
         self.sums = np.zeros((groups, 2, columns))
         self.low, self.high = np.full(columns, np.inf), np.full(columns, -np.inf)
 
-    def _count(self, sizes: Array) -> None:
+    def _count(self, sizes: NDArray[Any]) -> None:
         """Count points by label; new groups get the rows behind the others."""
         labels = sizes.nonzero()[0]
         new = labels[self.row[labels] < 0]
@@ -98,7 +99,8 @@ class Columns(Accumulator):
 
     def merge(self, other: Columns) -> Columns:  # noqa: D102
         merged, step = super().merge(other), other.shift - self.shift
-        merged.row, merged.sizes, merged.sums = map(np.copy, (self.row, self.sizes, self.sums))
+        merged.row, merged.sizes = self.row.copy(), self.sizes.copy()
+        merged.sums = self.sums.copy()
         labels = (other.row >= 0).nonzero()[0]
         others = other.row[labels]
         (first, second), sizes = other.sums[others].swapaxes(0, 1), other.sizes[others]

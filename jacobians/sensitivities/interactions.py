@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jacobians import plotting
-from jacobians._checks import Array, ShapeError, as_count, underflow_is_rounding
+from jacobians._checks import Array, as_count, underflow_is_rounding
 from jacobians._notebook import Displayed, Table
 from jacobians._tables import PointsLike, column_names
 from jacobians._text import counted, table

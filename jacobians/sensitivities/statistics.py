@@ -186,7 +186,7 @@ class Statistics(DataSet):
         """Return the ends of a confidence interval: how far off for being a sample of points.
 
         By the jackknife over 64 random groups of points; see ``jacobians.sensitivities.groups``.
-        Of a rank: the places that the intervals of all inputs leave it.
+        Of a rank: the ranks that the intervals of all inputs leave it.
 
         Parameters
         ----------
