@@ -146,17 +146,16 @@ BEGIN("avx512f,avx512bw,avx512dq,avx512vl,fma")
 #define PANEL 4
 #include "kernel.h"
 END
-#define AVX , BOTH(avx2), BOTH(avx512)
-#define AVX_GROUPS , add_groups_double_avx2, add_groups_double_avx512
+#define AVX(x) , x(avx2), x(avx512)
 #else
-#define AVX
-#define AVX_GROUPS
+#define AVX(x)
 #endif
 #define BOTH(x) {run_float_##x, run_double_##x}
+#define GROUPS(x) add_groups_double_##x
 
 static int (*const RUN[][2])(const step *, const view *, size_t, const uint32_t *, uint32_t *) = {
-    BOTH(baseline) AVX};
-static int (*const ADD_GROUPS[])(const grouped *) = {add_groups_double_baseline AVX_GROUPS};
+    BOTH(baseline) AVX(BOTH)};
+static int (*const ADD_GROUPS[])(const grouped *) = {GROUPS(baseline) AVX(GROUPS)};
 
 /* How many of these this processor can run. */
 static int usable(void) {
