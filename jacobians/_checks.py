@@ -287,6 +287,8 @@ def as_dtype(value: Any, where: str) -> np.dtype[Any]:
 
 def as_nonnegative(value: Any, where: str) -> float:
     """Check a finite number that is not negative."""
+    if type(value) is float and 0 <= value < np.inf:
+        return value
     number = as_floats(value, where)
     if number.ndim or number < 0:
         raise ValueError(f"{where}: expected a number of at least 0, but got {value!r:.80}.")

@@ -8,15 +8,21 @@ import pytest
 from claims import assert_equal, assert_within
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from zoo import NETWORKS, points
 
 import jacobians as jb
-from jacobians.sensitivities.groups import Runs, keys_of, student_interval
+from jacobians import _kernels
+from jacobians.sensitivities.groups import add_in_numpy, keys_of, student_interval
 from jacobians.sensitivities.measures import STATISTICS, above, ranks
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 from interval_coverage import coverage
 
+ADDERS = {"NumPy": add_in_numpy, "kernel": _kernels.add_groups}
+adders = pytest.mark.parametrize(
+    "add", [pytest.param(add, id=name) for name, add in ADDERS.items() if add]
+)
 RIDGE = jb.Network([jb.Dense([[np.sqrt(0.5)]], activation="square")])  # y = x²/2, dy/dx = x
 
 
@@ -29,20 +35,47 @@ def test_keys_are_uniform_and_different():
     assert_within((keys / 2.0**64).mean(), 0.5, 5 / np.sqrt(12 * 100_000))
 
 
-@given(st.lists(st.integers(0, 63), min_size=1, max_size=50), st.integers(1, 9))
-def test_sums_of_runs_are_sums_of_groups(labels, columns):
-    labels = np.sort(np.array(labels, np.uint8))
-    rows = np.arange(len(labels) * columns, dtype=float).reshape(len(labels), columns)
-    runs, wanted = Runs.of(labels), np.unique(labels)
-    assert_equal(runs.labels, wanted)
-    assert_equal(runs.sizes, [(labels == label).sum() for label in wanted])
-    sums = np.zeros((64, columns))
-    fresh = np.ones(len(wanted), bool)
-    runs.add(rows, 0, sums, fresh)
-    runs.add(rows, 0, sums, ~fresh)
-    runs.add(np.ascontiguousarray(rows.T), -1, sums, ~fresh)
-    for label in range(64):
-        assert_equal(sums[label], 3 * rows[labels == label].sum(axis=0))
+def summed(add, values, labels, shift):
+    """Return sums (4, 2, C + 2), lows and highs of columns in the middle of others."""
+    low, high = np.full(len(shift), np.inf), np.full(len(shift), -np.inf)
+    sums = np.zeros((4, 2, len(shift)))
+    add(values, labels, 1, shift, low, high, sums)
+    for array in (low, high, sums):  # what stands beside them is not touched
+        assert_equal(array[..., [0, -1]], np.full_like(array[..., [0, -1]], array.flat[0]))
+    return sums[..., 1:-1], low[1:-1], high[1:-1]
+
+
+@adders
+@given(hnp.array_shapes(min_dims=2, max_dims=2, max_side=40), st.integers(0, 9), st.booleans())
+def test_sums_of_groups_are_those_of_their_rows(add, shape, seed, double):
+    """Exactly in whole numbers, for columns of any number, groups that skip some, both dtypes."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(-9, 9, shape).astype(np.float64 if double else np.float32)
+    labels = rng.permutation(4).astype(np.int8)[np.sort(rng.choice([0, 2, 3], len(values)))]
+    shift = rng.integers(-9, 9, values.shape[1] + 2).astype(float)
+    sums, low, high = summed(add, values, labels, shift)
+    assert_equal(low, values.min(axis=0))
+    assert_equal(high, values.max(axis=0))
+    for label in range(4):
+        moved = values[labels == label] - shift[1:-1]
+        assert_equal(sums[label], [moved.sum(axis=0), (moved**2).sum(axis=0)])
+
+
+@adders
+@pytest.mark.parametrize("columns", [5, 3000])
+def test_sums_of_groups_are_within_the_bound_of_sums(add, columns):
+    """Each term is rounded twice at most, and added by at most as many additions as rows."""
+    rng = np.random.default_rng(columns)
+    values, shift = rng.normal(size=(30, columns)), rng.normal(size=columns + 2)
+    labels = np.repeat(np.arange(3, dtype=np.int8), 10)
+    sums, low, high = summed(add, values, labels, shift)
+    assert_equal(low, values.min(axis=0))
+    assert_equal(high, values.max(axis=0))
+    moved = (values.astype(np.longdouble) - shift[1:-1]).reshape(3, 10, columns)
+    for power in (1, 2):
+        terms, allowed = moved**power, (10 + 3) * 2.0**-53
+        wanted, size = terms.sum(axis=1).astype(float), np.abs(terms).sum(axis=1)
+        assert_within(sums[:3, power - 1], wanted, allowed * size.astype(float))
 
 
 def test_the_error_of_a_mean_is_the_textbook_one_where_each_point_is_a_group():

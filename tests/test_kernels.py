@@ -3,6 +3,7 @@
 Without the kernel, only what is said of it is tested.
 """
 
+import copy
 import os
 import pickle
 import signal
@@ -479,6 +480,68 @@ def test_a_program_refuses_arrays_that_do_not_fit(arrays):
     tape.scaling(x, into=tape.written(1, 3))
     with pytest.raises((ValueError, TypeError, BufferError)):
         tape.pack().run(*arrays)
+
+
+GROUPS = {
+    "values": np.ones((4, 3)),
+    "labels": np.array([0, 0, 1, 1], np.int8),
+    "first": 1,
+    "shift": np.zeros(5),
+    "low": np.zeros(5),
+    "high": np.zeros(5),
+    "sums": np.zeros((2, 2, 5)),
+}
+
+
+def misaligned(*shape):
+    return np.frombuffer(bytearray(8 * int(np.prod(shape)) + 1), np.uint8)[1:].view(float)
+
+
+@built
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("values", np.ones((4, 5))),  # more columns than behind the first
+        ("values", np.ones(13)),
+        ("values", np.ones((4, 3), int)),
+        ("values", np.ones((4, 3), np.longdouble)),
+        ("values", np.ones((4, 3), ">f8")),
+        ("values", np.ones((4, 6))[:, ::2]),
+        ("values", misaligned(4, 3)),
+        ("values", np.float32(1)),
+        ("values", "text"),
+        ("labels", np.zeros(3, np.int8)),
+        ("labels", np.zeros(0, np.int8)),
+        ("labels", np.zeros(4)),
+        ("labels", np.array([0, 0, 1, 2], np.int8)),
+        ("labels", np.array([0, 0, 1, -1], np.int8)),
+        ("first", 3),
+        ("first", -1),
+        ("first", 2**63),
+        ("first", 2**61),
+        ("first", None),
+        ("shift", np.zeros(4)),
+        ("shift", np.zeros(0)),
+        ("low", np.zeros(6)),
+        ("low", np.broadcast_to(0.0, 5)),
+        ("low", np.zeros(5, np.float32)),
+        ("high", np.zeros(4)),
+        ("high", misaligned(5)),
+        ("sums", np.zeros((1, 2, 5))),
+        ("sums", np.zeros((2, 2, 4))),
+        ("sums", np.zeros(0)),
+        ("sums", memoryview(bytes(160)).cast("d")),
+        ("sums", None),
+    ],
+)
+def test_sums_of_groups_refuse_arrays_that_do_not_fit(name, value):
+    """Nothing outside of them is touched: the sanitizers look on."""
+    arguments = copy.deepcopy(GROUPS)
+    _kernels.add_groups(*arguments.values())
+    with pytest.raises((ValueError, TypeError, BufferError, OverflowError)):
+        _kernels.add_groups(*{**arguments, name: value}.values())
+    with pytest.raises(ValueError, match="of another size"):
+        _kernels.add_groups(*list(arguments.values())[:-1])
 
 
 # --- on or off ------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ import numpy as np
 
 from jacobians._checks import ShapeError
 from jacobians._kernels.codes import code_of
-from jacobians._kernels.packing import PROCESSORS, Program, Record, is_built
+from jacobians._kernels.packing import PROCESSORS, Program, Record, add_groups, is_built
 from jacobians._kernels.values import (
     ACTIVATION,
     ADDED,
@@ -48,7 +48,7 @@ from jacobians._kernels.values import (
 )
 from jacobians.activations import AnyActivation, activation
 
-__all__ = ["PROCESSORS", "Program", "Tape", "is_built"]
+__all__ = ["PROCESSORS", "Program", "Tape", "add_groups", "is_built"]
 
 
 class Tape(Record):

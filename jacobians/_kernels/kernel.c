@@ -39,6 +39,7 @@ enum { EVERY_ACTIVATION(COMMA) };
 #define FEWEST 96          /* of them, where there are sums over points: each is read and written */
 #define PATIENCE 1e8       /* operations between two looks for an interrupt */
 #define SHORT 2e4          /* operations for which other threads need not be let in */
+#define STRIP 1024         /* columns whose sums over rows are taken together */
 
 typedef struct { char *p; size_t point, row; } view; /* strides in numbers */
 typedef struct { /* the index of a constant is its address, that of a sum where it begins */
@@ -50,6 +51,14 @@ typedef struct { /* eight bytes each, as they come from Python */
     double p[2], operations;
     operand operands[6]; /* out, a, b, live, scale, add */
 } step;
+
+typedef struct { /* rows of columns, from which on sums and ends of all columns are given */
+    const char *values;
+    const int8_t *labels;
+    const double *shift;
+    double *low, *high, *sums;
+    size_t size, rows, columns, groups, total;
+} grouped;
 
 /* gelu: weights and squares of the midpoint rule with step h, and the Taylor coefficients at the
  * zero r of sigma'(z) exp(z²/2) / (z - r); see _gated.py. */
@@ -137,14 +146,16 @@ BEGIN("avx512f,avx512bw,avx512dq,avx512vl,fma")
 #define PANEL 4
 #include "kernel.h"
 END
-#define AVX , BOTH(avx2), BOTH(avx512)
+#define AVX(x) , x(avx2), x(avx512)
 #else
-#define AVX
+#define AVX(x)
 #endif
 #define BOTH(x) {run_float_##x, run_double_##x}
+#define GROUPS(x) add_groups_double_##x
 
 static int (*const RUN[][2])(const step *, const view *, size_t, const uint32_t *, uint32_t *) = {
-    BOTH(baseline) AVX};
+    BOTH(baseline) AVX(BOTH)};
+static int (*const ADD_GROUPS[])(const grouped *) = {GROUPS(baseline) AVX(GROUPS)};
 
 /* How many of these this processor can run. */
 static int usable(void) {
@@ -270,6 +281,43 @@ static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     return finite < 0 ? NULL : PyBool_FromLong(finite);
 }
 
+/* add_groups(values, labels, first, shift, low, high, sums): add the rows of values (B, C), less the
+ * shift, and their squares to sums (groups, 2, columns) by the group of each, from column `first` on,
+ * and take them into the ends.  Rows of a group come together. */
+static PyObject *add_groups(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count) {
+    static const char FORMATS[] = "dbdddd";
+    Py_buffer b[6];
+    int taken = 0, good = count == 7;
+    const size_t first = good ? PyLong_AsSize_t(args[2]) : 0;
+    for (; good && taken < 6 && !PyErr_Occurred(); taken++) {
+        const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (taken > 2 ? PyBUF_WRITABLE : 0);
+        if (PyObject_GetBuffer(args[taken + (taken > 1)], &b[taken], flags) < 0) break;
+        const char *format = b[taken].format;
+        good = (*format == FORMATS[taken] || (taken == 0 && *format == 'f')) && !format[1] &&
+               (uintptr_t)b[taken].buf % (size_t)b[taken].itemsize == 0;
+    }
+    if (good && !PyErr_Occurred()) {
+        const size_t total = (size_t)b[2].len / 8, row = 16 * total;
+        const int matrix = b[0].ndim == 2 && b[0].shape[0] == b[1].len;
+        grouped g = {b[0].buf, b[1].buf, b[2].buf, b[3].buf, b[4].buf, b[5].buf, (size_t)b[0].itemsize,
+                     (size_t)b[1].len, matrix ? (size_t)b[0].shape[1] : 0,
+                     row ? (size_t)b[5].len / row : 0, total};
+        good = matrix && first <= total && g.columns <= total - first && b[3].len == b[2].len &&
+               b[4].len == b[2].len && row * g.groups == (size_t)b[5].len;
+        if (good) {
+            g.shift += first, g.low += first, g.high += first, g.sums += first;
+            Py_BEGIN_ALLOW_THREADS
+            good = ADD_GROUPS[usable() - 1](&g);
+            Py_END_ALLOW_THREADS
+        }
+    }
+    while (taken--) PyBuffer_Release(&b[taken]);
+    if (!good && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "kernel: an array of another size.");
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+}
+
+static PyMethodDef functions[] = {
+    {"add_groups", (PyCFunction)(void (*)(void))add_groups, METH_FASTCALL, NULL}, {0}};
 static PyMethodDef methods[] = {{"run", (PyCFunction)(void (*)(void))run, METH_FASTCALL, NULL}, {0}};
 static PyType_Slot slots[] = {
     {Py_tp_new, create}, {Py_tp_dealloc, deallocate}, {Py_tp_methods, methods}, {0, NULL}};
@@ -283,5 +331,5 @@ static int execute(PyObject *module) {
 }
 
 static PyModuleDef_Slot stages[] = {{Py_mod_exec, execute}, {0, NULL}};
-static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, NULL, stages, NULL, NULL, NULL};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, functions, stages, NULL, NULL, NULL};
 PyMODINIT_FUNC PyInit__kernel(void) { return PyModuleDef_Init(&definition); }

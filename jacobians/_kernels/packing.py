@@ -35,15 +35,17 @@ from jacobians._kernels.values import (
 
 try:
     _kernel: Any = import_module("jacobians._kernels._kernel")
-    _COUNT = _kernel.PROCESSORS
+    _COUNT, _add_groups = _kernel.PROCESSORS, _kernel.add_groups
 except (ImportError, AttributeError):  # built without a compiler, or long ago
-    _kernel, _COUNT = None, 0
+    _kernel, _COUNT, _add_groups = None, 0, None
 
 _BYTES, _PANEL = (16, 32, 64), (2, 2, 4)  # of a vector; vectors in a row of packed constants
 PROCESSORS: tuple[str, ...] = ()
 if _kernel is not None and os.environ.get("JACOBIANS_KERNELS", "") != "0":
     PROCESSORS = ("baseline", "avx2", "avx512")[:_COUNT]
 """The kinds of processor that this one is, the best last; empty without the kernel."""
+add_groups = _add_groups if PROCESSORS else None
+"""Add rows to the sums of their groups, see ``kernel.c``; nothing without the kernel."""
 
 
 def is_built() -> bool:

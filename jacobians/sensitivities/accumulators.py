@@ -10,15 +10,18 @@ from copy import copy
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from jacobians._checks import Array, NotFiniteError
-from jacobians.sensitivities.groups import Keys
+from jacobians._checks import Array, NotFiniteError, ShapeError
+from jacobians._kernels import add_groups
+from jacobians.sensitivities.groups import Keys, add_in_numpy
 from jacobians.sensitivities.pieces import Piece
 
 SAMPLE = 500  # points
 LARGEST = 2.0**480  # squares beyond it, added up, leave the range of float64
 
 Self = TypeVar("Self", bound="Accumulator")
+_add_groups = add_groups or add_in_numpy
 
 
 def accumulators(m: int, n: int, groups: int, *, subspace: bool, spectra: bool) -> dict[str, Any]:
@@ -52,46 +55,59 @@ class Columns(Accumulator):
     """Of every column ``v``, an input, an output or an entry of J: sums per group, and its ends.
 
     Summed are ``v - s`` and its square, with ``s`` the first value that was met: what is small
-    about a large mean is not lost, and shifts can be exchanged when two of them merge.
+    about a large mean is not lost, and shifts can be exchanged when two of them merge.  The sums of
+    groups stand in the order in which these came, so that memory is touched for those alone.
     """
 
-    joins: ClassVar = {"sizes": np.add, "sums": np.add, "low": np.minimum, "high": np.maximum}
+    joins: ClassVar = {"low": np.minimum, "high": np.maximum}
 
     def __init__(self, groups: int, data: int, entries: int) -> None:
         columns = data + entries
-        self.data, self.sizes = data, np.zeros(groups)
-        self.shift, self.sums = np.zeros(columns), np.zeros((groups, 2, columns))
+        self.data, self.count = data, 0  # groups that hold points
+        self.row = np.full(groups, -1, np.int8)
+        self.shift, self.sizes = np.zeros(columns), np.zeros(groups)
+        self.sums = np.zeros((groups, 2, columns))
         self.low, self.high = np.full(columns, np.inf), np.full(columns, -np.inf)
 
-    @np.errstate(over="ignore", invalid="ignore")  # which is refused in the end
+    def _count(self, sizes: NDArray[Any]) -> None:
+        """Count points by label; new groups get the rows behind the others."""
+        labels = sizes.nonzero()[0]
+        new = labels[self.row[labels] < 0]
+        self.row[new] = np.arange(self.count, self.count + len(new))
+        self.count += len(new)
+        self.sizes[self.row[labels]] += sizes[labels]
+
     def add(self, piece: Piece) -> None:  # noqa: D102
-        runs, first = piece.runs, not self.sizes.any()
-        fresh, memory = self.sizes[runs.labels] == 0, np.empty(0)
-        for columns, block, axis in piece.blocks():
-            low, high, shift = self.low[columns], self.high[columns], self.shift[columns]
-            np.minimum(low, np.minimum.reduce(block, axis=axis), out=low)
-            np.maximum(high, np.maximum.reduce(block, axis=axis), out=high)
+        start, first = 0, not self.count
+        self._count(np.bincount(piece.labels))
+        rows = self.row[piece.labels]
+        for array in (piece.x, piece.y, piece.J):
+            values = np.ascontiguousarray(array).reshape(len(rows), -1)
             if first:
-                shift[:] = block.take(0, axis=axis)
-            if memory.size < 2 * block.size:
-                memory = np.empty(2 * block.size)
-            shape = (2, *block.shape) if axis else (len(block), 2, block.shape[1])
-            terms = memory[: 2 * block.size].reshape(shape)
-            moved, squares = terms if axis else (terms[:, 0], terms[:, 1])
-            np.subtract(block, shift[:, None] if axis else shift, out=moved)
-            np.multiply(moved, moved, out=squares)
-            runs.add(terms, -axis, self.sums[:, :, columns], fresh)
-        if max(-self.low.min(), self.high.max()) > LARGEST:
+                self.shift[start : start + values.shape[1]] = values[0]
+            _add_groups(values, rows, start, self.shift, self.low, self.high, self.sums)
+            start += values.shape[1]
+
+    def check(self, where: str) -> None:
+        """Refuse no points, and what is too large for its square."""
+        if not self.count:
+            raise ShapeError(f"{where}: X: expected points (B, n) with B > 0, but got none.")
+        if -np.minimum.reduce(self.low) > LARGEST or np.maximum.reduce(self.high) > LARGEST:
             at = int(np.maximum(-self.low, self.high).argmax())
             what = "a derivative" if at >= self.data else "an input or output"
-            raise NotFiniteError(f"sensitivity: the square of {what} leaves the range.")
-        self.sizes[runs.labels] += runs.sizes
+            raise NotFiniteError(f"{where}: the square of {what} leaves the range.")
 
     def merge(self, other: Columns) -> Columns:  # noqa: D102
         merged, step = super().merge(other), other.shift - self.shift
-        first, sizes = other.sums[:, 0], other.sizes[:, None]
-        merged.sums[:, 0] += sizes * step
-        merged.sums[:, 1] += (2 * first + sizes * step) * step
+        merged.row, merged.sizes = self.row.copy(), self.sizes.copy()
+        merged.sums = self.sums.copy()
+        labels = (other.row >= 0).nonzero()[0]
+        others = other.row[labels]
+        (first, second), sizes = other.sums[others].swapaxes(0, 1), other.sizes[others]
+        merged._count(np.bincount(labels, sizes))
+        rows, moved = merged.row[labels], sizes[:, None] * step
+        merged.sums[rows, 0] += first + moved
+        merged.sums[rows, 1] += second + (2 * first + moved) * step
         return merged
 
 
@@ -121,7 +137,7 @@ def _smallest(taken: list[tuple[Keys, Array]]) -> list[tuple[Keys, Array]]:
     if len(keys) <= SAMPLE:
         return [(keys, points.copy())]
     chosen = np.argpartition(keys, SAMPLE)[:SAMPLE]
-    return [(keys[chosen], points[chosen])]
+    return [(keys.take(chosen), points.take(chosen, axis=0))]
 
 
 class Gram(Accumulator):

@@ -68,7 +68,7 @@ class DataSet:
     units: Mapping[str, str]
     near: float
     kept: Mapping[str, Any]
-    _found: dict[Any, Any] = field(default_factory=dict, init=False)
+    _computed: dict[Any, Any] = field(default_factory=dict, init=False)
 
     # --- the data ---------------------------------------------------------------------------------
 
@@ -234,6 +234,6 @@ class DataSet:
         return f"{above or 1} / {f'({below})' if set(below) & set('/ ·*') else below}"
 
     def _once(self, key: Any, compute: Any) -> Any:
-        if key not in self._found:
-            self._found[key] = compute()
-        return self._found[key]
+        if key not in self._computed:
+            self._computed[key] = compute()
+        return self._computed[key]

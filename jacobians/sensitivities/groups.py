@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from jacobians._checks import Array, Places
 
 Keys: TypeAlias = NDArray[np.uint64]
+BLOCK, LEAST = 2**16, 1024  # numbers of a block of columns; of so many columns, at least
 
 
 def keys_of(numbers: Keys) -> Keys:
@@ -65,43 +66,40 @@ def order_of_next(first: int, count: int, groups: int) -> Order:
     return order_of(np.arange(first, first + count, dtype=np.uint64), groups)
 
 
-@dataclass(frozen=True, eq=False)
-class Runs:
-    """Points in the order of their groups: which groups, where each starts, how many points."""
+@np.errstate(over="ignore", invalid="ignore")  # which is refused in the end
+def add_in_numpy(
+    values: Array,
+    labels: NDArray[np.int8],
+    first: int,
+    shift: Array,
+    low: Array,
+    high: Array,
+    sums: Array,
+) -> None:
+    """Add rows less the shift, and their squares, to the sums of their groups, and to the ends.
 
-    labels: Places
-    starts: Places
-    sizes: Places
+    Of values (B, C), the columns from ``first`` on of shift and ends, (columns,), and of the sums,
+    (G, 2, columns).  Rows of a group come together.
 
-    @classmethod
-    def of(cls, labels: NDArray[Any]) -> Runs:
-        """Count labels that are sorted, at least one."""
-        sizes = np.bincount(labels)
-        present = sizes.nonzero()[0]
-        sizes = sizes[present]
-        return cls(present, sizes.cumsum() - sizes, sizes)
-
-    def add(self, values: Array, axis: int, sums: Array, fresh: NDArray[np.bool_]) -> None:
-        """Add each group along an axis of values, the points, to its entry of sums, (G, ...).
-
-        Entries of ``fresh`` groups are at 0, and written without being read.
-
-        >>> sums, runs = np.zeros((4, 1)), Runs.of(np.array([0, 0, 2]))
-        >>> runs.add(np.array([[1.0], [2.0], [4.0]]), 0, sums, np.ones(2, bool))
-        >>> sums.T
-        array([[3., 0., 4., 0.]])
-        """
-        if axis:
-            added = np.add.reduceat(values, self.starts, axis)
-            sums[self.labels] += added.transpose(-1, *range(added.ndim - 1))
-            return
-        where = (self.labels.tolist(), self.starts.tolist(), self.sizes.tolist(), fresh.tolist())
-        for label, start, size, new in zip(*where, strict=True):
-            rows = values[start : start + size]
-            if new:
-                np.add.reduce(rows, axis=0, out=sums[label])
-            else:
-                sums[label] += rows[0] if size == 1 else np.add.reduce(rows, axis=0)
+    >>> low, high, sums = np.full(1, np.inf), np.full(1, -np.inf), np.zeros((3, 2, 1))
+    >>> rows, labels = np.array([[1.0], [2.0], [4.0]]), np.array([0, 0, 2], np.int8)
+    >>> add_in_numpy(rows, labels, 0, np.zeros(1), low, high, sums)
+    >>> low, high, sums[:, :, 0].T
+    (array([1.]), array([4.]), array([[ 3.,  0.,  4.],
+           [ 5.,  0., 16.]]))
+    """
+    starts = np.flatnonzero(np.append(True, labels[1:] != labels[:-1]))
+    present = labels[starts]
+    step = max(LEAST, BLOCK // len(values))
+    for start in range(0, values.shape[1], step):
+        block = values[:, start : start + step].astype(np.float64)
+        columns = slice(first + start, first + start + block.shape[1])
+        np.minimum(low[columns], block.min(axis=0), out=low[columns])
+        np.maximum(high[columns], block.max(axis=0), out=high[columns])
+        block -= shift[columns]
+        sums[present, 0, columns] += np.add.reduceat(block, starts, axis=0)
+        block *= block
+        sums[present, 1, columns] += np.add.reduceat(block, starts, axis=0)
 
 
 def student_interval(
@@ -113,15 +111,22 @@ def student_interval(
     >>> float(low.round(3)), float(high.round(3))
     (0.8, 1.2)
     """
+    freedom = float(sizes.sum()) ** 2 / float(sizes @ sizes) - 1
+    reach = np.asarray(error * _quantile(freedom, confidence))
+    if not positive:
+        return estimate - reach, np.add(estimate, reach, out=reach)
+    with np.errstate(over="ignore"):  # of two or three points
+        np.divide(reach, estimate, out=reach, where=estimate > 0)
+        factor = np.exp(reach, out=reach)
+        return estimate / factor, np.multiply(estimate, factor, out=factor)
+
+
+@lru_cache
+def _quantile(freedom: float, confidence: float) -> float:
+    """Return how many standard errors reach to the end of an interval of Student."""
     from scipy.special import stdtrit  # importing it takes as long as all of this library
 
-    freedom = float(sizes.sum()) ** 2 / (sizes @ sizes) - 1
-    reach = error * (stdtrit(freedom, (1 + confidence) / 2) if freedom > 0 else np.nan)
-    if not positive:
-        return estimate - reach, estimate + reach
-    with np.errstate(over="ignore"):  # of two or three points
-        factor = np.exp(reach / np.where(estimate > 0, estimate, np.inf))
-        return estimate / factor, estimate * factor
+    return float(stdtrit(freedom, (1 + confidence) / 2)) if freedom > 0 else np.nan
 
 
 def as_confidence(value: Any, where: str) -> float:

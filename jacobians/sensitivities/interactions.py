@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jacobians import plotting
-from jacobians._checks import Array, ShapeError, as_count, underflow_is_rounding
+from jacobians._checks import Array, as_count, underflow_is_rounding
 from jacobians._notebook import Displayed, Table
 from jacobians._tables import PointsLike, column_names
 from jacobians._text import counted, table
@@ -164,25 +164,21 @@ def interactions(
     batches = batches_of(table, X, "interactions: X")
     for piece in pieces_of(windows_of(batches, groups, budget), compute, at_once):
         kept.add(piece)
-    if not kept.sizes.any():
-        raise ShapeError("interactions: X: expected points (B, n) with B > 0, but got none.")
+    kept.check("interactions")
     sums = Measures(kept, m, n)
-    mean, spread = sums.mean[n + m :].reshape(m, n, n), sums.std[:n]
+    spread = sums.std[:n]
     scale = over(np.outer(spread, spread), sums.std[n:, None, None])
-    estimate, error = mean * scale, _errors(sums, mean) * scale
+    mean, error = map(np.array, zip(*(_of_output(sums, i) for i in range(m)), strict=True))
+    estimate, error = mean * scale, error * scale
     low, high = student_interval(estimate, error, sums.sizes, level, positive=True)
     shown = tuple(outputs[i] for i in chosen)
     return Interactions(names, shown, mean, estimate, low, high, int(sums.count))
 
 
-def _errors(sums: Measures, mean: Array) -> Array:
-    """Return the standard errors of ``mean sd(x) sd(x')/sd(y)`` over these spreads, (m, n, n)."""
-    (m, n, _), R = mean.shape, len(sums.sizes)
-    errors = np.full_like(mean, np.nan)
-    for i in range(m if R > 1 else 0):
-        first = n + m + i * n * n
-        moves = sums.moves("mean", slice(first, first + n * n)).reshape(R, n, n)
-        x, y = sums.log_variances[:, :n], sums.log_variances[:, n + i, None, None]
-        moves += (x[:, :, None] + x[:, None, :] - y) * (mean[i] / 2)
-        errors[i] = np.sqrt(sums.weights @ (moves**2).reshape(R, -1)).reshape(n, n)
-    return errors
+def _of_output(sums: Measures, i: int) -> tuple[Array, Array]:
+    """Return the mean, and the standard error of ``mean sd(x) sd(x')/sd(y)`` over these spreads."""
+    n, first = sums.n, sums.n + sums.m + i * sums.n**2
+    mean, moves = sums.moment("mean", slice(first, first + n * n))
+    mean, x, y = mean.reshape(n, n), sums.log_moves[:, :n], sums.log_moves[:, n + i, None, None]
+    moves += ((x[:, :, None] + x[:, None, :] - y) * (mean / 2)).reshape(moves.shape)
+    return mean, np.sqrt(sums.weights @ moves**2).reshape(n, n)

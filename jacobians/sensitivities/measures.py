@@ -47,96 +47,98 @@ STATISTICS = {  # what of the derivative, its power, those of sd(x) and of 1/sd(
     "sobol_uniform": ("square", 1, 0, 2),
     "sobol_normal": ("square", 1, 2, 2),
 }
+ONE = np.ones((1, 1))
 SIGNED = ("mean", "standardised")  # all others are positive: their logarithm has an interval
 
 
 class Measures:
-    """The statistics of a data set of ``n`` inputs and ``m`` outputs."""
+    """The statistics of a data set of ``n`` inputs and ``m`` outputs.
+
+    Attributes
+    ----------
+    sizes : array, shape (R,)
+        Of the groups that hold points.
+    weights : array, shape (R,)
+        What the squares of moves add up with to squared standard errors.
+    mean, std : array, shape (n + m,)
+        Of the inputs and outputs.
+    log_moves : array, shape (R, n + m)
+        The moves of the logarithms of their variances.
+    """
 
     def __init__(self, kept: Columns, m: int, n: int) -> None:
         self.kept, self.m, self.n = kept, m, n
-        groups = kept.sizes.nonzero()[0]
-        some = len(groups) < len(kept.sizes)
-        self.sums = kept.sums[groups] if some else kept.sums
-        self.sizes = kept.sizes[groups]
+        self.sizes = kept.sizes[: kept.count]
         self.count = float(self.sizes.sum())
-        totals = np.add.reduce(self.sums, axis=0)
-        totals /= self.count
-        self.first, self.second = totals
-        self.mean = self.first + kept.shift
-        self.variance = np.multiply(self.first, self.first)
-        np.subtract(self.second, self.variance, out=self.variance)
-        np.maximum(self.variance, 0.0, out=self.variance)
-        self.variance *= kept.low < kept.high
-        self.std = np.sqrt(self.variance[: n + m])
+        alone = len(self.sizes) == 1  # which leaves nothing if it is left out
+        self.weights = np.full(1, np.nan) if alone else 1 / (self.count * (self.count - self.sizes))
+        variance, moves = self.moment("variance", slice(n + m))
+        self.std = np.sqrt(variance)
+        self.log_moves = np.divide(moves, variance, out=moves, where=variance > 0)
 
-    def _base(self, name: str) -> Array:
-        """Return a mean of the derivative, (m, n)."""
-        J = slice(self.n + self.m, None)
-        mean, variance = self.mean[J], self.variance[J]
-        means: Array = {"mean": mean, "variance": variance, "square": mean**2 + variance}[name]
-        return means.reshape(self.m, self.n)
+    @cached_property
+    def mean(self) -> Array:  # noqa: D102
+        return self.moment("mean", slice(self.n + self.m))[0]
+
+    def moment(self, name: str, columns: slice) -> tuple[Array, Array]:
+        """Return the mean, the mean square or the variance of columns, and its moves, (R, columns).
+
+        These are ``N - n_g`` times how far it moves if a group is left out.
+        """
+        kept, sizes = self.kept, self.sizes[:, None]
+        sums = kept.sums[: len(sizes), : 1 if name == "mean" else 2, columns]
+        totals = np.add.reduce(sums, axis=0)
+        totals /= self.count
+        first, shift = totals[0], kept.shift[columns]
+        if name == "mean":
+            moves = sizes * first
+            moves -= sums[:, 0]
+            return first + shift, moves
+        # E[v²] = E[(v - s)²] + 2s E[v - s] + s², and the variance is the same with -E[v - s] for s
+        base = shift if name == "square" else -first
+        twice = 2 * base
+        moment = totals[1] + twice * first
+        moves = sizes * moment
+        moves -= sums[:, 1]
+        moves -= sums[:, 0] * twice
+        moment += base * base
+        np.maximum(moment, 0.0, out=moment)
+        if name == "variance":
+            moment *= kept.low[columns] < kept.high[columns]
+        return moment, moves
+
+    def statistic(self, name: str) -> tuple[Array, Array]:
+        """Return a statistic and its standard error, (m, n), NaN where there are no two groups."""
+        (what, power, k, l), m, n, R = STATISTICS[name], self.m, self.n, len(self.sizes)
+        value, error = np.empty((2, m, n))
+        x, y = k * self.log_moves[:, None, :n], l * self.log_moves[:, n:, None]
+        scale, step = self._scale(name), max(1, SLAB // (R * n))
+        for i in range(0, m, step):
+            rows = slice(i, min(i + step, m))
+            moment, moves = self.moment(what, slice(m + n + i * n, m + n + rows.stop * n))
+            moment, moves = moment.reshape(-1, n), moves.reshape(R, -1, n)
+            if k or l:
+                spread = x - y[:, rows]
+                spread *= moment if power == 1 / 2 else moment / 2
+                moves += spread
+            moves *= moves
+            errors = np.sqrt(self.weights @ moves.reshape(R, -1)).reshape(-1, n)
+            if power == 1 / 2:
+                moment = np.sqrt(moment)
+                np.divide(errors, 2 * moment, out=errors, where=moment > 0)
+            here = scale[rows] if len(scale) == m else scale
+            np.multiply(moment, here, out=value[rows])
+            np.multiply(errors, here, out=error[rows])
+        return value, error
 
     def _scale(self, name: str) -> Array:
         """Return the factor of a statistic that holds spreads of inputs and outputs."""
-        (_, _, k, l), n, scale = STATISTICS[name], self.n, np.ones((1, 1))
+        (_, _, k, l), n, scale = STATISTICS[name], self.n, ONE
         if name == "sobol_uniform":
             scale = ((self.kept.high[:n] - self.kept.low[:n]) / np.pi)[None] ** 2
         if k:
             scale = self.std[None, :n] ** k
         return over(scale, self.std[n:, None] ** l) if l else scale
-
-    def value(self, name: str) -> Array:
-        """Return a statistic, (m, n)."""
-        base, power, *_ = STATISTICS[name]
-        mean = self._base(base)
-        return (mean if power == 1 else np.sqrt(mean)) * self._scale(name)
-
-    def error(self, name: str, value: Array) -> Array:
-        """Return the standard error of a statistic, (m, n); NaN where there are no two groups."""
-        (base, power, k, l), m, n, R = STATISTICS[name], self.m, self.n, len(self.sizes)
-        if R < 2:
-            return np.full((m, n), np.nan)
-        mean = self._base(base)
-        slope = self._scale(name) if power == 1 else value / np.where(mean > 0, 2 * mean, np.inf)
-        squares, step = np.empty((m, n)), max(1, SLAB // (R * n))
-        for i in range(0, m, step):
-            rows = slice(i, min(i + step, m))
-            moves = self.moves(base, slice(m + n + i * n, m + n + rows.stop * n))
-            if k or l:
-                x, y = self.log_variances[:, None, :n], self.log_variances[:, n:, None][:, rows]
-                spread = k * x - l * y
-                spread *= mean[rows] / (2 * power)
-                moves += spread.reshape(R, -1)
-            moves *= moves
-            squares[rows] = (self.weights @ moves).reshape(-1, n)
-        np.sqrt(squares, out=squares)
-        squares *= np.abs(slope)
-        return squares
-
-    def moves(self, name: str, columns: slice) -> Array:
-        """Return ``N - n_g`` times the move of a mean if a group is left out, (R, columns)."""
-        first = self.first[columns]
-        sums, squares = self.sums[:, 0, columns], self.sums[:, 1, columns]
-        if name == "mean":
-            return np.asarray(self.sizes[:, None] * first - sums)
-        about = 2 * (self.kept.shift[columns] if name == "square" else -first)
-        moves: Array = self.sizes[:, None] * (self.second[columns] + about * first)
-        moves -= squares
-        moves -= sums * about
-        return moves
-
-    @cached_property
-    def weights(self) -> Array:
-        """What the squares of ``moves`` add up with to squared standard errors, (R,)."""
-        return np.asarray(1 / (self.count * (self.count - self.sizes)))
-
-    @cached_property
-    def log_variances(self) -> Array:
-        """The moves of the logarithms of the variances of inputs and outputs, (R, n + m)."""
-        columns = slice(self.n + self.m)
-        variance = self.variance[columns]
-        return self.moves("variance", columns) / np.where(variance > 0, variance, np.inf)
 
 
 def ranks(sizes: Array) -> Array:

@@ -11,18 +11,17 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jacobians._checks import Array, ShapeError, TooLargeError, readable_bytes
 from jacobians._tables import HasInputs, as_inputs, column_names
-from jacobians.sensitivities.groups import Keys, Order, Runs, order_of, order_of_next
+from jacobians.sensitivities.groups import Keys, Order, order_of, order_of_next
 
-GROUPS, FEWEST = 64, 10  # of points; fewer where the sums per group would take more than
+GROUPS, FEWEST = 64, 6  # of points; fewer where the sums per group would take more than
 GROUPS_BYTES, STATE_BYTES = 2**26, 2**30  # the first of these, and a refusal beyond the second
 WINDOW = 2**18  # points, at most, that are sorted at a time
 ENTRIES = 2**18  # of the Jacobians of a piece, which stay in the cache
 POINTS = 8  # of a piece, at least: the engine is slower at fewer
-NARROW = 128  # columns, up to which numbers of a column lie side by side
-BLOCK, LEAST = 2**16, 1024  # numbers of a block of more columns; of so many columns, at least
 
 
 Compute: TypeAlias = Callable[[Array], tuple[Array, Array, Array]]
@@ -37,35 +36,7 @@ class Piece:
     y: Array  # (B, m): selected outputs
     J: Array  # (B, m, n)
     keys: Keys  # (B,)
-    runs: Runs
-
-    def blocks(self) -> Iterator[tuple[slice, Array, int]]:
-        """Cut the columns, inputs, outputs and entries of J, into blocks of float64 numbers.
-
-        Few columns come along the last axis, many along the first: the third tells which axis the
-        points are.
-        """
-        B, data = len(self.x), (self.x, self.y)
-        m, n = self.y.shape[1], self.x.shape[1]
-        entries = self.J.reshape(B, -1)
-        last = n + m + entries.shape[1]
-        if last <= NARROW:
-            yield slice(None), _transposed(*data, entries), 1
-            return
-        if n + m <= NARROW:
-            yield slice(n + m), _transposed(*data), 1
-        else:
-            yield slice(n + m), np.concatenate(data, axis=1, dtype=np.float64), 0
-        step = max(LEAST, BLOCK // B)
-        for start in range(0, entries.shape[1], step):
-            block = np.asarray(entries[:, start : start + step], np.float64)
-            yield slice(n + m + start, min(n + m + start + step, last)), block, 0
-
-
-def _transposed(*arrays: Array) -> Array:
-    block = np.empty((sum(array.shape[1] for array in arrays), len(arrays[0])))
-    np.concatenate([array.T for array in arrays], out=block)
-    return block
+    labels: NDArray[np.uint8]  # (B,): the group of each
 
 
 def group_count(entries: int, what: str, way_out: str) -> int:
@@ -151,5 +122,5 @@ def pieces_of(
         points = points.take(order.indices, axis=0)
         for start in range(0, len(points), at_once):
             part = slice(start, start + at_once)
-            runs, some = Runs.of(order.labels[part]), points[part]
-            yield Piece(some, *compute(some), order.keys[part], runs)
+            some = points[part]
+            yield Piece(some, *compute(some), order.keys[part], order.labels[part])

@@ -39,7 +39,7 @@ class Sensitivity(Statistics, Displayed):
 
         It agrees with the record of one pass over all points to about 1e-13 of the sizes of their
         terms, in any order; intervals and sample too, if the points came with ``ids``, since
-        otherwise their random groups are those of their places in either part.
+        otherwise their random groups are those of their positions in either.
 
         Raises
         ------

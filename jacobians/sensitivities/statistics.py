@@ -171,17 +171,22 @@ class Statistics(DataSet):
         """
         if name == "rank":
             return self.rank.astype(np.float64)
+        return np.array(self._estimated(name)[0])
+
+    def _estimated(self, name: str) -> tuple[Array, Array]:
+        """Return a statistic with its standard error."""
         if name not in STATISTICS:
             names = ", ".join([*STATISTICS, "rank"])
             raise ValueError(f"statistic: expected one of {names}, but got {name!r:.80}.")
-        return np.array(self._once(name, lambda: self._measures.value(name)))
+        pair: tuple[Array, Array] = self._once(name, lambda: self._measures.statistic(name))
+        return pair
 
     @underflow_is_rounding
     def interval(self, name: str, confidence: float = 0.95) -> tuple[Array, Array]:
         """Return the ends of a confidence interval: how far off for being a sample of points.
 
         By the jackknife over 64 random groups of points; see ``jacobians.sensitivities.groups``.
-        Of a rank: the places that the intervals of all inputs leave it.
+        Of a rank: the ranks that the intervals of all inputs leave it.
 
         Parameters
         ----------
@@ -196,11 +201,10 @@ class Statistics(DataSet):
             NaN where there are no two groups.
         """
         level = as_confidence(confidence, "interval: confidence")
-        estimate = self.statistic(name)
         if name == "rank":
             return self._rank_interval(level)
-        error = self._once((name, "error"), lambda: self._measures.error(name, estimate))
-        return student_interval(estimate, error, self._measures.sizes, level, name not in SIGNED)
+        pair = self._estimated(name)
+        return student_interval(*pair, self._measures.sizes, level, name not in SIGNED)
 
     def _rank_interval(self, level: float) -> tuple[Array, Array]:
         raw = self._effect() == self.root_mean_square

@@ -179,8 +179,7 @@ def sensitivity(
                 for accumulator in kept.values():
                     accumulator.add(piece)
                 show(len(piece.keys))
-        if not kept["columns"].sizes.any():
-            raise ShapeError("sensitivity: X: expected points (B, n) with B > 0, but got none.")
+        kept["columns"].check("sensitivity")
         names = tuple(map(every_input.__getitem__, columns))
         of = tuple(map(every_output.__getitem__, rows))
         return Sensitivity(net, names, of, tuple(columns), tuple(rows), about, near, kept)
