@@ -113,7 +113,14 @@ class Matrix(LinearMap):
                 flat, small = rows.reshape(-1, rows.shape[-1]), self.array.size <= SMALL
                 product = times_in_slabs(flat, turned) if small else flat @ turned
                 return np.moveaxis(product.reshape(*rows.shape[:-1], len(self.array)), 0, -1)
-            return np.swapaxes(np.swapaxes(columns, -2, -1) @ turned, -2, -1)
+            lead = np.broadcast_shapes(self.batch, columns.shape[:-2])
+            result = None
+            if lead == columns.shape[:-2]:  # its axes lie in memory as those of the columns do
+                dtype = np.result_type(self.array, columns)
+                shape = (*lead, self.shape[0], columns.shape[-1])
+                result = np.swapaxes(np.empty_like(columns, dtype, shape=shape), -2, -1)
+            product = np.matmul(np.swapaxes(columns, -2, -1), turned, out=result)
+            return np.swapaxes(product, -2, -1)
         return self.array @ columns
 
     def transpose(self) -> Matrix:

@@ -75,7 +75,9 @@ class Kronecker(LinearMap):
         if not isinstance(self.right, Identity):
             V = np.moveaxis(self.right.apply(np.moveaxis(V, -3, 0)), 0, -3)
         if not isinstance(self.left, Identity):
-            if are_rows(V):  # l stands in front, so that rows stay rows
+            if are_rows(V) and p > 1:  # A meets the columns of X, row by row
+                V = np.moveaxis(self.left.apply(np.moveaxis(V, -1, 0)), 0, -1)
+            elif are_rows(V):  # l stands in front, so that rows stay rows
                 V = np.moveaxis(self.left.apply(np.moveaxis(V, -2, 0)), 0, -2)
             else:
                 AV = self.left.apply(V.reshape(*V.shape[:-2], p * V.shape[-1]))

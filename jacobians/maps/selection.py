@@ -37,9 +37,10 @@ class _Rows(LinearMap):
 
     def apply(self, columns: Array) -> Array:
         dtype = np.result_type(self.dtype, columns.dtype)
-        return _for_all_points(self, columns, lambda x: _gather(x, self.flat)).astype(
-            dtype, copy=False
-        )
+        return _for_all_points(self, columns, self._gather).astype(dtype, copy=False)
+
+    def _gather(self, columns: Array) -> Array:
+        return _gather(columns, *self._runs)
 
     @cached_property
     def flat(self) -> Places:
@@ -50,6 +51,21 @@ class _Rows(LinearMap):
             flat = np.where(flat < 0, -1, flat + first).ravel()
         flat.flags.writeable = False
         return flat
+
+    @cached_property
+    def _runs(self) -> tuple[int, Places]:
+        return _in_runs(self.flat, self._entries())
+
+    @cached_property
+    def _inverse_runs(self) -> tuple[int, Places]:
+        """Of the transpose, if that is a selection too: where each entry of ``x`` went, or -1."""
+        chosen = np.flatnonzero(self.flat >= 0)
+        inverse = np.full(self._entries(), -1)
+        inverse[self.flat[chosen]] = chosen
+        return _in_runs(inverse, len(self.flat))
+
+    def _entries(self) -> int:
+        return self.shape[1] * (self.batch[0] if self.batch else 1)
 
     def transpose(self) -> LinearMap:
         return Scatter(self)
@@ -155,31 +171,12 @@ class Scatter(LinearMap):
         return _for_all_points(self, columns, self._scatter).astype(dtype, copy=False)
 
     def _scatter(self, columns: Array) -> Array:
-        flat, size, (*outer, m, k) = self.rows.flat, self._size_of_all(), columns.shape
-        if self._inverse is not None:
-            return _gather(columns, self._inverse)
         if self.rows.monomial:
-            result = np.zeros((*outer, size, k), columns.dtype)
-            kept = slice(None) if (flat >= 0).all() else flat >= 0
-            for one, x in zip(result.reshape(-1, size, k), columns.reshape(-1, m, k), strict=True):
-                if k == 1:  # without the last axis the assignment is one loop
-                    one, x = one[:, 0], x[:, 0]
-                one[flat[kept]] = x[kept]
-            return result
+            return _gather(columns, *self.rows._inverse_runs)
+        size, (*outer, m, k) = self.rows._entries(), columns.shape
         rows = np.moveaxis(columns, -2, 0).reshape(m, -1)
-        summed = Selection(flat, size, self.dtype)._sparse().T.tocsr() @ rows
+        summed = Selection(self.rows.flat, size, self.dtype)._sparse().T.tocsr() @ rows
         return np.moveaxis(summed.reshape(size, *outer, k), 0, -2)
-
-    @cached_property
-    def _inverse(self) -> Places | None:
-        """The row that goes to each place of all points, if every place gets one."""
-        flat = self.rows.flat
-        if len(flat) != self._size_of_all() or not self.rows.monomial or (flat < 0).any():
-            return None
-        return np.argsort(flat)
-
-    def _size_of_all(self) -> int:
-        return self.shape[0] * (self.batch[0] if self.batch else 1)
 
     def transpose(self) -> LinearMap:
         return self.rows
@@ -205,13 +202,28 @@ class Scatter(LinearMap):
         return 0.0
 
 
-def _gather(columns: Array, index: Places) -> Array:
-    """Choose rows of columns (..., n, k); a row of zeros for -1."""
-    chosen = np.take(columns, index, axis=-2)
-    none = index < 0
+def _in_runs(index: Places, n: int) -> tuple[int, Places]:
+    """Cut an index into the longest runs of neighbours: their length, and which run of x each is.
+
+    Rows that stay together, as the last axis of a permuted array does, are copied together.
+    """
+    step = index[:-1] >= 0  # zeros are neighbours of zeros
+    starts = np.flatnonzero(index[1:] != index[:-1] + step) + 1
+    if 2 * len(starts) >= len(index):
+        return 1, index
+    first = index[np.append(0, starts)]
+    length = int(np.gcd.reduce([n, len(index), *starts, *first[first >= 0]]))
+    return length, np.where(index < 0, -1, index // length)[::length]
+
+
+def _gather(columns: Array, length: int, runs: Places) -> Array:
+    """Choose runs of rows of columns (..., n, k); rows of zeros for -1."""
+    *lead, n, k = columns.shape
+    chosen = np.take(columns.reshape(*lead, n // length, length * k), runs, axis=-2)
+    none = runs < 0
     if none.any():
         np.copyto(chosen, 0, where=none[:, None])
-    return chosen
+    return chosen.reshape(*lead, len(runs) * length, k)
 
 
 def _for_all_points(A: LinearMap, columns: Array, act: Callable[[Array], Array]) -> Array:
