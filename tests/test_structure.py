@@ -36,6 +36,7 @@ LAYERS = [
     ["tracing"],
     ["linearization"],
     ["factors"],
+    ["grouping"],
     ["program", "_written_out", "_windowed_sweeps", "_typed"],
     ["emitting", "_written_seconds"],
     ["compiling"],
@@ -63,7 +64,7 @@ FOLDERS = {  # inside a folder each file may import only those before it
     ],
     "layers": ["base", "affine", "norms", "joins", "shaping", "convolution", "pooling"],
     "linearization": ["paths", "rules", "second_differentials", "hessian_maps", "chain"],
-    "engine": ["kernels", "running", "scaling", "jacobians", "sweeps"],
+    "engine": ["blocks", "kernels", "running", "scaling", "jacobians", "sweeps"],
     "_kernels": ["build", "codes", "values", "packing", "__init__", "translating", "gradients"],
     "second_order": [
         *["compiled", "hessians", "identities", "khatri_rao", "sweeps", "rows", "factors", "grams"],

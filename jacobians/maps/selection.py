@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array, Places, ShapeError, as_array, as_count, freeze
-from jacobians._windows import are_rows
+from jacobians._windows import are_rows, moved
 from jacobians.maps.base import LinearMap
 from jacobians.maps.elementary import DOUBLE
 from jacobians.vectorization import commutation_places, duplication_places, elimination_places
@@ -57,12 +57,12 @@ class _Rows(LinearMap):
         return _in_runs(self.flat, self._entries())
 
     @cached_property
-    def _inverse_runs(self) -> tuple[int, Places]:
-        """Of the transpose, if that is a selection too: where each entry of ``x`` went, or -1."""
-        chosen = np.flatnonzero(self.flat >= 0)
-        inverse = np.full(self._entries(), -1)
-        inverse[self.flat[chosen]] = chosen
-        return _in_runs(inverse, len(self.flat))
+    def _inverse_runs(self) -> tuple[int, Places] | None:
+        """Where each entry of ``x`` went, if this is a permutation."""
+        flat = self.flat
+        if len(flat) != self._entries() or not self.monomial or (flat < 0).any():
+            return None
+        return _in_runs(np.argsort(flat), len(flat))
 
     def _entries(self) -> int:
         return self.shape[1] * (self.batch[0] if self.batch else 1)
@@ -171,12 +171,20 @@ class Scatter(LinearMap):
         return _for_all_points(self, columns, self._scatter).astype(dtype, copy=False)
 
     def _scatter(self, columns: Array) -> Array:
-        if self.rows.monomial:
+        flat, size, (*outer, m, k) = self.rows.flat, self.rows._entries(), columns.shape
+        if self.rows._inverse_runs is not None:
             return _gather(columns, *self.rows._inverse_runs)
-        size, (*outer, m, k) = self.rows._entries(), columns.shape
-        rows = np.moveaxis(columns, -2, 0).reshape(m, -1)
-        summed = Selection(self.rows.flat, size, self.dtype)._sparse().T.tocsr() @ rows
-        return np.moveaxis(summed.reshape(size, *outer, k), 0, -2)
+        if self.rows.monomial:
+            result = np.zeros((*outer, size, k), columns.dtype)
+            kept = slice(None) if (flat >= 0).all() else flat >= 0
+            for one, x in zip(result.reshape(-1, size, k), columns.reshape(-1, m, k), strict=True):
+                if k == 1:  # without the last axis the assignment is one loop
+                    one, x = one[:, 0], x[:, 0]
+                one[flat[kept]] = x[kept]
+            return result
+        rows = moved(columns, -2, 0).reshape(m, -1)
+        summed = Selection(flat, size, self.dtype)._sparse().T.tocsr() @ rows
+        return moved(summed.reshape(size, *outer, k), 0, -2)
 
     def transpose(self) -> LinearMap:
         return self.rows
@@ -234,10 +242,11 @@ def _for_all_points(A: LinearMap, columns: Array, act: Callable[[Array], Array])
     m, (n, k) = A.shape[0], columns.shape[-2:]
     lead = np.broadcast_shapes(columns.shape[:-2], A.batch)
     outer, points = (lead[:-1], lead[-1]) if A.batch else (lead, 1)
-    columns = np.broadcast_to(columns, (*lead, n, k))
+    if columns.shape[:-2] != lead:
+        columns = np.broadcast_to(columns, (*lead, n, k))
     if are_rows(columns):
-        rows = np.moveaxis(columns, -1, 0).reshape(k, *outer, points * n, 1)
-        return np.moveaxis(act(rows).reshape(k, *lead, m), 0, -1)
+        rows = moved(columns, -1, 0).reshape(k, *outer, points * n, 1)
+        return moved(act(rows).reshape(k, *lead, m), 0, -1)
     return act(columns.reshape(*outer, points * n, k)).reshape(*lead, m, k)
 
 
