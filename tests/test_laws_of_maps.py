@@ -65,10 +65,11 @@ def test_blocks_along_the_diagonal_are_those_of_the_dense_form(A, dense):
 def test_a_selection_copies_runs_of_rows_as_it_copies_rows(data, length):
     n = data.draw(st.integers(1, 5))
     runs = np.array(data.draw(st.lists(st.integers(-1, n - 1), min_size=1, max_size=6)))
-    index = np.where(runs[:, None] < 0, -1, length * runs[:, None] + np.arange(length)).ravel()
+    first = length * runs[:, None] + data.draw(st.integers(0, length))
+    index = np.where(runs[:, None] < 0, -1, first + np.arange(length)).ravel()
     if data.draw(st.booleans()):  # and where one row breaks the runs
         index[data.draw(st.integers(0, len(index) - 1))] = data.draw(st.integers(-1, n - 1))
-    S = jb.Selection(index, length * n)
+    S = jb.Selection(index, length * (n + 1))
     permutation = jb.Selection(np.argsort(whole(length * n), kind="stable"), length * n)
     for A in (S, S.T, permutation, permutation.T):
         x = whole(3, A.shape[1]).T
