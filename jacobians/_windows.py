@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, Frozen, Places, ShapeError, as_count, freeze
+from jacobians._checks import Array, Frozen, Indices, ShapeError, as_count, freeze
 
 # Patches repeat every entry as often as windows meet it, so they are made for some points at a
 # time: this many entries stay in the cache.
@@ -92,7 +92,7 @@ class Windows(Frozen):
         return slice(low, low + count), slice(start, start + max(0, (count - 1) * step + 1), step)
 
     @cached_property
-    def index(self) -> Places:
+    def index(self) -> Indices:
         """The entry of the flat grid that each entry of the window meets, (entries, positions).
 
         -1 in the padding.

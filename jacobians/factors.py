@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from jacobians._checks import Array, NotFiniteError, Places, ShapeError, as_array
+from jacobians._checks import Array, Indices, NotFiniteError, ShapeError, as_array
 from jacobians.linearization import Linearization, linearize
 from jacobians.maps import (
     Diagonal,
@@ -88,8 +88,8 @@ class Factor:
     flat: bool = False
     block_count: int = 1
     parts: tuple[Any, ...] = ()
-    rows: Places | None = None
-    columns: Places | None = None
+    rows: Indices | None = None
+    columns: Indices | None = None
     turned: bool = False
 
     @property
@@ -179,8 +179,8 @@ def factors_of(
     net: Network,
     of: int,
     wrt: int,
-    rows: Places | None = None,
-    columns: Places | None = None,
+    rows: Indices | None = None,
+    columns: Indices | None = None,
     written_out: int = 64,
     near: Any = None,
 ) -> tuple[Factor, ...]:
@@ -319,7 +319,7 @@ def _opened(factor: Factor) -> list[Factor]:
 
 
 def _choose(
-    factors: list[Factor], index: Places, side: Literal["rows", "columns"], dtype: Any
+    factors: list[Factor], index: Indices, side: Literal["rows", "columns"], dtype: Any
 ) -> list[Factor]:
     """Restrict the outer factors, the outermost first."""
     count, chosen = len(index), []
@@ -343,14 +343,14 @@ def _choose(
     return [*chosen, E if side == "rows" else replace(E.T, name="E"), *rest]
 
 
-def _identity_rows(rows: Places | None, columns: Places | None, n: int, dtype: Any) -> Factor:
+def _identity_rows(rows: Indices | None, columns: Indices | None, n: int, dtype: Any) -> Factor:
     """Return rows and columns of the identity: a factor that chooses."""
     every = np.arange(n)
     E = (every if rows is None else rows)[:, None] == (every if columns is None else columns)
     return Factor("E", "matrix", E.shape, 2.0 * E.size, E.astype(dtype), bound=1.0)
 
 
-def as_index(value: Any, n: int, where: str) -> Places | None:
+def as_index(value: Any, n: int, where: str) -> Indices | None:
     """Check a choice of rows or columns: a slice, a mask, or numbers from 0 to n - 1.
 
     >>> as_index([2, 0], 3, "jacobian: rows")
@@ -359,7 +359,7 @@ def as_index(value: Any, n: int, where: str) -> Places | None:
     if value is None:
         return None
     if isinstance(value, slice):
-        index: Places = np.arange(n)[value]
+        index: Indices = np.arange(n)[value]
     else:
         given = as_array(value, where)
         index = given = given if given.size else given.astype(int)

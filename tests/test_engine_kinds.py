@@ -117,9 +117,11 @@ def test_what_all_points_share_has_the_dtype_of_the_network():
     """Also the columns of the identity that end a choice among diagonals."""
     net = jb.Network([jb.Scale([2.0, 3.0]), jb.Elementwise("tanh")]).astype(np.float32)
     factors = factors_of(net, 2, 0, columns=np.array([1]))
-    known = {factor.name: factor.value for factor in factors}
-    assert {name for name, value in known.items() if value is None} == {"D2"}
-    assert {value.dtype for value in known.values() if value is not None} == {np.dtype(np.float32)}
+    value_of = {factor.name: factor.value for factor in factors}
+    assert {name for name, value in value_of.items() if value is None} == {"D2"}
+    assert {value.dtype for value in value_of.values() if value is not None} == {
+        np.dtype(np.float32)
+    }
 
 
 def test_factors_are_described_by_size_kind_rank_and_whether_points_share_them():

@@ -344,13 +344,13 @@ def test_what_would_run_is_refused(tmp_path, monkeypatch):
     assert not (tmp_path / "executed").exists()
 
 
-@given(place=st.integers(0, 10**6), byte=st.integers(0, 255))
-def test_a_damaged_checkpoint_is_loaded_or_refused(tmp_path_factory, place, byte):
+@given(position=st.integers(0, 10**6), byte=st.integers(0, 255))
+def test_a_damaged_checkpoint_is_loaded_or_refused(tmp_path_factory, position, byte):
     torch = pytest.importorskip("torch")
     buffer = io.BytesIO()
     torch.save({"a.weight": torch.ones(2, 3), "a.bias": torch.ones(2)}, buffer)
     data = bytearray(buffer.getvalue())
-    data[place % len(data)] = byte
+    data[position % len(data)] = byte
     path = tmp_path_factory.mktemp("damaged") / "a.pt"
     path.write_bytes(data)
     with contextlib.suppress(jb.ModelFormatError):
@@ -456,14 +456,14 @@ def test_what_keras_2_wrote_on_windows_is_loaded(keras, tmp_path):
     model = branches(keras)
     model.save(tmp_path / "a.keras")
     with zipfile.ZipFile(tmp_path / "a.keras") as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
-    weights = io.BytesIO(parts["model.weights.h5"])
+        members = {name: archive.read(name) for name in archive.namelist()}
+    weights = io.BytesIO(members["model.weights.h5"])
     with h5py.File(weights, "r+") as arrays:
         for name in list(arrays["layers"]):
             arrays.move(f"layers/{name}", f"layers\\{name}")
-    parts["model.weights.h5"] = weights.getvalue()
+    members["model.weights.h5"] = weights.getvalue()
     with zipfile.ZipFile(tmp_path / "b.keras", "w") as archive:
-        for name, content in parts.items():
+        for name, content in members.items():
             archive.writestr(name, content)
     X = RNG.normal(size=(2, 4)).astype(np.float32)
     assert_array_equal(jb.load(tmp_path / "b.keras")(X), jb.load(tmp_path / "a.keras")(X))

@@ -90,22 +90,22 @@ def modules(draw):
     """Sequences of everything that has a rule, with different widths, nested at random."""
     torch.manual_seed(draw(st.integers(0, 999)))
     widths = draw(st.lists(st.integers(1, 6), min_size=2, max_size=5))
-    parts = [nn.Flatten()] if draw(st.booleans()) else []
+    chain = [nn.Flatten()] if draw(st.booleans()) else []
     for inputs, outputs in pairwise(widths):
         kinds = draw(st.lists(st.integers(0, 4), max_size=3))
-        parts.append(nn.Linear(inputs, outputs, bias=draw(st.booleans()), dtype=torch.float64))
+        chain.append(nn.Linear(inputs, outputs, bias=draw(st.booleans()), dtype=torch.float64))
         for kind in kinds:
             activation = draw(st.sampled_from(EXACT))
-            parts.append(
+            chain.append(
                 [activation, activation, batch_norm(outputs), nn.Dropout(0.5), nn.Identity()][kind]
             )
         if draw(st.booleans()):
-            parts.append(batch_norm(outputs, affine=False))
+            chain.append(batch_norm(outputs, affine=False))
     for _ in range(draw(st.integers(0, 2))):
-        start = draw(st.integers(0, len(parts)))
-        end = draw(st.integers(start, len(parts)))
-        parts[start:end] = [nn.Sequential(*parts[start:end])]
-    return nn.Sequential(*parts).eval()
+        start = draw(st.integers(0, len(chain)))
+        end = draw(st.integers(start, len(chain)))
+        chain[start:end] = [nn.Sequential(*chain[start:end])]
+    return nn.Sequential(*chain).eval()
 
 
 @settings(max_examples=20)

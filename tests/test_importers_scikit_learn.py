@@ -73,8 +73,8 @@ def assert_same(net, predict, points=X[:5]):
     size = np.abs(expected).max(axis=0)
     assert (np.abs(values - expected) <= 1e-12 * size).all()
     J = jb.jacobian(net, points[0])
-    found = jb.witness.check_jacobian(lambda x: np.ravel(predict(x[None])), J, points[0])
-    assert found.holds, found
+    check = jb.witness.check_jacobian(lambda x: np.ravel(predict(x[None])), J, points[0])
+    assert check.holds, check
 
 
 # --- regressors -----------------------------------------------------------------------------------
@@ -418,8 +418,8 @@ def test_categories_are_inputs_behind_their_encoder(encoder):
     values = model.predict(frame)
     assert np.allclose(net(points)[:, 0], values, rtol=1e-9)
     J = jb.linearize(net, points[3]).jacobian()
-    found = jb.witness.check_jacobian(net, J, points[3])
-    assert found.holds, found
+    check = jb.witness.check_jacobian(net, J, points[3])
+    assert check.holds, check
 
     def predicted(x):
         row = frame.iloc[[3]].assign(rooms=x[0], area=x[1])
@@ -568,7 +568,7 @@ def test_what_has_a_rule_but_nothing_to_compute_is_refused(model, message):
 
 
 @pytest.mark.parametrize(
-    ("model", "place"),
+    ("model", "where"),
     [
         (MLPRegressor(), "MLPRegressor"),
         (
@@ -579,8 +579,8 @@ def test_what_has_a_rule_but_nothing_to_compute_is_refused(model, message):
         (TransformedTargetRegressor(Ridge()), "TransformedTargetRegressor"),
     ],
 )
-def test_what_is_not_fitted_is_refused(model, place):
-    with pytest.raises(ValueError, match=rf"from_sklearn: {place} is not fitted yet; call fit"):
+def test_what_is_not_fitted_is_refused(model, where):
+    with pytest.raises(ValueError, match=rf"from_sklearn: {where} is not fitted yet; call fit"):
         from_sklearn(model)
 
 

@@ -213,8 +213,8 @@ def nearly(*changes):
     """Return a gelu behind v0 with some of its steps changed."""
     steps = [op("Div", "v0", ROOT), op("Erf", X), op("Add", X, ONE), op("Mul", "v0", X)]
     steps.append(op("Mul", X, HALF))
-    for place, step in changes:
-        steps[place] = step
+    for index, step in changes:
+        steps[index] = step
     return [H, *steps, END]
 
 

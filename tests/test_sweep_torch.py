@@ -299,8 +299,8 @@ def test_a_class_of_torch_is_imported_and_right_or_refused(name):
     sizes = [int(np.prod(shape)) for shape in shapes]
 
     def called(x):
-        parts = x.split(sizes, dim=1)
-        return first(module(*(p.reshape(-1, *s) for p, s in zip(parts, shapes, strict=True))))
+        pieces = x.split(sizes, dim=1)
+        return first(module(*(p.reshape(-1, *s) for p, s in zip(pieces, shapes, strict=True))))
 
     X = torch.tensor(np.random.default_rng(4).normal(size=(2, sum(sizes))))
     values, J = jb.value_and_jacobian(net, X.numpy())

@@ -31,7 +31,7 @@ from jacobians.maps.sums import Sum
 Order: TypeAlias = Any  # int | tuple[Order, Order]; mypy has no recursive aliases under this form
 T = TypeVar("T")
 
-# Above this many factors the search over all orders gives way to one through the narrowest place.
+# Above this many factors the search over all orders gives way to one through the least width.
 LONG_CHAIN = 256
 
 
@@ -243,10 +243,10 @@ def associate(operands: Sequence[Operand], batch: int = 1) -> Association:
 
 
 def _through_the_narrowest(operands: Sequence[Operand], batch: int) -> Order:
-    """Multiply out from the narrowest place to both ends, in linear time.
+    """Multiply out from the least width to both ends, in linear time.
 
     What is left of it forward, what is right of it in reverse: every factor then meets a partial
-    product that is as wide as that place.
+    product that has this width.
     """
     widths = [A.columns for A in operands[:-1]]
     s = widths.index(min(widths)) + 1

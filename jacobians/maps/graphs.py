@@ -85,8 +85,8 @@ class Substitution(LinearMap):
         for l, edges in enumerate(self.nodes, start=1):
             total: Any = None
             for source, A in edges:
-                part = A.apply(values[source])
-                total = part if total is None else total + part
+                term = A.apply(values[source])
+                total = term if total is None else total + term
             values[l] = total
             for source, _ in edges:
                 if last_use[source] == l:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, Places, ShapeError, as_array, as_count, freeze
+from jacobians._checks import Array, Indices, ShapeError, as_array, as_count, freeze
 from jacobians._windows import are_rows, moved
 from jacobians.maps.base import LinearMap
 from jacobians.maps.elementary import DOUBLE
@@ -43,9 +43,9 @@ class _Rows(LinearMap):
         return _gather(columns, *self._runs)
 
     @cached_property
-    def flat(self) -> Places:
+    def flat(self) -> Indices:
         """The index of all points at once, into their entries one after the other."""
-        flat: Places = self.index
+        flat: Indices = self.index
         if flat.ndim > 1:
             first = np.arange(len(flat))[:, None] * self.shape[1]
             flat = np.where(flat < 0, -1, flat + first).ravel()
@@ -53,11 +53,11 @@ class _Rows(LinearMap):
         return flat
 
     @cached_property
-    def _runs(self) -> tuple[int, Places]:
+    def _runs(self) -> tuple[int, Indices]:
         return _in_runs(self.flat, self._entries())
 
     @cached_property
-    def _inverse_runs(self) -> tuple[int, Places] | None:
+    def _inverse_runs(self) -> tuple[int, Indices] | None:
         """Where each entry of ``x`` went, if this is a permutation."""
         flat = self.flat
         if len(flat) != self._entries() or not self.monomial or (flat < 0).any():
@@ -72,8 +72,8 @@ class _Rows(LinearMap):
 
     def _dense(self) -> Array:
         dense = np.zeros((*self.batch, *self.shape), self.dtype)
-        place = np.nonzero(self.index >= 0)
-        dense[(*place, self.index[place])] = 1.0
+        chosen = np.nonzero(self.index >= 0)
+        dense[(*chosen, self.index[chosen])] = 1.0
         return dense
 
     def _sparse(self) -> Any:
@@ -106,7 +106,7 @@ class Selection(_Rows):
     Parameters
     ----------
     index : array of int, shape (m,) or (B, m)
-        The entry of ``x`` that goes to each place, from 0; -1 puts a zero there.
+        The entry of ``x`` that each entry of the product is, from 0; -1 gives a zero.
     n : int
         How many entries ``x`` has.
     dtype : numpy dtype, optional
@@ -118,7 +118,7 @@ class Selection(_Rows):
     array([5., 0., 1.])
     """
 
-    index: Places
+    index: Indices
     n: int
     dtype: np.dtype[Any] = DOUBLE
 
@@ -149,7 +149,7 @@ LinearMap.selection_of = Selection
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Scatter(LinearMap):
-    """The transpose of a selection: entries that came from one place are added up there."""
+    """The transpose of a selection: entries that came from one are added up in it."""
 
     rows: _Rows
 
@@ -210,7 +210,7 @@ class Scatter(LinearMap):
         return 0.0
 
 
-def _in_runs(index: Places, n: int) -> tuple[int, Places]:
+def _in_runs(index: Indices, n: int) -> tuple[int, Indices]:
     """Cut an index into the longest runs of neighbours: their length, and which run of x each is.
 
     Rows that stay together, as the last axis of a permuted array does, are copied together.
@@ -224,7 +224,7 @@ def _in_runs(index: Places, n: int) -> tuple[int, Places]:
     return length, np.where(index < 0, -1, index // length)[::length]
 
 
-def _gather(columns: Array, length: int, runs: Places) -> Array:
+def _gather(columns: Array, length: int, runs: Indices) -> Array:
     """Choose runs of rows of columns (..., n, k); rows of zeros for -1."""
     *lead, n, k = columns.shape
     chosen = np.take(columns.reshape(*lead, n // length, length * k), runs, axis=-2)
@@ -288,7 +288,7 @@ class Commutation(_Fixed):
         return self.m * self.n, self.m * self.n
 
     @property
-    def index(self) -> Places:
+    def index(self) -> Indices:
         return commutation_places(self.m, self.n)
 
     def transpose(self) -> Commutation:
@@ -320,7 +320,7 @@ class Duplication(_Fixed):
         return self.n**2, self.n * (self.n + 1) // 2
 
     @property
-    def index(self) -> Places:
+    def index(self) -> Indices:
         return duplication_places(self.n)
 
 
@@ -346,5 +346,5 @@ class Elimination(_Fixed):
         return self.n * (self.n + 1) // 2, self.n**2
 
     @property
-    def index(self) -> Places:
+    def index(self) -> Indices:
         return elimination_places(self.n)

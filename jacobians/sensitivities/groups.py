@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from jacobians._checks import Array, Places
+from jacobians._checks import Array, Indices
 
 Keys: TypeAlias = NDArray[np.uint64]
 
@@ -46,7 +46,7 @@ def keys_of(numbers: Keys) -> Keys:
 class Order:
     """What sorts points by their random group, with the key and the group of each, sorted."""
 
-    indices: Places
+    indices: Indices
     keys: Keys
     labels: NDArray[np.uint8]
 
@@ -69,9 +69,9 @@ def order_of_next(first: int, count: int, groups: int) -> Order:
 class Runs:
     """Points in the order of their groups: which groups, where each starts, how many points."""
 
-    labels: Places
-    starts: Places
-    sizes: Places
+    labels: Indices
+    starts: Indices
+    sizes: Indices
 
     @classmethod
     def of(cls, labels: NDArray[Any]) -> Runs:
