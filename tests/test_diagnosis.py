@@ -121,6 +121,7 @@ def test_rounding_is_told_from_float32_in_the_middle():
     single = jb.backprop.gradients(net, X.astype(np.float32), Y.astype(np.float32), LOSS, l2=0.1)
     diagnosis = diagnose({"weights": rounded(single.weights), "biases": rounded(single.biases)})
     assert [slip.name for slip in diagnosis.mistakes] == ["float32 in the middle"]
+    # two ulps, which the bound allows for
     noisy = [A * (1 + 4e-16) for A in W]
     assert diagnose(noisy).right
     assert "rounding" in str(diagnose(noisy))
@@ -203,6 +204,7 @@ def test_every_verdict_says_what_it_rests_on():
     near = diagnose([A * (1 + 2**-51) for A in W])
     assert near.evidence == "bound"
     assert "within the bound" in str(near)
+    # a thousand ulps, far beyond any bound of two layers
     far = diagnose([A * (1 + 2e-13) for A in W])
     assert (far.right, far.evidence) == (False, "bound")
     assert [slip.name for slip in far.mistakes] == ["digits lost"]
@@ -243,6 +245,7 @@ def test_arrays_of_dense_networks_are_decided_by_the_bound(role):
 def test_layers_that_are_not_dense_are_judged_by_an_estimate():
     net = jb.Network([jb.Dense(RNG.standard_normal((4, 4))), jb.Scale(np.arange(4) + 1.0)])
     g = jb.backprop.gradients(net, X, X, LOSS)
+    # an ulp: what no estimate takes for a mistake
     diagnosis = jb.diagnose([g.weights[0] * (1 + 2e-16)], net, X, X, LOSS)
     assert diagnosis.evidence in ("exact", "estimate")
 

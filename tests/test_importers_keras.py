@@ -375,6 +375,7 @@ def test_a_graph_is_read_with_all_its_branches(name):
     make, options, shape = GRAPHS[name]
     model = shaken(make())
     net = from_keras(model, **options)
+    # a derivative sums products over all branches, ten times as many as a value does
     derivative = ROUNDED["hard_sigmoid"] if name == "hard silu" else 1e-12
     assert_same(net, flattened(model), points(*shape), derivative)
 
@@ -398,6 +399,7 @@ def test_several_inputs_are_parts_and_several_outputs_are_named():
     assert list(net.inputs) == ["a", "b"]
     X = points(5)
     expected = keras.ops.convert_to_numpy(model([X[:, :2], X[:, 2:]])[1])
+    # both round the same sums of a few products, as above
     assert np.allclose(net(X), expected, rtol=0, atol=1e-13)
     assert from_keras(model, output=0).widths[-1] == 2
     with pytest.raises(ValueError, match="output: expected one of 'first', 'second', but got None"):
