@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 Array: TypeAlias = NDArray[np.floating[Any]]
 F = TypeVar("F", bound=Callable[..., Any])
 Numbers: TypeAlias = NDArray[Any]  # any dtype: integers and fractions too
-Places: TypeAlias = NDArray[np.intp]
+Indices: TypeAlias = NDArray[np.intp]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, Frozen, Places, ShapeError, as_count, freeze
+from jacobians._checks import Array, Frozen, Indices, ShapeError, as_count, freeze
 
 # Patches repeat every entry as often as windows meet it, so they are made for some points at a
 # time: this many entries stay in the cache.
@@ -92,7 +92,7 @@ class Windows(Frozen):
         return slice(low, low + count), slice(start, start + max(0, (count - 1) * step + 1), step)
 
     @cached_property
-    def index(self) -> Places:
+    def index(self) -> Indices:
         """The entry of the flat grid that each entry of the window meets, (entries, positions).
 
         -1 in the padding.
@@ -208,11 +208,18 @@ def are_rows(columns: Array) -> bool:
     return columns.shape[-1] > 1 and columns.strides[-1] > columns.strides[-2]
 
 
+def moved(A: Array, axis: int, to: int) -> Array:
+    """Do what ``np.moveaxis`` does, in a tenth of its time."""
+    order = list(range(A.ndim))
+    order.insert(to % A.ndim, order.pop(axis))
+    return A.transpose(order)
+
+
 def merged(columns: Array) -> Array:
     """Merge the two axes before the last, (..., p, q, k) to (..., p * q, k); rows stay rows."""
     *lead, p, q, k = columns.shape
-    if are_rows(columns):
-        return np.moveaxis(np.moveaxis(columns, -1, 0).reshape(k, *lead, p * q), 0, -1)
+    if are_rows(columns) and columns.strides[-3] != q * columns.strides[-2]:
+        return moved(moved(columns, -1, 0).reshape(k, *lead, p * q), 0, -1)
     return columns.reshape(*lead, p * q, k)
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jacobians._checks import Array, Places, ShapeError
+from jacobians._checks import Array, Indices, ShapeError
 from jacobians.activations import SOFTMAX, VectorActivation
 
 
@@ -53,7 +53,7 @@ class Along(VectorActivation):
             object.__setattr__(self, name, value)
 
     @property
-    def index(self) -> Places:
+    def index(self) -> Indices:
         """Where the entries of the rows, one row after the other, stand in the flat value."""
         entries = np.arange(prod(self.shape)).reshape(self.shape)
         return np.moveaxis(entries, self.axis, -1).ravel()

@@ -15,6 +15,7 @@ import numpy as np
 from jacobians._checks import Array
 from jacobians.emitting import Emitter, Node
 from jacobians.factors import Factor
+from jacobians.grouping import in_blocks
 from jacobians.maps.association import Order, associate, fold, reverse_order, ways
 from jacobians.network import Network
 from jacobians.program import Limits, Op, Program
@@ -172,6 +173,8 @@ class _Compiler(Emitter):
 
     def _written(self, A: Any) -> Node:
         m, n = A.shape
+        if A.stacked and A.blocks > 1 and self._goes_whole(A, min(m, n)):
+            return Node(self.emit(Op.WRITE, self._held(A), (m, 0, n), A), "stack", m, n)
         if A.kind == "product":
             order = associate([part.operand for part in A.parts]).order
             rest = replace(A, shape=(A.parts[0].shape[1], n), parts=A.parts[1:])
@@ -277,13 +280,17 @@ class _Compiler(Emitter):
 
     def _whole(self, op: Op, X: Node, A: Any) -> Node:
         """Apply a factor from one side, with the maps it is made of."""
-        held = tuple(
+        A = in_blocks(A, X.rows if op == Op.RIGHT else X.columns)
+        rows, columns = (X.rows, A.shape[1]) if op == Op.RIGHT else (A.shape[0], X.columns)
+        out = self.emit(op, (X.register, *self._held(A)), (rows, 0, columns), A)
+        return Node(out, "stack", rows, columns)
+
+    def _held(self, A: Any) -> tuple[int, ...]:
+        """Return the registers of the maps that a factor is made of."""
+        return tuple(
             self._register(part) if part.kind == "map" else max(self.leaf(part).register, 0)
             for part in A.leaves()
         )
-        rows, columns = (X.rows, A.shape[1]) if op == Op.RIGHT else (A.shape[0], X.columns)
-        out = self.emit(op, (X.register, *held), (rows, 0, columns), A)
-        return Node(out, "stack", rows, columns)
 
     def _joined(self, nodes: list[Node]) -> Node:
         """Add up what comes from several branches."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from jacobians.activations import IDENTITY, Activation
 from jacobians.factors import Factor, Source
+from jacobians.grouping import block_numbers
 from jacobians.layers import Dense
 from jacobians.maps.association import Operand
 from jacobians.network import Network
@@ -195,6 +196,8 @@ class Emitter:
     def _copied(self, step: Step) -> int:
         """Count the numbers of a point that a step may copy, or needs for one row on its way."""
         if step.op in (Op.LEFT, Op.RIGHT):
-            return self.sizes[step.out] + int(step.data.on_the_way)
+            return self.sizes[step.out] + int(step.data.on_the_way) + block_numbers(step.data)
+        if isinstance(step.data, Factor) and step.op == Op.WRITE:
+            return block_numbers(step.data, whole=True)
         one = any(getattr(self.registers[k], "ndim", 0) == 2 for k in step.args)
         return self.sizes[step.out] if step.op == Op.PRODUCT and step.slot == -2 and one else 0

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import gcd, prod
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from jacobians._checks import Array, NotFiniteError, Places, ShapeError, as_array
+from jacobians._checks import Array, Indices, NotFiniteError, ShapeError, as_array
 from jacobians.linearization import Linearization, linearize
 from jacobians.maps import (
     Diagonal,
@@ -33,7 +33,9 @@ from jacobians.maps import (
 from jacobians.maps.association import Operand, associate
 from jacobians.network import Network
 
-Kind: TypeAlias = Literal["identity", "diagonal", "matrix", "map", "product", "sum", "graph"]
+Kind: TypeAlias = Literal[
+    "identity", "diagonal", "matrix", "map", "product", "sum", "graph", "blocks"
+]
 
 
 class Source(NamedTuple):
@@ -66,6 +68,8 @@ class Factor:
         No row of it has absolute values that add up to more.
     flat : bool
         Whether it is a diagonal of slopes of which many may be 0.
+    block_count : int
+        How many blocks of one shape stand along the diagonal of a map.
     parts : tuple of Factor, or of tuples (int, Factor) for each node of a graph
     rows, columns : array of int, optional
         The chosen ones of a matrix; for a diagonal ``rows`` are its chosen entries.
@@ -82,9 +86,10 @@ class Factor:
     numbers: int = 0
     bound: float = np.inf
     flat: bool = False
+    block_count: int = 1
     parts: tuple[Any, ...] = ()
-    rows: Places | None = None
-    columns: Places | None = None
+    rows: Indices | None = None
+    columns: Indices | None = None
     turned: bool = False
 
     @property
@@ -106,6 +111,15 @@ class Factor:
             yield from part.leaves()
 
     @property
+    def blocks(self) -> int:
+        """How many blocks of one shape stand along the diagonal, with zeros beside them."""
+        if self.kind in ("identity", "diagonal"):
+            return self.shape[0]
+        if self.kind in ("product", "sum", "blocks"):
+            return gcd(*(part.blocks for part in self.parts))
+        return self.block_count if self.kind == "map" else 1
+
+    @property
     def on_the_way(self) -> int:
         """Count the numbers of one row while it goes through the maps, one after the other."""
         passed = self.shape[0] + sum(part.shape[1] for part in self.leaves())
@@ -124,6 +138,8 @@ class Factor:
     def _written(self) -> float | None:
         """Count what it costs to write it out; None if there is nothing better than to apply it."""
         m, n = self.shape
+        if self.parts and self.blocks > 1:
+            return self.flops * n / self.blocks
         if self.kind == "product":
             return associate([part.operand for part in self.parts]).flops
         if self.kind == "sum":
@@ -163,8 +179,8 @@ def factors_of(
     net: Network,
     of: int,
     wrt: int,
-    rows: Places | None = None,
-    columns: Places | None = None,
+    rows: Indices | None = None,
+    columns: Indices | None = None,
     written_out: int = 64,
     near: Any = None,
 ) -> tuple[Factor, ...]:
@@ -248,6 +264,7 @@ def _describe(
     )
     bounds = [part.bound for part in members]
     facts: dict[str, Any] = {"name": name, "shape": A.shape, "flops": A.flops}
+    facts["block_count"] = A.block_count
     if isinstance(A, Product):
         bound = prod(max(1.0, b) for b in bounds)
         return Factor(kind="product", parts=members, bound=bound, **facts)
@@ -302,7 +319,7 @@ def _opened(factor: Factor) -> list[Factor]:
 
 
 def _choose(
-    factors: list[Factor], index: Places, side: Literal["rows", "columns"], dtype: Any
+    factors: list[Factor], index: Indices, side: Literal["rows", "columns"], dtype: Any
 ) -> list[Factor]:
     """Restrict the outer factors, the outermost first."""
     count, chosen = len(index), []
@@ -326,14 +343,14 @@ def _choose(
     return [*chosen, E if side == "rows" else replace(E.T, name="E"), *rest]
 
 
-def _identity_rows(rows: Places | None, columns: Places | None, n: int, dtype: Any) -> Factor:
+def _identity_rows(rows: Indices | None, columns: Indices | None, n: int, dtype: Any) -> Factor:
     """Return rows and columns of the identity: a factor that chooses."""
     every = np.arange(n)
     E = (every if rows is None else rows)[:, None] == (every if columns is None else columns)
     return Factor("E", "matrix", E.shape, 2.0 * E.size, E.astype(dtype), bound=1.0)
 
 
-def as_index(value: Any, n: int, where: str) -> Places | None:
+def as_index(value: Any, n: int, where: str) -> Indices | None:
     """Check a choice of rows or columns: a slice, a mask, or numbers from 0 to n - 1.
 
     >>> as_index([2, 0], 3, "jacobian: rows")
@@ -342,7 +359,7 @@ def as_index(value: Any, n: int, where: str) -> Places | None:
     if value is None:
         return None
     if isinstance(value, slice):
-        index: Places = np.arange(n)[value]
+        index: Indices = np.arange(n)[value]
     else:
         given = as_array(value, where)
         index = given = given if given.size else given.astype(int)

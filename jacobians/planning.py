@@ -12,7 +12,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from jacobians import _kernels
-from jacobians._checks import Places, as_count, as_flag, flags_end_with_it, readable_bytes
+from jacobians._checks import Indices, as_count, as_flag, flags_end_with_it, readable_bytes
 from jacobians._kernels.translating import tape_of
 from jacobians._machine import THREADS
 from jacobians._notebook import Displayed, Table
@@ -63,8 +63,8 @@ class Plan(Displayed):
     max_bytes: int
     threads: int
     allowed: int
-    rows: Places | None
-    columns: Places | None
+    rows: Indices | None
+    columns: Indices | None
     limits: Limits
     kernels: bool
     # what it compiles to, for each network that it was used for

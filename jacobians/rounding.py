@@ -113,12 +113,12 @@ def chain_bound(factors: Sequence[LinearMap], dtype: Any) -> Bound:
 
 def _swept(product: Product, dtype: Any) -> Bound:
     info = np.finfo(dtype)
-    unit, K = float(info.eps) / 2, product.roundings()
+    u, K = float(info.eps) / 2, product.roundings()
     magnitude = product.magnitude()
     n = product.shape[1]
     if magnitude is None:
         nothing = np.full((*product.batch, *product.shape), np.inf)
-        return Bound(nothing, nothing, K, unit, np.ones(product.batch, dtype=bool))
+        return Bound(nothing, nothing, K, u, np.ones(product.batch, dtype=bool))
     # Several roundings of a subnormal can meet in one entry: the products of a contraction, and
     # what a structured map computes inside.
     width = max(max(A.shape) for A in product.factors)
@@ -135,11 +135,11 @@ def _swept(product: Product, dtype: Any) -> Bound:
         # P was rounded itself, by at most so many roundings in double precision
         depth = sum(A.shape[1] for A in product.factors) + np.max(K, initial=0)
         P = P * np.exp(1.01 * depth * 2.0**-53) * (1 + 2.0**-40)
-        N = 2 * N * np.exp(K * unit)[..., None, None]
+        N = 2 * N * np.exp(K * u)[..., None, None]
     shape = (*product.batch, *product.shape)
     P, N = np.broadcast_to(P, shape), np.broadcast_to(N, shape)
     overflow = _may_overflow(magnitude.factors, float(info.max) / 4)
-    return Bound(P, N, K, unit, overflow | ~np.isfinite(P).all(axis=(-2, -1)))
+    return Bound(P, N, K, u, overflow | ~np.isfinite(P).all(axis=(-2, -1)))
 
 
 def _may_overflow(magnitudes: Sequence[LinearMap], limit: float) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Numbers, Places, ShapeError, as_array, as_count, as_items
+from jacobians._checks import Indices, Numbers, ShapeError, as_array, as_count, as_items
 
 
 def vec(M: Any) -> Numbers:
@@ -108,8 +108,8 @@ def vech(S: Any) -> Numbers:
 # --- the same orders as index vectors: K, L and D of the textbooks, without the zeros ---------
 
 
-def commutation_places(m: int, n: int) -> Places:
-    """Places ``p`` with ``vec(Mᵀ) = vec(M)[p]`` for an ``m x n`` matrix.
+def commutation_places(m: int, n: int) -> Indices:
+    """Indices ``p`` with ``vec(Mᵀ) = vec(M)[p]`` for an ``m x n`` matrix.
 
     >>> M = np.arange(6).reshape(2, 3)
     >>> bool((vec(M)[commutation_places(2, 3)] == vec(M.T)).all())
@@ -118,8 +118,8 @@ def commutation_places(m: int, n: int) -> Places:
     return vec(unvec(np.arange(m * n), (m, n)).T)
 
 
-def elimination_places(n: int) -> Places:
-    """Places ``p`` with ``vech(S) = vec(S)[p]``: the lower triangle, column by column.
+def elimination_places(n: int) -> Indices:
+    """Indices ``p`` with ``vech(S) = vec(S)[p]``: the lower triangle, column by column.
 
     >>> elimination_places(3)
     array([0, 1, 2, 4, 5, 8])
@@ -127,8 +127,8 @@ def elimination_places(n: int) -> Places:
     return np.flatnonzero(vec(np.tri(n, dtype=bool)))
 
 
-def duplication_places(n: int) -> Places:
-    """Places ``p`` with ``vec(S) = vech(S)[p]`` for every symmetric ``S``.
+def duplication_places(n: int) -> Indices:
+    """Indices ``p`` with ``vec(S) = vech(S)[p]`` for every symmetric ``S``.
 
     >>> duplication_places(2)
     array([0, 1, 1, 2])

@@ -256,8 +256,8 @@ def zeros(name):
     with mp.workprec(2 * PRECISION):
         guesses = _ZEROS.get(name, ())
         return [
-            (1 if place == 0 else 2, mp.findroot(_REFERENCES[name][1 if place == 0 else 2], guess))
-            for place, guess in enumerate(guesses)
+            (1 if k == 0 else 2, mp.findroot(_REFERENCES[name][1 if k == 0 else 2], guess))
+            for k, guess in enumerate(guesses)
             if guess
         ]
 
@@ -284,11 +284,11 @@ def errors(function, formula, z):
     """Return the error of ``function(z)`` in ulps at every entry of an array, NaN counting inf."""
     with mp.workprec(PRECISION):
         values = function(z)
-        found = [
+        off = [
             ulps(value, formula(mp.mpf(float(entry))), z.dtype.type)
             for value, entry in zip(values, z, strict=True)
         ]
-    return np.where(np.isnan(values), np.inf, found)
+    return np.where(np.isnan(values), np.inf, off)
 
 
 # --- hard inputs ----------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ class Graph:
     def slopes(self, of, *seed):
         """The derivatives of all z or h with respect to one number: ``slopes("h", "A", i, j)``."""
         seed = (*seed, None)[:3]
-        z, h = self.run(lambda *place: int(place == seed))
+        z, h = self.run(lambda *index: int(index == seed))
         return [v.slope for v in (z if of == "z" else h)]
 
     def build(self, order=None):

@@ -35,9 +35,9 @@ def exact_dense(A):
             values.append(reduce(np.add, [exact_dense(F) @ values[s] for s, F in edges]))
         return values[-1]
     if isinstance(A, jb.BlockDiagonal) and isinstance(A.blocks, jb.DiagonalPlusLowRank):
-        parts = zip(A.blocks.entries, A.blocks.left, A.blocks.right, strict=True)
+        stacks = zip(A.blocks.entries, A.blocks.left, A.blocks.right, strict=True)
         result, n = fractions(np.zeros(A.shape)), A.blocks.shape[0]
-        for i, (d, U, V) in enumerate(parts):
+        for i, (d, U, V) in enumerate(stacks):
             block = slice(i * n, (i + 1) * n)
             result[block, block] = exact_dense(jb.DiagonalPlusLowRank(d, U, V))
         return result

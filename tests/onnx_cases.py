@@ -42,8 +42,10 @@ def either(opset, since, kind, name, value, **more):
 
 def arithmetic(kind, *more):
     c, one, column = RNG.uniform(1, 2, size=3), np.array(1.5), RNG.uniform(1, 2, size=(1, 1))
-    chains = [[H, op(kind, X, part), END] for part in (c, c[None], c[None, None], one, column)]
-    chains += [[H, op("Exp", X), op(kind, part, X), END] for part in (c, one)]
+    chains = [
+        [H, op(kind, X, operand), END] for operand in (c, c[None], c[None, None], one, column)
+    ]
+    chains += [[H, op("Exp", X), op(kind, operand, X), END] for operand in (c, one)]
     chains += [[H, op("Exp", X), op(kind, "v0", X)], [ROWS, op("Exp", X), op(kind, X, kernel(3))]]
     if kind in ("Add", "Sub"):  # twice, which may not be folded into one bias inexactly
         chains.append([H, op(kind, X, c), op(kind, X, 1e-9 * c), END])
@@ -290,10 +292,10 @@ def group_normalization(opset):
 
 
 def batch_normalization(opset):
-    parts = [*RNG.normal(size=(3, 3)), RNG.uniform(0.5, 2, size=3)]
-    yield [H, op("BatchNormalization", X, *parts), END]
-    yield [H, op("BatchNormalization", X, *parts, epsilon=0.01), END]
-    yield [into(3, 2), op("BatchNormalization", X, *parts)]
+    arrays = [*RNG.normal(size=(3, 3)), RNG.uniform(0.5, 2, size=3)]
+    yield [H, op("BatchNormalization", X, *arrays), END]
+    yield [H, op("BatchNormalization", X, *arrays, epsilon=0.01), END]
+    yield [into(3, 2), op("BatchNormalization", X, *arrays)]
 
 
 def recurrent(kind, gates):

@@ -93,5 +93,5 @@ def assert_same(net, model, scale=1.0, points=4):
         expected = function(x)
         gap = np.abs(net(x) - expected).max(initial=0)
         assert gap <= 1e-13 * max(1, np.abs(expected).max(initial=0))
-    found = jb.witness.check_jacobian(function, np.asarray(jb.linearize(net, x).jacobian()), x)
-    assert found.holds, found
+    check = jb.witness.check_jacobian(function, np.asarray(jb.linearize(net, x).jacobian()), x)
+    assert check.holds, check

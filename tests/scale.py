@@ -131,16 +131,16 @@ def judge(net, x, rng):
     of_reference = np.expm1(float(bound.roundings) * float(np.finfo(longer).eps)) * bound.paths
     allowed = bound.single() + of_reference
     reference = multiplied(lin.factors, longer)
-    found, worst, count = 0.0, "", 0
+    largest_ratio, worst, count = 0.0, "", 0
     for name, rows, columns, J in computations(lin, rng):
         gap = np.abs(J - reference[rows][:, columns])
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(gap == 0, 0.0, gap / allowed[rows][:, columns])
         largest = float(np.max(ratio, initial=0.0))
-        if not largest <= found:  # NaN is a violation too
-            found, worst = largest, name
+        if not largest <= largest_ratio:  # NaN is a violation too
+            largest_ratio, worst = largest, name
         count += 1
-    return Verdict(None, int(bound.roundings), found, worst, count)
+    return Verdict(None, int(bound.roundings), largest_ratio, worst, count)
 
 
 def multiplied(factors, dtype):
@@ -201,8 +201,8 @@ def judge_range(net, x, rng):
     allowed += 10 * count * np.prod(gains) * info.smallest_subnormal  # carried on by what is left
     with np.errstate(over="ignore", invalid="ignore"):
         plain = [multiply_out(lin.factors, order(count)) for order in PLAIN]
-        found = np.stack([jb.jacobian(net, x), jb.jacobian(net, [x])[0]])
-        ratio = np.where(found == true, 0, np.abs(found - true) / allowed)
+        computed = np.stack([jb.jacobian(net, x), jb.jacobian(net, [x])[0]])
+        ratio = np.where(computed == true, 0, np.abs(computed - true) / allowed)
     overflows = sum(not np.isfinite(J).all() for J in plain)
     return Verdict(None, 0, float(np.max(ratio)), f"{overflows} of 2 plain orders overflow", 2)
 

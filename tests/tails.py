@@ -192,9 +192,9 @@ def assert_exactly(array, expected):
     """Every entry of a float array is the fraction it should be."""
     array = np.asarray(array)
     assert array.shape == np.shape(expected), f"{array.shape} and {np.shape(expected)}"
-    found = [Fraction(v) for v in array.ravel().tolist()]
+    entries = [Fraction(v) for v in array.ravel().tolist()]
     wanted = list(np.array(expected, dtype=object).ravel())
-    assert found == wanted, f"{found} and {wanted}"
+    assert entries == wanted, f"{entries} and {wanted}"
 
 
 # --- what a formula gives, taken literally --------------------------------------------------------
@@ -203,7 +203,7 @@ def assert_exactly(array, expected):
 def outcome(compute):
     """Return what comes out, as lists of numbers, or the name of the error."""
     try:
-        found = compute()
+        result = compute()
     except (ValueError, ZeroDivisionError, IndexError) as err:
         return type(err).__name__
-    return np.asarray(found, dtype=float).tolist()
+    return np.asarray(result, dtype=float).tolist()

@@ -60,9 +60,9 @@ def require_goals(act, z):
     if not z.size:
         return
     for (role, function), formula in zip(functions(act), formulas(act, z.dtype.type), strict=True):
-        found = errors(function, formula, z)
-        worst = found.argmax()
-        assert found[worst] <= goal(role, act.name, z.dtype.type), (role, z[worst], found[worst])
+        ulps = errors(function, formula, z)
+        worst = ulps.argmax()
+        assert ulps[worst] <= goal(role, act.name, z.dtype.type), (role, z[worst], ulps[worst])
 
 
 # --- accuracy -------------------------------------------------------------------------------------
@@ -143,8 +143,8 @@ def test_sigma_prime_is_the_complex_step_of_the_textbook(name):
 # --- kinks ----------------------------------------------------------------------------------------
 
 
-def one_sided(function, place):
-    sides = np.nextafter(np.float64(place), [-np.inf, np.inf])
+def one_sided(function, kink):
+    sides = np.nextafter(np.float64(kink), [-np.inf, np.inf])
     return function(sides)
 
 
@@ -153,10 +153,10 @@ def test_kinks_are_exactly_the_jumps_of_sigma_prime(act):
     """lim sigma'(k - h) != lim sigma'(k + h) if and only if k is among the kinks."""
     candidates = {*np.arange(-64, 65) / 8, *act.kinks, *dict(act.parameters).values()}
     jumps = set()
-    for place in candidates:
-        left, right = one_sided(act.derivative, place)
+    for kink in candidates:
+        left, right = one_sided(act.derivative, kink)
         if abs(left - right) > 1e-12 * (1 + abs(left)):  # a smooth one moves by a few eps
-            jumps.add(place)
+            jumps.add(kink)
     assert jumps == set(act.kinks)
 
 
@@ -270,9 +270,9 @@ def test_a_formula_that_takes_memory_puts_the_same_bits_into_it(formula, dtype):
 
 def test_a_name_finds_its_activation_and_an_activation_itself():
     for name in NAMES:
-        found = activation(name)
-        assert found.name == name
-        assert activation(found) is found
+        sigma = activation(name)
+        assert sigma.name == name
+        assert activation(sigma) is sigma
     assert activation("tanh") is activation("tanh")
 
 
@@ -494,9 +494,9 @@ def distances(z):
 def require_relative(computed, true, allowed, dtype):
     """|computed - true| <= allowed eps |true|, up to a few of the smallest numbers."""
     info = np.finfo(dtype)
-    for value, t, units in zip(computed.flat, true, allowed.flat, strict=True):
+    for value, t, epsilons in zip(computed.flat, true, allowed.flat, strict=True):
         slack = 4 * mp.mpf(float(info.smallest_subnormal))
-        assert abs(mp.mpf(float(value)) - t) <= float(units) * float(info.eps) * abs(t) + slack
+        assert abs(mp.mpf(float(value)) - t) <= float(epsilons) * float(info.eps) * abs(t) + slack
 
 
 LOGITS = [
@@ -632,7 +632,7 @@ def test_a_vector_has_at_least_one_entry(act, shape):
 def test_an_empty_batch_of_vectors_is_an_ordinary_case(act):
     Z = np.zeros((0, 3))
     assert act(Z).shape == (0, 3)
-    assert [part.shape for part in act.parts(Z)] == [(0, 3), (0, 3, 2), (0, 3, 2)]
+    assert [array.shape for array in act.parts(Z)] == [(0, 3), (0, 3, 2), (0, 3, 2)]
     assert act.matrix(Z).shape == (0, 3, 3)
     assert act.second_derivative(Z).shape == (0, 3, 3, 3)
 

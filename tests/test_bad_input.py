@@ -465,8 +465,8 @@ def test_an_empty_batch_is_an_ordinary_case():
     seen = jb.linearize(net, none)
     assert net(none).shape == (0, 2)
     assert jb.jacobian(net, none).shape == (0, 2, 3)
-    assert [part.shape for part in jb.value_and_jacobian(net, none)] == [(0, 2), (0, 2, 3)]
-    assert [part.shape for part in jb.jacobian_with_bound(net, none)] == [(0, 2, 3)] * 2
+    assert [array.shape for array in jb.value_and_jacobian(net, none)] == [(0, 2), (0, 2, 3)]
+    assert [array.shape for array in jb.jacobian_with_bound(net, none)] == [(0, 2, 3)] * 2
     assert seen.jacobian().shape == jb.backprop.jacobian(seen.trace).shape == (0, 2, 3)
     assert seen.jvp(none).shape == (0, 2)
     assert seen.vjp(np.ones((0, 2))).shape == (0, 3)
@@ -536,13 +536,13 @@ def arrays_of(thing):
     if isinstance(thing, np.ndarray):
         yield thing
     elif isinstance(thing, (list, tuple)):
-        for part in thing:
-            yield from arrays_of(part)
+        for member in thing:
+            yield from arrays_of(member)
     elif scipy.sparse.issparse(thing):
         yield from (thing.data, thing.indices, thing.indptr)
     elif type(thing).__module__.startswith("jacobians") and hasattr(thing, "__dict__"):
-        for part in vars(thing).values():
-            yield from arrays_of(part)
+        for member in vars(thing).values():
+            yield from arrays_of(member)
 
 
 # --- what does not fit ----------------------------------------------------------------------------

@@ -29,12 +29,12 @@ def expected_tags():
 
 def rows_of(text):
     """Return {tag: (claim, functions, laws, checks)}."""
-    found = {}
+    rows = {}
     for tag, claim, functions, laws, checks in ROW.findall(text):
         if tag not in ("tag", "---"):
-            assert tag not in found, f"{tag} stands on the map twice"
-            found[tag] = (claim, names_in(functions), names_in(laws), checks.split(", "))
-    return found
+            assert tag not in rows, f"{tag} stands on the map twice"
+            rows[tag] = (claim, names_in(functions), names_in(laws), checks.split(", "))
+    return rows
 
 
 def names_in(cell):
@@ -65,30 +65,30 @@ def exists(name):
 
 def laws_of(path):
     """Return {name of a test: the tags it carries} of one file."""
-    found, wrong = {}, set()
+    laws, wrong = {}, set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "WRONG":
             wrong = {key.value for key in node.value.keys}
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
             runs_all = node.name.endswith("_give_other_numbers")
-            found[node.name] = wrong if runs_all else tags_in(ast.get_docstring(node) or "")
-    return found
+            laws[node.name] = wrong if runs_all else tags_in(ast.get_docstring(node) or "")
+    return laws
 
 
 def tags_in(text):
     """Read tags, also the short ones: ``000-E4 to E6, M1; U3`` are 000-E4, E5, E6, M1 and U3."""
-    found, document, last = set(), "", None
+    tags, document, last = set(), "", None
     for to, head, kind, number in re.findall(r"(to )?(?:(\d{3}|HH)-)?([EMU]?)(\d+)\b", text):
         document = head or document
         if kind == "U":
-            found.add(f"U{number}")
+            tags.add(f"U{number}")
         elif document == "HH":
-            found.add(f"HH-{number}")
+            tags.add(f"HH-{number}")
         elif kind and document:
             first = last + 1 if to else int(number)
-            found |= {f"{document}-{kind}{i}" for i in range(first, int(number) + 1)}
+            tags |= {f"{document}-{kind}{i}" for i in range(first, int(number) + 1)}
             last = int(number)
-    return found
+    return tags
 
 
 LAWS = {path.stem: laws_of(path) for path in (ROOT / "tests").glob("test_*.py")}
@@ -151,7 +151,7 @@ def test_every_claim_has_a_law_and_a_function():
 def test_counts_on_the_map_are_right():
     checks = [row[3] for tag, row in rows_of(MAP).items() if "-E" in tag]
     counts = [
-        sum(kind in found for found in checks)
+        sum(kind in kinds for kinds in checks)
         for kind in ("exact", "float", "counterexample", "prose")
     ]
     stated = re.search(

@@ -143,7 +143,7 @@ def test_plan_draws_the_chain_and_the_plan(capsys, model):
 )
 def test_a_mistake_gives_one_line_and_status_2(capsys, model, arguments, message):
     folder = model[0].parent
-    places = {
+    paths = {
         "net": model[0],
         "csv": model[1],
         "wide": folder / "wide.npy",
@@ -154,12 +154,12 @@ def test_a_mistake_gives_one_line_and_status_2(capsys, model, arguments, message
         "folder": folder / "folder",
     }
     (folder / "folder.npz").mkdir()
-    places["wide_csv"].write_text("a,b,c,d\n1,2,3,4\n")
-    np.save(places["wide"], np.ones((2, 4)))
-    np.save(places["nan"], np.array([[1.0, np.nan, 2.0]]))
-    np.save(places["empty"], np.ones((0, 3)))
-    places["text"].write_text("hello")
-    status, _, err = run(capsys, *(argument.format(**places) for argument in arguments))
+    paths["wide_csv"].write_text("a,b,c,d\n1,2,3,4\n")
+    np.save(paths["wide"], np.ones((2, 4)))
+    np.save(paths["nan"], np.array([[1.0, np.nan, 2.0]]))
+    np.save(paths["empty"], np.ones((0, 3)))
+    paths["text"].write_text("hello")
+    status, _, err = run(capsys, *(argument.format(**paths) for argument in arguments))
     assert status == 2
     assert err.startswith(f"jacobians {arguments[0]}: ")
     assert message in err
@@ -229,8 +229,8 @@ def test_interrupting_leaves_no_half_file(monkeypatch, tmp_path, suffix):
 
 def test_report_writes_a_page(capsys, model, tmp_path):
     path = tmp_path / "report.html"
-    units = ["--units", "y1=kW,height=m", "--units", "width=m/s"]
-    status, out, err = run(capsys, "report", *model, "-o", path, *units, "--title", "My network")
+    options = ["--units", "y1=kW,height=m", "--units", "width=m/s"]
+    status, out, err = run(capsys, "report", *model, "-o", path, *options, "--title", "My network")
     assert (status, err) == (0, "")
     assert f"{path}: " in out
     text = path.read_text(encoding="utf-8")
@@ -241,18 +241,18 @@ def test_report_writes_a_page(capsys, model, tmp_path):
 def test_report_prints_json_and_nothing_else(capsys, model, tmp_path):
     status, out, err = run(capsys, "report", *model, "--json", "-o", tmp_path / "r.json")
     assert (status, err) == (0, "")
-    found = json.loads(out)
-    assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8")) == found
+    report = json.loads(out)
+    assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8")) == report
     net, X = jb.load(model[0]), np.arange(12.0).reshape(4, 3) / 10
     J = jb.jacobian(net, X)
-    assert found["points"] == 4
-    assert found["derivatives"]["y2"]["width"]["mean"] == pytest.approx(
+    assert report["points"] == 4
+    assert report["derivatives"]["y2"]["width"]["mean"] == pytest.approx(
         J[:, 1, 1].mean(),
         rel=1e-14,  # four numbers, added in another order
     )
-    assert [one["name"] for one in found["inputs"]] == ["height", "width", "depth"]
-    assert all(check["ratio"] <= 1 for check in found["certificate"])
-    assert found["provenance"]["command"].startswith("jacobians report ")
+    assert [one["name"] for one in report["inputs"]] == ["height", "width", "depth"]
+    assert all(check["ratio"] <= 1 for check in report["certificate"])
+    assert report["provenance"]["command"].startswith("jacobians report ")
 
 
 def test_quiet_is_quiet(capsys, model, tmp_path):
@@ -265,11 +265,11 @@ def test_report_of_some_inputs_and_outputs(capsys, model):
     options = ["--outputs", "1", "--inputs", "depth,0", "--dtype", "float32", "--json"]
     options += ["--max-bytes", "64KiB", "--confidence", "0.5"]
     status, out, _ = run(capsys, "report", *model, *options)
-    found = json.loads(out)
+    report = json.loads(out)
     assert status == 0
-    assert {y: list(x) for y, x in found["derivatives"].items()} == {"y2": ["depth", "height"]}
-    assert "float32" in found["network"]
-    assert found["intervals"]["confidence"] == 0.5
+    assert {y: list(x) for y, x in report["derivatives"].items()} == {"y2": ["depth", "height"]}
+    assert "float32" in report["network"]
+    assert report["intervals"]["confidence"] == 0.5
 
 
 def test_columns_are_taken_by_name(capsys, tmp_path):
@@ -280,8 +280,8 @@ def test_columns_are_taken_by_name(capsys, tmp_path):
     status, out, _ = run(capsys, "report", tmp_path / "net.npz", tmp_path / "table.csv", "--json")
     assert status == 0
     J = jb.jacobian(net, [[1.0, 2.0], [3.0, 4.0]])
-    found = json.loads(out)["derivatives"]["y1"]
-    assert [found["a b"]["mean"], found["c"]["mean"]] == J.mean(axis=0)[0].tolist()
+    derivatives = json.loads(out)["derivatives"]["y1"]
+    assert [derivatives["a b"]["mean"], derivatives["c"]["mean"]] == J.mean(axis=0)[0].tolist()
 
 
 def test_report_runs_without_any_extra(tmp_path):
@@ -396,9 +396,11 @@ def test_targets_and_indices_are_told_apart_by_name(capsys, named, beside):
     ):
         table.write_text(text)
         status, out, _ = run(capsys, "report", path, table, "--json")
-        found = json.loads(out)["derivatives"]["area"]
+        derivatives = json.loads(out)["derivatives"]["area"]
         assert status == 0
-        assert [found["height"]["mean"], found["width"]["mean"]] == J.mean(axis=0)[0].tolist()
+        assert [derivatives["height"]["mean"], derivatives["width"]["mean"]] == J.mean(axis=0)[
+            0
+        ].tolist()
 
 
 @pytest.mark.parametrize(
@@ -445,12 +447,12 @@ def test_names_can_be_given(capsys, model, monkeypatch):
         "height",
     ]
     status, out, _ = run(capsys, "report", *model, *names, "--json")
-    found = json.loads(out)["derivatives"]
+    derivatives = json.loads(out)["derivatives"]
     assert status == 0
-    assert list(found) == ["low", "high"]
-    assert list(found["low"]) == ["depth", "width", "height"]
+    assert list(derivatives) == ["low", "high"]
+    assert list(derivatives["low"]) == ["depth", "width", "height"]
     net, X = jb.load(model[0]), np.arange(12.0).reshape(4, 3)[:, ::-1] / 10
-    means = [found["high"][name]["mean"] for name in ("depth", "width", "height")]
+    means = [derivatives["high"][name]["mean"] for name in ("depth", "width", "height")]
     assert np.allclose(means, jb.jacobian(net, X)[:, 1].mean(axis=0), rtol=1e-13)  # as above
 
 
@@ -549,13 +551,13 @@ def test_no_words_and_no_table_give_a_traceback(words, text, tmp_path_factory):
     (folder / "good.csv").write_text("1,2\n3,4\n")
     (folder / "odd.csv").write_text(text, newline="")
     (folder / "bad.npz").write_bytes(b"PK\3\4" + text.encode())
-    places = {"net": folder / "net.npz", "csv": folder / "good.csv", "odd": folder / "odd.csv"}
-    places |= {"bad": folder / "bad.npz", "folder": folder}
+    paths = {"net": folder / "net.npz", "csv": folder / "good.csv", "odd": folder / "odd.csv"}
+    paths |= {"bad": folder / "bad.npz", "folder": folder}
     err, out = io.StringIO(), io.StringIO()
     with redirect_stderr(err), redirect_stdout(out), open(os.devnull) as nothing:
         before, sys.stdin = sys.stdin, nothing
         try:
-            status = main([word.format(**places) for word in words])
+            status = main([word.format(**paths) for word in words])
         except SystemExit as end:
             status = end.code
         finally:

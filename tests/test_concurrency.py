@@ -24,23 +24,23 @@ every_network = pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS.k
 every_map = pytest.mark.parametrize("A", [A for _, A, _ in MAPS], ids=[name for name, *_ in MAPS])
 
 
-def parts_of(thing, path="it"):
+def members_of(thing, path="it"):
     """Yield the records and arrays that something is made of, with the way to each."""
     if isinstance(thing, np.ndarray):
         yield path, thing
     elif isinstance(thing, Mapping):
-        for name, part in thing.items():
-            yield from parts_of(part, f"{path}[{name!r}]")
+        for name, member in thing.items():
+            yield from members_of(member, f"{path}[{name!r}]")
     elif isinstance(thing, tuple):
-        for i, part in enumerate(thing):
-            yield from parts_of(part, f"{path}[{i}]")
+        for i, member in enumerate(thing):
+            yield from members_of(member, f"{path}[{i}]")
     elif scipy.sparse.issparse(thing):
-        for part in ("data", "indices", "indptr"):
-            yield f"{path}.{part}", getattr(thing, part)
+        for member in ("data", "indices", "indptr"):
+            yield f"{path}.{member}", getattr(thing, member)
     elif dataclasses.is_dataclass(thing):
         yield path, thing
-        for name, part in vars(thing).items():
-            yield from parts_of(part, f"{path}.{name}")
+        for name, member in vars(thing).items():
+            yield from members_of(member, f"{path}.{name}")
     else:  # a leaf that cannot be changed
         assert callable(thing) or isinstance(
             thing, (str, int, float, slice, type(None), type(...), np.dtype)
@@ -48,20 +48,20 @@ def parts_of(thing, path="it"):
 
 
 def assert_immutable(thing):
-    parts = list(parts_of(thing))
-    assert len(parts) > 1
-    for _, part in parts:
-        if isinstance(part, np.ndarray):
+    members = list(members_of(thing))
+    assert len(members) > 1
+    for _, member in members:
+        if isinstance(member, np.ndarray):
             with pytest.raises(ValueError, match="WRITEABLE"):
-                part.flags.writeable = True
+                member.flags.writeable = True
             with pytest.raises(ValueError, match="read-only"):
-                part[...] = 0
+                member[...] = 0
         else:
-            for name in (*vars(part), "something_new"):
+            for name in (*vars(member), "something_new"):
                 with pytest.raises(AttributeError):
-                    setattr(part, name, None)
+                    setattr(member, name, None)
                 with pytest.raises(AttributeError):
-                    delattr(part, name)
+                    delattr(member, name)
 
 
 def copies(thing):
@@ -81,7 +81,7 @@ def test_maps_cannot_be_changed_and_neither_can_their_copies(A):
     for twin in (A, *copies(A)):
         assert twin.to_dense().tobytes() == A.to_dense().tobytes()
         assert repr(twin) == repr(A)
-        if list(parts_of(twin))[1:]:
+        if list(members_of(twin))[1:]:
             assert_immutable(twin)
 
 
@@ -102,10 +102,10 @@ def computation(net, X):
     lin = jb.linearize(net, X)
     y = np.zeros(net.widths[-1], net.dtype)
     g = jb.backprop.gradients(net, X[0], y, jb.SquaredError(), 0.25)
-    found = [net(X), *jb.value_and_jacobian(net, X), *jb.jacobian_with_bound(net, X)]
-    found += [lin.jacobian(), lin.vjp(lin.value), jb.backprop.jacobian(lin.trace), g.vector]
-    found += [jb.explicit.input_jacobian(lin.trace.point(0)), g.inputs]
-    return hashlib.sha256(b"".join(part.tobytes() for part in found)).hexdigest()
+    arrays = [net(X), *jb.value_and_jacobian(net, X), *jb.jacobian_with_bound(net, X)]
+    arrays += [lin.jacobian(), lin.vjp(lin.value), jb.backprop.jacobian(lin.trace), g.vector]
+    arrays += [jb.explicit.input_jacobian(lin.trace.point(0)), g.inputs]
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
 @every_network
@@ -189,7 +189,7 @@ def test_a_limit_holds_in_its_own_thread_alone():
 def test_eight_threads_save_and_load_one_file(tmp_path):
     """Readers see one network or the other, never half of one."""
     nets = [jb.Network.random([5, 40, 3], seed=seed) for seed in range(2)]
-    known = {net.parameters.tobytes() for net in nets}
+    saved = {net.parameters.tobytes() for net in nets}
     path = tmp_path / "net.npz"
     jb.save(nets[0], path)
 
@@ -197,7 +197,7 @@ def test_eight_threads_save_and_load_one_file(tmp_path):
         for i in range(10):
             if k < 2:
                 jb.save(nets[(i + k) % 2], path)
-            elif jb.load(path).parameters.tobytes() not in known:
+            elif jb.load(path).parameters.tobytes() not in saved:
                 return False
         return True
 

@@ -208,8 +208,8 @@ def test_two_units_that_do_not_move_are_no_tie():
 
 def test_sensitivities_count_points_at_a_tie():
     net = jb.Network([jb.MaxPool(2)], inputs=(1, 4))
-    found = jb.sensitivity(net, [[3.0, 3.0, 1.0, 2.0], [1.0, 2.0, 3.0, 4.0]])
-    assert found.kinks["at"] == 1
+    record = jb.sensitivity(net, [[3.0, 3.0, 1.0, 2.0], [1.0, 2.0, 3.0, 4.0]])
+    assert record.kinks["at"] == 1
 
 
 def test_padding_is_never_the_largest():

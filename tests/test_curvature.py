@@ -218,10 +218,10 @@ def has_positions(layer):
 def test_kronecker_factors_are_exact_at_one_point_with_one_position(net):
     X, Y = case(net, 1)
     G = jb.curvature(net, X[0], Y[0], SQUARED).gauss_newton
-    dense, found = G.to_dense(), G.kronecker()
+    dense, factors = G.to_dense(), G.kronecker()
     for l, span in spans(net).items():
         if not has_positions(net.layers[l - 1]):
-            close(net, found[l].map.to_dense(), dense[span, span], np.abs(dense).max())
+            close(net, factors[l].map.to_dense(), dense[span, span], np.abs(dense).max())
 
 
 @pytest.mark.parametrize(
@@ -231,13 +231,13 @@ def test_kronecker_factors_of_tokens_and_patches(name):
     """``A`` is the mean over points and positions, ``G`` the sum over positions and outputs."""
     net = NETWORKS[name]
     X, Y = case(net)
-    found = jb.curvature(net, X, Y, SQUARED, max_bytes=1).gauss_newton.kronecker()
+    factors = jb.curvature(net, X, Y, SQUARED, max_bytes=1).gauss_newton.kronecker()
     chosen = [l for l, layer in enumerate(net.layers, 1) if has_positions(layer)]
     for l in chosen:
         pairs = [positions_of(net, l, x) for x in X]
         a, deltas = (np.stack(each) for each in zip(*pairs, strict=True))
-        close(net, found[l].A, np.einsum("bti,btj->ij", a, a) / (len(X) * a.shape[1]))
-        close(net, found[l].G, np.einsum("bkti,bktj->ij", deltas, deltas) / len(X))
+        close(net, factors[l].A, np.einsum("bti,btj->ij", a, a) / (len(X) * a.shape[1]))
+        close(net, factors[l].G, np.einsum("bkti,bktj->ij", deltas, deltas) / len(X))
     assert chosen or name == "norms"
 
 
@@ -267,15 +267,15 @@ def test_kronecker_factors_are_means_over_points(rng):
     """``A`` of ``(a, 1)(a, 1)ᵀ``, ``G`` of ``J_lᵀ H J_l``, each by itself."""
     net = jb.Network.random([3, 5, 4], "tanh", "softmax", seed=8)
     X, Y = rng.normal(size=(6, 3)), rng.integers(0, 4, 6)
-    found = jb.curvature(net, X, Y, jb.CrossEntropy(), max_bytes=1).gauss_newton.kronecker()
+    factors = jb.curvature(net, X, Y, jb.CrossEntropy(), max_bytes=1).gauss_newton.kronecker()
     A, G = 0, 0
     for x in X:
         lin = jb.linearize(before_last_activation(net), x)
         J, p = lin.preactivation_jacobian(1).to_dense(), net(x)
         A = A + np.outer([*x, 1], [*x, 1]) / 6
         G = G + J.T @ (np.diag(p) - np.outer(p, p)) @ J / 6
-    close(net, found[1].A, A)
-    close(net, found[1].G, G)
+    close(net, factors[1].A, A)
+    close(net, factors[1].G, G)
 
 
 def test_the_last_layer_of_a_regression_is_a_kronecker_product(rng):

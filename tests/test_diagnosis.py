@@ -80,13 +80,13 @@ def test_the_public_case_of_the_course_exercise():
         "dW2": dZ2 @ A[1].T / m * 2, "db2": dZ2.sum(axis=1, keepdims=True) / m,
         "dW1": dZ1 @ A[0].T / m, "db1": 4 / m * dZ1.sum(axis=1, keepdims=True),
     }  # fmt: skip
-    found = jb.diagnose(mine, net, X, Y, jb.BinaryCrossEntropy())
-    named = {(slip.name, slip.sites) for slip in found.mistakes}
+    diagnosis = jb.diagnose(mine, net, X, Y, jb.BinaryCrossEntropy())
+    named = {(slip.name, slip.sites) for slip in diagnosis.mistakes}
     assert named == {("factor 2", (("dW", 2),)), ("factor 4", (("db", 1),))}
-    assert [name for name, right in found.arrays.items() if not right] == [
+    assert [name for name, right in diagnosis.arrays.items() if not right] == [
         "weights of layer 2", "biases of layer 1",
     ]  # fmt: skip
-    assert "2 times the truth" in str(found)
+    assert "2 times the truth" in str(diagnosis)
 
 
 W, B = list(G.weights), list(G.biases)
@@ -119,8 +119,9 @@ def test_rounding_is_told_from_float32_in_the_middle():
 
     net = NET.astype(np.float32)
     single = jb.backprop.gradients(net, X.astype(np.float32), Y.astype(np.float32), LOSS, l2=0.1)
-    found = diagnose({"weights": rounded(single.weights), "biases": rounded(single.biases)})
-    assert [slip.name for slip in found.mistakes] == ["float32 in the middle"]
+    diagnosis = diagnose({"weights": rounded(single.weights), "biases": rounded(single.biases)})
+    assert [slip.name for slip in diagnosis.mistakes] == ["float32 in the middle"]
+    # two ulps, which the bound allows for
     noisy = [A * (1 + 4e-16) for A in W]
     assert diagnose(noisy).right
     assert "rounding" in str(diagnose(noisy))
@@ -144,10 +145,10 @@ def dropped(masks):
 def test_dropout_is_read_off_the_zeros(kept):
     """One mask for all points shows in the weight gradients, one for each point in the errors."""
     mine = dropped([2.0 * np.array(kept), 1.0])
-    found = diagnose(mine, l2=0.0)
-    assert [slip.name for slip in found.mistakes] == ["dropout in training mode"]
-    assert ("units 1, 4" if np.ndim(kept) == 1 else "other units at every point") in str(found)
-    assert "multiplied by 2" in str(found)
+    diagnosis = diagnose(mine, l2=0.0)
+    assert [slip.name for slip in diagnosis.mistakes] == ["dropout in training mode"]
+    assert ("units 1, 4" if np.ndim(kept) == 1 else "other units at every point") in str(diagnosis)
+    assert "multiplied by 2" in str(diagnosis)
 
 
 def normalised(z, gamma, beta, epsilon=1e-5):
@@ -179,8 +180,8 @@ def test_batch_norm_in_training_mode_is_named(new):
     first, second = (jb.Dense(RNG.standard_normal(n)) for n in ((3, 4), (2, 3)))
     net = jb.Network([first, jb.Scale(scale, beta if new else np.ones(3)), second])
     mine = in_training_mode(first, second, gamma, beta)
-    found = jb.diagnose(mine, net, X, Y, LOSS)
-    assert [slip.name for slip in found.mistakes] == ["batch-norm in training mode"], found
+    diagnosis = jb.diagnose(mine, net, X, Y, LOSS)
+    assert [slip.name for slip in diagnosis.mistakes] == ["batch-norm in training mode"], diagnosis
     assert jb.diagnose(jb.backprop.gradients(net, X, Y, LOSS), net, X, Y, LOSS).right
 
 
@@ -189,9 +190,9 @@ def test_a_trained_batch_norm_in_training_mode_is_known_by_its_bias():
     first, second = (jb.Dense(RNG.standard_normal(n)) for n in ((3, 4), (2, 3)))
     net = jb.Network([first, jb.Scale([1.0, 2.0, 3.0], np.ones(3)), second])
     mine = in_training_mode(first, second, np.array([0.3, 0.7, 1.9]), np.zeros(3))
-    found = jb.diagnose(mine, net, X, Y, LOSS)
-    assert found.mistakes[0].name == "batch-norm in training mode"
-    assert "biases of layer 1" not in found.unexplained
+    diagnosis = jb.diagnose(mine, net, X, Y, LOSS)
+    assert diagnosis.mistakes[0].name == "batch-norm in training mode"
+    assert "biases of layer 1" not in diagnosis.unexplained
 
 
 def test_every_verdict_says_what_it_rests_on():
@@ -203,6 +204,7 @@ def test_every_verdict_says_what_it_rests_on():
     near = diagnose([A * (1 + 2**-51) for A in W])
     assert near.evidence == "bound"
     assert "within the bound" in str(near)
+    # a thousand ulps, far beyond any bound of two layers
     far = diagnose([A * (1 + 2e-13) for A in W])
     assert (far.right, far.evidence) == (False, "bound")
     assert [slip.name for slip in far.mistakes] == ["digits lost"]
@@ -236,15 +238,16 @@ def test_arrays_of_dense_networks_are_decided_by_the_bound(role):
         for name, arrays in wrong.items()
     }  # fmt: skip
     for mine, verdict in ((wrong, False), (right, True)):
-        found = diagnose(mine)
-        assert (found.right, found.evidence) == (verdict, "bound"), found
+        diagnosis = diagnose(mine)
+        assert (diagnosis.right, diagnosis.evidence) == (verdict, "bound"), diagnosis
 
 
 def test_layers_that_are_not_dense_are_judged_by_an_estimate():
     net = jb.Network([jb.Dense(RNG.standard_normal((4, 4))), jb.Scale(np.arange(4) + 1.0)])
     g = jb.backprop.gradients(net, X, X, LOSS)
-    found = jb.diagnose([g.weights[0] * (1 + 2e-16)], net, X, X, LOSS)
-    assert found.evidence in ("exact", "estimate")
+    # an ulp: what no estimate takes for a mistake
+    diagnosis = jb.diagnose([g.weights[0] * (1 + 2e-16)], net, X, X, LOSS)
+    assert diagnosis.evidence in ("exact", "estimate")
 
 
 def test_a_network_of_a_thousand_layers_is_no_problem():
@@ -274,16 +277,20 @@ def spoiled(A):
 
 @pytest.mark.parametrize("l", [1, 50, 100])
 def test_a_single_mistake_at_any_depth_is_named(l):
-    found = jb.diagnose(*deep(100, {l: np.transpose}))
-    assert [(slip.name, slip.sites) for slip in found.mistakes] == [("transposed", (("dW", l),))]
-    assert [name for name, right in found.arrays.items() if not right] == [f"weights of layer {l}"]
-    assert found.evidence == "bound"
+    diagnosis = jb.diagnose(*deep(100, {l: np.transpose}))
+    assert [(slip.name, slip.sites) for slip in diagnosis.mistakes] == [
+        ("transposed", (("dW", l),))
+    ]
+    assert [name for name, right in diagnosis.arrays.items() if not right] == [
+        f"weights of layer {l}"
+    ]
+    assert diagnosis.evidence == "bound"
 
 
 @pytest.mark.parametrize("l", [1, 50, 100])
 def test_without_an_explanation_the_wrong_layer_is_named_at_any_depth(l):
-    found = jb.diagnose(*deep(100, {l: spoiled}))
-    assert (found.mistakes, found.unexplained) == ((), (f"weights of layer {l}",))
+    diagnosis = jb.diagnose(*deep(100, {l: spoiled}))
+    assert (diagnosis.mistakes, diagnosis.unexplained) == ((), (f"weights of layer {l}",))
 
 
 def test_the_search_is_linear_in_the_depth(monkeypatch):
@@ -306,8 +313,8 @@ def test_slips_in_single_layers_of_a_deep_network_are_named():
     x, y = np.ones((2, 2)), np.zeros((2, 2))
     wrong = list(jb.backprop.gradients(net, x, y, LOSS).weights)
     wrong[38], wrong[11] = 3 * wrong[38], wrong[11].T
-    found = jb.diagnose({"weights": wrong}, net, x, y, LOSS)
-    assert {slip.sites for slip in found.mistakes} == {(("dW", 39),), (("dW", 12),)}
+    diagnosis = jb.diagnose({"weights": wrong}, net, x, y, LOSS)
+    assert {slip.sites for slip in diagnosis.mistakes} == {(("dW", 39),), (("dW", 12),)}
 
 
 def test_kinks_are_a_choice():
@@ -316,27 +323,27 @@ def test_kinks_are_a_choice():
     )
     x, y = np.array([[1.0, 1.0]]), np.array([[0.0]])
     delta = np.array([4.0]) * np.array([[1.0], [2.0]])  # slope 1 at the kink, ours is 0
-    found = jb.diagnose({"dW1": delta @ x}, net, x, y, LOSS)
-    assert found.right
-    assert "kink" in found.remarks[0]
+    diagnosis = jb.diagnose({"dW1": delta @ x}, net, x, y, LOSS)
+    assert diagnosis.right
+    assert "kink" in diagnosis.remarks[0]
 
 
 def test_what_looks_the_same_is_told_with_the_data_that_would_tell():
     x, y = X[:1], Y[:1]
     g = jb.backprop.gradients(NET, x, y, LOSS)
-    found = jb.diagnose({"weights": [2 * A for A in g.weights]}, NET, x, y, LOSS)
-    assert found.mistakes[0].name == "factor 2"
-    assert found.alternatives  # two outputs: n times the truth
-    assert any("would tell" in remark for remark in found.remarks)
+    diagnosis = jb.diagnose({"weights": [2 * A for A in g.weights]}, NET, x, y, LOSS)
+    assert diagnosis.mistakes[0].name == "factor 2"
+    assert diagnosis.alternatives  # two outputs: n times the truth
+    assert any("would tell" in remark for remark in diagnosis.remarks)
 
 
 def test_where_nothing_explains_it_the_worst_entry_is_named():
     wrong = [A.copy() for A in W]
     wrong[1][2, 0] += 3.0
-    found = diagnose(wrong)
-    assert found.unexplained == ("weights of layer 2",)
-    assert found.arrays["weights of layer 3"]
-    assert "worst entry [2, 0]" in str(found)
+    diagnosis = diagnose(wrong)
+    assert diagnosis.unexplained == ("weights of layer 2",)
+    assert diagnosis.arrays["weights of layer 3"]
+    assert "worst entry [2, 0]" in str(diagnosis)
 
 
 def test_jacobians_need_no_loss():

@@ -134,6 +134,6 @@ def test_a_killed_worker_costs_a_retry_and_no_point(tmp_path):
         cluster.LocalCluster(**options) as local,
         cluster.Client(local),
     ):
-        found = jb.sensitivity(NET, lazy)
+        record = jb.sensitivity(NET, lazy)
     assert os.path.exists(flag)
-    assert_same(found, jb.sensitivity(NET, X))
+    assert_same(record, jb.sensitivity(NET, X))

@@ -118,13 +118,13 @@ def test_an_activation_multiplies_by_slopes_or_by_their_diagonal(problem):
         assert_equal(D, D.T)
         assert D_h.shape == as_row(slopes).shape == (1, net.widths[k])
         elementwise, matrix = hadamard(D_h, as_row(slopes)), product(D_h, D)
-        for found in (
+        for form in (
             elementwise,
             matrix,
             hadamard(as_row(slopes), D_h),
             rows.preactivations[k - 1],
         ):
-            assert_exactly(found, [exact.D_a(k)])
+            assert_exactly(form, [exact.D_a(k)])
         assert_equal(product(matrix, np.eye(net.widths[k])), matrix)
 
 
@@ -140,8 +140,8 @@ def test_the_weight_derivative_is_a_column_times_a_row(problem):
     for k in layers(net):
         outer = product(as_row(seen.activation(k - 1)).T, rows.preactivations[k - 1])
         assert outer.shape == (net.widths[k - 1], net.widths[k])
-        for found in (outer, rows.weights[k - 1]):
-            assert_exactly(found, transposed(exact.gradient(k)))
+        for form in (outer, rows.weights[k - 1]):
+            assert_exactly(form, transposed(exact.gradient(k)))
 
 
 @fewer
@@ -176,8 +176,8 @@ def test_a_weight_matrix_multiplies_the_row_from_the_right(problem):
         D = jb.explicit.activation_jacobian(seen, k)
         assert_equal(jb.explicit.layer_jacobian(seen, k), W)
         long_way = product(product(rows.outputs[k], D), W)
-        for found in (product(D_a, W), long_way, rows.outputs[k - 1]):
-            assert_exactly(found, [exact.D_h(k - 1)])
+        for form in (product(D_a, W), long_way, rows.outputs[k - 1]):
+            assert_exactly(form, [exact.D_h(k - 1)])
     assert_equal(rows.outputs[0], as_row(jb.backprop.gradients(net, x, y, loss).inputs))
 
 

@@ -36,10 +36,10 @@ def through(W, g=np.square):
 def differences(f, M):
     """dC/dW of a polynomial of degree 4 in every entry: five points are exact."""
     G = np.empty_like(M)
-    for place in np.ndindex(M.shape):
+    for index in np.ndindex(M.shape):
         E = np.zeros_like(M)
-        E[place] = 1
-        G[place] = (8 * (f(M + E) - f(M - E)) - (f(M + 2 * E) - f(M - 2 * E))) / 12
+        E[index] = 1
+        G[index] = (8 * (f(M + E) - f(M - E)) - (f(M + 2 * E) - f(M - 2 * E))) / 12
     return G
 
 

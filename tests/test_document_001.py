@@ -34,8 +34,8 @@ def problems(draw, **options):
     return net, to_row_form(net), X, Y, exact
 
 
-def mean(parts):
-    return (sum(np.array(part, dtype=object) for part in parts) / Fraction(len(parts))).tolist()
+def mean(several):
+    return (sum(np.array(one, dtype=object) for one in several) / Fraction(len(several))).tolist()
 
 
 linear = {"hidden": ("identity",)}
@@ -61,8 +61,8 @@ def test_row_form_computes_the_double_loop(problem):
                 sum(a[l - 1][n, k] * w[k, j] for k in range(len(w))) + b[0, j]
                 for j in range(w.shape[1])
             ]
-            for found in (loop, z[l - 1][n]):
-                assert_exactly(found, exact[n].z[l])
+            for computed in (loop, z[l - 1][n]):
+                assert_exactly(computed, exact[n].z[l])
             assert_exactly(a[l][n], exact[n].h[l])
     assert_equal(form(X), net(X))
 

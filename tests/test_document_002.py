@@ -79,16 +79,16 @@ def test_gradients_of_edges_biases_and_inputs(problem):
     graph, at, c = problem
     g = at.backprop(c)
     N, m = graph.B.shape
-    for kind, M, found, sources in (
+    for kind, M, computed, sources in (
         ("A", graph.A, g.edges, at.values),
         ("B", graph.B, g.input_edges, graph.x),
     ):
         pattern = ~np.isnan(M)
-        assert not found.toarray()[~pattern].any()
-        assert found.nnz == pattern.sum()
+        assert not computed.toarray()[~pattern].any()
+        assert computed.nnz == pattern.sum()
         for i, j in np.argwhere(pattern):
             slope = cost_slope(graph, c, kind, i, j)
-            assert Fraction(found.toarray()[i, j]) == slope
+            assert Fraction(computed.toarray()[i, j]) == slope
             assert Fraction(g.deltas[i] * sources[j]) == slope
     for i in range(N):  # the weight of an edge that is not there
         for j in range(i):

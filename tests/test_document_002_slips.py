@@ -69,12 +69,12 @@ def test_cross_entropy_of_any_activation_into_the_unit_interval(name, seed):
     # some hundred roundings of numbers below 10; outputs stay within [0.01, 0.99]
     tolerance = 1e-12
     assert_within(g.loss, loss(A, B).real, tolerance)
-    for M, found, own in ((A, g.edges, 0), (B, g.input_edges, 1)):
+    for M, gradient, own in ((A, g.edges, 0), (B, g.input_edges, 1)):
         for i, j in np.argwhere(M):
             step = np.zeros_like(M, complex)
             step[i, j] = 1e-30j
             moved = (A + step, B) if own == 0 else (A, B + step)
-            assert_within(found.toarray()[i, j], loss(*moved).imag / 1e-30, tolerance)
+            assert_within(gradient.toarray()[i, j], loss(*moved).imag / 1e-30, tolerance)
 
 
 @given(st.fractions(Fraction(1, 99), Fraction(98, 99)), st.fractions(0, 1))

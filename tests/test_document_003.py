@@ -106,5 +106,5 @@ def test_the_kronecker_road_leads_to_the_weight_derivative(problem):
         assert_equal(column[:, 0], jb.vec(product(D_a.T, h.T)))
         assert_exactly(jb.unvec(column[:, 0], (n, m)), exact.gradient(k))
         assert_equal(row.reshape(m, n), product(h, D_a))  # cut by rows, no transpose is needed
-        for found in (weight_row_by_kronecker(h, D_a), product(h, D_a), rows.weights[k - 1]):
-            assert_exactly(found, transposed(exact.gradient(k)))
+        for derivative in (weight_row_by_kronecker(h, D_a), product(h, D_a), rows.weights[k - 1]):
+            assert_exactly(derivative, transposed(exact.gradient(k)))

@@ -217,8 +217,8 @@ def test_the_jacobian_is_built_layer_by_layer_and_as_one_product(problem):
         assert_equal(lin.jacobian(of=l), J)
         assert_equal(jb.Product(lin.between(l, 0)).to_dense(), J)
     assert_exactly(J, exact.output_jacobian(0))
-    for found in (lin.chain.to_dense(), lin.jacobian(), jb.jacobian(net, x)):
-        assert_equal(found, J)
+    for product in (lin.chain.to_dense(), lin.jacobian(), jb.jacobian(net, x)):
+        assert_equal(product, J)
 
 
 @fewer

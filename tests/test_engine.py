@@ -47,11 +47,13 @@ def test_planned_order_is_the_cheapest_of_all(sizes, data, batch):
         Operand(m, n, stacked=data.draw(st.sampled_from([False, False, True])))
         for m, n in itertools.pairwise(sizes)
     ]
-    found = associate(chain, batch)
+    association = associate(chain, batch)
     best = min(flops(chain, order, batch) for order in all_orders(0, len(chain)))
-    assert found.flops == pytest.approx(best, rel=1e-12)  # sums of the same terms in another order
-    assert found.flops == flops(chain, found.order, batch)
-    assert found.flops <= min(found.forward, found.reverse)
+    assert association.flops == pytest.approx(
+        best, rel=1e-12
+    )  # sums of the same terms in another order
+    assert association.flops == flops(chain, association.order, batch)
+    assert association.flops <= min(association.forward, association.reverse)
 
 
 @given(
@@ -64,9 +66,9 @@ def test_planned_order_is_the_cheapest_with_structured_factors(sizes, kind):
     for m, n in itertools.pairwise(sizes):
         own = 10.0 * m if kind == "structured" else None
         chain += [Operand(m, m, kind, own=own), Operand(m, n)]
-    found = associate(chain)
+    association = associate(chain)
     best = min(flops(chain, order) for order in all_orders(0, len(chain)))
-    assert found.flops == pytest.approx(best, rel=1e-12)  # in another order, as above
+    assert association.flops == pytest.approx(best, rel=1e-12)  # in another order, as above
 
 
 def test_bottleneck_is_multiplied_out_from_the_middle():
@@ -123,9 +125,9 @@ def test_long_chains_go_through_their_narrowest_place(sizes):
 
 def test_orders_as_deep_as_long_chains_are_followed():
     chain = [Operand(3, 3) for _ in range(20_000)]
-    found = associate(chain)
-    assert found.flops == 19_999 * 54
-    assert "19999" in spell(found.order, [str(k) for k in range(20_000)])
+    association = associate(chain)
+    assert association.flops == 19_999 * 54
+    assert "19999" in spell(association.order, [str(k) for k in range(20_000)])
 
 
 def test_products_of_shared_factors_are_paid_once_for_the_batch():

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from claims import assert_equal, assert_within
 from test_engine import all_orders
-from zoo import points
+from zoo import points, whole
 
 import jacobians as jb
 from jacobians.engine import jacobian_at
 from jacobians.factors import factors_of
 from jacobians.linearization import layer_map
 from jacobians.maps.association import Operand, join
-from jacobians.program import Limits
+from jacobians.program import Limits, Op
 from jacobians.rounding import chain_bound
 
 
@@ -59,6 +59,21 @@ def test_a_chain_of_nothing_but_diagonals_is_a_diagonal():
                 assert_equal(jb.value_and_jacobian(net, X[i])[1], expected)
 
 
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_what_acts_on_each_token_alone_is_multiplied_block_by_block(count):
+    """Whole numbers, so exactly what the maps give: written out, and on the way of other rows."""
+    dense = [jb.Dense(whole(m, n), whole(m), "relu") for m, n in ((6, 8), (8, 6))]
+    turn = [jb.Permute((1, 0)), jb.Reshape((16, 8))]
+    net = jb.Network([jb.Residual([*dense, *turn]), jb.Residual(dense)], inputs=(16, 8))
+    steps = jb.plan(net, max(count, 1)).program(net, False).steps
+    assert [step.data.blocks for step in steps if step.op == Op.WRITE] == [16]
+    (passed,) = (step.data for step in steps if step.op == Op.RIGHT)
+    assert [A.blocks for A in passed.parts[1].parts if A.kind == "blocks"] == [16]
+    X = np.round(3 * points(net, max(count, 1)))
+    X = X if count else X[0]
+    assert_equal(jb.jacobian(net, X), jb.linearize(net, X).chain.to_dense())
+
+
 def test_one_entry_out_of_range_is_enough_for_a_closer_look():
     """1e200 · 1e200 · 1e-300 in one corner, ordinary numbers in the other."""
     layers = [np.diag([w, 1.0]) for w in (1e-300, 1e200, 1e200)]
@@ -102,9 +117,11 @@ def test_what_all_points_share_has_the_dtype_of_the_network():
     """Also the columns of the identity that end a choice among diagonals."""
     net = jb.Network([jb.Scale([2.0, 3.0]), jb.Elementwise("tanh")]).astype(np.float32)
     factors = factors_of(net, 2, 0, columns=np.array([1]))
-    known = {factor.name: factor.value for factor in factors}
-    assert {name for name, value in known.items() if value is None} == {"D2"}
-    assert {value.dtype for value in known.values() if value is not None} == {np.dtype(np.float32)}
+    value_of = {factor.name: factor.value for factor in factors}
+    assert {name for name, value in value_of.items() if value is None} == {"D2"}
+    assert {value.dtype for value in value_of.values() if value is not None} == {
+        np.dtype(np.float32)
+    }
 
 
 def test_factors_are_described_by_size_kind_rank_and_whether_points_share_them():

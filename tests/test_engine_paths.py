@@ -114,7 +114,7 @@ def test_a_linear_network_is_one_product_made_beforehand():
 
 def counted(net, X, plan):
     """Run a plan and count the operations of its products, at the shapes that are multiplied."""
-    found = []
+    counts = []
 
     def size(A):
         return A.shape if A.ndim == 2 else (A.shape[0], A.shape[2])
@@ -123,7 +123,7 @@ def counted(net, X, plan):
         original = getattr(kernels.Kernels, name)
 
         def counting(self, step, out, left, right):
-            found.append(operations(left, right))
+            counts.append(operations(left, right))
             return original(self, step, out, left, right)
 
         return patch.object(kernels.Kernels, name, counting)
@@ -134,7 +134,7 @@ def counted(net, X, plan):
         count("_scale_columns", lambda P, d: np.prod(size(P))),
     ):
         jb.jacobian(net, X, plan=replace(plan, runners=WeakKeyDictionary()))
-    return sum(found)
+    return sum(counts)
 
 
 @given(st.data())
@@ -359,10 +359,10 @@ def test_calls_from_several_threads_do_not_wait_for_each_other():
     net = jb.Network.random([5, 30, 30, 2], seed=0)
     batches = [points(net, 400) + k for k in range(8)]
     plan = replace(jb.plan(net, 400), threads=2, piece=50, runners=WeakKeyDictionary())
-    found = {}
+    results = {}
 
     def call(k):
-        found[k] = jb.jacobian(net, batches[k], plan=plan)
+        results[k] = jb.jacobian(net, batches[k], plan=plan)
 
     threads = [threading.Thread(target=call, args=(k,)) for k in range(8)]
     for thread in threads:
@@ -370,7 +370,7 @@ def test_calls_from_several_threads_do_not_wait_for_each_other():
     for thread in threads:
         thread.join()
     for k, X in enumerate(batches):
-        assert_equal(found[k], jb.jacobian(net, X, plan=plan))
+        assert_equal(results[k], jb.jacobian(net, X, plan=plan))
 
 
 def test_plans_and_programs_do_not_pile_up():
@@ -381,9 +381,9 @@ def test_plans_and_programs_do_not_pile_up():
         jb.jvp(net, points(net, B), points(net, B))
     assert len(entry_points._plans[net]) <= 16
     kept = (entry_points._plans, sweeps._prepared)
-    before = [len(found) for found in kept]
+    before = [len(plans) for plans in kept]
     del net
-    assert [len(found) for found in kept] == [count - 1 for count in before]
+    assert [len(plans) for plans in kept] == [count - 1 for count in before]
 
 
 @pytest.mark.parametrize(

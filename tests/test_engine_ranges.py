@@ -157,10 +157,10 @@ def test_ill_scaled_networks_are_within_the_bound_of_exact_fractions(net, table,
         exact = np.array([[Fraction(float(v)) for v in row] for row in A.to_dense()]) @ exact
     bound = chain_bound(factors, net.dtype).single()
     J = jacobian_at(trace, jb.plan(net, limits=Limits(table=table)))
-    for found, true, allowed in zip(J.ravel(), exact.ravel(), bound.ravel(), strict=True):
+    for computed, true, allowed in zip(J.ravel(), exact.ravel(), bound.ravel(), strict=True):
         if np.isfinite(allowed):
-            assert np.isfinite(found)
-            assert abs(Fraction(float(found)) - true) <= Fraction(float(allowed))
+            assert np.isfinite(computed)
+            assert abs(Fraction(float(computed)) - true) <= Fraction(float(allowed))
 
 
 def test_a_table_is_made_only_where_its_products_stay_in_range():

@@ -54,7 +54,7 @@ def walked(layers, start, stop):
             z, slope_z = W @ a + fractions(b), W @ slope_a
             for value, slope in zip(z, slope_z, strict=True):
                 ahead = [t + tiny + (k - value) / slope for k in PIECES[name][0] if slope]
-                end = min([end, *(place for place in ahead if place > t + tiny)])
+                end = min([end, *(kink for kink in ahead if kink > t + tiny)])
             slopes, a = np.array([piece(name, value) for value in z], dtype=object).T
             slope_a, J = slopes * slope_z, slopes[:, None] * (W @ J)
         total = total + (end - t) * J * step
@@ -97,21 +97,23 @@ def whole_networks(draw):
 def test_whole_networks_give_what_a_walk_in_fractions_gives(case):
     layers, start, stop = case
     net = jb.Network([jb.Dense(*layer) for layer in layers])
-    found = jb.explain(net, stop, start)
-    assert found.method == "integrated gradients, exact"
+    explanation = jb.explain(net, stop, start)
+    assert explanation.method == "integrated gradients, exact"
     exact = walked(layers, start, stop)
     # a kink is off by a few roundings of its place, each piece by as many of a value below 1e5
-    tolerance = 1e-15 * (found.paths.kinks + 4) * 1e3 + 1e-13 * np.abs(exact.astype(float)).max()
-    assert_within(found.contributions, exact.astype(float), tolerance)
+    tolerance = (
+        1e-15 * (explanation.paths.kinks + 4) * 1e3 + 1e-13 * np.abs(exact.astype(float)).max()
+    )
+    assert_within(explanation.contributions, exact.astype(float), tolerance)
 
 
 def test_kinks_at_halves_and_quarters_lose_not_a_bit():
     """``relu(4 t - 1) + relu(2 t - 1)``: kinks at 1/4 and 1/2, slopes 0, 4, 6."""
     net = jb.Network([jb.Dense([[4, 0], [0, 2]], [-1, -1], "relu"), jb.Dense([[1, 1]])])
-    found = jb.explain(net, [1, 1], [0, 0])
-    assert_equal(found.contributions, [[3, 1]])
-    assert_equal(found.paths.pieces[1], [0, 0.25, 0.5])
-    assert_equal(found.completeness.difference, [0])
+    explanation = jb.explain(net, [1, 1], [0, 0])
+    assert_equal(explanation.contributions, [[3, 1]])
+    assert_equal(explanation.paths.pieces[1], [0, 0.25, 0.5])
+    assert_equal(explanation.completeness.difference, [0])
 
 
 @pytest.mark.parametrize(
@@ -127,9 +129,9 @@ def test_kinks_at_halves_and_quarters_lose_not_a_bit():
 )
 def test_a_kink_at_an_end_of_the_way(start, stop, exact):
     net = jb.Network([jb.Dense([[1, -1]], activation="relu")])
-    found = jb.explain(net, stop, start)
-    assert_equal(found.contributions, [exact])
-    assert found.completeness.holds.all()
+    explanation = jb.explain(net, stop, start)
+    assert_equal(explanation.contributions, [exact])
+    assert explanation.completeness.holds.all()
 
 
 @settings(max_examples=50)
@@ -138,15 +140,15 @@ def test_graphs_with_pools_and_branches_agree_with_the_definition(data):
     """Cells of a sum over midpoints are right except where a kink lies: by the range, at most."""
     net = data.draw(graphs(exact=True))
     start, stop = data.draw(points_of(net, exact=True)), data.draw(points_of(net, exact=True))
-    found = jb.explain(net, stop, start)
-    assert found.completeness.holds.all()
-    if found.paths.exact:  # a product of branches is not straight
+    explanation = jb.explain(net, stop, start)
+    assert explanation.completeness.holds.all()
+    if explanation.paths.exact:  # a product of branches is not straight
         count = 4000
         sums, spread = riemann(net, start, stop, count)
         size = np.abs(sums).max(initial=1)
         # twice the kinks: one may lie on the border of two cells; and 1e-12 for the rounding
-        allowed = 2 * found.paths.kinks * spread / count + 1e-12 * size
-        assert_within(found.contributions, sums, allowed)
+        allowed = 2 * explanation.paths.kinks * spread / count + 1e-12 * size
+        assert_within(explanation.contributions, sums, allowed)
 
 
 def test_every_line_that_overtakes_in_a_window_is_seen():
@@ -156,9 +158,9 @@ def test_every_line_that_overtakes_in_a_window_is_seen():
     starts, stops = rng.integers(-9, 10, (2, 5, 16)).astype(float)
     rows, shares = pool.bends(starts, stops)
     for k in range(len(starts)):
-        found = sorted(shares[rows == k])
-        assert all(0 <= u < 1 for u in found)
-        ends = np.unique([0, *found, 1])
+        kinks = sorted(shares[rows == k])
+        assert all(0 <= u < 1 for u in kinks)
+        ends = np.unique([0, *kinks, 1])
         middle = starts[k] + ((ends[1:] + ends[:-1]) / 2)[:, None] * (stops[k] - starts[k])
         inside = starts[k] + np.linspace(0, 1, 999)[:, None] * (stops[k] - starts[k])
         pieces = np.searchsorted(ends, np.linspace(0, 1, 999)[1:-1]) - 1
@@ -185,31 +187,33 @@ def test_convolutions_pools_and_residual_blocks_are_exact(monkeypatch):
         inputs=(1, 12),
     )
     start, stop = rng.normal(size=(2, 12))
-    found = jb.explain(net, stop, start)
-    assert found.method == "integrated gradients, exact"
-    assert found.paths.kinks > 20
+    explanation = jb.explain(net, stop, start)
+    assert explanation.method == "integrated gradients, exact"
+    assert explanation.paths.kinks > 20
     sums, spread = riemann(net, start, stop, 20000)
-    assert_within(found.contributions, sums, 2 * found.paths.kinks * spread / 20000)
-    assert found.completeness.holds.all()
-    assert found.completeness.allowed.max() < 1e-11  # a bound that allows everything says nothing
+    assert_within(explanation.contributions, sums, 2 * explanation.paths.kinks * spread / 20000)
+    assert explanation.completeness.holds.all()
+    assert (
+        explanation.completeness.allowed.max() < 1e-11
+    )  # a bound that allows everything says nothing
 
 
 def test_very_many_kinks_in_little_memory(monkeypatch):
     net = jb.Network.random([3, 400, 300, 2], "relu", seed=1)
     start, stop = -np.ones(3), np.ones(3)
-    found = jb.explain(net, stop, start)
-    assert found.paths.kinks > 250
-    assert found.completeness.holds.all()
+    explanation = jb.explain(net, stop, start)
+    assert explanation.paths.kinks > 250
+    assert explanation.completeness.holds.all()
     grid = jb.plotting.bends(net, start, stop, 101).t
-    places = found.paths.pieces[1]
+    shares = explanation.paths.pieces[1]
     # a kink lies at a quotient of two sums of up to 400 terms of size 1
-    assert all(np.abs(places - t).min() < 1e-12 for t in grid)
+    assert all(np.abs(shares - t).min() < 1e-12 for t in grid)
     monkeypatch.setattr(segments, "LIMIT", 2**14)
     monkeypatch.setattr(paths, "CHUNK", 2**14)
     halved = jb.explain(net, stop, start)
-    assert halved.paths.kinks > found.paths.kinks  # some halves end where nothing bends
+    assert halved.paths.kinks > explanation.paths.kinks  # some halves end where nothing bends
     # the same integrals over other pieces: some hundred roundings of numbers of size 1
-    assert_within(halved.contributions, found.contributions, 1e-13)
+    assert_within(halved.contributions, explanation.contributions, 1e-13)
 
 
 # --- what activations and layers say of themselves ------------------------------------------------
@@ -222,9 +226,9 @@ def test_an_activation_is_straight_between_its_kinks_if_it_says_so(name):
     bent = False
     for low, high in pairwise(ends):
         z = np.linspace(low, high, 1001)
-        line = np.interp(z, [low, high], sigma(np.array([low, high])))
+        chord = np.interp(z, [low, high], sigma(np.array([low, high])))
         # fractions of a line are rounded, values up to 9; NaN, as of log, is not straight either
-        bent |= not (np.abs(sigma(z) - line) <= 1e-14).all()
+        bent |= not (np.abs(sigma(z) - chord) <= 1e-14).all()
     assert sigma.piecewise_linear is not bent
 
 
@@ -245,36 +249,38 @@ def test_a_layer_has_one_map_everywhere_if_it_says_so(name):
 def test_completeness_over_the_zoo(name):
     net = NETWORKS[name]
     x, *baselines = points(net, 3)
-    found = jb.explain(net, x, baselines, tolerance=1e-7)
-    assert found.completeness.holds.all()
-    assert_equal(found.completeness.sum, found.contributions.sum(axis=1))
-    assert_equal(found.completeness.expected, found.value - found.baseline_value)
+    explanation = jb.explain(net, x, baselines, tolerance=1e-7)
+    assert explanation.completeness.holds.all()
+    assert_equal(explanation.completeness.sum, explanation.contributions.sum(axis=1))
+    assert_equal(explanation.completeness.expected, explanation.value - explanation.baseline_value)
     # an estimate that allowed everything would hold too
-    assert found.completeness.allowed.max() < 1e-6 * max(1, np.abs(found.contributions).max())
+    assert explanation.completeness.allowed.max() < 1e-6 * max(
+        1, np.abs(explanation.contributions).max()
+    )
     node = net.depth // 2
     if all(s >= node for sources in net.sources[node:] for s in sources):  # it cuts the graph
-        sums = found.units(node).sum(axis=1)
-        assert_within(sums, found.completeness.sum, 2 * found.completeness.allowed)
-    assert_within(found.units(0), found.contributions, 0)
+        sums = explanation.units(node).sum(axis=1)
+        assert_within(sums, explanation.completeness.sum, 2 * explanation.completeness.allowed)
+    assert_within(explanation.units(0), explanation.contributions, 0)
 
 
 @pytest.mark.parametrize("name", JUMPS)
 def test_what_is_not_complete_says_so(name):
     net = NETWORKS[name]
     x, baseline = points(net, 2)
-    found = jb.explain(net, x, baseline, tolerance=1e-6)
-    assert not found.completeness.holds.all()
-    assert "Not complete: the sum misses H(x) - H(baseline) by" in str(found)
+    explanation = jb.explain(net, x, baseline, tolerance=1e-6)
+    assert not explanation.completeness.holds.all()
+    assert "Not complete: the sum misses H(x) - H(baseline) by" in str(explanation)
 
 
 @pytest.mark.parametrize("name", ["tanh hidden", "gelu hidden", "attention", "norms"])
 def test_smooth_networks_agree_with_gauss_legendre(name):
     net = NETWORKS[name]
     x, baseline = points(net, 2)
-    found = jb.explain(net, x, baseline)
-    assert found.method == "integrated gradients, quadrature"
+    explanation = jb.explain(net, x, baseline)
+    assert explanation.method == "integrated gradients, quadrature"
     # 400 nodes are enough for all digits of a smooth function of this length
-    assert_within(found.contributions, gauss_legendre(net, baseline, x, 400), 1e-9)
+    assert_within(explanation.contributions, gauss_legendre(net, baseline, x, 400), 1e-9)
 
 
 def test_kinks_before_and_behind_a_curve_cost_no_accuracy():
@@ -284,17 +290,17 @@ def test_kinks_before_and_behind_a_curve_cost_no_accuracy():
     layers = [dense(9, 4, "relu"), dense(7, 9, "tanh"), dense(8, 7, "relu"), dense(3, 8, "softmax")]
     net = jb.Network(layers)
     start, stop = rng.normal(size=(2, 4))
-    found = jb.explain(net, stop, start)
-    cuts = [*found.paths.pieces[1], 1.0]
+    explanation = jb.explain(net, stop, start)
+    cuts = [*explanation.paths.pieces[1], 1.0]
     ends = start + np.array(cuts)[:, None] * (stop - start)
     pieces = [gauss_legendre(net, a, b, 40) for a, b in pairwise(ends)]
     # 40 nodes on each smooth piece are enough for all digits, kinks are off by their rounding
-    assert_within(found.contributions, sum(pieces), 1e-10)
+    assert_within(explanation.contributions, sum(pieces), 1e-10)
     sides = np.sign(
         jb.trace(net, start + np.linspace(0, 1, 9)[:, None] * (stop - start)).preactivation(3)
     )
     assert (sides[0] != sides[-1]).any()  # the second relu has kinks on the way
-    assert found.error.max() < 1e-9  # an estimate that allows everything says nothing
+    assert explanation.error.max() < 1e-9  # an estimate that allows everything says nothing
 
 
 # --- laws -----------------------------------------------------------------------------------------
@@ -315,9 +321,9 @@ def test_an_input_that_is_not_read_or_does_not_move_contributes_nothing(sigma):
     W = np.random.default_rng(0).normal(size=(6, 4))
     W[:, 1] = 0
     net = jb.Network([jb.Dense(W, activation=sigma), jb.Dense(np.ones((1, 6)))])
-    found = jb.explain(net, [1.0, 5.0, 2.0, -1.0], [0.5, -3.0, 2.0, 1.0])
-    assert_equal(found.contributions[:, 1:3], [[0, 0]])
-    assert np.abs(found.contributions[:, [0, 3]]).min() > 1e-3
+    explanation = jb.explain(net, [1.0, 5.0, 2.0, -1.0], [0.5, -3.0, 2.0, 1.0])
+    assert_equal(explanation.contributions[:, 1:3], [[0, 0]])
+    assert np.abs(explanation.contributions[:, [0, 3]]).min() > 1e-3
 
 
 @pytest.mark.parametrize("sigma", ["relu", "silu"])
@@ -326,20 +332,22 @@ def test_several_baselines_are_the_mean_with_students_interval(sigma):
 
     net = jb.Network.random([4, 9, 2], sigma, seed=3)
     x, *baselines = points(net, 8)
-    found = jb.explain(net, x, np.array(baselines))
+    explanation = jb.explain(net, x, np.array(baselines))
     each = np.array([jb.explain(net, x, b).contributions for b in baselines])
     # one grid for all of them or one for each, both within the tolerance of the quadrature
-    assert_within(found.each, each, 1e-9)
-    assert_equal(found.contributions, found.each.mean(axis=0))
+    assert_within(explanation.each, each, 1e-9)
+    assert_equal(explanation.contributions, explanation.each.mean(axis=0))
     # the mean of seven numbers of size 1
-    assert_within(found.baseline_value, net(np.array(baselines)).mean(axis=0), 1e-14)
-    low, high = found.interval(0.9)
-    expected = stats.t.interval(0.9, 6, found.contributions, stats.sem(found.each, axis=0))
+    assert_within(explanation.baseline_value, net(np.array(baselines)).mean(axis=0), 1e-14)
+    low, high = explanation.interval(0.9)
+    expected = stats.t.interval(
+        0.9, 6, explanation.contributions, stats.sem(explanation.each, axis=0)
+    )
     # a root of seven squares and a quantile, both good to some eps
     assert_within([low, high], expected, 1e-12)
     assert np.isnan(jb.explain(net, x, baselines[0]).interval()).all()
-    assert found.baseline_is == "the mean over 7 given points"
-    assert "95 % interval" in str(found)
+    assert explanation.baseline_is == "the mean over 7 given points"
+    assert "95 % interval" in str(explanation)
 
 
 def test_other_packages_definitions_by_other_packages_gradients():
@@ -374,14 +382,14 @@ def test_other_packages_definitions_by_other_packages_gradients():
 def test_gradient_times_input():
     net = jb.Network.random([4, 9, 2], "relu", seed=3)
     x, *baselines = points(net, 4)
-    found = jb.explain(net, x, baselines, method="gradient times input")
+    explanation = jb.explain(net, x, baselines, method="gradient times input")
     J = jb.jacobian(net, x)
     # the mean is taken before the product or after it
-    assert_within(found.contributions, J * (x - np.mean(baselines, axis=0)), 1e-14)
+    assert_within(explanation.contributions, J * (x - np.mean(baselines, axis=0)), 1e-14)
     slopes = jb.jacobian(net, x, wrt=1) * (jb.jacobian(net, x, of=1) @ (x - baselines).T).mean(1)
-    assert_within(found.units(1), slopes, 1e-14)
-    assert not found.completeness.holds.all()
-    assert "the gradient at the point says nothing of the way there" in str(found)
+    assert_within(explanation.units(1), slopes, 1e-14)
+    assert not explanation.completeness.holds.all()
+    assert "the gradient at the point says nothing of the way there" in str(explanation)
     at_kink = jb.Network([jb.Dense([[1.0]], [-0.1], "relu")])  # flat at 0.1, not above it
     assert_equal(jb.explain(at_kink, [0.1], [-0.2], method="gradient times input").each, [[[0]]])
     linear = jb.Network.random([4, 9, 2], "identity", seed=3)
@@ -391,49 +399,49 @@ def test_gradient_times_input():
 def test_units_are_the_integral_of_what_flows_through_them():
     net = jb.Network.random([3, 6, 2], "relu", seed=4).with_names(outputs=["up", "down"])
     x, baseline = points(net, 2)
-    found = jb.explain(net, x, baseline)
+    explanation = jb.explain(net, x, baseline)
     t = (np.arange(20000) + 0.5) / 20000
     way = baseline + t[:, None] * (x - baseline)
     speed = jb.jacobian(net, way, of=1) @ (x - baseline)
     flow = jb.jacobian(net, way, wrt=1) * speed[:, None]
-    allowed = 2 * (found.paths.kinks + 1) * np.ptp(flow, axis=0) / 20000 + 1e-12
-    assert_within(found.units(1), flow.mean(axis=0), allowed)
+    allowed = 2 * (explanation.paths.kinks + 1) * np.ptp(flow, axis=0) / 20000 + 1e-12
+    assert_within(explanation.units(1), flow.mean(axis=0), allowed)
     hidden = jb.explain(net, x, baseline, of=1, rows=[4, 0])
     # two kernels may add up four products in another order
     assert_within(hidden.value, jb.trace(net, x).activation(1)[[4, 0]], 1e-15)
     assert hidden.output_names == (f"{net.names[1]}[4]", f"{net.names[1]}[0]")
     one = jb.explain(net, x, baseline, rows="down")
-    assert_within(one.contributions, found.contributions[1:], 1e-15)
+    assert_within(one.contributions, explanation.contributions[1:], 1e-15)
     assert jb.explain(net, x, baseline, rows=slice(1, 2)).output_names == ("down",)
 
 
 def test_float32_weights_are_explained_in_float64():
     net = jb.Network.random([4, 9, 2], "relu", seed=3, dtype=np.float32)
     x, baseline = points(net, 2)
-    found = jb.explain(net, x, baseline)
-    assert found.contributions.dtype == np.float64
+    explanation = jb.explain(net, x, baseline)
+    assert explanation.contributions.dtype == np.float64
     # the network computes in single precision: some dozen roundings of 6e-8
-    assert_within(found.value, net(x), 1e-5)
-    assert found.completeness.holds.all()
+    assert_within(explanation.value, net(x), 1e-5)
+    assert explanation.completeness.holds.all()
 
 
 def test_a_layer_of_a_user_is_integrated_by_quadrature():
     twice = jb.Activation("twice", lambda z: 2 * z, lambda z: 2 + 0 * z)
     net = jb.Network([jb.Dense([[1.0, 2.0]], activation=twice)])
-    found = jb.explain(net, [1.0, 1.0])
-    assert found.method == "integrated gradients, quadrature"
+    explanation = jb.explain(net, [1.0, 1.0])
+    assert explanation.method == "integrated gradients, quadrature"
     # the weights of the nodes add up to 1 to rounding
-    assert_within(found.contributions, [[2, 4]], 1e-14)
+    assert_within(explanation.contributions, [[2, 4]], 1e-14)
 
 
 def test_log_odds_of_a_saturated_classifier():
     net = jb.Network([jb.Dense([[300.0], [0.0], [-1.0]], activation="softmax")])
-    found = jb.explain(jb.log_odds(net), [3.0], [1.0])
+    explanation = jb.explain(jb.log_odds(net), [3.0], [1.0])
     # log-odds of the first class are 300 x - log(1 + exp(-x))
     exact = 600 - np.log1p(np.exp(-3.0)) + np.log1p(np.exp(-1.0))
     # a few hundred roundings of numbers of size 600, and the quadrature's tolerance
-    assert_within(found.contributions[0], [exact], 1e-9)
-    assert found.completeness.holds.all()
+    assert_within(explanation.contributions[0], [exact], 1e-9)
+    assert explanation.completeness.holds.all()
 
 
 # --- the edges ------------------------------------------------------------------------------------
@@ -466,12 +474,12 @@ def test_what_is_no_network_no_node_and_too_large_is_refused():
     net = jb.Network.random([2, 4, 3], "relu", seed=0)
     with pytest.raises(TypeError, match="explain: net: expected a Network first"):
         jb.explain([1, 2], net)
-    found = jb.explain(net, [1, 2])
+    explanation = jb.explain(net, [1, 2])
     with pytest.raises(ValueError, match="units: l: expected a layer number from 0 to 2"):
-        found.units(3)
+        explanation.units(3)
     with pytest.raises(ValueError, match="confidence between 0 and 1"):
-        found.interval(95)
+        explanation.interval(95)
     with pytest.raises(ValueError, match="plot: output"):
-        found.plot("y9")
+        explanation.plot("y9")
     with jb.dense_limit(100), pytest.raises(jb.TooLargeError, match="Take fewer baselines"):
         jb.explain(net, [1, 2], np.ones((9, 2)))

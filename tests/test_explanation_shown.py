@@ -21,36 +21,36 @@ def test_columns_are_matched_by_name():
     net = PATIENTS.network
     frame = pandas.DataFrame(PATIENTS.inputs[:5], columns=net.input_names)
     mixed = frame[frame.columns[::-1]]
-    found = jb.explain(net, mixed.iloc[0], mixed.iloc[1:])
+    explanation = jb.explain(net, mixed.iloc[0], mixed.iloc[1:])
     same = jb.explain(net, PATIENTS.inputs[0], PATIENTS.inputs[1:5])
-    assert_equal(found.contributions, same.contributions)
-    assert found.input_names == net.input_names
+    assert_equal(explanation.contributions, same.contributions)
+    assert explanation.input_names == net.input_names
     nameless = net.with_names()
     object.__setattr__(nameless, "input_names", None)
     named = jb.explain(nameless, frame.iloc[0], mixed.iloc[1:])  # the point's names, then by name
     assert_equal(named.contributions, same.contributions)
     with pytest.raises(ValueError, match="missing 'bmi'"):
         jb.explain(net, frame.iloc[0].drop("bmi"))
-    table = found.to_frame()
+    table = explanation.to_frame()
     assert list(table.columns)[:5] == ["output", "input", "value", "baseline", "contribution"]
-    assert_equal(table["contribution"], found.contributions[0])
-    assert_equal(table["low"], found.interval()[0][0])
+    assert_equal(table["contribution"], explanation.contributions[0])
+    assert_equal(table["low"], explanation.interval()[0][0])
 
 
 def test_the_text_names_the_largest_and_sums_the_others():
     net = jb.Network([jb.Dense([np.arange(1.0, 13)])])
-    found = jb.explain(net, np.ones(12))
-    assert repr(found) == "Explanation of 1 output by 12 inputs: integrated gradients, exact"
-    lines = str(found).splitlines()
+    explanation = jb.explain(net, np.ones(12))
+    assert repr(explanation) == "Explanation of 1 output by 12 inputs: integrated gradients, exact"
+    lines = str(explanation).splitlines()
     assert lines[1] == "Baseline: zeros (none was given)"
     assert lines[3] == "y1: 0 at the baseline, 78 at the point"
     assert lines[6].split() == ["x12", "1", "0", "+12"]
     assert lines[16].split() == ["2", "others", "+3"]
     assert lines[17].split() == ["sum", "+78"]
     assert lines[18].startswith("Complete: the sum is H(x) - H(baseline) within 0.0e+00; rounding")
-    assert str(found).isascii()
-    assert found.table(count=12).splitlines()[-2].split() == ["x1", "1", "0", "+1"]
-    assert_equal(found.baseline, np.zeros(12))
+    assert str(explanation).isascii()
+    assert explanation.table(count=12).splitlines()[-2].split() == ["x1", "1", "0", "+1"]
+    assert_equal(explanation.baseline, np.zeros(12))
     assert jb.explain(net, np.ones(12), np.zeros(12)).baseline_is == "zeros"
 
 
@@ -65,8 +65,8 @@ def test_of_many_outputs_those_that_moved_most_are_shown():
 def test_the_page_is_one_file_and_escapes_names(tmp_path):
     pytest.importorskip("jinja2")
     net = jb.Network([jb.Dense([[1.0, -2.0]])], input_names=["<b>", "x$y$"])
-    found = jb.explain(net, [3.0, 1.0], [[0.0, 0.0], [1.0, 1.0]])
-    found.save_html(tmp_path / "page.html", title="Why <this>")
+    explanation = jb.explain(net, [3.0, 1.0], [[0.0, 0.0], [1.0, 1.0]])
+    explanation.save_html(tmp_path / "page.html", title="Why <this>")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<h1>Why &lt;this&gt;</h1>" in page
     assert "&lt;b&gt;" in page
@@ -74,7 +74,7 @@ def test_the_page_is_one_file_and_escapes_names(tmp_path):
     assert page.count("data:image/svg+xml") == 1
     assert "<script" not in page
     assert "http" not in page.replace("http-equiv", "")
-    fragment = found._repr_html_()
+    fragment = explanation._repr_html_()
     assert "<table>" in fragment
     assert "95 % interval" in fragment
     assert "<img" not in fragment
@@ -84,33 +84,35 @@ def test_the_waterfall_goes_from_the_baseline_to_the_point():
     import matplotlib.pyplot as plt
     from matplotlib.colors import to_hex
 
-    found = jb.explain(PATIENTS.network, PATIENTS.inputs[2], PATIENTS.inputs.mean(axis=0))
-    ax = found.plot(count=3)
+    explanation = jb.explain(PATIENTS.network, PATIENTS.inputs[2], PATIENTS.inputs.mean(axis=0))
+    ax = explanation.plot(count=3)
     steps = [patch.get_xy() for patch in ax.patches]
-    assert steps[0][0, 0] == found.baseline_value[0]
-    order = np.argsort(-np.abs(found.contributions[0]))
-    ends = found.baseline_value[0] + np.cumsum(found.contributions[0, order[:3]])
+    assert steps[0][0, 0] == explanation.baseline_value[0]
+    order = np.argsort(-np.abs(explanation.contributions[0]))
+    ends = explanation.baseline_value[0] + np.cumsum(explanation.contributions[0, order[:3]])
     # corner and width of a bar are added up: roundings of the values, and the completeness below
     assert_within([step[2, 0] for step in steps[:3]], ends, 1e-12)
-    assert_within(steps[3][2, 0], found.value[0], 1e-10)
+    assert_within(steps[3][2, 0], explanation.value[0], 1e-10)
     colors = [to_hex(patch.get_facecolor()) for patch in ax.patches[:3]]
-    raised = found.contributions[0, order[:3]] > 0
+    raised = explanation.contributions[0, order[:3]] > 0
     assert [color == "#d55e00" for color in colors] == raised.tolist()
     names = [label.get_text() for label in ax.get_yticklabels()]
     assert names[0] == f"s5 = {PATIENTS.inputs[2, 8]:.4g}"
     assert names[3] == "7 others"
     words = [text.get_text() for text in ax.texts]
-    assert f"baseline: {found.baseline_value[0]:.4g}" in words
-    assert f"point: {found.value[0]:.4g}" in words
-    assert len(found.plot(count=9).patches) == 10  # a line for one other is a line for its name
+    assert f"baseline: {explanation.baseline_value[0]:.4g}" in words
+    assert f"point: {explanation.value[0]:.4g}" in words
+    assert (
+        len(explanation.plot(count=9).patches) == 10
+    )  # a line for one other is a line for its name
     plt.close("all")
 
 
 def test_without_pandas_the_extra_is_named(monkeypatch):
-    found = jb.explain(jb.Network.random([2, 4, 3], "relu", seed=0), [1, 2])
+    explanation = jb.explain(jb.Network.random([2, 4, 3], "relu", seed=0), [1, 2])
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r"to_frame needs pandas: .*jacobians\[pandas\]"):
-        found.to_frame()
+        explanation.to_frame()
 
 
 # --- the command line -----------------------------------------------------------------------------
@@ -147,12 +149,12 @@ def test_explain_says_what_the_library_says(capsys, tmp_path):
         given = ["diabetes", "--point", 3, "--baseline", words, "-o", tmp_path / "t.csv"]
         status, out, _ = run(capsys, *given)
         assert status == 0
-        found = jb.explain(PATIENTS.network, x, baseline)
-        assert found.table() in out
+        explanation = jb.explain(PATIENTS.network, x, baseline)
+        assert explanation.table() in out
         with open(tmp_path / "t.csv", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         assert [row["input"] for row in rows] == list(PATIENTS.network.input_names)
-        assert_equal([float(row["contribution"]) for row in rows], found.contributions[0])
+        assert_equal([float(row["contribution"]) for row in rows], explanation.contributions[0])
     assert "Baseline: the mean over 3 points of base.csv" in out
 
 

@@ -208,14 +208,14 @@ def test_any_damage_gives_a_network_or_a_format_error(damage, tmp_path_factory):
     archive(folder / "net.npz", GOOD)
     raw = bytearray((folder / "net.npz").read_bytes())
     for _ in range(damage.draw(st.integers(1, 3))):
-        place = damage.draw(st.integers(0, len(raw) - 1))
+        start = damage.draw(st.integers(0, len(raw) - 1))
         action = damage.draw(st.sampled_from(["change", "cut", "insert"]))
         if action == "change":
-            raw[place] = damage.draw(st.integers(0, 255))
+            raw[start] = damage.draw(st.integers(0, 255))
         elif action == "cut":
-            del raw[place : place + damage.draw(st.integers(1, 50))]
+            del raw[start : start + damage.draw(st.integers(1, 50))]
         else:
-            raw[place:place] = damage.draw(st.binary(min_size=1, max_size=8))
+            raw[start:start] = damage.draw(st.binary(min_size=1, max_size=8))
     (folder / "net.npz").write_bytes(raw)
     with contextlib.suppress(jb.ModelFormatError):
         jb.load(folder / "net.npz")

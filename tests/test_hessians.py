@@ -201,14 +201,14 @@ def test_against_a_complex_step_and_differences(name):
     x, f, h, d = points(net, 1)[0], textbook(net), 1e-30, 1e-5
     if any(kink.at for kink in trace(net, x).kinks(within=1e-3)):
         pytest.skip("the point is at a kink")
-    unit, found = np.eye(len(x)), np.empty((net.widths[-1], len(x), len(x)))
+    unit, differences = np.eye(len(x)), np.empty((net.widths[-1], len(x), len(x)))
     for j, e in enumerate(unit):
         for k, v in enumerate(unit):
             up, down = (np.imag(f(x + 1j * h * e + sign * d * v)) / h for sign in (1, -1))
-            found[:, j, k] = (up - down) / (2 * d)
+            differences[:, j, k] = (up - down) / (2 * d)
     H = jb.hessian(net, x)
     # d² times fourth derivatives, and roundings over d, of derivatives of their size
-    assert np.abs(H - found).max() < 1e-7 * (1 + np.abs(found).max())
+    assert np.abs(H - differences).max() < 1e-7 * (1 + np.abs(differences).max())
 
 
 @pytest.mark.parametrize(

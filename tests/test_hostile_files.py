@@ -53,10 +53,10 @@ def relabelled(shape, content=b""):
 
 def with_sizes(data, size):
     """Let every member claim a size, in the local headers and in the directory."""
-    data, place = bytearray(data), 0
-    while (place := data.find(b"PK\x01\x02", place)) >= 0:
-        struct.pack_into("<LL", data, place + 20, size, size)
-        place += 1
+    data, start = bytearray(data), 0
+    while (start := data.find(b"PK\x01\x02", start)) >= 0:
+        struct.pack_into("<LL", data, start + 20, size, size)
+        start += 1
     return bytes(data)
 
 
@@ -187,7 +187,7 @@ def verdicts(folder):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert run.returncode == 0, run.stderr
-    return {found["file"]: found for found in map(json.loads, run.stdout.splitlines())}
+    return {verdict["file"]: verdict for verdict in map(json.loads, run.stdout.splitlines())}
 
 
 @pytest.fixture(scope="module")
@@ -207,15 +207,15 @@ def hostile(tmp_path_factory):
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_archive_is_refused_with_its_reason(hostile, name):
     """No exec, no import, no open elsewhere; under a second and 64 MiB + 3 times the file."""
-    _, found = hostile
-    verdict = found[f"{name}.npz"]
+    _, verdicts_of = hostile
+    verdict = verdicts_of[f"{name}.npz"]
     assert verdict["fine"], verdict
     assert HOSTILE[name][1] in verdict["verdict"]
 
 
 def test_a_good_archive_costs_no_more_than_three_times_its_size(hostile):
-    folder, found = hostile
-    verdict = found["large.npz"]
+    folder, verdicts_of = hostile
+    verdict = verdicts_of["large.npz"]
     assert verdict["fine"], verdict
     assert verdict["size"] == (folder / "large.npz").stat().st_size > 16 * 10**6
     assert verdict["bytes"] < 3 * verdict["size"]
@@ -277,8 +277,8 @@ def test_every_truncation_and_every_changed_byte_is_a_network_or_refused(tmp_pat
     good = written(GOOD)
     for end in range(len(good)):
         assert outcome(good[:end], tmp_path) is None
-    for place, change in enumerate(np.random.default_rng(0).integers(1, 256, len(good))):
-        outcome(good[:place] + bytes([good[place] ^ change]) + good[place + 1 :], tmp_path)
+    for k, change in enumerate(np.random.default_rng(0).integers(1, 256, len(good))):
+        outcome(good[:k] + bytes([good[k] ^ change]) + good[k + 1 :], tmp_path)
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
@@ -312,8 +312,8 @@ def test_damage_inside_members_gives_a_network_or_a_refusal(damage, tmp_path_fac
     for name, content in GOOD:
         raw = bytearray(content)
         for _ in range(damage.draw(st.integers(0, 2))):
-            place = damage.draw(st.integers(0, len(raw) - 1))
-            raw[place : place + damage.draw(st.integers(0, 3))] = damage.draw(
+            start = damage.draw(st.integers(0, len(raw) - 1))
+            raw[start : start + damage.draw(st.integers(0, 3))] = damage.draw(
                 st.binary(max_size=4) | st.sampled_from([b"(", b"-", b"9" * 20, b"'", b"L"])
             )
         members.append((name, bytes(raw)))
@@ -431,9 +431,9 @@ def test_onnx_and_safetensors_are_watched_too(tmp_path):
     for name, data in (("good.onnx", good), ("good.safetensors", tensors)):
         (folder / f"warm_up_{name}").write_bytes(data)
         (folder / f"warm_up_bad_{name}").write_bytes(data[:-1])
-    found = verdicts(folder)
-    assert all(verdict["fine"] for verdict in found.values()), found
+    verdicts_of = verdicts(folder)
+    assert all(verdict["fine"] for verdict in verdicts_of.values()), verdicts_of
     for name in refused:
-        assert found[name]["verdict"].startswith("refused"), found[name]
+        assert verdicts_of[name]["verdict"].startswith("refused"), verdicts_of[name]
     for name in ("warm_up_good.onnx", "warm_up_good.safetensors"):
-        assert found[name]["verdict"].startswith("Network 2-3"), found[name]
+        assert verdicts_of[name]["verdict"].startswith("Network 2-3"), verdicts_of[name]

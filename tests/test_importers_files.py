@@ -67,6 +67,7 @@ def test_a_nnet_file_is_its_network_between_two_normalisations(tmp_path, x):
     means, ranges = map(np.array, NORMAL)
     inner = (np.clip(x, *LIMITS) - means[:-1]) / ranges[:-1]
     expected = value(layers, inner, lambda z: np.maximum(z, 0)) * ranges[-1] + means[-1]
+    # the normalisations are folded into the weights, which rounds them: some of 2 to 5 once more
     assert np.allclose(net(x), expected, rtol=1e-14, atol=1e-13)
     held = (np.array(x) <= LIMITS[0]) | (np.array(x) >= LIMITS[1])
     assert not jb.jacobian(net, x)[:, held].any()
@@ -134,6 +135,7 @@ def test_bare_weights_are_taken_by_their_names(tmp_path, name):
     np.savez(tmp_path / "a.npz", **NPZ[name])
     net = jb.load(tmp_path / "a.npz", activations=TWO)
     x = RNG.normal(size=3)
+    # sums of three and four products of order 1, rounded in another order
     assert np.allclose(net(x), value(LAYERS, x), rtol=0, atol=1e-14)
 
 
@@ -149,6 +151,7 @@ def test_matlab_files_hold_them_too(tmp_path, name, compressed):
     scipy_io.savemat(tmp_path / "a.mat", arrays, do_compression=compressed)
     net = jb.load(tmp_path / "a.mat", activations=TWO)
     x = RNG.normal(size=3)
+    # sums of three and four products of order 1, rounded in another order
     assert np.allclose(net(x), value(LAYERS, x), rtol=0, atol=1e-14)
 
 
@@ -267,6 +270,7 @@ def test_a_checkpoint_of_torch_is_its_module(tmp_path, old):
     for state in states.values():
         torch.save(state, tmp_path / "a.pt", _use_new_zipfile_serialization=not old)
         net = jb.load(tmp_path / "a.pt", activations=TWO)
+        # sums of a few products of order 1, rounded in another order
         assert np.allclose(net(x), expected, rtol=0, atol=1e-14)
 
 
@@ -287,6 +291,7 @@ def test_spectral_norm_is_folded(tmp_path):
     x = RNG.normal(size=3)
     expected = linear(torch.tensor(x)).detach().numpy()
     net = jb.load(tmp_path / "a.pt", activations=["identity"])
+    # sums of a few products of order 1, rounded in another order
     assert np.allclose(net(x), expected, rtol=0, atol=1e-14)
 
 
@@ -344,13 +349,13 @@ def test_what_would_run_is_refused(tmp_path, monkeypatch):
     assert not (tmp_path / "executed").exists()
 
 
-@given(place=st.integers(0, 10**6), byte=st.integers(0, 255))
-def test_a_damaged_checkpoint_is_loaded_or_refused(tmp_path_factory, place, byte):
+@given(position=st.integers(0, 10**6), byte=st.integers(0, 255))
+def test_a_damaged_checkpoint_is_loaded_or_refused(tmp_path_factory, position, byte):
     torch = pytest.importorskip("torch")
     buffer = io.BytesIO()
     torch.save({"a.weight": torch.ones(2, 3), "a.bias": torch.ones(2)}, buffer)
     data = bytearray(buffer.getvalue())
-    data[place % len(data)] = byte
+    data[position % len(data)] = byte
     path = tmp_path_factory.mktemp("damaged") / "a.pt"
     path.write_bytes(data)
     with contextlib.suppress(jb.ModelFormatError):
@@ -407,6 +412,7 @@ def test_a_model_of_keras_is_loaded_from_its_file(keras, tmp_path, make, suffix)
     net = jb.load(tmp_path / f"a.{suffix}")
     X = RNG.normal(size=(2, *model.input_shape[1:])).astype(np.float32)
     expected = np.asarray(keras.ops.convert_to_numpy(model(X)))
+    # sums of some ten products of order 1 in float32, whose ulps are 1e-7, in another order
     assert np.allclose(net(X.reshape(2, -1)), expected, rtol=0, atol=3e-6)
 
 
@@ -434,6 +440,7 @@ def test_the_shape_of_the_input_as_it_used_to_be_written(keras, tmp_path, config
     described(tmp_path / "a.h5", {"class_name": "Sequential", "config": config})
     X = RNG.normal(size=(2, 4)).astype(np.float32)
     expected = np.asarray(keras.ops.convert_to_numpy(model(X)))
+    # sums of four and three products of order 1 in float32, whose ulps are 1e-7
     assert np.allclose(jb.load(tmp_path / "a.h5")(X), expected, rtol=0, atol=3e-6)
 
 
@@ -456,14 +463,14 @@ def test_what_keras_2_wrote_on_windows_is_loaded(keras, tmp_path):
     model = branches(keras)
     model.save(tmp_path / "a.keras")
     with zipfile.ZipFile(tmp_path / "a.keras") as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
-    weights = io.BytesIO(parts["model.weights.h5"])
+        members = {name: archive.read(name) for name in archive.namelist()}
+    weights = io.BytesIO(members["model.weights.h5"])
     with h5py.File(weights, "r+") as arrays:
         for name in list(arrays["layers"]):
             arrays.move(f"layers/{name}", f"layers\\{name}")
-    parts["model.weights.h5"] = weights.getvalue()
+    members["model.weights.h5"] = weights.getvalue()
     with zipfile.ZipFile(tmp_path / "b.keras", "w") as archive:
-        for name, content in parts.items():
+        for name, content in members.items():
             archive.writestr(name, content)
     X = RNG.normal(size=(2, 4)).astype(np.float32)
     assert_array_equal(jb.load(tmp_path / "b.keras")(X), jb.load(tmp_path / "a.keras")(X))
@@ -557,6 +564,7 @@ def test_weights_of_dense_layers_without_a_model_take_activations(keras, tmp_pat
     x = np.linspace(-1, 1, 3, dtype=np.float32)
     net = jb.load(path, activations=["tanh"] * (len(widths) - 1))
     expected = keras.ops.convert_to_numpy(model(x[None]))[0]
+    # sums of a few products of order 1 in float32, whose ulps are 1e-7
     assert np.allclose(net(x), expected, rtol=0, atol=1e-6)
     with pytest.raises(
         ValueError, match="activations: expected one for each of '.*10'" if not old else "layer11"

@@ -66,8 +66,8 @@ def assert_same(net, model, X, derivative=1e-13):
     """Both round the same sums of some ten terms, so 1e-13 of the largest entry is far above what
     they may differ by, and far below any wrong formula."""
     expected = values(model, X)
-    found = net(X.reshape(len(X), -1))
-    assert np.abs(found - expected).max() <= 1e-13 * max(1, np.abs(expected).max())
+    value = net(X.reshape(len(X), -1))
+    assert np.abs(value - expected).max() <= 1e-13 * max(1, np.abs(expected).max())
     for x in X:
         J = jb.jacobian(net, x.ravel())
         theirs = jacobian_by_backend(model, x)
@@ -83,9 +83,9 @@ def points(*shape, count=3):
     return RNG.normal(size=(count, *shape))
 
 
-def sequential(*parts, inputs=(4,)):
+def sequential(*chain, inputs=(4,)):
     """Build in float64, with biases, slopes and statistics that are not all 0 or 1."""
-    model = keras.Sequential([keras.Input(inputs), *parts])
+    model = keras.Sequential([keras.Input(inputs), *chain])
     return shaken(model)
 
 
@@ -173,8 +173,8 @@ VARIANTS = [
 
 @pytest.mark.parametrize("make", [*LAYERS.values(), *VARIANTS])
 def test_every_layer_with_a_rule(make):
-    for parts in ((layers.Dense(3), make(), layers.Dense(2, "tanh")), (make(), layers.Dense(2))):
-        model = sequential(*parts, inputs=(3,))
+    for chain in ((layers.Dense(3), make(), layers.Dense(2, "tanh")), (make(), layers.Dense(2))):
+        model = sequential(*chain, inputs=(3,))
         assert_same(from_keras(model), model, points(3))
 
 
@@ -184,14 +184,14 @@ def test_every_layer_with_a_rule(make):
     functional=st.booleans(),
 )
 def test_a_chain_is_its_layers_one_after_the_other(kinds, functional):
-    parts = [LAYERS[kind]() for kind in kinds] + [layers.Dense(2)]
+    chain = [LAYERS[kind]() for kind in kinds] + [layers.Dense(2)]
     if functional:
         x = y = keras.Input((3,))
-        for part in parts:
-            y = part(y)
+        for layer in chain:
+            y = layer(y)
         model = shaken(keras.Model(x, y))
     else:
-        model = sequential(*parts, inputs=(3,))
+        model = sequential(*chain, inputs=(3,))
     assert_same(from_keras(model), model, points(3))
 
 
@@ -375,6 +375,7 @@ def test_a_graph_is_read_with_all_its_branches(name):
     make, options, shape = GRAPHS[name]
     model = shaken(make())
     net = from_keras(model, **options)
+    # a derivative sums products over all branches, ten times as many as a value does
     derivative = ROUNDED["hard_sigmoid"] if name == "hard silu" else 1e-12
     assert_same(net, flattened(model), points(*shape), derivative)
 
@@ -398,6 +399,7 @@ def test_several_inputs_are_parts_and_several_outputs_are_named():
     assert list(net.inputs) == ["a", "b"]
     X = points(5)
     expected = keras.ops.convert_to_numpy(model([X[:, :2], X[:, 2:]])[1])
+    # both round the same sums of a few products, as above
     assert np.allclose(net(X), expected, rtol=0, atol=1e-13)
     assert from_keras(model, output=0).widths[-1] == 2
     with pytest.raises(ValueError, match="output: expected one of 'first', 'second', but got None"):
@@ -414,8 +416,8 @@ def test_the_layers_forget_that_they_were_given_symbols():
 # --- refusals -------------------------------------------------------------------------------------
 
 
-def after(*parts, inputs=(3,)):
-    return lambda: keras.Sequential([keras.Input(inputs), *parts])
+def after(*chain, inputs=(3,)):
+    return lambda: keras.Sequential([keras.Input(inputs), *chain])
 
 
 class Sampled(layers.Layer):

@@ -224,14 +224,14 @@ def test_any_damage_gives_a_network_or_a_format_error(damage, tmp_path_factory):
     """Bytes changed, inserted or cut anywhere."""
     data = bytearray(save(state(3, 4, 2)))
     for _ in range(damage.draw(st.integers(1, 3))):
-        place = damage.draw(st.integers(0, len(data) - 1))
+        first = damage.draw(st.integers(0, len(data) - 1))
         kind = damage.draw(st.sampled_from(["change", "insert", "cut"]))
         if kind == "change":
-            data[place] = damage.draw(st.integers(0, 255) | st.sampled_from(b'0123456789"{}[],:'))
+            data[first] = damage.draw(st.integers(0, 255) | st.sampled_from(b'0123456789"{}[],:'))
         elif kind == "insert":
-            data[place:place] = damage.draw(st.binary(max_size=4))
+            data[first:first] = damage.draw(st.binary(max_size=4))
         else:
-            del data[place : place + damage.draw(st.integers(1, 40))]
+            del data[first : first + damage.draw(st.integers(1, 40))]
         if not data:
             break
     path = tmp_path_factory.getbasetemp() / "damaged.safetensors"

@@ -103,10 +103,10 @@ def test_every_statistic_is_left_out_group_by_group(name):
     estimate, squares = record.statistic(name), 0.0
     sizes = np.unique(labels, return_counts=True)[1]
     for label, size in zip(np.unique(labels), sizes, strict=True):
-        part = jb.sensitivity(net, X[labels != label])
-        deleted = part.statistic(name)
+        others = jb.sensitivity(net, X[labels != label])
+        deleted = others.statistic(name)
         if name == "sobol_uniform":  # whose ends are those of all data
-            deleted = part.sobol_bound(low=record.input_range[0], high=record.input_range[1])
+            deleted = others.sobol_bound(low=record.input_range[0], high=record.input_range[1])
         squares = squares + (1 - size / count) * (deleted - estimate) ** 2
     low, high = student_interval(
         estimate, np.sqrt(squares), sizes, 0.95, name not in ("mean", "standardised")

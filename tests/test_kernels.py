@@ -57,9 +57,9 @@ def test_every_hard_input_is_right_to_a_few_ulps(name, parameters, dtype):
     for processor in PROCESSORS:
         computed = activated(sigma, z, processor)
         for role, values, formula in zip(GOALS, computed, formulas, strict=False):
-            found = errors(lambda _, values=values: values, formula, z)
-            worst = found.argmax()
-            assert found[worst] <= goal(role, name, dtype), (processor, role, z[worst])
+            ulps = errors(lambda _, values=values: values, formula, z)
+            worst = ulps.argmax()
+            assert ulps[worst] <= goal(role, name, dtype), (processor, role, z[worst])
 
 
 @built
@@ -122,8 +122,8 @@ class Twin:
         elif kind == "scaling":
             by_rows = self.data.draw(st.booleans())
             length = a.rows if by_rows else a.columns
-            found = self.pick(lambda v: (v.rows, v.columns) == (1, length))
-            d, D = found or self.constant(length)
+            column = self.pick(lambda v: (v.rows, v.columns) == (1, length))
+            d, D = column or self.constant(length)
             D = np.swapaxes(D, -1, -2) if by_rows else D
             made = self.tape.scaling(a, d, by_rows=by_rows, add=a), A + A * D
         elif kind == "congruence":

@@ -239,16 +239,16 @@ def _(layer: Mixing, a):
 @given(st.data())
 def test_a_layer_known_by_its_map_alone_is_differentiated_like_any_other(data):
     """Exactly as the dense layer of the same matrix, by matrices and by sweeps, at every place."""
-    place = data.draw(st.integers(0, 2))
+    own = data.draw(st.integers(0, 2))
     widths = [2, 2, 2, 2]
-    widths[place], widths[place + 1] = 3, 4
+    widths[own], widths[own + 1] = 3, 4
     entries = st.integers(-3, 3).map(float)
     layers = []
     for n, m in pairwise(widths):
         W = data.draw(st.lists(entries, min_size=m * n, max_size=m * n))
         layers.append(jb.Dense(np.reshape(W, (m, n)), activation="relu"))
     twin = [*layers]
-    layers[place], twin[place] = Mixing(), jb.Dense(Mixing.M)
+    layers[own], twin[own] = Mixing(), jb.Dense(Mixing.M)
     net, twin = jb.Network(layers, inputs=widths[0]), jb.Network(twin)
     X = np.arange(2.0 * widths[0]).reshape(2, -1) % 5 - 2
     Y = np.ones((2, widths[-1]))
@@ -256,12 +256,12 @@ def test_a_layer_known_by_its_map_alone_is_differentiated_like_any_other(data):
         for points, targets in ((X, Y), (X[0], Y[0])):
             g = gradients(net, points, targets, jb.SquaredError())
             expected = jb.backprop.gradients(twin, points, targets, jb.SquaredError())
-            assert g.weights[place] is None
-            assert g.biases[place] is None
+            assert g.weights[own] is None
+            assert g.biases[own] is None
             assert_equal(g.inputs, expected.inputs)
             for l in range(3):
                 assert_equal(g.deltas[l], expected.deltas[l])
-                if l != place:
+                if l != own:
                     assert_equal(g.weights[l], expected.weights[l])
     assert_equal(jb.explicit.input_jacobian(jb.trace(net, X[0])), jb.jacobian(twin, X[0]))
     assert_equal(jb.jacobian(net, X), jb.jacobian(twin, X))
@@ -273,7 +273,7 @@ def test_sweeps_stay_in_the_dtype_of_the_network():
     for X in (np.ones(3), np.ones((2, 3))):
         trace = jb.trace(net, X)
         cotangent = np.ones(trace.output.shape)
-        found = [*jb.backprop.deltas(trace, cotangent), jb.backprop.vjp(trace, cotangent)]
+        arrays = [*jb.backprop.deltas(trace, cotangent), jb.backprop.vjp(trace, cotangent)]
         lin = jb.linearize(net, trace)
-        found += [jb.backprop.jacobian(trace), lin.vjp(cotangent), lin.jvp(X)]
-        assert {array.dtype for array in found} == {np.dtype(np.float32)}
+        arrays += [jb.backprop.jacobian(trace), lin.vjp(cotangent), lin.jvp(X)]
+        assert {array.dtype for array in arrays} == {np.dtype(np.float32)}

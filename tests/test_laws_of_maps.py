@@ -11,7 +11,7 @@ from zoo import MAPS, whole
 
 import jacobians as jb
 from jacobians import strategies as jst
-from jacobians.maps import Substitution
+from jacobians.maps import Substitution, blocks_of
 
 every_map = pytest.mark.parametrize(("A", "dense"), [m[1:] for m in MAPS], ids=[m[0] for m in MAPS])
 
@@ -33,6 +33,48 @@ def test_dense_form_is_the_definition(A, dense):
 def test_shape_dtype_and_batch_are_those_of_the_dense_form(A, dense):
     assert A.batch + A.shape == dense.shape
     assert A.dtype == A.to_dense().dtype
+
+
+@every_map
+def test_columns_may_lie_in_memory_as_rows(A, dense):
+    """One after the other, in a stack also with the points between."""
+    n, B = A.shape[1], A.batch
+    after = whole(*B, 5, n).swapaxes(-2, -1)
+    assert_equal(A.apply(after), dense @ after)
+    between = np.moveaxis(whole(5, *B, n), 0, -1)
+    assert_equal(A.apply(between), dense @ between)
+
+
+@every_map
+def test_blocks_along_the_diagonal_are_those_of_the_dense_form(A, dense):
+    """And so are blocks of several of them; a map of all points is repeated for each."""
+    points, stacked = (A.batch or (1,))[0], bool(A.batch)
+    assert_equal(
+        jb.BlockDiagonal(jb.Matrix(blocks_of(A)), A.block_count, stacked).to_dense(), dense
+    )
+    for count in (d for d in range(1, A.block_count + 1) if A.block_count % d == 0):
+        for times in (1,) if stacked else (1, 3):
+            block = A.block_stack(count, points * times)
+            shape = (points * times * count, *block.shape)
+            blocks = jb.Matrix(np.broadcast_to(block.to_dense(), shape))
+            repeated = jb.BlockDiagonal(blocks, count, True).to_dense()
+            assert_equal(repeated, np.broadcast_to(dense, repeated.shape))
+
+
+@given(st.data(), st.integers(1, 4))
+def test_a_selection_copies_runs_of_rows_as_it_copies_rows(data, length):
+    n = data.draw(st.integers(1, 5))
+    runs = np.array(data.draw(st.lists(st.integers(-1, n - 1), min_size=1, max_size=6)))
+    first = length * runs[:, None] + data.draw(st.integers(0, length))
+    index = np.where(runs[:, None] < 0, -1, first + np.arange(length)).ravel()
+    if data.draw(st.booleans()):  # and where one row breaks the runs
+        index[data.draw(st.integers(0, len(index) - 1))] = data.draw(st.integers(-1, n - 1))
+    S = jb.Selection(index, length * (n + 1))
+    permutation = jb.Selection(np.argsort(whole(length * n), kind="stable"), length * n)
+    for A in (S, S.T, permutation, permutation.T):
+        x = whole(3, A.shape[1]).T
+        assert_equal(A.apply(x), A.to_dense() @ x)
+        assert_equal(A @ x, A.to_dense() @ x)
 
 
 SINGLE = np.float32(whole(2, 3))

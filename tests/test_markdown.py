@@ -18,8 +18,8 @@ OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 def python_blocks(text):
     """Return the ``python`` blocks with their line numbers."""
-    found = re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return [(text.count("\n", 0, block.start()) + 1, block.group(1)) for block in found]
+    blocks = re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [(text.count("\n", 0, block.start()) + 1, block.group(1)) for block in blocks]
 
 
 def missing_packages(block):

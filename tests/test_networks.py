@@ -147,8 +147,8 @@ def test_kinks_name_layer_unit_and_point():
         [jb.Dense([[1, -1], [2, 1]], [0, 0], "relu"), jb.Dense([[1, 1]], [3], "relu6")]
     )
     trace = jb.trace(net, [[1, 1], [0, 0], [1, 2]])
-    found = [(k.point, k.layer, k.unit, k.at, k.preactivation) for k in trace.kinks()]
-    assert found == [
+    listed = [(k.point, k.layer, k.unit, k.at, k.preactivation) for k in trace.kinks()]
+    assert listed == [
         (0, 1, 0, 0.0, 0.0),
         (1, 1, 0, 0.0, 0.0),
         (1, 1, 1, 0.0, 0.0),

@@ -444,14 +444,14 @@ def test_any_damage_gives_a_network_or_a_format_error(damage, model, tmp_path_fa
     """Bytes changed, inserted or cut anywhere."""
     data = bytearray(model.SerializeToString())
     for _ in range(damage.draw(st.integers(1, 3))):
-        place = damage.draw(st.integers(0, len(data) - 1))
+        start = damage.draw(st.integers(0, len(data) - 1))
         kind = damage.draw(st.sampled_from(["change", "insert", "cut"]))
         if kind == "change":
-            data[place] = damage.draw(st.integers(0, 255))
+            data[start] = damage.draw(st.integers(0, 255))
         elif kind == "insert":
-            data[place:place] = damage.draw(st.binary(max_size=4))
+            data[start:start] = damage.draw(st.binary(max_size=4))
         else:
-            del data[place : place + damage.draw(st.integers(1, 40))]
+            del data[start : start + damage.draw(st.integers(1, 40))]
         if not data:
             break
     network_or_refusal(bytes(data), tmp_path_factory.getbasetemp() / "damaged.onnx")

@@ -32,11 +32,11 @@ def no_figure_is_left_open():
 
 @pytest.fixture(scope="module")
 def records():
-    found = {}
+    records_of = {}
     for name in ("digits", "diabetes"):
         data = bundle(name)
-        found[name] = jb.sensitivity(data.network, data.inputs)
-    return found
+        records_of[name] = jb.sensitivity(data.network, data.inputs)
+    return records_of
 
 
 def mesh(ax):
@@ -242,12 +242,12 @@ def test_bends_are_where_units_change_sides():
             jb.Dense([[1.0, -3.0]], [0.25], "hard_tanh"),
         ]
     )
-    found = plotting.bends(net, [-1.0], [1.0])
+    drawn = plotting.bends(net, [-1.0], [1.0])
     # then 1/4 + x - 3 (2x - 1) = 13/4 - 5x is 1 at x = 9/20, before, where 1/4 + x is not yet 1;
     # at x = 1/2 it is 3/4, falling to -1 at x = 17/20
-    assert_within(found.t, [0.5, 0.75, (1 + 0.85) / 2], 1e-15)
-    assert_equal(found.layers, [1, 1, 2])
-    assert_equal(found.units, [0, 1, 0])
+    assert_within(drawn.t, [0.5, 0.75, (1 + 0.85) / 2], 1e-15)
+    assert_equal(drawn.layers, [1, 1, 2])
+    assert_equal(drawn.units, [0, 1, 0])
     ax = plotting.kinks_along_line(net, [-1.0], [1.0])
     assert texts(ax.get_legend().get_texts()) == ["layer 1: 2 kinks", "layer 2: 1 kinks"]
     marks = [line for line in ax.lines if line.get_marker() in "os"]

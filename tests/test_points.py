@@ -46,9 +46,9 @@ def test_points_come_from_npy_npz_and_csv(tmp_path):
 )
 def test_a_table_without_names_is_read_by_position(text, tmp_path):
     (tmp_path / "a.csv").write_text(text, newline="")
-    found = load_points(tmp_path / "a.csv", ["height", "width"])
-    assert_equal(found.X, X)
-    assert found.names is None
+    loaded = load_points(tmp_path / "a.csv", ["height", "width"])
+    assert_equal(loaded.X, X)
+    assert loaded.names is None
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_a_table_without_names_is_read_by_position(text, tmp_path):
 )
 def test_columns_are_taken_by_name(text, encoding, tmp_path):
     (tmp_path / "a.csv").write_text(text, encoding=encoding)
-    found = load_points(tmp_path / "a.csv", ["height", "width"], beside=["town"])
-    assert_equal(found.X, X)
-    assert found.names == ("height", "width")
+    loaded = load_points(tmp_path / "a.csv", ["height", "width"], beside=["town"])
+    assert_equal(loaded.X, X)
+    assert loaded.names == ("height", "width")
     with gzip.open(tmp_path / "a.csv.gz", "wt", encoding=encoding) as file:
         file.write(text)
     assert_equal(load_points(tmp_path / "a.csv.gz", ["height", "width"], beside=["town"]).X, X)
@@ -91,8 +91,8 @@ def test_points_come_from_parquet_where_pandas_is(tmp_path, monkeypatch):
     frame = pandas.DataFrame({"height": [1, 3], "town": ["a", "b"], "flat": [True, False]})
     frame["height"] = frame["height"].astype("Int64")
     frame.to_parquet(tmp_path / "a.parquet")
-    found = load_points(tmp_path / "a.parquet", ["flat", "height"], beside=["town"])
-    assert_equal(found.X, [[1.0, 1.0], [0.0, 3.0]])
+    loaded = load_points(tmp_path / "a.parquet", ["flat", "height"], beside=["town"])
+    assert_equal(loaded.X, [[1.0, 1.0], [0.0, 3.0]])
     assert load_points(tmp_path / "a.parquet", beside=["town"]).names == ("height", "flat")
     with pytest.raises(jb.ModelFormatError, match=r"a.parquet\['town'\]: expected numbers, but"):
         load_points(tmp_path / "a.parquet")
@@ -235,12 +235,12 @@ def test_any_table_is_read_as_its_cells_say_or_refused(rows, delimiter):
         path = os.path.join(folder, "any.csv")
         Path(path).write_text("\n".join([delimiter.join("ab"), *lines]))
         try:
-            found = load_points(path, ["b", "a"])
+            loaded = load_points(path, ["b", "a"])
         except (jb.ModelFormatError, jb.NotFiniteError):
             return
     plain = [line.partition("#")[0] for line in lines]
     table = [[float(cell.strip('"')) for cell in line.split(delimiter)] for line in plain if line]
-    assert_equal(found.X, np.array(table)[:, ::-1])
+    assert_equal(loaded.X, np.array(table)[:, ::-1])
 
 
 def test_the_limits_are_above_what_people_have():
@@ -265,25 +265,25 @@ def test_a_file_in_batches_is_the_file(tmp_path, suffix, size):
     else:
         np.savetxt(path, X, delimiter=",", header="b,a", comments="", fmt="%.17g")
     names = None if suffix in ("npy", "npz") else ["a", "b"]
-    found, whole = open_points(path, names, size=size), load_points(path, names)
-    parts = list(found)
-    assert_equal(np.concatenate(parts), whole.X)
-    assert found.names == whole.names
-    assert suffix == "npz" or max(map(len, parts)) <= size
+    loaded, whole = open_points(path, names, size=size), load_points(path, names)
+    batches = list(loaded)
+    assert_equal(np.concatenate(batches), whole.X)
+    assert loaded.names == whole.names
+    assert suffix == "npz" or max(map(len, batches)) <= size
 
 
 def test_a_fault_in_a_later_batch_has_its_line(tmp_path):
     (tmp_path / "a.csv").write_text("a,b\n1,2\n\n3,4\n5,six\n")
-    found = open_points(tmp_path / "a.csv", size=1)
-    assert_equal(next(iter(found)), [[1.0, 2.0]])
-    assert_equal(next(iter(found)), [[3.0, 4.0]])
+    batches = open_points(tmp_path / "a.csv", size=1)
+    assert_equal(next(iter(batches)), [[1.0, 2.0]])
+    assert_equal(next(iter(batches)), [[3.0, 4.0]])
     with pytest.raises(jb.ModelFormatError, match="line 5: column 'b': expected a number, but got"):
-        next(iter(found))
+        next(iter(batches))
     (tmp_path / "b.csv").write_text("1,2\n3,4\n5,nan\n")
-    found = open_points(tmp_path / "b.csv", size=2)
-    assert_equal(next(iter(found)), [[1.0, 2.0], [3.0, 4.0]])
+    batches = open_points(tmp_path / "b.csv", size=2)
+    assert_equal(next(iter(batches)), [[1.0, 2.0], [3.0, 4.0]])
     with pytest.raises(jb.NotFiniteError, match="line 3, column 2 is nan"):
-        next(iter(found))
+        next(iter(batches))
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path):
@@ -292,7 +292,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     def peak(lines):
         np.savetxt(tmp_path / "a.csv", np.ones((lines, 5)), delimiter=",")
         tracemalloc.start()
-        assert sum(len(part) for part in open_points(tmp_path / "a.csv", size=500)) == lines
+        assert sum(len(batch) for batch in open_points(tmp_path / "a.csv", size=500)) == lines
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most
@@ -320,6 +320,6 @@ def test_a_path_is_a_data_set(tmp_path):
     np.savetxt(tmp_path / "a.csv", X, delimiter=";", header="b;a", comments="", fmt="%.17g")
     net = jb.Network([jb.Dense([[1.0, 2.0]], activation="tanh")])
     named = net.with_names(["a", "b"])
-    found = jb.sensitivity(named, tmp_path / "a.csv")
-    assert_equal(found.mean, jb.sensitivity(named, X[:, ::-1]).mean)
+    record = jb.sensitivity(named, tmp_path / "a.csv")
+    assert_equal(record.mean, jb.sensitivity(named, X[:, ::-1]).mean)
     assert jb.sensitivity(net, str(tmp_path / "a.csv")).input_names == ("b", "a")

@@ -66,8 +66,8 @@ def small(**options):
 @pytest.fixture(scope="module")
 def diabetes():
     data = bundle("diabetes")
-    units = {"progression": "points", "bmi": "kg/m²"}
-    record = jb.sensitivity(data.network, data.inputs, units=units)
+    physical = {"progression": "points", "bmi": "kg/m²"}
+    record = jb.sensitivity(data.network, data.inputs, units=physical)
     certificate = jb.certify(data.network, data.inputs[0])
     provenance = {"command": "jacobians report diabetes"}
     text = record.to_html(title="A study", certificates=[certificate], provenance=provenance)

@@ -119,21 +119,21 @@ def test_the_bound_is_the_formula_of_the_note(dtype):
     low_rank = np.diag(abs(d)) + abs(U) @ abs(V).T
     magnitudes = [abs(W), np.diag(abs(slopes)), low_rank, abs(M)]
     info, K = np.finfo(dtype), 1 + (3 + 3) + 3  # slopes; two contractions, rank 2 plus 1
-    unit = float(info.eps) / 2
+    u = float(info.eps) / 2
     inside = 2 * (3 + 2) * (1 + 2 * 6)  # of the low rank: two terms, and the largest sums of |U|
     s = (2 * (4 + 2) + inside) * float(info.smallest_subnormal)
     P, *others = ways(magnitudes, s, 4)
     bound = chain_bound(factors, dtype)
-    assert (bound.unit, int(bound.roundings), bool(bound.overflow)) == (unit, K, False)
+    assert (bound.unit, int(bound.roundings), bool(bound.overflow)) == (u, K, False)
     assert (bound.paths >= P).all()
     assert_within(bound.paths, P, 1e-11 * P)  # room for the rounding of P itself
     if dtype == np.float32:  # in float64 it is a few smallest numbers, which round
-        underflow = 2 * np.exp(K * unit) * sum(others)
+        underflow = 2 * np.exp(K * u) * sum(others)
         assert_within(bound.underflow, underflow, 1e-11 * underflow)
-    single = np.expm1(K * unit) * bound.paths + bound.underflow
+    single = np.expm1(K * u) * bound.paths + bound.underflow
     assert_within(bound.single(), single, 1e-14 * single)
     assert_within(bound.pair(), 2 * single, 1e-14 * single)
-    more = np.expm1((K + 3) * unit) * bound.paths + bound.underflow
+    more = np.expm1((K + 3) * u) * bound.paths + bound.underflow
     assert_within(bound.single(extra=3), more, 1e-14 * more)
     assert_within(bound.pair(extra=3), 2 * more, 1e-14 * more)
 

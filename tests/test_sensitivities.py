@@ -218,8 +218,8 @@ def test_kinks_are_counted_by_points():
 
 def named():
     net = jb.Network([jb.Dense([[1.0, -5.0, 3.0]])], input_names=["a", "b", "c"])
-    units = {"out": "kW", "b": "m/s", "c": "K"}
-    return jb.sensitivity(net, np.eye(3) + 1, output_names=["out"], units=units)
+    physical = {"out": "kW", "b": "m/s", "c": "K"}
+    return jb.sensitivity(net, np.eye(3) + 1, output_names=["out"], units=physical)
 
 
 def test_names_ranks_and_plain_numbers():
@@ -228,8 +228,8 @@ def test_names_ranks_and_plain_numbers():
     names, sizes, means = zip(*report.most_influential(0, 2), strict=True)
     assert (names, means) == (("b", "c"), (-5.0, 3.0))
     assert_within(sizes, [5 * scale, 3 * scale], 1e-15)
-    found = report.to_dict()["out"]["b"]
-    assert {k: found[k] for k in ("mean", "mean_low", "mean_absolute", "std", "rank")} == {
+    derivative = report.to_dict()["out"]["b"]
+    assert {k: derivative[k] for k in ("mean", "mean_low", "mean_absolute", "std", "rank")} == {
         "mean": -5.0,
         "mean_low": -5.0,
         "mean_absolute": 5.0,
@@ -325,12 +325,12 @@ def test_json_is_strict_and_complete():
     """An output that is always 0 has no elasticity: null, since JSON has no NaN."""
     net = jb.Network([jb.Dense([[1.0, 2.0]])])
     report = jb.sensitivity(net, [[0.0, 0.0], [-2.0, 1.0]])
-    found = json.loads(report.to_json(), parse_constant=lambda text: pytest.fail(text))
-    assert found["derivatives"]["y1"]["x1"]["elasticity"] is None
-    assert found["derivatives"]["y1"]["x1"]["without_elasticity"] == 2
-    assert found["derivatives"]["y1"]["x2"]["mean"] == 2.0
-    assert found["points"] == 2
-    assert found["norm_quantiles"]["1.0"] == pytest.approx(np.sqrt(5), rel=1e-15)
+    data = json.loads(report.to_json(), parse_constant=lambda text: pytest.fail(text))
+    assert data["derivatives"]["y1"]["x1"]["elasticity"] is None
+    assert data["derivatives"]["y1"]["x1"]["without_elasticity"] == 2
+    assert data["derivatives"]["y1"]["x2"]["mean"] == 2.0
+    assert data["points"] == 2
+    assert data["norm_quantiles"]["1.0"] == pytest.approx(np.sqrt(5), rel=1e-15)
 
 
 def test_data_frame_has_a_row_for_every_pair():
@@ -354,14 +354,14 @@ def test_a_selection_is_a_part_of_the_whole(inputs, outputs):
     net = jb.Network.random([4, 5, 3], seed=0)
     X = points(net, 20)
     whole = jb.sensitivity(net, X)
-    part = jb.sensitivity(net, X, inputs=inputs, outputs=outputs)
-    rows, columns = np.array(part.outputs), np.array(part.inputs)
-    assert part.input_names == tuple(f"x{j + 1}" for j in columns)
+    selected = jb.sensitivity(net, X, inputs=inputs, outputs=outputs)
+    rows, columns = np.array(selected.outputs), np.array(selected.inputs)
+    assert selected.input_names == tuple(f"x{j + 1}" for j in columns)
     # fewer rows and columns meet other matrix kernels
     allowed = rounding(net, whole.maximum - whole.minimum + np.abs(whole.mean))
-    assert_within(part.mean, whole.mean[rows][:, columns], allowed)
-    assert_within(part.sample.J, whole.sample.J[:, rows][:, :, columns], allowed)
-    for mine, theirs in zip(part.interval("std"), whole.interval("std"), strict=True):
+    assert_within(selected.mean, whole.mean[rows][:, columns], allowed)
+    assert_within(selected.sample.J, whole.sample.J[:, rows][:, :, columns], allowed)
+    for mine, theirs in zip(selected.interval("std"), whole.interval("std"), strict=True):
         assert_within(mine, theirs[rows][:, columns], 100 * allowed)
 
 
@@ -487,8 +487,8 @@ def test_many_inputs_need_no_subspace():
     net = jb.Network.random([12000, 1], seed=0)
     with pytest.raises(jb.TooLargeError, match="Say subspace=False"):
         jb.sensitivity(net, np.zeros((1, 12000)), subspace=True)
-    found = jb.sensitivity(net, np.zeros((1, 12000)))
-    assert found.mean.shape == (1, 12000)
+    record = jb.sensitivity(net, np.zeros((1, 12000)))
+    assert record.mean.shape == (1, 12000)
 
 
 def test_the_active_subspace_is_that_of_all_points_if_it_was_asked_for(rng):

@@ -49,7 +49,8 @@ def test_shards_of_an_exact_network_merge_to_the_whole(data):
     cut = data.draw(st.integers(1, count - 1))
     whole = jb.sensitivity(net, X, ids=ids)
     left, right = (
-        jb.sensitivity(net, X[part], ids=ids[part]) for part in (slice(cut), slice(cut, None))
+        jb.sensitivity(net, X[points_of], ids=ids[points_of])
+        for points_of in (slice(cut), slice(cut, None))
     )
     assert_agree(left.merge(right), whole)
     assert_agree(right.merge(left), whole)
@@ -233,10 +234,10 @@ def test_blocks_are_parts_of_the_whole(name, entries, monkeypatch):
         ("accumulators._add_groups", add_in_numpy),
     ):
         monkeypatch.setattr(f"jacobians.sensitivities.{name}", value)
-    parts = jb.sensitivity(net, Z)
-    assert_agree(parts, whole)
-    assert_within(parts.elasticity, whole.elasticity, 1e-9 * np.abs(whole.elasticity).max())
+    blocks = jb.sensitivity(net, Z)
+    assert_agree(blocks, whole)
+    assert_within(blocks.elasticity, whole.elasticity, 1e-9 * np.abs(whole.elasticity).max())
     monkeypatch.setattr("jacobians.sensitivities.measures.SLAB", entries)
     for statistic in STATISTICS:
-        for mine, theirs in zip(parts.interval(statistic), whole.interval(statistic), strict=True):
+        for mine, theirs in zip(blocks.interval(statistic), whole.interval(statistic), strict=True):
             assert_within(mine, theirs, 1e-9 * np.abs(theirs).max())

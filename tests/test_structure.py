@@ -36,6 +36,7 @@ LAYERS = [
     ["tracing"],
     ["linearization"],
     ["factors"],
+    ["grouping"],
     ["program", "_written_out", "_windowed_sweeps", "_typed"],
     ["emitting", "_written_seconds"],
     ["compiling"],
@@ -63,7 +64,7 @@ FOLDERS = {  # inside a folder each file may import only those before it
     ],
     "layers": ["base", "affine", "norms", "joins", "shaping", "convolution", "pooling"],
     "linearization": ["paths", "rules", "second_differentials", "hessian_maps", "chain"],
-    "engine": ["kernels", "running", "scaling", "jacobians", "sweeps"],
+    "engine": ["blocks", "kernels", "running", "scaling", "jacobians", "sweeps"],
     "_kernels": ["build", "codes", "values", "packing", "__init__", "translating", "gradients"],
     "second_order": [
         *["compiled", "hessians", "identities", "khatri_rao", "sweeps", "rows", "factors", "grams"],
@@ -140,10 +141,10 @@ def module_of(path):
 
 def imports_of(path):
     """Return the dotted names that a file imports, with the line of each."""
-    found = []
+    imports = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found += [(alias.name, node.lineno) for alias in node.names]
+            imports += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative imports hide the direction"
             folder = PACKAGE.joinpath(*node.module.split(".")[1:])
@@ -151,10 +152,10 @@ def imports_of(path):
                 inside = [a.name if (folder / f"{a.name}.py").exists() else "" for a in node.names]
                 if node.module == "jacobians":
                     inside = [alias.name for alias in node.names]
-                found += [(f"{node.module}.{name}".rstrip("."), node.lineno) for name in inside]
+                imports += [(f"{node.module}.{name}".rstrip("."), node.lineno) for name in inside]
             else:
-                found.append((node.module, node.lineno))
-    return found
+                imports.append((node.module, node.lineno))
+    return imports
 
 
 def forbidden_edges(path, imports):

@@ -130,6 +130,7 @@ def test_a_layer_of_keras_is_imported_and_right_or_refused(name):
     X = np.random.default_rng(1).normal(size=(2, *shape))
     if name == "Attention":  # whose scores Keras rounds to float32
         expected = keras.ops.convert_to_numpy(model(X)).reshape(2, -1)
+        # ten ulps of float32
         assert np.abs(net(X.reshape(2, -1)) - expected).max() <= 1e-6 * np.abs(expected).max()
     else:
         assert_same(net, flattened(model), X, 1e-10)

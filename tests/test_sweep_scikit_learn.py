@@ -178,12 +178,12 @@ def test_every_estimator_is_imported_and_right_or_refused_with_a_way_out(name):
 
 def follow(message, model, name):
     """Do what the message says."""
-    found = re.search(r"Take differences: (jb\..*\.jacobian)$", message)
-    if found:
+    match = re.search(r"Take differences: (jb\..*\.jacobian)$", message)
+    if match:
         x = np.asarray(data_for(name), dtype=float)[3]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            J = eval(found[1], {"jb": jb, "np": np, "model": model, "x": x})
+            J = eval(match[1], {"jb": jb, "np": np, "model": model, "x": x})
         assert J.shape[1] == x.size
         return
     ends = ("nothing of new points.", "import the steps behind it.", "no numbers that have deriva")

@@ -299,12 +299,13 @@ def test_a_class_of_torch_is_imported_and_right_or_refused(name):
     sizes = [int(np.prod(shape)) for shape in shapes]
 
     def called(x):
-        parts = x.split(sizes, dim=1)
-        return first(module(*(p.reshape(-1, *s) for p, s in zip(parts, shapes, strict=True))))
+        pieces = x.split(sizes, dim=1)
+        return first(module(*(p.reshape(-1, *s) for p, s in zip(pieces, shapes, strict=True))))
 
     X = torch.tensor(np.random.default_rng(4).normal(size=(2, sum(sizes))))
     values, J = jb.value_and_jacobian(net, X.numpy())
     expected = called(X).detach().numpy()
+    # sums of up to some hundred products one after the other, rounded in another order
     assert np.abs(values - expected).max() <= 1e-12 * max(1, np.abs(expected).max())
     for x, ours in zip(X, J, strict=True):
         theirs = torch.autograd.functional.jacobian(lambda x: called(x[None])[0], x).numpy()

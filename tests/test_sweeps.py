@@ -107,12 +107,12 @@ def test_however_a_batch_is_divided_each_point_gets_its_own_vector(data, divisio
     expected = lin.jvp(T), lin.vjp(C)
     for _ in range(2):
         with divided(division):
-            found = jb.jvp(net, X, T), jb.vjp(net, X, C)
+            products = jb.jvp(net, X, T), jb.vjp(net, X, C)
         for i in range(5):
             J = [np.abs(A.to_dense()) for A in jb.linearize(net, X[i]).factors]
             for got, want, paths in (
-                (found[0][i], expected[0][i], np.linalg.multi_dot([*J, np.abs(T[i])[:, None]])),
-                (found[1][i], expected[1][i], np.linalg.multi_dot([np.abs(C[i])[None, :], *J])),
+                (products[0][i], expected[0][i], np.linalg.multi_dot([*J, np.abs(T[i])[:, None]])),
+                (products[1][i], expected[1][i], np.linalg.multi_dot([np.abs(C[i])[None, :], *J])),
             ):
                 assert np.all(np.abs(got - want) <= 1e3 * np.finfo(float).eps * paths.ravel())
 
@@ -142,9 +142,9 @@ def test_they_agree_with_the_maps_at_the_values_of_the_network(net):
     T = rng.standard_normal(X.shape).astype(net.dtype)
     C = rng.standard_normal((len(X), net.widths[-1])).astype(net.dtype)
     lin, eps = jb.linearize(net, X), np.finfo(net.dtype).eps
-    for found, expected in ((jb.jvp(net, X, T), lin.jvp(T)), (jb.vjp(net, X, C), lin.vjp(C))):
+    for computed, expected in ((jb.jvp(net, X, T), lin.jvp(T)), (jb.vjp(net, X, C), lin.vjp(C))):
         # a thousand roundings: what a wrong factor changes is a thousand times more
-        assert np.abs(found - expected).max() <= 1e3 * eps * max(1, np.abs(expected).max())
+        assert np.abs(computed - expected).max() <= 1e3 * eps * max(1, np.abs(expected).max())
 
 
 def test_tangents_that_leave_the_range_on_the_way_and_come_back():

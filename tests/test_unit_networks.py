@@ -322,7 +322,7 @@ def test_a_graph_neither_changes_nor_keeps_the_callers_arrays():
 
 @given(float_cases())
 def test_single_precision_stays_single(case):
-    narrow = (part.astype(np.float32) for part in (case.A, case.B, case.b))
+    narrow = (one.astype(np.float32) for one in (case.A, case.B, case.b))
     at = UnitGraph(*narrow, case.sigmas).linearize(case.x)
     computed = every_derivative(at, np.ones(len(case.b)))
     assert {array.dtype for array in computed.values()} == {np.dtype(np.float32)}

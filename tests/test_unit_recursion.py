@@ -264,7 +264,9 @@ def test_differences_witness_the_derivatives_at_a_fixed_point(case):
     g = at.backprop(c)
     assert g.edges.nnz == len(c) ** 2
 
-    dA, db = (0.1 * np.cos(np.arange(part.size)).reshape(part.shape) for part in (case.A, case.b))
+    dA, db = (
+        0.1 * np.cos(np.arange(array.size)).reshape(array.shape) for array in (case.A, case.b)
+    )
 
     def C(t):
         graph = UnitGraph(case.A + t * dA, case.B, case.b + t * db, case.sigmas, cyclic=True)

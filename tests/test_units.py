@@ -68,8 +68,8 @@ def test_gradients_on_edges_biases_and_inputs_are_those_of_dual_numbers(data, ca
     c = data.draw(cotangents(case))
     g = case.at.backprop(c)
 
-    def gradient(what, place):
-        moved = slopes(exact(case, (what, place))[1])
+    def gradient(what, index):
+        moved = slopes(exact(case, (what, index))[1])
         return sum(Fraction(float(w)) * s for w, s in zip(c, moved, strict=True))
 
     for name, edges in (("A", g.edges.tocoo()), ("B", g.input_edges.tocoo())):

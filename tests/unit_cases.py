@@ -108,8 +108,8 @@ def exact(case, bump=()):
 
     def given(array, what):
         return {
-            place: Dual(Fraction(float(entry)), Fraction(int(bump == (what, place))))
-            for place, entry in np.ndenumerate(array)
+            index: Dual(Fraction(float(entry)), Fraction(int(bump == (what, index))))
+            for index, entry in np.ndenumerate(array)
         }
 
     A, B, b, x = (given(getattr(case, name), name) for name in "ABbx")

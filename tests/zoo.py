@@ -60,6 +60,7 @@ def _convolution(K, grid, stride, before, dilation, groups, positions):
     return J.reshape(c_out * int(np.prod(positions)), -1)
 
 
+_pairs = _stack.reshape(2, 3, *_stack.shape[1:])
 _K1, _K2, _K3 = whole(3, 2, 3), whole(4, 1, 2, 3), whole(2, 1, 2, 1, 2)
 _padded = Windows((5, 4), (2, 3), (1, 2), ((0, 1), 2), (3, 1))
 
@@ -152,6 +153,30 @@ MAPS = [
         "blocks along the diagonal",
         jb.BlockDiagonal(jb.Matrix(_stack), 6, stacked=False),
         sum(np.kron(np.diag(np.eye(6)[i]), M) for i, M in enumerate(_stack)),
+    ),
+    (
+        "each block several times along the diagonal",
+        jb.BlockDiagonal(jb.Kronecker(jb.Identity(2), jb.Matrix(_stack)), 3, stacked=True),
+        np.stack(
+            [sum(np.kron(np.diag(np.eye(6)[i]), M[i // 2]) for i in range(6)) for M in _pairs]
+        ),
+    ),
+    (
+        "product of blocks along the diagonal",
+        jb.Product(
+            [
+                jb.Kronecker(jb.Identity(2), _A.T),
+                jb.BlockDiagonal(jb.Matrix(_stack), 2, stacked=True),
+                jb.Diagonal(np.arange(6.0)),
+            ]
+        ),
+        np.stack(
+            [
+                (np.kron(np.diag([1, 0]), _A.T @ M) + np.kron(np.diag([0, 1]), _A.T @ N))
+                @ np.diag(np.arange(6.0))
+                for M, N in zip(_stack[::2], _stack[1::2], strict=True)
+            ]
+        ),
     ),
     (
         "stack of blocks along the diagonal",

@@ -226,6 +226,8 @@ class _Translation:
         return self.tape.scaling(P, add=Q, into=into)
 
     def _write(self, step: Step, into: Value | None) -> Value:
+        if len(step.args) > 1:  # a product of several maps
+            raise NotOfTheKernel
         A = self.value(step.args[0])
         if step.data == "matrix" or A.rows > 1:
             return self.tape.scaling(A, into=into)

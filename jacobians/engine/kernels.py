@@ -17,6 +17,7 @@ import numpy as np
 from jacobians._checks import Array, read_only
 from jacobians._machine import times_in_slabs
 from jacobians._workers import share
+from jacobians.engine.blocks import multiply_blocks, write_blocks
 from jacobians.factors import Factor, parts_of
 from jacobians.linearization import activation_map, layer_map
 from jacobians.maps import Diagonal, LinearMap, Matrix
@@ -220,6 +221,7 @@ class Kernels:
         parts = list(A.leaves())
         at = dict(zip(map(id, parts), held, strict=True))
         own = [B for part, B in zip(parts, held, strict=True) if part.source is not None]
+        multiply_blocks(A, at, left)
         b = max([rows.shape[1], *map(_points, own)])
         numbers = b * A.on_the_way
         if self._together(numbers, rows.itemsize) >= len(rows):
@@ -245,7 +247,7 @@ class Kernels:
         if A.kind == "diagonal":
             scaled: Array = P * B
             return scaled
-        return _applied(B, P) if A.kind == "map" else self._multiplied(P, B, None)
+        return _applied(B, P) if isinstance(B, LinearMap) else self._multiplied(P, B, None)
 
     def _along(self, A: Factor, P: Array, at: dict[int, Any], left: bool) -> Array:
         """Pass the edges of a graph, from its first node to its last if ``left``, else back."""
@@ -304,7 +306,9 @@ class Kernels:
             return out
         return np.add(P, Q[:, None, :] if Q.ndim == 2 else Q, out=out)
 
-    def _write(self, step: Step, out: Array | None, A: Any) -> Array:
+    def _write(self, step: Step, out: Array | None, A: Any, *others: Any) -> Array:
+        if isinstance(step.data, Factor):
+            return write_blocks(step.data, out, (A, *others))
         if isinstance(A, LinearMap):
             return self._written(A, out)
         if step.data in ("matrix", "stack"):

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, Places, refuse_if_too_large
+from jacobians._checks import Array, Indices, refuse_if_too_large
 from jacobians.engine import jacobian
 from jacobians.explanation.segments import bends
 from jacobians.linearization import linearize
@@ -67,7 +67,7 @@ class Paths:
         return [bends(self.net, b, self.x, self.of) for b in self.baselines]
 
     @cached_property
-    def pieces(self) -> tuple[Places, Array, Array]:
+    def pieces(self) -> tuple[Indices, Array, Array]:
         """Of every piece: its baseline, where it starts, how long it is; (K,) each."""
         cuts = [t for t, _ in self._cuts]
         which = np.repeat(np.arange(len(cuts)), [len(t) - 1 for t in cuts])
@@ -124,7 +124,7 @@ class Paths:
 
     def _points(
         self, s: float, entries: int, chosen: Any = slice(None)
-    ) -> Iterator[tuple[Array, Array, Places, Array]]:
+    ) -> Iterator[tuple[Array, Array, Indices, Array]]:
         """Yield for some pieces at a time: points, steps ``x - b``, baselines, lengths."""
         which, starts, lengths = (of_pieces[chosen] for of_pieces in self.pieces)
         size = max(1, CHUNK // max(entries, *self.net.widths))

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jacobians import plotting
-from jacobians._checks import Array, Places
+from jacobians._checks import Array, Indices
 from jacobians.network import Network
 
 LIMIT = 2**22  # entries of all values at all places; a segment with more is halved
@@ -78,7 +78,7 @@ def _between(
     return t, reached
 
 
-def _overtakings(layer: object, value: Array) -> tuple[Places, Array]:
+def _overtakings(layer: object, value: Array) -> tuple[Indices, Array]:
     """Ask a layer that is kinked where it bends, for some segments at a time."""
     step = max(1, PIECE // value.shape[1])
     kinks_at = []
@@ -89,7 +89,7 @@ def _overtakings(layer: object, value: Array) -> tuple[Places, Array]:
     return np.concatenate([rows for rows, _ in kinks_at]), np.concatenate([u for _, u in kinks_at])
 
 
-def _crossings(z: Array, kinks: Sequence[float]) -> tuple[Places, Array]:
+def _crossings(z: Array, kinks: Sequence[float]) -> tuple[Indices, Array]:
     """Return segment and share of the segment wherever a unit crosses a kink inside one."""
     kinks_at = [(np.zeros(0, np.intp), np.zeros(0))]
     for kink in kinks:
@@ -101,7 +101,7 @@ def _crossings(z: Array, kinks: Sequence[float]) -> tuple[Places, Array]:
 
 
 def _with(
-    t: Array, values: dict[int, Array], rows: Places, shares: Array
+    t: Array, values: dict[int, Array], rows: Indices, shares: Array
 ) -> tuple[Array, dict[int, Array]]:
     """Add places inside segments, each once, and the values there."""
     new = t[rows] + shares * (t[rows + 1] - t[rows])

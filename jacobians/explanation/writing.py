@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jacobians import reports
-from jacobians._checks import Places
+from jacobians._checks import Indices
 from jacobians._text import counted, table
 
 OUTPUTS, INPUTS, LISTED = 4, 10, 40  # with a table of their own; in a text; on a page
@@ -101,8 +101,8 @@ def cells(
     return header + [f"{100 * confidence:g} % interval"] * several, body
 
 
-def _order(explanation: Any, i: int) -> Places:
-    order: Places = np.argsort(-np.abs(explanation.contributions[i]), kind="stable")
+def _order(explanation: Any, i: int) -> Indices:
+    order: Indices = np.argsort(-np.abs(explanation.contributions[i]), kind="stable")
     return order
 
 

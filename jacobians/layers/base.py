@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 
-from jacobians._checks import Array, Frozen, Places, ShapeError, as_floats, freeze
+from jacobians._checks import Array, Frozen, Indices, ShapeError, as_floats, freeze
 from jacobians.activations import IDENTITY, AnyActivation
 
 Shape: TypeAlias = tuple[int, ...]
@@ -24,7 +24,7 @@ class Layer(Frozen, ABC):
     Subclasses are immutable records (frozen dataclasses) with an ``activation`` (identity unless
     they set one).  They define ``preactivation`` and what comes out: ``output_width`` where a value
     is just a vector, ``output_shape`` where it has axes of its own.  Arrays among their fields are
-    found by themselves; ``trained`` names those that are parameters.
+    collected by themselves; ``trained`` names those that are parameters.
     """
 
     activation: AnyActivation = IDENTITY
@@ -62,11 +62,11 @@ class Layer(Frozen, ABC):
         """Tell which entries of a kinked ``z`` may move if these entries of its inputs do."""
         return np.any([m.any(axis=-1, keepdims=True) for m in moving], axis=0)
 
-    def chosen(self, a: Array) -> Places:
+    def chosen(self, a: Array) -> Indices:
         """Return on which piece each entry of a kinked ``z`` is, (..., n_out)."""
         raise NotImplementedError(f"{type(self).__name__}: define chosen.")
 
-    def bends(self, starts: Array, stops: Array) -> tuple[Places, Array]:
+    def bends(self, starts: Array, stops: Array) -> tuple[Indices, Array]:
         """Return where ``z`` bends as its input goes straight from each start to each stop.
 
         The numbers of the segments, and what share of the segment lies before, (k,) both.

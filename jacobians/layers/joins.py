@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from jacobians._checks import Array, Places, ShapeError, as_count
+from jacobians._checks import Array, Indices, ShapeError, as_count
 from jacobians.layers.base import Layer, Shape
 
 
@@ -104,7 +104,7 @@ class Concatenate(_Join):
         return joined[..., self.order] if self.axis else joined
 
     @property
-    def order(self) -> Places:
+    def order(self) -> Indices:
         """Where each entry of the result stands when all inputs are written one after the other."""
         sizes = [prod(shape) for shape in self.shapes]
         starts = np.cumsum([0, *sizes[:-1]])

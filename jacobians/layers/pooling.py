@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jacobians._checks import Array, Numbers, Places, ShapeError
+from jacobians._checks import Array, Indices, Numbers, ShapeError
 from jacobians._windows import Windows
 from jacobians.layers.base import Layer, Shape
 
@@ -105,7 +105,7 @@ class MaxPool(_Pool):
             np.maximum(best[at], images[where], out=best[at])
         return best
 
-    def chosen(self, a: Array) -> Places:
+    def chosen(self, a: Array) -> Indices:
         """Return which entry of a flat value is the largest of each window, the first if several.
 
         Returns
@@ -119,7 +119,7 @@ class MaxPool(_Pool):
         for at, where in reversed(self.windows.offsets):  # the first one is written last
             same = images[where] == largest[at]
             np.copyto(chosen[at], entries[where], where=same)
-        flat: Places = self._flat(chosen)
+        flat: Indices = self._flat(chosen)
         return flat
 
     def may_move(self, *moving: Array) -> Any:
@@ -142,7 +142,7 @@ class MaxPool(_Pool):
         distance: Array = self._flat(first - np.minimum(second, moving))
         return distance
 
-    def bends(self, starts: Array, stops: Array) -> tuple[Places, Array]:
+    def bends(self, starts: Array, stops: Array) -> tuple[Indices, Array]:
         """Return where an entry overtakes the largest one: where lines of a window meet on top."""
         index = self.windows.index
         channels = (

@@ -16,7 +16,7 @@ import numpy as np
 
 from jacobians._checks import (
     Array,
-    Places,
+    Indices,
     ShapeError,
     as_array,
     as_count,
@@ -37,8 +37,8 @@ class Rearrangement(Layer):
         """Rearrange an array that has the shape of the input; fill up with -1."""
 
     @cached_property
-    def index(self) -> Places:
-        """Which entry of the flat input stands at each place, -1 for a zero."""
+    def index(self) -> Indices:
+        """For each entry of the flat output that of the flat input, -1 for a zero."""
         entries = np.arange(prod(self.shape)).reshape(self.shape)
         return freeze(self.rearrange(entries).ravel())
 
@@ -60,7 +60,7 @@ class Rearrangement(Layer):
         return shape
 
     def preactivation(self, *values: Array) -> Array:
-        """Return the entries at their places."""
+        """Return the entries in their new order."""
         z = values[0][..., self.index]
         if (self.index < 0).any():
             z[..., self.index < 0] = 0
@@ -204,7 +204,7 @@ class Gather(Rearrangement):
     array([3., 1.])
     """
 
-    indices: Places
+    indices: Indices
     shape: Shape = ()
 
     def __post_init__(self) -> None:

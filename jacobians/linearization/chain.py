@@ -109,13 +109,13 @@ class Linearization(Frozen):
 
     def _substitution(self, u: int, v: int, edges: Edges, inside: Sequence[int]) -> Substitution:
         """Return ``dz^v / da^u`` for branches that share nodes: one node for z, one for a."""
-        place, nodes = {u: 0}, []
+        number, nodes = {u: 0}, []
         for l in inside:
-            nodes.append([(place[s], self.input_maps(l)[k]) for s, k in edges[l]])
+            nodes.append([(number[s], self.input_maps(l)[k]) for s, k in edges[l]])
             if not isinstance(self.activation_map(l), Identity):
                 nodes.append([(len(nodes), self.activation_map(l))])
-            place[l] = len(nodes)
-        nodes.append([(place[s], self.input_maps(v)[k]) for s, k in edges[v]])
+            number[l] = len(nodes)
+        nodes.append([(number[s], self.input_maps(v)[k]) for s, k in edges[v]])
         return Substitution(nodes)
 
     @underflow_is_rounding

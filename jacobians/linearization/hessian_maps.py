@@ -147,8 +147,8 @@ def hessian_times(lin: Any, cotangent: Array, vectors: Array, of: int, wrt: int)
     return of_points(lin, back["a", wrt])
 
 
-def _add(at: Vectors, end: End, part: Array) -> None:
-    at[end] = at[end] + part if end in at else part
+def _add(at: Vectors, end: End, term: Array) -> None:
+    at[end] = at[end] + term if end in at else term
 
 
 def _to(lin: Any, end: End, wrt: int, transposed: bool = False) -> list[LinearMap]:

@@ -182,9 +182,9 @@ def _(layer: Multiply, *values: Array) -> tuple[LinearMap, ...]:
 @layer_map.register(Concatenate)
 def _(layer: Concatenate, *values: Array) -> tuple[LinearMap, ...]:
     ends = np.cumsum([0, *(a.shape[-1] for a in values)])
-    place = np.argsort(layer.order)  # of every entry of the inputs in the result
+    index = np.argsort(layer.order)  # of every entry of the inputs in the result
     n, dtype = int(ends[-1]), values[0].dtype
-    return tuple(Selection(place[start:end], n, dtype).T for start, end in pairwise(ends))
+    return tuple(Selection(index[start:end], n, dtype).T for start, end in pairwise(ends))
 
 
 @layer_map.register(MatrixProduct)

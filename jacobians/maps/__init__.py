@@ -16,7 +16,7 @@ association         the order in which a product is best multiplied out
 """
 
 from jacobians._windows import Windows
-from jacobians.maps.association import Association, associate, multiply_out
+from jacobians.maps.association import Association, associate, blocks_of, multiply_out
 from jacobians.maps.base import LinearMap
 from jacobians.maps.blocks import Blocks
 from jacobians.maps.convolution import Convolution
@@ -47,5 +47,6 @@ __all__ = [
     "Sum",
     "Windows",
     "associate",
+    "blocks_of",
     "multiply_out",
 ]

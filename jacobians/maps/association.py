@@ -25,11 +25,13 @@ import numpy as np
 from jacobians._checks import Array, underflow_is_rounding
 from jacobians.maps.base import LinearMap
 from jacobians.maps.elementary import Diagonal, Identity, Matrix
+from jacobians.maps.product import Product
+from jacobians.maps.sums import Sum
 
 Order: TypeAlias = Any  # int | tuple[Order, Order]; mypy has no recursive aliases under this form
 T = TypeVar("T")
 
-# Above this many factors the search over all orders gives way to one through the narrowest place.
+# Above this many factors the search over all orders gives way to one through the least width.
 LONG_CHAIN = 256
 
 
@@ -241,10 +243,10 @@ def associate(operands: Sequence[Operand], batch: int = 1) -> Association:
 
 
 def _through_the_narrowest(operands: Sequence[Operand], batch: int) -> Order:
-    """Multiply out from the narrowest place to both ends, in linear time.
+    """Multiply out from the least width to both ends, in linear time.
 
     What is left of it forward, what is right of it in reverse: every factor then meets a partial
-    product that is as wide as that place.
+    product that has this width.
     """
     widths = [A.columns for A in operands[:-1]]
     s = widths.index(min(widths)) + 1
@@ -329,6 +331,27 @@ def multiply_out(factors: Sequence[LinearMap], order: Order | None = None) -> Ar
 
     result = fold(order, lambda k: factors[k], _times)
     return result.to_dense() if isinstance(result, LinearMap) else result
+
+
+def blocks_of(A: LinearMap) -> Array:
+    """Multiply out the equal blocks along the diagonal of a map, (points * count, m, n).
+
+    >>> from jacobians.maps import Kronecker
+    >>> blocks_of(Kronecker(Identity(3), [[1.0, 2.0]]) @ Diagonal(np.arange(6.0)))[2]
+    array([[ 4., 10.]])
+    """
+    points = A.batch[0] if A.batch else 1
+    dense = np.ascontiguousarray(_written(A.block_stack(A.block_count, points)))
+    count = points * A.block_count
+    return dense if dense.ndim == 3 else np.broadcast_to(dense, (count, *dense.shape))
+
+
+def _written(A: LinearMap) -> Array:
+    if isinstance(A, Product):
+        return multiply_out(A.factors)
+    if isinstance(A, Sum):
+        return np.asarray(sum(map(_written, A.terms)))
+    return A.to_dense()
 
 
 def _times(left: Any, right: Any) -> Any:

@@ -104,6 +104,22 @@ class LinearMap(Frozen, Displayed, ABC):
         """Whether every row and every column has at most one entry, as in a diagonal."""
         return False
 
+    @property
+    def block_count(self) -> int:
+        """How many blocks of one shape stand along the diagonal, with zeros beside them."""
+        return 1
+
+    def block_stack(self, count: int, points: int) -> LinearMap:
+        """Return ``count`` blocks along the diagonal for each point: a stack, or one for all.
+
+        ``count`` divides ``block_count``; a map that all points share is repeated.
+        """
+        m, n = self.shape
+        dense = np.broadcast_to(self.to_dense(), (points, m, n))
+        blocks = dense.reshape(points, count, m // count, count, n // count)
+        stack = np.moveaxis(np.diagonal(blocks, axis1=1, axis2=3), -1, 1)
+        return self.sum_of([stack.reshape(-1, m // count, n // count)]).terms[0]  # type: ignore[no-any-return]
+
     def magnitude(self) -> LinearMap | None:
         """Return the map of the absolute values of the computation, in float64.
 

@@ -79,12 +79,12 @@ class Blocks(LinearMap):
 
     def apply(self, columns: Array) -> Array:
         ends = list(accumulate(A.shape[1] for A in self.blocks[0]))
-        parts = np.split(columns, ends[:-1], axis=-2)
+        pieces = np.split(columns, ends[:-1], axis=-2)
         rows = []
         for row in self.blocks:
-            total = row[0].apply(parts[0])
-            for A, part in zip(row[1:], parts[1:], strict=True):
-                total = total + A.apply(part)
+            total = row[0].apply(pieces[0])
+            for A, piece in zip(row[1:], pieces[1:], strict=True):
+                total = total + A.apply(piece)
             rows.append(total)
         # A row of blocks without a batch of its own follows the batch of the others.
         lead = np.broadcast_shapes(*(total.shape[:-2] for total in rows))

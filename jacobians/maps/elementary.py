@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from jacobians._checks import Array, ShapeError, as_array, as_count, as_dtype
 from jacobians._machine import times_in_slabs
-from jacobians._windows import are_rows
+from jacobians._windows import are_rows, moved
 from jacobians.maps.base import LinearMap, frozen_field
 
 DOUBLE = np.dtype(np.float64)
+Elementary = TypeVar("Elementary", "Matrix", "Diagonal")
 SMALL = 10_000  # entries up to which one core multiplies a matrix well
 
 
@@ -61,6 +62,13 @@ class Identity(LinearMap):
     def monomial(self) -> bool:
         return True
 
+    @property
+    def block_count(self) -> int:
+        return self.n
+
+    def block_stack(self, count: int, points: int) -> Identity:
+        return Identity(self.n // count, self.dtype)
+
     def magnitude(self) -> Identity:
         return Identity(self.n)
 
@@ -107,19 +115,24 @@ class Matrix(LinearMap):
 
     def apply(self, columns: Array) -> Array:
         if columns.ndim > 2 and (columns.shape[-1] == 1 or are_rows(columns)):
-            rows, turned = np.moveaxis(columns, -1, 0), np.swapaxes(self.array, -2, -1)
+            rows, turned = moved(columns, -1, 0), np.swapaxes(self.array, -2, -1)
             if not self.batch and rows.flags.c_contiguous:
                 # every column lies in one piece: one product of them all, not one for each point
                 flat, small = rows.reshape(-1, rows.shape[-1]), self.array.size <= SMALL
                 product = times_in_slabs(flat, turned) if small else flat @ turned
-                return np.moveaxis(product.reshape(*rows.shape[:-1], len(self.array)), 0, -1)
-            return np.swapaxes(np.swapaxes(columns, -2, -1) @ turned, -2, -1)
+                return moved(product.reshape(*rows.shape[:-1], len(self.array)), 0, -1)
+            lead = np.broadcast_shapes(self.batch, columns.shape[:-2])
+            result = None
+            if lead == columns.shape[:-2]:  # its axes lie in memory as those of the columns do
+                dtype = np.result_type(self.array, columns)
+                shape = (*lead, self.shape[0], columns.shape[-1])
+                result = np.swapaxes(np.empty_like(columns, dtype, shape=shape), -2, -1)
+            product = np.matmul(np.swapaxes(columns, -2, -1), turned, out=result)
+            return np.swapaxes(product, -2, -1)
         return self.array @ columns
 
     def transpose(self) -> Matrix:
-        transposed = object.__new__(Matrix)  # a view of what is checked and frozen already
-        object.__setattr__(transposed, "array", np.swapaxes(self.array, -2, -1))
-        return transposed
+        return unchecked(Matrix, np.swapaxes(self.array, -2, -1))
 
     def _dense(self) -> Array:
         return self.array.copy()
@@ -190,6 +203,14 @@ class Diagonal(LinearMap):
     @property
     def monomial(self) -> bool:
         return True
+
+    @property
+    def block_count(self) -> int:
+        return self.shape[0]
+
+    def block_stack(self, count: int, points: int) -> Diagonal:
+        entries = np.broadcast_to(self.entries, (points, self.shape[0]))
+        return unchecked(Diagonal, entries.reshape(points * count, -1))
 
     def magnitude(self) -> Diagonal:
         return Diagonal(np.abs(self.entries).astype(DOUBLE))
@@ -306,6 +327,13 @@ class DiagonalPlusLowRank(LinearMap):
 
     def _kind(self) -> str:
         return f"DiagonalPlusLowRank(rank {self.rank})"
+
+
+def unchecked(kind: type[Elementary], array: Array) -> Elementary:
+    """Return a Matrix or Diagonal of an array that was made or checked here."""
+    made = object.__new__(kind)
+    object.__setattr__(made, "array" if kind is Matrix else "entries", array)
+    return made
 
 
 def as_map(value: Any, where: str) -> LinearMap:

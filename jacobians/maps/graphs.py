@@ -85,8 +85,8 @@ class Substitution(LinearMap):
         for l, edges in enumerate(self.nodes, start=1):
             total: Any = None
             for source, A in edges:
-                part = A.apply(values[source])
-                total = part if total is None else total + part
+                term = A.apply(values[source])
+                total = term if total is None else total + term
             values[l] = total
             for source, _ in edges:
                 if last_use[source] == l:
@@ -235,7 +235,8 @@ class BlockDiagonal(LinearMap):
         *lead, n, k = columns.shape
         if self.batch:
             lead = [*lead[:-1], self.batch[0]] if len(lead) else [self.batch[0]]
-            columns = np.broadcast_to(columns, (*lead, n, k))
+            if columns.shape[:-2] != tuple(lead):
+                columns = np.broadcast_to(columns, (*lead, n, k))
         # the point and its block become the batch of the stack; other leading axes stay in front
         front = lead[: -1 if self.stacked else None]
         rows = columns.reshape(*front, self.blocks.batch[0], self.blocks.shape[1], k)
@@ -271,6 +272,19 @@ class BlockDiagonal(LinearMap):
     @property
     def monomial(self) -> bool:
         return self.blocks.monomial
+
+    @property
+    def block_count(self) -> int:
+        return self.count * self.blocks.block_count
+
+    def block_stack(self, count: int, points: int) -> LinearMap:
+        if self.stacked or points == 1:
+            if self.count % count == 0:
+                several = self.count // count
+                return BlockDiagonal(self.blocks, several, True) if several > 1 else self.blocks
+            if count % self.count == 0:
+                return self.blocks.block_stack(count // self.count, points * self.count)
+        return super().block_stack(count, points)
 
     def magnitude(self) -> BlockDiagonal | None:
         blocks = self.blocks.magnitude()

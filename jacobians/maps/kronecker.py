@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array
-from jacobians._windows import are_rows, merged
+from jacobians._windows import are_rows, merged, moved
 from jacobians.maps.base import LinearMap, common_batch
-from jacobians.maps.elementary import Identity, as_map
+from jacobians.maps.elementary import Identity, Matrix, as_map, unchecked
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -70,13 +70,17 @@ class Kronecker(LinearMap):
         # Splitting an axis copies nothing; j stands in front of the batch while B is at work, so
         # that every point meets its own.
         n, (p, q) = self.left.shape[1], self.right.shape
-        columns = columns[None] if self.batch and columns.ndim == 2 else columns
+        columns = columns[None] if columns.ndim == 2 and self.batch else columns
         V = columns.reshape(*columns.shape[:-2], n, q, columns.shape[-1])
-        if not isinstance(self.right, Identity):
-            V = np.moveaxis(self.right.apply(np.moveaxis(V, -3, 0)), 0, -3)
+        if self.right.batch:
+            V = moved(self.right.apply(moved(V, -3, 0)), 0, -3)
+        elif not isinstance(self.right, Identity):
+            V = self.right.apply(V)
         if not isinstance(self.left, Identity):
-            if are_rows(V):  # l stands in front, so that rows stay rows
-                V = np.moveaxis(self.left.apply(np.moveaxis(V, -2, 0)), 0, -2)
+            if are_rows(V) and p > 1:  # A meets the columns of X, row by row
+                V = moved(self.left.apply(moved(V, -1, 0)), 0, -1)
+            elif are_rows(V):  # l stands in front, so that rows stay rows
+                V = moved(self.left.apply(moved(V, -2, 0)), 0, -2)
             else:
                 AV = self.left.apply(V.reshape(*V.shape[:-2], p * V.shape[-1]))
                 V = AV.reshape(*AV.shape[:-1], p, V.shape[-1])
@@ -106,6 +110,19 @@ class Kronecker(LinearMap):
     @property
     def monomial(self) -> bool:
         return self.left.monomial and self.right.monomial
+
+    @property
+    def block_count(self) -> int:
+        return self.left.n if isinstance(self.left, Identity) else 1
+
+    def block_stack(self, count: int, points: int) -> LinearMap:
+        if not isinstance(self.left, Identity):
+            return super().block_stack(count, points)
+        n = self.left.n // count
+        block = self.right if n == 1 else Kronecker(Identity(n, self.left.dtype), self.right)
+        if block.batch:
+            return unchecked(Matrix, np.repeat(block.to_dense(), count, axis=0))
+        return block
 
     def magnitude(self) -> Kronecker | None:
         left, right = self.left.magnitude(), self.right.magnitude()

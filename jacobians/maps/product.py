@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,13 @@ class Product(LinearMap):
     @property
     def monomial(self) -> bool:
         return all(A.monomial for A in self.factors)
+
+    @property
+    def block_count(self) -> int:
+        return gcd(*(A.block_count for A in self.factors))
+
+    def block_stack(self, count: int, points: int) -> Product:
+        return Product([A.block_stack(count, points) for A in self.factors])
 
     def magnitude(self) -> Product | None:
         factors = magnitudes(self.factors)

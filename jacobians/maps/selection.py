@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, Places, ShapeError, as_array, as_count, freeze
-from jacobians._windows import are_rows
+from jacobians._checks import Array, Indices, ShapeError, as_array, as_count, freeze
+from jacobians._windows import are_rows, moved
 from jacobians.maps.base import LinearMap
 from jacobians.maps.elementary import DOUBLE
 from jacobians.vectorization import commutation_places, duplication_places, elimination_places
@@ -37,27 +37,43 @@ class _Rows(LinearMap):
 
     def apply(self, columns: Array) -> Array:
         dtype = np.result_type(self.dtype, columns.dtype)
-        return _for_all_points(self, columns, lambda x: _gather(x, self.flat)).astype(
-            dtype, copy=False
-        )
+        return _for_all_points(self, columns, self._gather).astype(dtype, copy=False)
+
+    def _gather(self, columns: Array) -> Array:
+        return _gather(columns, *self._runs)
 
     @cached_property
-    def flat(self) -> Places:
+    def flat(self) -> Indices:
         """The index of all points at once, into their entries one after the other."""
-        flat: Places = self.index
+        flat: Indices = self.index
         if flat.ndim > 1:
             first = np.arange(len(flat))[:, None] * self.shape[1]
             flat = np.where(flat < 0, -1, flat + first).ravel()
         flat.flags.writeable = False
         return flat
 
+    @cached_property
+    def _runs(self) -> tuple[int, Indices]:
+        return _in_runs(self.flat, self._entries())
+
+    @cached_property
+    def _inverse_runs(self) -> tuple[int, Indices] | None:
+        """Where each entry of ``x`` went, if this is a permutation."""
+        flat = self.flat
+        if len(flat) != self._entries() or not self.monomial or (flat < 0).any():
+            return None
+        return _in_runs(np.argsort(flat), len(flat))
+
+    def _entries(self) -> int:
+        return self.shape[1] * (self.batch[0] if self.batch else 1)
+
     def transpose(self) -> LinearMap:
         return Scatter(self)
 
     def _dense(self) -> Array:
         dense = np.zeros((*self.batch, *self.shape), self.dtype)
-        place = np.nonzero(self.index >= 0)
-        dense[(*place, self.index[place])] = 1.0
+        chosen = np.nonzero(self.index >= 0)
+        dense[(*chosen, self.index[chosen])] = 1.0
         return dense
 
     def _sparse(self) -> Any:
@@ -90,7 +106,7 @@ class Selection(_Rows):
     Parameters
     ----------
     index : array of int, shape (m,) or (B, m)
-        The entry of ``x`` that goes to each place, from 0; -1 puts a zero there.
+        The entry of ``x`` that each entry of the product is, from 0; -1 gives a zero.
     n : int
         How many entries ``x`` has.
     dtype : numpy dtype, optional
@@ -102,7 +118,7 @@ class Selection(_Rows):
     array([5., 0., 1.])
     """
 
-    index: Places
+    index: Indices
     n: int
     dtype: np.dtype[Any] = DOUBLE
 
@@ -133,7 +149,7 @@ LinearMap.selection_of = Selection
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Scatter(LinearMap):
-    """The transpose of a selection: entries that came from one place are added up there."""
+    """The transpose of a selection: entries that came from one are added up in it."""
 
     rows: _Rows
 
@@ -155,9 +171,9 @@ class Scatter(LinearMap):
         return _for_all_points(self, columns, self._scatter).astype(dtype, copy=False)
 
     def _scatter(self, columns: Array) -> Array:
-        flat, size, (*outer, m, k) = self.rows.flat, self._size_of_all(), columns.shape
-        if self._inverse is not None:
-            return _gather(columns, self._inverse)
+        flat, size, (*outer, m, k) = self.rows.flat, self.rows._entries(), columns.shape
+        if self.rows._inverse_runs is not None:
+            return _gather(columns, *self.rows._inverse_runs)
         if self.rows.monomial:
             result = np.zeros((*outer, size, k), columns.dtype)
             kept = slice(None) if (flat >= 0).all() else flat >= 0
@@ -166,20 +182,9 @@ class Scatter(LinearMap):
                     one, x = one[:, 0], x[:, 0]
                 one[flat[kept]] = x[kept]
             return result
-        rows = np.moveaxis(columns, -2, 0).reshape(m, -1)
+        rows = moved(columns, -2, 0).reshape(m, -1)
         summed = Selection(flat, size, self.dtype)._sparse().T.tocsr() @ rows
-        return np.moveaxis(summed.reshape(size, *outer, k), 0, -2)
-
-    @cached_property
-    def _inverse(self) -> Places | None:
-        """The row that goes to each place of all points, if every place gets one."""
-        flat = self.rows.flat
-        if len(flat) != self._size_of_all() or not self.rows.monomial or (flat < 0).any():
-            return None
-        return np.argsort(flat)
-
-    def _size_of_all(self) -> int:
-        return self.shape[0] * (self.batch[0] if self.batch else 1)
+        return moved(summed.reshape(size, *outer, k), 0, -2)
 
     def transpose(self) -> LinearMap:
         return self.rows
@@ -205,13 +210,28 @@ class Scatter(LinearMap):
         return 0.0
 
 
-def _gather(columns: Array, index: Places) -> Array:
-    """Choose rows of columns (..., n, k); a row of zeros for -1."""
-    chosen = np.take(columns, index, axis=-2)
-    none = index < 0
+def _in_runs(index: Indices, n: int) -> tuple[int, Indices]:
+    """Cut an index into the longest runs of neighbours: their length, and which run of x each is.
+
+    Rows that stay together, as the last axis of a permuted array does, are copied together.
+    """
+    step = index[:-1] >= 0  # zeros are neighbours of zeros
+    starts = np.flatnonzero(index[1:] != index[:-1] + step) + 1
+    if 2 * len(starts) >= len(index):
+        return 1, index
+    first = index[np.append(0, starts)]
+    length = int(np.gcd.reduce([n, len(index), *starts, *first[first >= 0]]))
+    return length, np.where(index < 0, -1, index // length)[::length]
+
+
+def _gather(columns: Array, length: int, runs: Indices) -> Array:
+    """Choose runs of rows of columns (..., n, k); rows of zeros for -1."""
+    *lead, n, k = columns.shape
+    chosen = np.take(columns.reshape(*lead, n // length, length * k), runs, axis=-2)
+    none = runs < 0
     if none.any():
         np.copyto(chosen, 0, where=none[:, None])
-    return chosen
+    return chosen.reshape(*lead, len(runs) * length, k)
 
 
 def _for_all_points(A: LinearMap, columns: Array, act: Callable[[Array], Array]) -> Array:
@@ -222,10 +242,11 @@ def _for_all_points(A: LinearMap, columns: Array, act: Callable[[Array], Array])
     m, (n, k) = A.shape[0], columns.shape[-2:]
     lead = np.broadcast_shapes(columns.shape[:-2], A.batch)
     outer, points = (lead[:-1], lead[-1]) if A.batch else (lead, 1)
-    columns = np.broadcast_to(columns, (*lead, n, k))
+    if columns.shape[:-2] != lead:
+        columns = np.broadcast_to(columns, (*lead, n, k))
     if are_rows(columns):
-        rows = np.moveaxis(columns, -1, 0).reshape(k, *outer, points * n, 1)
-        return np.moveaxis(act(rows).reshape(k, *lead, m), 0, -1)
+        rows = moved(columns, -1, 0).reshape(k, *outer, points * n, 1)
+        return moved(act(rows).reshape(k, *lead, m), 0, -1)
     return act(columns.reshape(*outer, points * n, k)).reshape(*lead, m, k)
 
 
@@ -267,7 +288,7 @@ class Commutation(_Fixed):
         return self.m * self.n, self.m * self.n
 
     @property
-    def index(self) -> Places:
+    def index(self) -> Indices:
         return commutation_places(self.m, self.n)
 
     def transpose(self) -> Commutation:
@@ -299,7 +320,7 @@ class Duplication(_Fixed):
         return self.n**2, self.n * (self.n + 1) // 2
 
     @property
-    def index(self) -> Places:
+    def index(self) -> Indices:
         return duplication_places(self.n)
 
 
@@ -325,5 +346,5 @@ class Elimination(_Fixed):
         return self.n * (self.n + 1) // 2, self.n**2
 
     @property
-    def index(self) -> Places:
+    def index(self) -> Indices:
         return elimination_places(self.n)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,13 @@ class Sum(LinearMap):
     @property
     def flops(self) -> float:
         return sum(A.flops for A in self.terms) + (len(self.terms) - 1) * self.shape[0]
+
+    @property
+    def block_count(self) -> int:
+        return gcd(*(A.block_count for A in self.terms))
+
+    def block_stack(self, count: int, points: int) -> Sum:
+        return Sum([A.block_stack(count, points) for A in self.terms])
 
     def magnitude(self) -> Sum | None:
         terms = magnitudes(self.terms)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jacobians._checks import Array, Places, ShapeError, as_count
+from jacobians._checks import Array, Indices, ShapeError, as_count
 from jacobians.network import Network
 from jacobians.plotting.style import CYCLE, GREY, finish, labels, new_axes, numbers
 from jacobians.tracing import trace
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Bends:
-    """Places t in [0, 1] on the line where a unit crosses a kink, rising.
+    """Indices t in [0, 1] on the line where a unit crosses a kink, rising.
 
     Attributes
     ----------
@@ -28,8 +28,8 @@ class Bends:
     """
 
     t: Array
-    layers: Places
-    units: Places
+    layers: Indices
+    units: Indices
 
 
 def bends(net: Network, start: Any, stop: Any, points: int = 1001) -> Bends:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jacobians._checks import Array, Places, ShapeError
+from jacobians._checks import Array, Indices, ShapeError
 from jacobians.plotting.style import (
     BLUE,
     GREY,
@@ -130,9 +130,9 @@ def violins(
     return ax
 
 
-def _first(sizes: Array, order: Any, count: int) -> Places:
+def _first(sizes: Array, order: Any, count: int) -> Indices:
     """Return the first inputs of an order; the largest first unless it is given."""
-    every: Places = np.argsort(-sizes, kind="stable") if order is None else np.asarray(order)
+    every: Indices = np.argsort(-sizes, kind="stable") if order is None else np.asarray(order)
     return every[:count]
 
 

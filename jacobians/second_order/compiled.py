@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from jacobians._checks import Array, Places, ShapeError
+from jacobians._checks import Array, Indices, ShapeError
 from jacobians._kernels import PROCESSORS, Program, Tape
 from jacobians._kernels.codes import code_of
 from jacobians._kernels.values import Value
@@ -30,7 +30,9 @@ PIECE = 128  # points at a time, so that threads which are held up have less lef
 _made: WeakKeyDictionary[Network, dict[Any, Program | None]] = WeakKeyDictionary()
 
 
-def fill_in(H: Array, net: Network, x: Array, of: int, wrt: int, rows: Places, budget: int) -> bool:
+def fill_in(
+    H: Array, net: Network, x: Array, of: int, wrt: int, rows: Indices, budget: int
+) -> bool:
     """Fill in the Hessians (B, m, n, n) at points (B, n_0); False if the kernel cannot."""
     groups = [slice(i, i + TOGETHER) for i in range(0, len(rows), TOGETHER)]
     programs = [program_of(net, of, wrt, rows[group]) for group in groups]
@@ -72,7 +74,7 @@ def at_a_point(net: Network, x: Any) -> Array | None:
     return H if program.run(x, H) and isfinite(H.sum()) else None
 
 
-def program_of(net: Network, of: int, wrt: int, rows: Places) -> Program | None:
+def program_of(net: Network, of: int, wrt: int, rows: Indices) -> Program | None:
     """Return the program that fills in one Hessian (B, n, n) for each row, from before if kept."""
     programs, key = _made.setdefault(net, {}), (of, wrt, rows.tobytes())
     if key not in programs:
@@ -87,7 +89,7 @@ class _NotOfTheKernel(Exception):
     """A layer or activation for which there is no operation."""
 
 
-def _tape_of(net: Network, of: int, wrt: int, rows: Places) -> Tape:
+def _tape_of(net: Network, of: int, wrt: int, rows: Indices) -> Tape:
     tape, n = Tape(net.dtype), net.widths[wrt]
     a, before = tape.read(1, net.widths[0]), None
     P: Any = np.eye(n, dtype=net.dtype)

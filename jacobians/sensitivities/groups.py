@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from jacobians._checks import Array, Places
+from jacobians._checks import Array, Indices
 
 Keys: TypeAlias = NDArray[np.uint64]
 BLOCK, LEAST = 2**16, 1024  # numbers of a block of columns; of so many columns, at least
@@ -47,7 +47,7 @@ def keys_of(numbers: Keys) -> Keys:
 class Order:
     """What sorts points by their random group, with the key and the group of each, sorted."""
 
-    indices: Places
+    indices: Indices
     keys: Keys
     labels: NDArray[np.uint8]
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from jacobians import plotting, reports
-from jacobians._checks import Array, Places
+from jacobians._checks import Array, Indices
 from jacobians.certificate import Certificate
 from jacobians.network import Network
 from jacobians.planning import plan
@@ -89,7 +89,7 @@ def _layers(net: Network) -> list[dict[str, Any]]:
     ]
 
 
-def _table(record: Statistics, i: int, order: Places, numbers: Any) -> dict[str, Any]:
+def _table(record: Statistics, i: int, order: Indices, numbers: Any) -> dict[str, Any]:
     name = record.output_names[i]
     few = len(record.output_names) <= DRAWN
     rows = [

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from jacobians._checks import (
     Array,
-    Places,
+    Indices,
     as_count,
     as_floats,
     require_shape,
@@ -128,12 +128,12 @@ class Statistics(DataSet):
         return "importance = sqrt(E[(dy/dx)^2]) sd(x)/sd(y)"
 
     @property
-    def order(self) -> Places:
+    def order(self) -> Indices:
         """The inputs of every output, the most important first, shape (m, n)."""
         return np.argsort(-self._effect(), axis=1, kind="stable")
 
     @property
-    def rank(self) -> Places:
+    def rank(self) -> Indices:
         """Place of each input among all, by ``importance``: 1 is the largest, shape (m, n)."""
         return ranks(self._effect()).astype(np.intp)
 

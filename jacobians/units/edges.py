@@ -14,8 +14,8 @@ import numpy as np
 
 from jacobians._checks import (
     Array,
+    Indices,
     NotFiniteError,
-    Places,
     ShapeError,
     as_floats,
     as_items,
@@ -63,14 +63,14 @@ def beside(left: Any, right: Any) -> Any:
     return hstack([left, right], format="csr")
 
 
-def targets_of(edges: Any) -> Places:
+def targets_of(edges: Any) -> Indices:
     """Return the target of every stored edge; ``edges.indices`` are the sources."""
     return np.repeat(np.arange(edges.shape[0]), np.diff(edges.indptr))
 
 
 def as_kinds(
     activations: str | AnyActivation | Sequence[str | AnyActivation], N: int
-) -> tuple[Places, tuple[Activation, ...]]:
+) -> tuple[Indices, tuple[Activation, ...]]:
     """Return for each of N units which of the different activations it has, and these."""
     where = "UnitGraph: activations"
     if isinstance(activations, str) or not isinstance(activations, Iterable):
@@ -118,7 +118,7 @@ def read_named_edges(
     return names, inputs, A, B
 
 
-def split_edges(weights: Array, targets: Places, sources: Places, N: int, m: int) -> Any:
+def split_edges(weights: Array, targets: Indices, sources: Indices, N: int, m: int) -> Any:
     """Return ``A`` and ``B``; sources from N on are inputs."""
     from scipy.sparse import csr_array
 

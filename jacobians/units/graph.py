@@ -25,8 +25,8 @@ import numpy as np
 from jacobians._checks import (
     Array,
     Frozen,
+    Indices,
     NotFiniteError,
-    Places,
     ShapeError,
     as_count,
     as_flag,
@@ -110,7 +110,7 @@ class UnitGraph(Frozen):
     input_names: tuple[str, ...]
     cyclic: bool
     max_iterations: int
-    _kinds: Places
+    _kinds: Indices
     _distinct: tuple[Activation, ...]
     _walk: Acyclic | Cyclic
 
@@ -327,7 +327,7 @@ class UnitGraph(Frozen):
         return tuple(self._distinct[kind] for kind in self._kinds)
 
     @property
-    def levels(self) -> Places:
+    def levels(self) -> Indices:
         """The level of every unit: 1 if no unit feeds it, else one above the highest that does.
 
         Sorting by it is a topological order; the longest path has one edge less than there are
@@ -387,7 +387,7 @@ class UnitGraph(Frozen):
         return f"UnitGraph {size}: {', '.join(shortened([str(sigma) for sigma in self._distinct]))}"
 
 
-def _levels(A: Any, names: Sequence[str]) -> Places:
+def _levels(A: Any, names: Sequence[str]) -> Indices:
     """Return the level of every unit, or refuse a cycle, naming its units."""
     level = find_levels(A)
     if not level.all():

@@ -33,12 +33,12 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, DomainError, Places
+from jacobians._checks import Array, DomainError, Indices
 
 # --- levels ---------------------------------------------------------------------------------------
 
 
-def find_levels(A: Any) -> Places:
+def find_levels(A: Any) -> Indices:
     """Return the level of every unit, and 0 for those that a cycle keeps waiting for ever.
 
     An entry [i, j] of ``A``, zero or not, is an edge j -> i.
@@ -57,7 +57,7 @@ def find_levels(A: Any) -> Places:
     return np.array(level, dtype=np.intp)
 
 
-def find_cycle(A: Any, level: Places) -> list[int]:
+def find_cycle(A: Any, level: Indices) -> list[int]:
     """Return the units of one cycle in the order of its edges, the first one again at the end."""
     unit, walk = int(np.argmin(level)), dict[int, int]()
     while unit not in walk:  # who waits for ever waits for one who does: backwards, it comes round
@@ -82,13 +82,13 @@ class Levels:
     ``order[starts[r]:starts[r + 1]]``.  ``rows`` is ``A`` sorted, strictly lower triangular.
     """
 
-    order: Places
-    rank: Places
+    order: Indices
+    rank: Indices
     starts: list[int]
     rows: Any
 
     @classmethod
-    def of(cls, A: Any, level: Places, kinds: Places) -> Levels:
+    def of(cls, A: Any, level: Indices, kinds: Indices) -> Levels:
         """Sort the units."""
         from scipy.sparse import csr_array
 
@@ -144,8 +144,8 @@ class Acyclic:
     """Values and linear systems by levels.  Arrays are (N, ...): units first, then the batch."""
 
     A: Any
-    kinds: Places
-    level: Places
+    kinds: Indices
+    level: Indices
 
     @cached_property
     def forward(self) -> Levels:
@@ -189,11 +189,11 @@ class Cyclic:
     """Values by iteration, linear systems by LU: the same questions as ``Acyclic`` answers."""
 
     A: Any
-    kinds: Places
+    kinds: Indices
     max_iterations: int
 
     @property
-    def level(self) -> Places:
+    def level(self) -> Indices:
         """No unit has a level: everyone may wait for everyone."""
         return np.zeros_like(self.kinds)
 

@@ -28,8 +28,8 @@ def worst_on_mesh(act, dtype, dense):
     for function, formula in zip(
         functions, reference(act.name, dict(act.parameters), dtype), strict=True
     ):
-        found = errors(function, formula, z)
-        yield found.max(), z[found.argmax()]
+        ulps = errors(function, formula, z)
+        yield ulps.max(), z[ulps.argmax()]
 
 
 def worst_of_every_float32(act):

@@ -123,9 +123,9 @@ def main():
             net = jb.Network.random(widths, sigma, seed=0, dtype=dtype)
             shape = (batch, widths[0]) if batch else widths[0]
             X = np.random.default_rng(0).standard_normal(shape).astype(dtype)
-            found = contestants(net, X)
-            require_agreement(found, dtype)
-            times = race(found, options.rounds)
+            calls = contestants(net, X)
+            require_agreement(calls, dtype)
+            times = race(calls, options.rounds)
             ours = times["jacobians"]
             shown = [f"{name} {t:.3f} ms ({t / ours:.2f})" for name, t in times.items()]
             where = f"{batch} points" if batch else "a point"

@@ -61,11 +61,11 @@ def problem(line, dtype):
 
 def contestants(line, given, task):
     """Return {name: callable} of everybody who can do a task."""
-    found = {"jacobians": ours(*given)[task]}
+    calls = {"jacobians": ours(*given)[task]}
     if task == "jacobian":
         net, X, *_ = given
         plain = jb.plan(net, max(line.batch, 1), kernels=False)
-        found[PLAIN] = lambda: jb.jacobian(net, X, plan=plain)
+        calls[PLAIN] = lambda: jb.jacobian(net, X, plan=plain)
     for name, (module, make) in PEERS.items():
         if not installed(module) or (name == "NeuralSens" and not line.neuralsens):
             continue
@@ -75,28 +75,28 @@ def contestants(line, given, task):
             continue  # one sweep per output: minutes
         for key, call in make(*given).items():
             if key.split()[0] == task:
-                found[f"{name} {key[len(task) :]}".strip()] = call
-    return found
+                calls[f"{name} {key[len(task) :]}".strip()] = call
+    return calls
 
 
-def require_agreement(found, dtype):
+def require_agreement(calls, dtype):
     """Compare every answer with ours: up to a thousand roundings of the largest entry.
 
     At one point in a thousand a preactivation may lie within rounding of a kink, and on another
     side of it for another order of additions.
     """
-    reference = found["jacobians"]()
-    for name, call in list(found.items()):
+    reference = calls["jacobians"]()
+    for name, call in list(calls.items()):
         gaps = np.abs(call() - reference) / np.abs(reference).max()
         gap = np.quantile(gaps.reshape(len(gaps), -1).max(axis=1), 0.999, method="lower")
         assert gap < 1e3 * np.finfo(dtype).eps, f"{name} differs by {gap:.1e}"
 
 
-def race(found, rounds, seconds=0.15, pause=0.2):
+def race(calls, rounds, seconds=0.15, pause=0.2):
     """Return the median time of each contestant, in milliseconds."""
-    times = {name: [] for name in found}
+    times = {name: [] for name in calls}
     for _ in range(rounds):
-        for name, call in found.items():
+        for name, call in calls.items():
             time.sleep(pause)
             call()
             end, counted = time.perf_counter() + seconds, 0
@@ -143,12 +143,12 @@ def run(options):
                 continue
             for dtype in (np.dtype(name) for name in options.dtypes):
                 given = problem(line, dtype)
-                found = contestants(line, given, task)
-                if len(found) < 2:
+                calls = contestants(line, given, task)
+                if len(calls) < 2:
                     continue
-                require_agreement(found, dtype)
+                require_agreement(calls, dtype)
                 with full_load() if line.loaded else nullcontext():
-                    times = race(found, options.rounds)
+                    times = race(calls, options.rounds)
                 mine, plain = times.pop("jacobians"), times.pop(PLAIN, None)
                 best = min(times, key=times.__getitem__)
                 plan = jb.plan(given[0], max(line.batch, 1))

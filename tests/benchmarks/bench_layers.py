@@ -205,11 +205,11 @@ def main():
             net = make().astype(dtype)
             lead = (batch,) if batch else ()
             X = np.random.default_rng(1).standard_normal((*lead, net.widths[0])).astype(dtype)
-            found = {"jacobians": lambda net=net, X=X: jb.jacobian(net, X)}
-            found |= jax_peer(net, X) if installed("jax") else {}
-            found |= torch_peer(net, X) if installed("torch") else {}
-            require_agreement(found, dtype)
-            times = race(found, options.rounds)
+            contestants = {"jacobians": lambda net=net, X=X: jb.jacobian(net, X)}
+            contestants |= jax_peer(net, X) if installed("jax") else {}
+            contestants |= torch_peer(net, X) if installed("torch") else {}
+            require_agreement(contestants, dtype)
+            times = race(contestants, options.rounds)
             mine = times.pop("jacobians")
             best = min(times, key=times.__getitem__)
             others = ", ".join(f"{who} {taken:.3g}" for who, taken in times.items())

@@ -307,10 +307,10 @@ def named(count, how_many, seed=1, arrays=False, printed=None):
         if arrays and not hit and (several or fewer):
             hit, told = True, told + 1
         if not hit:  # another name of the same thing: nothing tells the two apart on any network
-            found = frozenset(m for m in every if (m.name, m.sites) in got)
+            others_named = frozenset(m for m in every if (m.name, m.sites) in got)
             others = [(o.net, o.X, o.Y, loss, l2) for o in draw(net, loss, seed=9)]
-            hit = len(found) == len(got) > 0 and same(
-                made, found, keys, [(net, X, Y, loss, l2), *others]
+            hit = len(others_named) == len(got) > 0 and same(
+                made, others_named, keys, [(net, X, Y, loss, l2), *others]
             )
             aliases += hit
         hits[label] += hit

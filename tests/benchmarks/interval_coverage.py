@@ -76,9 +76,9 @@ def main():
     print(f"{'':50}" + "".join(f"{name[:12]:>14}" for name in STATISTICS))
     outside = 0
     for shape in SHAPES:
-        found = coverage(shape, options.sets)
-        outside += sum(not 0.93 <= share <= 0.97 for share in found.values())
-        print(f"{shape:50}" + "".join(f"{share:14.4f}" for share in found.values()), flush=True)
+        shares = coverage(shape, options.sets)
+        outside += sum(not 0.93 <= share <= 0.97 for share in shares.values())
+        print(f"{shape:50}" + "".join(f"{share:14.4f}" for share in shares.values()), flush=True)
     print(f"{outside} of {len(SHAPES) * len(STATISTICS)} outside 0.93 to 0.97")
 
 

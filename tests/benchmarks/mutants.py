@@ -51,7 +51,7 @@ GROUPS = {  # the tests that speak about some modules
         "network tracing linearization/* explicit backprop losses"
     ),
     "engine engine_kinds engine_ranges engine_calls engine_paths sweeps kernels": (
-        "factors planning program compiling emitting _workers engine/*"
+        "factors grouping planning program compiling emitting _workers engine/*"
     ),
     "rounding certificate": "rounding bounds certificate",
     "files hostile_files": "files _npz",
