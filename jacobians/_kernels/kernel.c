@@ -72,19 +72,35 @@ static void fill_tables(void) {
     for (int n = 0; n < GELU_TERMS; n++) GELU_SERIES[n] = ((n == 0) + M[n + 1]) / root;
 }
 
+/* z sigmoid(v), v = c z + k z³, c and k in a head and a rest: silu and gelu_tanh above the least z
+ * of which they are not 0; the root r of 1 + z v' + e^v, and e^v(r). */
+typedef struct { double least, c, c_rest, k, k_rest, r, r_rest, power; } cubic;
+static const cubic CUBICS[] = {
+    {-800, 1, 0, 0, 0, -1.2784645427610737, -1.0946994183093437e-16, 0.2784645427610738},
+    {-22.5, 0x1.9884533d4p+0, (1.5957691216057308 - 0x1.9884533d4p+0) - 9.96930880911092e-17,
+     0x1.2444fp-4, (0.07135481627260025 - 0x1.2444fp-4) - 6.175149918155315e-19,
+     -0.7524614220710163, 3.635560509207687e-17, 0.29195521191476714}};
+
 /* --- kernel.h for each dtype and processor --------------------------------------------------- */
 
-#define INLINE static inline __attribute__((always_inline))
+#define TARGET_0 /* what the compiler takes any processor to have */
+#define TARGET_1 __attribute__((target("avx2,fma")))
+#define TARGET_2 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma")))
 #define JOINED(x, y, z) x##_##y##_##z
 #define EXPANDED(x, y, z) JOINED(x, y, z)
 #define NAME(x) EXPANDED(x, DTYPE, PROCESSOR)
 #define WIDER(x) EXPANDED(x, double, PROCESSOR)
-#define TEXT(x) #x
+#define SUFFIXED(x, y) x##_##y
+#define TARGETED(x, y) SUFFIXED(x, y)
+#define STATIC static TARGETED(TARGET, PROCESSOR)
+#define INLINE STATIC inline __attribute__((always_inline))
 
 /* What kernel.h says, of whichever dtype and processor it is compiled for. */
 #define V NAME(vector)
 #define LOOSE NAME(loose)
 #define MASK NAME(mask)
+#define BYTES (16 << PROCESSOR)          /* of a vector */
+#define PANEL (PROCESSOR == 2 ? 4 : 2)   /* vectors beside each other in a tile: there are 32 registers */
 #define LANES (BYTES / sizeof(DTYPE))
 #define EVERY(v, n) _Pragma("GCC unroll 16") for (size_t v = 0; v < (n); v++)
 #define VALUE(x) ((DTYPE)(x) - (V){0}) /* the same number in all lanes */
@@ -112,51 +128,20 @@ static void fill_tables(void) {
 #define TERMS (DOUBLE ? 13 : 8)     /* of the series of exp up to log(2) / 2 */
 #define LOG_TERMS (DOUBLE ? 11 : 5) /* of that of artanh up to 0.172 */
 
-#if defined __clang__
-#define BEGIN(isa) _Pragma(TEXT(clang attribute push(__attribute__((target(isa))), apply_to = function)))
-#define END _Pragma("clang attribute pop")
-#else
-#define BEGIN(isa) _Pragma("GCC push_options") _Pragma(TEXT(GCC target(isa)))
-#define END _Pragma("GCC pop_options")
-#endif
-
-#define PROCESSOR baseline
-#define BYTES 16
-#define PANEL 2
+#define PROCESSOR 0
 #include "kernel.h"
 #if defined __x86_64__ && !defined BASELINE_ALONE
-BEGIN("avx2,fma")
-#define PROCESSOR avx2
-#define BYTES 32
-#define PANEL 2
+#define X86(...) __VA_ARGS__
+#define PROCESSOR 1
 #include "kernel.h"
-END
-BEGIN("avx512f,avx512bw,avx512dq,avx512vl,fma")
-#define PROCESSOR avx512
-#define BYTES 64
-#define PANEL 4
+#define PROCESSOR 2
 #include "kernel.h"
-END
-#define AVX , BOTH(avx2), BOTH(avx512)
 #else
-#define AVX
+#define X86(...)
 #endif
-#define BOTH(x) {run_float_##x, run_double_##x}
 
 static int (*const RUN[][2])(const step *, const view *, size_t, const uint32_t *, uint32_t *) = {
-    BOTH(baseline) AVX};
-
-/* How many of these this processor can run. */
-static int usable(void) {
-    int count = 1;
-#if defined __x86_64__ && !defined BASELINE_ALONE
-    __builtin_cpu_init();
-    count += __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    count += count == 2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-#endif
-    return count;
-}
+    {run_float_0, run_double_0}, X86({run_float_1, run_double_1}, {run_float_2, run_double_2})};
 
 /* --- programs -------------------------------------------------------------------------------- */
 
@@ -165,33 +150,6 @@ typedef struct { /* eight bytes each, as they come from Python */
     const int64_t *each, *offset; /* outside: numbers, role; before a register: numbers */
     const step *step;
 } program;
-
-typedef struct {
-    PyObject_HEAD
-    program p;
-    PyObject *kept; /* the owners of all addresses */
-} object;
-
-static void deallocate(PyObject *self) {
-    PyTypeObject *type = Py_TYPE(self);
-    Py_XDECREF(((object *)self)->kept);
-    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
-    Py_DECREF(type);
-}
-
-/* Program(the struct, what owns its addresses) */
-static PyObject *create(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords)) {
-    Py_buffer given;
-    PyObject *kept;
-    if (!PyArg_ParseTuple(args, "y*O", &given, &kept)) return NULL;
-    object *self = (object *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
-    if (self && given.len == sizeof(program)) {
-        memcpy(&self->p, given.buf, sizeof(program));
-        self->kept = Py_NewRef(kept);
-    }
-    PyBuffer_Release(&given);
-    return (PyObject *)self;
-}
 
 /* Run over all points, a block after the other; the workspace is one piece of memory. */
 static int run_over(const program *p, char *const *outside, size_t points, PyObject *ask) {
@@ -204,7 +162,7 @@ static int run_over(const program *p, char *const *outside, size_t points, PyObj
     size_t lists = (inner + 1) * (block + 1) * 4 / 64 + 1, lines = numbers * block * size / 64 + 1;
     char *memory = aligned_alloc(64, (lists + lines) * 64);
     if (!memory) return PyErr_NoMemory(), -1;
-    uint32_t *all = (uint32_t *)memory, *found = all + inner;
+    uint32_t *all = (uint32_t *)memory, *own = all + inner;
     for (size_t k = 0; k < inner; k++) all[k] = (uint32_t)k;
     double operations = 0, since = 0;
     for (int64_t i = 0; i < p->steps; i++) operations += p->step[i].operations;
@@ -231,7 +189,7 @@ static int run_over(const program *p, char *const *outside, size_t points, PyObj
                            : o->kind == CONSTANT ? (char *)k : NULL;
                 v[i] = (view){at, point, (size_t)o->row};
             }
-            finite &= RUN[p->processor][size == 8](s, v, here, all, found);
+            finite &= RUN[p->processor][size == 8](s, v, here, all, own);
             since += s->operations * (double)here;
             if (since > PATIENCE) {
                 PyEval_RestoreThread(state);
@@ -246,14 +204,17 @@ static int run_over(const program *p, char *const *outside, size_t points, PyObj
     return stopped ? -1 : finite;
 }
 
-/* run(*outside[, ask]): fill in what is written; return whether all activations were finite. */
-static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t count) {
-    const program *p = &((object *)self)->p;
+/* run(program, *outside[, ask]): fill in what is written; return whether all activations were finite.
+ * The caller keeps alive what the addresses in a program are of.
+ */
+static PyObject *run(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count) {
+    const program *p = NULL;
     Py_buffer held[8];
     char *outside[8];
     Py_ssize_t taken = 0, points = 0, good = 0;
     int finite = -1;
-    for (; taken < p->outside && taken < count; taken++) {
+    if (count-- > 0 && PyBytes_Size(*args) == sizeof(program)) p = (program *)PyBytes_AsString(*args++);
+    for (; p && taken < p->outside && taken < count; taken++) {
         const int64_t bytes = p->each[2 * taken] * p->size, role = p->each[2 * taken + 1];
         Py_buffer *b = &held[taken];
         if (PyObject_GetBuffer(args[taken], b, role ? PyBUF_WRITABLE : PyBUF_SIMPLE) < 0) break;
@@ -262,7 +223,7 @@ static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t count) {
                 (uintptr_t)b->buf % (size_t)p->size == 0;
         outside[taken] = b->buf;
     }
-    if (!PyErr_Occurred() && good == p->outside && count == good + p->asks)
+    if (p && !PyErr_Occurred() && good == p->outside && count == good + p->asks)
         finite = run_over(p, outside, (size_t)points, p->asks ? args[good] : NULL);
     else if (!PyErr_Occurred())
         PyErr_SetString(PyExc_ValueError, "kernel: an array of another size.");
@@ -270,18 +231,16 @@ static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     return finite < 0 ? NULL : PyBool_FromLong(finite);
 }
 
-static PyMethodDef methods[] = {{"run", (PyCFunction)(void (*)(void))run, METH_FASTCALL, NULL}, {0}};
-static PyType_Slot slots[] = {
-    {Py_tp_new, create}, {Py_tp_dealloc, deallocate}, {Py_tp_methods, methods}, {0, NULL}};
-static PyType_Spec spec = {"jacobians._kernels._kernel.Program", sizeof(object), 0, Py_TPFLAGS_DEFAULT, slots};
-
 static int execute(PyObject *module) {
-    PyObject *type = PyType_FromSpec(&spec);
     fill_tables();
-    if (!type || PyModule_AddIntConstant(module, "PROCESSORS", usable()) < 0) return -1;
-    return PyModule_AddObject(module, "Program", type);
+    int count = 1; /* of the processors above, how many this one is */
+    X86(count += __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
+    X86(count += count == 2 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                 __builtin_cpu_supports("avx512vl"));
+    return PyModule_AddIntConstant(module, "PROCESSORS", count);
 }
 
+static PyMethodDef functions[] = {{"run", (PyCFunction)(void (*)(void))run, METH_FASTCALL, NULL}, {0}};
 static PyModuleDef_Slot stages[] = {{Py_mod_exec, execute}, {0, NULL}};
-static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, NULL, stages, NULL, NULL, NULL};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, functions, stages, NULL, NULL, NULL};
 PyMODINIT_FUNC PyInit__kernel(void) { return PyModuleDef_Init(&definition); }

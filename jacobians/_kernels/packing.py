@@ -63,9 +63,13 @@ class Program:
         What the packed constants take.
     """
 
-    _program: Any
+    _head: bytes
+    _kept: list[Array]  # whose addresses are in the program
     point_bytes: int
     constant_bytes: int
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a packed program holds addresses: it is for this process alone.")
 
     def run(self, *outside: Any) -> bool:
         """Run over all points; return whether all values that met an activation were finite.
@@ -73,7 +77,7 @@ class Program:
         Arrays are contiguous, in the order of their declaration, then the sums over points; last,
         if the tape asks, what is called with the first point and the number of points of a block.
         """
-        finite: bool = self._program.run(*outside)
+        finite: bool = _kernel.run(self._head, *outside)
         return finite
 
 
@@ -130,8 +134,7 @@ class Record:
         kept += [each, np.array([*offsets, 0], np.int64), steps]
         size, addresses = self.dtype.itemsize, [array.ctypes.data for array in kept[-3:]]
         head = [size, self._number, inner, numbers, len(each), asks, len(steps), *addresses]
-        program = _kernel.Program(np.array(head, np.int64), kept)
-        return Program(program, numbers * size, constant_bytes)
+        return Program(np.array(head, np.int64).tobytes(), kept, numbers * size, constant_bytes)
 
     def _offsets(self) -> tuple[list[int], int]:
         """Return where each value lies in the memory of a point, and how much there is of it."""
