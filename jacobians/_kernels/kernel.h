@@ -1,7 +1,7 @@
 /* The arithmetic of the kernel: compiled by kernel.c for every kind of PROCESSOR and, by including
  * itself, for both dtypes.
  *
- *   DTYPE, UINT   a number, and the unsigned integer of its size
+ *   DTYPE         a number
  *   BYTES         of a vector of the processor
  *   PANEL         vectors beside each other in a tile: 2, or 4 where there are 32 registers
  *   NAME(x)       x with a suffix of its own
@@ -14,40 +14,37 @@
 #ifndef DTYPE
 
 #define DTYPE double
-#define UINT uint64_t
 #define DOUBLE 1
 #include "kernel.h"
 #define DTYPE float
-#define UINT uint32_t
 #define DOUBLE 0
 #include "kernel.h"
 #undef PROCESSOR
+#undef TARGET
 
 #else
 
 typedef DTYPE V __attribute__((vector_size(BYTES)));
-typedef DTYPE LOOSE __attribute__((vector_size(BYTES), aligned(sizeof(DTYPE)), may_alias));
-typedef UINT MASK __attribute__((vector_size(BYTES)));
-
-INLINE V NAME(load)(const DTYPE *p) { return *(const LOOSE *)p; }
-INLINE void NAME(store)(DTYPE *p, V v) { *(LOOSE *)p = v; }
+typedef __typeof__((V){0} > (V){0}) MASK; /* integers of that size */
 
 /* Where fewer than LANES numbers are left of a row, no others are touched. */
 INLINE V NAME(get)(const DTYPE *p, size_t left) {
     V v = {0};
-    if (left >= LANES) return NAME(load)(p);
-    memcpy(&v, p, left * sizeof(DTYPE));
+    if (left >= LANES) memcpy(&v, p, BYTES);
+    else memcpy(&v, p, left * sizeof(DTYPE));
     return v;
 }
 INLINE void NAME(put)(DTYPE *p, V v, size_t left) {
-    if (left >= LANES) NAME(store)(p, v);
+    if (left >= LANES) memcpy(p, &v, BYTES);
     else memcpy(p, &v, left * sizeof(DTYPE));
 }
+INLINE V NAME(load)(const DTYPE *p) { return NAME(get)(p, LANES); }
+INLINE void NAME(store)(DTYPE *p, V v) { NAME(put)(p, v, LANES); }
 
-INLINE V NAME(select)(MASK m, V yes, V no) { return (V)((m & (MASK)yes) | (~m & (MASK)no)); }
+INLINE V SELECT(MASK m, V yes, V no) { return (V)((m & (MASK)yes) | (~m & (MASK)no)); }
 INLINE V NAME(above)(V x, V y) { return SELECT(x > y, x, y); }
 INLINE V NAME(below)(V x, V y) { return SELECT(x < y, x, y); }
-INLINE V NAME(size)(V x) { return (V)((MASK)x & ~(MASK){0} >> 1); }
+INLINE V NAME(size)(V x) { return (V)((MASK)x & ~(MASK)VALUE(-0.0)); }
 
 /* Row r of point i, if there is one. */
 INLINE DTYPE *NAME(at)(view v, size_t i, size_t r) {
@@ -65,11 +62,11 @@ typedef struct {
     DTYPE *out;
     size_t a_row, a_k, b_k, b_panel, out_row, add_row[6], scale_row[6]; /* where row r begins */
     const uint32_t *live; /* the k that are not left out */
-    size_t count, added;
+    size_t count, added, last; /* last: how many columns there are of the last vector */
 } NAME(tile);
 
 INLINE void NAME(fill)(const NAME(tile) *t, const size_t rows, const size_t vectors) {
-    V sum[6][8], left[8];
+    V sum[6][8], right[8];
     EVERY(r, rows) {
         EVERY(v, vectors) sum[r][v] = VALUE(0);
         if (t->add) EVERY(v, vectors) sum[r][v] = NAME(load)(t->add + t->add_row[r] + v * LANES);
@@ -78,65 +75,37 @@ INLINE void NAME(fill)(const NAME(tile) *t, const size_t rows, const size_t vect
     const size_t a_row = t->a_row, a_k = t->a_k, b_k = t->b_k, b_panel = t->b_panel;
     for (const uint32_t *live = t->live, *end = live + t->count; live < end; live++) {
         const DTYPE *row = a + *live * a_k, *column = b + *live * b_k;
-        if (rows < vectors) { /* keep the fewer of them in registers */
-            EVERY(r, rows) left[r] = VALUE(row[r * a_row]);
-            EVERY(v, vectors) {
-                V right = COLUMNS(v);
-                EVERY(r, rows) sum[r][v] += left[r] * right;
-            }
-        } else {
-            EVERY(v, vectors) left[v] = COLUMNS(v);
-            EVERY(r, rows) {
-                V right = VALUE(row[r * a_row]);
-                EVERY(v, vectors) sum[r][v] += right * left[v];
-            }
+        EVERY(v, vectors) right[v] = COLUMNS(v);
+        EVERY(r, rows) {
+            V left = VALUE(row[r * a_row]);
+            EVERY(v, vectors) sum[r][v] += left * right[v];
         }
     }
     EVERY(r, rows) {
         DTYPE *out = t->out + r * t->out_row;
         if (t->scale) EVERY(v, vectors) sum[r][v] *= NAME(load)(t->scale + t->scale_row[r] + v * LANES);
-        if (t->added) EVERY(v, vectors) sum[r][v] += NAME(load)(out + v * LANES);
-        EVERY(v, vectors) NAME(store)(out + v * LANES, sum[r][v]);
+        EVERY(v, vectors) {
+            const size_t left = v + 1 < vectors ? LANES : t->last;
+            if (t->added) sum[r][v] += NAME(get)(out + v * LANES, left);
+            NAME(put)(out + v * LANES, sum[r][v], left);
+        }
     }
 }
 
-/* Vectors beside each other, as many as there are registers for: 1, 2, 4 or 8. */
-static const unsigned char NAME(most)[7] = {0, 8, 4, 4, PANEL, PANEL, PANEL};
-
-STATIC void NAME(fill_any)(const NAME(tile) *t, size_t rows, size_t vectors) {
-    switch (16 * rows + vectors) {
-        TILE(1, 1) TILE(1, 2) TILE(1, 4) TILE(1, 8) TILE(2, 1) TILE(2, 2) TILE(2, 4)
-        TILE(3, 1) TILE(3, 2) TILE(3, 4) TILE(4, 1) TILE(4, 2) TILE(5, 1) TILE(5, 2)
-        TILE(6, 1) TILE(6, 2)
-#if PROCESSOR == 2
-        TILE(4, 4) TILE(5, 4) TILE(6, 4)
-#endif
-    }
-}
-
-/* Tiles beside each other, at most so many vectors wide, for the columns from one to another; those
- * behind the last one that is stored are computed beside the result.
- */
-STATIC void NAME(fill_columns)(NAME(tile) *t, size_t rows, size_t most, size_t from, size_t to,
-                               size_t stored) {
+/* Tiles beside each other, at most so many vectors wide, for the columns from one to another. */
+STATIC void NAME(fill_columns)(NAME(tile) *t, size_t rows, size_t vectors, size_t c, size_t to, size_t stored) {
     const DTYPE *b = t->b, *add = t->add, *scale = t->scale;
     DTYPE *out = t->out;
-    for (size_t c = from, vectors = most; c < to; c += vectors * LANES) {
+    for (; c < to; c += vectors * LANES) {
         while ((vectors - 1) * LANES >= to - c) vectors /= 2;
         t->b = b + c / (PANEL * LANES) * t->b_panel + c % (PANEL * LANES), t->out = out + c;
         t->add = add ? add + c : NULL, t->scale = scale ? scale + c : NULL;
-        const size_t width = vectors * LANES, bytes = (stored - c) * sizeof(DTYPE);
-        if (stored - c >= width) {
-            NAME(fill_any)(t, rows, vectors);
-            continue;
+        t->last = stored - c - (vectors - 1) * LANES;
+        switch (16 * rows + vectors) {
+            TILE(1, 8) TILE(1, 4) TILE(2, 4) TILE(3, 4) TILE(4, 4) TILE(5, 4) TILE(6, 4)
+            TILE(1, 2) TILE(2, 2) TILE(3, 2) TILE(4, 2) TILE(5, 2) TILE(6, 2)
+            TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1)
         }
-        DTYPE spare[6 * 8 * LANES];
-        NAME(tile) u = *t;
-        u.out = spare, u.out_row = width;
-        for (size_t r = 0; t->added && r < rows; r++)
-            memcpy(spare + r * width, t->out + r * t->out_row, bytes);
-        NAME(fill_any)(&u, rows, vectors);
-        for (size_t r = 0; r < rows; r++) memcpy(t->out + r * t->out_row, spare + r * width, bytes);
     }
 }
 
@@ -157,8 +126,8 @@ INLINE void NAME(find_live)(const DTYPE *d, size_t n, uint32_t *live) {
  * stay in the first cache while columns of b go by, a strip of which stays in the second one while
  * all rows go by, or rows that all points share while all points do.
  */
-STATIC void NAME(product)(const step *s, view out, view a, view b, view live, view scale, view add,
-                          size_t points, const uint32_t *all, uint32_t *lists) {
+OPERATION(product) {
+    view out = v[0], a = v[1], b = v[2], live = v[3], scale = v[4], add = v[5];
     const size_t m = s->m, over = s->flags & OVER_POINTS, k = over ? points : s->k, n = s->n;
     NAME(tile) t = {.a_k = 1, .a_row = m == 1 ? a.point : a.row, .added = over,
                     .b_k = s->packed ? PANEL * LANES : over ? b.point : b.row,
@@ -177,7 +146,7 @@ STATIC void NAME(product)(const step *s, view out, view a, view b, view live, vi
         t.scale_row[r] = alike ? r / m * scale.point + r % m * scale.row : r * scale.row;
     }
     const size_t groups = (m + 5) / 6;
-    const size_t most = NAME(most)[(m + groups - 1) / groups * ((points + sets - 1) / sets)];
+    const size_t most = MOST((m + groups - 1) / groups * ((points + sets - 1) / sets));
     const size_t wide = 8 * LANES, fit = STRIP_BYTES / sizeof(DTYPE) / k / wide * wide;
     const size_t strip = fit > wide ? fit : wide;
     for (size_t from = 0, to; from < n; from = to) {
@@ -193,15 +162,16 @@ STATIC void NAME(product)(const step *s, view out, view a, view b, view live, vi
             NAME(fill_columns)(&t, rows, most, from, to, s->columns);
         }
     }
+    return 1;
 }
 
 /* out_i = a_iᵀ diag(w) a_i for every row w of b_i, one below the other; or that is ADDED to out_i.
  * What is below the diagonal is computed, and copied above it.
  */
-STATIC void NAME(congruence)(const step *s, view out, view a, view b, view memory, size_t points,
-                             const uint32_t *all) {
+OPERATION(congruence) {
+    const view out = v[0], a = v[1], b = v[2];
     const size_t n = s->n, k = s->k, groups = (n + 5) / 6, row = (n + LANES - 1) / LANES * LANES;
-    DTYPE *weighted = (DTYPE *)memory.p;
+    DTYPE *weighted = (DTYPE *)v[3].p;
     for (size_t q = 0; q < points * s->m; q++) {
         const DTYPE *P = NAME(at)(a, q / s->m, 0), *w = NAME(at)(b, q / s->m, q % s->m);
         DTYPE *to = NAME(at)(out, q / s->m, q % s->m * n);
@@ -213,26 +183,29 @@ STATIC void NAME(congruence)(const step *s, view out, view a, view b, view memor
             NAME(tile) t = {.a = P + r, .a_row = 1, .a_k = a.row, .b = weighted, .b_k = row,
                             .b_panel = PANEL * LANES, .out = to + r * out.row, .out_row = out.row,
                             .live = all, .count = k, .added = s->flags & ADDED};
-            NAME(fill_columns)(&t, end - r, NAME(most)[end - r], 0, end, n);
+            NAME(fill_columns)(&t, end - r, MOST(end - r), 0, end, n);
         }
         for (size_t r = 0; r < n; r++)
             for (size_t c = 0; c < r; c++) to[c * out.row + r] = to[r * out.row + c];
     }
+    return 1;
 }
 
 /* out_i = add_i + a_i diag(scale_i), or add_i + diag(scale_i) a_i by rows; without scale, a copy. */
-STATIC void NAME(scaling)(const step *s, view out, view a, view scale, view add, size_t points) {
-    const size_t n = s->n, all = a.row > n ? a.row : n; /* with the padding, which may be read along */
+OPERATION(scaling) {
+    const view out = v[0], a = v[1], scale = v[4], add = v[5];
+    const size_t n = s->n, padded = a.row > n ? a.row : n; /* which may be read along */
     for (size_t i = 0; i < points; i++)
         for (size_t r = 0; r < s->m; r++) {
             const DTYPE *from = NAME(at)(a, i, r), *d = NAME(at)(scale, i, r), *plus = NAME(at)(add, i, r);
             for (size_t c = 0; c < n; c += LANES) {
-                V x = NAME(get)(from + c, all - c);
+                V x = NAME(get)(from + c, padded - c);
                 if (d) x *= s->flags & BY_ROWS ? VALUE(*d) : NAME(get)(d + c, n - c);
                 if (plus) x += NAME(get)(plus + c, n - c);
                 NAME(put)(NAME(at)(out, i, r) + c, x, s->columns - c);
             }
         }
+    return 1;
 }
 
 /* --- exponentials ---------------------------------------------------------------------------- */
@@ -251,9 +224,10 @@ INLINE V NAME(two_to)(V k) { return (V)(((MASK)(k + MAGIC) << MANTISSA) + (MASK)
 INLINE NAME(power) NAME(exp)(V x, V rest) {
     V k = NAME(nearest)((x + rest) * (DTYPE)1.4426950408889634), half = NAME(nearest)(k / 2);
     V r = ((x - k * (DTYPE)LOG2_HEAD) - k * (DTYPE)LOG2_REST) + rest;
-    V p = VALUE(1 / FACTORIAL[TERMS]);
-    EVERY(i, TERMS - 2) p = p * r + (DTYPE)(1 / FACTORIAL[TERMS - 1 - i]);
-    return (NAME(power)){r + r * r * p, NAME(two_to)(half), NAME(two_to)(k - half)};
+    V u = r * r, even = VALUE(1 / FACTORIAL[TERMS]), odd = VALUE(1 / FACTORIAL[TERMS - 1]);
+    EVERY(i, TERMS / 2 - 1) even = even * u + (DTYPE)(1 / FACTORIAL[TERMS - 2 - 2 * i]);
+    EVERY(i, TERMS / 2 - 2) odd = odd * u + (DTYPE)(1 / FACTORIAL[TERMS - 3 - 2 * i]);
+    return (NAME(power)){r + u * (even + r * odd), NAME(two_to)(half), NAME(two_to)(k - half)};
 }
 
 INLINE V NAME(near)(NAME(power) e) { return e.first + e.first * e.q; } /* without the second one */
@@ -265,10 +239,10 @@ INLINE V NAME(minus_1)(NAME(power) e) { /* e^x - 1, to the last place also where
 
 INLINE V NAME(log1p)(V e) { /* of 0 to 1: 2 artanh(t), after a division by 2 where e > sqrt(2) - 1 */
     MASK large = (MASK)(e > (DTYPE)0.41421356);
-    V t = NAME(select)(large, (e - 1) / (3 + e), e / (2 + e)), u = t * t;
+    V t = SELECT(large, (e - 1) / (3 + e), e / (2 + e)), u = t * t;
     V p = VALUE(1.0 / (2 * LOG_TERMS + 1));
     EVERY(i, LOG_TERMS - 1) p = p * u + (DTYPE)(1.0 / (2 * (LOG_TERMS - i) - 1));
-    return NAME(select)(large, VALUE(0.6931471805599453), VALUE(0)) + (2 * t + 2 * t * u * p);
+    return SELECT(large, VALUE(0.6931471805599453), VALUE(0)) + (2 * t + 2 * t * u * p);
 }
 
 /* --- activations: a = sigma(z) and s = sigma'(z), from one exponential; see _sigma.py -------- */
@@ -318,32 +292,35 @@ INLINE void NAME(gated)(const int code, V z, const double *p, V *a, V *s) {
         *a = NAME(above)(z, VALUE(0)) + x * e * y * far;
         d = (x - q.r) - q.r_rest; /* 1 + z v' + e^v from its root r */
         V cubes = x * x + x * q.r + q.r * q.r;
-        left = q.power * NAME(minus_1)(NAME(exp)(d * (c + k * cubes), VALUE(0)));
+        left = q.power * NAME(minus_1)(NAME(exp)(d * (c + k * cubes), EXACT));
         left = e * (left + d * (c + 3 * k * cubes)) * y * y * far; break;
     }
     case GELU: { /* Phi(x) = L(x) - x T(x) exp(-x²/2), by the midpoint rule */
         x = NAME(above)(x, VALUE(-40));
         V square = x * x, sum = VALUE(0), series = VALUE(GELU_SERIES[GELU_TERMS - 1]);
-        for (int i = 12; i >= 0; i--) sum += MIDPOINT_WEIGHT[i] / (square + MIDPOINT_SQUARE[i]);
-        e = NAME(whole)(NAME(exp)(x * MIDPOINT_POLE, VALUE(0)));
+        EVERY(i, 13) { /* constants, from the smallest */
+            const double u = (12.5 - i) * MIDPOINT_STEP;
+            sum += MIDPOINT_STEP / 3.141592653589793 * exp(-u * u / 2) / (square + u * u);
+        }
+        e = NAME(whole)(NAME(exp)(x * MIDPOINT_POLE, EXACT));
         V pole = SELECT(x > -MIDPOINT_POLE, e / (1 + e), VALUE(0));
         E = NAME(exp_square)(-0.5, x);
         *a = NAME(above)(z, VALUE(0)) + (x * pole - square * sum * NAME(near)(E) * E.second);
         d = (x - -0.7517915246935645) - 1.4956759177009883e-17;
         for (int i = GELU_TERMS - 2; i >= 0; i--) series = series * d + GELU_SERIES[i];
         MASK close = (MASK)(NAME(size)(d) < 0.3);
-        left = NAME(select)(close, series * d, x * (0.3989422804014327 - sum));
-        left = left * NAME(near)(E) * E.second + NAME(select)(close, VALUE(0), pole); break;
+        left = SELECT(close, series * d, x * (0.3989422804014327 - sum));
+        left = left * NAME(near)(E) * E.second + SELECT(close, VALUE(0), pole); break;
     }
     default: { /* MISH: with D = E² + 2 E + 2, above zero divided by E² */
         const double R = 0.3034825352815289; /* e^r at the root of the slope */
-        E = NAME(exp)(x, VALUE(0)), e = NAME(near)(E), far = E.second;
+        E = NAME(exp)(x, EXACT), e = NAME(near)(E), far = E.second;
         V f = e * far, q = f * (1 + f), D = SELECT(z > 0, 1 + 2 * q, 2 + f * (2 + f));
         V least = (x * e - x * e * (q / D)) * far, most = z + x * (2 * f * f / D);
         *a = SELECT(z > 0, most, least);
         d = (x - -1.1924312145154952) - -4.8484829848031044e-17;
         left = (6 + 4 * x) + 4 * (f + R) + (f * f + f * R + R * R);
-        left = d * (4 + 4 * R) + R * NAME(minus_1)(NAME(exp)(d, VALUE(0))) * left;
+        left = d * (4 + 4 * R) + R * NAME(minus_1)(NAME(exp)(d, EXACT)) * left;
         V up = 1 + f * (4 + f * (6 + 4 * f) - 4 * x * q);
         *s = SELECT(z > 0, up / (D * D), e * left / (D * D) * far); return;
     }
@@ -351,17 +328,13 @@ INLINE void NAME(gated)(const int code, V z, const double *p, V *a, V *s) {
     *s = SELECT(z > 0, 1 - left, left); /* sigma'(z) + sigma'(-z) = 1 */
 }
 #else
-/* In double, half a vector at a time. */
 INLINE void NAME(gated)(const int code, V z, const double *p, V *a, V *s) {
-    typedef DTYPE half __attribute__((vector_size(BYTES / 2)));
-    union { V v; half h[2]; } in = {z}, value, slope;
-    EVERY(i, 2) {
-        WIDER(vector) A, S;
-        WIDER(gated)(code, __builtin_convertvector(in.h[i], WIDER(vector)), p, &A, &S);
-        value.h[i] = __builtin_convertvector(A, half);
-        slope.h[i] = __builtin_convertvector(S, half);
+    for (size_t from = 0; from < LANES; from += LANES / 2) { /* in double, half a vector at a time */
+        WIDER(vector) x = {0}, value, slope;
+        EVERY(i, LANES / 2) x[i] = z[from + i];
+        WIDER(gated)(code, x, p, &value, &slope);
+        EVERY(i, LANES / 2) (*a)[from + i] = (DTYPE)value[i], (*s)[from + i] = (DTYPE)slope[i];
     }
-    *a = value.v, *s = slope.v;
 }
 #endif
 
@@ -377,42 +350,39 @@ INLINE void NAME(sigma)(const int code, V z, const double *p, V *a, V *s) {
     case CLIP:
     case RAMP: /* (z - low) is exact near low */
         *a = NAME(above)(NAME(below)(z, VALUE(p1)), VALUE(p0));
-        y = code == RAMP ? VALUE(1 / (p1 - p0)) : VALUE(1);
         if (code == RAMP) *a = (*a - p0) / (p1 - p0);
-        *s = SELECT((z > p0) & (z < p1), y, zero); break;
+        *s = SELECT((z > p0) & (z < p1), VALUE(code == RAMP ? 1 / (p1 - p0) : 1), zero); break;
     case ELU: /* p0 z above zero, p1 (e^z - 1) below; with them also selu */
-        E = NAME(exp)(NAME(above)(NAME(below)(z, zero), VALUE(LOWEST)), zero);
+        E = NAME(exp)(NAME(above)(NAME(below)(z, zero), VALUE(LOWEST)), EXACT);
         *a = SELECT(z > 0, p0 * z, p1 * NAME(minus_1)(E));
         *s = SELECT(z > 0, VALUE(p0), p1 * NAME(whole)(E)); break;
     case SIGMOID:
     case SOFTPLUS:
-        e = NAME(whole)(NAME(exp)(NAME(above)(-NAME(size)(z), VALUE(LOWEST)), zero));
+        e = NAME(whole)(NAME(exp)(NAME(above)(-NAME(size)(z), VALUE(LOWEST)), EXACT));
         y = 1 / (1 + e);
         *a = SELECT(z >= 0, y, e * y);
         *s = e * y * y;
         if (code == SOFTPLUS) *s = *a, *a = NAME(above)(z, zero) + NAME(log1p)(e); break;
     case TANH: /* with e = e^-2|z|: (1 - e) / (1 + e), 4 e / (1 + e)² */
-        E = NAME(exp)(NAME(above)(-2 * NAME(size)(z), VALUE(LOWEST)), zero);
+        E = NAME(exp)(NAME(above)(-2 * NAME(size)(z), VALUE(LOWEST)), EXACT);
         e = NAME(minus_1)(E), y = 1 / (2 + e);
         *a = SELECT(z < 0, e * y, -e * y);
         *s = 4 * NAME(near)(E) * y * y * E.second; break;
-    case SOFTSIGN:
-        y = 1 / (1 + NAME(size)(z));
-        *a = z / (1 + NAME(size)(z));
-        *s = y * y; break;
+    case SOFTSIGN: y = 1 / (1 + NAME(size)(z)), *a = z / (1 + NAME(size)(z)), *s = y * y; break;
     case EXP:
-        E = NAME(exp)(NAME(above)(NAME(below)(z, VALUE(-LOWEST)), VALUE(LOWEST)), zero);
+        E = NAME(exp)(NAME(above)(NAME(below)(z, VALUE(-LOWEST)), VALUE(LOWEST)), EXACT);
         *a = *s = NAME(whole)(E); break;
     case SQUARE: *a = z * z, *s = 2 * z; break;
     default: NAME(gated)(code, z, p, a, s);
     }
 }
 
-STATIC int NAME(activate)(const step *s, view out, view z, view slopes, size_t points) {
+OPERATION(activate) {
+    const view out = v[0], z = v[1];
     /* rows of workspace follow one another, and their padding may be computed along */
     size_t count = points * s->m * z.row;
     const DTYPE *from = (DTYPE *)z.p;
-    DTYPE *to = (DTYPE *)out.p, *slope = (DTYPE *)slopes.p;
+    DTYPE *to = (DTYPE *)out.p, *slope = (DTYPE *)v[2].p;
     V finite = {0}, defined = {0}; /* or else NaN; of padding, values need not be defined */
     switch (s->flags) {
         EVERY_ACTIVATION(LOOP)
@@ -426,7 +396,8 @@ STATIC int NAME(activate)(const step *s, view out, view z, view slopes, size_t p
 /* p = softmax(z), or log p, and its Jacobian written out if it is asked for; see _softmax.py.
  * The largest p has the sum of the others in place of 1 - p.
  */
-STATIC int NAME(softmax)(const step *s, view out, view z, view matrix, size_t points) {
+OPERATION(softmax) {
+    const view out = v[0], z = v[1], matrix = v[2];
     const size_t n = s->n;
     const int log = s->flags & LOGARITHM, turned = log && s->flags & TRANSPOSED;
     DTYPE finite = 0;
@@ -437,7 +408,7 @@ STATIC int NAME(softmax)(const step *s, view out, view z, view matrix, size_t po
         for (size_t c = 0; c < n; c++) top = from[c] > from[top] ? c : top, finite += from[c] * 0;
         for (size_t c = 0; c < n; c += LANES) {
             V t = NAME(above)(NAME(load)(from + c) - from[top], VALUE(LOWEST));
-            NAME(store)(p + c, NAME(whole)(NAME(exp)(t, VALUE(0))));
+            NAME(store)(p + c, NAME(whole)(NAME(exp)(t, EXACT)));
         }
         for (size_t c = 0; c < n; c++) others += c == top ? 0 : p[c];
         for (size_t c = 0; c < out.row; c++) p[c] = c < n ? p[c] / (1 + others) : 0;
@@ -454,20 +425,10 @@ STATIC int NAME(softmax)(const step *s, view out, view z, view matrix, size_t po
     return finite == 0;
 }
 
-/* Return whether all activations were of finite numbers, and are finite. */
-STATIC int NAME(run)(const step *s, const view *v, size_t points, const uint32_t *all, uint32_t *lists) {
-    switch (s->op) {
-    case PRODUCT: NAME(product)(s, v[0], v[1], v[2], v[3], v[4], v[5], points, all, lists); break;
-    case SCALING: NAME(scaling)(s, v[0], v[1], v[4], v[5], points); break;
-    case CONGRUENCE: NAME(congruence)(s, v[0], v[1], v[2], v[3], points, all); break;
-    case ACTIVATIONS: return NAME(activate)(s, v[0], v[1], v[2], points);
-    case SOFTMAX: return NAME(softmax)(s, v[0], v[1], v[2], points);
-    }
-    return 1;
-}
+static operation *const NAME(all)[] = {NAME(product), NAME(scaling), NAME(congruence), NAME(activate),
+                                       NAME(softmax)};
 
 #undef DTYPE
-#undef UINT
 #undef DOUBLE
 
 #endif
