@@ -116,6 +116,7 @@ static const cubic CUBICS[] = {
 #define LOWEST (DOUBLE ? -760 : -110)                  /* e^x is 0 */
 #define LOG2_HEAD (DOUBLE ? 6.93147180369123816490e-01 : 6.9314575195e-01) /* few bits: its product */
 #define LOG2_REST (DOUBLE ? 1.90821492927058770002e-10 : 1.4286067653e-06) /* with k is exact */
+#define SHIFT (DOUBLE ? 256 : 64) /* of k, which is normal then */
 #define TERMS (DOUBLE ? 14 : 8)     /* of the series of exp up to log(2) / 2 */
 #define EXACT VALUE(-0.0)           /* a rest that adds nothing, and no instruction */
 #define LOG_TERMS (DOUBLE ? 11 : 5) /* of that of artanh up to 0.172 */

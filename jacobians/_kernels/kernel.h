@@ -211,7 +211,7 @@ OPERATION(scaling) {
 /* --- exponentials ---------------------------------------------------------------------------- */
 
 /* e^x = 2^k (1 + q), q = e^r - 1 by its series, |r| <= log(2) / 2; 2^k in two factors, so that what
- * is multiplied by the second one at the end is rounded once where it is subnormal.
+ * is multiplied by the second one, 2^-shift, at the end is rounded once where it is subnormal.
  * x may have a small rest, as an error of x turns into a relative error of e^x.
  */
 typedef struct { V q, first, second; } NAME(power);
@@ -221,14 +221,15 @@ INLINE V NAME(nearest)(V x) { return (x + MAGIC) - MAGIC; }
 /* k is an integer, in the last bits of k + MAGIC. */
 INLINE V NAME(two_to)(V k) { return (V)(((MASK)(k + MAGIC) << MANTISSA) + (MASK)VALUE(1)); }
 
-INLINE NAME(power) NAME(exp)(V x, V rest) {
-    V k = NAME(nearest)((x + rest) * (DTYPE)1.4426950408889634), half = NAME(nearest)(k / 2);
-    V r = ((x - k * (DTYPE)LOG2_HEAD) - k * (DTYPE)LOG2_REST) + rest;
-    V u = r * r, even = VALUE(1 / FACTORIAL[TERMS]), odd = VALUE(1 / FACTORIAL[TERMS - 1]);
+INLINE NAME(power) NAME(exp_shifted)(V x, V rest, V shift) {
+    V k = NAME(nearest)((x + rest) * (DTYPE)1.4426950408889634);
+    V r = ((x - k * (DTYPE)LOG2_HEAD) - k * (DTYPE)LOG2_REST) + rest, u = r * r;
+    V even = VALUE(1 / FACTORIAL[TERMS]), odd = VALUE(1 / FACTORIAL[TERMS - 1]);
     EVERY(i, TERMS / 2 - 1) even = even * u + (DTYPE)(1 / FACTORIAL[TERMS - 2 - 2 * i]);
     EVERY(i, TERMS / 2 - 2) odd = odd * u + (DTYPE)(1 / FACTORIAL[TERMS - 3 - 2 * i]);
-    return (NAME(power)){r + u * (even + r * odd), NAME(two_to)(half), NAME(two_to)(k - half)};
+    return (NAME(power)){r + u * (even + r * odd), NAME(two_to)(k + shift), NAME(two_to)(-shift)};
 }
+INLINE NAME(power) NAME(exp)(V x, V rest) { return NAME(exp_shifted)(x, rest, VALUE(SHIFT)); } /* x small */
 
 INLINE V NAME(near)(NAME(power) e) { return e.first + e.first * e.q; } /* without the second one */
 INLINE V NAME(whole)(NAME(power) e) { return NAME(near)(e) * e.second; }
@@ -366,11 +367,12 @@ INLINE void NAME(sigma)(const int code, V z, const double *p, V *a, V *s) {
     case TANH: /* with e = e^-2|z|: (1 - e) / (1 + e), 4 e / (1 + e)² */
         E = NAME(exp)(NAME(above)(-2 * NAME(size)(z), VALUE(LOWEST)), EXACT);
         e = NAME(minus_1)(E), y = 1 / (2 + e);
-        *a = SELECT(z < 0, e * y, -e * y);
-        *s = 4 * NAME(near)(E) * y * y * E.second; break;
+        *a = (V)((MASK)NAME(size)(e * y) | ((MASK)z & (MASK)VALUE(-0.0))); /* with the sign of z */
+        *s = NAME(near)(E) * (y * y) * (4 * E.second); break;
     case SOFTSIGN: y = 1 / (1 + NAME(size)(z)), *a = z / (1 + NAME(size)(z)), *s = y * y; break;
     case EXP:
-        E = NAME(exp)(NAME(above)(NAME(below)(z, VALUE(-LOWEST)), VALUE(LOWEST)), EXACT);
+        E = NAME(exp_shifted)(NAME(above)(NAME(below)(z, VALUE(-LOWEST)), VALUE(LOWEST)), EXACT,
+                              SELECT(z > 0, VALUE(-SHIFT), VALUE(SHIFT)));
         *a = *s = NAME(whole)(E); break;
     case SQUARE: *a = z * z, *s = 2 * z; break;
     default: NAME(gated)(code, z, p, a, s);
