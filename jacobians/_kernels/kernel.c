@@ -89,12 +89,13 @@ static const cubic CUBICS[] = {
 /* What kernel.h says, of whichever dtype and processor it is compiled for. */
 #define V NAME(vector)
 #define MASK NAME(mask)
-#define BYTES (16 << PROCESSOR)          /* of a vector */
-#define PANEL (PROCESSOR == 2 ? 4 : 2)   /* vectors beside each other in a tile: there are 32 registers */
+#define BYTES (16 << PROCESSOR)        /* of a vector */
+#define PANEL (PROCESSOR == 2 ? 4 : 2) /* vectors beside each other: 4 where there are 32 registers */
 #define LANES (BYTES / sizeof(DTYPE))
 #define EVERY(v, n) _Pragma("GCC unroll 16") for (size_t v = 0; v < (n); v++)
 #define VALUE(x) ((DTYPE)(x) - (V){0}) /* the same number in all lanes */
 #define SELECT NAME(select)
+#define LEAST(x, y) ((x) < (y) ? (x) : (y))
 #define MOST(rows) ((rows) == 1 ? 8 : (rows) < 4 ? 4 : PANEL) /* vectors that registers are there for */
 #define COLUMNS(v) NAME(load)(column + (v) / PANEL * b_panel + (v) % PANEL * LANES)
 #define TILE(r, v) case 16 * r + v: NAME(fill)(t, r, v); break;
@@ -113,10 +114,10 @@ static const cubic CUBICS[] = {
         break;
 #define MANTISSA (DOUBLE ? 52 : 23)
 #define MAGIC ((DTYPE)(3LL << (MANTISSA - 1))) /* x + MAGIC has no digits after the point */
-#define LOWEST (DOUBLE ? -760 : -110)                  /* e^x is 0 */
+#define LOWEST (DOUBLE ? -760 : -110)          /* e^x is 0 */
 #define LOG2_HEAD (DOUBLE ? 6.93147180369123816490e-01 : 6.9314575195e-01) /* few bits: its product */
 #define LOG2_REST (DOUBLE ? 1.90821492927058770002e-10 : 1.4286067653e-06) /* with k is exact */
-#define SHIFT (DOUBLE ? 256 : 64) /* of k, which is normal then */
+#define SHIFT (DOUBLE ? 256 : 64)   /* of exponents k, so that 2^(k + shift) is not subnormal */
 #define TERMS (DOUBLE ? 14 : 8)     /* of the series of exp up to log(2) / 2 */
 #define EXACT VALUE(-0.0)           /* a rest that adds nothing, and no instruction */
 #define LOG_TERMS (DOUBLE ? 11 : 5) /* of that of artanh up to 0.172 */
@@ -161,7 +162,7 @@ static int let_in(PyThreadState **state, PyObject *ask, size_t first, size_t her
 /* Run over all points, a block after the other; the workspace is one piece of memory. */
 static int run_over(const program *p, char *const *outside, size_t points, PyObject *ask) {
     const size_t size = (size_t)p->size, numbers = (size_t)p->numbers, most = (size_t)p->block;
-    const size_t block = points < most ? points : most, k = (size_t)p->inner, inner = k < block ? block : k;
+    const size_t block = LEAST(points, most), k = (size_t)p->inner, inner = k < block ? block : k;
     const size_t lists = (inner + 1) * (block + 1) * 4 / 64 + 1, lines = numbers * block * size / 64 + 1;
     char *memory = aligned_alloc(64, (lists + lines) * 64);
     if (!memory) return PyErr_NoMemory(), -1;
@@ -171,7 +172,7 @@ static int run_over(const program *p, char *const *outside, size_t points, PyObj
     double since = 0;
     int stopped = 0, finite = 1;
     for (size_t first = 0; first < points && !stopped; first += block) {
-        const size_t here = points - first < block ? points - first : block;
+        const size_t here = LEAST(points - first, block);
         for (const step *s = p->step; s < p->step + p->steps && !stopped; s++) {
             view v[6];
             for (int i = 0; i < 6; i++) {
@@ -214,8 +215,7 @@ static PyObject *run(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssiz
     }
     if (p && !PyErr_Occurred() && good == p->outside && count == good + p->asks)
         finite = run_over(p, outside, (size_t)points, p->asks ? args[good] : NULL);
-    else if (!PyErr_Occurred())
-        PyErr_SetString(PyExc_ValueError, "kernel: an array of another size.");
+    else if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "kernel: an array of another size.");
     while (taken--) PyBuffer_Release(&held[taken]);
     return finite < 0 ? NULL : PyBool_FromLong(finite);
 }
@@ -231,5 +231,6 @@ static int execute(PyObject *module) {
 
 static PyMethodDef functions[] = {{"run", (PyCFunction)(void (*)(void))run, METH_FASTCALL, NULL}, {0}};
 static PyModuleDef_Slot stages[] = {{Py_mod_exec, execute}, {0, NULL}};
-static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, functions, stages, NULL, NULL, NULL};
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, functions, stages, NULL,
+                                 NULL, NULL};
 PyMODINIT_FUNC PyInit__kernel(void) { return PyModuleDef_Init(&definition); }

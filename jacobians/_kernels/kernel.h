@@ -1,10 +1,5 @@
 /* The arithmetic of the kernel: compiled by kernel.c for every kind of PROCESSOR and, by including
- * itself, for both dtypes.
- *
- *   DTYPE         a number
- *   BYTES         of a vector of the processor
- *   PANEL         vectors beside each other in a tile: 2, or 4 where there are 32 registers
- *   NAME(x)       x with a suffix of its own
+ * itself, for both DTYPEs.  NAME(x) is x with a suffix of its own; other macros are in kernel.c.
  *
  * Every output is summed by itself, one term after the other in the order of the inner index, with
  * the same instruction, whatever stands beside it: its bits depend on neither the other points nor
@@ -67,10 +62,8 @@ typedef struct {
 
 INLINE void NAME(fill)(const NAME(tile) *t, const size_t rows, const size_t vectors) {
     V sum[6][8], right[8];
-    EVERY(r, rows) {
-        EVERY(v, vectors) sum[r][v] = VALUE(0);
-        if (t->add) EVERY(v, vectors) sum[r][v] = NAME(load)(t->add + t->add_row[r] + v * LANES);
-    }
+    EVERY(r, rows) EVERY(v, vectors)
+        sum[r][v] = t->add ? NAME(load)(t->add + t->add_row[r] + v * LANES) : VALUE(0);
     const DTYPE *a = t->a, *b = t->b;
     const size_t a_row = t->a_row, a_k = t->a_k, b_k = t->b_k, b_panel = t->b_panel;
     for (const uint32_t *live = t->live, *end = live + t->count; live < end; live++) {
@@ -93,14 +86,14 @@ INLINE void NAME(fill)(const NAME(tile) *t, const size_t rows, const size_t vect
 }
 
 /* Tiles beside each other, at most so many vectors wide, for the columns from one to another. */
-STATIC void NAME(fill_columns)(NAME(tile) *t, size_t rows, size_t vectors, size_t c, size_t to, size_t stored) {
+STATIC void NAME(fill_columns)(NAME(tile) *t, size_t rows, size_t vectors, size_t c, size_t to, size_t end) {
     const DTYPE *b = t->b, *add = t->add, *scale = t->scale;
     DTYPE *out = t->out;
     for (; c < to; c += vectors * LANES) {
         while ((vectors - 1) * LANES >= to - c) vectors /= 2;
         t->b = b + c / (PANEL * LANES) * t->b_panel + c % (PANEL * LANES), t->out = out + c;
         t->add = add ? add + c : NULL, t->scale = scale ? scale + c : NULL;
-        t->last = stored - c - (vectors - 1) * LANES;
+        t->last = end - c - (vectors - 1) * LANES; /* end: of what is stored, with the padding */
         switch (16 * rows + vectors) {
             TILE(1, 8) TILE(1, 4) TILE(2, 4) TILE(3, 4) TILE(4, 4) TILE(5, 4) TILE(6, 4)
             TILE(1, 2) TILE(2, 2) TILE(3, 2) TILE(4, 2) TILE(5, 2) TILE(6, 2)
@@ -136,8 +129,9 @@ OPERATION(product) {
     if (over) /* rows of all points are rows of one matrix, and they are the inner index */
         t.a_k = a.point, t.a_row = a.row = 1, a.point = b.point = 0, points = 1;
     const size_t alike = !b.point && (m == 1 || (m <= 3 && !live.p && a.point == m * a.row));
-    const size_t together = alike ? 6 / m : 1, sets = (points + together - 1) / together;
-    if (together > 1 && points > 1) live.p = NULL;
+    const size_t tiles = (m + 5) / 6, high = (m + tiles - 1) / tiles; /* rows, of them in a tile */
+    const size_t sets = alike ? (points + 6 / m - 1) / (6 / m) : points, each = (points + sets - 1) / sets;
+    if (each > 1) live.p = NULL;
     else if (!live.p && m == 1 && !over) live = a; /* the numbers of a itself */
     for (size_t i = 0; live.p && i < points; i++)
         NAME(find_live)(NAME(at)(live, i, 0), k, lists + i * (k + 1));
@@ -145,23 +139,20 @@ OPERATION(product) {
         t.add_row[r] = alike ? r / m * add.point + r % m * add.row : r * add.row;
         t.scale_row[r] = alike ? r / m * scale.point + r % m * scale.row : r * scale.row;
     }
-    const size_t groups = (m + 5) / 6;
-    const size_t most = MOST((m + groups - 1) / groups * ((points + sets - 1) / sets));
     const size_t wide = 8 * LANES, fit = STRIP_BYTES / sizeof(DTYPE) / k / wide * wide;
-    const size_t strip = fit > wide ? fit : wide;
-    for (size_t from = 0, to; from < n; from = to) {
-        to = n - from < strip ? n : from + strip;
-        for (size_t q = 0; q < sets * groups; q++) {
-            const size_t set = a.point ? q / groups : q % sets, g = a.point ? q % groups : q / sets;
-            const size_t i = set * points / sets, r = g * m / groups;
-            const size_t rows = ((set + 1) * points / sets - i) * ((g + 1) * m / groups - r);
-            const uint32_t *own = lists + i * (k + 1);
-            t.live = live.p ? own + 1 : all, t.count = live.p ? *own : k;
-            t.a = NAME(at)(a, i, r), t.b = NAME(at)(b, i, 0), t.out = NAME(at)(out, i, r);
-            t.add = NAME(at)(add, i, r), t.scale = NAME(at)(scale, i, r);
-            NAME(fill_columns)(&t, rows, most, from, to, s->columns);
-        }
-    }
+    const size_t strip = fit > wide ? fit : wide, vectors = MOST(each * high);
+    const size_t outer = a.point ? sets : tiles, inner = a.point ? tiles : sets;
+    for (size_t from = 0; from < n; from += strip)
+        for (size_t p = 0; p < outer; p++)
+            for (size_t q = 0; q < inner; q++) {
+                const size_t i = (a.point ? p : q) * each, r = (a.point ? q : p) * high;
+                const uint32_t *own = lists + i * (k + 1);
+                t.live = live.p ? own + 1 : all, t.count = live.p ? *own : k;
+                t.a = NAME(at)(a, i, r), t.b = NAME(at)(b, i, 0), t.out = NAME(at)(out, i, r);
+                t.add = NAME(at)(add, i, r), t.scale = NAME(at)(scale, i, r);
+                NAME(fill_columns)(&t, LEAST(each, points - i) * LEAST(high, m - r), vectors, from,
+                                   LEAST(n, from + strip), s->columns);
+            }
     return 1;
 }
 
@@ -170,7 +161,7 @@ OPERATION(product) {
  */
 OPERATION(congruence) {
     const view out = v[0], a = v[1], b = v[2];
-    const size_t n = s->n, k = s->k, groups = (n + 5) / 6, row = (n + LANES - 1) / LANES * LANES;
+    const size_t n = s->n, k = s->k, row = (n + LANES - 1) / LANES * LANES;
     DTYPE *weighted = (DTYPE *)v[3].p;
     for (size_t q = 0; q < points * s->m; q++) {
         const DTYPE *P = NAME(at)(a, q / s->m, 0), *w = NAME(at)(b, q / s->m, q % s->m);
@@ -178,8 +169,8 @@ OPERATION(congruence) {
         for (size_t i = 0; i < k; i++) /* what follows a row is read along, and comes to nothing */
             for (size_t c = 0; c < row; c += LANES)
                 NAME(store)(weighted + i * row + c, w[i] * NAME(load)(P + i * a.row + c));
-        for (size_t g = 0; g < groups; g++) {
-            const size_t r = g * n / groups, end = (g + 1) * n / groups;
+        for (size_t r = 0, end; r < n; r = end) {
+            end = LEAST(r + 6, n);
             NAME(tile) t = {.a = P + r, .a_row = 1, .a_k = a.row, .b = weighted, .b_k = row,
                             .b_panel = PANEL * LANES, .out = to + r * out.row, .out_row = out.row,
                             .live = all, .count = k, .added = s->flags & ADDED};
@@ -211,8 +202,8 @@ OPERATION(scaling) {
 /* --- exponentials ---------------------------------------------------------------------------- */
 
 /* e^x = 2^k (1 + q), q = e^r - 1 by its series, |r| <= log(2) / 2; 2^k in two factors, so that what
- * is multiplied by the second one, 2^-shift, at the end is rounded once where it is subnormal.
- * x may have a small rest, as an error of x turns into a relative error of e^x.
+ * is multiplied by the second one, always the same, is rounded once where it is subnormal.  x is at
+ * most 40, and may have a small rest, as an error of x turns into a relative error of e^x.
  */
 typedef struct { V q, first, second; } NAME(power);
 
@@ -221,15 +212,14 @@ INLINE V NAME(nearest)(V x) { return (x + MAGIC) - MAGIC; }
 /* k is an integer, in the last bits of k + MAGIC. */
 INLINE V NAME(two_to)(V k) { return (V)(((MASK)(k + MAGIC) << MANTISSA) + (MASK)VALUE(1)); }
 
-INLINE NAME(power) NAME(exp_shifted)(V x, V rest, V shift) {
+INLINE NAME(power) NAME(exp)(V x, V rest) {
     V k = NAME(nearest)((x + rest) * (DTYPE)1.4426950408889634);
     V r = ((x - k * (DTYPE)LOG2_HEAD) - k * (DTYPE)LOG2_REST) + rest, u = r * r;
     V even = VALUE(1 / FACTORIAL[TERMS]), odd = VALUE(1 / FACTORIAL[TERMS - 1]);
     EVERY(i, TERMS / 2 - 1) even = even * u + (DTYPE)(1 / FACTORIAL[TERMS - 2 - 2 * i]);
     EVERY(i, TERMS / 2 - 2) odd = odd * u + (DTYPE)(1 / FACTORIAL[TERMS - 3 - 2 * i]);
-    return (NAME(power)){r + u * (even + r * odd), NAME(two_to)(k + shift), NAME(two_to)(-shift)};
+    return (NAME(power)){r + u * (even + r * odd), NAME(two_to)(k + SHIFT), NAME(two_to)(VALUE(-SHIFT))};
 }
-INLINE NAME(power) NAME(exp)(V x, V rest) { return NAME(exp_shifted)(x, rest, VALUE(SHIFT)); } /* x small */
 
 INLINE V NAME(near)(NAME(power) e) { return e.first + e.first * e.q; } /* without the second one */
 INLINE V NAME(whole)(NAME(power) e) { return NAME(near)(e) * e.second; }
@@ -249,8 +239,7 @@ INLINE V NAME(log1p)(V e) { /* of 0 to 1: 2 artanh(t), after a division by 2 whe
 /* --- activations: a = sigma(z) and s = sigma'(z), from one exponential; see _sigma.py -------- */
 
 #if DOUBLE
-/* A head with few bits, the rest of x beside it. */
-INLINE V NAME(head)(V x) { return NAME(nearest)(64 * x) / 64; }
+INLINE V NAME(head)(V x) { return NAME(nearest)(64 * x) / 64; } /* x with few bits */
 
 INLINE NAME(power) NAME(exp_square)(const DTYPE k, V x) { /* e^(k x²) */
     V head = NAME(head)(x);
@@ -370,10 +359,9 @@ INLINE void NAME(sigma)(const int code, V z, const double *p, V *a, V *s) {
         *a = (V)((MASK)NAME(size)(e * y) | ((MASK)z & (MASK)VALUE(-0.0))); /* with the sign of z */
         *s = NAME(near)(E) * (y * y) * (4 * E.second); break;
     case SOFTSIGN: y = 1 / (1 + NAME(size)(z)), *a = z / (1 + NAME(size)(z)), *s = y * y; break;
-    case EXP:
-        E = NAME(exp_shifted)(NAME(above)(NAME(below)(z, VALUE(-LOWEST)), VALUE(LOWEST)), EXACT,
-                              SELECT(z > 0, VALUE(-SHIFT), VALUE(SHIFT)));
-        *a = *s = NAME(whole)(E); break;
+    case EXP: /* above zero 1 / e^-z */
+        E = NAME(exp)(NAME(above)(-NAME(size)(z), VALUE(LOWEST)), EXACT), e = NAME(near)(E);
+        *a = *s = SELECT(z > 0, 1 / e / E.second, e * E.second); break;
     case SQUARE: *a = z * z, *s = 2 * z; break;
     default: NAME(gated)(code, z, p, a, s);
     }
