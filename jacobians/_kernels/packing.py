@@ -39,7 +39,7 @@ try:
 except (ImportError, AttributeError):  # built without a compiler, or long ago
     _kernel, _COUNT = None, 0
 
-BLOCK_BYTES = 2**19  # workspace of the points that go through the steps together
+BLOCK_BYTES = 2**20  # workspace of the points that go through the steps together
 FEWEST = 96  # of these, where there are sums over points: each is read and written
 _BYTES, _PANEL = (16, 32, 64), (2, 2, 4)  # of a vector; vectors in a row of packed constants
 PROCESSORS: tuple[str, ...] = ()
@@ -111,8 +111,9 @@ class Record:
         self._panel = _PANEL[self._number]
 
     def padded(self, n: int) -> int:
-        """Return the length of a row in the workspace: whole vectors, and one line of the cache
-        more where rows would otherwise compete for the same few lines of it.
+        """Return the length of a row in the workspace: whole vectors.
+
+        It is one line of the cache more where rows would compete for the same few lines of it.
         """
         lanes, size = self._lanes, self.dtype.itemsize
         length: int = -(-n // lanes) * lanes
