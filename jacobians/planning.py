@@ -24,7 +24,7 @@ from jacobians.network import Network, as_network
 from jacobians.program import Limits, Program
 
 DEFAULT_BYTES = 64 * 2**20
-BLOCK_BYTES = 2**20  # of the kernel's workspace for each thread, and its lists; see kernel.c
+BLOCK_BYTES = 2**21  # of the kernel's workspace for each thread, and its lists; see packing.py
 FLOPS, UNIT_SECONDS = 5e10, 6e-9  # rough speeds of products, and of sigma with its slope
 
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import jacobians as jb
 from jacobians import _kernels
 from jacobians._checks import NotFiniteError, ShapeError
-from jacobians._kernels import PROCESSORS, Tape, code_of
+from jacobians._kernels import PROCESSORS, Tape, code_of, packing
 
 DTYPES = (np.float32, np.float64)
 built = pytest.mark.skipif(not PROCESSORS, reason="the kernel was not built, or is turned off")
@@ -542,6 +542,21 @@ def test_sums_of_groups_refuse_arrays_that_do_not_fit(name, value):
         _kernels.add_groups(*{**arguments, name: value}.values())
     with pytest.raises(ValueError, match="of another size"):
         _kernels.add_groups(*list(arguments.values())[:-1])
+
+
+@built
+def test_a_packed_program_stays_in_its_process():
+    """It holds addresses: neither copied nor pickled, and nothing else is run as one."""
+    tape = Tape(np.float64)
+    tape.scaling(tape.read(1, 3), into=tape.written(1, 3))
+    program = tape.pack()
+    for leave in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="holds addresses"):
+            leave(program)
+    run = packing._kernel.run
+    for arguments in ((), (b"",), (b"1" * 7, np.ones(3)), ("text",), (np.ones(11),)):
+        with pytest.raises((TypeError, ValueError)):
+            run(*arguments)
 
 
 # --- on or off ------------------------------------------------------------------------------------

@@ -211,11 +211,7 @@ class Tape(Record):
         out = Value(SUM, self._summed, a.columns, b.columns)
         self._summed += a.columns * self.padded(b.columns)
         demand(self._summed < MOST, "the sums over points take too much memory.")
-        memory = None
-        if out.rows > 1:  # for a and b as the kernel goes through them
-            panel = self._panel * self._lanes
-            memory = self._new(1, self.padded(out.rows) + -(-out.columns // panel) * panel)
-        self._steps.append(Step(PRODUCT, OVER_POINTS, [out, a, b, memory, None, None]))
+        self._steps.append(Step(PRODUCT, OVER_POINTS, [out, a, b, None, None, None]))
         return slice(out.index, self._summed)
 
     @property

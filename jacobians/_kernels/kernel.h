@@ -1,10 +1,5 @@
-/* The arithmetic of the kernel: compiled by kernel.c for every kind of processor and, by including
- * itself, for both dtypes.
- *
- *   DTYPE, UINT   a number, and the unsigned integer of its size
- *   BYTES         of a vector of the processor
- *   PANEL         vectors beside each other in a tile: 2, or 4 where there are 32 registers
- *   NAME(x)       x with a suffix of its own
+/* The arithmetic of the kernel: compiled by kernel.c for every kind of PROCESSOR and, by including
+ * itself, for both DTYPEs.  NAME(x) is x with a suffix of its own; other macros are in kernel.c.
  *
  * Every output is summed by itself, one term after the other in the order of the inner index, with
  * the same instruction, whatever stands beside it: its bits depend on neither the other points nor
@@ -14,120 +9,97 @@
 #ifndef DTYPE
 
 #define DTYPE double
-#define UINT uint64_t
 #define DOUBLE 1
 #include "kernel.h"
-#undef DTYPE
-#undef UINT
-#undef DOUBLE
 #define DTYPE float
-#define UINT uint32_t
 #define DOUBLE 0
 #include "kernel.h"
-#undef DTYPE
-#undef UINT
-#undef DOUBLE
 #undef PROCESSOR
-#undef BYTES
-#undef PANEL
+#undef TARGET
 
 #else
 
 typedef DTYPE V __attribute__((vector_size(BYTES)));
-typedef DTYPE LOOSE __attribute__((vector_size(BYTES), aligned(sizeof(DTYPE)), may_alias));
-typedef UINT MASK __attribute__((vector_size(BYTES)));
-
-INLINE V NAME(load)(const DTYPE *p) { return *(const LOOSE *)p; }
-INLINE void NAME(store)(DTYPE *p, V v) { *(LOOSE *)p = v; }
+typedef __typeof__((V){0} > (V){0}) MASK; /* integers of that size */
 
 /* Where fewer than LANES numbers are left of a row, no others are touched. */
 INLINE V NAME(get)(const DTYPE *p, size_t left) {
     V v = {0};
-    if (left >= LANES) return NAME(load)(p);
-    memcpy(&v, p, left * sizeof(DTYPE));
+    if (left >= LANES) memcpy(&v, p, BYTES);
+    else memcpy(&v, p, left * sizeof(DTYPE));
     return v;
 }
 INLINE void NAME(put)(DTYPE *p, V v, size_t left) {
-    if (left >= LANES) NAME(store)(p, v);
+    if (left >= LANES) memcpy(p, &v, BYTES);
     else memcpy(p, &v, left * sizeof(DTYPE));
 }
+INLINE V NAME(load)(const DTYPE *p) { return NAME(get)(p, LANES); }
+INLINE void NAME(store)(DTYPE *p, V v) { NAME(put)(p, v, LANES); }
 
-INLINE V NAME(select)(MASK m, V yes, V no) { return (V)((m & (MASK)yes) | (~m & (MASK)no)); }
+INLINE V SELECT(MASK m, V yes, V no) { return (V)((m & (MASK)yes) | (~m & (MASK)no)); }
 INLINE V NAME(above)(V x, V y) { return SELECT(x > y, x, y); }
 INLINE V NAME(below)(V x, V y) { return SELECT(x < y, x, y); }
-INLINE V NAME(size)(V x) { return (V)((MASK)x & ~(MASK){0} >> 1); }
+INLINE V NAME(size)(V x) { return (V)((MASK)x & ~(MASK)VALUE(-0.0)); }
+
+/* Row r of point i, if there is one. */
+INLINE DTYPE *NAME(at)(view v, size_t i, size_t r) {
+    return v.p ? (DTYPE *)v.p + i * v.point + r * v.row : NULL;
+}
 
 /* --- products -------------------------------------------------------------------------------- */
 
 /* A tile of the result in registers: up to 6 rows of a, times vectors of columns of b.
  *
- *     out[r, c] = (add[r, c] + sum over the live k of a[r, k] b[k, c]) scale[r, c] + more[r, c]
+ *     out[r, c] = (add[r, c] + sum over the live k of a[r, k] b[k, c]) scale[r, c] (+ out[r, c])
  */
 typedef struct {
-    const DTYPE *a, *b, *add, *scale, *more;
+    const DTYPE *a, *b, *add, *scale;
     DTYPE *out;
-    size_t a_row, a_k, b_k, b_panel, add_row, scale_row, out_row;
+    size_t a_row, a_k, b_k, b_panel, out_row, add_row[6], scale_row[6]; /* where row r begins */
     const uint32_t *live; /* the k that are not left out */
-    size_t count;
+    size_t count, added, last; /* last: how many columns there are of the last vector */
 } NAME(tile);
 
 INLINE void NAME(fill)(const NAME(tile) *t, const size_t rows, const size_t vectors) {
-    V sum[6][8], left[8];
-    EVERY(r, rows) {
-        EVERY(v, vectors) sum[r][v] = VALUE(0);
-        if (t->add) EVERY(v, vectors) sum[r][v] = NAME(load)(t->add + r * t->add_row + v * LANES);
-    }
+    V sum[6][8], right[8];
+    EVERY(r, rows) EVERY(v, vectors)
+        sum[r][v] = t->add ? NAME(load)(t->add + t->add_row[r] + v * LANES) : VALUE(0);
     const DTYPE *a = t->a, *b = t->b;
     const size_t a_row = t->a_row, a_k = t->a_k, b_k = t->b_k, b_panel = t->b_panel;
     for (const uint32_t *live = t->live, *end = live + t->count; live < end; live++) {
         const DTYPE *row = a + *live * a_k, *column = b + *live * b_k;
-        if (rows < vectors) { /* keep the fewer of them in registers */
-            EVERY(r, rows) left[r] = VALUE(row[r * a_row]);
-            EVERY(v, vectors) {
-                V right = COLUMNS(v);
-                EVERY(r, rows) sum[r][v] += left[r] * right;
-            }
-        } else {
-            EVERY(v, vectors) left[v] = COLUMNS(v);
-            EVERY(r, rows) {
-                V right = VALUE(row[r * a_row]);
-                EVERY(v, vectors) sum[r][v] += right * left[v];
-            }
+        EVERY(v, vectors) right[v] = COLUMNS(v);
+        EVERY(r, rows) {
+            V left = VALUE(row[r * a_row]);
+            EVERY(v, vectors) sum[r][v] += left * right[v];
         }
     }
     EVERY(r, rows) {
-        if (t->scale)
-            EVERY(v, vectors) sum[r][v] *= NAME(load)(t->scale + r * t->scale_row + v * LANES);
-        if (t->more) EVERY(v, vectors) sum[r][v] += NAME(load)(t->more + r * t->out_row + v * LANES);
-        EVERY(v, vectors) NAME(store)(t->out + r * t->out_row + v * LANES, sum[r][v]);
+        DTYPE *out = t->out + r * t->out_row;
+        if (t->scale) EVERY(v, vectors) sum[r][v] *= NAME(load)(t->scale + t->scale_row[r] + v * LANES);
+        EVERY(v, vectors) {
+            const size_t left = v + 1 < vectors ? LANES : t->last;
+            if (t->added) sum[r][v] += NAME(get)(out + v * LANES, left);
+            NAME(put)(out + v * LANES, sum[r][v], left);
+        }
     }
 }
 
-/* Vectors beside each other, as many as there are registers for: 1, 2, 4 or 8. */
-static const unsigned char NAME(most)[7] = {0, 8, 4, 4, PANEL, PANEL, PANEL};
-
-static void NAME(fill_any)(const NAME(tile) *t, size_t rows, size_t vectors) {
-    switch (16 * rows + vectors) {
-        TILE(1, 1) TILE(1, 2) TILE(1, 4) TILE(1, 8) TILE(2, 1) TILE(2, 2) TILE(2, 4)
-        TILE(3, 1) TILE(3, 2) TILE(3, 4) TILE(4, 1) TILE(4, 2) TILE(5, 1) TILE(5, 2)
-        TILE(6, 1) TILE(6, 2)
-#if PANEL == 4
-        TILE(4, 4) TILE(5, 4) TILE(6, 4)
-#endif
+/* Tiles beside each other, at most so many vectors wide, for the columns from one to another. */
+STATIC void NAME(fill_columns)(NAME(tile) *t, size_t rows, size_t vectors, size_t c, size_t to, size_t end) {
+    const DTYPE *b = t->b, *add = t->add, *scale = t->scale;
+    DTYPE *out = t->out;
+    for (; c < to; c += vectors * LANES) {
+        while ((vectors - 1) * LANES >= to - c) vectors /= 2;
+        t->b = b + c / (PANEL * LANES) * t->b_panel + c % (PANEL * LANES), t->out = out + c;
+        t->add = add ? add + c : NULL, t->scale = scale ? scale + c : NULL;
+        t->last = end - c - (vectors - 1) * LANES; /* end: of what is stored, with the padding */
+        switch (16 * rows + vectors) {
+            TILE(1, 8) TILE(1, 4) TILE(2, 4) TILE(3, 4) TILE(4, 4) TILE(5, 4) TILE(6, 4)
+            TILE(1, 2) TILE(2, 2) TILE(3, 2) TILE(4, 2) TILE(5, 2) TILE(6, 2)
+            TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1)
+        }
     }
-}
-
-/* The same where fewer columns than that are left. */
-static void NAME(fill_some)(const NAME(tile) *t, size_t rows, size_t vectors, size_t columns) {
-    const size_t width = vectors * LANES, bytes = columns * sizeof(DTYPE);
-    DTYPE spare[6 * 8 * LANES];
-    NAME(tile) u = *t;
-    u.out = spare, u.out_row = width;
-    if (t->add) u.add = spare, u.add_row = width;
-    for (size_t r = 0; t->add && r < rows; r++)
-        memcpy(spare + r * width, t->add + r * t->add_row, bytes);
-    NAME(fill_any)(&u, rows, vectors);
-    for (size_t r = 0; r < rows; r++) memcpy(t->out + r * t->out_row, spare + r * width, bytes);
 }
 
 /* Write which numbers are not 0, after how many they are. */
@@ -140,131 +112,98 @@ INLINE void NAME(find_live)(const DTYPE *d, size_t n, uint32_t *live) {
     *live = count;
 }
 
-/* Rearrange a, (k, m), in groups of rows of its transpose, and b, (k, n), in panels of columns, as
- * tiles go through them; return where b lies now.
- */
-static DTYPE *NAME(rearrange)(DTYPE *to, view a, view b, size_t m, size_t k, size_t n) {
-    const size_t groups = (m + 5) / 6, panel = PANEL * LANES;
-    for (size_t g = 0; g < groups; g++)
-        for (size_t i = 0; i < k; i++)
-            for (size_t r = g * m / groups; r < (g + 1) * m / groups; r++)
-                *to++ = ((DTYPE *)a.p)[i * a.row + r];
-    for (size_t c = 0; c < n; c += LANES)
-        for (size_t i = 0; i < k; i++)
-            NAME(store)(to + c / panel * panel * k + i * panel + c % panel,
-                        NAME(load)((DTYPE *)b.p + i * b.row + c));
-    return to;
-}
-
 /* out_i = (add_i + a_i b_i) diag(scale_i) for every point i; a is (m, k), b is (k, n), packed or not.
+ * OVER_POINTS, the sum of a_i^T b_i over all points is added to out.
  *
- * A few rows of a stay in the first cache while columns of b go by, a strip of which stays in the
- * second one while all rows go by, or rows that all points share while all points do.
+ * A tile has a few rows of one point or, where these are few and b is the same, of several.  They
+ * stay in the first cache while columns of b go by, a strip of which stays in the second one while
+ * all rows go by, or rows that all points share while all points do.
  */
-static void NAME(product)(const step *s, view out, view a, view b, view live, view scale, view add,
-                          size_t points, const uint32_t *all, uint32_t *found) {
-    size_t m = s->m, k = s->k, n = s->n, packed = (size_t)s->packed;
-    const size_t panel = PANEL * LANES, over = s->flags & OVER_POINTS;
+OPERATION(product) {
+    view out = v[0], a = v[1], b = v[2], live = v[3], scale = v[4], add = v[5];
+    const size_t m = s->m, over = s->flags & OVER_POINTS, k = over ? points : s->k, n = s->n;
+    NAME(tile) t = {.a_k = 1, .a_row = m == 1 ? a.point : a.row, .added = over,
+                    .b_k = s->packed ? PANEL * LANES : over ? b.point : b.row,
+                    .b_panel = PANEL * LANES * (s->packed ? k : 1),
+                    .out_row = m == 1 ? out.point : out.row};
     if (over) /* rows of all points are rows of one matrix, and they are the inner index */
-        k = points, points = 1, a.row = a.point, b.row = b.point, a.point = b.point = 0;
-    const size_t grouped = over && live.p != NULL; /* then that is memory for them */
-    if (grouped) {
-        b.p = (char *)NAME(rearrange)((DTYPE *)live.p, a, b, m, k, n);
-        a.p = live.p, a.row = k, live.p = NULL, packed = 1;
-    }
-    NAME(tile) t = {.b_k = packed ? panel : b.row, .b_panel = packed ? k * panel : panel};
-    if (m == 1 && !b.point && points > 1) { /* points are rows of one matrix */
-        a.row = a.point, out.row = out.point, scale.row = scale.point, add.row = add.point;
-        m = points, points = 1, live.p = NULL;
-    }
-    t.a_k = 1, t.a_row = a.row;
-    if (over && !grouped) t.a_k = a.row, t.a_row = a.row = 1;
-    if (grouped) t.a_row = 1;
-    t.out_row = out.row, t.scale_row = scale.row, t.add_row = add.row;
-    if (!live.p && m == 1 && t.a_k == 1 && !over) live = (view){a.p, a.point, 0}; /* the numbers of a itself */
+        t.a_k = a.point, t.a_row = a.row = 1, a.point = b.point = 0, points = 1;
+    const size_t alike = !b.point && (m == 1 || (m <= 3 && !live.p && a.point == m * a.row));
+    const size_t tiles = (m + 5) / 6, high = (m + tiles - 1) / tiles; /* rows, of them in a tile */
+    const size_t sets = alike ? (points + 6 / m - 1) / (6 / m) : points, each = (points + sets - 1) / sets;
+    if (each > 1) live.p = NULL;
+    else if (!live.p && m == 1 && !over) live = a; /* the numbers of a itself */
     for (size_t i = 0; live.p && i < points; i++)
-        NAME(find_live)((DTYPE *)live.p + i * live.point, k, found + i * (k + 1));
-    const size_t groups = (m + 5) / 6, most = NAME(most)[(m + groups - 1) / groups];
-    const size_t wide = 8 * LANES, fit = STRIP_BYTES / sizeof(DTYPE) / k / wide * wide;
-    const size_t strip = fit > wide ? fit : wide;
-    for (size_t from = 0, to; from < n; from = to) {
-        to = n - from < strip ? n : from + strip;
-        for (size_t q = 0; q < points * groups; q++) {
-            const size_t i = a.point ? q / groups : q % points, g = a.point ? q % groups : q / points;
-            const size_t r = g * m / groups, rows = (g + 1) * m / groups - r;
-            const uint32_t *own = found + i * (k + 1);
-            t.live = live.p ? own + 1 : all, t.count = live.p ? *own : k;
-            t.a = (DTYPE *)a.p + i * a.point + r * a.row;
-            if (grouped) t.a_k = rows;
-            for (size_t c = from, vectors = most; c < to; c += vectors * LANES) {
-                while ((vectors - 1) * LANES >= to - c) vectors /= 2;
-                const size_t left = s->columns - c;
-                t.b = (DTYPE *)b.p + i * b.point;
-                t.b += packed ? c / panel * panel * k + c % panel : c;
-                t.out = (DTYPE *)out.p + i * out.point + r * out.row + c;
-                t.more = over ? t.out : NULL;
-                t.add = add.p ? (DTYPE *)add.p + i * add.point + r * add.row + c : NULL;
-                t.scale = scale.p ? (DTYPE *)scale.p + i * scale.point + r * scale.row + c : NULL;
-                if (left < vectors * LANES) NAME(fill_some)(&t, rows, vectors, left);
-                else NAME(fill_any)(&t, rows, vectors);
-            }
-        }
+        NAME(find_live)(NAME(at)(live, i, 0), k, lists + i * (k + 1));
+    for (size_t r = 0; r < 6; r++) { /* of further points, where there are no further rows */
+        t.add_row[r] = alike ? r / m * add.point + r % m * add.row : r * add.row;
+        t.scale_row[r] = alike ? r / m * scale.point + r % m * scale.row : r * scale.row;
     }
+    const size_t wide = 8 * LANES, fit = STRIP_BYTES / sizeof(DTYPE) / k / wide * wide;
+    const size_t strip = fit > wide ? fit : wide, vectors = MOST(each * high);
+    const size_t outer = a.point ? sets : tiles, inner = a.point ? tiles : sets;
+    for (size_t from = 0; from < n; from += strip)
+        for (size_t p = 0; p < outer; p++)
+            for (size_t q = 0; q < inner; q++) {
+                const size_t i = (a.point ? p : q) * each, r = (a.point ? q : p) * high;
+                const uint32_t *own = lists + i * (k + 1);
+                t.live = live.p ? own + 1 : all, t.count = live.p ? *own : k;
+                t.a = NAME(at)(a, i, r), t.b = NAME(at)(b, i, 0), t.out = NAME(at)(out, i, r);
+                t.add = NAME(at)(add, i, r), t.scale = NAME(at)(scale, i, r);
+                NAME(fill_columns)(&t, LEAST(each, points - i) * LEAST(high, m - r), vectors, from,
+                                   LEAST(n, from + strip), s->columns);
+            }
+    return 1;
 }
 
 /* out_i = a_iᵀ diag(w) a_i for every row w of b_i, one below the other; or that is ADDED to out_i.
  * What is below the diagonal is computed, and copied above it.
  */
-static void NAME(congruence)(const step *s, view out, view a, view b, view memory, size_t points,
-                             const uint32_t *all) {
-    const size_t n = s->n, k = s->k, groups = (n + 5) / 6, row = (n + LANES - 1) / LANES * LANES;
-    DTYPE *weighted = (DTYPE *)memory.p;
+OPERATION(congruence) {
+    const view out = v[0], a = v[1], b = v[2];
+    const size_t n = s->n, k = s->k, row = (n + LANES - 1) / LANES * LANES;
+    DTYPE *weighted = (DTYPE *)v[3].p;
     for (size_t q = 0; q < points * s->m; q++) {
-        const DTYPE *P = (DTYPE *)a.p + q / s->m * a.point;
-        const DTYPE *w = (DTYPE *)b.p + q / s->m * b.point + q % s->m * b.row;
-        DTYPE *to = (DTYPE *)out.p + q / s->m * out.point + q % s->m * n * out.row;
+        const DTYPE *P = NAME(at)(a, q / s->m, 0), *w = NAME(at)(b, q / s->m, q % s->m);
+        DTYPE *to = NAME(at)(out, q / s->m, q % s->m * n);
         for (size_t i = 0; i < k; i++) /* what follows a row is read along, and comes to nothing */
             for (size_t c = 0; c < row; c += LANES)
                 NAME(store)(weighted + i * row + c, w[i] * NAME(load)(P + i * a.row + c));
-        for (size_t g = 0; g < groups; g++) {
-            const size_t r = g * n / groups, end = (g + 1) * n / groups;
-            NAME(tile) t = {.a = P + r, .a_row = 1, .a_k = a.row, .b_k = row, .b_panel = PANEL * LANES,
-                            .out_row = out.row, .add_row = out.row, .live = all, .count = k};
-            for (size_t c = 0, vectors = NAME(most)[end - r]; c < end; c += vectors * LANES) {
-                while ((vectors - 1) * LANES >= end - c) vectors /= 2;
-                t.b = weighted + c, t.out = to + r * out.row + c, t.add = s->flags & ADDED ? t.out : NULL;
-                if (n - c < vectors * LANES) NAME(fill_some)(&t, end - r, vectors, n - c);
-                else NAME(fill_any)(&t, end - r, vectors);
-            }
+        for (size_t r = 0, end; r < n; r = end) {
+            end = LEAST(r + 6, n);
+            NAME(tile) t = {.a = P + r, .a_row = 1, .a_k = a.row, .b = weighted, .b_k = row,
+                            .b_panel = PANEL * LANES, .out = to + r * out.row, .out_row = out.row,
+                            .live = all, .count = k, .added = s->flags & ADDED};
+            NAME(fill_columns)(&t, end - r, MOST(end - r), 0, end, n);
         }
         for (size_t r = 0; r < n; r++)
             for (size_t c = 0; c < r; c++) to[c * out.row + r] = to[r * out.row + c];
     }
+    return 1;
 }
 
 /* out_i = add_i + a_i diag(scale_i), or add_i + diag(scale_i) a_i by rows; without scale, a copy. */
-static void NAME(scaling)(const step *s, view out, view a, view scale, view add, size_t points) {
-    const size_t n = s->n, all = a.row > n ? a.row : n; /* with the padding, which may be read along */
+OPERATION(scaling) {
+    const view out = v[0], a = v[1], scale = v[4], add = v[5];
+    const size_t n = s->n, padded = a.row > n ? a.row : n; /* which may be read along */
     for (size_t i = 0; i < points; i++)
         for (size_t r = 0; r < s->m; r++) {
-            const DTYPE *from = (DTYPE *)a.p + i * a.point + r * a.row;
-            const DTYPE *plus = add.p ? (DTYPE *)add.p + i * add.point + r * add.row : NULL;
-            const DTYPE *d = scale.p ? (DTYPE *)scale.p + i * scale.point + r * scale.row : NULL;
-            DTYPE *to = (DTYPE *)out.p + i * out.point + r * out.row;
+            const DTYPE *from = NAME(at)(a, i, r), *d = NAME(at)(scale, i, r), *plus = NAME(at)(add, i, r);
             for (size_t c = 0; c < n; c += LANES) {
-                V x = NAME(get)(from + c, all - c);
+                V x = NAME(get)(from + c, padded - c);
                 if (d) x *= s->flags & BY_ROWS ? VALUE(*d) : NAME(get)(d + c, n - c);
                 if (plus) x += NAME(get)(plus + c, n - c);
-                NAME(put)(to + c, x, s->columns - c);
+                NAME(put)(NAME(at)(out, i, r) + c, x, s->columns - c);
             }
         }
+    return 1;
 }
 
 /* --- exponentials ---------------------------------------------------------------------------- */
 
 /* e^x = 2^k (1 + q), q = e^r - 1 by its series, |r| <= log(2) / 2; 2^k in two factors, so that what
- * is multiplied by the second one at the end is rounded once where it is subnormal.
- * x may have a small rest, as an error of x turns into a relative error of e^x.
+ * is multiplied by the second one, always the same, is rounded once where it is subnormal.  x is at
+ * most 40, and may have a small rest, as an error of x turns into a relative error of e^x.
  */
 typedef struct { V q, first, second; } NAME(power);
 
@@ -274,11 +213,12 @@ INLINE V NAME(nearest)(V x) { return (x + MAGIC) - MAGIC; }
 INLINE V NAME(two_to)(V k) { return (V)(((MASK)(k + MAGIC) << MANTISSA) + (MASK)VALUE(1)); }
 
 INLINE NAME(power) NAME(exp)(V x, V rest) {
-    V k = NAME(nearest)((x + rest) * (DTYPE)1.4426950408889634), half = NAME(nearest)(k / 2);
-    V r = ((x - k * (DTYPE)LOG2_HEAD) - k * (DTYPE)LOG2_REST) + rest;
-    V p = VALUE(1 / FACTORIAL[TERMS]);
-    EVERY(i, TERMS - 2) p = p * r + (DTYPE)(1 / FACTORIAL[TERMS - 1 - i]);
-    return (NAME(power)){r + r * r * p, NAME(two_to)(half), NAME(two_to)(k - half)};
+    V k = NAME(nearest)((x + rest) * (DTYPE)1.4426950408889634);
+    V r = ((x - k * (DTYPE)LOG2_HEAD) - k * (DTYPE)LOG2_REST) + rest, u = r * r;
+    V even = VALUE(1 / FACTORIAL[TERMS]), odd = VALUE(1 / FACTORIAL[TERMS - 1]);
+    EVERY(i, TERMS / 2 - 1) even = even * u + (DTYPE)(1 / FACTORIAL[TERMS - 2 - 2 * i]);
+    EVERY(i, TERMS / 2 - 2) odd = odd * u + (DTYPE)(1 / FACTORIAL[TERMS - 3 - 2 * i]);
+    return (NAME(power)){r + u * (even + r * odd), NAME(two_to)(k + SHIFT), NAME(two_to)(VALUE(-SHIFT))};
 }
 
 INLINE V NAME(near)(NAME(power) e) { return e.first + e.first * e.q; } /* without the second one */
@@ -290,112 +230,101 @@ INLINE V NAME(minus_1)(NAME(power) e) { /* e^x - 1, to the last place also where
 
 INLINE V NAME(log1p)(V e) { /* of 0 to 1: 2 artanh(t), after a division by 2 where e > sqrt(2) - 1 */
     MASK large = (MASK)(e > (DTYPE)0.41421356);
-    V t = NAME(select)(large, (e - 1) / (3 + e), e / (2 + e)), u = t * t;
+    V t = SELECT(large, (e - 1) / (3 + e), e / (2 + e)), u = t * t;
     V p = VALUE(1.0 / (2 * LOG_TERMS + 1));
     EVERY(i, LOG_TERMS - 1) p = p * u + (DTYPE)(1.0 / (2 * (LOG_TERMS - i) - 1));
-    return NAME(select)(large, VALUE(0.6931471805599453), VALUE(0)) + (2 * t + 2 * t * u * p);
+    return SELECT(large, VALUE(0.6931471805599453), VALUE(0)) + (2 * t + 2 * t * u * p);
 }
 
 /* --- activations: a = sigma(z) and s = sigma'(z), from one exponential; see _sigma.py -------- */
 
 #if DOUBLE
+INLINE V NAME(head)(V x) { return NAME(nearest)(64 * x) / 64; } /* x with few bits */
+
+INLINE NAME(power) NAME(exp_square)(const DTYPE k, V x) { /* e^(k x²) */
+    V head = NAME(head)(x);
+    return NAME(exp)(k * head * head, k * (x - head) * (x + head));
+}
+
 /* Those that are evaluated in double and rounded once; the formulas are in _gated.py. */
 INLINE void NAME(gated)(const int code, V z, const double *p, V *a, V *s) {
     V x = NAME(above)(-NAME(size)(z), VALUE(-800)), left, e, far, y, d, head;
     NAME(power) E;
-    const double k = p[0];
     double t;
     switch (code) {
     EACH(SIN, sin(t), cos(t)) EACH(COS, cos(t), -sin(t)) EACH(ABS, fabs(t), t > 0 ? 1 : -1)
     EACH(SQRT, sqrt(t), 0.5 / sqrt(t)) EACH(LOG, log(t), 1 / t) EACH(RECIPROCAL, 1 / t, -1 / t / t)
-    EACH(POWER, pow(t, k), k == 0 ? 0 : k * pow(t, k - 1))
+    EACH(POWER, pow(t, p[0]), p[0] == 0 ? 0 : p[0] * pow(t, p[0] - 1))
     EACH(SIGN, (t > 0) - (t < 0), 0) EACH(FLOOR, floor(t), 0)
     case CELU: { /* exp of the quotient z / w, taken at a head with few bits, and the rest */
-        double w = p[0], high = (float)w;
-        x = NAME(below)(NAME(above)(z, VALUE(-800 * w)), VALUE(0));
-        head = NAME(nearest)(64 * (x / w)) / 64;
+        const double w = p[0], high = (float)w;
+        x = NAME(below)(NAME(above)(z, VALUE(-800 * w)), VALUE(0)), head = NAME(head)(x / w);
         E = NAME(exp)(head, ((x - head * high) - head * (w - high)) / w);
         *a = SELECT(z > 0, z, w * NAME(minus_1)(E));
         *s = SELECT(z > 0, VALUE(1), NAME(whole)(E)); return;
     }
     case GAUSSIAN:
-    case ERF:
-        x = NAME(above)(NAME(below)(z, VALUE(28)), VALUE(-28)); /* e^-784 is 0 */
-        head = NAME(nearest)(64 * x) / 64;
-        E = NAME(exp)(-head * head, -(x - head) * (x + head));
-        *a = NAME(whole)(E);
+    case ERF: /* e^-784 is 0 */
+        x = NAME(below)(NAME(above)(z, VALUE(-28)), VALUE(28));
+        E = NAME(exp_square)(-1, x), *a = NAME(whole)(E);
         *s = (code == ERF ? VALUE(1.1283791670955126) : -2 * x) * NAME(near)(E) * E.second;
         if (code == ERF) EVERY(i, LANES) (*a)[i] = erf(z[i]);
         return;
-    case SILU: /* root r of 1 + z + e^z = (z - r) + e^r (e^(z - r) - 1) */
-        E = NAME(exp)(x, VALUE(0)), e = NAME(near)(E), far = E.second;
-        d = (x - -1.2784645427610737) - -1.0946994183093437e-16;
-        left = d + 0.2784645427610738 * NAME(minus_1)(NAME(exp)(d, VALUE(0)));
-        y = 1 / (1 + e * far);
-        *a = NAME(above)(z, VALUE(0)) + x * e * y * far;
-        left = e * left * y * y * far; break;
-    case GELU: { /* Phi(x) = L(x) - x T(x) exp(-x²/2), by the midpoint rule */
-        x = NAME(above)(x, VALUE(-40));
-        V square = x * x, sum = VALUE(0);
-        for (int i = 12; i >= 0; i--) sum += MIDPOINT_WEIGHT[i] / (square + MIDPOINT_SQUARE[i]);
-        e = NAME(whole)(NAME(exp)(x * MIDPOINT_POLE, VALUE(0)));
-        V pole = SELECT(x > -MIDPOINT_POLE, e / (1 + e), VALUE(0));
-        head = NAME(nearest)(64 * x) / 64;
-        E = NAME(exp)(-0.5 * head * head, -0.5 * (x - head) * (x + head));
-        *a = NAME(above)(z, VALUE(0)) + (x * pole - square * sum * NAME(near)(E) * E.second);
-        d = (x - -0.7517915246935645) - 1.4956759177009883e-17;
-        V series = VALUE(GELU_SERIES[GELU_TERMS - 1]);
-        for (int i = GELU_TERMS - 2; i >= 0; i--) series = series * d + GELU_SERIES[i];
-        MASK close = (MASK)(NAME(size)(d) < 0.3);
-        left = NAME(select)(close, series * d, x * (0.3989422804014327 - sum));
-        left = left * NAME(near)(E) * E.second + NAME(select)(close, VALUE(0), pole); break;
-    }
+    case SILU:
     case GELU_TANH: { /* z sigmoid(v), v = c z + k z³ */
-        const double C = 1.5957691216057308, K = 0.07135481627260025, r = -0.7524614220710163;
-        const double C_head = 0x1.9884533d4p+0, K_head = 0x1.2444fp-4;
-        const double C_rest = (C - C_head) - 9.96930880911092e-17;
-        const double K_rest = (K - K_head) - 6.175149918155315e-19;
-        x = NAME(above)(x, VALUE(-22.5));
-        head = NAME(nearest)(64 * x) / 64;
-        V rest = (x - head) * (C + K * (x * x + x * head + head * head));
-        rest += head * (C_rest + K_rest * (head * head));
-        E = NAME(exp)(head * (C_head + K_head * (head * head)), rest);
+        const cubic q = CUBICS[code == GELU_TANH];
+        const double c = q.c + q.c_rest, k = q.k + q.k_rest;
+        x = NAME(above)(x, VALUE(q.least)), head = NAME(head)(x);
+        V rest = (x - head) * (c + k * (x * x + x * head + head * head));
+        rest += head * (q.c_rest + q.k_rest * (head * head));
+        E = NAME(exp)(head * (q.c + q.k * (head * head)), rest);
         e = NAME(near)(E), far = E.second, y = 1 / (1 + e * far);
         *a = NAME(above)(z, VALUE(0)) + x * e * y * far;
-        d = (x - r) - 3.635560509207687e-17; /* 1 + z v' + e^v from its root r */
-        V cubes = x * x + x * r + r * r;
-        left = 0.29195521191476714 * NAME(minus_1)(NAME(exp)(d * (C + K * cubes), VALUE(0)));
-        left = e * (left + d * (C + 3 * K * cubes)) * y * y * far; break;
+        d = (x - q.r) - q.r_rest; /* 1 + z v' + e^v from its root r */
+        V cubes = x * x + x * q.r + q.r * q.r;
+        left = q.power * NAME(minus_1)(NAME(exp)(d * (c + k * cubes), EXACT));
+        left = e * (left + d * (c + 3 * k * cubes)) * y * y * far; break;
+    }
+    case GELU: { /* Phi(x) = L(x) - x T(x) exp(-x²/2), by the midpoint rule */
+        x = NAME(above)(x, VALUE(-40));
+        V square = x * x, sum = VALUE(0), series = VALUE(GELU_SERIES[GELU_TERMS - 1]);
+        EVERY(i, 13) { /* constants, from the smallest */
+            const double u = (12.5 - i) * MIDPOINT_STEP;
+            sum += MIDPOINT_STEP / 3.141592653589793 * exp(-u * u / 2) / (square + u * u);
+        }
+        e = NAME(whole)(NAME(exp)(x * MIDPOINT_POLE, EXACT));
+        V pole = SELECT(x > -MIDPOINT_POLE, e / (1 + e), VALUE(0));
+        E = NAME(exp_square)(-0.5, x);
+        *a = NAME(above)(z, VALUE(0)) + (x * pole - square * sum * NAME(near)(E) * E.second);
+        d = (x - -0.7517915246935645) - 1.4956759177009883e-17;
+        for (int i = GELU_TERMS - 2; i >= 0; i--) series = series * d + GELU_SERIES[i];
+        MASK close = (MASK)(NAME(size)(d) < 0.3);
+        left = SELECT(close, series * d, x * (0.3989422804014327 - sum));
+        left = left * NAME(near)(E) * E.second + SELECT(close, VALUE(0), pole); break;
     }
     default: { /* MISH: with D = E² + 2 E + 2, above zero divided by E² */
-        const double R = 0.3034825352815289;
-        E = NAME(exp)(x, VALUE(0)), e = NAME(near)(E), far = E.second;
-        MASK right = (MASK)(z > 0);
-        V f = e * far, q = f * (1 + f), below = 2 + f * (2 + f), D;
-        D = NAME(select)(right, 1 + 2 * q, below);
-        V least = (x * e - x * e * (q / below)) * far;
-        *a = NAME(select)(right, z + x * (2 * f * f / (1 + 2 * q)), least);
+        const double R = 0.3034825352815289; /* e^r at the root of the slope */
+        E = NAME(exp)(x, EXACT), e = NAME(near)(E), far = E.second;
+        V f = e * far, q = f * (1 + f), D = SELECT(z > 0, 1 + 2 * q, 2 + f * (2 + f));
+        V least = (x * e - x * e * (q / D)) * far, most = z + x * (2 * f * f / D);
+        *a = SELECT(z > 0, most, least);
         d = (x - -1.1924312145154952) - -4.8484829848031044e-17;
         left = (6 + 4 * x) + 4 * (f + R) + (f * f + f * R + R * R);
-        left = d * (4 + 4 * R) + R * NAME(minus_1)(NAME(exp)(d, VALUE(0))) * left;
+        left = d * (4 + 4 * R) + R * NAME(minus_1)(NAME(exp)(d, EXACT)) * left;
         V up = 1 + f * (4 + f * (6 + 4 * f) - 4 * x * q);
-        *s = NAME(select)(right, up / (D * D), e * left / (D * D) * far); return;
+        *s = SELECT(z > 0, up / (D * D), e * left / (D * D) * far); return;
     }
     }
     *s = SELECT(z > 0, 1 - left, left); /* sigma'(z) + sigma'(-z) = 1 */
 }
 #else
-/* In double, half a vector at a time. */
 INLINE void NAME(gated)(const int code, V z, const double *p, V *a, V *s) {
-    typedef DTYPE half __attribute__((vector_size(BYTES / 2)));
-    union { V v; half h[2]; } in = {z}, value, slope;
-    EVERY(i, 2) {
-        WIDER(vector) A, S;
-        WIDER(gated)(code, __builtin_convertvector(in.h[i], WIDER(vector)), p, &A, &S);
-        value.h[i] = __builtin_convertvector(A, half);
-        slope.h[i] = __builtin_convertvector(S, half);
+    for (size_t from = 0; from < LANES; from += LANES / 2) { /* in double, half a vector at a time */
+        WIDER(vector) x = {0}, value, slope;
+        EVERY(i, LANES / 2) x[i] = z[from + i];
+        WIDER(gated)(code, x, p, &value, &slope);
+        EVERY(i, LANES / 2) (*a)[from + i] = (DTYPE)value[i], (*s)[from + i] = (DTYPE)slope[i];
     }
-    *a = value.v, *s = slope.v;
 }
 #endif
 
@@ -411,42 +340,39 @@ INLINE void NAME(sigma)(const int code, V z, const double *p, V *a, V *s) {
     case CLIP:
     case RAMP: /* (z - low) is exact near low */
         *a = NAME(above)(NAME(below)(z, VALUE(p1)), VALUE(p0));
-        y = code == RAMP ? VALUE(1 / (p1 - p0)) : VALUE(1);
         if (code == RAMP) *a = (*a - p0) / (p1 - p0);
-        *s = SELECT((z > p0) & (z < p1), y, zero); break;
+        *s = SELECT((z > p0) & (z < p1), VALUE(code == RAMP ? 1 / (p1 - p0) : 1), zero); break;
     case ELU: /* p0 z above zero, p1 (e^z - 1) below; with them also selu */
-        E = NAME(exp)(NAME(above)(NAME(below)(z, zero), VALUE(LOWEST)), zero);
+        E = NAME(exp)(NAME(above)(NAME(below)(z, zero), VALUE(LOWEST)), EXACT);
         *a = SELECT(z > 0, p0 * z, p1 * NAME(minus_1)(E));
         *s = SELECT(z > 0, VALUE(p0), p1 * NAME(whole)(E)); break;
     case SIGMOID:
     case SOFTPLUS:
-        e = NAME(whole)(NAME(exp)(NAME(above)(-NAME(size)(z), VALUE(LOWEST)), zero));
+        e = NAME(whole)(NAME(exp)(NAME(above)(-NAME(size)(z), VALUE(LOWEST)), EXACT));
         y = 1 / (1 + e);
         *a = SELECT(z >= 0, y, e * y);
         *s = e * y * y;
         if (code == SOFTPLUS) *s = *a, *a = NAME(above)(z, zero) + NAME(log1p)(e); break;
     case TANH: /* with e = e^-2|z|: (1 - e) / (1 + e), 4 e / (1 + e)² */
-        E = NAME(exp)(NAME(above)(-2 * NAME(size)(z), VALUE(LOWEST)), zero);
+        E = NAME(exp)(NAME(above)(-2 * NAME(size)(z), VALUE(LOWEST)), EXACT);
         e = NAME(minus_1)(E), y = 1 / (2 + e);
-        *a = SELECT(z < 0, e * y, -e * y);
-        *s = 4 * NAME(near)(E) * y * y * E.second; break;
-    case SOFTSIGN:
-        y = 1 / (1 + NAME(size)(z));
-        *a = z / (1 + NAME(size)(z));
-        *s = y * y; break;
-    case EXP:
-        E = NAME(exp)(NAME(above)(NAME(below)(z, VALUE(-LOWEST)), VALUE(LOWEST)), zero);
-        *a = *s = NAME(whole)(E); break;
+        *a = (V)((MASK)NAME(size)(e * y) | ((MASK)z & (MASK)VALUE(-0.0))); /* with the sign of z */
+        *s = NAME(near)(E) * (y * y) * (4 * E.second); break;
+    case SOFTSIGN: y = 1 / (1 + NAME(size)(z)), *a = z / (1 + NAME(size)(z)), *s = y * y; break;
+    case EXP: /* above zero 1 / e^-z */
+        E = NAME(exp)(NAME(above)(-NAME(size)(z), VALUE(LOWEST)), EXACT), e = NAME(near)(E);
+        *a = *s = SELECT(z > 0, 1 / e / E.second, e * E.second); break;
     case SQUARE: *a = z * z, *s = 2 * z; break;
     default: NAME(gated)(code, z, p, a, s);
     }
 }
 
-static int NAME(activate)(const step *s, view out, view z, view slopes, size_t points) {
+OPERATION(activate) {
+    const view out = v[0], z = v[1];
     /* rows of workspace follow one another, and their padding may be computed along */
     size_t count = points * s->m * z.row;
     const DTYPE *from = (DTYPE *)z.p;
-    DTYPE *to = (DTYPE *)out.p, *slope = (DTYPE *)slopes.p;
+    DTYPE *to = (DTYPE *)out.p, *slope = (DTYPE *)v[2].p;
     V finite = {0}, defined = {0}; /* or else NaN; of padding, values need not be defined */
     switch (s->flags) {
         EVERY_ACTIVATION(LOOP)
@@ -460,48 +386,37 @@ static int NAME(activate)(const step *s, view out, view z, view slopes, size_t p
 /* p = softmax(z), or log p, and its Jacobian written out if it is asked for; see _softmax.py.
  * The largest p has the sum of the others in place of 1 - p.
  */
-static int NAME(softmax)(const step *s, view out, view z, view matrix, size_t points) {
+OPERATION(softmax) {
+    const view out = v[0], z = v[1], matrix = v[2];
     const size_t n = s->n;
+    const int log = s->flags & LOGARITHM, turned = log && s->flags & TRANSPOSED;
     DTYPE finite = 0;
-    const int log = s->flags & LOGARITHM, transposed = s->flags & TRANSPOSED;
-    for (size_t i = 0; i < points * s->m; i++) {
-        const DTYPE *from = (DTYPE *)z.p + i * z.row;
-        DTYPE *p = (DTYPE *)out.p + i * out.row, *J = (DTYPE *)matrix.p + i * matrix.point;
+    for (size_t i = 0; i < points; i++) {
+        const DTYPE *from = NAME(at)(z, i, 0);
+        DTYPE *p = NAME(at)(out, i, 0), others = 0;
         size_t top = 0;
-        DTYPE others = 0, least;
         for (size_t c = 0; c < n; c++) top = from[c] > from[top] ? c : top, finite += from[c] * 0;
-        least = from[top];
         for (size_t c = 0; c < n; c += LANES) {
-            V t = NAME(above)(NAME(load)(from + c) - least, VALUE(LOWEST));
-            NAME(store)(p + c, NAME(whole)(NAME(exp)(t, VALUE(0))));
+            V t = NAME(above)(NAME(load)(from + c) - from[top], VALUE(LOWEST));
+            NAME(store)(p + c, NAME(whole)(NAME(exp)(t, EXACT)));
         }
         for (size_t c = 0; c < n; c++) others += c == top ? 0 : p[c];
-        const DTYPE total = 1 + others, rest = others / total;
-        for (size_t c = 0; c < n; c++) p[c] /= total;
-        for (size_t r = 0; matrix.p && r < n; r++, J += matrix.row) {
-            const DTYPE own = r == top ? rest : 1 - p[r];
-            for (size_t c = 0; c < n; c++) J[c] = -(log ? p[transposed ? r : c] : p[r] * p[c]);
-            J[r] = log ? own : p[r] * own;
-            for (size_t c = n; c < matrix.row; c++) J[c] = 0;
+        for (size_t c = 0; c < out.row; c++) p[c] = c < n ? p[c] / (1 + others) : 0;
+        for (size_t r = 0; matrix.p && r < n; r++) { /* p_r (1 or 0 - p_c); log: 1 or 0 - p_c */
+            DTYPE *row = NAME(at)(matrix, i, r), own = r == top ? others / (1 + others) : 1 - p[r];
+            const DTYPE left = log && !turned ? 1 : p[r];
+            for (size_t c = 0; c < n; c += LANES)
+                NAME(store)(row + c, -left * (turned ? VALUE(1) : NAME(load)(p + c)));
+            row[r] = log ? own : p[r] * own;
         }
         const DTYPE correction = log ? (DTYPE)log1p(others) : 0;
-        for (size_t c = 0; log && c < n; c++) p[c] = (from[c] - least) - correction;
-        for (size_t c = n; c < out.row; c++) p[c] = 0;
+        for (size_t c = 0; log && c < n; c++) p[c] = (from[c] - from[top]) - correction;
     }
     return finite == 0;
 }
 
-/* Return whether all activations were of finite numbers, and are finite. */
-static int NAME(run)(const step *s, const view *v, size_t points, const uint32_t *all, uint32_t *found) {
-    switch (s->op) {
-    case PRODUCT: NAME(product)(s, v[0], v[1], v[2], v[3], v[4], v[5], points, all, found); break;
-    case SCALING: NAME(scaling)(s, v[0], v[1], v[4], v[5], points); break;
-    case CONGRUENCE: NAME(congruence)(s, v[0], v[1], v[2], v[3], points, all); break;
-    case ACTIVATIONS: return NAME(activate)(s, v[0], v[1], v[2], points);
-    case SOFTMAX: return NAME(softmax)(s, v[0], v[1], v[2], points);
-    }
-    return 1;
-}
+static operation *const NAME(all)[] = {NAME(product), NAME(scaling), NAME(congruence), NAME(activate),
+                                       NAME(softmax)};
 
 /* --- sums of groups of rows ------------------------------------------------------------------ */
 
@@ -516,7 +431,7 @@ INLINE V NAME(widened)(const char *p, int is_float, size_t left) {
 }
 
 /* Strips of columns, whose shifts and ends stay in the cache while the rows go by. */
-static int NAME(add_groups)(const grouped *g) {
+STATIC int NAME(add_groups)(const grouped *g) {
     for (size_t strip = 0; strip < g->columns; strip += STRIP)
         for (size_t r = 0, end; r < g->rows; r = end) {
             const int8_t label = g->labels[r];
@@ -542,5 +457,8 @@ static int NAME(add_groups)(const grouped *g) {
     return 1;
 }
 #endif
+
+#undef DTYPE
+#undef DOUBLE
 
 #endif

@@ -39,6 +39,8 @@ try:
 except (ImportError, AttributeError):  # built without a compiler, or long ago
     _kernel, _COUNT, _add_groups = None, 0, None
 
+BLOCK_BYTES = 2**20  # workspace of the points that go through the steps together
+FEWEST = 96  # of these, where there are sums over points: each is read and written
 _BYTES, _PANEL = (16, 32, 64), (2, 2, 4)  # of a vector; vectors in a row of packed constants
 PROCESSORS: tuple[str, ...] = ()
 if _kernel is not None and os.environ.get("JACOBIANS_KERNELS", "") != "0":
@@ -65,9 +67,13 @@ class Program:
         What the packed constants take.
     """
 
-    _program: Any
+    _head: bytes
+    _kept: list[Array]  # whose addresses are in the program
     point_bytes: int
     constant_bytes: int
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a packed program holds addresses: it is for this process alone.")
 
     def run(self, *outside: Any) -> bool:
         """Run over all points; return whether all values that met an activation were finite.
@@ -75,7 +81,7 @@ class Program:
         Arrays are contiguous, in the order of their declaration, then the sums over points; last,
         if the tape asks, what is called with the first point and the number of points of a block.
         """
-        finite: bool = self._program.run(*outside)
+        finite: bool = _kernel.run(self._head, *outside)
         return finite
 
 
@@ -107,9 +113,13 @@ class Record:
         self._panel = _PANEL[self._number]
 
     def padded(self, n: int) -> int:
-        """Return the length of a row in the workspace: whole vectors."""
-        lanes: int = self._lanes
-        return -(-n // lanes) * lanes
+        """Return the length of a row in the workspace: whole vectors.
+
+        It is one line of the cache more where rows would compete for the same few lines of it.
+        """
+        lanes, size = self._lanes, self.dtype.itemsize
+        length: int = -(-n // lanes) * lanes
+        return length if length * size % 2048 else length + 64 // size
 
     def _width(self, value: Value) -> int:
         """Return the numbers from one row to the next."""
@@ -123,17 +133,21 @@ class Record:
         offsets, numbers = self._offsets()
         steps = np.zeros((len(self._steps), 34), np.int64)
         kept: list[Any] = []
-        inner = max(self._write(*pair, kept) for pair in zip(steps, self._steps, strict=True))
+        pairs = zip(steps, self._steps, strict=True)
+        inner = max(self._write(*pair, offsets, kept) for pair in pairs)
         constant_bytes = sum(constant.nbytes for constant in kept)
         outside = zip(self.outside, self._roles, strict=True)
         sizes = [(v.rows * v.columns, role) for v, role in outside]
         each = np.array(sizes + [(self._summed, SUMMED)] * (self._summed > 0), np.int64)
         asks = any(step.op == ASK for step in self._steps)
-        kept += [each, np.array([*offsets, 0], np.int64), steps]
-        size, addresses = self.dtype.itemsize, [array.ctypes.data for array in kept[-3:]]
-        head = [size, self._number, inner, numbers, len(each), asks, len(steps), *addresses]
-        program = _kernel.Program(np.array(head, np.int64), kept)
-        return Program(program, numbers * size, constant_bytes)
+        kept += [each, steps]
+        size, operations = self.dtype.itemsize, steps[:, 9].view(np.float64).sum()
+        block = max(1, BLOCK_BYTES // (numbers + 1) // size)
+        block = max(block - (block % 6 if block > 6 else 0), FEWEST if asks else 1)
+        head = np.array([size, self._number, inner, numbers, block, len(each), asks, len(steps)])
+        addresses = np.array([each.ctypes.data, steps.ctypes.data])
+        packed = b"".join(x.tobytes() for x in (head, operations, addresses))
+        return Program(packed, kept, numbers * size, constant_bytes)
 
     def _offsets(self) -> tuple[list[int], int]:
         """Return where each value lies in the memory of a point, and how much there is of it."""
@@ -169,7 +183,7 @@ class Record:
         demand(top < MOST, "the values of a point take too much memory.")
         return offsets, top
 
-    def _write(self, row: Any, step: Step, kept: list[Any]) -> int:
+    def _write(self, row: Any, step: Step, offsets: list[int], kept: list[Any]) -> int:
         """Write a step as the kernel reads it, see ``kernel.c``; return its inner dimension."""
         out, a, b = step.operands[:3]
         if step.op == ASK:
@@ -196,6 +210,8 @@ class Record:
                 continue
             width = self._width(value)
             index, point, step_to = value.index, value.rows * width, width
+            if value.kind == WORK:
+                index = offsets[value.index]
             if value.kind == SUM:
                 point = 0
             if value.kind == CONSTANT:

@@ -200,8 +200,12 @@ class _Translation:
         self.waiting[step.out] = operands, live
         return None
 
-    def _table(self, step: Step, into: Value | None) -> Value:
-        return self.tape.product(*map(self.value, step.args), into=into)
+    def _table(self, step: Step, into: Value | None) -> Value | None:
+        slopes, table = map(self.value, step.args)
+        if into is None and table.depth == 1:  # of a single row: a scaling may follow
+            self.waiting[step.out] = (slopes, table), None
+            return None
+        return self.tape.product(slopes, table, into=into)
 
     def _live(self, step: Step, into: Value | None) -> Value:
         P, d, Q = map(self.value, step.args)
