@@ -97,7 +97,7 @@ class Plan(Displayed):
 
     def program(self, net: Network, valued: bool) -> Program:
         """Compile the plan for a network that it fits."""
-        factors = self.factors if net in self.runners else self._factors(net)
+        factors = self.runners.get(net, {}).get("factors") or self._factors(net)
         order = self.association.order if self.association else None
         return compile_jacobian(net, self.of, factors, order, self.shape, valued, self.limits)
 
@@ -277,7 +277,7 @@ def plan(
         kernels=kernels and bool(_kernels.PROCESSORS),
         runners=WeakKeyDictionary(),
     )
-    made.runners[net] = {}
+    made.runners[net] = {"factors": made.factors}  # of this network, and of no other
     return _in_pieces(made, net, batch)
 
 

@@ -1,6 +1,7 @@
 """The plan and the engine: the cheapest order, pieces that fit, every path within the bound."""
 
 import itertools
+import pickle
 import tracemalloc
 
 import numpy as np
@@ -245,8 +246,16 @@ def test_plan_is_reusable_and_knows_its_network():
     plan = jb.plan(net, batch=3)
     for X in (points(net, 3), points(net, 10)[3:6]):
         assert_equal(jb.jacobian(net, X, plan=plan), jb.jacobian(net, X))
-    other = NETWORKS["relu hidden"]
-    assert jb.jacobian(other, points(other, 2), plan=plan).shape == (2, 3, 4)  # the same factors
+    # the same factors, with other numbers in them: of other weights, and of another activation
+    for other in (net.with_parameters(2 * net.parameters), NETWORKS["relu hidden"]):
+        X = points(other, 2)
+        for again in (plan, pickle.loads(pickle.dumps(plan))):
+            for _ in range(2):  # compiled, and kept
+                both = jb.value_and_jacobian(other, X, plan=again)
+                for mine, right in zip(both, jb.value_and_jacobian(other, X), strict=True):
+                    assert_equal(mine, right)
+                assert_equal(jb.jacobian(other, X, plan=again), both[1])
+        assert_equal(jb.jacobian(net, X, plan=plan), jb.jacobian(net, X))
     for wrong in (NETWORKS["bottleneck"], NETWORKS["identity hidden"]):
         with pytest.raises(ValueError, match="made for another network"):
             jb.jacobian(wrong, points(wrong, 2), plan=plan)

@@ -482,6 +482,22 @@ def test_a_program_refuses_arrays_that_do_not_fit(arrays):
         tape.pack().run(*arrays)
 
 
+@built
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 5, 255, 256, 257, 511, 512])
+def test_what_memory_held_before_is_not_taken_for_a_value(n, dtype):
+    """Memory comes as it was left; rows are padded, those of 256 numbers by a line of the cache."""
+    for processor in PROCESSORS:
+        tape = Tape(dtype, processor)
+        z = tape.product(tape.read(1, 3), tape.constant(np.ones((3, n), dtype)))
+        tape.scaling(tape.activation(z, "tanh")[0], into=tape.written(1, n))
+        program = tape.pack()
+        for points in (1, 7, 50):
+            left = [np.full(size, np.nan) for size in (1000, 5000, 20_000, 60_000)]
+            del left  # and NaN is in the memory that comes next
+            assert program.run(np.ones((points, 1, 3), dtype), np.empty((points, 1, n), dtype))
+
+
 GROUPS = {
     "values": np.ones((4, 3)),
     "labels": np.array([0, 0, 1, 1], np.int8),

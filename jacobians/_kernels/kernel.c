@@ -114,12 +114,14 @@ static const cubic CUBICS[] = {
         return;
 #define LOOP(code)                                                  \
     case code:                                                     \
-        for (size_t i = 0; i < count; i += LANES) {                \
-            V z = NAME(load)(from + i), a, d;                      \
-            NAME(sigma)(code, z, s->p, &a, &d);                    \
-            finite += z * 0, defined += a * 0;                     \
-            NAME(store)(to + i, a), NAME(store)(slope + i, d);     \
-        }                                                          \
+        for (size_t i = 0; i < count; i += row)                     \
+            for (size_t c = i; c < i + n; c += LANES) {            \
+                V z = NAME(load)(from + c), a, d;                  \
+                if (i + n - c < LANES) z = (V)((MASK)z & keep);    \
+                NAME(sigma)(code, z, s->p, &a, &d);                \
+                finite += z * 0, defined += a * 0;                 \
+                NAME(store)(to + c, a), NAME(store)(slope + c, d); \
+            }                                                      \
         break;
 #define MANTISSA (DOUBLE ? 52 : 23)
 #define MAGIC ((DTYPE)(3LL << (MANTISSA - 1))) /* x + MAGIC has no digits after the point */

@@ -369,8 +369,13 @@ INLINE void NAME(sigma)(const int code, V z, const double *p, V *a, V *s) {
 
 OPERATION(activate) {
     const view out = v[0], z = v[1];
-    /* rows of workspace follow one another, and their padding may be computed along */
-    size_t count = points * s->m * z.row;
+    /* rows of workspace follow one another; where one ends within a vector, 0 takes the place of
+     * the padding */
+    const size_t count = points * s->m * z.row, whole = z.row == s->n;
+    const size_t n = whole ? count : s->n, row = whole ? count : z.row;
+    V lane = {0};
+    EVERY(i, LANES) lane[i] = (DTYPE)i;
+    const MASK keep = (MASK)(lane < (DTYPE)(n % LANES));
     const DTYPE *from = (DTYPE *)z.p;
     DTYPE *to = (DTYPE *)out.p, *slope = (DTYPE *)v[2].p;
     V finite = {0}, defined = {0}; /* or else NaN; of padding, values need not be defined */
@@ -379,7 +384,7 @@ OPERATION(activate) {
     }
     DTYPE total = 0, values = 0;
     EVERY(i, LANES) total += finite[i], values += defined[i];
-    for (size_t i = 0; values != 0 && i < count; i++) total += i % z.row < s->n ? to[i] * 0 : 0;
+    for (size_t i = 0; values != 0 && i < count; i++) total += i % row < n ? to[i] * 0 : 0;
     return total == 0;
 }
 
