@@ -52,27 +52,35 @@ def _sigma(activation: AnyActivation, z: Value, rounding: Rounding) -> Value:
     return Value(a, moved + _FORMULA * rounding.unit * size + rounding.tiny)
 
 
-def slope(activation: Activation, any_at_kinks: bool = False) -> Function:
+def slope(activation: Activation, at_kinks: float | None = None) -> Function:
     """Return ``sigma'`` as a function of a column ``z``.
 
-    With ``any_at_kinks`` the error at a kink covers all slopes between those on its two sides.
+    At a kink it is the activation's own choice, or ``at_kinks`` of the way from the least slope
+    beside it to the largest.
     """
-    return Function("σ'", partial(_slope, activation, any_at_kinks))
+    return Function("σ'", partial(_slope, activation, at_kinks))
 
 
-def _slope(activation: Activation, any_at_kinks: bool, z: Value, rounding: Rounding) -> Value:
+def _slope(activation: Activation, at_kinks: float | None, z: Value, rounding: Rounding) -> Value:
     s = activation.derivative(z.number)
-    with np.errstate(over="ignore", invalid="ignore"):
-        error = _moved(activation.derivative, *z)
-    kinks = np.zeros(z.number.shape, dtype=bool)  # or so near that rounding decides on the side
-    for kink in activation.kinks:
-        kinks |= np.abs(z.number - kink) <= z.error
-    if kinks.any():
-        gap = z.error + 1e-9 * (1 + np.abs(z.number))
-        jump = _moved(activation.derivative, z.number, gap)
-        error = np.where(kinks, jump if any_at_kinks else 0, error)
+    if at_kinks is not None:
+        least, largest = slopes_beside(activation, z.number, 0.0)
+        s = (1 - at_kinks) * least + at_kinks * largest
+    least, largest = slopes_beside(activation, *z)
+    with np.errstate(over="ignore", invalid="ignore"):  # at a kink it is a choice, not an error
+        error = np.where(least < largest, 0, _moved(activation.derivative, *z))
     size = np.abs(s) + _is_curved(activation, z.number)
     return Value(s, error + _FORMULA * rounding.unit * size + rounding.tiny)
+
+
+def slopes_beside(activation: Activation, z: Array, error: Any) -> tuple[Array, Array]:
+    """Return the least and the largest slope beside a kink within the error, elsewhere sigma'."""
+    near = sum((np.abs(z - kink) <= error for kink in activation.kinks), np.zeros(z.shape, int))
+    least_step = 1e-300 + 4 * np.finfo(z.dtype).eps * np.abs(z)
+    step = np.where(near > 0, np.maximum(error, least_step), 0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        left, right = (activation.derivative(end) for end in (z - step, z + step))
+    return np.minimum(left, right), np.maximum(left, right)
 
 
 def _is_curved(activation: AnyActivation, z: Array) -> Any:

@@ -74,8 +74,9 @@ class Rules:
         The number of points of a data set; None for one point, whose gradients are no mean.
     summed : bool
         Whether the entries of every target add up to 1, so that ``p sum(y) - y`` is ``p - y``.
-    any_slope_at_kinks : bool
-        Whether the error of a slope at a kink covers the slopes on both sides.
+    slope_at_kinks : float, optional
+        Which slope a kink has: 0 for the least of those beside it, 1 for the largest, or what is
+        between; None for the activation's own choice.
     of, wrt : int
         Layers that Jacobians lead to and start from; the last one where ``of`` is None.
     """
@@ -85,7 +86,7 @@ class Rules:
     l2: float = 0.0
     points: int | None = None
     summed: bool = True
-    any_slope_at_kinks: bool = False
+    slope_at_kinks: float | None = None
     of: int | None = None
     wrt: int = 0
 
@@ -210,7 +211,7 @@ class Rules:
         """``sigma'(z)``, where it acts entry by entry."""
         activation = self.activation(l)
         assert isinstance(activation, Activation)
-        slope = functions.slope(activation, self.any_slope_at_kinks)
+        slope = functions.slope(activation, self.slope_at_kinks)
         return Apply(self.symbol("z", l), about=slope)
 
     def D(self, l: Any) -> Term:

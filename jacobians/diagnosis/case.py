@@ -2,7 +2,7 @@
 
 Whether an array is right is decided by a bound where one says something: it is proved for sums and
 products of dense networks, see ``Case.provable``; and else by an estimate, ``SAFETY`` times the
-typical error.
+typical error.  At kinks it is also right within what other slopes there would give.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import numpy as np
 
 from jacobians._checks import Array, Numbers
 from jacobians.activations import Activation
-from jacobians.derivation.evaluation import NONE, Changes, Evaluation
-from jacobians.derivation.terms import Key, Term, Value
+from jacobians.derivation.evaluation import NONE, Changes, Evaluation, exact
+from jacobians.derivation.functions import slopes_beside
+from jacobians.derivation.terms import Key, Rounding, Term, Value
 from jacobians.diagnosis.mistakes import Mistake
 from jacobians.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
 
@@ -168,9 +169,63 @@ class Case(Evaluation):
         return value if most <= max(SHARP * size, self.rounding.tiny / SHARP) else None
 
     def standard(self, key: Key, made: Made = NONE) -> tuple[Value | None, str]:
-        """Return the value with the difference that is allowed, and by what."""
-        bound = self.bound(key, made)
-        return (self.estimate(key, made), "estimate") if bound is None else (bound, "bound")
+        """Return the value with the difference that is allowed, and by what.
+
+        Another slope at a kink is allowed where nothing else is wrong.
+        """
+        bound, claim = self.bound(key, made), (self.claims or {}).get(key)
+        value, by = (self.estimate(key, made), "estimate") if bound is None else (bound, "bound")
+        if value is None or claim is None or is_wrong(made) or within(claim, value):
+            return value, by
+        other = self.at_any_slope(key, made)
+        if other is None:
+            return value, by
+        return other if within(claim, other) else value, "kinks"
+
+    # --- kinks ------------------------------------------------------------------------------------
+
+    @cached_property
+    def slopes_at_kinks(self) -> dict[Key, tuple[Array, Array]]:
+        """The least and the largest slopes of layers that have units at a kink."""
+        each = {l: self.rules.activation(l) for l in range(1, self.rules.net.depth + 1)}
+        bent = {l: f for l, f in each.items() if isinstance(f, Activation) and f.kinks}
+        beside = {("s", l): slopes_beside(f, *self.value(("z", l))) for l, f in bent.items()}
+        return {key: ends for key, ends in beside.items() if (ends[0] < ends[1]).any()}
+
+    @property
+    def kinks(self) -> int:
+        """How many units are at a kink, over all points."""
+        return sum(int((least < largest).sum()) for least, largest in self.slopes_at_kinks.values())
+
+    @cached_property
+    def _at_any_slope(self) -> tuple[Case, Case]:
+        """The case with any slope at kinks and no rounding, and with the steepest and rounding."""
+        forward = {key: self.value(key) for key in self.lines if key[0] in ("z", "a", "s")}
+        numbers = {key: exact(x.number) for key, x in (self.given | forward).items()}
+        steepest = dict(self.given)
+        for key, (least, largest) in self.slopes_at_kinks.items():
+            numbers[key] = Value((least + largest) / 2, (largest - least) / 2)
+            s = np.where(-least > largest, least, largest)
+            steepest[key] = Value(s, forward[key].error + 8 * self.rounding.unit * np.abs(s))
+        return (
+            Case(self.rules, numbers, Rounding(0.0, 0.0), self.claims),
+            Case(self.rules, steepest, self.rounding, self.claims),
+        )
+
+    def at_any_slope(self, key: Key, made: Made = NONE) -> Value | None:
+        """Return the value with what slopes at kinks and rounding allow; None if no kink matters.
+
+        An entry is linear in the slopes of one layer, so that the interval is what they reach; of
+        kinks in several layers it contains that.
+        """
+        if not self.kinks:
+            return None
+        unrounded, steepest = self._at_any_slope
+        reached, rounded = unrounded.value_or_none(key, made), steepest.estimate(key, made)
+        reached = self._allowing(reached, 1, key) if reached and reached.error.any() else None
+        if reached is None or rounded is None:
+            return None
+        return Value(reached.number, reached.error + rounded.error)
 
     def _allowing(self, value: Value | None, times: float, key: Key) -> Value | None:
         if value is None:
@@ -193,7 +248,7 @@ class Case(Evaluation):
     def _is_explained(self, key: Key, made: Made) -> bool:
         assert self.claims is not None
         claim = self.claims[key]
-        if any(m.likelihood >= 0 for m in made):  # of mistakes both must hold, the quicker first
+        if is_wrong(made):  # of mistakes both must hold, the quicker first
             value = self.estimate(key, made)
             if value is None or not np.isfinite(value.error).all() or not within(claim, value):
                 return False  # what may be anything explains nothing
@@ -202,6 +257,11 @@ class Case(Evaluation):
                 return False  # nor does what cancels
         value, _ = self.standard(key, made)
         return value is not None and within(claim, value)
+
+
+def is_wrong(made: Made) -> bool:
+    """Tell whether any of these is a mistake, not a choice."""
+    return any(m.likelihood >= 0 for m in made)
 
 
 def within(claim: Numbers, value: Value) -> bool:
@@ -213,7 +273,6 @@ def excess(claim: Numbers, value: Value) -> Array:
     """Return by how much more than is allowed an array differs, entry by entry."""
     with np.errstate(invalid="ignore"):
         over = np.abs(claim - value.number) - value.error
-    if not np.isfinite(value.error).all():
-        over = np.where(np.isnan(value.error), -np.inf, over)
+    over = np.where(np.isnan(value.error), -np.inf, over)
     result: Array = np.where(np.isnan(over), np.inf, over)
     return result

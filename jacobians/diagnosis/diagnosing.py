@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Numbers, as_nonnegative, underflow_is_rounding
+from jacobians._checks import as_nonnegative, underflow_is_rounding
 from jacobians._tables import PointsLike, as_inputs, targets_in_order
 from jacobians.derivation.evaluation import given
 from jacobians.derivation.notation import Convention, as_convention
 from jacobians.derivation.rules import Rules
-from jacobians.derivation.terms import Key, Rounding
+from jacobians.derivation.terms import Rounding
 from jacobians.diagnosis.case import Case
 from jacobians.diagnosis.claims import read_claims
 from jacobians.diagnosis.drawing import draw
@@ -36,11 +36,11 @@ def diagnose(
 
     The mistakes are changes of the lines that ``derive`` prints, tried alone and in pairs until
     they reproduce every array within rounding.  A right result is never accused: the bound covers
-    any sensible way to compute it in its precision, the choice of a slope at a kink, and errors
-    ``dC/dz`` of each point's own loss.  It is proved for dense networks; where a layer is not
-    dense or a loss is your own, nothing tells what they round inside, and in a deep network a
-    bound may exceed the numbers: there an estimate decides, and the answer says so.  The time
-    grows in proportion to the depth.
+    any sensible way to compute it in its precision, and errors ``dC/dz`` of each point's own loss.
+    It is proved for dense networks; where a layer is not dense or a loss is your own, nothing tells
+    what they round inside, and in a deep network a bound may exceed the numbers: there an estimate
+    decides, and the answer says so.  At a kink any slope between those on its two sides is right.
+    The time grows in proportion to the depth.
 
     Parameters
     ----------
@@ -67,6 +67,8 @@ def diagnose(
     ------
     ShapeError, TypeError, ValueError
         If ``mine`` is nothing that can be compared with this network.
+    DomainError
+        If the loss has no slope at the network's outputs, as at logits without their softmax.
 
     >>> import jacobians as jb
     >>> net = jb.Network([jb.Dense([[1, 2], [0, 1]], activation="square"), jb.Dense([[1, -1]])])
@@ -98,7 +100,10 @@ def _asked(
     if (loss is None) != (Y is None):
         raise ValueError("diagnose: gradients need both Y and loss; a Jacobian needs neither.")
     if loss is not None:
-        Y = as_loss(loss).targets(targets_in_order(Y, net, "diagnose: Y"), net(X))
+        output = net(X)
+        Y = as_loss(loss).targets(targets_in_order(Y, net, "diagnose: Y"), output)
+        if loss.fused(net.layers[-1].activation) is None:
+            loss.cotangent(output, Y)  # refuses outputs that the loss has no slope at
     l2 = as_nonnegative(l2, "diagnose: l2")
     if isinstance(mine, (Layer, Network)):
         raise TypeError(
@@ -121,8 +126,8 @@ def _asked(
             claims = read_claims(mine(d.net, d.X, d.Y), probe.rules, len(d.X), convention)
         except Exception:  # an error on another network is no evidence
             continue
-        # who gives the same again does not look at what it is given
-        probe.claims = None if _same(case.claims, claims) else claims
+        if any(not np.array_equal(A, claims.get(k, 0)) for k, A in case.claims.items()):
+            probe.claims = claims  # who gives the same again does not look at what it is given
     return Verdict(case, cases, [d.about for d in drawn])
 
 
@@ -130,7 +135,3 @@ def _case(net: Network, X: Any, Y: Any, loss: Loss | None, l2: float, rounding: 
     summed = Y is None or bool((np.abs(Y.sum(axis=-1) - 1) < 1e-6).all())
     rules = Rules(net, loss, l2, len(X), summed)
     return Case(rules, given(rules, X, Y), rounding)
-
-
-def _same(one: dict[Key, Numbers], other: dict[Key, Numbers]) -> bool:
-    return all(np.array_equal(one[k], other.get(k, 0)) for k in one)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array
-from jacobians.activations import Activation
 from jacobians.derivation.rules import Rules
 from jacobians.layers import Dense
 from jacobians.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
@@ -74,8 +73,3 @@ def _with_points(
     elif isinstance(loss, CrossEntropy):
         Y = np.eye(n)[rng.integers(0, n, N)]
     return Drawn(net, X, None if Y is None else Y.astype(net.dtype), about)
-
-
-def has_kinks(net: Network) -> bool:
-    """Tell whether any activation has a kink."""
-    return any(isinstance(f, Activation) and f.kinks for f in (x.activation for x in net.layers))

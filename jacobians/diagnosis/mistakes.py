@@ -58,20 +58,21 @@ class Mistake:
     late: bool = False
 
 
-def _square(r: Rules, s: Any) -> Term | None:
-    return Transpose(s) if s.shape[0] == s.shape[1] else None
+def _through_ones(r: Rules, k: Key, x: Term, y: Term) -> Term:
+    return Product(x, r.symbol("ones", k[1]), y)
 
 
 # where, name, likelihood, what was done, rule
 # fmt: off
 _ROWS: tuple[tuple[str, str, int, str, Rule], ...] = (
     ("delta J", "slope missing", 0, "the slopes are left out",
-        ways.first(Slopes, ways.without_slopes)),
+        ways.first(Slopes, lambda r, k, t: t.operands[1])),
     ("delta J", "slope twice", 1, "the slopes are there twice",
-        ways.first(Slopes, ways.slopes_twice)),
-    ("delta", "trace", 2, "the trace of D stands in place of D", ways.first(Slopes, ways.trace)),
+        ways.first(Slopes, lambda r, k, t: Slopes(t.operands[0], t))),
+    ("delta", "trace", 2, "the trace of D stands in place of D",
+        ways.first(Slopes, lambda r, k, t: _through_ones(r, k, *t.operands[::-1]))),
     ("delta", "row sum", 3, "what comes back is summed before the slopes are applied",
-        ways.first(Slopes, ways.row_sum)),
+        ways.first(Slopes, lambda r, k, t: _through_ones(r, k, *t.operands))),
     ("delta", "mask of the wrong array", 2, "the slopes are taken at what comes back",
         ways.first(Slopes, ways.mask)),
     ("delta", "W not transposed", 0, "W stands where its transpose should",
@@ -80,6 +81,8 @@ _ROWS: tuple[tuple[str, str, int, str, Rule], ...] = (
         ways.applied_again),
     ("output", "left out", 1, "the last D is left out: only the loss is differentiated",
         ways.left_out),
+    ("output", "loss of logits", 0,
+        "the loss itself takes the softmax or sigmoid that the network lacks", ways.of_logits),
     ("output", "softmax taken diagonal", 0, "D is taken as diag(p (1 - p))", ways.diagonal),
     ("output", "softmax taken diag(p)", 2, "D is taken as diag(p)", ways.diag_p),
     ("residual", "broadcast of the targets", 1,
@@ -92,7 +95,8 @@ _ROWS: tuple[tuple[str, str, int, str, Rule], ...] = (
         ways.swap("z", lambda r, s: ways.at(r, "a", s.layer - 1))),
     ("s", "formula for a given z", 1, "the formula of the slope in terms of a is given z",
         ways.formula_for_a),
-    ("dW lastJ JW", "transposed", 0, "the whole is transposed", ways.transposed),
+    ("dW lastJ JW", "transposed", 0, "the whole is transposed",
+        lambda r, k, t: Transpose(t)),
     ("dW", "outer product swapped", 1, "the outer product is a deltaᵀ, not delta aᵀ",
         ways.first(Product, ways.swapped)),
     ("dW", "stacked by rows", 1, "vec stacks rows, not columns",
@@ -112,7 +116,8 @@ _ROWS: tuple[tuple[str, str, int, str, Rule], ...] = (
         ways.penalty(lambda r: 1 / (r.points or 1), "1/N")),
     ("dW", "penalty with the wrong sign", 1, "the penalty is subtracted",
         ways.penalty(lambda r: -1, "−")),
-    ("db", "penalty on biases", 0, "the biases are penalised too", ways.penalised_bias),
+    ("db", "penalty on biases", 0, "the biases are penalised too",
+        lambda r, k, t: Sum(t, r.penalty(k[1], "b")) if r.l2 else None),
     ("both", "sum for mean", 0, "the sum over the points stands where their mean should",
         ways.mean(lambda t, x: t.operands[0])),
     ("both", "N twice", 0, "it is divided by N twice", ways.mean(lambda t, x: ways.again(t, t))),
@@ -125,7 +130,8 @@ _ROWS: tuple[tuple[str, str, int, str, Rule], ...] = (
     ("db", "bias not summed", 0, "the points are not added up", ways.mean(ways.again)),
     ("db", "bias not summed, no mean", 1, "the points are neither added up nor averaged",
         ways.mean(lambda t, x: x)),
-    ("J", "W transposed", 1, "W is transposed", ways.swap("W", _square)),
+    ("J", "W transposed", 1, "W is transposed",
+        ways.swap("W", lambda r, s: Transpose(s) if s.shape[0] == s.shape[1] else None)),
     ("z", "bias left out", 4, "the bias is not added",
         lambda r, k, t: t.operands[0] if isinstance(t, Sum) else None),
     ("a", "activation left out", 4, "the activation is not applied",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from itertools import groupby
+from dataclasses import dataclass
 
 from jacobians.derivation.terms import Key
 
@@ -14,6 +13,8 @@ EVIDENCE = {
     "for sums and products; of activations it takes that a formula is right to 8 roundings of 1",
     "estimate": "no proof, as no bound says anything here: what is right is within 64 times the "
     "typical rounding error",
+    "kinks": "no proof, as the slope at a kink is a choice: what is right is within what slopes "
+    "between those on its two sides give, and 64 times the typical rounding error",
 }
 
 
@@ -37,9 +38,6 @@ class Slip:
     lines: tuple[tuple[str, str, str], ...]
     sites: tuple[Key, ...] = ()
 
-    def __repr__(self) -> str:
-        return str(self)
-
     def __str__(self) -> str:
         where = self.lines[0][0] if len(self.lines) == 1 else f"{len(self.lines)} lines"
         shown = [f"{self.name}, in {where}: {self.words}"]
@@ -48,6 +46,8 @@ class Slip:
         if len(self.lines) > 2:
             shown.append(f"    and so in {len(self.lines) - 2} more lines")
         return "\n".join(shown)
+
+    __repr__ = __str__
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,16 +63,18 @@ class Diagnosis:
     arrays : dict
         By name of the array, whether it is right.
     difference, bound : float
-        Of the array entry that comes closest to, or goes furthest over, what rounding allows.
+        Of the array entry that comes closest to, or goes furthest over, what is allowed.
     evidence : str
         What the verdict on the arrays rests on: ``"exact"``, ``"bound"`` if all are decided by a
-        proved bound, or an ``"estimate"`` of rounding.
+        proved bound, an ``"estimate"`` of rounding, or ``"kinks"`` if one takes other slopes there.
     unexplained : tuple of str
         Arrays that no set of mistakes reproduces.
     remarks : tuple of str
         Choices that are no mistakes, what else looks the same, and which data would tell.
     alternatives : tuple of tuples of Slip
         Other sets of as many mistakes that give the same arrays on this data.
+    kinks : int
+        Of a result that is right by other slopes at kinks, how many units are at one.
     """
 
     right: bool
@@ -83,7 +85,8 @@ class Diagnosis:
     evidence: str = "estimate"
     unexplained: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
-    alternatives: tuple[tuple[Slip, ...], ...] = field(default=())
+    alternatives: tuple[tuple[Slip, ...], ...] = ()
+    kinks: int = 0
 
     def __bool__(self) -> bool:
         return self.right
@@ -93,9 +96,13 @@ class Diagnosis:
 
     def __str__(self) -> str:
         if self.right:
+            allowed = f"and rounding allows {self.bound:.1e} there"
+            if self.kinks:
+                units = "1 unit" if self.kinks == 1 else f"{self.kinks} units"
+                allowed = f"within what another slope at a kink would give ({units} at a kink)"
             shown = [
                 f"Right: {len(self.arrays)} arrays are what the derivation gives; the largest "
-                f"difference is {self.difference:.1e}, and rounding allows {self.bound:.1e} there."
+                f"difference is {self.difference:.1e}, {allowed}."
             ]
         else:
             shown = [f"Wrong: {in_runs(k for k, right in self.arrays.items() if not right)}."]
@@ -112,21 +119,17 @@ def in_runs(names: Iterable[str]) -> str:
     >>> in_runs(["biases of layer 3", "biases of layer 2", "biases of layer 1", "input Jacobian"])
     'biases of layers 1 to 3, input Jacobian'
     """
-    numbers: dict[str, list[int]] = {}
+    numbers: dict[str, set[int]] = {}
     for name in names:
         what, _, last = name.rpartition(" ")
-        if last.isdigit():
-            numbers.setdefault(what, []).append(int(last))
-        else:
-            numbers[name] = []
+        here = numbers.setdefault(what if last.isdigit() else name, set())
+        here |= {int(last)} if last.isdigit() else set()
     written = []
     for what, layers in numbers.items():
-        steps = enumerate(sorted(layers))
-        runs = [
-            [l for _, l in run] for _, run in groupby(steps, key=lambda step: step[1] - step[0])
-        ]
-        for run in runs:
-            many = len(run) > 2
-            written += [f"{what}s {run[0]} to {run[-1]}"] if many else [f"{what} {l}" for l in run]
+        starts = sorted(l for l in layers if l - 1 not in layers)
+        ends = sorted(l for l in layers if l + 1 not in layers)
+        for start, end in zip(starts, ends, strict=True):
+            run = [f"{what} {l}" for l in range(start, end + 1)]
+            written += [f"{what}s {start} to {end}"] if len(run) > 2 else run
         written += [] if layers else [what]
     return ", ".join(written)

@@ -70,14 +70,14 @@ def search(cases: list[Case], candidates: list[Mistake], fit: Fit) -> list[Expla
     explanations: list[Explanation] = []
     for most, fitting in ((1, fit), (2, no_constants), (2, fit), (None, fit), (None, no_constants)):
         explanations = searching.explanations(most, fitting)
-        agreed = [e for e in explanations if e.unexplained or _agree(others, e.made)]
+        agreed = [e for e in explanations if e.unexplained or agree(others, e.made)]
         if agreed:
             return sorted(agreed, key=lambda e: e.cost)
     return sorted(explanations, key=lambda e: e.cost)
 
 
-def _agree(cases: list[Case], made: Made) -> bool:
-    """Tell whether the accused function does on other networks what these mistakes do."""
+def agree(cases: list[Case], made: Made) -> bool:
+    """Tell whether the claims of all these cases are what these mistakes give."""
     return all(case.explains(made, key) for case in cases for key in case.claims or ())
 
 

@@ -14,10 +14,9 @@ from jacobians.derivation.notation import as_convention, laid_out
 from jacobians.derivation.rules import Rules
 from jacobians.derivation.terms import Key, Rounding, Times
 from jacobians.diagnosis.case import SAFETY, Case, Made, excess, within
-from jacobians.diagnosis.drawing import has_kinks
 from jacobians.diagnosis.mistakes import Mistake, catalogue, constant, dropped, penalty_of
 from jacobians.diagnosis.record import Diagnosis, Slip
-from jacobians.diagnosis.search import Explanation, search
+from jacobians.diagnosis.search import Explanation, agree, search
 
 _NAMES = {
     "dW": "weights of layer {}",
@@ -51,69 +50,62 @@ class Verdict:
         self.case, self.probes, self.about = case, probes, about
         assert case.claims is not None
         self.claims = case.claims
-        self.heard = [probe for probe in probes if probe.claims is not None]
-        kinks = has_kinks(case.rules.net)
-        self.tolerant = _with_any_slope(case) if kinks else None
+        self.heard = [case, *(probe for probe in probes if probe.claims is not None)]
         self.choices = list(self._choices())
 
     @np.errstate(all="ignore")
-    def right_as(self) -> tuple[Case, Made] | None:
+    def right_as(self) -> Made | None:
         """Return as what all is right, up to choices; None if it is not."""
-        for case in (self.case, self.tolerant):
-            for made in (NONE, *self.choices):
-                if case is not None and self._is_right(case, made):
-                    return case, made
-        return None
+        return next((made for made in (NONE, *self.choices) if agree(self.heard, made)), None)
 
     @np.errstate(all="ignore")
     def diagnosis(self) -> Diagnosis:
         """Return the diagnosis."""
         if (right := self.right_as()) is not None:
-            return self._right(*right, *([_AT_KINKS] if right[0] is self.tolerant else []))
-        if self._is_right_here(self.case):  # what is wrong shows on another network alone
+            return self._right(right)
+        if agree([self.case], NONE):  # what is wrong shows on another network alone
             return self._elsewhere()
         candidates = [m for made in self.choices for m in made]
         candidates += [*catalogue(self.case.rules, self.claims), *_dropouts(self.case)]
-        explanations = search([self.case, *self.heard], candidates, _fit)
-        best = explanations[0]
-        if best.unexplained and self.tolerant is not None:
-            others = search([self.tolerant, *self.heard], candidates, _fit)
-            if len(others[0].unexplained) < len(best.unexplained):
-                return self._wrong(self.tolerant, others, (_AT_KINKS,))
-        if best.unexplained and self.case.rounding.unit < 1e-12:
+        case, explanations = self.case, search(self.heard, candidates, _fit)
+        for others in self._with_other_slopes():
+            if not explanations[0].unexplained:
+                break
+            again = search(others, candidates, _fit)
+            if len(again[0].unexplained) < len(explanations[0].unexplained):
+                case, explanations = others[0], again
+        if explanations[0].unexplained and self.case.rounding.unit < 1e-12:
             single = replace(self.case, rounding=Rounding.of(np.float32, typical=True))
-            if self._is_right(single, NONE):
+            if agree([single, *self.heard[1:]], NONE):
                 return self._imprecise()
-        return self._wrong(self.case, explanations)
+        return self._wrong(case, explanations)
 
-    def _is_right(self, case: Case, made: Made) -> bool:
-        if not self._is_right_here(case, made):
-            return False
-        tolerant = case.rules.any_slope_at_kinks
-        heard = (_with_any_slope(p) if tolerant else p for p in self.heard)
-        return all(p.explains(made, key) for p in heard for key in p.claims or ())
-
-    def _is_right_here(self, case: Case, made: Made = NONE) -> bool:
-        return all(case.explains(made, key) for key in self.claims)
+    def _with_other_slopes(self) -> Iterator[list[Case]]:
+        """Yield the cases with one slope at all kinks, as an implementation would choose it."""
+        for share in (1.0, 0.5, 0.0) if any(case.kinks for case in self.heard) else ():
+            yield [replace(c, rules=replace(c.rules, slope_at_kinks=share)) for c in self.heard]
 
     def _elsewhere(self) -> Diagnosis:
         """Diagnose on the drawn network that shows what is wrong."""
         for probe, about in zip(self.probes, self.about, strict=True):
-            case = _with_any_slope(probe) if has_kinks(probe.rules.net) else probe
-            if probe.claims is not None and not all(case.explains(NONE, k) for k in probe.claims):
-                rest = [self.case, *(p for p in self.heard if p is not probe)]
+            if not agree([probe], NONE):
+                rest = [case for case in self.heard if case is not probe]
                 there = Verdict(probe, rest, ["your data"] * len(rest)).diagnosis()
                 note = f"on your data it is right; this is about {about}"
                 return replace(there, remarks=(*there.remarks, note))
-        return self._right(self.case, NONE)
+        return self._right(NONE)
 
     def _choices(self) -> Iterator[Made]:
         """What is no mistake: errors of each point's own loss."""
         sites = tuple(key for key in self.claims if key[0] in ("ddelta", "dx"))
+
+        def undivided(rules: Rules, key: Key, term: Any) -> Any:
+            return term.operands[0] if isinstance(term, Times) else None
+
         for chosen in (sites, tuple(k for k in sites if k[0] == "ddelta")):
             if chosen and (self.case.rules.points or 1) > 1:
                 words = "the errors are those of each point's own loss, N times those of the mean"
-                yield frozenset({Mistake("own loss", chosen, _undivided, words, -1)})
+                yield frozenset({Mistake("own loss", chosen, undivided, words, -1)})
 
     # --- verdicts -------------------------------------------------------------------------------
 
@@ -124,7 +116,9 @@ class Verdict:
             value, _ = case.standard(key, made)
             if value is None or claim.shape != value.number.shape:
                 continue
-            difference, allowed = np.abs(claim - value.number), value.error
+            number = case.value(key, made).number  # at kinks the interval is not around it
+            difference = np.abs(claim - number)
+            allowed = value.error + np.abs(value.number - number)
             ratios = np.where(difference == 0, 0.0, difference / np.maximum(allowed, 1e-290))
             i = int(np.argmax(ratios))
             if ratios.flat[i] > ratio:
@@ -142,14 +136,14 @@ class Verdict:
         off = float(np.abs(claim - number).max(initial=0))
         return float(-np.log10(max(off / max(float(np.abs(number).max()), 1e-300), 1e-17)))
 
-    def _right(self, case: Case, made: Made, *remarks: str) -> Diagnosis:
-        difference, bound = self._worst(case, made)
-        if difference > 0 and not remarks:
-            remarks = (_ROUNDING,)
-        evidence = "exact" if difference == 0 else self._evidence(case, made)
+    def _right(self, made: Made) -> Diagnosis:
+        difference, bound = self._worst(self.case, made)
+        evidence = "exact" if difference == 0 else self._evidence(self.case, made)
+        kinks = self.case.kinks if evidence == "kinks" else 0
         arrays = {name_of(key): True for key in self.claims}
-        chosen = tuple(m.words for m in made)
-        return Diagnosis(True, (), arrays, difference, bound, evidence, (), (*chosen, *remarks))
+        notes = [m.words for m in made]
+        notes += [_AT_KINKS if kinks else _ROUNDING] * (difference > 0)
+        return Diagnosis(True, (), arrays, difference, bound, evidence, (), tuple(notes), (), kinks)
 
     def _imprecise(self) -> Diagnosis:
         digits = min(map(self._digits, self.claims))
@@ -163,14 +157,12 @@ class Verdict:
         evidence = self._evidence(self.case, NONE)
         return Diagnosis(False, (slip,), arrays, *self._worst(self.case, NONE), evidence)
 
-    def _wrong(
-        self, case: Case, explanations: list[Explanation], remarks: tuple[str, ...] = ()
-    ) -> Diagnosis:
+    def _wrong(self, case: Case, explanations: list[Explanation]) -> Diagnosis:
         best = explanations[0]
         choices = frozenset(m for m in best.made if m.likelihood < 0)
         made = sorted(best.made - choices, key=lambda m: (m.likelihood, m.name))
         alike = list(self._alike(explanations))
-        notes = [*remarks, *(m.words for m in choices)]
+        notes = [_AT_KINKS] * (case is not self.case) + [m.words for m in choices]
         notes += [self._told(best.made, other.made, telling) for other, telling in alike[:3]]
         notes += [self._lost(case, key, choices) for key in best.unexplained]
         return Diagnosis(
@@ -227,10 +219,6 @@ class Verdict:
         )
 
 
-def _with_any_slope(case: Case) -> Case:
-    return replace(case, rules=replace(case.rules, any_slope_at_kinks=True))
-
-
 def _slip(case: Case, mistake: Mistake) -> Slip:
     """Describe a mistake by the lines it is made in, yours and the right ones."""
     points = case.rules.points if case.rules.points != 1 else None
@@ -252,10 +240,6 @@ def _short(mistake: Mistake) -> str:
     role, l = mistake.sites[0]
     several = f" to {mistake.sites[-1][1]}" if len(mistake.sites) > 1 else ""
     return f"“{mistake.name}” ({role}{'' if l is None else f' {l}'}{several})"
-
-
-def _undivided(rules: Rules, key: Key, term: Any) -> Any:
-    return term.operands[0] if isinstance(term, Times) else None
 
 
 # --- constants that are read off an array ---------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from jacobians.activations import SIGMOID, Activation, activation
+from jacobians.activations import SIGMOID, SOFTMAX, Activation, activation
 from jacobians.derivation import functions
 from jacobians.derivation.rules import Rules
 from jacobians.derivation.terms import (
@@ -32,6 +32,7 @@ from jacobians.derivation.terms import (
     minus,
     total,
 )
+from jacobians.losses import BinaryCrossEntropy, CrossEntropy
 
 Rule: TypeAlias = Callable[[Rules, Key, Any], Term | None]
 TANH = activation("tanh")
@@ -110,31 +111,11 @@ def scaled(name: str, factor: Callable[[Rules], float]) -> Rule:
     return lambda r, k, t: None if factor(r) == 1 else Times(t, about=(name, factor(r)))
 
 
-def transposed(r: Rules, k: Key, t: Term) -> Term:
-    return Transpose(t)
-
-
-def without_slopes(r: Rules, k: Key, t: Slopes) -> Term:
-    return t.operands[1]
-
-
-def slopes_twice(r: Rules, k: Key, t: Slopes) -> Term:
-    return Slopes(t.operands[0], t)
-
-
-def trace(r: Rules, k: Key, t: Slopes) -> Term:
-    return Product(t.operands[1], r.symbol("ones", k[1]), t.operands[0])
-
-
-def row_sum(r: Rules, k: Key, t: Slopes) -> Term:
-    return Product(t.operands[0], r.symbol("ones", k[1]), t.operands[1])
-
-
 def mask(r: Rules, k: Key, t: Slopes) -> Term | None:
     f, x = r.activation(k[1]), t.operands[1]
     if not f.kinks or not isinstance(f, Activation):
         return None
-    return Slopes(Apply(x, about=functions.slope(f)), x)
+    return Slopes(Apply(x, about=functions.slope(f, r.slope_at_kinks)), x)
 
 
 def untransposed(r: Rules, k: Key, t: Product) -> Term | None:
@@ -165,6 +146,13 @@ def diag_p(r: Rules, k: Key, t: Term) -> Term | None:
     return None if r.is_elementwise(k[1]) else Slopes(r.symbol("a", k[1]), r.symbol("c", None))
 
 
+def of_logits(r: Rules, k: Key, t: Term) -> Term | None:
+    if not isinstance(r.loss, (CrossEntropy, BinaryCrossEntropy)) or not r.is_straight(k[1]):
+        return None
+    inside = functions.sigma(SOFTMAX if isinstance(r.loss, CrossEntropy) else SIGMOID)
+    return minus(Apply(r.symbol("z", k[1]), about=inside), r.symbol("y", None))
+
+
 def broadcast(role: str) -> Rule:
     averaged = swap(role, lambda r, s: r.mean(s))
     return lambda r, k, t: averaged(r, k, t) if r.width(None) == 1 and (r.points or 1) > 1 else None
@@ -175,10 +163,6 @@ def formula_for_a(r: Rules, k: Key, t: Term) -> Term | None:
     if r.activation(k[1]) == TANH:
         return minus(one, Hadamard(z, z))
     return Hadamard(z, minus(one, z)) if r.activation(k[1]) == SIGMOID else None
-
-
-def penalised_bias(r: Rules, k: Key, t: Term) -> Term | None:
-    return Sum(t, r.penalty(k[1], "b")) if r.l2 else None
 
 
 # --- layers in training mode ----------------------------------------------------------------------
