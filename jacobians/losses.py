@@ -81,8 +81,10 @@ class Loss(ABC):
         """
         y = as_floats(target, f"{self}: target", dtype=output.dtype)
         if y.shape != output.shape:
+            column = (*y.shape, 1) == output.shape
             raise ShapeError(
                 f"{self}: target: expected the shape of the output, {output.shape}, got {y.shape}."
+                f"{' Pass y[:, None]: one column for the one output.' if column else ''}"
             )
         return y
 
@@ -218,6 +220,7 @@ class CrossEntropy(Loss):
     """``-sum y_i log a_i`` for an output of class probabilities.
 
     Targets are class probabilities of the output's shape, or whole numbers, one label per point.
+    A single output, as of a sigmoid, needs ``BinaryCrossEntropy``.
 
     Parameters
     ----------
@@ -265,6 +268,11 @@ class CrossEntropy(Loss):
 
     def targets(self, target: Any, output: Array) -> Array:
         """Turn labels into indicator rows, and check that targets lie in [0, 1]."""
+        if output.shape[-1] == 1:
+            raise ShapeError(
+                f"{self}: needs an output for every class, but the network has one. For the "
+                "probability of one of two classes use jb.BinaryCrossEntropy()."
+            )
         given = as_array(target, f"{self}: target")
         if given.dtype.kind in "iu" and given.ndim == output.ndim - 1:
             return _indicators(given, output, f"{self}: target")

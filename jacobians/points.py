@@ -42,6 +42,7 @@ class Points:
 
     X: Array
     names: tuple[str, ...] | None = None
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +51,7 @@ class Batches:
 
     batches: Iterator[Array]
     names: tuple[str, ...] | None = None
+    left_out: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Array]:
         return self.batches
