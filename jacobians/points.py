@@ -14,7 +14,7 @@ import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import IO, Any, NoReturn
 
@@ -57,11 +57,34 @@ class Batches:
         return self.batches
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """Which columns of a file are the inputs; see ``load_points``."""
+
+    names: Sequence[str] | None
+    beside: Sequence[str]
+    width: int | None = None
+    spare: Sequence[str] = ()
+
+    def of(self, head: Sequence[str], where: str) -> tuple[list[int], tuple[str, ...]]:
+        """Return the numbers of the columns of the inputs, and the names of all others."""
+        try:
+            order = matched(head, self.names, where, DROP, self.beside)
+        except ValueError as err:
+            raise ModelFormatError(str(err)) from None
+        if self.names is None and self.width is not None and len(order) > self.width:
+            fewer = [j for j in order if head[j] not in self.spare]
+            order = fewer if len(fewer) == self.width else order
+        return order, tuple(name for j, name in enumerate(head) if j not in order)
+
+
 def load_points(
     path: str | os.PathLike[str],
     names: Sequence[str] | None = None,
     *,
     beside: Sequence[str] = (),
+    width: int | None = None,
+    spare: Sequence[str] = (),
 ) -> Points:
     r"""Read points from a file.
 
@@ -74,11 +97,14 @@ def load_points(
         The inputs.  Where the file names its columns they are taken by name, in this order.
     beside : sequence of str
         Columns that may stand beside the inputs and are left out.
+    width, spare : int and sequence of str, optional
+        Where no names are given: how many inputs there are, and columns that are left out too if
+        that gives so many, and only then.
 
     Returns
     -------
     Points
-        ``X`` of shape (B, n), and the names of its columns or None.
+        ``X`` of shape (B, n), the names of its columns or None, and the names that were left out.
 
     Raises
     ------
@@ -102,12 +128,13 @@ def load_points(
     path = os.fspath(path)
     name = "standard input" if path == "-" else os.path.basename(path)
     stem, suffix = os.path.splitext(name.removesuffix(".gz"))
+    choice = _Choice(names, beside, width, spare)
     if path == "-" or (suffix in (".csv", ".tsv") and stem):
-        read = _csv_batches(path, name, names, beside, None)
-        points = Points(next(read.batches), read.names)
+        read = _csv_batches(path, name, choice, None)
+        points = Points(next(read.batches), read.names, read.left_out)
     elif suffix == ".parquet":
-        read = _parquet_batches(path, name, names, beside, 2**16)
-        points = Points(np.concatenate([*read.batches]), read.names)
+        read = _parquet_batches(path, name, choice, 2**16)
+        points = Points(np.concatenate([*read.batches]), read.names, read.left_out)
     elif suffix == ".npy":
         points = Points(as_floats(read_npy(path), name))
     elif suffix == ".npz":
@@ -123,7 +150,7 @@ def load_points(
         )
     if points.X.ndim not in (1, 2):
         raise ShapeError(f"{name}: expected points (B, n), but got shape {points.X.shape}.")
-    return Points(np.atleast_2d(points.X), points.names)
+    return replace(points, X=np.atleast_2d(points.X))
 
 
 def open_points(
@@ -151,9 +178,9 @@ def open_points(
     name = "standard input" if path == "-" else os.path.basename(path)
     stem, suffix = os.path.splitext(name.removesuffix(".gz"))
     if path == "-" or (suffix in (".csv", ".tsv") and stem):
-        return _csv_batches(path, name, names, beside, size)
+        return _csv_batches(path, name, _Choice(names, beside), size)
     if suffix == ".parquet":
-        return _parquet_batches(path, name, names, beside, size)
+        return _parquet_batches(path, name, _Choice(names, beside), size)
     if suffix == ".npy":
         try:
             X = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -171,19 +198,18 @@ def open_points(
 # --- csv ------------------------------------------------------------------------------------------
 
 
-def _csv_batches(
-    path: str, name: str, names: Sequence[str] | None, beside: Sequence[str], size: int | None
-) -> Batches:
+def _csv_batches(path: str, name: str, choice: _Choice, size: int | None) -> Batches:
     file = _text(path)
     lines = _Lines(file, name)
     with _as_text(file, name):
-        order = lines.begin(names, beside)
+        order, left_out = lines.begin(choice)
 
     def batches() -> Iterator[Array]:
         with file, _as_text(file, name):
             yield from lines.batches(order, size)
 
-    return Batches(batches(), tuple(lines.head[j] for j in order) if lines.head else None)
+    names = tuple(lines.head[j] for j in order) if lines.head else None
+    return Batches(batches(), names, left_out)
 
 
 @contextmanager
@@ -223,8 +249,8 @@ class _Lines:
         self.delimiter, self.width = ",", 0
         self.head: list[str] = []
 
-    def begin(self, names: Sequence[str] | None, beside: Sequence[str]) -> list[int]:
-        """Read up to the first line of cells, and return which columns are the inputs."""
+    def begin(self, choice: _Choice) -> tuple[Sequence[int], tuple[str, ...]]:
+        """Read up to the first line of cells; return the columns of inputs, and other names."""
         comment = ""
         for text in self._full_lines():
             if not text.startswith("#"):
@@ -244,11 +270,8 @@ class _Lines:
             self.head = self._cells(text)
             self.width = len(self.head)
         if self.head:
-            try:
-                return matched(self.head, names, f"{self.name}: line {self.line}", DROP, beside)
-            except ValueError as err:
-                raise ModelFormatError(str(err)) from None
-        return list(range(self.width))
+            return choice.of(self.head, f"{self.name}: line {self.line}")
+        return range(self.width), ()
 
     def batches(self, order: Sequence[int], size: int | None) -> Iterator[Array]:
         """Parse the lines that follow, so many at a time, or all at once."""
@@ -358,9 +381,7 @@ def _is_number(cell: str) -> bool:
 # --- parquet --------------------------------------------------------------------------------------
 
 
-def _parquet_batches(
-    path: str, name: str, names: Sequence[str] | None, beside: Sequence[str], size: int
-) -> Batches:
+def _parquet_batches(path: str, name: str, choice: _Choice, size: int) -> Batches:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -374,10 +395,8 @@ def _parquet_batches(
         raise ModelFormatError(f"{name}: not a readable parquet file: {err!s:.200}") from err
     # a frame of pandas may have been saved with its index
     present = [column for column in file.schema_arrow.names if not column.startswith("__index_")]
-    try:
-        columns = [present[j] for j in matched(present, names, name, DROP, beside)]
-    except ValueError as err:
-        raise ModelFormatError(str(err)) from None
+    order, left_out = choice.of(present, name)
+    columns = [present[j] for j in order]
 
     def batches() -> Iterator[Array]:
         yield np.zeros((0, len(columns)))
@@ -391,4 +410,4 @@ def _parquet_batches(
             except (ValueError, TypeError, OSError) as err:  # which pyarrow's errors are
                 raise ModelFormatError(f"{err!s:.300}") from None
 
-    return Batches(batches(), tuple(columns))
+    return Batches(batches(), tuple(columns), left_out)
