@@ -62,12 +62,15 @@ def _left_out(explanation: Any) -> list[str]:
 def headline(explanation: Any, i: int) -> str:
     """Say where an output went from the baseline."""
     start, end = explanation.baseline_value[i], explanation.value[i]
-    return f"{explanation.output_names[i]}: {start:.6g} at the baseline, {end:.6g} at the point"
+    several = len(explanation.paths.baselines) > 1
+    where = "on average over the baselines" if several else "at the baseline"
+    return f"{explanation.output_names[i]}: {start:.6g} {where}, {end:.6g} at the point"
 
 
 def completeness(explanation: Any, i: int) -> str:
     """Say whether the contributions of an output sum to what is to be explained."""
-    check, claim = explanation.completeness, "H(x) - H(baseline)"
+    several = len(explanation.paths.baselines) > 1
+    check, claim = explanation.completeness, f"H(x) - {'mean ' * several}H(baseline)"
     gap = f"{abs(check.difference[i]):.1e}"
     source = "quadrature and rounding" if explanation.error[i] else "rounding"
     allowed = f"{source} may leave {check.allowed[i]:.1e} (estimated)"

@@ -14,6 +14,7 @@ from jacobians.plotting.style import (
     PALE,
     RED,
     color_bar,
+    count_in,
     finish,
     labels,
     name_ticks,
@@ -73,7 +74,7 @@ def bars(
     ax.axvline(0.0, color=GREY, lw=0.8)
     name_ticks(ax, "y", [names[j] for j in shown], most=60)
     ax.set_ylim(len(shown) - 0.4, -0.6)
-    finish(ax, _of(title, len(shown), len(values)), label)
+    finish(ax, count_in(title, len(shown), len(values)), label)
     ax.tick_params(axis="y", length=0)
     ax.locator_params(axis="x", nbins=5)  # long numbers are wide
     ax.spines["left"].set_visible(False)
@@ -123,7 +124,7 @@ def violins(
     ax.axvline(0.0, color=GREY, lw=0.8, zorder=0)
     name_ticks(ax, "y", [names[j] for j in shown], most=60)
     ax.set_ylim(len(shown) - 0.4, -0.6)
-    finish(ax, _of(title, len(shown), derivatives.shape[1]), label)
+    finish(ax, count_in(title, len(shown), derivatives.shape[1]), label)
     ax.tick_params(axis="y", length=0)
     ax.locator_params(axis="x", nbins=5)  # long numbers are wide
     ax.spines["left"].set_visible(False)
@@ -134,13 +135,6 @@ def _first(sizes: Array, order: Any, count: int) -> Places:
     """Return the first inputs of an order; the largest first unless it is given."""
     every: Places = np.argsort(-sizes, kind="stable") if order is None else np.asarray(order)
     return every[:count]
-
-
-def _of(title: str | None, shown: int, total: int) -> str | None:
-    if shown == total:
-        return title
-    note = f"the {shown} largest of {total}"
-    return f"{title}: {note}" if title else note
 
 
 def spectrum(

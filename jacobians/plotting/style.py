@@ -60,6 +60,12 @@ def finish(ax: Axes, title: str | None, x: str = "", y: str = "") -> Axes:
     return ax
 
 
+def count_in(title: str | None, shown: int, total: int) -> str | None:
+    """Add to a title how many of all are shown, unless these are all."""
+    note = f"the {shown} largest of {total}" if shown < total else ""
+    return ": ".join(filter(None, (title, note))) or None
+
+
 def shorten(name: str, length: int = 24) -> str:
     """Keep labels on one short line, with both ends, since long names often differ at the end.
 

@@ -1,7 +1,7 @@
 """Which numbers of a data set each kind of picture shows.
 
 =================== ================================================================================
-"bars"              mean derivative of one output by every input, with intervals
+"bars"              importance of every input for one output, to the side of its mean derivative
 "violins"           how these derivatives are spread over the points
 "heat map"          mean derivative of every output by every input
 "saliency"          the same as images, if the names of the inputs are ``pixel row,column``
@@ -116,14 +116,16 @@ def pixel_images(names: tuple[str, ...], values: Array) -> Array | None:
 
 
 def _bars(q: Question) -> Axes:
-    name, record = "standardised" if q.standard else "mean", q.record
-    low, high = (end[q.i] for end in record.interval(name))
-    if not np.isfinite([low, high]).all():  # as of a single point
-        low = high = None
-    values, names = record.statistic(name)[q.i], record.input_names
-    label = f"mean of {q.derivative}"
-    order = record.order[q.i]
-    return plotting.bars(values, names, low=low, high=high, order=order, ax=q.ax, label=label)
+    record, name, label = q.record, "importance", "importance, signed as the mean derivative"
+    if not np.isfinite(record.importance[q.i]).all():  # of an output that does not vary
+        name, label = "root_mean_square", "root mean square of dy/dx, signed as the mean"
+    sign = np.where(record.mean[q.i] < 0, -1.0, 1.0)
+    low, high = (end[q.i] * sign for end in record.interval(name))
+    known = np.isfinite([low, high]).all()  # not of a single point
+    ends: dict[str, Any] = {"low": low, "high": high} if known else {}
+    look: dict[str, Any] = {"label": label, "title": record.output_names[q.i], "ax": q.ax}
+    values, order = record.statistic(name)[q.i] * sign, record.order[q.i]
+    return plotting.bars(values, record.input_names, order=order, **ends, **look)
 
 
 def _violins(q: Question) -> Axes:
