@@ -33,22 +33,7 @@ class HasColumns(Protocol):
 
 
 PointsLike: TypeAlias = ArrayLike | HasColumns  # what every function takes as points
-
-
-class HasInputs(Protocol):
-    """What takes points: a network, with the width, dtype and names of its inputs."""
-
-    @property
-    def widths(self) -> Sequence[int]:
-        """Sizes of the values; the first is that of the input."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype to compute in."""
-
-    @property
-    def input_names(self) -> tuple[str, ...] | None:
-        """One name an input, if it knows them."""
+HasInputs: TypeAlias = Any  # a network, or what else has widths, dtype and input_names
 
 
 def as_inputs(value: Any, net: HasInputs, where: str) -> Array:
@@ -113,7 +98,8 @@ def targets_in_order(value: Any, net: Any, where: str) -> Any:
 
 
 def _refuse_words(value: Any, net: Any, where: str) -> None:
-    word, outputs = _first_word(value), net.output_names or ()
+    word = _first_word(value)
+    outputs: Sequence[str] = net.output_names or ()
     if word is None:
         return
     one = re.fullmatch(r"P\((.*)\)", outputs[0]) if len(outputs) == 1 else None

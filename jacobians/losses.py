@@ -192,9 +192,8 @@ class BinaryCrossEntropy(Loss):
     def _require_open_interval(self, output: Array) -> None:
         outside = ~((output > 0) & (output < 1))
         if outside.any():
-            worst = output[tuple(np.argwhere(outside)[0])]
             raise DomainError(
-                f"{self}: needs outputs strictly between 0 and 1, but got {worst}. End the network "
+                f"{self}: needs outputs strictly between 0 and 1, but got {output[outside][0]}. End the network "
                 "in an activation with values in (0, 1); a saturated sigmoid needs fuse=True."
             )
 
@@ -283,10 +282,9 @@ class CrossEntropy(Loss):
     def _require_positive(self, output: Array, target: Array) -> None:
         outside = (target > 0) & ~(output > 0)
         if outside.any():
-            worst = output[tuple(np.argwhere(outside)[0])]
             raise DomainError(
                 f"{self}: needs a positive probability where the target is positive, but got "
-                f"{worst}. End the network in softmax, and keep fuse=True."
+                f"{output[outside][0]}. End the network in softmax, and keep fuse=True."
             )
 
 
@@ -298,7 +296,7 @@ def _indicators(labels: Any, output: Array, where: str) -> Array:
         )
     outside = (labels < 0) | (labels >= classes)
     if outside.any():
-        label = labels[tuple(np.argwhere(outside)[0])]
+        label = labels[outside][0]
         raise DomainError(f"{where}: labels go from 0 to {classes - 1}, but got {label}.")
     indicators: Array = np.eye(classes, dtype=output.dtype)[labels]
     return indicators
@@ -339,5 +337,4 @@ def _sum_of_others(p: Array) -> Array:
 def _require_unit_interval(y: Array, where: str) -> None:
     outside = ~((y >= 0) & (y <= 1))
     if outside.any():
-        worst = y[tuple(np.argwhere(outside)[0])]
-        raise DomainError(f"{where}: expected values from 0 to 1, but got {worst}.")
+        raise DomainError(f"{where}: expected values from 0 to 1, but got {y[outside][0]}.")

@@ -125,16 +125,13 @@ def load_points(
     array([[2., 1.],
            [4., 3.]])
     """
-    path = os.fspath(path)
-    name = "standard input" if path == "-" else os.path.basename(path)
-    stem, suffix = os.path.splitext(name.removesuffix(".gz"))
+    path, name, suffix = _kind(path)
     choice = _Choice(names, beside, width, spare)
-    if path == "-" or (suffix in (".csv", ".tsv") and stem):
-        read = _csv_batches(path, name, choice, None)
-        points = Points(next(read.batches), read.names, read.left_out)
-    elif suffix == ".parquet":
-        read = _parquet_batches(path, name, choice, 2**16)
-        points = Points(np.concatenate([*read.batches]), read.names, read.left_out)
+    if suffix in (".csv", ".parquet"):
+        read = _table_batches(path, name, suffix, choice, None)
+        pieces = [*read.batches]
+        X = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        points = Points(X, read.names, read.left_out)
     elif suffix == ".npy":
         points = Points(as_floats(read_npy(path), name))
     elif suffix == ".npz":
@@ -174,13 +171,9 @@ def open_points(
     Batches
         To iterate over once, or to hand to ``jacobians.sensitivity``.
     """
-    path = os.fspath(path)
-    name = "standard input" if path == "-" else os.path.basename(path)
-    stem, suffix = os.path.splitext(name.removesuffix(".gz"))
-    if path == "-" or (suffix in (".csv", ".tsv") and stem):
-        return _csv_batches(path, name, _Choice(names, beside), size)
-    if suffix == ".parquet":
-        return _parquet_batches(path, name, _Choice(names, beside), size)
+    path, name, suffix = _kind(path)
+    if suffix in (".csv", ".parquet"):
+        return _table_batches(path, name, suffix, _Choice(names, beside), size)
     if suffix == ".npy":
         try:
             X = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -193,6 +186,22 @@ def open_points(
         )
     points = load_points(path, names, beside=beside)
     return Batches(iter([points.X]), points.names)
+
+
+def _kind(path: str | os.PathLike[str]) -> tuple[str, str, str]:
+    """Return the path, what errors call the file, and the suffix of its kind."""
+    path = os.fspath(path)
+    if path == "-":
+        return path, "standard input", ".csv"
+    name = os.path.basename(path)
+    suffix = os.path.splitext(name.removesuffix(".gz"))[1]
+    return path, name, ".csv" if suffix == ".tsv" else suffix
+
+
+def _table_batches(path: str, name: str, suffix: str, choice: _Choice, size: Any) -> Batches:
+    if suffix == ".csv":
+        return _csv_batches(path, name, choice, size)
+    return _parquet_batches(path, name, choice, size or 2**16)
 
 
 # --- csv ------------------------------------------------------------------------------------------

@@ -71,14 +71,7 @@ def bars(
     if low is not None and high is not None:
         ends = np.stack([numbers(low, 1, "bars: low"), numbers(high, 1, "bars: high")])[:, shown]
         ax.hlines(heights, *ends, color="black", lw=1.2)
-    ax.axvline(0.0, color=GREY, lw=0.8)
-    name_ticks(ax, "y", [names[j] for j in shown], most=60)
-    ax.set_ylim(len(shown) - 0.4, -0.6)
-    finish(ax, count_in(title, len(shown), len(values)), label)
-    ax.tick_params(axis="y", length=0)
-    ax.locator_params(axis="x", nbins=5)  # long numbers are wide
-    ax.spines["left"].set_visible(False)
-    return ax
+    return _in_rows(ax, [names[j] for j in shown], count_in(title, len(shown), len(names)), label)
 
 
 def violins(
@@ -121,10 +114,15 @@ def violins(
     low, middle, high = np.quantile(derivatives[:, shown], [0.05, 0.5, 0.95], axis=0)
     ax.hlines(heights, low, high, color=BLUE, lw=1.6)
     ax.plot(middle, heights, "o", color="white", mec=BLUE, ms=4)
-    ax.axvline(0.0, color=GREY, lw=0.8, zorder=0)
-    name_ticks(ax, "y", [names[j] for j in shown], most=60)
-    ax.set_ylim(len(shown) - 0.4, -0.6)
-    finish(ax, count_in(title, len(shown), derivatives.shape[1]), label)
+    return _in_rows(ax, [names[j] for j in shown], count_in(title, len(shown), len(names)), label)
+
+
+def _in_rows(ax: Axes, names: Sequence[str], title: str | None, label: str) -> Axes:
+    """Name the rows, the first on top, on both sides of a line at 0."""
+    ax.axvline(0.0, color=GREY, lw=0.8, zorder=0.5)
+    name_ticks(ax, "y", names, most=60)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    finish(ax, title, label)
     ax.tick_params(axis="y", length=0)
     ax.locator_params(axis="x", nbins=5)  # long numbers are wide
     ax.spines["left"].set_visible(False)

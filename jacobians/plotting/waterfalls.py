@@ -100,7 +100,7 @@ def _margin(ax: Axes, names: Sequence[str], sizes: Sequence[str]) -> float:
     letter = 0.6 * SMALL / 72  # inches, about
     name, size = (max(len(shorten(text)) for text in texts) for texts in (names, sizes))
     figure: Any = ax.get_figure()
-    across = figure.get_figwidth() * ax.get_position().width / 0.775 - letter * name - 0.3
+    across: float = figure.get_figwidth() * ax.get_position().width / 0.775 - letter * name - 0.3
     room = letter * size + 0.1
     return room / max(across - 2 * room, 1.0)
 

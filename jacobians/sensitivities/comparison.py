@@ -127,13 +127,9 @@ class Comparison(dict[str, Sensitivity], Displayed):
         return "\n\n".join(pieces + [f"... and {counted(left, 'output')} more"] * (left > 0))
 
     def __repr__(self) -> str:
-        if self.by:
-            counts = ", ".join(f"{name} ({each.count:,})" for name, each in self.items())
-            return f"Comparison by {self.by}: {counts}"
-        counts = ", ".join(
-            f"{name} ({counted(each.count, 'point')})" for name, each in self.items()
-        )
-        return f"Comparison of {counts}"
+        noun = "" if self.by else " points"
+        counts = ", ".join(f"{name} ({each.count:,}{noun})" for name, each in self.items())
+        return f"Comparison {f'by {self.by}:' if self.by else 'of'} {counts}"
 
 
 def split(X: Any, by: Any, wanted: Sequence[str] | None) -> tuple[Any, Any]:
