@@ -193,8 +193,9 @@ class BinaryCrossEntropy(Loss):
         outside = ~((output > 0) & (output < 1))
         if outside.any():
             raise DomainError(
-                f"{self}: needs outputs strictly between 0 and 1, but got {output[outside][0]}. End the network "
-                "in an activation with values in (0, 1); a saturated sigmoid needs fuse=True."
+                f"{self}: needs outputs strictly between 0 and 1, but got {output[outside][0]}. "
+                "End the network in an activation with values in (0, 1); a saturated sigmoid needs "
+                "fuse=True."
             )
 
 
