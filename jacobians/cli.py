@@ -13,6 +13,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -101,13 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_and_points(write)
     write.set_defaults(model=None)
     add = write.add_argument
-    add(
-        "--convention",
-        default="columns",
-        choices=tuple(CONVENTIONS),
-        metavar="NAME",
-        help="columns, or that of a document: 000 to 004",
-    )
+    how: Any = {"default": "columns", "choices": tuple(CONVENTIONS), "metavar": "NAME"}
+    add("--convention", **how, help="columns, or that of a document: 000 to 004")
     add("-o", "--output", metavar="FILE", help="a page (.html) or LaTeX (.tex)")
     add("--interactive", action="store_true", help="a page on which the inputs can be dragged")
     why = command("explain", _cli_explain.run, "why this prediction: what each input contributed")
@@ -176,15 +172,8 @@ def _report(options: argparse.Namespace) -> None:
     talks = not (options.json or options.quiet)
     if talks:
         print(f"{net}\n{_timing(net, X, options.max_bytes)}\n")
-    record = sensitivity(
-        net,
-        X,
-        inputs=columns,
-        outputs=rows,
-        units=named,
-        max_bytes=options.max_bytes,
-        progress=_progress(options.quiet),
-    )
+    work: Any = {"max_bytes": options.max_bytes, "progress": _progress(options.quiet)}
+    record = sensitivity(net, X, inputs=columns, outputs=rows, units=named, **work)
     certificates = _certificates(net, X, 3)
     if talks:
         _print_report(record, certificates)
@@ -237,13 +226,9 @@ def _write_report(
         if str(options.output).endswith(".json"):
             reports.write_text(options.output, text + "\n")
     if str(options.output).endswith(".html"):
-        record.to_html(
-            options.output,
-            confidence=options.confidence,
-            title=options.title or f"Sensitivity report: {os.path.basename(options.model)}",
-            certificates=certificates,
-            provenance=provenance,
-        )
+        title = options.title or f"Sensitivity report: {os.path.basename(options.model)}"
+        about: Any = {"title": title, "certificates": certificates, "provenance": provenance}
+        record.to_html(options.output, confidence=options.confidence, **about)
 
 
 def _provenance(options: argparse.Namespace) -> dict[str, str]:

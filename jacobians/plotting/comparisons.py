@@ -19,6 +19,7 @@ from jacobians.plotting.style import (
     name_ticks,
     new_axes,
     numbers,
+    pair,
     shorten,
 )
 
@@ -165,9 +166,7 @@ def named_points(
     >>> [text.get_text() for text in ax.texts]
     ['a', 'b']
     """
-    x, y = numbers(x, 1, "named_points: x"), numbers(y, 1, "named_points: y")
-    if len(x) != len(y):
-        raise ShapeError(f"named_points: expected as many x as y, but got {len(x)} and {len(y)}.")
+    x, y = pair(x, y, "named_points")
     names = labels(names, len(x), "x", "named_points: names")
     ax = new_axes(ax, 5.0, 3.0)
     reach = float(np.abs(x).max() or 1.0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jacobians._checks import Array, Places, ShapeError
+from jacobians._checks import Array, Places
 from jacobians.plotting.style import (
     BLUE,
     GREY,
@@ -20,6 +20,7 @@ from jacobians.plotting.style import (
     name_ticks,
     new_axes,
     numbers,
+    pair,
 )
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ def against_input(
     -------
     Axes
     """
-    x, derivative = _pair(x, derivative, "against_input")
+    x, derivative = pair(x, derivative, "against_input")
     ax = new_axes(ax)
     ax.axhline(0.0, color=GREY, lw=0.8)
     if color is None:
@@ -261,17 +262,10 @@ def summary(
     -------
     Axes
     """
-    coordinate, y = _pair(coordinate, y, "summary")
+    coordinate, y = pair(coordinate, y, "summary")
     ax = new_axes(ax)
     _cloud(ax, coordinate, y)
     return finish(ax, title, x_label, label)
-
-
-def _pair(x: Any, y: Any, where: str) -> tuple[Array, Array]:
-    x, y = numbers(x, 1, f"{where}: x"), numbers(y, 1, f"{where}: y")
-    if len(x) != len(y):
-        raise ShapeError(f"{where}: expected as many x as y, but got {len(x)} and {len(y)}.")
-    return x, y
 
 
 def _cloud(ax: Axes, x: Array, y: Array) -> None:

@@ -91,11 +91,10 @@ class Comparison(dict[str, Sensitivity], Displayed):
         constant = np.array([record.input_std == 0 for record in self.values()])
         rows = []
         for j in np.argsort(-np.nan_to_num(sizes).max(axis=0), kind="stable")[:count]:
+            columns = (array[:, j] for array in (constant, sizes, low, high))
             cells = [
                 "constant here" if still else f"{size:.3g} ({a:.3g} to {b:.3g})"
-                for still, size, a, b in zip(
-                    constant[:, j], sizes[:, j], low[:, j], high[:, j], strict=True
-                )
+                for still, size, a, b in zip(*columns, strict=True)
             ]
             rows.append([self.input_names[j], *cells, "differ" if differ[j] else ""])
         return ["input", *self, f"dy/dx, {100 * level:g} %"], rows

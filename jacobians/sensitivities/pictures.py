@@ -166,24 +166,18 @@ def _against_input(q: Question) -> Axes:
     if k is not None:
         shown = {"color": sample.x[:, k], "color_name": _with_unit(record, k)}
     label = f"d {record.output_names[q.i]} / d {record.input_names[j]}"
-    return plotting.against_input(
-        sample.x[:, j],
-        sample.J[:, q.i, j],
-        _with_unit(record, j),
-        ax=q.ax,
-        label=label + (f" [{per}]" if per else ""),
-        **shown,
-    )
+    label += f" [{per}]" if per else ""
+    x, derivative = sample.x[:, j], sample.J[:, q.i, j]
+    name = _with_unit(record, j)
+    return plotting.against_input(x, derivative, name, ax=q.ax, label=label, **shown)
 
 
 def _mean_and_spread(q: Question) -> Axes:
     record = q.record
     mean, std = record.mean[q.i] * q.ratio, record.std[q.i] * q.ratio
-    labels: dict[str, Any] = {
-        "label": f"sd of {q.derivative}",
-        "x_label": f"mean of {q.derivative}",
-    }
-    return plotting.named_points(mean, std, record.input_names, ax=q.ax, **labels)
+    labels = f"sd of {q.derivative}", f"mean of {q.derivative}"
+    look: dict[str, Any] = {"label": labels[0], "x_label": labels[1], "ax": q.ax}
+    return plotting.named_points(mean, std, record.input_names, **look)
 
 
 def _alpha_curves(q: Question) -> Axes:
@@ -199,13 +193,10 @@ def _subspace(q: Question) -> Axes:
 
 def _summary(q: Question) -> Axes:
     space, sample = q.record.active_subspace("standard"), q.record.sample
-    return plotting.summary(
-        space.coordinates(sample.x)[:, 0],
-        sample.y[:, q.i],
-        ax=q.ax,
-        label=q.record.output_names[q.i],
-        x_label=f"first active variable ({space.explained[0]:.0%} of the squared derivatives)",
-    )
+    coordinate, y = space.coordinates(sample.x)[:, 0], sample.y[:, q.i]
+    x_label = f"first active variable ({space.explained[0]:.0%} of the squared derivatives)"
+    name = q.record.output_names[q.i]
+    return plotting.summary(coordinate, y, ax=q.ax, label=name, x_label=x_label)
 
 
 def strongest(record: Statistics, output: int) -> int:
