@@ -127,11 +127,10 @@ def load_points(
     """
     path, name, suffix = _kind(path)
     choice = _Choice(names, beside, width, spare)
-    if suffix in (".csv", ".parquet"):
-        read = _table_batches(path, name, suffix, choice, None)
-        pieces = [*read.batches]
-        X = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        points = Points(X, read.names, read.left_out)
+    if suffix in _TABLES:
+        read = _TABLES[suffix](path, name, choice, None)
+        X, *more = read.batches
+        points = Points(np.concatenate([X, *more]) if more else X, read.names, read.left_out)
     elif suffix == ".npy":
         points = Points(as_floats(read_npy(path), name))
     elif suffix == ".npz":
@@ -172,8 +171,8 @@ def open_points(
         To iterate over once, or to hand to ``jacobians.sensitivity``.
     """
     path, name, suffix = _kind(path)
-    if suffix in (".csv", ".parquet"):
-        return _table_batches(path, name, suffix, _Choice(names, beside), size)
+    if suffix in _TABLES:
+        return _TABLES[suffix](path, name, _Choice(names, beside), size)
     if suffix == ".npy":
         try:
             X = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -196,12 +195,6 @@ def _kind(path: str | os.PathLike[str]) -> tuple[str, str, str]:
     name = os.path.basename(path)
     suffix = os.path.splitext(name.removesuffix(".gz"))[1]
     return path, name, ".csv" if suffix == ".tsv" else suffix
-
-
-def _table_batches(path: str, name: str, suffix: str, choice: _Choice, size: Any) -> Batches:
-    if suffix == ".csv":
-        return _csv_batches(path, name, choice, size)
-    return _parquet_batches(path, name, choice, size or 2**16)
 
 
 # --- csv ------------------------------------------------------------------------------------------
@@ -390,7 +383,7 @@ def _is_number(cell: str) -> bool:
 # --- parquet --------------------------------------------------------------------------------------
 
 
-def _parquet_batches(path: str, name: str, choice: _Choice, size: int) -> Batches:
+def _parquet_batches(path: str, name: str, choice: _Choice, size: int | None) -> Batches:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -411,7 +404,7 @@ def _parquet_batches(path: str, name: str, choice: _Choice, size: int) -> Batche
         yield np.zeros((0, len(columns)))
         with file:
             try:
-                for batch in file.iter_batches(batch_size=size, columns=columns):
+                for batch in file.iter_batches(batch_size=size or 2**16, columns=columns):
                     table = pyarrow.Table.from_batches([batch]).select(columns)
                     yield take_columns(table, range(len(columns)), name)
             except NotFiniteError:
@@ -420,3 +413,6 @@ def _parquet_batches(path: str, name: str, choice: _Choice, size: int) -> Batche
                 raise ModelFormatError(f"{err!s:.300}") from None
 
     return Batches(batches(), tuple(columns), left_out)
+
+
+_TABLES = {".csv": _csv_batches, ".parquet": _parquet_batches}
