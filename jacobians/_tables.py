@@ -12,13 +12,14 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jacobians._checks import Array, ShapeError, as_floats, as_points
+from jacobians._checks import Array, ModelFormatError, ShapeError, as_floats, as_points
 
 
 class HasColumns(Protocol):
@@ -255,6 +256,30 @@ def _encoding(missing: Sequence[str], extra: Sequence[str], names: Sequence[str]
     if not extra and all(name.rpartition("_")[0] in stems for name in missing):
         return f"Add columns; if they are of categories that do not occur here: X.{fill}."
     return "Rename or add columns."
+
+
+DROP = "say which, beside=[...] or --drop NAME"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which columns of a file are the inputs; see ``points.load_points``."""
+
+    names: Sequence[str] | None
+    beside: Sequence[str]
+    width: int | None = None
+    spare: Sequence[str] = ()
+
+    def of(self, head: Sequence[str], where: str) -> tuple[list[int], tuple[str, ...]]:
+        """Return the numbers of the columns of the inputs, and the names of all others."""
+        try:
+            order = matched(head, self.names, where, DROP, self.beside)
+        except ValueError as err:
+            raise ModelFormatError(str(err)) from None
+        if self.names is None and self.width is not None and len(order) > self.width:
+            fewer = [j for j in order if head[j] not in self.spare]
+            order = fewer if len(fewer) == self.width else order
+        return order, tuple(name for j, name in enumerate(head) if j not in order)
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:

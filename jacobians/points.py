@@ -29,10 +29,9 @@ from jacobians._checks import (
     missing_extra,
 )
 from jacobians._npz import read_npy, read_npz
-from jacobians._tables import matched, take_columns
+from jacobians._tables import Choice, take_columns
 
 LINE, CELLS = 2**23, 2**19  # most characters, and most columns, of one line of text
-DROP = "say which, beside=[...] or --drop NAME"
 _DELIMITERS = "\t;,"  # the first that stands in the first line; decimal commas are none
 
 
@@ -55,27 +54,6 @@ class Batches:
 
     def __iter__(self) -> Iterator[Array]:
         return self.batches
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """Which columns of a file are the inputs; see ``load_points``."""
-
-    names: Sequence[str] | None
-    beside: Sequence[str]
-    width: int | None = None
-    spare: Sequence[str] = ()
-
-    def of(self, head: Sequence[str], where: str) -> tuple[list[int], tuple[str, ...]]:
-        """Return the numbers of the columns of the inputs, and the names of all others."""
-        try:
-            order = matched(head, self.names, where, DROP, self.beside)
-        except ValueError as err:
-            raise ModelFormatError(str(err)) from None
-        if self.names is None and self.width is not None and len(order) > self.width:
-            fewer = [j for j in order if head[j] not in self.spare]
-            order = fewer if len(fewer) == self.width else order
-        return order, tuple(name for j, name in enumerate(head) if j not in order)
 
 
 def load_points(
@@ -126,7 +104,7 @@ def load_points(
            [4., 3.]])
     """
     path, name, suffix = _kind(path)
-    choice = _Choice(names, beside, width, spare)
+    choice = Choice(names, beside, width, spare)
     if suffix in _TABLES:
         read = _TABLES[suffix](path, name, choice, None)
         X, *more = read.batches
@@ -172,7 +150,7 @@ def open_points(
     """
     path, name, suffix = _kind(path)
     if suffix in _TABLES:
-        return _TABLES[suffix](path, name, _Choice(names, beside), size)
+        return _TABLES[suffix](path, name, Choice(names, beside), size)
     if suffix == ".npy":
         try:
             X = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -200,7 +178,7 @@ def _kind(path: str | os.PathLike[str]) -> tuple[str, str, str]:
 # --- csv ------------------------------------------------------------------------------------------
 
 
-def _csv_batches(path: str, name: str, choice: _Choice, size: int | None) -> Batches:
+def _csv_batches(path: str, name: str, choice: Choice, size: int | None) -> Batches:
     file = _text(path)
     lines = _Lines(file, name)
     with _as_text(file, name):
@@ -251,7 +229,7 @@ class _Lines:
         self.delimiter, self.width = ",", 0
         self.head: list[str] = []
 
-    def begin(self, choice: _Choice) -> tuple[Sequence[int], tuple[str, ...]]:
+    def begin(self, choice: Choice) -> tuple[Sequence[int], tuple[str, ...]]:
         """Read up to the first line of cells; return the columns of inputs, and other names."""
         comment = ""
         for text in self._full_lines():
@@ -383,7 +361,7 @@ def _is_number(cell: str) -> bool:
 # --- parquet --------------------------------------------------------------------------------------
 
 
-def _parquet_batches(path: str, name: str, choice: _Choice, size: int | None) -> Batches:
+def _parquet_batches(path: str, name: str, choice: Choice, size: int | None) -> Batches:
     try:
         import pyarrow
         from pyarrow import parquet
