@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from functools import wraps
+from math import prod
 from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -231,9 +232,10 @@ def as_points(value: Any, width: int, where: str, dtype: np.dtype[Any]) -> Array
     """Check one point ``(width,)`` or a batch of points ``(B, width)``."""
     points = as_floats(value, where, dtype=dtype)
     if points.ndim not in (1, 2) or points.shape[-1] != width:
+        fits = points.ndim > 2 and prod(points.shape[1:]) == width
         raise ShapeError(
             f"{where}: expected one point of shape ({width},) or a batch of shape (B, {width}), "
-            f"but got {points.shape}."
+            f"but got {points.shape}.{' Points are rows: X.reshape(len(X), -1).' if fits else ''}"
         )
     return points
 

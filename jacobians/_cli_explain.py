@@ -25,7 +25,7 @@ def add_options(command: Parser) -> None:
     """Add what explain takes besides model and points."""
     add = command.add_argument
     add("--point", type=int, default=1, metavar="N", help="which of the points, from 1 (1)")
-    against = "zeros, the mean of the points, or a file of points to take the mean over (mean)"
+    against = "zeros, mean (the point of means), or a file of baselines to average over (mean)"
     add("--baseline", default="mean", metavar="zeros|mean|FILE", help=against)
     several = "names or numbers from 0, separated by commas; may be repeated"
     add("--outputs", dest="rows", action="append", metavar="NAMES", help=f"only these: {several}")
@@ -69,11 +69,13 @@ def _baseline(options: argparse.Namespace, net: Network, X: Any) -> tuple[Any, s
     if name == "mean":
         if len(X) == 1:
             raise ValueError("--baseline: the mean of a single point is the point; say zeros.")
-        return X.mean(axis=0), f"the mean of the {len(X)} points"
+        return X.mean(axis=0), f"the point of means, of {len(X)} points"
     if not (os.path.splitext(name)[1] or os.path.exists(name)):
         raise ValueError(f"--baseline: expected zeros, mean or a file, got {name!r}.")
     given = points_for(net, name, options).X
-    return given, f"the mean over {counted(len(given), 'point')} of {os.path.basename(name)}"
+    source = f"of {os.path.basename(name)}"
+    averaged = f"averaged over {counted(len(given), 'baseline')}, the points {source}"
+    return given, averaged if len(given) > 1 else f"the point {source}"
 
 
 def _csv(explanation: Explanation) -> str:

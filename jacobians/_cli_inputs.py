@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 
 from jacobians import data
 from jacobians._checks import Array, ShapeError
-from jacobians._options import (
-    did_you_mean,
-    split_names,
-)
+from jacobians._options import did_you_mean, split_names
 from jacobians._tables import listed
 from jacobians.files import load
 from jacobians.network import Network
 from jacobians.points import Points, load_points
 
-# Columns that often stand beside the inputs; left out where the network knows its inputs by name.
+# Columns that often stand beside the inputs; left out where the network knows its inputs by name,
+# or has as many as remain.
 BESIDE = ("", "Unnamed: 0", "index", "id", "target", "label", "class")
 
 
@@ -55,11 +54,13 @@ def model_and_points(options: argparse.Namespace) -> tuple[Network, Array]:
 
 def points_for(net: Network, path: str, options: argparse.Namespace) -> Points:
     """Load the points of a file, and refuse what does not fit the network."""
-    beside = split_names(options.drop) or []
-    if net.input_names:
-        beside += [*BESIDE, *(net.output_names or ())]
-    points = load_points(path, net.input_names, beside=beside)
-    X, width = points.X, net.widths[0]
+    dropped, width = split_names(options.drop) or [], net.widths[0]
+    spare = [*BESIDE, *(net.output_names or ())]
+    beside = [*dropped, *(spare if net.input_names else ())]
+    points = load_points(path, net.input_names, beside=beside, width=width, spare=spare)
+    X, unsaid = points.X, [name for name in points.left_out if name not in dropped]
+    if unsaid and not net.input_names and not vars(options).get("quiet"):
+        print(f"{path}: left out {listed(unsaid)}, which is no input", file=sys.stderr)
     if not len(X):
         raise ShapeError(f"{path}: holds no points.")
     if X.shape[1] != width:

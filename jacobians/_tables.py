@@ -8,15 +8,18 @@ not match is refused.  A position is never taken for a name.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jacobians._checks import Array, ShapeError, as_floats, as_points
+from jacobians._checks import Array, ModelFormatError, ShapeError, as_floats, as_points
 
 
 class HasColumns(Protocol):
@@ -31,22 +34,7 @@ class HasColumns(Protocol):
 
 
 PointsLike: TypeAlias = ArrayLike | HasColumns  # what every function takes as points
-
-
-class HasInputs(Protocol):
-    """What takes points: a network, with the width, dtype and names of its inputs."""
-
-    @property
-    def widths(self) -> Sequence[int]:
-        """Sizes of the values; the first is that of the input."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype to compute in."""
-
-    @property
-    def input_names(self) -> tuple[str, ...] | None:
-        """One name an input, if it knows them."""
+HasInputs: TypeAlias = Any  # a network, or what else has widths, dtype and input_names
 
 
 def as_inputs(value: Any, net: HasInputs, where: str) -> Array:
@@ -94,7 +82,13 @@ def targets_in_order(value: Any, net: Any, where: str) -> Any:
     """Return the columns of a table of outputs in the order that the network has them in.
 
     A single column has no order, and a Series whose index does not hold the names is no point.
+
+    Raises
+    ------
+    TypeError
+        If there are words for labels, saying what numbers the outputs make of them.
     """
+    _refuse_words(value, net, where)
     names, wanted = column_names(value), net.output_names
     if names is None or wanted is None or len(names) == 1:
         return value
@@ -102,6 +96,32 @@ def targets_in_order(value: Any, net: Any, where: str) -> Any:
         return value
     order = matched(names, wanted, where, "Y[list(net.output_names)]", role="output")
     return take_columns(value, order, where, net.dtype)
+
+
+def _refuse_words(value: Any, net: Any, where: str) -> None:
+    word = _first_word(value)
+    outputs: Sequence[str] = net.output_names or ()
+    if word is None:
+        return
+    one = re.fullmatch(r"P\((.*)\)", outputs[0]) if len(outputs) == 1 else None
+    way_out = "Pass the number of each label, from 0 in the order of the outputs"
+    if one:
+        way_out = f"Pass (np.asarray(Y) == {one[1]!r})[:, None].astype(float)"
+    elif word in outputs:
+        way_out = "Pass [net.output_names.index(label) for label in Y]"
+    named = f"; the outputs are {listed(outputs)}" if outputs else ""
+    raise TypeError(
+        f"{where}: expected numbers, but got words such as {word!r:.60}. {way_out}{named}."
+    )
+
+
+def _first_word(value: Any) -> str | None:
+    """Return the first of labels that are words, (B,) or (B, 1)."""
+    with suppress(Exception):  # what is no array is refused by whoever takes it
+        labels = np.asarray(value)
+        if isinstance(labels.flat[0], str) and labels.size == len(labels):
+            return str(labels.flat[0])
+    return None
 
 
 def column_names(value: Any) -> tuple[str, ...] | None:
@@ -218,12 +238,48 @@ def matched(
             faults.append(f"missing {listed(missing)}{hint}")
         if extra:
             faults.append(f"not an {role}: {listed(extra)}")
-        way_out = "Rename or add columns." if missing else f"Leave them out: {selection}."
+        way_out = _encoding(missing, extra, names) if missing else f"Leave them out: {selection}."
         raise ValueError(
             f"{where}: the columns do not match the names of the {role}s: {'; '.join(faults)}. "
             f"{way_out}"
         )
     return [place[name] for name in wanted]
+
+
+def _encoding(missing: Sequence[str], extra: Sequence[str], names: Sequence[str]) -> str:
+    """Say how missing columns are made: those of categories from a column of words."""
+    encoded = all(name.startswith(tuple(f"{word}_" for word in extra)) for name in missing)
+    stems = {name.rpartition("_")[0] for name in names} - {""}
+    fill = "reindex(columns=net.input_names, fill_value=0)"
+    if encoded:
+        return f"Of columns of words, {listed(extra)}: pandas.get_dummies(X).{fill}."
+    if not extra and all(name.rpartition("_")[0] in stems for name in missing):
+        return f"Add columns; if they are of categories that do not occur here: X.{fill}."
+    return "Rename or add columns."
+
+
+DROP = "say which, beside=[...] or --drop NAME"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which columns of a file are the inputs; see ``points.load_points``."""
+
+    names: Sequence[str] | None
+    beside: Sequence[str]
+    width: int | None = None
+    spare: Sequence[str] = ()
+
+    def of(self, head: Sequence[str], where: str) -> tuple[list[int], tuple[str, ...]]:
+        """Return the numbers of the columns of the inputs, and the names of all others."""
+        try:
+            order = matched(head, self.names, where, DROP, self.beside)
+        except ValueError as err:
+            raise ModelFormatError(str(err)) from None
+        if self.names is None and self.width is not None and len(order) > self.width:
+            fewer = [j for j in order if head[j] not in self.spare]
+            order = fewer if len(fewer) == self.width else order
+        return order, tuple(name for j, name in enumerate(head) if j not in order)
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from jacobians import _cli_explain, data, reports
 from jacobians._checks import Array, readable_bytes
 from jacobians._cli_inputs import model, model_and_points, require_at_least
+from jacobians._names import numbered
 from jacobians._npz import write_npz
 from jacobians._options import (
     Parser,
@@ -38,6 +39,7 @@ from jacobians.network import Network
 from jacobians.planning import plan
 from jacobians.sensitivities import Sensitivity, sensitivity
 from jacobians.sensitivities.groups import as_confidence
+from jacobians.sensitivities.pictures import pixel_images
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,13 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_and_points(write)
     write.set_defaults(model=None)
     add = write.add_argument
-    add(
-        "--convention",
-        default="columns",
-        choices=tuple(CONVENTIONS),
-        metavar="NAME",
-        help="columns, or that of a document: 000 to 004",
-    )
+    how: Any = {"default": "columns", "choices": tuple(CONVENTIONS), "metavar": "NAME"}
+    add("--convention", **how, help="columns, or that of a document: 000 to 004")
     add("-o", "--output", metavar="FILE", help="a page (.html) or LaTeX (.tex)")
     add("--interactive", action="store_true", help="a page on which the inputs can be dragged")
     why = command("explain", _cli_explain.run, "why this prediction: what each input contributed")
@@ -121,10 +118,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_model(command: argparse.ArgumentParser, default: bool = True) -> None:
     bundled = ", ".join(data.NAMES)
     model = f"a network file that jacobians.load reads, or a bundled one: {bundled}"
-    if default:
-        command.add_argument("model", nargs="?", default="digits", metavar="MODEL", help=model)
-    else:
-        command.add_argument("model", metavar="MODEL", help=model)
+    optional: dict[str, str] = {"nargs": "?", "default": "digits"} if default else {}
+    command.add_argument("model", metavar="MODEL", help=model, **optional)  # type: ignore[arg-type]
 
 
 def _add_model_and_points(command: argparse.ArgumentParser, default: bool = True) -> None:
@@ -169,22 +164,16 @@ def _report(options: argparse.Namespace) -> None:
     as_confidence(options.confidence, "--confidence")
     net, X = model_and_points(options)
     net = net.astype(options.dtype or net.dtype)
-    inputs, outputs = _names(net)
+    inputs = numbered(net.input_names, net.widths[0], "x")
+    outputs = numbered(net.output_names, net.widths[-1], "y")
     columns = chosen(options.columns, inputs, "--inputs")
     rows = chosen(options.rows, outputs, "--outputs")
     named = units(options.units, (*inputs, *outputs))
     talks = not (options.json or options.quiet)
     if talks:
         print(f"{net}\n{_timing(net, X, options.max_bytes)}\n")
-    record = sensitivity(
-        net,
-        X,
-        inputs=columns,
-        outputs=rows,
-        units=named,
-        max_bytes=options.max_bytes,
-        progress=_progress(options.quiet),
-    )
+    work: Any = {"max_bytes": options.max_bytes, "progress": _progress(options.quiet)}
+    record = sensitivity(net, X, inputs=columns, outputs=rows, units=named, **work)
     certificates = _certificates(net, X, 3)
     if talks:
         _print_report(record, certificates)
@@ -198,15 +187,6 @@ def _progress(quiet: bool) -> bool | None:
     if quiet or sys.stderr is None:
         return False
     return None if sys.stderr.isatty() else True
-
-
-def _names(net: Network) -> tuple[Sequence[str], Sequence[str]]:
-    """Return the names of all inputs and outputs, as the record will call them."""
-    inputs, outputs = net.widths[0], net.widths[-1]
-    return (
-        net.input_names or [f"x{j + 1}" for j in range(inputs)],
-        net.output_names or [f"y{i + 1}" for i in range(outputs)],
-    )
 
 
 def _timing(net: Network, X: Array, max_bytes: int | None) -> str:
@@ -246,13 +226,9 @@ def _write_report(
         if str(options.output).endswith(".json"):
             reports.write_text(options.output, text + "\n")
     if str(options.output).endswith(".html"):
-        record.to_html(
-            options.output,
-            confidence=options.confidence,
-            title=options.title or f"Sensitivity report: {os.path.basename(options.model)}",
-            certificates=certificates,
-            provenance=provenance,
-        )
+        title = options.title or f"Sensitivity report: {os.path.basename(options.model)}"
+        about: Any = {"title": title, "certificates": certificates, "provenance": provenance}
+        record.to_html(options.output, confidence=options.confidence, **about)
 
 
 def _provenance(options: argparse.Namespace) -> dict[str, str]:
@@ -368,13 +344,7 @@ def _verdict(certificates: list[Certificate]) -> str:
 
 def _as_pictures(record: Sensitivity) -> str:
     """Draw the sensitivities of every output if the names say that the inputs are pixels."""
-    pixels = [re.fullmatch(r"pixel (\d+),(\d+)", name) for name in record.input_names]
-    if not all(pixels):
+    images = pixel_images(record.input_names, np.nan_to_num(record.importance))
+    if images is None:
         return ""
-    rows, columns = np.array([[int(p[1]), int(p[2])] for p in pixels if p]).T
-    drawn = []
-    for sizes in record.importance:
-        image = np.zeros((rows.max() + 1, columns.max() + 1))
-        image[rows, columns] = np.nan_to_num(sizes)  # of a single point: it has no spread
-        drawn.append(picture(image, float(image.max())))
-    return side_by_side(record.output_names, drawn)
+    return side_by_side(record.output_names, [picture(each, float(each.max())) for each in images])

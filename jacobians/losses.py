@@ -81,8 +81,10 @@ class Loss(ABC):
         """
         y = as_floats(target, f"{self}: target", dtype=output.dtype)
         if y.shape != output.shape:
+            column = (*y.shape, 1) == output.shape
             raise ShapeError(
                 f"{self}: target: expected the shape of the output, {output.shape}, got {y.shape}."
+                f"{' Pass y[:, None]: one column for the one output.' if column else ''}"
             )
         return y
 
@@ -190,10 +192,10 @@ class BinaryCrossEntropy(Loss):
     def _require_open_interval(self, output: Array) -> None:
         outside = ~((output > 0) & (output < 1))
         if outside.any():
-            worst = output[tuple(np.argwhere(outside)[0])]
             raise DomainError(
-                f"{self}: needs outputs strictly between 0 and 1, but got {worst}. End the network "
-                "in an activation with values in (0, 1); a saturated sigmoid needs fuse=True."
+                f"{self}: needs outputs strictly between 0 and 1, but got {output[outside][0]}. "
+                "End the network in an activation with values in (0, 1); a saturated sigmoid needs "
+                "fuse=True."
             )
 
 
@@ -218,6 +220,7 @@ class CrossEntropy(Loss):
     """``-sum y_i log a_i`` for an output of class probabilities.
 
     Targets are class probabilities of the output's shape, or whole numbers, one label per point.
+    A single output, as of a sigmoid, needs ``BinaryCrossEntropy``.
 
     Parameters
     ----------
@@ -265,6 +268,11 @@ class CrossEntropy(Loss):
 
     def targets(self, target: Any, output: Array) -> Array:
         """Turn labels into indicator rows, and check that targets lie in [0, 1]."""
+        if output.shape[-1] == 1:
+            raise ShapeError(
+                f"{self}: needs an output for every class, but the network has one. For the "
+                "probability of one of two classes use jb.BinaryCrossEntropy()."
+            )
         given = as_array(target, f"{self}: target")
         if given.dtype.kind in "iu" and given.ndim == output.ndim - 1:
             return _indicators(given, output, f"{self}: target")
@@ -275,10 +283,9 @@ class CrossEntropy(Loss):
     def _require_positive(self, output: Array, target: Array) -> None:
         outside = (target > 0) & ~(output > 0)
         if outside.any():
-            worst = output[tuple(np.argwhere(outside)[0])]
             raise DomainError(
                 f"{self}: needs a positive probability where the target is positive, but got "
-                f"{worst}. End the network in softmax, and keep fuse=True."
+                f"{output[outside][0]}. End the network in softmax, and keep fuse=True."
             )
 
 
@@ -290,7 +297,7 @@ def _indicators(labels: Any, output: Array, where: str) -> Array:
         )
     outside = (labels < 0) | (labels >= classes)
     if outside.any():
-        label = labels[tuple(np.argwhere(outside)[0])]
+        label = labels[outside][0]
         raise DomainError(f"{where}: labels go from 0 to {classes - 1}, but got {label}.")
     indicators: Array = np.eye(classes, dtype=output.dtype)[labels]
     return indicators
@@ -331,5 +338,4 @@ def _sum_of_others(p: Array) -> Array:
 def _require_unit_interval(y: Array, where: str) -> None:
     outside = ~((y >= 0) & (y <= 1))
     if outside.any():
-        worst = y[tuple(np.argwhere(outside)[0])]
-        raise DomainError(f"{where}: expected values from 0 to 1, but got {worst}.")
+        raise DomainError(f"{where}: expected values from 0 to 1, but got {y[outside][0]}.")

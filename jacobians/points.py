@@ -14,7 +14,7 @@ import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import IO, Any, NoReturn
 
@@ -29,10 +29,9 @@ from jacobians._checks import (
     missing_extra,
 )
 from jacobians._npz import read_npy, read_npz
-from jacobians._tables import matched, take_columns
+from jacobians._tables import Choice, take_columns
 
 LINE, CELLS = 2**23, 2**19  # most characters, and most columns, of one line of text
-DROP = "say which, beside=[...] or --drop NAME"
 _DELIMITERS = "\t;,"  # the first that stands in the first line; decimal commas are none
 
 
@@ -42,6 +41,7 @@ class Points:
 
     X: Array
     names: tuple[str, ...] | None = None
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +50,7 @@ class Batches:
 
     batches: Iterator[Array]
     names: tuple[str, ...] | None = None
+    left_out: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Array]:
         return self.batches
@@ -60,6 +61,8 @@ def load_points(
     names: Sequence[str] | None = None,
     *,
     beside: Sequence[str] = (),
+    width: int | None = None,
+    spare: Sequence[str] = (),
 ) -> Points:
     r"""Read points from a file.
 
@@ -72,11 +75,14 @@ def load_points(
         The inputs.  Where the file names its columns they are taken by name, in this order.
     beside : sequence of str
         Columns that may stand beside the inputs and are left out.
+    width, spare : int and sequence of str, optional
+        Where no names are given: how many inputs there are, and columns that are left out too if
+        that gives so many, and only then.
 
     Returns
     -------
     Points
-        ``X`` of shape (B, n), and the names of its columns or None.
+        ``X`` of shape (B, n), the names of its columns or None, and the names that were left out.
 
     Raises
     ------
@@ -97,15 +103,12 @@ def load_points(
     array([[2., 1.],
            [4., 3.]])
     """
-    path = os.fspath(path)
-    name = "standard input" if path == "-" else os.path.basename(path)
-    stem, suffix = os.path.splitext(name.removesuffix(".gz"))
-    if path == "-" or (suffix in (".csv", ".tsv") and stem):
-        read = _csv_batches(path, name, names, beside, None)
-        points = Points(next(read.batches), read.names)
-    elif suffix == ".parquet":
-        read = _parquet_batches(path, name, names, beside, 2**16)
-        points = Points(np.concatenate([*read.batches]), read.names)
+    path, name, suffix = _kind(path)
+    choice = Choice(names, beside, width, spare)
+    if suffix in _TABLES:
+        read = _TABLES[suffix](path, name, choice, None)
+        X, *more = read.batches
+        points = Points(np.concatenate([X, *more]) if more else X, read.names, read.left_out)
     elif suffix == ".npy":
         points = Points(as_floats(read_npy(path), name))
     elif suffix == ".npz":
@@ -121,7 +124,7 @@ def load_points(
         )
     if points.X.ndim not in (1, 2):
         raise ShapeError(f"{name}: expected points (B, n), but got shape {points.X.shape}.")
-    return Points(np.atleast_2d(points.X), points.names)
+    return replace(points, X=np.atleast_2d(points.X))
 
 
 def open_points(
@@ -145,13 +148,9 @@ def open_points(
     Batches
         To iterate over once, or to hand to ``jacobians.sensitivity``.
     """
-    path = os.fspath(path)
-    name = "standard input" if path == "-" else os.path.basename(path)
-    stem, suffix = os.path.splitext(name.removesuffix(".gz"))
-    if path == "-" or (suffix in (".csv", ".tsv") and stem):
-        return _csv_batches(path, name, names, beside, size)
-    if suffix == ".parquet":
-        return _parquet_batches(path, name, names, beside, size)
+    path, name, suffix = _kind(path)
+    if suffix in _TABLES:
+        return _TABLES[suffix](path, name, Choice(names, beside), size)
     if suffix == ".npy":
         try:
             X = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -166,22 +165,31 @@ def open_points(
     return Batches(iter([points.X]), points.names)
 
 
+def _kind(path: str | os.PathLike[str]) -> tuple[str, str, str]:
+    """Return the path, what errors call the file, and the suffix of its kind."""
+    path = os.fspath(path)
+    if path == "-":
+        return path, "standard input", ".csv"
+    name = os.path.basename(path)
+    suffix = os.path.splitext(name.removesuffix(".gz"))[1]
+    return path, name, ".csv" if suffix == ".tsv" else suffix
+
+
 # --- csv ------------------------------------------------------------------------------------------
 
 
-def _csv_batches(
-    path: str, name: str, names: Sequence[str] | None, beside: Sequence[str], size: int | None
-) -> Batches:
+def _csv_batches(path: str, name: str, choice: Choice, size: int | None) -> Batches:
     file = _text(path)
     lines = _Lines(file, name)
     with _as_text(file, name):
-        order = lines.begin(names, beside)
+        order, left_out = lines.begin(choice)
 
     def batches() -> Iterator[Array]:
         with file, _as_text(file, name):
             yield from lines.batches(order, size)
 
-    return Batches(batches(), tuple(lines.head[j] for j in order) if lines.head else None)
+    names = tuple(lines.head[j] for j in order) if lines.head else None
+    return Batches(batches(), names, left_out)
 
 
 @contextmanager
@@ -221,8 +229,8 @@ class _Lines:
         self.delimiter, self.width = ",", 0
         self.head: list[str] = []
 
-    def begin(self, names: Sequence[str] | None, beside: Sequence[str]) -> list[int]:
-        """Read up to the first line of cells, and return which columns are the inputs."""
+    def begin(self, choice: Choice) -> tuple[Sequence[int], tuple[str, ...]]:
+        """Read up to the first line of cells; return the columns of inputs, and other names."""
         comment = ""
         for text in self._full_lines():
             if not text.startswith("#"):
@@ -242,11 +250,8 @@ class _Lines:
             self.head = self._cells(text)
             self.width = len(self.head)
         if self.head:
-            try:
-                return matched(self.head, names, f"{self.name}: line {self.line}", DROP, beside)
-            except ValueError as err:
-                raise ModelFormatError(str(err)) from None
-        return list(range(self.width))
+            return choice.of(self.head, f"{self.name}: line {self.line}")
+        return range(self.width), ()
 
     def batches(self, order: Sequence[int], size: int | None) -> Iterator[Array]:
         """Parse the lines that follow, so many at a time, or all at once."""
@@ -356,9 +361,7 @@ def _is_number(cell: str) -> bool:
 # --- parquet --------------------------------------------------------------------------------------
 
 
-def _parquet_batches(
-    path: str, name: str, names: Sequence[str] | None, beside: Sequence[str], size: int
-) -> Batches:
+def _parquet_batches(path: str, name: str, choice: Choice, size: int | None) -> Batches:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -372,16 +375,14 @@ def _parquet_batches(
         raise ModelFormatError(f"{name}: not a readable parquet file: {err!s:.200}") from err
     # a frame of pandas may have been saved with its index
     present = [column for column in file.schema_arrow.names if not column.startswith("__index_")]
-    try:
-        columns = [present[j] for j in matched(present, names, name, DROP, beside)]
-    except ValueError as err:
-        raise ModelFormatError(str(err)) from None
+    order, left_out = choice.of(present, name)
+    columns = [present[j] for j in order]
 
     def batches() -> Iterator[Array]:
         yield np.zeros((0, len(columns)))
         with file:
             try:
-                for batch in file.iter_batches(batch_size=size, columns=columns):
+                for batch in file.iter_batches(batch_size=size or 2**16, columns=columns):
                     table = pyarrow.Table.from_batches([batch]).select(columns)
                     yield take_columns(table, range(len(columns)), name)
             except NotFiniteError:
@@ -389,4 +390,7 @@ def _parquet_batches(
             except (ValueError, TypeError, OSError) as err:  # which pyarrow's errors are
                 raise ModelFormatError(f"{err!s:.300}") from None
 
-    return Batches(batches(), tuple(columns))
+    return Batches(batches(), tuple(columns), left_out)
+
+
+_TABLES = {".csv": _csv_batches, ".parquet": _parquet_batches}

@@ -428,6 +428,24 @@ def test_a_table_that_does_not_match_is_refused(capsys, named, command, text, me
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("beside", ["target", "", "area"])
+def test_columns_that_are_no_inputs_are_left_out_where_the_rest_fits(capsys, named, beside):
+    """Of a network without names for its inputs; it is said, and nothing else is left out."""
+    net, path, table = named
+    jb.save(jb.Network(net.layers, output_names=["area"]), path)
+    for text in (f"{beside},width,height\na,2,1\nb,4,3\n", f"w;{beside};h\n2;7;1\n4;8;3\n"):
+        table.write_text(text)
+        status, _, err = run(capsys, "certify", path, table)
+        assert (status, err) == (0, f"{table}: left out {beside!r}, which is no input\n")
+    table.write_text("target,width\n1,2\n")  # it may be an input
+    assert run(capsys, "certify", path, table)[::2] == (0, "")
+    for text in (f"{beside},a,b,c\n7,1,2,3\n", f"{beside},id,a\n1,2,3\n"):
+        table.write_text(text)
+        status, _, err = run(capsys, "certify", path, table)
+        assert status == 2
+        assert "see --drop" in err
+
+
 def test_other_columns_are_left_out_when_told_so(capsys, named):
     _, path, table = named
     table.write_text("town,height,width,year\nRome,1,2,2020\n")

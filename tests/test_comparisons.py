@@ -25,7 +25,7 @@ def test_groups_by_a_column_are_records_of_their_own():
     for name, rows in (("few", few), ("many", ~few)):
         assert groups[name].count == rows.sum()
         assert_within(groups[name].mean, jb.jacobian(NET, X[rows]).mean(axis=0), 1e-13)
-    assert repr(groups) == "Comparison of few (100 points), many (200 points)"
+    assert repr(groups) == "Comparison by kind: few (100), many (200)"
 
 
 def test_groups_by_labels_keep_the_ids_of_their_points():
@@ -52,11 +52,11 @@ def test_two_networks_are_compared_input_by_input():
     other = jb.Network([jb.Dense([[40.0, 2.0]], activation="square")], input_names=["a", "b"])
     both = jb.compare(old=jb.sensitivity(NET, X), new=jb.sensitivity(other, X))
     lines = both.table().splitlines()
-    assert lines[0].split() == ["input", "old", "new", "95", "%", "intervals"]
+    assert lines[0].split() == ["input", "old", "new", "dy/dx,", "95", "%"]
     assert lines[2].startswith("a ")
     assert lines[2].endswith("differ")
     assert str(both).isascii()
-    assert "Importance, sqrt(E[(dy/dx)^2]) sd(x)/sd(y)" in str(both)
+    assert "sqrt(E[(dy/dx)^2]) sd(x)/sd(y), sd over the points of all records" in str(both)
     same = jb.compare(one=jb.sensitivity(NET, X), two=jb.sensitivity(NET, X))
     assert "differ" not in same.table()
     assert "<caption" in both._repr_html_()
@@ -65,10 +65,47 @@ def test_two_networks_are_compared_input_by_input():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["old", "new"]
 
 
+def test_groups_of_the_same_derivatives_do_not_differ():
+    """y = 3 a + b, where a varies four times as much in one group; importance is by all points."""
+    net = jb.Network([jb.Dense([[3.0, 1.0]])], input_names=["a", "b"])
+    labels = np.arange(300) % 2
+    points = X * np.where(labels[:, None] == 1, [4.0, 1.0], [1.0, 1.0])
+    groups = jb.sensitivity(net, points, by=labels)
+    assert "differ" not in groups.table()
+    sizes = {name: record.importance[0, 0] for name, record in groups.items()}
+    assert sizes["1"] > 1.05 * sizes["0"]  # each by its own sd
+    cells = groups.table().splitlines()[2].split("  ")
+    assert len({cell.strip().split()[0] for cell in cells if "(" in cell}) == 1
+    whole = jb.sensitivity(net, points)
+    assert_within(groups._spread("input"), whole.input_std, 1e-14)
+    assert_within(groups._spread("output"), whole.output_std, 1e-14)
+
+
+def test_what_is_constant_within_a_group_is_said():
+    points = np.stack([np.arange(60) % 2.0, np.arange(60.0)], 1)
+    data = pytest.importorskip("pandas").DataFrame(points, columns=["a", "b"])
+    (row,) = (x for x in jb.sensitivity(NET, data, by="a").table().splitlines() if x[:2] == "a ")
+    assert row.count("constant here") == 2
+
+
+def test_tables_and_pictures_of_several_outputs_name_the_one_they_show():
+    net = jb.Network([jb.Dense(np.arange(1.0, 41.0).reshape(2, 20))], output_names=["p", "q"])
+    points = np.random.default_rng(0).normal(size=(50, 20))
+    groups = jb.sensitivity(net, points, by=np.arange(50) % 2)
+    assert groups.plot("q").get_title() == "q: the 12 largest of 20"
+    assert groups.plot(count=20).get_title() == "p"
+    assert "input, for p" in groups._repr_html_()
+    assert ".plot(output) show q" in groups._repr_html_()
+    assert jb.interactions(net, points).plot("q").get_title() == "q"
+    ax = jb.sensitivity(net, points).plot("bars", "q")
+    assert ax.get_title() == "q: the 15 largest of 20"
+
+
 @pytest.mark.parametrize(
     ("question", "error", "message"),
     [
         (lambda: jb.compare(), ValueError, "expected records, but got none"),
+        (lambda: jb.compare(old=NET), TypeError, r"compare: old: .* jb\.sensitivity\(net, X\)"),
         (
             lambda: jb.compare(
                 one=jb.sensitivity(NET, X), two=jb.sensitivity(NET, X, input_names=["a", "c"])
@@ -123,3 +160,26 @@ def test_pictures_of_all_inputs_name_the_largest():
         plotting.curves([1, 2], np.ones((3, 9)))
     with pytest.raises(jb.ShapeError, match="as many x as y"):
         plotting.named_points([1, 2], [1.0])
+
+
+def test_bars_are_what_they_are_ordered_by():
+    """Importance, to the side of the mean derivative: the longest on top, whatever the units."""
+    net = jb.Network([jb.Dense([[-1.0, 1000.0]])], input_names=["a", "b"])
+    record = jb.sensitivity(net, X * [1.0, 1e-4])
+    ax = record.plot("bars")
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b"]
+    assert_within([bar.get_width() for bar in ax.patches], record.importance[0] * [-1, 1], 1e-15)
+    dead = jb.sensitivity(jb.Network([jb.Dense([[0.0, 0.0]])]), X)
+    assert dead.plot("bars").get_xlabel().startswith("root mean square")
+
+
+def test_names_of_points_do_not_overlap():
+    """Twenty dots in a heap: the farthest have names, and no name covers another or a dot."""
+    x, y = np.random.default_rng(0).normal(size=(2, 20)) * 1e-3
+    ax = plotting.named_points([*x, 1.0], [*np.abs(y), 0.5], [f"pixel {k}" for k in range(21)])
+    ax.get_figure().canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert ax.texts[0].get_text() == "pixel 20"
+    assert 2 <= len(boxes) <= 12
+    for k, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:k])

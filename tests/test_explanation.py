@@ -346,7 +346,7 @@ def test_several_baselines_are_the_mean_with_students_interval(sigma):
     # a root of seven squares and a quantile, both good to some eps
     assert_within([low, high], expected, 1e-12)
     assert np.isnan(jb.explain(net, x, baselines[0]).interval()).all()
-    assert explanation.baseline_is == "the mean over 7 given points"
+    assert explanation.baseline_is == "averaged over 7 baselines"
     assert "95 % interval" in str(explanation)
 
 

@@ -8,6 +8,7 @@ import pytest
 from claims import assert_equal, assert_within
 
 import jacobians as jb
+from jacobians import plotting
 from jacobians.cli import main
 from jacobians.data import bundle
 
@@ -128,7 +129,7 @@ def test_explain_needs_no_arguments(capsys):
     status, out, err = run(capsys)
     assert (status, err) == (0, "")
     assert "Point 1 of 360 of digits" in out
-    assert "Baseline: the mean of the 360 points" in out
+    assert "Baseline: the point of means, of 360 points" in out
     assert "Complete: the sum is H(x) - H(baseline)" in out
 
 
@@ -155,7 +156,9 @@ def test_explain_says_what_the_library_says(capsys, tmp_path):
             rows = list(csv.DictReader(file))
         assert [row["input"] for row in rows] == list(PATIENTS.network.input_names)
         assert_equal([float(row["contribution"]) for row in rows], explanation.contributions[0])
-    assert "Baseline: the mean over 3 points of base.csv" in out
+    assert "Baseline: averaged over 3 baselines, the points of base.csv" in out
+    assert " on average over the baselines, " in out
+    assert "the sum is H(x) - mean H(baseline)" in out
 
 
 def test_explain_log_odds_and_a_page(capsys, tmp_path):
@@ -188,3 +191,19 @@ def test_a_mistake_gives_one_line(capsys, tmp_path, arguments, message):
     assert status == 2
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_sizes_of_a_waterfall_stand_beside_the_names_not_over_them():
+    """Steps to the left end there, and long names leave the axes little width."""
+    steps = [-0.0123, -0.0456, -0.03, -0.011, 0.002, -0.0034]
+    names = [f"mean temperature of station {k} = 12.34" for k in range(6)]
+    ax = plotting.waterfall(steps, names, count=3)
+    ax.get_figure().canvas.draw()
+    sizes = [text.get_window_extent() for text in ax.texts if text.get_text().startswith("-0")]
+    assert len(sizes) == 4
+    assert min(box.x0 for box in sizes) > ax.get_window_extent().x0
+
+
+def test_the_word_mean_for_a_baseline_leads_to_the_points():
+    with pytest.raises(TypeError, match=r"pass X\.mean\(axis=0\), to average .* pass X\."):
+        jb.explain(PATIENTS.network, PATIENTS.inputs[2], "mean")

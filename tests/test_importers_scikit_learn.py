@@ -1,5 +1,6 @@
 """scikit-learn models come in as what they predict, in the original units of inputs and targets."""
 
+import importlib
 import warnings
 
 import numpy as np
@@ -489,7 +490,7 @@ OTHERS = [
     ),
     (
         GridSearchCV(DecisionTreeRegressor(), {"max_depth": [1, 2]}, cv=2),
-        rf"GridSearchCV best_estimator_ \(DecisionTreeRegressor\): DecisionTreeR.* {DIFFERENCES}",
+        r"GridSearchCV best_estimator_ \(DecisionTreeRegressor\): Decision.* piecewise const",
     ),
     (
         TransformedTargetRegressor(Ridge(), func=np.cbrt, inverse_func=lambda y: y**3),
@@ -604,3 +605,30 @@ def test_a_pipeline_of_nothing_has_no_inputs():
         ValueError, match="knows no number of inputs: nothing in the model fixes it"
     ):
         from_sklearn(Pipeline([("a", "passthrough")]))
+
+
+@pytest.mark.parametrize(
+    ("model", "steps"),
+    [
+        ("ensemble.RandomForestClassifier(3)", True),
+        ("ensemble.HistGradientBoostingRegressor(max_iter=2)", True),
+        ("ensemble.AdaBoostClassifier(n_estimators=2)", True),
+        ("tree.DecisionTreeRegressor()", True),
+        ("neighbors.KNeighborsClassifier()", True),
+        ("neighbors.KNeighborsRegressor(weights='distance')", False),
+        ("ensemble.AdaBoostRegressor(linear_model.Ridge(), n_estimators=2)", False),
+        ("ensemble.GradientBoostingRegressor(init=linear_model.Ridge(), n_estimators=2)", False),
+        ("gaussian_process.GaussianProcessRegressor()", False),
+    ],
+)
+def test_differences_are_advised_only_of_what_has_derivatives(model, steps):
+    """Trees and means over neighbours are constant in pieces."""
+    modules = ("ensemble", "tree", "neighbors", "linear_model", "gaussian_process")
+    given = {name: importlib.import_module(f"sklearn.{name}") for name in modules}
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    fitted = eval(model, given).fit(X, X[:, 0] > 0)
+    with pytest.raises(NotImplementedError) as error:
+        jb.from_sklearn(fitted)
+    message = str(error.value)
+    assert ("piecewise constant: their derivative is 0 wherever it exists" in message) is steps
+    assert ("Take differences" in message) is not steps

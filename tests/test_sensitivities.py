@@ -263,6 +263,28 @@ def test_where_nothing_varies_raw_derivatives_rank_and_it_is_said():
     assert "Inputs by root mean square of dy/dx" in str(record)
 
 
+def test_what_is_constant_is_said():
+    """Of outputs 0 and x1, 0 has no importance; of inputs with sd 1, which rank as raw ones do."""
+    X = np.array([[-1.0, 2.0], [1.0, 2.0]])
+    dead = jb.sensitivity(jb.Network([jb.Dense([[0.0, 0.0]])]), X)
+    assert dead.basis == "root mean square of dy/dx, since the output does not vary"
+    assert "nan" not in str(dead)
+    assert "Constant over the points, so without importance: output 'y1'" in str(dead)
+    both = jb.sensitivity(jb.Network([jb.Dense([[0.0, 0.0], [1.0, 0.0]])]), X)
+    assert both.basis.startswith("importance")
+    assert "output 'y1'" in str(both)
+    held = jb.sensitivity(jb.Network([jb.Dense([[0.0, 3.0], [0.0, 0.0]])]), X)
+    assert held.basis.endswith("since the outputs do not vary")
+
+
+def test_outputs_are_named_by_numbers_or_names():
+    net = jb.Network([jb.Dense([[1.0, 3.0]])], output_names=["P(well)"])
+    record = jb.sensitivity(net, [[0.0, 1.0], [1.0, 0.5]])
+    assert record.most_influential("P(well)", 1) == record.most_influential(0, 1)
+    with pytest.raises(ValueError, match="most_influential: output: 'well' is not one of"):
+        record.most_influential("well")
+
+
 def test_directions_are_words():
     """Of y = x1² + x2² - x3², where x1 changes its sign."""
     squares = jb.Dense(np.eye(4), activation="square")

@@ -162,3 +162,64 @@ def test_tensors_are_taken_also_with_gradients_and_as_bfloat16():
             as_inputs(tensor, NET, "f: X")
     with pytest.raises(TypeError, match="f: X: expected numbers, not truth values"):
         as_inputs(exact > 0, NET, "f: X")
+
+
+CODED = jb.Network([jb.Dense([[1.0, 2.0, 3.0]])], input_names=["area", "town_Oslo", "town_Rome"])
+HOUSES = pandas.DataFrame({"area": [50.0, 80.0], "town": ["Rome", "Oslo"]})
+
+
+def test_a_column_of_words_is_refused_with_what_makes_numbers_of_it():
+    """What the message says is taken, also for a table that does not have all categories."""
+    with pytest.raises(
+        ValueError, match=r"'town': pandas\.get_dummies\(X\)\.reindex\(columns=net\."
+    ):
+        jb.jacobian(CODED, HOUSES)
+    one = pandas.get_dummies(HOUSES[:1])
+    with pytest.raises(ValueError, match=r"missing 'town_Oslo'.*not occur here: X\.reindex\("):
+        jb.jacobian(CODED, one)
+    filled = one.reindex(columns=CODED.input_names, fill_value=0)
+    assert_equal(CODED(filled), [[53.0]])
+    for frame in (HOUSES.rename(columns={"town": "city"}), HOUSES[["area"]]):
+        with pytest.raises(ValueError, match=r"Rename or add columns\.$"):
+            jb.jacobian(CODED, frame)
+
+
+def test_images_are_refused_with_the_reshape_that_fits():
+    net = jb.Network([jb.Dense(np.ones((2, 144)))], inputs=(144,))
+    with pytest.raises(jb.ShapeError, match=r"X\.reshape\(len\(X\), -1\)"):
+        jb.jacobian(net, np.ones((16, 1, 12, 12)))
+    with pytest.raises(jb.ShapeError, match=r"got \(16, 1, 12, 13\)\.$"):
+        jb.jacobian(net, np.ones((16, 1, 12, 13)))
+
+
+@pytest.mark.parametrize("kind", [np.array, list, pandas.Series])
+def test_words_for_labels_are_refused_with_what_makes_numbers_of_them(kind):
+    """What the messages say is taken."""
+    words = ["sick", "well", "sick"]
+    two = jb.Network(
+        [jb.Dense(np.ones((2, 4)), activation="softmax")], output_names=["sick", "well"]
+    )
+    with pytest.raises(
+        TypeError, match=r"\[net\.output_names\.index\(label\) .* are 'sick', 'well'"
+    ):
+        jb.backprop.gradients(two, X, kind(words), jb.CrossEntropy())
+    numbers = [two.output_names.index(label) for label in kind(words)]
+    jb.backprop.gradients(two, X, numbers, jb.CrossEntropy())
+    sigmoid = jb.Dense(np.ones((1, 4)), activation="sigmoid")
+    one = jb.Network([sigmoid], output_names=["P(well)"])
+    loss = jb.BinaryCrossEntropy()
+    with pytest.raises(TypeError, match=r"\(np\.asarray\(Y\) == 'well'\)\[:, None\]"):
+        jb.backprop.gradients(one, X, kind(words), loss)
+    numbers = (np.asarray(kind(words)) == "well")[:, None].astype(float)
+    jb.backprop.gradients(one, X, numbers, loss)
+    with pytest.raises(TypeError, match="from 0 in the order of the outputs"):
+        jb.backprop.gradients(jb.Network(two.layers), X, kind(words), jb.CrossEntropy())
+
+
+def test_one_output_needs_the_loss_of_two_classes_and_one_column():
+    one = jb.Network([jb.Dense(np.ones((1, 4)), activation="sigmoid")])
+    for y in ([[0.0], [1.0], [1.0]], [0, 0, 0], [1.0, 0.0, 1.0]):
+        with pytest.raises(jb.ShapeError, match=r"use jb\.BinaryCrossEntropy\(\)"):
+            jb.backprop.gradients(one, X, y, jb.CrossEntropy())
+    with pytest.raises(jb.ShapeError, match=r"Pass y\[:, None\]"):
+        jb.backprop.gradients(one, X, [0, 1, 0], jb.BinaryCrossEntropy())

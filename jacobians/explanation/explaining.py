@@ -15,6 +15,7 @@ from jacobians._checks import (
     underflow_is_rounding,
 )
 from jacobians._tables import PointsLike, as_inputs, column_names
+from jacobians._text import counted
 from jacobians.explanation.paths import Paths
 from jacobians.explanation.record import Completeness, Explanation
 from jacobians.network import Network, as_network
@@ -115,12 +116,17 @@ def _baselines(given: Any, net: Network) -> tuple[Array, str]:
     """Return the baselines (B, n), and what they are in words."""
     if given is None:
         return np.zeros((1, net.widths[0])), "zeros (none was given)"
+    if isinstance(given, str):
+        raise TypeError(
+            f"explain: baseline: expected a point or several, but got {given!r:.40}; for the point "
+            "of means pass X.mean(axis=0), to average over many baselines pass X."
+        )
     points = as_inputs(given, net, "explain: baseline")
     if points.ndim == 1:
         return points[None], "the given point" if points.any() else "zeros"
     if not len(points):
         raise ShapeError("explain: baseline: expected points (B, n) with B > 0, but got none.")
-    return points, f"the mean over {len(points)} given points"
+    return points, f"averaged over {counted(len(points), 'baseline')}"
 
 
 def _output_names(net: Network, of: int) -> tuple[str, ...]:

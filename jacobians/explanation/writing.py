@@ -62,12 +62,18 @@ def _left_out(explanation: Any) -> list[str]:
 def headline(explanation: Any, i: int) -> str:
     """Say where an output went from the baseline."""
     start, end = explanation.baseline_value[i], explanation.value[i]
-    return f"{explanation.output_names[i]}: {start:.6g} at the baseline, {end:.6g} at the point"
+    where = "on average over the baselines" if _several(explanation) else "at the baseline"
+    return f"{explanation.output_names[i]}: {start:.6g} {where}, {end:.6g} at the point"
+
+
+def _several(explanation: Any) -> bool:
+    return len(explanation.paths.baselines) > 1
 
 
 def completeness(explanation: Any, i: int) -> str:
     """Say whether the contributions of an output sum to what is to be explained."""
-    check, claim = explanation.completeness, "H(x) - H(baseline)"
+    mean, check = "mean " * _several(explanation), explanation.completeness
+    claim = f"H(x) - {mean}H(baseline)"
     gap = f"{abs(check.difference[i]):.1e}"
     source = "quadrature and rounding" if explanation.error[i] else "rounding"
     allowed = f"{source} may leave {check.allowed[i]:.1e} (estimated)"
@@ -84,7 +90,7 @@ def cells(
 ) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of one output: the largest contributions, the others, their sum."""
     order = _order(explanation, i)
-    several = len(explanation.paths.baselines) > 1
+    several = _several(explanation)
     given = rows(explanation, confidence)[i * len(order) :]
     header = ["input", "value", "baseline", "contribution"]
     body = []

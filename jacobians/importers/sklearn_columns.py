@@ -55,9 +55,8 @@ def inputs_of(estimator: Any) -> Inputs:
     inputs, encoded = [called[j] for j in kept], {}
     for encoder, columns in groups:
         given = [called[j] for j in columns]
-        made = encoder.get_feature_names_out(
-            given if len(given) == encoder.n_features_in_ else None
-        )
+        whole = len(given) == encoder.n_features_in_
+        made = encoder.get_feature_names_out(given if whole else None)
         encoded[id(encoder)] = list(range(len(inputs), len(inputs) + len(made)))
         inputs += [str(name) for name in made]
     numbers = {j: place for place, j in enumerate(kept)}
@@ -89,9 +88,8 @@ def branches(model: Any) -> list[tuple[str, Any, list[int]]]:
 
 def encoder_of(transformer: Any) -> Any:
     """Return the encoder of a branch, behind nothing but steps that fill gaps; else None."""
-    steps = [transformer]
-    if type(transformer).__name__ == "Pipeline":
-        steps = [step for _, step in transformer.steps if not passes(step)]
+    pipeline = type(transformer).__name__ == "Pipeline"
+    steps = [step for step, _ in steps_of(transformer)] if pipeline else [transformer]
     for step in steps:
         if type(step).__name__ in ENCODERS:
             return step

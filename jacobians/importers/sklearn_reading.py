@@ -111,6 +111,24 @@ def steps_of(pipeline: Any) -> list[tuple[Any, str]]:
 BEFOREHAND = "Apply it to the data beforehand, and import the steps behind it."
 
 
+_IN_STEPS = {
+    *("BaseDecisionTree", "BaseForest", "IsolationForest"),
+    *("BaseGradientBoosting", "BaseHistGradientBoosting", "BaseWeightBoosting"),
+    *("KNeighborsClassifier", "KNeighborsRegressor"),
+    *("RadiusNeighborsClassifier", "RadiusNeighborsRegressor"),
+}
+
+
+def _in_steps(estimator: Any) -> bool:
+    """Whether the outputs jump and are constant between: of trees, and means over neighbours."""
+    if {base.__name__ for base in type(estimator).__mro__}.isdisjoint(_IN_STEPS):
+        return False
+    inner = getattr(estimator, "estimator", None)  # what AdaBoost boosts; trees unless said
+    smooth = inner is not None and not _in_steps(inner)
+    starts = hasattr(getattr(estimator, "init", None), "fit")  # gradient boosting, from a model
+    return not (smooth or starts) and getattr(estimator, "weights", "uniform") == "uniform"
+
+
 def way_out(estimator: Any) -> str:
     """Say what can be done where an estimator has no rule."""
     methods = ("predict_proba", "decision_function", "predict", "score_samples")
@@ -119,6 +137,8 @@ def way_out(estimator: Any) -> str:
         return BEFOREHAND if hasattr(estimator, "transform") else "It says nothing of new points."
     if method == "predict" and hasattr(estimator, "classes_"):
         return "It gives classes, and no numbers that have derivatives."
+    if _in_steps(estimator):
+        return "Its outputs are piecewise constant: their derivative is 0 wherever it exists."
     return (
         "Take differences: jb.witness.finite_difference("
         f"lambda x: np.ravel(model.{method}(x[None])), x).jacobian"

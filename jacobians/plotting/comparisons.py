@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jacobians._checks import ShapeError
+from jacobians._checks import Array, ShapeError
 from jacobians.plotting.style import (
     CYCLE,
     GREY,
     PALE,
     SMALL,
+    count_in,
     finish,
     labels,
     name_ticks,
     new_axes,
     numbers,
+    pair,
     shorten,
 )
 
@@ -48,7 +50,7 @@ def dots(
     low, high : array, shape (s, n), optional
         Ends of confidence intervals.
     count : int
-        How many inputs to show, those with the largest values.
+        How many inputs to show, those with the largest values; the title says how many there are.
     ax, label, title
         As in ``heat_map``.
 
@@ -75,8 +77,8 @@ def dots(
     name_ticks(ax, "y", [names[j] for j in shown], most=60)
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.grid(axis="y", color=PALE, lw=0.4)
-    ax.legend(frameon=False, fontsize=SMALL, loc="lower right")
-    return finish(ax, title, label)
+    ax.legend(frameon=False, fontsize=SMALL, loc="upper left", bbox_to_anchor=(1, 1))
+    return finish(ax, count_in(title, len(shown), n), label)
 
 
 def curves(
@@ -152,7 +154,7 @@ def named_points(
     x, y : array, shape (n,)
     names : sequence of str, optional
     count : int
-        How many have a name: those farthest from 0.
+        How many have a name, where there is room for it: those farthest from 0.
     ax, label, x_label, title
         As in ``heat_map``.
 
@@ -164,9 +166,7 @@ def named_points(
     >>> [text.get_text() for text in ax.texts]
     ['a', 'b']
     """
-    x, y = numbers(x, 1, "named_points: x"), numbers(y, 1, "named_points: y")
-    if len(x) != len(y):
-        raise ShapeError(f"named_points: expected as many x as y, but got {len(x)} and {len(y)}.")
+    x, y = pair(x, y, "named_points")
     names = labels(names, len(x), "x", "named_points: names")
     ax = new_axes(ax, 5.0, 3.0)
     reach = float(np.abs(x).max() or 1.0)
@@ -174,11 +174,37 @@ def named_points(
     ax.plot([-high, 0, high], [high, 0, high], "--", color=PALE, lw=0.9, zorder=0)
     ax.axvline(0.0, color=GREY, lw=0.6)
     ax.plot(x, y, "o", color=CYCLE[0], ms=4)
-    for j in np.argsort(-np.hypot(x / reach, y / high), kind="stable")[:count]:
-        left = x[j] > 0.6 * reach
-        ax.annotate(
-            shorten(names[j]), (x[j], y[j]), (-5 if left else 5, 2), textcoords="offset points",
-            fontsize=SMALL, ha="right" if left else "left", parse_math=False,
-        )  # fmt: skip
-    ax.set(xlim=(-1.15 * reach, 1.15 * reach), ylim=(-0.03 * high, high))
+    ax.set(xlim=(-1.15 * reach, 1.15 * reach), ylim=(-0.05 * high, high))
+    farthest = np.argsort(-np.hypot(x / reach, y / high), kind="stable")[:count]
+    _write_names(ax, np.stack([x, y], axis=1)[farthest], [shorten(names[j]) for j in farthest])
     return finish(ax, title, x_label, label)
+
+
+_OFFSETS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
+
+
+def _write_names(ax: Axes, points: Array, names: Sequence[str]) -> None:
+    """Write a name beside each point, where there is room that no name before has taken."""
+    scale = 72 / ax.get_figure().dpi  # type: ignore[union-attr]
+    at = ax.transData.transform(points) * scale
+    (left, bottom), (right, top) = ax.get_window_extent().get_points() * scale
+    taken: list[tuple[float, float, float, float]] = []  # by names and dots, in points of type
+    for k, name in enumerate(names):
+        width, height = 0.56 * SMALL * len(name), 1.1 * SMALL
+        dots = [(a - 2, b - 2, a + 2, b + 2) for a, b in np.delete(at, k, axis=0)]
+        for side, up in _OFFSETS:
+            a = at[k, 0] + 5 * side + (side - 1) * width / 2
+            b = at[k, 1] + (0.75 if side else 1.1) * height * up - height / 2
+            box = (a, b, a + width, b + height)
+            inside = left <= a and box[2] <= right and bottom <= b and box[3] <= top
+            if inside and not any(_overlap(box, other) for other in taken + dots):
+                taken.append(box)
+                ax.annotate(
+                    name, points[k], (a - at[k, 0], b + height / 2 - at[k, 1]), fontsize=SMALL,
+                    textcoords="offset points", va="center", parse_math=False,
+                )  # fmt: skip
+                break
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
+    return all(one[k] < other[k + 2] and other[k] < one[k + 2] for k in (0, 1))

@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jacobians._checks import Array, Indices, ShapeError
+from jacobians._checks import Array, Indices
 from jacobians.plotting.style import (
     BLUE,
     GREY,
     PALE,
     RED,
     color_bar,
+    count_in,
     finish,
     labels,
     name_ticks,
     new_axes,
     numbers,
+    pair,
 )
 
 if TYPE_CHECKING:
@@ -70,14 +72,7 @@ def bars(
     if low is not None and high is not None:
         ends = np.stack([numbers(low, 1, "bars: low"), numbers(high, 1, "bars: high")])[:, shown]
         ax.hlines(heights, *ends, color="black", lw=1.2)
-    ax.axvline(0.0, color=GREY, lw=0.8)
-    name_ticks(ax, "y", [names[j] for j in shown], most=60)
-    ax.set_ylim(len(shown) - 0.4, -0.6)
-    finish(ax, _of(title, len(shown), len(values)), label)
-    ax.tick_params(axis="y", length=0)
-    ax.locator_params(axis="x", nbins=5)  # long numbers are wide
-    ax.spines["left"].set_visible(False)
-    return ax
+    return _in_rows(ax, [names[j] for j in shown], count_in(title, len(shown), len(names)), label)
 
 
 def violins(
@@ -120,10 +115,15 @@ def violins(
     low, middle, high = np.quantile(derivatives[:, shown], [0.05, 0.5, 0.95], axis=0)
     ax.hlines(heights, low, high, color=BLUE, lw=1.6)
     ax.plot(middle, heights, "o", color="white", mec=BLUE, ms=4)
-    ax.axvline(0.0, color=GREY, lw=0.8, zorder=0)
-    name_ticks(ax, "y", [names[j] for j in shown], most=60)
-    ax.set_ylim(len(shown) - 0.4, -0.6)
-    finish(ax, _of(title, len(shown), derivatives.shape[1]), label)
+    return _in_rows(ax, [names[j] for j in shown], count_in(title, len(shown), len(names)), label)
+
+
+def _in_rows(ax: Axes, names: Sequence[str], title: str | None, label: str) -> Axes:
+    """Name the rows, the first on top, on both sides of a line at 0."""
+    ax.axvline(0.0, color=GREY, lw=0.8, zorder=0.5)
+    name_ticks(ax, "y", names, most=60)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    finish(ax, title, label)
     ax.tick_params(axis="y", length=0)
     ax.locator_params(axis="x", nbins=5)  # long numbers are wide
     ax.spines["left"].set_visible(False)
@@ -134,13 +134,6 @@ def _first(sizes: Array, order: Any, count: int) -> Indices:
     """Return the first inputs of an order; the largest first unless it is given."""
     every: Indices = np.argsort(-sizes, kind="stable") if order is None else np.asarray(order)
     return every[:count]
-
-
-def _of(title: str | None, shown: int, total: int) -> str | None:
-    if shown == total:
-        return title
-    note = f"the {shown} largest of {total}"
-    return f"{title}: {note}" if title else note
 
 
 def spectrum(
@@ -224,7 +217,7 @@ def against_input(
     -------
     Axes
     """
-    x, derivative = _pair(x, derivative, "against_input")
+    x, derivative = pair(x, derivative, "against_input")
     ax = new_axes(ax)
     ax.axhline(0.0, color=GREY, lw=0.8)
     if color is None:
@@ -269,17 +262,10 @@ def summary(
     -------
     Axes
     """
-    coordinate, y = _pair(coordinate, y, "summary")
+    coordinate, y = pair(coordinate, y, "summary")
     ax = new_axes(ax)
     _cloud(ax, coordinate, y)
     return finish(ax, title, x_label, label)
-
-
-def _pair(x: Any, y: Any, where: str) -> tuple[Array, Array]:
-    x, y = numbers(x, 1, f"{where}: x"), numbers(y, 1, f"{where}: y")
-    if len(x) != len(y):
-        raise ShapeError(f"{where}: expected as many x as y, but got {len(x)} and {len(y)}.")
-    return x, y
 
 
 def _cloud(ax: Axes, x: Array, y: Array) -> None:

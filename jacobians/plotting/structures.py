@@ -212,16 +212,9 @@ def _diagonal(ax: Axes, slopes: Array, left: float, width: float, height: float)
 
     n = len(slopes)
     side = max(1 / n, 0.035)
-    at = (np.arange(n) + 0.5) / n
-    squares = [
-        Rectangle(
-            (left + width * (t - side / 2), height * (0.5 - t - side / 2)),
-            width * side,
-            height * side,
-        )
-        for t, slope in zip(at, slopes, strict=True)
-        if slope != 0
-    ]
+    corners = (np.arange(n)[slopes != 0] + 0.5) / n - side / 2
+    size = width * side, height * side
+    squares = [Rectangle((left + width * t, height * (0.5 - side - t)), *size) for t in corners]
     limit = np.abs(slopes).max(initial=0.0) or 1.0
     drawn = PatchCollection(squares, cmap=DIVERGING, array=slopes[slopes != 0], ec="none")
     drawn.set_clim(-limit, limit)

@@ -15,15 +15,8 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, told apart by colour-blind readers; blue is negative, red is positive in
 # the diverging map, which is ColorBrewer's and safe for them too.
-BLUE, RED, GREEN, ORANGE, PURPLE, SKY = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#E69F00",
-    "#CC79A7",
-    "#56B4E9",
-)
-CYCLE = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY)
+CYCLE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
+BLUE, RED, GREEN, ORANGE, PURPLE, SKY = CYCLE
 GREY, PALE = "#595959", "#D9D9D9"
 DIVERGING = "RdBu_r"
 SMALL, NORMAL = 8.0, 9.0  # points; the pictures are made to be shown at 5 inches
@@ -58,6 +51,12 @@ def finish(ax: Axes, title: str | None, x: str = "", y: str = "") -> Axes:
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     return ax
+
+
+def count_in(title: str | None, shown: int, total: int) -> str | None:
+    """Add to a title how many of all are shown, unless these are all."""
+    note = f"the {shown} largest of {total}" if shown < total else ""
+    return ": ".join(filter(None, (title, note))) or None
 
 
 def shorten(name: str, length: int = 24) -> str:
@@ -103,6 +102,14 @@ def numbers(value: Any, ndim: int, where: str) -> Array:
     if array.ndim != ndim or not array.size:
         raise ShapeError(f"{where}: expected {ndim} axes, but got shape {array.shape}.")
     return array
+
+
+def pair(x: Any, y: Any, where: str) -> tuple[Array, Array]:
+    """Check two arrays of as many numbers."""
+    x, y = numbers(x, 1, f"{where}: x"), numbers(y, 1, f"{where}: y")
+    if len(x) != len(y):
+        raise ShapeError(f"{where}: expected as many x as y, but got {len(x)} and {len(y)}.")
+    return x, y
 
 
 def labels(names: Sequence[str] | None, width: int, letter: str, where: str) -> list[str]:

@@ -20,6 +20,7 @@ from jacobians.plotting.style import (
     name_ticks,
     new_axes,
     numbers,
+    shorten,
 )
 
 if TYPE_CHECKING:
@@ -84,13 +85,24 @@ def waterfall(
         words = f"{text}: {value:.4g}"
         ax.text(value, height, words, ha="center", va="center", fontsize=SMALL, color=GREY)
     name_ticks(ax, "y", shown, most=60)
-    ax.set_xlim(ends.min() - 0.16 * width, ends.max() + 0.16 * width)
+    margin = _margin(ax, shown, [f"{step:+.3g}" for step in steps]) * width
+    ax.set_xlim(ends.min() - margin, ends.max() + margin)
     ax.set_ylim(len(steps) + 0.1, -1.1)
     finish(ax, title, label)
     ax.tick_params(axis="y", length=0)
     ax.locator_params(axis="x", nbins=5)
     ax.spines["left"].set_visible(False)
     return ax
+
+
+def _margin(ax: Axes, names: Sequence[str], sizes: Sequence[str]) -> float:
+    """Return the room at either side that the sizes need beside the steps, as a share of these."""
+    letter = 0.6 * SMALL / 72  # inches, about
+    name, size = (max(len(shorten(text)) for text in texts) for texts in (names, sizes))
+    figure: Any = ax.get_figure()
+    across: float = figure.get_figwidth() * ax.get_position().width / 0.775 - letter * name - 0.3
+    room = letter * size + 0.1
+    return room / max(across - 2 * room, 1.0)
 
 
 def _step(ax: Axes, k: int, start: float, stop: float, width: float) -> None:

@@ -8,28 +8,39 @@ from typing import Any
 import numpy as np
 
 from jacobians import plotting
-from jacobians._checks import ShapeError
+from jacobians._checks import Array, ShapeError
 from jacobians._notebook import Displayed, Table
 from jacobians._tables import column_names
-from jacobians._text import counted, table
+from jacobians._text import counted, shortened, table
 from jacobians.sensitivities.groups import as_confidence
+from jacobians.sensitivities.measures import over
 from jacobians.sensitivities.names import number_of
 from jacobians.sensitivities.record import Sensitivity
 
-NAME = "importance"  # what is compared
+HEADING = "Importance = sqrt(E[(dy/dx)^2]) sd(x)/sd(y), sd over the points of all records"
+RAW = ("mean", "root_mean_square")  # of the derivatives: what decides whether records differ
 
 
 class Comparison(dict[str, Sensitivity], Displayed):
     """Records by name, of the same inputs and outputs; made by ``compare`` or ``by=``.
 
-    Each is an entry of the dictionary.  Importance is in standard deviations of the points of each
-    record.
+    Each is an entry of the dictionary.  Importance is in standard deviations of the points of all
+    records together, so that the same derivatives have the same importance in every record.
+    Records differ in an input where the intervals of its mean derivative, or of its root mean
+    square, do not overlap.
     """
 
-    def __init__(self, records: Mapping[str, Sensitivity]) -> None:
+    def __init__(self, records: Mapping[str, Sensitivity], by: str = "") -> None:
         super().__init__(records)
+        self.by = by
         if not records:
             raise ValueError("compare: expected records, but got none.")
+        for name, record in records.items():
+            if not isinstance(record, Sensitivity):
+                raise TypeError(
+                    f"compare: {name}: expected a record, but got {record!r:.80}. Make one: "
+                    "jb.sensitivity(net, X)."
+                )
         first, *others = records.values()
         for name, other in zip(list(records)[1:], others, strict=True):
             for what in ("input_names", "output_names"):
@@ -37,15 +48,36 @@ class Comparison(dict[str, Sensitivity], Displayed):
                     raise ValueError(f"compare: {name!r} and the first record differ in {what}.")
         self.input_names, self.output_names = first.input_names, first.output_names
 
-    def _compared(self, output: int | str, level: float) -> tuple[Any, Any, Any]:
+    def _spread(self, which: str) -> Array:
+        """Return the standard deviations of inputs or outputs over the points of all records."""
+        counts = np.array([[record.count] for record in self.values()], np.float64)
+        means, spreads = (
+            np.array([getattr(record, f"{which}_{what}") for record in self.values()])
+            for what in ("mean", "std")
+        )
+        weights = counts / counts.sum()
+        between = (weights * (means - (weights * means).sum(axis=0)) ** 2).sum(axis=0)
+        same = (means == means[0]).all(axis=0)  # exactly 0 where nothing differs
+        spread: Array = np.sqrt((weights * spreads**2).sum(axis=0) + np.where(same, 0.0, between))
+        return spread
+
+    def _compared(self, i: int, level: float) -> tuple[Array, Array, Array]:
         """Return importance and the ends of its interval, (records, n) each."""
-        i = number_of(output, self.output_names, "compare: output")
-        ends = [record.interval(NAME, level) for record in self.values()]
-        low, high = (np.array([end[k][i] for end in ends]) for k in (0, 1))
-        return np.array([record.importance[i] for record in self.values()]), low, high
+        scale = over(self._spread("input"), self._spread("output")[i])
+        ends = [record.interval("root_mean_square", level) for record in self.values()]
+        low, high = (np.array([end[k][i] for end in ends]) * scale for k in (0, 1))
+        sizes = np.array([record.root_mean_square[i] for record in self.values()])
+        return sizes * scale, low, high
+
+    def _differ(self, i: int, level: float) -> Any:
+        """Whether intervals of the derivatives do not overlap, (n,)."""
+        ends = [[record.interval(name, level) for record in self.values()] for name in RAW]
+        low, high = (np.array([[end[k][i] for end in each] for each in ends]) for k in (0, 1))
+        rounding = 1e-12 * np.abs(low).max(axis=1)  # of means over different points
+        return (low.max(axis=1) > high.min(axis=1) + rounding).any(axis=0)
 
     def table(self, output: int | str = 0, confidence: float = 0.95, count: int = 10) -> str:
-        """Return importance in every record as text, and which intervals do not overlap.
+        """Return importance in every record as text, and which derivatives differ.
 
         The inputs that matter most in any of the records come first.
         """
@@ -54,40 +86,49 @@ class Comparison(dict[str, Sensitivity], Displayed):
     def _rows(
         self, output: int | str, level: float, count: int
     ) -> tuple[list[str], list[list[str]]]:
-        sizes, low, high = self._compared(output, level)
+        i = number_of(output, self.output_names, "compare: output")
+        (sizes, low, high), differ = self._compared(i, level), self._differ(i, level)
+        constant = np.array([record.input_std == 0 for record in self.values()])
         rows = []
         for j in np.argsort(-np.nan_to_num(sizes).max(axis=0), kind="stable")[:count]:
+            columns = (array[:, j] for array in (constant, sizes, low, high))
             cells = [
-                f"{size:.3g} ({a:.3g} to {b:.3g})"
-                for size, a, b in zip(sizes[:, j], low[:, j], high[:, j], strict=True)
+                "constant here" if still else f"{size:.3g} ({a:.3g} to {b:.3g})"
+                for still, size, a, b in zip(*columns, strict=True)
             ]
-            apart = low[:, j].max() > high[:, j].min()
-            rows.append([self.input_names[j], *cells, "differ" if apart else ""])
-        return ["input", *self, f"{100 * level:g} % intervals"], rows
+            rows.append([self.input_names[j], *cells, "differ" if differ[j] else ""])
+        return ["input", *self, f"dy/dx, {100 * level:g} %"], rows
 
     def plot(
         self, output: int | str = 0, *, confidence: float = 0.95, count: int = 12, ax: Any = None
     ) -> Any:
-        """Draw importance in every record, with intervals, and return the axes."""
+        """Draw importance in every record for one output, with intervals; return the axes."""
         level = as_confidence(confidence, "plot: confidence")
-        sizes, low, high = (np.nan_to_num(A) for A in self._compared(output, level))
-        names, series = self.input_names, list(self)
-        return plotting.dots(sizes, names, series, low=low, high=high, count=count, ax=ax)
+        i = number_of(output, self.output_names, "plot: output")
+        sizes, low, high = (np.nan_to_num(A) for A in self._compared(i, level))
+        return plotting.dots(
+            sizes, self.input_names, list(self), low=low, high=high, count=count, ax=ax,
+            title=self.output_names[i],
+        )  # fmt: skip
 
     def _table(self) -> Table:
-        return self._rows(0, 0.95, 40)
+        (_, *header), rows = self._rows(0, 0.95, 40)
+        return [f"input, for {self.output_names[0]}", *header], rows
+
+    def _notes(self) -> Sequence[str]:
+        rest = ", ".join(shortened(self.output_names[1:]))
+        return [HEADING, *([f".table(output) and .plot(output) show {rest}"] if rest else [])]
 
     def __str__(self) -> str:
-        first = next(iter(self.values()))
-        pieces = [f"{self!r}\nImportance, {first.basis.partition(' = ')[2]}"]
+        left = len(self.output_names) - 4
+        pieces = [f"{self!r}\n{HEADING}\ndiffer: intervals of dy/dx do not overlap"]
         pieces += [f"{name}\n{self.table(name)}" for name in self.output_names[:4]]
-        return "\n\n".join(pieces)
+        return "\n\n".join(pieces + [f"... and {counted(left, 'output')} more"] * (left > 0))
 
     def __repr__(self) -> str:
-        counts = ", ".join(
-            f"{name} ({counted(each.count, 'point')})" for name, each in self.items()
-        )
-        return f"Comparison of {counts}"
+        noun = "" if self.by else " points"
+        counts = ", ".join(f"{name} ({each.count:,}{noun})" for name, each in self.items())
+        return f"Comparison {f'by {self.by}:' if self.by else 'of'} {counts}"
 
 
 def split(X: Any, by: Any, wanted: Sequence[str] | None) -> tuple[Any, Any]:

@@ -74,7 +74,10 @@ class Interactions(Displayed):
         i, names = number_of(output, self.output_names, "plot: output"), self.input_names
         label = "E|d²y/dx dx'| · sd(x) sd(x')/sd(y)"
         strength = np.nan_to_num(self.standardised[i])
-        return plotting.heat_map(strength, names, names, sizes=True, ax=ax, label=label)
+        title = self.output_names[i]
+        return plotting.heat_map(
+            strength, names, names, sizes=True, ax=ax, label=label, title=title
+        )
 
     def _table(self) -> Table:
         return self._rows()

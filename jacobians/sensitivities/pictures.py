@@ -1,7 +1,7 @@
 """Which numbers of a data set each kind of picture shows.
 
 =================== ================================================================================
-"bars"              mean derivative of one output by every input, with intervals
+"bars"              importance of every input for one output, to the side of its mean derivative
 "violins"           how these derivatives are spread over the points
 "heat map"          mean derivative of every output by every input
 "saliency"          the same as images, if the names of the inputs are ``pixel row,column``
@@ -116,14 +116,16 @@ def pixel_images(names: tuple[str, ...], values: Array) -> Array | None:
 
 
 def _bars(q: Question) -> Axes:
-    name, record = "standardised" if q.standard else "mean", q.record
-    low, high = (end[q.i] for end in record.interval(name))
-    if not np.isfinite([low, high]).all():  # as of a single point
-        low = high = None
-    values, names = record.statistic(name)[q.i], record.input_names
-    label = f"mean of {q.derivative}"
-    order = record.order[q.i]
-    return plotting.bars(values, names, low=low, high=high, order=order, ax=q.ax, label=label)
+    record, name, label = q.record, "importance", "importance, signed as the mean derivative"
+    if not np.isfinite(record.importance[q.i]).all():  # of an output that does not vary
+        name, label = "root_mean_square", "root mean square of dy/dx, signed as the mean"
+    sign = np.where(record.mean[q.i] < 0, -1.0, 1.0)
+    low, high = (end[q.i] * sign for end in record.interval(name))
+    known = np.isfinite([low, high]).all()  # not of a single point
+    ends: dict[str, Any] = {"low": low, "high": high} if known else {}
+    look: dict[str, Any] = {"label": label, "title": record.output_names[q.i], "ax": q.ax}
+    values, order = record.statistic(name)[q.i] * sign, record.order[q.i]
+    return plotting.bars(values, record.input_names, order=order, **ends, **look)
 
 
 def _violins(q: Question) -> Axes:
@@ -164,24 +166,18 @@ def _against_input(q: Question) -> Axes:
     if k is not None:
         shown = {"color": sample.x[:, k], "color_name": _with_unit(record, k)}
     label = f"d {record.output_names[q.i]} / d {record.input_names[j]}"
-    return plotting.against_input(
-        sample.x[:, j],
-        sample.J[:, q.i, j],
-        _with_unit(record, j),
-        ax=q.ax,
-        label=label + (f" [{per}]" if per else ""),
-        **shown,
-    )
+    label += f" [{per}]" if per else ""
+    x, derivative = sample.x[:, j], sample.J[:, q.i, j]
+    name = _with_unit(record, j)
+    return plotting.against_input(x, derivative, name, ax=q.ax, label=label, **shown)
 
 
 def _mean_and_spread(q: Question) -> Axes:
     record = q.record
     mean, std = record.mean[q.i] * q.ratio, record.std[q.i] * q.ratio
-    labels: dict[str, Any] = {
-        "label": f"sd of {q.derivative}",
-        "x_label": f"mean of {q.derivative}",
-    }
-    return plotting.named_points(mean, std, record.input_names, ax=q.ax, **labels)
+    labels = f"sd of {q.derivative}", f"mean of {q.derivative}"
+    look: dict[str, Any] = {"label": labels[0], "x_label": labels[1], "ax": q.ax}
+    return plotting.named_points(mean, std, record.input_names, **look)
 
 
 def _alpha_curves(q: Question) -> Axes:
@@ -197,13 +193,10 @@ def _subspace(q: Question) -> Axes:
 
 def _summary(q: Question) -> Axes:
     space, sample = q.record.active_subspace("standard"), q.record.sample
-    return plotting.summary(
-        space.coordinates(sample.x)[:, 0],
-        sample.y[:, q.i],
-        ax=q.ax,
-        label=q.record.output_names[q.i],
-        x_label=f"first active variable ({space.explained[0]:.0%} of the squared derivatives)",
-    )
+    coordinate, y = space.coordinates(sample.x)[:, 0], sample.y[:, q.i]
+    x_label = f"first active variable ({space.explained[0]:.0%} of the squared derivatives)"
+    name = q.record.output_names[q.i]
+    return plotting.summary(coordinate, y, ax=q.ax, label=name, x_label=x_label)
 
 
 def strongest(record: Statistics, output: int) -> int:

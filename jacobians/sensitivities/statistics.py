@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from jacobians._checks import (
     Array,
     Indices,
-    as_count,
     as_floats,
     require_shape,
     underflow_is_rounding,
@@ -23,6 +22,7 @@ from jacobians._checks import (
 from jacobians.sensitivities.dataset import DataSet
 from jacobians.sensitivities.groups import as_confidence, student_interval
 from jacobians.sensitivities.measures import SIGNED, STATISTICS, above, over, ranks
+from jacobians.sensitivities.names import number_of
 from jacobians.sensitivities.subspace import ActiveSubspace, active_subspace
 
 
@@ -123,9 +123,12 @@ class Statistics(DataSet):
     @property
     def basis(self) -> str:
         """What ``order``, ``rank`` and ``most_influential`` go by, in words."""
-        if (self._effect() == self.root_mean_square).all():
-            return "root mean square of dy/dx, since the data do not vary"
-        return "importance = sqrt(E[(dy/dx)^2]) sd(x)/sd(y)"
+        if self.statistic("effect").any():
+            return "importance = sqrt(E[(dy/dx)^2]) sd(x)/sd(y)"
+        outputs = "the outputs do not vary" if self.shape[0] > 1 else "the output does not vary"
+        moving = "no input with an effect varies" if self.output_std.any() else outputs
+        why = moving if self.input_std.any() else "the data do not vary"
+        return f"root mean square of dy/dx, since {why}"
 
     @property
     def order(self) -> Indices:
@@ -142,12 +145,10 @@ class Statistics(DataSet):
         effect, raw = self.statistic("effect"), self.root_mean_square
         return np.where(effect.max(axis=1, keepdims=True) > 0, effect, raw)
 
-    def most_influential(self, output: int, count: int = 5) -> list[tuple[str, float, float]]:
+    def most_influential(self, output: int | str, count: int = 5) -> list[tuple[str, float, float]]:
         """Return (name, importance, mean derivative) of the first few inputs."""
-        if not 0 <= as_count(output, "most_influential: output", 0) < len(self.mean):
-            raise ValueError(f"most_influential: output: {output} of {len(self.mean)}, from 0.")
-        sizes, means = self.importance[output], self.mean[output]
-        first = self.order[output, :count]
+        i = number_of(output, self.output_names, "most_influential: output")
+        sizes, means, first = self.importance[i], self.mean[i], self.order[i, :count]
         return [(self.input_names[j], float(sizes[j]), float(means[j])) for j in first]
 
     def direction(self, output: int, given: int) -> str:

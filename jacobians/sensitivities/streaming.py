@@ -237,7 +237,8 @@ def _by(net: Network, X: Any, by: Any, ids: Any, names: Any, options: dict[str, 
         {
             name: sensitivity(net, points[of], ids=ids[of], input_names=names, **options)
             for name, of in each.items()
-        }
+        },
+        by if isinstance(by, str) else "",
     )
 
 

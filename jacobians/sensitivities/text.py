@@ -5,6 +5,9 @@ ASCII throughout, whatever the terminal can show.
 
 from __future__ import annotations
 
+import numpy as np
+
+from jacobians._tables import listed
 from jacobians._text import table
 from jacobians.sensitivities.statistics import Statistics
 
@@ -37,7 +40,8 @@ def output_table(
     rows = []
     for j in record.order[output, :count]:
         ends = f"{_signed(low[output, j])} to {_signed(high[output, j])}"
-        row = [record.input_names[j], f"{importance[j]:.3g}", record.direction(output, int(j))]
+        size = "-" if np.isnan(importance[j]) else f"{importance[j]:.3g}"  # of a constant output
+        row = [record.input_names[j], size, record.direction(output, int(j))]
         rows.append([*row, _signed(mean[j]), ends, record.unit(output, int(j))])
     if any(row[-1] for row in rows):
         header.append("unit")
@@ -71,6 +75,9 @@ def _cautions(record: Statistics) -> list[str]:
         f"half of the points below {middle:.3g}{sampled}",
         f"Points at a kink: {kinks['at']}, near one: {kinks['near']}{sampled}",
     ]
+    constant = [n for n, sd in zip(record.output_names, record.output_std, strict=True) if not sd]
+    if constant:
+        lines.append(f"Constant over the points, so without importance: output {listed(constant)}")
     pairs = record.correlated()
     if pairs:
         named = ", ".join(f"{a} and {b} (r = {r:+.2f})" for a, b, r in pairs[:PAIRS])

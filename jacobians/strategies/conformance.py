@@ -130,7 +130,9 @@ def _trainings(
         net = Network([Dense(W, b, f) for (W, b), f in zip(arrays, names, strict=True)])
     else:
         size = {"max_depth": depth, "max_width": 4, "only_dense": True}
-        net = draw(networks(hidden=hidden, last=last, dtypes=[dtype], **size))  # type: ignore[arg-type]
+        nets = networks(hidden=hidden, last=last, dtypes=[dtype], **size)  # type: ignore[arg-type]
+        several = 1 + isinstance(loss, CrossEntropy)  # which needs an output for every class
+        net = draw(nets.filter(lambda net: net.widths[-1] >= several))
     N, m = draw(st.integers(1, 4)), net.widths[-1]
     X = draw(matrices(N, net.widths[0], dtype, 2.0))
     if isinstance(loss, CrossEntropy):

@@ -245,7 +245,8 @@ def problems(draw: st.DrawFn, /, *, max_points: int = 4, **shape: Any) -> Proble
         last = ("sigmoid",)
     elif isinstance(loss, CrossEntropy):
         last = ("softmax", "log_softmax") if loss.fuse else ("softmax",)
-    net = draw(networks(last=last, **shape))
+    several = 1 + isinstance(loss, CrossEntropy)  # which needs an output for every class
+    net = draw(networks(last=last, **shape).filter(lambda net: net.widths[-1] >= several))
     lead = draw(st.sampled_from([(), *[(B,) for B in range(1, max_points + 1)]]))
     X = draw(hnp.arrays(net.dtype, (*lead, net.widths[0]), elements=entries(net.dtype, 2.0)))
     targets = entries(net.dtype, 4.0)
