@@ -504,9 +504,9 @@ def test_a_saturated_classifier_is_explained_wherever_it_turns(slope, at):
 
 
 def test_an_integral_that_diverges_spoils_no_other_output():
-    """``1/z`` through its pole at t = 1/2 has no integral; tanh beside it has its own error."""
+    """``1/z`` through its pole at t = 2/5 has no integral; tanh beside it has its own error."""
     layers = {
-        "p": (jb.Dense([[1.0]], [-0.5], "reciprocal"), "x"),
+        "p": (jb.Dense([[1.0]], [-0.4], "reciprocal"), "x"),
         "q": (jb.Dense([[3.0]], [-1.0], "tanh"), "x"),
         "y": (jb.Concatenate(), "p", "q"),
     }
@@ -531,7 +531,10 @@ def test_quadrature_is_exact_for_polynomials_and_its_error_covers_the_rest():
         assert_within([integral[0, 0, 0], size[0]], np.full(2, 1 / (degree + 1)), 1e-15)
     cases = {  # with the integral from 0 to 1, and how far off it may be without being told
         "root": (lambda s: s**0.5, 2 / 3),
-        "peak": (lambda s: 1 / (1 + ((s - 0.3) * 1e4) ** 2), (math.atan(7e3) + math.atan(3e3)) / 1e4),
+        "peak": (
+            lambda s: 1 / (1 + ((s - 0.3) * 1e4) ** 2),
+            (math.atan(7e3) + math.atan(3e3)) / 1e4,
+        ),
         "waves": (lambda s: math.sin(40 * s), (1 - math.cos(40)) / 40),
     }
     for tolerance in (1e-4, 1e-8, 1e-11):

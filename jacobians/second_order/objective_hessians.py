@@ -5,10 +5,11 @@ the derivative along a direction v, the sweep back is differentiated line by lin
 
     delta^l  = D^lᵀ c^l            delta'^l = D^lᵀ c'^l + (d²(cᵀa)/dz²) t_z
     c^{l-1}  = W^lᵀ delta^l        c'^{l-1} = W^lᵀ delta'^l + (d²(deltaᵀz)/da²) t_a + N v
-    g        = P^lᵀ delta^l        (H v)^l  = P^lᵀ delta'^l + Nᵀ t_a
+    g        = P^lᵀ delta^l        (H v)^l  = P^lᵀ delta'^l + Nᵀ t_a + M v
 
-with the tangents ``t`` of ``z^l`` and of what comes in, and ``N = d²(deltaᵀz) / da dvec(theta)``;
-``c'`` begins as ``(d²loss/da²) t``.  Every middle is a structured map.
+with the tangents ``t`` of ``z^l`` and of what comes in, ``N = d²(deltaᵀz) / da dvec(theta)`` and
+``M = d²(deltaᵀz) / dvec(theta)²``, which is 0 for the layers of this library; ``c'`` begins as
+``(d²loss/da²) t``.  Every middle is a structured map.
 
 Source: B. A. Pearlmutter, Neural Computation 6 (1994).
 """
@@ -21,15 +22,20 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array
+from jacobians._graph import layers_with, stacked_parameters
 from jacobians.linearization.second_differentials import (
+    Mixed,
     activation_second,
+    parameter_second,
     second_of_layer,
     second_of_parameters,
 )
-from jacobians.maps import LinearMap
+from jacobians.maps import LinearMap, Matrix
 from jacobians.second_order.grams import OverPoints
 from jacobians.second_order.rows import PointRows, Root
 from jacobians.second_order.sweeps import Sweeps, applied, summed
+
+AFFINE = 1e-12  # of the sizes of all terms: thousands of roundings
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -75,6 +81,12 @@ def _product(sweeps: Sweeps, c: Array, S: LinearMap, V: Array) -> Array:
             total[span] += summed(sweeps.maps[l][name], dot)
         pairs = second_of_layer(layer, delta, *values)
         mixed = second_of_parameters(layer, delta, *values) if blocks else {}
+        _require_curved(layer, values, sweeps.maps[l] if blocks else {}, mixed)
+        for (one, other), M in mixed.items():
+            if isinstance(one, str) and one in blocks and other in blocks:
+                total[blocks[one]] += _over_points(applied(M, V[blocks[other]]), len(delta))
+                if (other, one) not in mixed:
+                    total[blocks[other]] += _over_points(applied(M.T, V[blocks[one]]), len(delta))
         for j, (s, A) in enumerate(zip(sources, sweeps.lin.input_maps(l), strict=True)):
             if s not in sweeps.moved:
                 continue
@@ -90,3 +102,45 @@ def _product(sweeps: Sweeps, c: Array, S: LinearMap, V: Array) -> Array:
                     total[span] += summed(mixed[j, name], t[s][1])
             dots[s] = dots.get(s, 0) + into
     return total
+
+
+def _over_points(each: Array, B: int) -> Array:
+    """Return the sum over points of columns (B, p, k), or of those that all points share."""
+    total: Array = each.sum(axis=0) if each.ndim > 2 else B * each
+    return total
+
+
+def _require_curved(layer: Any, values: Any, maps: dict[str, LinearMap], mixed: Mixed) -> None:
+    """Refuse a layer that bends in its parameters and whose rule has no block of two of them.
+
+    An affine z has no second difference: ``z(theta + h) - 2 z(theta) + z(theta - h) = 0`` within
+    rounding of its terms, here with steps of half a parameter or less, in float64.
+    """
+    rule = parameter_second.dispatch(type(layer))
+    if not maps or rule.__module__ == parameter_second.__module__:  # linear, as it says there
+        return
+    if any(isinstance(one, str) for one, _ in mixed):
+        return
+    double = np.dtype(np.float64)
+    theta = stacked_parameters([layer], double)
+    shares = 1 / np.sqrt(np.arange(5, len(theta) + 5))  # no two are alike
+    step = np.where(theta == 0, shares, theta * shares)
+    difference: Any = 0.0
+    size: Any = 0.0
+    with np.errstate(all="ignore"):
+        for share, weight in ((1, 1), (0, -2), (-1, 1)):
+            (moved,) = layers_with([layer], theta + share * step, double)
+            z = moved.preactivation(*(value.astype(double) for value in values))
+            difference, size = difference + weight * z, size + np.abs(z)
+        for P in maps.values():
+            terms, rest = P.magnitude() or Matrix(np.abs(P.to_dense())), theta[P.shape[1] :]
+            reach = np.abs(theta) + np.abs(step)
+            size = size + applied(terms, reach[: P.shape[1], None])[..., 0]
+            theta, step = rest, step[P.shape[1] :]
+        if (np.abs(difference) <= AFFINE * size).all():
+            return
+    raise NotImplementedError(
+        f"hessian: {layer} is not affine in its parameters, and its rule parameter_second has no "
+        f"block of two of them. Let that of {type(layer).__name__} return them too, by "
+        "(name, name): the second derivatives of the sum of cotangent * z."
+    )

@@ -13,8 +13,8 @@ adds ``tau`` to its entries: for a dense layer the variance is the sum over (j, 
 ``(Uᵀ a)_j² (J_l V)_i² / (lambda_ji + tau)``, and no derivative of all parameters is formed.
 
 With fewer rows than parameters, ``Lambda = w Rᵀ R`` has few eigenvalues that are not 0, and ``V``
-has as many columns, from ``sqrt(w) R = Q diag(sqrt(lambda)) Vᵀ``.  What the data do not see of J has
-the prior's variance: with ``J' = J - J V Vᵀ``, a sum of squares in which nothing cancels,
+has as many columns, from ``sqrt(w) R = Q diag(sqrt(lambda)) Vᵀ``.  What of J no datum sees has the
+prior's variance: with ``J' = J - J V Vᵀ``, a sum of squares in which nothing cancels,
 
     J S Jᵀ  =  J V diag(1 / (lambda + tau)) Vᵀ Jᵀ + J' J'ᵀ / tau.
 
@@ -227,7 +227,7 @@ def _of_all_parameters(precision: Gram) -> tuple[None, Array, Array]:
     for _, [(_, K)] in exact.joined():
         R = np.concatenate([R, K.to_dense()])
         if len(R) > 2 * p:
-            R = np.linalg.qr(R, mode="r")
+            R = np.asarray(np.linalg.qr(R, mode="r"))
     _, sizes, transposed = np.linalg.svd(R, full_matrices=False)
     return None, transposed.T, precision.weight * sizes[None] ** 2
 

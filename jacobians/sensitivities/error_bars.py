@@ -39,6 +39,7 @@ from jacobians.sensitivities.groups import as_confidence
 
 EMPTY = 5000  # minus the exponent of a share of 0, below that of any number's
 
+
 @dataclass(frozen=True, eq=False, repr=False)
 class ErrorBars:
     """Predictions with their covariance, to first order.
