@@ -105,7 +105,7 @@ class PointRows(LinearMap):
     def apply(self, columns: Array) -> Array:
         k = columns.shape[1]
         pieces = (S.T.apply(sweeps.push(columns)) for _, sweeps, S in self.pieces(k))
-        return np.concatenate([piece.reshape(-1, k) for piece in pieces])
+        return np.concatenate([columns[:0], *(piece.reshape(-1, k) for piece in pieces)])
 
     def apply_transposed(self, columns: Array) -> Array:
         """Return ``Rᵀ @ columns``, a sum over points."""
@@ -126,7 +126,8 @@ class PointRows(LinearMap):
         return Transposed(self)
 
     def _dense(self) -> Array:
-        return np.concatenate([K.to_dense() for _, [(_, K)] in self.joined()])
+        none = np.zeros((0, self.shape[1]), self.dtype)  # of no points
+        return np.concatenate([none, *(K.to_dense() for _, [(_, K)] in self.joined())])
 
     def pieces(self, columns: int) -> Iterator[tuple[slice, Sweeps, LinearMap]]:
         """Cut the points so that sweeps of so many columns fit into the budget.
@@ -147,7 +148,7 @@ class PointRows(LinearMap):
             by_layer = dict(rows)
             R = np.concatenate([by_layer[l].to_dense() for l in sorted(by_layer)], axis=1)
             ones = np.ones((points.stop - points.start, 1), self.dtype)
-            yield points, [(0, KhatriRao(ones, R.reshape(len(ones), self.root.rank, R.shape[1])))]
+            yield points, [(0, KhatriRao(ones, R.reshape(len(ones), self.root.rank, -1)))]
 
     def outer_products(self) -> Iterator[Iterable[tuple[int, Array, Array]]]:
         """Yield, for a piece of the points after the other, the products that rows are made of."""
@@ -176,7 +177,7 @@ class PointRows(LinearMap):
     def _cut(self, numbers: int) -> Iterator[tuple[slice, Sweeps, LinearMap]]:
         B = len(self.X)
         count = max(1, self.max_bytes // (numbers * self.dtype.itemsize))
-        if count >= B:
+        if 0 < B <= count:
             yield self._all
             return
         for start in range(0, B, count):

@@ -147,8 +147,7 @@ class Sweeps:
             a, moves = pair
             for A in moves:
                 delta = A.T.apply(delta)
-            t = a.shape[1]
-            yield l, a, delta.reshape(B, t, delta.shape[1] // t, r)
+            yield l, a, delta.reshape(B, a.shape[1], -1, r)
 
     def outer(self, l: int) -> tuple[Array, tuple[LinearMap, ...]] | None:
         """Return ``(a_t, 1)``, (B, t, n), and the maps that put the ``delta_t`` where they belong.
