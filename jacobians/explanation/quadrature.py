@@ -29,11 +29,10 @@ _HALF = np.array(  # nodes and weights of Kronrod; every second node is one of G
         [0.586087235467691130294144691693013, 0.169004726639267902826583426598550],
         [0.405845151377397166906606412076961, 0.190350578064785409913256402421014],
         [0.207784955007898467600689403773245, 0.204432940075298892414161999234649],
+        [0.0, 0.209482141084727828012999174891714],
     ]
-)
-_MIDDLE = 0.209482141084727828012999174891714
-NODES = np.concatenate([-_HALF[:, 0], [0.0], _HALF[::-1, 0]])
-KRONROD = np.concatenate([_HALF[:, 1], [_MIDDLE], _HALF[::-1, 1]])
+).T
+NODES, KRONROD = np.concatenate([_HALF * [[-1], [1]], _HALF[:, -2::-1]], axis=1)
 GAUSS = np.zeros(15)
 GAUSS[1::2] = np.polynomial.legendre.leggauss(7)[1]
 
@@ -43,21 +42,9 @@ def integrate(
 ) -> tuple[Array, Array, Array]:
     """Integrate ``f(s)``, (B, m, n), from 0 to 1.
 
-    Parameters
-    ----------
-    f : callable
-    tolerance : float
-        Relative to the size.
-    moved : array of bool, shape (m,), optional
-        For which outputs the integrand is not 0 throughout, so that it is looked for.
-
-    Returns
-    -------
-    integral : array, shape (B, m, n)
-    error : array, shape (m,)
-        Largest of each output, by the estimate; infinity where the integrand is.
-    size : array, shape (m,)
-        Of each output the integral of its largest ``|f|``.
+    Returns the integral, the largest error of each output, (m,), infinity where it is not known,
+    and of each output the integral of its largest ``|f|``, to which the tolerance is relative.
+    Where an output has ``moved``, its integrand is looked for until it is not 0.
 
     >>> integral, error, size = integrate(lambda s: np.array([[[s**3, -s]]]), 1e-10)
     >>> integral.round(12), bool(error[0] < 1e-10)

@@ -32,7 +32,7 @@ from jacobians.linearization.second_differentials import (
 )
 from jacobians.maps import LinearMap, Matrix
 from jacobians.second_order.grams import OverPoints
-from jacobians.second_order.rows import PointRows, Root
+from jacobians.second_order.rows import Root
 from jacobians.second_order.sweeps import Sweeps, applied, summed
 
 AFFINE = 1e-12  # of the sizes of all terms: thousands of roundings
@@ -42,9 +42,7 @@ AFFINE = 1e-12  # of the sizes of all terms: thousands of roundings
 class ObjectiveHessian(OverPoints):
     """``d²C/dtheta²``, symmetric, (p, p), for the mean C of a convex loss."""
 
-    rows: PointRows
     cotangent: Root
-    weight: Any
 
     def apply(self, columns: Array) -> Array:
         total = np.zeros(columns.shape, self.dtype)
@@ -60,7 +58,7 @@ class ObjectiveHessian(OverPoints):
 
     def block(self, l: int | str) -> ObjectiveHessian:
         """Return the block of the parameters of one layer, a map like this one."""
-        return ObjectiveHessian(self.rows.block(l), self.cotangent, self.weight)
+        return ObjectiveHessian(self.rows.block(l), self.weight, self.cotangent)
 
 
 def _product(sweeps: Sweeps, c: Array, S: LinearMap, V: Array) -> Array:
@@ -125,19 +123,16 @@ def _require_curved(layer: Any, values: Any, maps: dict[str, LinearMap], mixed: 
     theta = stacked_parameters([layer], double)
     shares = 1 / np.sqrt(np.arange(5, len(theta) + 5))  # no two are alike
     step = np.where(theta == 0, shares, theta * shares)
-    difference: Any = 0.0
-    size: Any = 0.0
+    reach, ends = np.abs(theta) + np.abs(step), np.cumsum([P.shape[1] for P in maps.values()])
     with np.errstate(all="ignore"):
-        for share, weight in ((1, 1), (0, -2), (-1, 1)):
-            (moved,) = layers_with([layer], theta + share * step, double)
-            z = moved.preactivation(*(value.astype(double) for value in values))
-            difference, size = difference + weight * z, size + np.abs(z)
-        for P in maps.values():
-            terms, rest = P.magnitude() or Matrix(np.abs(P.to_dense())), theta[P.shape[1] :]
-            reach = np.abs(theta) + np.abs(step)
-            size = size + applied(terms, reach[: P.shape[1], None])[..., 0]
-            theta, step = rest, step[P.shape[1] :]
-        if (np.abs(difference) <= AFFINE * size).all():
+        moved = [layers_with([layer], theta + k * step, double)[0] for k in (1, 0, -1)]
+        inputs = [value.astype(double) for value in values]
+        up, here, down = (each.preactivation(*inputs) for each in moved)
+        size = np.abs(up) + np.abs(here) + np.abs(down)
+        for P, columns in zip(maps.values(), np.split(reach, ends[:-1]), strict=True):
+            terms = P.magnitude() or Matrix(np.abs(P.to_dense()))
+            size = size + applied(terms, columns[:, None])[..., 0]
+        if (np.abs(up - 2 * here + down) <= AFFINE * size).all():
             return
     raise NotImplementedError(
         f"hessian: {layer} is not affine in its parameters, and its rule parameter_second has no "
