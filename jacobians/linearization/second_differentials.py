@@ -7,17 +7,6 @@ the values that the layer reads, and its matrices are structured maps:
     activation_second   d²(cᵀa) / dz dz           diag(c sigma''(z)) entry by entry
     parameter_second    d²(cᵀz) / da_j dvec(theta), and by two parameters where z bends in them
 
-=================== ================================================================================
-
-Multiply            ``diag(c times the other inputs)`` for every pair
-MatrixProduct       ``C ⊗ I`` and a commutation
-LayerNorm, RMSNorm  in every row a diagonal plus rank 3 or 2
-softmax             ``diag(w) - w pᵀ - p wᵀ`` with ``w = J c``
-log_softmax         ``-(sum of c) J`` with softmax's J
-Dense               ``(C ⊗ I) K`` for its weights; all others are linear or piecewise linear
-
-=================== ================================================================================
-
 A layer of your own registers one rule, an empty dictionary if it is linear::
 
     @layer_second.register
