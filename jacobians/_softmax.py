@@ -94,6 +94,45 @@ def log_softmax_second_parts(z: Array, c: Array) -> tuple[Array, Array, Array]:
     return total * d, total[..., None] * U, V
 
 
+# --- log-odds of softmax: log p_k/(1 - p_k) = z_k - log sum_{j != k} exp(z_j) ---------------------
+
+
+def log_odds(z: Array) -> Array:
+    others = _without_own(z)
+    largest = others.max(axis=-1, keepdims=True)
+    odds: Array = z - (largest[..., 0] + np.log(np.exp(others - largest).sum(axis=-1)))
+    return odds
+
+
+def log_odds_matrix(z: Array) -> Array:
+    matrix: Array = np.eye(z.shape[-1], dtype=z.dtype) - softmax(_without_own(z))
+    return matrix
+
+
+def log_odds_parts(z: Array) -> tuple[Array, Array, Array]:
+    # 0 and the matrix: diag(1/(1 - p)) (I - 1 pᵀ) would cancel where p_k is near 1
+    eye = np.eye(z.shape[-1], dtype=z.dtype)
+    return np.zeros_like(z), log_odds_matrix(z), np.broadcast_to(eye, (*z.shape, z.shape[-1]))
+
+
+def log_odds_second(z: Array) -> Array:
+    return -softmax_matrix(_without_own(z))
+
+
+def log_odds_second_parts(z: Array, c: Array) -> tuple[Array, Array, Array]:
+    # minus the sum over k of c_k times the Jacobian of the softmax of the others, rank 2 for each
+    d, U, V = softmax_parts(_without_own(z))
+    columns = (*z.shape, 2 * z.shape[-1])
+    U = np.swapaxes(-c[..., None, None] * U, -3, -2).reshape(columns)
+    return -(c[..., None] * d).sum(axis=-2), U, np.swapaxes(V, -3, -2).reshape(columns)
+
+
+def _without_own(z: Array) -> Array:
+    """Return z once for every class k, (..., n, n), with minus infinity in the place of k."""
+    eye = np.eye(z.shape[-1], dtype=bool)
+    return np.where(eye, z.dtype.type(-np.inf), z[..., None, :])
+
+
 def _times(d: Array, U: Array, V: Array, c: Array) -> Array:
     product: Array = d * c + (U @ (np.swapaxes(V, -1, -2) @ c[..., None]))[..., 0]
     return product

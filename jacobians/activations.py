@@ -158,6 +158,15 @@ LOG_SOFTMAX = VectorActivation(
     slope_bound=2.0,
 )
 
+LOG_ODDS = VectorActivation(
+    "log_odds",
+    v.log_odds,
+    v.log_odds_parts,
+    v.log_odds_second,
+    v.log_odds_matrix,
+    v.log_odds_second_parts,
+)
+
 FIXED: dict[str, AnyActivation] = {
     one.name: one
     for one in (
@@ -211,6 +220,7 @@ FIXED: dict[str, AnyActivation] = {
 }
 
 NAMES: tuple[str, ...] = (*FIXED, *FAMILIES)
+FIXED[LOG_ODDS.name] = LOG_ODDS  # what jacobians.log_odds ends a classifier in, and files hold
 
 
 def activation(name: str | AnyActivation, **parameters: float) -> AnyActivation:

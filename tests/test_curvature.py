@@ -1,6 +1,7 @@
 """Curvature and posteriors of parameters: every map against its definition, written out densely."""
 
 import itertools
+import pickle
 import tracemalloc
 
 import numpy as np
@@ -528,3 +529,31 @@ def test_a_layer_without_parameters_has_no_block():
     net = jb.Network([jb.Elementwise("sin"), jb.Dense([[1.0, 2.0]])], inputs=(2,))
     with pytest.raises(ValueError, match=r"block: layer 1 .* has no parameters"):
         jb.curvature(net, [1.0, 2.0], loss=SQUARED).fisher.block(1)
+
+
+@pytest.mark.parametrize("loss", [jb.CrossEntropy(), jb.SquaredError()])
+def test_curvature_and_its_maps_are_the_same_from_a_pickle(loss):
+    """Also after a product, for which what was seen at the points was kept."""
+    net = NETWORKS["softmax output"]
+    X = points(net, 5)
+    c = jb.curvature(net, X, net(X), loss)
+    v = np.ones(net.parameter_count)
+    for name in ("hessian", "gauss_newton", "fisher", "empirical_fisher"):
+        mine = getattr(c, name)
+        product = mine @ v
+        assert_equal(pickle.loads(pickle.dumps(mine)) @ v, product)
+        assert_equal(getattr(pickle.loads(pickle.dumps(c)), name) @ v, product)
+    kernel = c.ntk(X[:2])
+    assert_equal(pickle.loads(pickle.dumps(kernel)).to_dense(), kernel.to_dense())
+    assert_equal(pickle.loads(pickle.dumps(c.gradients())).to_dense(), c.gradients().to_dense())
+
+
+@pytest.mark.parametrize("name", ["softmax output", "norms", "convolutions and pools"])
+def test_the_kernel_with_no_points_has_no_columns(name):
+    net = NETWORKS[name]
+    X, m = points(net, 3), net.widths[-1]
+    kernel = jb.curvature(net, X).ntk(X[:0])
+    assert kernel.to_dense().shape == (3 * m, 0)
+    assert kernel.T.to_dense().shape == (0, 3 * m)
+    assert_equal(kernel @ np.zeros((0, 2)), np.zeros((3 * m, 2)))
+    assert (kernel.T @ np.ones((3 * m, 2))).shape == (0, 2)

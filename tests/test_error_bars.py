@@ -79,12 +79,87 @@ def test_float32_stays_float32():
         ({"std": [1, -1]}, ValueError, "at least 0"),
         ({"covariance": [[1, 2], [3, 4]]}, ValueError, "not symmetric"),
         ({"covariance": [[1, 2], [2, 1]]}, ValueError, "negative eigenvalue, -1"),
+        ({"covariance": [[1e20, 0], [0, -1]]}, ValueError, "negative eigenvalue"),
+        ({"covariance": [[1, 1e-9], [0, 1]]}, ValueError, "not symmetric"),
+        ({"covariance": [[1e300, 1], [0, 1e-300]]}, ValueError, "not symmetric"),
+        ({"covariance": [[1, 1e-20], [1e-20, 0]]}, ValueError, "negative eigenvalue"),
+        ({"covariance": [[1e-300, 1e300], [1e300, 1e-300]]}, ValueError, "negative eigenvalue"),
+        ({"covariance": [[0, 1e300], [1e300, 0]]}, ValueError, "negative eigenvalue"),
         ({"covariance": np.eye(3)}, jb.ShapeError, r"expected shape \(2, 2\) or \(4, 2, 2\)"),
     ],
 )
 def test_what_is_no_covariance_is_refused(given, error, message):
     with pytest.raises(error, match=message):
         jb.error_bars(jb.Network.random([2, 3], seed=0), np.zeros((4, 2)), **given)
+
+
+def correlated(rng, sizes, rank):
+    """Return whole numbers L of some rank, and ``D L Lᵀ D`` with the powers of two D."""
+    L = rng.integers(-3, 4, (len(sizes), rank)).astype(float)
+    return L, np.ldexp(L @ L.T, sizes[:, None] + sizes)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.sampled_from([np.float32, np.float64]))
+def test_a_covariance_is_one_on_every_scale(seed, rank, dtype):
+    """Of any rank and units it passes; with one correlation beyond 1, or one side changed, not."""
+    rng, most = np.random.default_rng(seed), 60 if dtype is np.float32 else 500
+    L, S = correlated(rng, rng.integers(-most, most, 4), rank)
+    net = jb.Network([jb.Dense(np.zeros((1, 4), dtype))])
+    assert_equal(jb.error_bars(net, np.zeros(4), covariance=S).std, [0])
+    ends = np.flatnonzero(np.abs(L).sum(axis=1))
+    if len(ends) > 1:
+        i, j = ends[:2]
+        more = 1.01 * np.sqrt(S[i, i]) * np.sqrt(S[j, j])
+        for value, message in ((more, "negative eigenvalue"), (0.99 * more, "not symmetric")):
+            wrong = S.copy()
+            wrong[i, j] = value
+            wrong[j, i] = value if message.startswith("neg") else value * 0.9
+            with pytest.raises(ValueError, match=message):
+                jb.error_bars(net, np.zeros((2, 4)), covariance=np.stack([S, wrong]))
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_outputs_and_inputs_of_all_sizes_have_their_own_deviation(seed):
+    """``J S Jᵀ`` with whole J and L, rows and columns scaled by powers of two: exact."""
+    rng = np.random.default_rng(seed)
+    rows, columns = rng.integers(-400, 400, 3), rng.integers(-400, 400, 4)
+    L, S = correlated(rng, columns, 4)
+    A = rng.integers(-3, 4, (3, 4))
+    net = jb.Network([jb.Dense(np.ldexp(A.astype(float), rows[:, None] - columns))])
+    exact = np.sqrt(np.diag((A @ L) @ (A @ L).T))
+    assert_equal(jb.error_bars(net, np.zeros(4), covariance=S).std, np.ldexp(exact, rows))
+    sd = np.ldexp(1.0, columns)
+    independent = np.sqrt((A**2).sum(axis=1))
+    assert_equal(jb.error_bars(net, np.zeros(4), std=sd).std, np.ldexp(independent, rows))
+
+
+def test_a_small_output_is_not_lost_beside_a_large_one():
+    net = jb.Network([jb.Dense([[1.0], [1e-170]])])
+    for options in ({"std": [1.0]}, {"covariance": [[1.0]]}):
+        assert_within(jb.error_bars(net, [0.0], **options).std, [1, 1e-170], [0, 1e-185])
+    # an input that does not scatter does not set the scale
+    net = jb.Network([jb.Dense([[1.0, 1e-170]])])
+    for options in ({"std": [0, 1.0]}, {"covariance": np.diag([0, 1.0])}):
+        assert_within(jb.error_bars(net, [0.0, 0.0], **options).std, [1e-170], 1e-185)
+
+
+def test_deviations_by_uncertain_parameters_are_not_lost_in_their_squares():
+    """float32 outputs ``1e-25 (w x + b)`` at x = 1, whose data say nothing: 1e-25 sqrt(2 / 4)."""
+    tiny = jb.Activation("tiny", lambda z: z * 1e-25, lambda z: np.full_like(z, 1e-25))
+    net = jb.Network([jb.Dense(np.float32([[1]]), None, tiny)])
+    X = np.ones((3, 1), np.float32)
+    for structure in ("full", "diagonal"):
+        posterior = jb.laplace(net, X, net(X), jb.SquaredError(), structure, prior_precision=4.0)
+        bars = jb.error_bars(net, X, parameters=posterior)
+        assert bars.std.dtype == np.float32
+        assert_within(bars.std, np.full((3, 1), 1e-25 * 0.5**0.5), 1e-31)
+
+
+def test_no_points_have_no_error_bars():
+    net = jb.Network.random([3, 2], seed=0)
+    bars = jb.error_bars(net, np.zeros((0, 3)), std=np.ones(3))
+    assert bars.covariance.shape == (0, 2, 2)
+    assert "std up to 0" in repr(bars)
 
 
 def test_confidence_is_checked():

@@ -4,6 +4,7 @@ Witnesses: a walk from kink to kink in fractions, and the published definition o
 gradients, a sum over nodes of the segment (midpoints or Gauss-Legendre, as Captum takes them).
 """
 
+import math
 from fractions import Fraction
 from itertools import pairwise
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from zoo import NETWORKS, points
 
 import jacobians as jb
-from jacobians.explanation import paths, segments
+from jacobians.explanation import paths, quadrature, segments
 
 JUMPS = ("sign hidden", "floor hidden")  # not continuous, so no integral of slopes is complete
 POLES = ("reciprocal hidden",)  # the integral does not exist
@@ -483,3 +484,71 @@ def test_what_is_no_network_no_node_and_too_large_is_refused():
         explanation.plot("y9")
     with jb.dense_limit(100), pytest.raises(jb.TooLargeError, match="Take fewer baselines"):
         jb.explain(net, [1, 2], np.ones((9, 2)))
+
+
+# --- quadrature -----------------------------------------------------------------------------------
+
+
+def logistic(t):
+    return 1 / (1 + math.exp(-t)) if t > 0 else math.exp(t) / (1 + math.exp(t))
+
+
+@pytest.mark.parametrize("slope", [30, 200, 2e3, 1e5, 1e6])
+@pytest.mark.parametrize("at", [0.05, 0.25, 0.3, 0.5, 0.9])
+def test_a_saturated_classifier_is_explained_wherever_it_turns(slope, at):
+    """``sigmoid(slope (t - at))`` of one input: its contribution is the change of the value.
+
+    Beside it an output that turns slowly, and one too small to be seen beside either.
+    """
+    sigmoid = jb.Dense([[slope], [1.0], [0.5]], [-slope * at, 0, 0], "sigmoid")
+    net = jb.Network([sigmoid, jb.Scale([1.0, 1.0, 1e-150])])
+    answer = jb.explain(net, [1.0], [0.0])
+    changes = [logistic(slope * (1 - at)) - logistic(-slope * at), logistic(1) - 0.5]
+    expected = np.array([*changes, (logistic(0.5) - 0.5) * 1e-150])
+    # the tolerance of the quadrature, and one rounding of slope * at in the place of the turn
+    assert_within(answer.contributions[:, 0] / expected, np.ones(3), 1e-9)
+    assert answer.completeness.holds.all()
+    assert (answer.error <= 1e-9 * np.abs(expected)).all()
+
+
+def test_an_integral_that_diverges_spoils_no_other_output():
+    """``1/z`` through its pole at t = 2/5 has no integral; tanh beside it has its own error."""
+    layers = {
+        "p": (jb.Dense([[1.0]], [-0.4], "reciprocal"), "x"),
+        "q": (jb.Dense([[3.0]], [-1.0], "tanh"), "x"),
+        "y": (jb.Concatenate(), "p", "q"),
+    }
+    net = jb.Network.graph(layers, inputs={"x": 1}, outputs=["y"])
+    answer = jb.explain(net, [1.0], [0.0])
+    assert_equal(np.isfinite(answer.error), [False, True])
+    assert_equal(answer.completeness.holds, [False, True])
+    assert_within(answer.contributions[1], [math.tanh(2) + math.tanh(1)], 1e-9)
+
+
+def test_points_beyond_the_root_of_the_range_overflow_nowhere():
+    for start, layer in ((1.0, jb.Dense([[1, 2]], [0], "relu")), (0.0, jb.Dense([[1, 2]]))):
+        with np.errstate(all="raise"):
+            answer = jb.explain(jb.Network([layer]), [1e200, 1e200], [0.0, start])
+        assert_within(answer.contributions[0] / 1e200, [1, 2], 1e-15)
+        assert answer.completeness.holds.all()
+
+
+def test_quadrature_is_exact_for_polynomials_and_its_error_covers_the_rest():
+    for degree in range(23):  # what 15 nodes of Kronrod integrate exactly
+        integral, _, size = quadrature.integrate(lambda s, k=degree: np.full((1, 1, 1), s**k), 1)
+        assert_within([integral[0, 0, 0], size[0]], np.full(2, 1 / (degree + 1)), 1e-15)
+    cases = {  # with the integral from 0 to 1, and how far off it may be without being told
+        "root": (lambda s: s**0.5, 2 / 3),
+        "peak": (
+            lambda s: 1 / (1 + ((s - 0.3) * 1e4) ** 2),
+            (math.atan(7e3) + math.atan(3e3)) / 1e4,
+        ),
+        "waves": (lambda s: math.sin(40 * s), (1 - math.cos(40)) / 40),
+    }
+    for tolerance in (1e-4, 1e-8, 1e-11):
+        for function, exact in cases.values():
+            answer, error, size = quadrature.integrate(
+                lambda s, f=function: np.full((1, 1, 1), f(s)), tolerance
+            )
+            assert error[0] <= 20 * tolerance * size[0]
+            assert_within(answer[0, 0], [exact], error[0] + 1e-14)

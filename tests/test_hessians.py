@@ -586,3 +586,25 @@ def test_leaving_the_range_is_told():
     net = jb.Network([jb.Dense(W, activation="square"), jb.Dense(W, activation="square")])
     with pytest.raises(jb.NotFiniteError, match="leaves the range of float32"):
         jb.hessian(net, np.full(1, 1e-20, np.float32))
+
+
+def test_a_cotangent_that_is_a_table_goes_by_the_names_of_the_outputs():
+    pandas = pytest.importorskip("pandas")
+    net = jb.Network.random([3, 4, 2], seed=0).with_names(["a", "b", "c"], ["u", "v"])
+    X = points(net, 2)
+    table = pandas.DataFrame([[5.0, -1.0], [2.0, 3.0]], columns=["v", "u"])
+    right = np.array([[-1.0, 5.0], [3.0, 2.0]])
+    assert_equal(jb.hvp(net, X, X, table), jb.hvp(net, X, X, right))
+    assert_equal(jb.hvp(net, X[0], X[0], table.iloc[0]), jb.hvp(net, X[0], X[0], right[0]))
+    with pytest.raises(ValueError, match=r"hvp: cotangent.*missing 'u'"):
+        jb.hvp(net, X, X, table.rename(columns={"u": "w"}))
+
+
+def test_rows_choose_of_derivatives_and_not_of_the_value():
+    net = jb.Network([jb.Dense([[1, 2], [0, 1]], activation="square"), jb.Dense([[3, 1], [1, 4]])])
+    for rows in ([1], [1, 0]):
+        value, J, H = jb.value_jacobian_hessian(net, [1, 1], rows=rows)
+        assert_equal(value, net([1, 1]))
+        assert_equal(J, jb.jacobian(net, [1, 1])[rows])
+        assert_equal(H, jb.hessian(net, [1, 1])[rows])
+        assert_equal(jb.value_and_jacobian(net, [1, 1], rows=rows)[0], value)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import jacobians as jb
 from jacobians.engine import jacobian_at
-from jacobians.linearization import layer_map, parameter_maps
+from jacobians.linearization import layer_map, layer_second, parameter_maps, parameter_second
 from jacobians.rounding import chain_bound
 
 
@@ -346,3 +346,134 @@ def test_scipy_takes_a_map_as_it_is():
     largest = svds(A, k=1, return_singular_vectors=False)[0]
     # an iterative solver: good to about 1e-10 of the norm
     assert_within(largest, np.linalg.norm(A.to_dense(), 2), 1e-6 * largest)
+
+
+# --- layers that bend in their parameters ---------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Bent(jb.Layer):
+    """z = exp(w) u a: not affine in w, and not in w and u together."""
+
+    w: np.ndarray
+    u: np.ndarray
+    says: str = "all"
+    trained = ("w", "u")
+
+    def output_width(self, *widths):
+        return len(self.w)
+
+    def preactivation(self, *values):
+        return np.exp(self.w) * self.u * values[0]
+
+
+@layer_map.register
+def _(layer: Bent, a):
+    return jb.Diagonal(np.exp(layer.w) * layer.u)
+
+
+@parameter_maps.register
+def _(layer: Bent, a):
+    e = np.exp(layer.w)
+    return {"w": jb.Diagonal(e * layer.u * a), "u": jb.Diagonal(e * a)}
+
+
+@layer_second.register
+def _(layer: Bent, c, a):
+    return {}
+
+
+@parameter_second.register
+def _(layer: Bent, c, a):
+    e = c * np.exp(layer.w)
+    by_input = {(0, "w"): jb.Diagonal(e * layer.u), (0, "u"): jb.Diagonal(e)}
+    own = {("w", "w"): jb.Diagonal(e * layer.u * a), ("w", "u"): jb.Diagonal(e * a)}
+    turned = {("u", "w"): own["w", "u"]}
+    chosen = {"all": own, "both ways": own | turned, "nothing": {}}
+    return by_input | chosen[layer.says]
+
+
+def bent_network(says):
+    """Draw two of them between dense layers, with a parameter that is 0."""
+    rng = np.random.default_rng(7)
+    draw = rng.standard_normal
+    first = Bent(np.array([0.3, 0.0, -0.4]), draw(3), says)
+    second = Bent(0.1 * draw(4), draw(4), says)
+    dense = jb.Dense(draw((3, 2)), draw(3), "tanh"), jb.Dense(draw((4, 3)), draw(4), "sigmoid")
+    return jb.Network([dense[0], first, dense[1], second]), *draw((2, 5, 2)), draw((5, 4))
+
+
+@pytest.mark.parametrize("says", ["all", "both ways"])
+def test_the_hessian_knows_how_a_layer_bends_in_its_parameters(says):
+    """By central differences of gradients, which are good to h² = 1e-10 and eps/h = 1e-11."""
+    net, X, _, Y = bent_network(says)
+    loss, t, h = jb.SquaredError(), net.parameters, 1e-5
+
+    def gradient(parameters):
+        return jb.backprop.gradients(net.with_parameters(parameters), X, Y, loss).vector
+
+    steps = h * np.eye(len(t))
+    differences = [(gradient(t + e) - gradient(t - e)) / (2 * h) for e in steps]
+    H = jb.curvature(net, X, Y, loss).hessian
+    assert_within(H.to_dense(), np.array(differences), 1e-8 * np.abs(differences).max())
+    span = slice(9, 15)  # behind W and b: the first of them alone
+    assert_within(H.block(2).to_dense(), np.array(differences)[span, span], 1e-8)
+
+
+def test_a_layer_that_bends_and_does_not_say_how_is_refused():
+    net, X, _, Y = bent_network("nothing")
+    H = jb.curvature(net, X, Y, jb.SquaredError()).hessian
+    with pytest.raises(NotImplementedError, match=r"Bent.*parameter_second has no block of two"):
+        H @ np.ones(net.parameter_count)
+    # what does not take the second derivatives of the layer still works
+    assert jb.curvature(net, X, Y, jb.SquaredError()).gauss_newton.trace() > 0
+
+
+@dataclass(frozen=True, eq=False)
+class Straight(jb.Layer):
+    """z = A (a + b) with a constant: affine in A, whatever cancels in its rows."""
+
+    A: np.ndarray
+    b: np.ndarray
+    trained = ("A",)
+
+    def output_width(self, *widths):
+        return len(self.A)
+
+    def preactivation(self, *values):
+        return (values[0] + self.b) @ self.A.T
+
+
+@layer_map.register
+def _(layer: Straight, a):
+    return jb.Matrix(layer.A)
+
+
+@parameter_maps.register
+def _(layer: Straight, a):
+    row = jb.Matrix((a + layer.b)[..., None, :])
+    return {"A": jb.Kronecker(row, jb.Identity(len(layer.A)))}
+
+
+@layer_second.register
+def _(layer: Straight, c, a):
+    return {}
+
+
+@parameter_second.register
+def _(layer: Straight, c, a):
+    m, n = layer.A.shape
+    swap = jb.Commutation(m, n)
+    return {(0, "A"): jb.Kronecker(jb.Matrix(c[..., None, :]), jb.Identity(n)) @ swap}
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([np.float32, np.float64]))
+def test_a_layer_that_is_affine_in_its_parameters_is_never_refused(seed, dtype):
+    """Rows that sum to 0 at equal inputs of any size: z is what is left of rounding."""
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((3, 50)) * 10.0 ** rng.integers(-6, 6, (3, 1))
+    A[:, -1] = -A[:, :-1].sum(axis=1)
+    net = jb.Network([Straight(A.astype(dtype), np.ones(50, dtype))], inputs=50)
+    X = np.full((2, 50), 1e3, dtype)
+    H = jb.curvature(net, X, np.zeros((2, 3), dtype), jb.SquaredError()).hessian
+    assert np.isfinite(H @ np.ones(150, dtype)).all()

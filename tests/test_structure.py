@@ -77,7 +77,7 @@ FOLDERS = {  # inside a folder each file may import only those before it
         *["text", "exports", "pictures", "page", "record", "comparison"],
         *["progress", "streaming", "log_odds", "error_bars"],
     ],
-    "explanation": ["segments", "paths", "writing", "record", "explaining"],
+    "explanation": ["segments", "quadrature", "paths", "writing", "record", "explaining"],
     "derivation": [
         *["terms", "functions", "rules", "evaluation", "notation", "writers", "markup"],
         *["checks", "building", "document", "playing"],

@@ -95,8 +95,11 @@ def value_and_jacobian(
 
     Returns
     -------
-    value : array, shape (m,) or (B, m)
+    value : array, shape (n_of,) or (B, n_of)
+        All of ``a^of``, also where ``rows`` chooses among its entries: then the Jacobian belongs to
+        ``value[..., rows]``.
     jacobian : array, shape (m, n) or (B, m, n)
+        Of the m entries that ``rows`` chooses, of all unless it is given.
 
     >>> import jacobians as jb
     >>> net = jb.Network([jb.Dense([[1], [2]], activation="square"), jb.Dense([[3, 1]])])

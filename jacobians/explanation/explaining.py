@@ -62,7 +62,7 @@ def explain(
     method : "integrated gradients" or "gradient times input"
         The latter is ``(x_j - b_j) dH/dx_j (x)``: one Jacobian, no sum that must come out.
     tolerance : float
-        Of the quadrature, relative to the largest integrand of an output.
+        Of the quadrature, for every output relative to the integral of its largest ``|integrand|``.
 
     Returns
     -------

@@ -23,6 +23,7 @@ import numpy as np
 
 from jacobians._checks import Array, Indices, refuse_if_too_large
 from jacobians.engine import jacobian
+from jacobians.explanation.quadrature import integrate
 from jacobians.explanation.segments import bends
 from jacobians.linearization import linearize
 from jacobians.maps import LinearMap, Product
@@ -32,8 +33,7 @@ from jacobians.tracing import trace
 
 CHUNK = 2**21  # entries of Jacobians at a time
 SAMPLE = 200  # pieces for the estimate of rounding
-INTERVALS = 100  # of an adaptive quadrature, at most
-UNSETTLED = 1e-3  # relative error of a quadrature that has found nothing
+UNSETTLED = 1e-3  # relative error of a quadrature that says nothing
 ULPS = 4  # that an activation may be off by
 LIKELY = 4.0  # so many times sqrt(n) of n roundings do not all go one way
 
@@ -49,7 +49,7 @@ class Paths:
     integrated : bool
         Whether gradients are integrated, or taken at the point alone.
     tolerance : float
-        Of a quadrature, relative to the largest integrand of the output.
+        Of a quadrature, relative to the integral of the largest ``|integrand|`` of the output.
     """
 
     net: Network
@@ -95,14 +95,10 @@ class Paths:
         refuse_if_too_large(shape, np.dtype(np.float64), "explain", way_out)
         if self.exact:
             return self._at(0.5 if self.integrated else 0.0, l), np.zeros(m)
-        from scipy.integrate import quad_vec  # importing it takes as long as all of this library
-
-        seen = np.abs([self._at(s, l) for s in (0.0, 0.5, 1.0)])
-        size = seen.max(axis=(0, 1, 3), initial=0.0)[:, None]
-        size = np.where(size > 0, size, 1.0)
-        limits: Any = {"epsabs": self.tolerance, "epsrel": self.tolerance, "limit": INTERVALS}
-        integral, error = quad_vec(lambda s: self._at(s, l) / size, 0.0, 1.0, norm="max", **limits)
-        return integral * size, (error if error < UNSETTLED else np.inf) * size[:, 0]
+        value, before = self.values()
+        moved = (value != before).any(axis=0)
+        integral, error, size = integrate(lambda s: self._at(s, l), self.tolerance, moved)
+        return integral, np.where(error <= UNSETTLED * size, error, np.inf)
 
     def _at(self, s: float, l: int) -> Array:
         """Return the integrand at the share ``s`` of every piece, summed over the pieces."""
@@ -155,12 +151,12 @@ class Paths:
         """
         ends, K = np.vstack([self.x, self.baselines]), len(self.pieces[0])
         some = np.unique(np.linspace(0, K - 1, min(K, SAMPLE)).astype(np.intp))
-        squares: Any = 0.0
+        spread: Any = 0.0  # the root of the sum of squares, which may be out of range
         for points, *_ in self._points(0.5 if self.integrated else 0.0, 1, some):
             sides = 2 * _rounding(self.net, points, self.of) / len(self.baselines)
-            squares = squares + np.square(sides).sum(axis=0)
+            spread = np.hypot(spread, np.hypot.reduce(sides, axis=0))
         at_x, *at_baselines = 2 * _rounding(self.net, ends, self.of)
-        total = at_x + np.mean(at_baselines, axis=0) + np.sqrt(squares * (K / len(some)))
+        total = at_x + np.mean(at_baselines, axis=0) + spread * np.sqrt(K / len(some))
         allowed: Array = np.nan_to_num(total[list(self.rows)], nan=np.inf)
         return allowed
 

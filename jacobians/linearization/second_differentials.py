@@ -5,18 +5,7 @@ the values that the layer reads, and its matrices are structured maps:
 
     layer_second        d²(cᵀz) / da_j da_k       none where z is linear in what comes in
     activation_second   d²(cᵀa) / dz dz           diag(c sigma''(z)) entry by entry
-    parameter_second    d²(cᵀz) / da_j dvec(theta)
-
-=================== ================================================================================
-
-Multiply            ``diag(c times the other inputs)`` for every pair
-MatrixProduct       ``C ⊗ I`` and a commutation
-LayerNorm, RMSNorm  in every row a diagonal plus rank 3 or 2
-softmax             ``diag(w) - w pᵀ - p wᵀ`` with ``w = J c``
-log_softmax         ``-(sum of c) J`` with softmax's J
-Dense               ``(C ⊗ I) K`` for its weights; all others are linear or piecewise linear
-
-=================== ================================================================================
+    parameter_second    d²(cᵀz) / da_j dvec(theta), and by two parameters where z bends in them
 
 A layer of your own registers one rule, an empty dictionary if it is linear::
 
@@ -54,7 +43,7 @@ from jacobians.maps import (
 )
 
 Pairs: TypeAlias = dict[tuple[int, int], LinearMap]
-Mixed: TypeAlias = dict[tuple[int, str], LinearMap]
+Mixed: TypeAlias = dict[tuple[int | str, str], LinearMap]
 
 # --- d²(cᵀz) / da_j da_k --------------------------------------------------------------------------
 
@@ -214,8 +203,17 @@ def second_of_parameters(layer: Layer, cotangent: Array, *values: Array) -> Mixe
 def parameter_second(layer: Layer, cotangent: Array, *values: Array) -> Mixed:
     """Return the derivative of ``(dz/da_j)ᵀ c`` by ``vec(theta)``, as blocks ``{(j, name): map}``.
 
-    Only blocks that are not zero, each (n_j, entries of theta).  All layers of this library are
-    linear in their parameters, so that there are no blocks of two parameters.
+    Only blocks that are not zero, each (n_j, entries of theta).  Where z is not affine in the
+    parameters there are blocks of two of them too, ``{(name, other): map}``, the derivative of
+    ``(dz/dvec(name))ᵀ c`` by ``vec(other)``; of a pair and its reverse, which is the transpose, one
+    is enough.  All layers of this library are linear in their parameters.
+
+    For ``z = exp(w) a``, entry by entry, with the cotangent c::
+
+        @parameter_second.register
+        def _(layer: ExpScale, c, a):
+            slope = c * np.exp(layer.w)
+            return {(0, "w"): Diagonal(slope), ("w", "w"): Diagonal(slope * a)}
     """
     if not layer.parameters():
         return {}

@@ -16,6 +16,7 @@ from jacobians.second_order.factors import KroneckerFactors
 from jacobians.second_order.rows import PointRows
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class OverPoints(LinearMap):
     """A symmetric map of all parameters, (p, p): ``weight`` times a sum over points."""
 
@@ -37,9 +38,6 @@ class OverPoints(LinearMap):
 @dataclass(frozen=True, eq=False, repr=False)
 class Gram(OverPoints):
     """``w Rᵀ R``, symmetric and positive semidefinite, (p, p): Gauss-Newton or Fisher."""
-
-    rows: PointRows
-    weight: Any
 
     def apply(self, columns: Array) -> Array:
         product: Array = self.rows.apply_gram(columns) * self.dtype.type(self.weight)

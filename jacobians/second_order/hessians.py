@@ -23,7 +23,7 @@ from jacobians._checks import (
     require_shape,
 )
 from jacobians._machine import require_room
-from jacobians._tables import PointsLike, as_inputs, in_order
+from jacobians._tables import PointsLike, as_inputs, in_order, targets_in_order
 from jacobians.activations import Activation
 from jacobians.engine import value_and_jacobian
 from jacobians.engine.running import quiet
@@ -102,9 +102,12 @@ def value_jacobian_hessian(
 
     Returns
     -------
-    value : array, shape (m,) or (B, m)
+    value : array, shape (n_of,) or (B, n_of)
+        All of ``a^of``, also where ``rows`` chooses among its entries: then J and H belong to
+        ``value[..., rows]``.
     jacobian : array, shape (m, n) or (B, m, n)
     hessian : array, shape (m, n, n) or (B, m, n, n)
+        Of the m outputs that ``rows`` chooses, of all unless it is given.
 
     >>> import jacobians as jb
     >>> net = jb.Network([jb.Dense([[1, 2], [0, 1]], activation="square"), jb.Dense([[3, 1]])])
@@ -124,8 +127,8 @@ def hvp(net: Network, X: PointsLike, V: Any, cotangent: Any = None) -> Array:
     ----------
     net : Network
     X, V : arrays, shape (n_0,) or (B, n_0)
-    cotangent : array, shape (n_L,), or (B, n_L) for one at each point
-        May be left out if the network has one output.
+    cotangent : array or data frame, shape (n_L,), or (B, n_L) for one at each point
+        Columns of a table are matched by name.  May be left out if the network has one output.
 
     Returns
     -------
@@ -147,7 +150,10 @@ def hvp(net: Network, X: PointsLike, V: Any, cotangent: Any = None) -> Array:
     require_shape(vectors, points.shape, "hvp: V", "One for each point.")
     if cotangent is None and m > 1:
         raise ShapeError(f"hvp: cotangent: the network has {m} outputs; say the weight of each.")
-    c = as_floats(np.ones(1) if cotangent is None else cotangent, "hvp: cotangent", dtype=net.dtype)
+    weights = targets_in_order(
+        np.ones(1) if cotangent is None else cotangent, net, "hvp: cotangent"
+    )
+    c = as_floats(weights, "hvp: cotangent", dtype=net.dtype)
     each = (*points.shape[:-1], m)
     require_shape(c, (m,) if c.ndim == 1 else each, "hvp: cotangent", "One for each output.")
     x, v = (np.atleast_2d(A) for A in (points, vectors))

@@ -12,10 +12,11 @@ Kronecker product.  In each case it is diagonal in a basis ``U ⊗ V`` of every 
 adds ``tau`` to its entries: for a dense layer the variance is the sum over (j, i) of
 ``(Uᵀ a)_j² (J_l V)_i² / (lambda_ji + tau)``, and no derivative of all parameters is formed.
 
-With fewer rows than parameters, ``Lambda = w Rᵀ R`` has few eigenvalues that are not 0, those of
-the tangent kernel ``w R Rᵀ = Q diag(lambda) Qᵀ`` (dual form), and by Woodbury's identity
+With fewer rows than parameters, ``Lambda = w Rᵀ R`` has few eigenvalues that are not 0, and ``V``
+has as many columns, from ``sqrt(w) R = Q diag(sqrt(lambda)) Vᵀ``.  What of J no datum sees has the
+prior's variance: with ``J' = J - J V Vᵀ``, a sum of squares in which nothing cancels,
 
-    J S Jᵀ  =  (J Jᵀ - T diag(1 / (lambda + tau)) Tᵀ) / tau,      T = sqrt(w) J Rᵀ Q.
+    J S Jᵀ  =  J V diag(1 / (lambda + tau)) Vᵀ Jᵀ + J' J'ᵀ / tau.
 
 Source: D. J. C. MacKay, Neural Computation 4 (1992); E. Daxberger et al., "Laplace redux", NeurIPS
 2021, whose definitions these are.
@@ -32,7 +33,7 @@ from jacobians._checks import Array, as_positive, refuse_if_too_large, underflow
 from jacobians._tables import PointsLike, as_inputs
 from jacobians.losses import Loss
 from jacobians.network import Network
-from jacobians.second_order.grams import Gram, Kernel
+from jacobians.second_order.grams import Gram
 from jacobians.second_order.khatri_rao import KhatriRao
 from jacobians.second_order.records import MAX_BYTES, curvature
 from jacobians.second_order.rows import PointRows, outputs
@@ -63,7 +64,6 @@ class Posterior:
     layers: tuple[int, ...]
     bases: Bases
     max_bytes: int
-    dual: tuple[PointRows, Array, Array] | None = None  # R, sqrt(w) Q and lambda, in float64
 
     @underflow_is_rounding
     def variance(self, X: PointsLike) -> Array:
@@ -71,11 +71,15 @@ class Posterior:
 
         The noise of a target is not in it.
         """
-        return self._of_points(X, KhatriRao.row_squares, 1)
+        return self._of_points(X, KhatriRao.row_squares, 1).astype(self.network.dtype)
 
     @underflow_is_rounding
     def covariance(self, X: PointsLike) -> Array:
         """Return the covariances of the outputs at every point, shape (m, m) or (B, m, m)."""
+        return self.double_covariance(X).astype(self.network.dtype)
+
+    def double_covariance(self, X: PointsLike) -> Array:
+        """Return the covariances in float64, whatever the network is in."""
         return self._of_points(X, _symmetric_products, 2)
 
     def _of_points(self, X: PointsLike, form: Any, axes: int) -> Array:
@@ -83,37 +87,20 @@ class Posterior:
         points, m = np.atleast_2d(x), self.network.widths[-1]
         shape = (len(points),) + (m,) * axes
         refuse_if_too_large(shape, self.network.dtype, "Posterior", "Ask for .variance")
-        net = self.network if self.dual is None else self.dual[0].network
-        total = np.zeros(shape, net.dtype)
-        points = points.astype(net.dtype, copy=False)
-        rows = PointRows(net, points, None, outputs(net), self.max_bytes, self.layers)
+        # in float64, as the bases are: what the data do not see is divided by tau alone
+        net = self.network.astype(np.float64)
+        total, tau = np.zeros(shape), self.prior_precision
+        rows = PointRows(net, points.astype(float), None, outputs(net), self.max_bytes, self.layers)
         for here, pieces in rows.joined() if 0 in self.bases else rows.by_layer():
             for l, K in pieces:
                 *basis, values = self.bases[l]
-                weights = 1 / (values.reshape(K.left.shape[1], -1) + self.prior_precision)
-                total[here] += form(_turned(K, *basis), weights)
-        if self.dual:
-            variances = total if axes == 1 else np.einsum("bii->bi", total)  # a view
-            share = self.prior_precision / (self.prior_precision + self.dual[2].max())
-            least = variances * share  # S is at least I / (tau + the largest eigenvalue)
-            total -= self._told(rows, form)
-            np.maximum(variances, least, out=variances)
-        total = total.astype(self.network.dtype)
+                turned = _turned(K, *basis)
+                total[here] += form(turned, 1 / (values.reshape(turned.left.shape[1], -1) + tau))
+                V = basis[1]
+                if l == 0 and V.shape[1] < len(V):
+                    unseen = K.right - turned.right @ V.T
+                    total[here] += form(KhatriRao(K.left, unseen), np.full((1, len(V)), 1 / tau))
         return total if x.ndim > 1 else total[0]
-
-    def _told(self, rows: PointRows, form: Any) -> Array:
-        """Return by how much the data lower what the prior alone would say."""
-        assert self.dual
-        R, Q, values = self.dual
-        step = max(1, self.max_bytes // (2 * 8 * rows.root.rank * len(Q)))
-        ones, weights = np.ones((step, 1)), 1 / (values + self.prior_precision)
-        lowered = []
-        for start in range(0, len(rows.X), step):
-            some = replace(rows, X=rows.X[start : start + step])
-            T = (Kernel(some, R).to_dense() @ Q).reshape(len(some.X), rows.root.rank, -1)
-            lowered.append(form(KhatriRao(ones[: len(T)], T), weights[None]))
-        total: Array = np.concatenate(lowered) / self.prior_precision
-        return total
 
     def log_marginal_likelihood(self) -> float:
         """Return the logarithm of the evidence, by Laplace's method.
@@ -121,7 +108,7 @@ class Posterior:
         ``log p(Y | theta) - tau |theta|²/2 + (p log tau - log det(Lambda + tau I)) / 2``
         """
         tau, values = self.prior_precision, self._values()
-        logs = len(values) * np.log(tau) - np.log(values + tau).sum()
+        logs = -np.log1p(values / tau).sum()
         return float(self.log_likelihood - tau * self._square() / 2 + logs / 2)
 
     def prior_gradient(self) -> float:
@@ -134,9 +121,7 @@ class Posterior:
         return replace(self, prior_precision=as_positive(prior_precision, "with_prior"))
 
     def _values(self) -> Array:
-        of_dual = [] if self.dual is None else [self.dual[2]]
-        values = [values.reshape(-1) for _, _, values in self.bases.values()]
-        return np.concatenate([*values, *of_dual])
+        return np.concatenate([values.reshape(-1) for _, _, values in self.bases.values()])
 
     def _square(self) -> float:
         """Return ``|theta|²`` of the parameters that have a posterior."""
@@ -206,7 +191,6 @@ def laplace(
     layers = tuple(l for l, layer in enumerate(net.layers, start=1) if layer.parameters())
     layers = layers[-1:] if structure == "last_layer" else layers
     rows = replace(c.gauss_newton.rows, layers=layers)
-    dual = structure in ("full", "last_layer") and rows.shape[0] < rows.shape[1]
     return Posterior(
         net,
         structure,
@@ -214,9 +198,8 @@ def laplace(
         noise,
         _log_likelihood(rows, loss, noise),
         layers,
-        _no_bases(rows) if dual else _bases(Gram(rows, noise**-2), structure),
+        _bases(Gram(rows, noise**-2), structure),
         max_bytes,
-        _dual(rows, noise) if dual else None,
     )
 
 
@@ -228,25 +211,25 @@ def _bases(precision: Gram, structure: str) -> Bases:
         entries, rows = precision.diagonal().astype(np.float64), precision.rows
         blocks = {l: entries[rows.span(l)].reshape(n or 1, -1) for l, n in rows.lefts.items()}
         return {l: (None, None, block) for l, block in blocks.items()}
-    values, V = np.linalg.eigh(precision.to_dense().astype(np.float64))
-    return {0: (None, V, np.maximum(values, 0)[None])}
+    return {0: _of_all_parameters(precision)}
 
 
-def _no_bases(rows: PointRows) -> Bases:
-    """Return eigenvalues 0 for every block: what the prior says without any data."""
-    sizes = {l: rows.span(l) for l in rows.blocks}
-    return {l: (None, None, np.zeros(span.stop - span.start)) for l, span in sizes.items()}
+def _of_all_parameters(precision: Gram) -> tuple[None, Array, Array]:
+    """Return V and lambda, from the singular values of R: squares would lose the small ones.
 
-
-def _dual(rows: PointRows, noise: float) -> tuple[PointRows, Array, Array]:
-    """Return R, ``Q / noise`` and the eigenvalues of ``R Rᵀ / noise²``.
-
-    In float64, since a variance is what is left of a difference: it is good to about 1e-16 times
-    the largest eigenvalue over tau.
+    In float64.  Of many rows a triangle with the same ``Rᵀ R`` is kept.
     """
-    R = replace(rows, network=rows.network.astype(np.float64), X=rows.X.astype(np.float64))
-    values, Q = np.linalg.eigh(Kernel(R, R).to_dense())
-    return R, Q / noise, np.maximum(values, 0) / noise**2
+    rows, (count, p) = precision.rows, precision.rows.shape
+    way_out = "Keep less of it (structure=)"
+    refuse_if_too_large((min(count, p), p), np.dtype(float), "laplace", way_out)
+    exact = replace(rows, network=rows.network.astype(np.float64), X=rows.X.astype(np.float64))
+    R = np.empty((0, p))
+    for _, [(_, K)] in exact.joined():
+        R = np.concatenate([R, K.to_dense()])
+        if len(R) > 2 * p:
+            R = np.asarray(np.linalg.qr(R, mode="r"))
+    _, sizes, transposed = np.linalg.svd(R, full_matrices=False)
+    return None, transposed.T, precision.weight * sizes[None] ** 2
 
 
 def _turned(rows: KhatriRao, U: Array | None, V: Array | None) -> KhatriRao:

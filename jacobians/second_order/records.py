@@ -53,8 +53,8 @@ class Curvature:
     @property
     def hessian(self) -> ObjectiveHessian:
         """The second derivative ``d²C/dtheta²``, for a convex loss."""
-        rows = self._rows(self._root("root"))
-        return ObjectiveHessian(rows, self._root("cotangent"), 1 / len(self.X))
+        rows, cotangent = self._rows(self._root("root")), self._root("cotangent")
+        return ObjectiveHessian(rows, 1 / len(self.X), cotangent)
 
     @property
     def gauss_newton(self) -> Gram:

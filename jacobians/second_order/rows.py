@@ -13,8 +13,8 @@ budget of bytes, and rows come as Khatri-Rao products, layer by layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -35,14 +35,22 @@ class Root:
     """``S``, m x r, at every point: which combinations of the outputs count."""
 
     rank: int
-    of: Callable[[Trace, Any], LinearMap]  # of a trace and the targets of its points
+    rule: Any = None  # of the outputs, and targets if it takes them; every output by itself if none
+    takes_targets: bool = False
     fused: bool = False  # whether the outputs are taken before the last activation
+
+    def of(self, trace: Trace, Y: Any) -> LinearMap:
+        """Return S at a trace, and the targets of its points."""
+        if self.rule is None:
+            return Identity(self.rank, trace.network.dtype)
+        at = trace.preactivations[-1] if self.fused else trace.output
+        S = self.rule(at, Y) if self.takes_targets else self.rule(at)
+        return S if isinstance(S, LinearMap) else Matrix(S[:, :, None])
 
 
 def outputs(net: Network) -> Root:
     """Return ``S = I``: every output by itself."""
-    m, dtype = net.widths[-1], net.dtype
-    return Root(m, lambda trace, Y: Identity(m, dtype))
+    return Root(net.widths[-1])
 
 
 def of_loss(net: Network, loss: Loss, kind: str) -> Root:
@@ -51,14 +59,8 @@ def of_loss(net: Network, loss: Loss, kind: str) -> Root:
     Taken before the last activation where loss and activation are fused.
     """
     fused = loss.fused(net.layers[-1].activation)
-    rule: Any = getattr(fused or loss, kind)
-
-    def of(trace: Trace, Y: Any) -> LinearMap:
-        at = trace.preactivations[-1] if fused else trace.output
-        S = rule(at) if kind == "fisher_root" else rule(at, Y)
-        return S if isinstance(S, LinearMap) else Matrix(S[:, :, None])
-
-    return Root(1 if kind == "cotangent" else net.widths[-1], of, fused is not None)
+    rank = 1 if kind == "cotangent" else net.widths[-1]
+    return Root(rank, getattr(fused or loss, kind), kind != "fisher_root", fused is not None)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,6 +73,9 @@ class PointRows(LinearMap):
     root: Root
     max_bytes: int
     layers: tuple[int, ...] | None = None  # whose parameters are the columns; all unless said
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -100,7 +105,7 @@ class PointRows(LinearMap):
     def apply(self, columns: Array) -> Array:
         k = columns.shape[1]
         pieces = (S.T.apply(sweeps.push(columns)) for _, sweeps, S in self.pieces(k))
-        return np.concatenate([piece.reshape(-1, k) for piece in pieces])
+        return np.concatenate([columns[:0], *(piece.reshape(-1, k) for piece in pieces)])
 
     def apply_transposed(self, columns: Array) -> Array:
         """Return ``Rᵀ @ columns``, a sum over points."""
@@ -121,7 +126,8 @@ class PointRows(LinearMap):
         return Transposed(self)
 
     def _dense(self) -> Array:
-        return np.concatenate([K.to_dense() for _, [(_, K)] in self.joined()])
+        none = np.zeros((0, self.shape[1]), self.dtype)  # of no points
+        return np.concatenate([none, *(K.to_dense() for _, [(_, K)] in self.joined())])
 
     def pieces(self, columns: int) -> Iterator[tuple[slice, Sweeps, LinearMap]]:
         """Cut the points so that sweeps of so many columns fit into the budget.
@@ -171,7 +177,7 @@ class PointRows(LinearMap):
     def _cut(self, numbers: int) -> Iterator[tuple[slice, Sweeps, LinearMap]]:
         B = len(self.X)
         count = max(1, self.max_bytes // (numbers * self.dtype.itemsize))
-        if count >= B:
+        if 0 < B <= count:
             yield self._all
             return
         for start in range(0, B, count):

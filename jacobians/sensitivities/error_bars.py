@@ -10,9 +10,9 @@ Exact for a linear network; else good as long as the Jacobian hardly changes ove
 The same holds for parameters that are uncertain, with ``J = dH/dtheta`` and the covariance of their
 posterior (``laplace``).
 
-Squares of small numbers leave the range long before the numbers do, so ``J`` and ``S`` are measured
-in powers of two of their largest entries, which rounds nothing, and standard deviations are read
-off before these are put back.
+Squares of small numbers leave the range long before the numbers do, so every input and every output
+is measured in a power of two of its own, which rounds nothing, and standard deviations are read off
+before these are put back.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from jacobians.planning import plan
 from jacobians.second_order.posteriors import Posterior
 from jacobians.sensitivities.groups import as_confidence
 
+EMPTY = 5000  # minus the exponent of a share of 0, below that of any number's
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ErrorBars:
@@ -55,9 +57,8 @@ class ErrorBars:
     std: Array
 
     def __repr__(self) -> str:
-        return (
-            f"ErrorBars of predictions of shape {self.value.shape}, std up to {self.std.max():.3g}"
-        )
+        most = self.std.max(initial=0.0)
+        return f"ErrorBars of predictions of shape {self.value.shape}, std up to {most:.3g}"
 
     def interval(self, confidence: float = 0.95) -> tuple[Array, Array]:
         """Return ``value - z std`` and ``value + z std``, as if the outputs were normal."""
@@ -144,33 +145,36 @@ def _of_parameters(net: Network, x: Array, posterior: Posterior, alone: bool) ->
         raise ValueError("error_bars: expected one of std, covariance and parameters.")
     if posterior.network is not net:
         raise ValueError("error_bars: parameters: is the posterior of another network.")
-    covariance = posterior.covariance(x)
-    return ErrorBars(net(x), covariance, np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1)))
+    covariance = posterior.double_covariance(x)
+    std = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
+    return ErrorBars(net(x), covariance.astype(net.dtype), std.astype(net.dtype))
 
 
 def _pushed(J: Array, scatter: Array) -> tuple[Array, Array]:
-    """Return ``J S Jᵀ`` in float64, symmetric to the last bit, and the roots of its diagonal."""
+    """Return ``J S Jᵀ`` in float64, symmetric to the last bit, and the roots of its diagonal.
+
+    In powers of two: inputs are measured in their deviations, and every output in the largest
+    share that an input has in it.
+    """
+    J, scatter = J.astype(np.float64), scatter.astype(np.float64)
     if scatter.ndim == 2:  # of independent inputs: (J sd) (J sd)ᵀ
-        left, exponent = _scaled(J.astype(np.float64) * scatter[:, None, :])
-        product = left @ np.swapaxes(left, 1, 2)
+        sizes, inputs = np.frexp(scatter)
+        left, S = J * sizes[:, None], None
     else:
-        left, of_J = _scaled(J.astype(np.float64))
-        S, of_S = _scaled(scatter.astype(np.float64))
-        product = left @ S @ np.swapaxes(left, 1, 2)
-        half = of_S // 2  # an even power of two has a root
-        product, exponent = np.ldexp(product, of_S - 2 * half), of_J + half
+        variances = np.maximum(np.einsum("bii->bi", scatter), 0)
+        inputs = np.frexp(np.sqrt(variances))[1]
+        left = J * (variances > 0)[:, None]
+        S = np.ldexp(scatter, -(inputs[:, :, None] + inputs[:, None]))
+    shares = np.where(left == 0, -EMPTY, np.frexp(left)[1] + inputs[:, None])
+    rows = shares.max(axis=2, initial=-EMPTY)
+    left = np.ldexp(left, inputs[:, None] - rows[:, :, None])
+    product = (left if S is None else left @ S) @ np.swapaxes(left, 1, 2)
     product = (product + np.swapaxes(product, 1, 2)) / 2
     diagonal = np.einsum("bii->bi", product)
     np.maximum(diagonal, 0, out=diagonal)
-    deviations = np.ldexp(np.sqrt(diagonal), exponent[:, :, 0])
     with np.errstate(over="ignore"):
-        return np.ldexp(product, 2 * exponent), deviations
-
-
-def _scaled(A: Array) -> tuple[Array, Array]:
-    """Return matrices (B, m, n) with entries up to 1, and the powers of two, (B, 1, 1)."""
-    exponent = np.frexp(np.abs(A).max(axis=(1, 2), initial=0.0, keepdims=True))[1]
-    return np.ldexp(A, -exponent), exponent
+        outer = np.ldexp(product, rows[:, :, None] + rows[:, None])
+        return outer, np.ldexp(np.sqrt(diagonal), rows)
 
 
 def _scatter(std: Any, covariance: Any, n: int, B: int, ndim: int, dtype: Any) -> Array:
@@ -202,10 +206,23 @@ def _matched(covariance: Any, net: Network) -> Any:
 
 
 def _require_covariance(S: Array) -> None:
-    # what a covariance computed in this dtype may be off by
-    slack = 100 * np.finfo(S.dtype).eps * np.abs(S).max(initial=0.0) * S.shape[-1]
-    if np.abs(S - np.swapaxes(S, -2, -1)).max(initial=0.0) > slack:
+    """Refuse what no covariance is, entry by entry within rounding, as a matrix of correlations.
+
+    If ``S + E`` is positive semidefinite for some ``|E| <= slack``, so is ``S`` with the sums of
+    the rows of the slack on its diagonal.
+    """
+    tiny = np.finfo(S.dtype).smallest_subnormal.astype(np.float64)
+    S, eps = S.astype(np.float64), np.finfo(S.dtype).eps
+    size = np.sqrt(np.maximum(np.einsum("...ii->...i", S), tiny))
+    with np.errstate(over="ignore"):
+        R = np.clip(S / size[..., None] / size[..., None, :], -1 / eps, 1 / eps)
+        slack = 100 * eps + tiny / size[..., None] / size[..., None, :]
+    if (np.abs(R - np.swapaxes(R, -2, -1)) > slack).any():
         raise ValueError("error_bars: covariance: is not symmetric.")
-    lowest = np.linalg.eigvalsh(S).min(initial=0.0)
-    if lowest < -slack:
-        raise ValueError(f"error_bars: covariance: has a negative eigenvalue, {lowest:.3g}.")
+    shift = slack.sum(axis=-1)[..., None] * np.eye(S.shape[-1])
+    lowest = np.linalg.eigvalsh(R + shift).min(initial=0.0)
+    if lowest < 0:
+        raise ValueError(
+            f"error_bars: covariance: has a negative eigenvalue, {lowest:.3g} where its variances "
+            "are scaled to 1."
+        )

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, as_count
-from jacobians.activations import IDENTITY, AnyActivation, VectorActivation
+from jacobians._checks import as_count
+from jacobians.activations import IDENTITY, LOG_ODDS, AnyActivation
 from jacobians.layers import Dense, Layer
 from jacobians.network import Network, as_network
 
@@ -113,35 +113,3 @@ def _ending(net: Network, last: Layer, names: list[str], *more: Layer) -> Networ
         input_names=net.input_names,
         output_names=names,
     )
-
-
-# --- the activation -------------------------------------------------------------------------------
-
-
-def _of_the_others(z: Array) -> tuple[Array, Array]:
-    """Return ``log sum_{j != k} exp(z_j)`` and the softmax of the others, (..., n), (..., n, n)."""
-    n = z.shape[-1]
-    rows = np.where(np.eye(n, dtype=bool), -np.inf, z[..., None, :])
-    largest = rows.max(axis=-1, keepdims=True)
-    sizes = np.exp(rows - largest)
-    total = sizes.sum(axis=-1, keepdims=True)
-    return (largest + np.log(total))[..., 0], sizes / total
-
-
-def _log_odds(z: Array) -> Array:
-    odds: Array = z - _of_the_others(z)[0]
-    return odds.astype(z.dtype, copy=False)
-
-
-def _matrix(z: Array) -> Array:
-    matrix: Array = np.eye(z.shape[-1], dtype=z.dtype) - _of_the_others(z)[1]
-    return matrix.astype(z.dtype, copy=False)
-
-
-def _parts(z: Array) -> tuple[Array, Array, Array]:
-    """Return 0 and the matrix: ``diag(1/(1 - p)) (I - 1 pᵀ)`` would cancel where p_k is near 1."""
-    eye: Any = np.broadcast_to(np.eye(z.shape[-1], dtype=z.dtype), (*z.shape, z.shape[-1]))
-    return np.zeros_like(z), _matrix(z), eye
-
-
-LOG_ODDS = VectorActivation("log_odds", _log_odds, _parts, matrix_of=_matrix)
