@@ -253,7 +253,8 @@ def vjp(trace: Trace, cotangent: Array) -> Array:
 
 
 def _as_cotangent(trace: Trace, cotangent: Array) -> Array:
-    c = as_floats(cotangent, "backprop: cotangent", dtype=trace.network.dtype)
+    given = targets_in_order(cotangent, trace.network, "backprop: cotangent")
+    c = as_floats(given, "backprop: cotangent", dtype=trace.network.dtype)
     require_shape(c, trace.output.shape, "backprop: cotangent", "That is the output's shape.")
     return c
 

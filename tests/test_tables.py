@@ -223,3 +223,26 @@ def test_one_output_needs_the_loss_of_two_classes_and_one_column():
             jb.backprop.gradients(one, X, y, jb.CrossEntropy())
     with pytest.raises(jb.ShapeError, match=r"Pass y\[:, None\]"):
         jb.backprop.gradients(one, X, [0, 1, 0], jb.BinaryCrossEntropy())
+
+
+def test_every_vector_beside_the_points_goes_by_its_names():
+    """Tangents by the inputs, cotangents by the outputs, sizes by the inputs of a record."""
+    net = jb.Network.random([3, 4, 2], seed=0).with_names(["a", "b", "c"], ["u", "v"])
+    X = np.array([[1.0, 2.0, 3.0]])
+    lin, trace = jb.linearize(net, X), jb.trace(net, X)
+    by_name = pd.DataFrame([[5.0, -1.0]], columns=["v", "u"])
+    tangent = pd.DataFrame([[3.0, 1.0, 2.0]], columns=["c", "a", "b"])
+    right, forward = np.array([[-1.0, 5.0]]), np.array([[1.0, 2.0, 3.0]])
+    assert_equal(lin.vjp(by_name), lin.vjp(right))
+    assert_equal(lin.jvp(tangent), lin.jvp(forward))
+    assert_equal(lin.hessian(by_name).to_dense(), lin.hessian(right).to_dense())
+    assert_equal(
+        lin.mixed_hessian(by_name, 1, "W").to_dense(), lin.mixed_hessian(right, 1, "W").to_dense()
+    )
+    assert_equal(jb.backprop.vjp(trace, by_name), jb.backprop.vjp(trace, right))
+    assert_equal(jb.hvp(net, X, tangent, by_name), jb.hvp(net, X, forward, right))
+    with pytest.raises(ValueError, match="missing 'u'"):
+        lin.vjp(by_name.rename(columns={"u": "w"}))
+    record = jb.sensitivity(net, np.random.default_rng(0).normal(size=(9, 3)))
+    std = pd.Series([1.0, 2.0, 3.0], index=["c", "b", "a"])
+    assert_equal(record.sobol_bound("normal", std=std), record.sobol_bound("normal", std=[3, 2, 1]))

@@ -28,7 +28,7 @@ from jacobians._checks import (
     require_shape,
     underflow_is_rounding,
 )
-from jacobians._tables import PointsLike
+from jacobians._tables import PointsLike, in_order, targets_in_order
 from jacobians.linearization.hessian_maps import hessian_map, mixed_map
 from jacobians.linearization.paths import Edges, ancestors, cuts_and_edges
 from jacobians.linearization.rules import activation_map, layer_map, parameter_maps
@@ -152,7 +152,8 @@ class Linearization(Frozen):
         -------
         array, shape (n_L,) or (B, n_L)
         """
-        return self._apply(self.chain, tangent, "jvp: tangent")
+        v = in_order(tangent, self.trace.network, "jvp: tangent")
+        return self._apply(self.chain, v, "jvp: tangent")
 
     @underflow_is_rounding
     def vjp(self, cotangent: Any) -> Array:
@@ -166,7 +167,8 @@ class Linearization(Frozen):
         -------
         array, shape (n_0,) or (B, n_0)
         """
-        return self._apply(self.chain.T, cotangent, "vjp: cotangent")
+        u = targets_in_order(cotangent, self.trace.network, "vjp: cotangent")
+        return self._apply(self.chain.T, u, "vjp: cotangent")
 
     # --- maps of parameters -----------------------------------------------------------------------
 
@@ -291,7 +293,9 @@ class Linearization(Frozen):
         return mixed_map(self, c, l, name, end)
 
     def _cotangent(self, vector: Any, of: int, where: str) -> Array:
-        c = as_floats(vector, where, dtype=self.trace.network.dtype)
+        net = self.trace.network
+        given = targets_in_order(vector, net, where) if of == net.depth else vector
+        c = as_floats(given, where, dtype=net.dtype)
         require_shape(c, (*self.trace.batch, self._width(of)), where)
         return c
 

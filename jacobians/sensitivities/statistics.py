@@ -19,6 +19,7 @@ from jacobians._checks import (
     require_shape,
     underflow_is_rounding,
 )
+from jacobians._tables import column_names, matched, take_columns
 from jacobians.sensitivities.dataset import DataSet
 from jacobians.sensitivities.groups import as_confidence, student_interval
 from jacobians.sensitivities.measures import SIGNED, STATISTICS, above, over, ranks
@@ -244,11 +245,11 @@ class Statistics(DataSet):
             raise ValueError(
                 f"sobol_bound: distribution: expected 'uniform' or 'normal', not {distribution!r}."
             )
-        n, ends = len(self.input_names), self.input_range
+        ends = self.input_range
         given = {"low": low, "high": high, "std": std}
         default = {"low": ends[0], "high": ends[1], "std": self.input_std}
         sizes = {
-            what: default[what] if value is None else _per_input(value, n, what)
+            what: default[what] if value is None else _per_input(value, self.input_names, what)
             for what, value in given.items()
         }
         width = (sizes["high"] - sizes["low"]) / np.pi
@@ -275,7 +276,11 @@ class Statistics(DataSet):
         return active_subspace(self.mean_gram, scale, self.input_names)
 
 
-def _per_input(value: Any, n: int, what: str) -> Array:
-    numbers = as_floats(value, f"sobol_bound: {what}")
-    require_shape(numbers, (n,), f"sobol_bound: {what}", "One per input.")
+def _per_input(value: Any, inputs: tuple[str, ...], what: str) -> Array:
+    where, names = f"sobol_bound: {what}", column_names(value)
+    if names is not None:
+        order = matched(names, inputs, where, f"{what}[list(record.input_names)]")
+        value = take_columns(value, order, where, np.dtype(np.float64))
+    numbers = as_floats(value, where)
+    require_shape(numbers, (len(inputs),), where, "One per input.")
     return numbers
