@@ -17,7 +17,6 @@ from jacobians._checks import Array
 from jacobians.activations import Activation, AnyActivation
 from jacobians.derivation.terms import Function, Rounding, Value
 from jacobians.linearization import activation_map
-from jacobians.losses import Loss
 
 _FORMULA = 8  # roundings of 1 by which right formulas of one smooth function may differ
 
@@ -99,9 +98,9 @@ def _written_out(activation: AnyActivation, z: Array) -> Array:
     return np.broadcast_to(D, (*z.shape[:-2], *D.shape[-2:]))
 
 
-def cotangent(loss: Loss) -> Function:
-    """Return ``∂C/∂a`` of a loss that has no formula here, as a function of ``a`` and ``y``."""
-    return Function("∂C/∂a", partial(_cotangent, loss.cotangent))
+def cotangent(formula: Callable[..., Array], by: str) -> Function:
+    """Return ``∂C/∂a`` or ``∂C/∂z`` of a loss that has no formula here, a function of it and y."""
+    return Function(f"∂C/∂{by}", partial(_cotangent, formula))
 
 
 def _cotangent(formula: Callable[..., Array], a: Value, y: Value, rounding: Rounding) -> Value:

@@ -16,9 +16,9 @@ import numpy as np
 from jacobians._checks import Array, Numbers
 from jacobians.activations import Activation
 from jacobians.derivation.evaluation import NONE, Changes, Evaluation
+from jacobians.derivation.starts import has_formula
 from jacobians.derivation.terms import Key, Term, Value
 from jacobians.diagnosis.mistakes import Mistake
-from jacobians.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
 
 Made: TypeAlias = Changes  # a set of mistakes
 SAFETY = 64  # times the typical error, since errors may conspire
@@ -145,8 +145,8 @@ class Case(Evaluation):
         visible from its values; and not if a preactivation may move so far that a curve bends more
         than it rounds, which is where the square of its error exceeds a rounding.
         """
-        layers, loss = range(1, self.rules.net.depth + 1), self.rules.loss
-        ours = loss is None or isinstance(loss, (SquaredError, BinaryCrossEntropy, CrossEntropy))
+        layers = range(1, self.rules.net.depth + 1)
+        ours = has_formula(self.rules.loss, self.rules.activation(self.rules.top))
         return ours and all(self.rules.is_dense(l) and self._is_steady(l) for l in layers)
 
     def _is_steady(self, l: int) -> bool:
