@@ -8,6 +8,7 @@ straight line nothing is lost.  At a kink the slope is a choice.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -105,7 +106,11 @@ def cotangent(formula: Callable[..., Array], by: str) -> Function:
 
 def _cotangent(formula: Callable[..., Array], a: Value, y: Value, rounding: Rounding) -> Value:
     f = _over(lambda row: formula(row, y.number[..., 0]))
-    c, moved = f(a.number), _moved(f, *a)
+    c, ends = f(a.number), []
+    for side in (-1, 1):
+        with suppress(ValueError):  # beyond the end of its domain
+            ends.append(np.abs(f(a.number + side * a.error) - c))
+    moved = np.max(ends, axis=0) if ends else np.full_like(c, np.inf)
     total = moved.sum(axis=-2, keepdims=True) + 0 * moved  # an entry may depend on all of them
     return Value(c, 2 * total + 16 * rounding.unit * (np.abs(c) + 1))
 

@@ -17,6 +17,7 @@ from jacobians.derivation.terms import (
     Apply,
     Hadamard,
     Quotient,
+    Sum,
     Symbol,
     Term,
     matmul,
@@ -68,7 +69,9 @@ def by_preactivation(
     if fused is not None and not has_formula(loss, last):
         return Apply(z, y, about=functions.cotangent(fused.cotangent, "z"))
     p = Apply(z, about=functions.sigma(SOFTMAX)) if last == LOG_SOFTMAX else a
-    return minus(p if ones is None else matmul(p, ones, y), y)
+    # as p times the sum of the other y, minus y times the sum of the other p, nothing cancels
+    within = z.shape[0] if _method(loss, "fused") is CrossEntropy.fused else None
+    return Sum(p if ones is None else matmul(p, ones, y), negative(y), about=within)
 
 
 def _method(loss: Loss, name: str) -> Any:

@@ -98,7 +98,7 @@ def _named(mine: Any, rules: Rules) -> Iterable[tuple[str, int, Any]]:
         vectors = np.split(array, np.cumsum([p.size for *_, p in own])[:-1])
         return [
             (name, l, unvec(v, (len(p), p.size // len(p))).reshape(p.shape))
-            for (name, l, p), v in zip(own, vectors, strict=True)
+            for (name, l, p), v in zip(own, vectors, strict=False)
         ]
     raise ShapeError(
         f"diagnose: mine: an array of shape {array.shape} is neither a Jacobian ({m}, {n}) nor a "
