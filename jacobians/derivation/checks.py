@@ -89,11 +89,11 @@ class References:
 
     # each returns what computes it, and the array; None where nothing else does
 
-    def _z(self, role: str, l: int) -> tuple[str, Any]:
-        return "forward pass", self.seen.preactivation(l)
+    def _forward(self, role: str, l: int) -> tuple[str, Any]:
+        seen = self.seen
+        return "forward pass", seen.activation(l) if role == "a" else seen.preactivation(l)
 
-    def _a(self, role: str, l: int) -> tuple[str, Any]:
-        return "forward pass", self.seen.activation(l)
+    _z = _a = _forward
 
     def _explicit(self, role: str, l: int) -> tuple[str, Any] | None:
         to: tuple[Any, ...] = {"D": (), "J": (self.rules.wrt,)}.get(role, (self.rules.top,))

@@ -41,11 +41,11 @@ def given(rules: Rules, X: Array, Y: Array | None, seen: Trace | None = None) ->
     for l in (None, *range(1, net.depth + 1)):
         values["1", l] = exact(np.ones((rules.width(l), 1)))
         values["ones", l] = exact(np.ones((1, rules.width(l))))
-    others = [l for l in range(1, net.depth + 1) if not rules.is_dense(l)]
     for l, layer in enumerate(net.layers, start=1):
-        if l not in others:
-            W, b = (layer.parameters()[name] for name in "Wb")
-            values["W", l], values["b", l] = exact(W), exact(b[:, None])
+        for name, p in layer.arrays().items():
+            if name in (*WEIGHTS, "b", "shift"):
+                values[name, l] = exact(p.reshape(len(p), -1))
+    others = [l for l in range(1, net.depth + 1) if not rules.is_dense(l)]
     if others:
         seen = seen or trace(net, X)
         with dense_limit(_LARGEST):
@@ -56,13 +56,12 @@ def given(rules: Rules, X: Array, Y: Array | None, seen: Trace | None = None) ->
 
 
 def _maps_of(layer: Any, l: int, reads: tuple[Array, ...]) -> dict[Key, Value]:
-    """Return vectors and derivatives of a layer that is not dense, written out if they fit."""
+    """Return the derivatives of a layer that is not dense, written out if they fit."""
     maps = layer_map(layer, *reads)
     named = {f"M{i or ''}": A for i, A in enumerate(maps if isinstance(maps, tuple) else (maps,))}
     if layer.parameters():
         named |= {f"E{name}": A for name, A in parameter_maps(layer, *reads).items()}
-    shown = {name: p for name, p in layer.arrays().items() if p.ndim == 1 or name in WEIGHTS}
-    values = {(name, l): exact(p.reshape(len(p), -1)) for name, p in shown.items()}
+    values: dict[Key, Value] = {}
     for name, A in named.items():
         with suppress(TooLargeError):
             values[name, l] = Value(A.to_dense().astype(np.float64), _error_of(A))
@@ -117,6 +116,9 @@ class Evaluation:
         """
         with np.errstate(all="ignore"):
             self._evaluate(key, made)
+        return self._at(key, made)
+
+    def _at(self, key: Key, made: Changes) -> Value:
         return self.fixed[key] if key in self.fixed else self._values[key, self.reaching(key, made)]
 
     def _evaluate(self, key: Key, made: Changes) -> None:
@@ -138,9 +140,4 @@ class Evaluation:
         return key in self.given or (key, self.reaching(key, made)) in self._values
 
     def _evaluated(self, term: Term, made: Changes) -> Value:
-        def at(symbol: Symbol) -> Value:
-            if symbol.key in self.fixed:
-                return self.fixed[symbol.key]
-            return self._values[symbol.key, self.reaching(symbol.key, made)]
-
-        return term.evaluate(at, self.rounding)
+        return term.evaluate(lambda symbol: self._at(symbol.key, made), self.rounding)

@@ -253,10 +253,9 @@ class Rules:
     def fused(self) -> Term:
         """``delta^L = p sum(y) - y``, where loss and activation are taken in one step."""
         assert self.loss is not None
-        z, a, y = self.symbol("z", self.top), self.symbol("a", self.top), self.symbol("y", None)
-        general = starts.sums_classes(self.loss) and not self.summed
-        ones = self.symbol("ones", None) if general else None
-        return starts.by_preactivation(self.loss, self.activation(self.top), z, a, y, ones)
+        z, a = self.symbol("z", self.top), self.symbol("a", self.top)
+        y, ones, last = self.symbol("y", None), self.symbol("ones", None), self.activation(self.top)
+        return starts.by_preactivation(self.loss, last, z, a, y, ones, self.summed)
 
     def cotangent(self, k: Any) -> Term:
         """``dC/da^k``: what comes back from every layer that reads it."""
@@ -278,11 +277,7 @@ class Rules:
 
     def penalty(self, l: Any, name: str = "W") -> Term:
         """``lambda W``."""
-        return self.times_l2(self.symbol(name, l))
-
-    def times_l2(self, term: Term) -> Term:
-        """``lambda x``."""
-        return Times(term, about=("λ", self.l2))
+        return Times(self.symbol(name, l), about=("λ", self.l2))
 
     def dW(self, l: Any) -> Term:
         """``dC/dW = delta aᵀ``, its mean, and the penalty."""
@@ -325,7 +320,7 @@ class Rules:
                 right = self.mean(Product(Transpose(E), self.symbol("delta", l)))
                 if self.l2 and name in WEIGHTS:
                     W = Symbol(name, l, (len(array), array.size // len(array)))
-                    right = Sum(right, self.times_l2(Vec(W)))
+                    right = Sum(right, Times(Vec(W), about=("λ", self.l2)))
                 lines[name] = (Symbol(f"d{name}", l, (array.size, 1)), right)
         return lines
 

@@ -31,15 +31,13 @@ def has_formula(loss: Loss | None, last: AnyActivation) -> bool:
     """Tell whether what backprop starts from is a formula here, as it is without a loss."""
     if loss is None:
         return True
-    if loss.fused(last) is not None:
-        return _method(loss, "fused") in (BinaryCrossEntropy.fused, CrossEntropy.fused)
-    return _method(loss, "cotangent") in {
-        kind.cotangent for kind in (SquaredError, BinaryCrossEntropy, CrossEntropy)
-    }
+    name = "cotangent" if loss.fused(last) is None else "fused"
+    ours = (getattr(kind, name) for kind in (SquaredError, BinaryCrossEntropy, CrossEntropy))
+    return _method(loss, name) in ours
 
 
 def sums_classes(loss: Loss | None) -> bool:
-    """Tell whether a fused loss is cross-entropy, whose ``p sum(y) - y`` may be ``p - y``."""
+    """Tell whether the fused form is that of cross-entropy, ``p sum(y) - y``."""
     return loss is not None and _method(loss, "fused") is CrossEntropy.fused
 
 
@@ -62,16 +60,18 @@ def by_output(loss: Loss, last: AnyActivation, a: Symbol, y: Symbol, one: Symbol
 
 
 def by_preactivation(
-    loss: Loss, last: AnyActivation, z: Symbol, a: Symbol, y: Symbol, ones: Symbol | None
+    loss: Loss, last: AnyActivation, z: Symbol, a: Symbol, y: Symbol, ones: Symbol, summed: bool
 ) -> Term:
-    """``dC/dz``, loss and activation in one step: ``p sum(y) - y``, or ``p - y`` without ones."""
-    fused = loss.fused(last)
+    """``dC/dz``, loss and activation in one step: ``p sum(y) - y``, or ``p - y`` where summed."""
+    fused, classes = loss.fused(last), sums_classes(loss)
     if fused is not None and not has_formula(loss, last):
         return Apply(z, y, about=functions.cotangent(fused.cotangent, "z"))
     p = Apply(z, about=functions.sigma(SOFTMAX)) if last == LOG_SOFTMAX else a
     # as p times the sum of the other y, minus y times the sum of the other p, nothing cancels
-    within = z.shape[0] if _method(loss, "fused") is CrossEntropy.fused else None
-    return Sum(p if ones is None else matmul(p, ones, y), negative(y), about=within)
+    general = classes and not summed
+    return Sum(
+        matmul(p, ones, y) if general else p, negative(y), about=z.shape[0] if classes else None
+    )
 
 
 def _method(loss: Loss, name: str) -> Any:

@@ -54,7 +54,10 @@ def read_claims(
             raise TypeError(f"{where}: expected real numbers, but got dtype {array.dtype}.")
         turned = role in ("dW", "J", "JW") and role in convention.transposed
         if l and role[1:] in rules.net.layers[l - 1].parameters() and not rules.is_dense(l):
-            claims[role, l] = _as_column(array.T if turned else array, role[1:], l, rules, where)
+            array, p = array.T if turned else array, rules.net.layers[l - 1].parameters()[role[1:]]
+            if array.size != p.size or array.shape not in (p.shape, (p.size,), (p.size, 1)):
+                raise ShapeError(f"{where}: expected shape {p.shape}, but got {array.shape}.")
+            claims[role, l] = vec(array.reshape(len(p), -1))[:, None]
             continue
         array = _laid_out(array, role, l, rules, batch, where)
         key = (role, rules.net.depth if role == "J" else l)
@@ -78,16 +81,16 @@ def _named(mine: Any, rules: Rules) -> Iterable[tuple[str, int, Any]]:
     net, L = rules.net, rules.net.depth
     own = [(f"d{k}", l, p) for l, A in enumerate(net.layers, 1) for k, p in A.parameters().items()]
     if isinstance(mine, Gradients):
-        of = [(f"d{k}", l, p) for l, A in enumerate(mine.parameters, 1) for k, p in A.items()]
         deltas = [("deltas", l, delta) for l, delta in enumerate(mine.deltas, 1)]
-        return [*of, *deltas, ("inputs", 0, mine.inputs)]
+        of = (p for by_name in mine.parameters for p in by_name.values())
+        return [*_in_turn(own, of), *deltas, ("inputs", 0, mine.inputs)]
     if isinstance(mine, Mapping):
         return [item for name, value in mine.items() for item in _of_name(name, value, rules)]
     if isinstance(mine, (list, tuple)) and not (mine and np.ndim(mine[0]) == 0):
-        pairs = list(zip(own, mine, strict=False))
+        pairs = zip(own, mine, strict=False)
         rows = (np.ndim(A) < 2 or 1 in np.shape(A) for (*_, p), A in pairs if p.ndim == 1)
         if len(mine) == len(own) and all(rows):  # as PyTorch lists parameters
-            return [(name, l, A) for (name, l, _), A in pairs if A is not None]
+            return _in_turn(own, mine)
         if len(mine) in (L, len(_layers_with("weights", rules))):
             return _listed("weights", mine, rules)
     array, m, n = as_array(mine, "diagnose: mine"), net.widths[-1], net.widths[0]
@@ -95,16 +98,20 @@ def _named(mine: Any, rules: Rules) -> Iterable[tuple[str, int, Any]]:
     if array.shape[-2:] in ((m, n), (n, m)) or row:
         return [("jacobian", 0, array)]
     if array.ndim == 1 and array.size == net.parameter_count:  # in the order of net.parameters
-        vectors = np.split(array, np.cumsum([p.size for *_, p in own])[:-1])
-        return [
-            (name, l, unvec(v, (len(p), p.size // len(p))).reshape(p.shape))
-            for (name, l, p), v in zip(own, vectors, strict=False)
-        ]
+        pieces = np.split(array, np.cumsum([p.size for *_, p in own])[:-1])
+        every = zip(pieces, (p for *_, p in own), strict=False)
+        return _in_turn(
+            own, (unvec(v, (len(p), v.size // len(p))).reshape(p.shape) for v, p in every)
+        )
     raise ShapeError(
         f"diagnose: mine: an array of shape {array.shape} is neither a Jacobian ({m}, {n}) nor a "
         f"gradient of {net.parameter_count} numbers; give a dict such as "
         '{"weights": [...], "biases": [...]}.'
     )
+
+
+def _in_turn(own: Iterable[Any], arrays: Iterable[Any]) -> list[tuple[str, int, Any]]:
+    return [(k, l, A) for (k, l, _), A in zip(own, arrays, strict=True) if A is not None]
 
 
 def _of_name(key: Any, value: Any, rules: Rules) -> list[tuple[str, int, Any]]:
@@ -136,14 +143,6 @@ def _listed(name: str, values: Any, rules: Rules) -> list[tuple[str, int, Any]]:
 
 def _layers_with(name: str, rules: Rules) -> list[int]:
     return [l for l in range(1, rules.net.depth + 1) if _role(name, l, rules) is not None]
-
-
-def _as_column(array: Numbers, name: str, l: int, rules: Rules, where: str) -> Numbers:
-    """Bring the gradient of a parameter of a layer that is not dense to its vec."""
-    shape = rules.net.layers[l - 1].parameters()[name].shape
-    if array.size != prod(shape) or array.shape not in (shape, (array.size,), (array.size, 1)):
-        raise ShapeError(f"{where}: expected shape {shape}, but got {array.shape}.")
-    return vec(array.reshape(shape[0], -1))[:, None]
 
 
 def _laid_out(

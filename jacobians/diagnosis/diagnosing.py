@@ -110,7 +110,7 @@ def _asked(
     if not len(X):
         raise ValueError("diagnose: X: there are no points, so nothing can be compared.")
     rows, batch = None if Y is None else np.atleast_2d(Y), len(X) if X.ndim == 2 else None
-    rules = _rules(net, rows, batch or 1, loss, l2)
+    rules = Rules(net, loss, l2, batch or 1, add_up_to_1(rows, net.dtype))
     claims = read_claims(mine(net, X, Y) if callable(mine) else mine, rules, batch, convention)
     if loss is None and any(role not in ("J", "JW") for role, _ in claims):
         raise ValueError("diagnose: gradients need Y and loss.")
@@ -119,7 +119,7 @@ def _asked(
     case = Case(rules, given(rules, np.atleast_2d(X), rows), rounding, claims)
     drawn, cases = draw(net, loss) if probes else [], []
     for d in drawn:
-        rules = _rules(d.net, d.Y, len(d.X), loss, l2)
+        rules = Rules(d.net, loss, l2, len(d.X), add_up_to_1(d.Y, net.dtype))
         probe = Case(rules, given(rules, d.X, d.Y), rounding)
         cases.append(probe)
         if callable(mine):
@@ -128,10 +128,6 @@ def _asked(
                 # who gives the same again does not look at what it is given
                 probe.claims = None if _same(claims, there) else there
     return Verdict(case, cases, [d.about for d in drawn])
-
-
-def _rules(net: Network, Y: Any, points: int, loss: Loss | None, l2: float) -> Rules:
-    return Rules(net, loss, l2, points, add_up_to_1(Y, net.dtype))
 
 
 def _same(one: dict[Key, Numbers], other: dict[Key, Numbers]) -> bool:
