@@ -48,8 +48,7 @@ def read_claims(
         where = f"diagnose: mine: {name}" + (f" of layer {l}" if l else "")
         role, array = _role(name, l, rules), as_array(array, where)
         if role is None:
-            missing = "matrix" if name == "weight_jacobians" else "parameter of this name"
-            raise ValueError(f"{where}: {rules.net.layers[l - 1]} has no {missing}.")
+            raise ValueError(f"{where}: {rules.net.layers[l - 1]} has none.")
         if array.dtype.kind not in "iuf":
             raise TypeError(f"{where}: expected real numbers, but got dtype {array.dtype}.")
         turned = role in ("dW", "J", "JW") and role in convention.transposed

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Numbers, as_nonnegative, underflow_is_rounding
+from jacobians._checks import as_nonnegative, underflow_is_rounding
 from jacobians._tables import PointsLike, as_inputs, targets_in_order
 from jacobians.derivation.evaluation import given
 from jacobians.derivation.notation import Convention, as_convention
 from jacobians.derivation.rules import Rules
 from jacobians.derivation.starts import add_up_to_1
-from jacobians.derivation.terms import Key, Rounding
+from jacobians.derivation.terms import Rounding
 from jacobians.diagnosis.case import Case
 from jacobians.diagnosis.claims import read_claims
 from jacobians.diagnosis.drawing import draw
@@ -126,9 +126,6 @@ def _asked(
             with suppress(Exception):  # an error on another network is no evidence
                 there = read_claims(mine(d.net, d.X, d.Y), rules, len(d.X), convention)
                 # who gives the same again does not look at what it is given
-                probe.claims = None if _same(claims, there) else there
+                same = all(np.array_equal(A, there.get(key, 0)) for key, A in claims.items())
+                probe.claims = None if same else there
     return Verdict(case, cases, [d.about for d in drawn])
-
-
-def _same(one: dict[Key, Numbers], other: dict[Key, Numbers]) -> bool:
-    return all(np.array_equal(one[k], other.get(k, 0)) for k in one)
