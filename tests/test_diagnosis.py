@@ -371,7 +371,7 @@ def test_graphs_are_diagnosed():
     [
         ({}, "there is nothing in it"),
         ({"foo": W}, "'foo' is no name of a result"),
-        ({"dW7": W[0]}, "the layers are 1 to 3"),
+        ({"dW7": W[0]}, "layer: expected a layer number from 1 to 3, got 7"),
         ({"weights": W[:1]}, "expected a list of 3 arrays"),
         ({"dW1": "a"}, "expected real numbers"),
         ({"db1": np.ones(9)}, r"expected shape \(5,\), but got \(9,\)"),

@@ -79,8 +79,8 @@ FOLDERS = {  # inside a folder each file may import only those before it
     ],
     "explanation": ["segments", "quadrature", "paths", "writing", "record", "explaining"],
     "derivation": [
-        *["terms", "functions", "rules", "evaluation", "notation", "writers", "markup"],
-        *["checks", "building", "document", "playing"],
+        *["terms", "functions", "starts", "rules", "evaluation", "notation", "writers"],
+        *["markup", "checks", "building", "document", "playing"],
     ],
     "diagnosis": [
         *["ways", "mistakes", "case", "search", "claims", "drawing", "record", "verdicts"],

@@ -230,8 +230,8 @@ def test_every_vector_beside_the_points_goes_by_its_names():
     net = jb.Network.random([3, 4, 2], seed=0).with_names(["a", "b", "c"], ["u", "v"])
     X = np.array([[1.0, 2.0, 3.0]])
     lin, trace = jb.linearize(net, X), jb.trace(net, X)
-    by_name = pd.DataFrame([[5.0, -1.0]], columns=["v", "u"])
-    tangent = pd.DataFrame([[3.0, 1.0, 2.0]], columns=["c", "a", "b"])
+    by_name = pandas.DataFrame([[5.0, -1.0]], columns=["v", "u"])
+    tangent = pandas.DataFrame([[3.0, 1.0, 2.0]], columns=["c", "a", "b"])
     right, forward = np.array([[-1.0, 5.0]]), np.array([[1.0, 2.0, 3.0]])
     assert_equal(lin.vjp(by_name), lin.vjp(right))
     assert_equal(lin.jvp(tangent), lin.jvp(forward))
@@ -244,5 +244,5 @@ def test_every_vector_beside_the_points_goes_by_its_names():
     with pytest.raises(ValueError, match="missing 'u'"):
         lin.vjp(by_name.rename(columns={"u": "w"}))
     record = jb.sensitivity(net, np.random.default_rng(0).normal(size=(9, 3)))
-    std = pd.Series([1.0, 2.0, 3.0], index=["c", "b", "a"])
+    std = pandas.Series([1.0, 2.0, 3.0], index=["c", "b", "a"])
     assert_equal(record.sobol_bound("normal", std=std), record.sobol_bound("normal", std=[3, 2, 1]))

@@ -3,7 +3,7 @@
 =============== ==================================================================================
 ``terms``       formulas as objects that evaluate, with errors, and can be transformed
 ``functions``   activations, slopes and cotangents with what may move them
-``rules``       one rule for every quantity of a network
+``starts``      what a loss starts the way back with; ``rules`` one rule for every quantity
 ``evaluation``  the values of all lines
 ``notation``    conventions as data; lines as another text lays them out
 ``writers``     the walk through a term, ``markup`` the alphabets: Unicode, LaTeX, MathML

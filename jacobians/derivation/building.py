@@ -16,6 +16,7 @@ from jacobians.derivation.checks import Check, References
 from jacobians.derivation.evaluation import Evaluation, exact, given
 from jacobians.derivation.notation import Convention
 from jacobians.derivation.rules import Rules
+from jacobians.derivation.starts import has_formula, sums_classes
 from jacobians.derivation.terms import (
     Apply,
     Diagonal,
@@ -30,7 +31,6 @@ from jacobians.derivation.terms import (
     matmul,
     total,
 )
-from jacobians.losses import CrossEntropy
 from jacobians.tracing import Trace
 
 SHOWN = 4  # layers that are written out; of a longer chain the first, the general, the last
@@ -71,7 +71,7 @@ class Builder:
         """The values of all lines: the bounds are those of products of the factors seen."""
         if self.seen is None:
             return None
-        start = given(self.rules, self.seen.activations[0], self.y)
+        start = given(self.rules, self.seen.activations[0], self.y, self.seen)
         for l in range(1, self.rules.top + 1):
             f, z = self.rules.activation(l), self.seen.preactivations[l - 1]
             columns = {"z": z, "a": self.seen.activations[l]}
@@ -164,13 +164,15 @@ class Builder:
 
     def _errors(self) -> Iterator[Line]:
         rules, loss, L = self.rules, self.rules.loss, self.rules.top
-        last = "chain rule, D is symmetric"
-        if rules.is_fused():
+        last = "chain rule" + ", D is symmetric" * rules.is_elementwise(L)
+        if rules.is_fused() and not has_formula(loss, rules.activation(L)):
+            last = f"{loss} and {rules.activation(L)} in one step"
+        elif rules.is_fused():
             c = rules.symbol("c", None)
             yield Line(c, rules.c(), f"derivative of {loss}")
             yield Line(rules.symbol("delta", L), rules.through(L, c), "chain rule")
             last = f"{loss} and {rules.activation(L)} cancel"
-            if isinstance(loss, CrossEntropy) and rules.summed:
+            if sums_classes(loss) and rules.summed:
                 last += ", since the entries of y add up to 1"
         else:
             yield self.rule("c", None, f"derivative of {loss}")

@@ -15,6 +15,7 @@ from jacobians.derivation.rules import Rules
 from jacobians.derivation.terms import Symbol, Value
 from jacobians.gradients import Gradients
 from jacobians.linearization import linearize
+from jacobians.losses import as_loss
 from jacobians.tracing import Trace
 from jacobians.vectorization import vec
 
@@ -89,11 +90,11 @@ class References:
 
     # each returns what computes it, and the array; None where nothing else does
 
-    def _z(self, role: str, l: int) -> tuple[str, Any]:
-        return "forward pass", self.seen.preactivation(l)
+    def _forward(self, role: str, l: int) -> tuple[str, Any]:
+        seen = self.seen
+        return "forward pass", seen.activation(l) if role == "a" else seen.preactivation(l)
 
-    def _a(self, role: str, l: int) -> tuple[str, Any]:
-        return "forward pass", self.seen.activation(l)
+    _z = _a = _forward
 
     def _explicit(self, role: str, l: int) -> tuple[str, Any] | None:
         to: tuple[Any, ...] = {"D": (), "J": (self.rules.wrt,)}.get(role, (self.rules.top,))
@@ -106,17 +107,15 @@ class References:
         return "maps", maps.jacobian(of=self.rules.top, wrt=self.rules.wrt)
 
     def _c(self, role: str, l: None) -> tuple[str, Any] | None:
-        loss = self.rules.loss
-        assert loss is not None
-        fused = self.rules.is_fused()
-        return None if fused else (str(loss), loss.cotangent(self.seen.output, self.y))  # type: ignore[arg-type]
+        loss: Any = self.rules.loss
+        a = self.seen.output
+        return None if self.rules.is_fused() else (str(loss), loss.cotangent(a, self.y))
 
     @cached_property
     def gradients(self) -> Gradients:
         """The gradients by the reverse sweep."""
-        x, rules = self.seen.activations[0], self.rules
-        assert rules.loss is not None
-        return backprop.gradients(rules.net, x, self.y, rules.loss, rules.l2, kernels=False)
+        x, rules, loss = self.seen.activations[0], self.rules, as_loss(self.rules.loss)
+        return backprop.gradients(rules.net, x, self.y, loss, rules.l2, kernels=False)
 
     def _gradient(self, role: str, l: int) -> tuple[str, Any] | None:
         g, points = self.gradients, self.rules.points or 1

@@ -9,14 +9,14 @@ from functools import reduce
 from html import escape
 from typing import Any
 
-import numpy as np
-
 from jacobians._checks import Array, as_floats, as_nonnegative, underflow_is_rounding
+from jacobians._tables import targets_in_order
 from jacobians._writing import replacing
 from jacobians.derivation.building import SHOWN, Builder, Line, Section, Shortened
 from jacobians.derivation.markup import Block, Latex, MathML, Text, write_page
 from jacobians.derivation.notation import Convention, as_convention, entries, laid_out
 from jacobians.derivation.rules import Rules
+from jacobians.derivation.starts import add_up_to_1
 from jacobians.derivation.terms import Apply, Diagonal, Quotient, Symbol, Term, Unvec
 from jacobians.derivation.writers import Writer, is_small
 from jacobians.losses import Loss, as_loss
@@ -274,7 +274,6 @@ def derive(
     top = net.depth if of is None else net.number(of, "derive: of", 1)
     wrt = net.number(wrt, "derive: wrt", 0, top - 1)
     seen = None if x is None else trace(net, x)
-    summed = True
     if loss is not None:
         loss = as_loss(loss)
         if (y is None) != (x is None):
@@ -284,15 +283,17 @@ def derive(
                 "derive: of: a loss is a function of the output; leave one of them out."
             )
         if seen is not None:
-            y = loss.targets(y, seen.output)
-            summed = bool((np.abs(np.sum(y, axis=-1) - 1) < 1e-6).all())
+            y = loss.targets(targets_in_order(y, net, "derive: y"), seen.output)
     elif y is not None:
         raise ValueError("derive: y: a target needs a loss.")
     if y is not None:
         y = as_floats(y, "derive: y", dtype=net.dtype)
     points = seen.batch[0] if seen is not None and seen.batch else None
-    builder = Builder(Rules(net, loss, l2, points, summed, of=top, wrt=wrt), convention, seen, y)
-    return Derivation(_title(builder.rules), convention, tuple(builder.sections()), builder)
+    if points == 0:
+        raise ValueError("derive: x: there are no points; leave x out for formulas alone.")
+    rules = Rules(net, loss, l2, points, add_up_to_1(y, net.dtype), of=top, wrt=wrt)
+    builder = Builder(rules, convention, seen, y)
+    return Derivation(_title(rules), convention, tuple(builder.sections()), builder)
 
 
 def _title(rules: Rules) -> str:

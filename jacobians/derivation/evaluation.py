@@ -12,9 +12,10 @@ import numpy as np
 from jacobians._checks import Array, TooLargeError, dense_limit
 from jacobians.derivation.rules import Rules
 from jacobians.derivation.terms import Key, Rounding, Symbol, Term, Value
+from jacobians.gradients import WEIGHTS
 from jacobians.linearization import layer_map, parameter_maps
 from jacobians.maps import LinearMap
-from jacobians.tracing import trace
+from jacobians.tracing import Trace, trace
 
 _LARGEST = 2**26  # bytes of a derivative of a layer that are written out
 Changes: TypeAlias = frozenset[Any]
@@ -27,8 +28,12 @@ def exact(array: Any) -> Value:
     return Value(number, np.zeros_like(number))
 
 
-def given(rules: Rules, X: Array, Y: Array | None) -> dict[Key, Value]:
-    """Return the values of what is given: parameters, points and targets, in float64."""
+def given(rules: Rules, X: Array, Y: Array | None, seen: Trace | None = None) -> dict[Key, Value]:
+    """Return the values of what is given: parameters, points and targets, in float64.
+
+    Errors are in roundings of the precision that a result is judged in: 0, but for the derivatives
+    of layers that are not dense, which are taken at the values ``seen``.
+    """
     net = rules.net.astype(np.float64)
     values: dict[Key, Value] = {("a", 0): exact(np.asarray(X)[..., None])}
     if Y is not None:
@@ -36,27 +41,27 @@ def given(rules: Rules, X: Array, Y: Array | None) -> dict[Key, Value]:
     for l in (None, *range(1, net.depth + 1)):
         values["1", l] = exact(np.ones((rules.width(l), 1)))
         values["ones", l] = exact(np.ones((1, rules.width(l))))
-    others = [l for l in range(1, net.depth + 1) if not rules.is_dense(l)]
     for l, layer in enumerate(net.layers, start=1):
-        if l not in others:
-            W, b = (layer.parameters()[name] for name in "Wb")
-            values["W", l], values["b", l] = exact(W), exact(b[:, None])
+        for name, p in layer.arrays().items():
+            if name in (*WEIGHTS, "b", "shift"):
+                values[name, l] = exact(p.reshape(len(p), -1))
+    others = [l for l in range(1, net.depth + 1) if not rules.is_dense(l)]
     if others:
-        seen = trace(net, X)
+        seen = seen or trace(net, X)
         with dense_limit(_LARGEST):
             for l in others:
-                values |= _maps_of(net.layers[l - 1], l, seen.entering(l))
+                reads = tuple(a.astype(np.float64) for a in seen.entering(l))
+                values |= _maps_of(net.layers[l - 1], l, reads)
     return values
 
 
 def _maps_of(layer: Any, l: int, reads: tuple[Array, ...]) -> dict[Key, Value]:
-    """Return vectors and derivatives of a layer that is not dense, written out if they fit."""
+    """Return the derivatives of a layer that is not dense, written out if they fit."""
     maps = layer_map(layer, *reads)
     named = {f"M{i or ''}": A for i, A in enumerate(maps if isinstance(maps, tuple) else (maps,))}
     if layer.parameters():
         named |= {f"E{name}": A for name, A in parameter_maps(layer, *reads).items()}
-    vectors = {name: p for name, p in layer.arrays().items() if p.ndim == 1}
-    values = {(name, l): exact(p[:, None]) for name, p in vectors.items()}
+    values: dict[Key, Value] = {}
     for name, A in named.items():
         with suppress(TooLargeError):
             values[name, l] = Value(A.to_dense().astype(np.float64), _error_of(A))
@@ -64,11 +69,11 @@ def _maps_of(layer: Any, l: int, reads: tuple[Array, ...]) -> dict[Key, Value]:
 
 
 def _error_of(A: LinearMap) -> Array:
-    """Return what rounding may do to a map that is written out, with what cancels inside it."""
-    magnitude, eps = A.magnitude(), float(np.finfo(A.dtype).eps)
+    """Return how many roundings may be in a map that is written out, with what cancels in it."""
+    magnitude = A.magnitude()
     size = np.abs(A.to_dense()) if magnitude is None else magnitude.to_dense()
     roundings = np.asarray(A.roundings() + 64.0)[..., None, None]
-    return np.asarray(roundings * eps * size, np.float64)
+    return np.asarray(2 * roundings * size, np.float64)
 
 
 @dataclass(eq=False)
@@ -82,6 +87,10 @@ class Evaluation:
     given: dict[Key, Value]
     rounding: Rounding
     _values: dict[tuple[Key, Changes], Value] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        unit = self.rounding.unit
+        self.fixed = {key: Value(x.number, unit * x.error) for key, x in self.given.items()}
 
     @cached_property
     def lines(self) -> dict[Key, Term]:
@@ -107,7 +116,10 @@ class Evaluation:
         """
         with np.errstate(all="ignore"):
             self._evaluate(key, made)
-        return self.given[key] if key in self.given else self._values[key, self.reaching(key, made)]
+        return self._at(key, made)
+
+    def _at(self, key: Key, made: Changes) -> Value:
+        return self.fixed[key] if key in self.fixed else self._values[key, self.reaching(key, made)]
 
     def _evaluate(self, key: Key, made: Changes) -> None:
         waiting = [key]
@@ -128,9 +140,4 @@ class Evaluation:
         return key in self.given or (key, self.reaching(key, made)) in self._values
 
     def _evaluated(self, term: Term, made: Changes) -> Value:
-        def at(symbol: Symbol) -> Value:
-            if symbol.key in self.given:
-                return self.given[symbol.key]
-            return self._values[symbol.key, self.reaching(symbol.key, made)]
-
-        return term.evaluate(at, self.rounding)
+        return term.evaluate(lambda symbol: self._at(symbol.key, made), self.rounding)

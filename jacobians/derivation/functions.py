@@ -8,6 +8,7 @@ straight line nothing is lost.  At a kink the slope is a choice.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,6 @@ from jacobians._checks import Array
 from jacobians.activations import Activation, AnyActivation
 from jacobians.derivation.terms import Function, Rounding, Value
 from jacobians.linearization import activation_map
-from jacobians.losses import Loss
 
 _FORMULA = 8  # roundings of 1 by which right formulas of one smooth function may differ
 
@@ -107,14 +107,18 @@ def _written_out(activation: AnyActivation, z: Array) -> Array:
     return np.broadcast_to(D, (*z.shape[:-2], *D.shape[-2:]))
 
 
-def cotangent(loss: Loss) -> Function:
-    """Return ``∂C/∂a`` of a loss that has no formula here, as a function of ``a`` and ``y``."""
-    return Function("∂C/∂a", partial(_cotangent, loss.cotangent))
+def cotangent(formula: Callable[..., Array], by: str) -> Function:
+    """Return ``∂C/∂a`` or ``∂C/∂z`` of a loss that has no formula here, a function of it and y."""
+    return Function(f"∂C/∂{by}", partial(_cotangent, formula))
 
 
 def _cotangent(formula: Callable[..., Array], a: Value, y: Value, rounding: Rounding) -> Value:
     f = _over(lambda row: formula(row, y.number[..., 0]))
-    c, moved = f(a.number), _moved(f, *a)
+    c, ends = f(a.number), []
+    for side in (-1, 1):
+        with suppress(ValueError):  # beyond the end of its domain
+            ends.append(np.abs(f(a.number + side * a.error) - c))
+    moved = np.max(ends, axis=0) if ends else np.full_like(c, np.inf)
     total = moved.sum(axis=-2, keepdims=True) + 0 * moved  # an entry may depend on all of them
     return Value(c, 2 * total + 16 * rounding.unit * (np.abs(c) + 1))
 

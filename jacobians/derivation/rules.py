@@ -20,19 +20,17 @@ from typing import Any
 
 import numpy as np
 
-from jacobians.activations import IDENTITY, LOG_SOFTMAX, SIGMOID, SOFTMAX, Activation, AnyActivation
-from jacobians.derivation import functions
+from jacobians.activations import IDENTITY, SOFTMAX, Activation, AnyActivation
+from jacobians.derivation import functions, starts
 from jacobians.derivation.terms import (
     Apply,
     Diagonal,
     Function,
-    Hadamard,
     Identity,
     Key,
     Kronecker,
     OverPoints,
     Product,
-    Quotient,
     Slopes,
     Sum,
     Symbol,
@@ -43,11 +41,11 @@ from jacobians.derivation.terms import (
     Vec,
     matmul,
     minus,
-    negative,
     total,
 )
+from jacobians.gradients import WEIGHTS
 from jacobians.linearization import layer_map
-from jacobians.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
+from jacobians.losses import Loss
 from jacobians.maps import Identity as IdentityMap
 from jacobians.maps import LinearMap
 from jacobians.network import Network
@@ -243,15 +241,9 @@ class Rules:
 
     def c(self, l: Any = None) -> Term:
         """``dC/da^L``."""
-        a, y, one = self.symbol("a", self.top), self.symbol("y", None), self.symbol("1", None)
-        if isinstance(self.loss, SquaredError):
-            return minus(a, y)
-        if isinstance(self.loss, BinaryCrossEntropy):
-            return Quotient(minus(a, y), Hadamard(a, minus(one, a)))
-        if isinstance(self.loss, CrossEntropy):
-            return negative(Quotient(y, a))
         assert self.loss is not None
-        return Apply(a, y, about=functions.cotangent(self.loss))
+        a, y, one = self.symbol("a", self.top), self.symbol("y", None), self.symbol("1", None)
+        return starts.by_output(self.loss, self.activation(self.top), a, y, one)
 
     def delta(self, l: Any) -> Term:
         """``dC/dz^l``, for the loss of one point."""
@@ -260,14 +252,11 @@ class Rules:
         return self.through(l, self.cotangent(l))
 
     def fused(self) -> Term:
-        """``delta^L = p - y``, where loss and activation are taken in one step."""
-        a: Term = self.symbol("a", self.top)
-        y, last = self.symbol("y", None), self.activation(self.top)
-        if last == LOG_SOFTMAX:
-            a = Apply(self.symbol("z", self.top), about=functions.sigma(SOFTMAX))
-        if self.summed or last == SIGMOID:
-            return minus(a, y)
-        return minus(matmul(a, self.symbol("ones", None), y), y)
+        """``delta^L = p sum(y) - y``, where loss and activation are taken in one step."""
+        assert self.loss is not None
+        z, a = self.symbol("z", self.top), self.symbol("a", self.top)
+        y, ones, last = self.symbol("y", None), self.symbol("ones", None), self.activation(self.top)
+        return starts.by_preactivation(self.loss, last, z, a, y, ones, self.summed)
 
     def cotangent(self, k: Any) -> Term:
         """``dC/da^k``: what comes back from every layer that reads it."""
@@ -330,6 +319,9 @@ class Rules:
             for name, array in self.net.layers[l - 1].parameters().items():
                 E = Symbol(f"E{name}", l, (self.width(l), array.size))
                 right = self.mean(Product(Transpose(E), self.symbol("delta", l)))
+                if self.l2 and name in WEIGHTS:
+                    W = Symbol(name, l, (len(array), array.size // len(array)))
+                    right = Sum(right, Times(Vec(W), about=("λ", self.l2)))
                 lines[name] = (Symbol(f"d{name}", l, (array.size, 1)), right)
         return lines
 

@@ -156,7 +156,7 @@ class Transpose(Term):
 
 
 class Sum(Term):
-    """``x + y + ...``."""
+    """``x + y + ...``; about how often either rounds inside, in another way to compute the sum."""
 
     def combine(self, rounding: Rounding, *values: Value) -> Value:
         number, error = values[0]
@@ -164,7 +164,7 @@ class Sum(Term):
             # a sum that comes out exact in the wider format may round in the accused one
             size = np.abs(number) + np.abs(x.number) + error + x.error
             number, error = number + x.number, rounding.both(error, x.error)
-            error = rounding.both(error, rounding.unit * size)
+            error = rounding.both(error, (1 + (self.about or 0)) * rounding.unit * size)
         return Value(number, error)
 
 

@@ -17,9 +17,9 @@ from jacobians._checks import Array, Numbers
 from jacobians.activations import Activation
 from jacobians.derivation.evaluation import NONE, Changes, Evaluation, exact
 from jacobians.derivation.functions import slopes_beside
+from jacobians.derivation.starts import has_formula
 from jacobians.derivation.terms import Key, Rounding, Term, Value
 from jacobians.diagnosis.mistakes import Mistake
-from jacobians.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
 
 Made: TypeAlias = Changes  # a set of mistakes
 SAFETY = 64  # times the typical error, since errors may conspire
@@ -146,8 +146,8 @@ class Case(Evaluation):
         visible from its values; and not if a preactivation may move so far that a curve bends more
         than it rounds, which is where the square of its error exceeds a rounding.
         """
-        layers, loss = range(1, self.rules.net.depth + 1), self.rules.loss
-        ours = loss is None or isinstance(loss, (SquaredError, BinaryCrossEntropy, CrossEntropy))
+        layers = range(1, self.rules.net.depth + 1)
+        ours = has_formula(self.rules.loss, self.rules.activation(self.rules.top))
         return ours and all(self.rules.is_dense(l) and self._is_steady(l) for l in layers)
 
     def _is_steady(self, l: int) -> bool:
@@ -201,16 +201,19 @@ class Case(Evaluation):
     def _at_any_slope(self) -> tuple[Case, Case]:
         """The case with any slope at kinks and no rounding, and with the steepest and rounding."""
         forward = {key: self.value(key) for key in self.lines if key[0] in ("z", "a", "s")}
-        numbers = {key: exact(x.number) for key, x in (self.given | forward).items()}
-        steepest = dict(self.given)
+        numbers = {key: exact(x.number) for key, x in (self.fixed | forward).items()}
+        steepest = dict(self.fixed)
         for key, (least, largest) in self.slopes_at_kinks.items():
             numbers[key] = Value((least + largest) / 2, (largest - least) / 2)
             s = np.where(-least > largest, least, largest)
             steepest[key] = Value(s, forward[key].error + 8 * self.rounding.unit * np.abs(s))
-        return (
-            Case(self.rules, numbers, Rounding(0.0, 0.0), self.claims),
-            Case(self.rules, steepest, self.rounding, self.claims),
-        )
+        return self._beside(numbers, Rounding(0.0, 0.0)), self._beside(steepest, self.rounding)
+
+    def _beside(self, fixed: dict[Key, Value], rounding: Rounding) -> Case:
+        """Return the case with other values, whose errors are what they are."""
+        case = Case(self.rules, fixed, rounding, self.claims)
+        case.fixed = fixed
+        return case
 
     def at_any_slope(self, key: Key, made: Made = NONE) -> Value | None:
         """Return the value with what slopes at kinks and rounding allow; None if no kink matters.

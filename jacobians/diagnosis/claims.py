@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, Numbers, ShapeError, as_array
+from jacobians._checks import Numbers, ShapeError, as_array
 from jacobians.derivation.notation import Convention
 from jacobians.derivation.rules import Rules
 from jacobians.derivation.terms import Key
-from jacobians.gradients import Gradients
-from jacobians.vectorization import unvec
+from jacobians.gradients import WEIGHTS, Gradients
+from jacobians.vectorization import unvec, vec
 
 _ROLES = {
-    **{"weights": "dW", "dW": "dW", "W": "dW"},
-    **{"biases": "db", "db": "db", "b": "db"},
     **{"deltas": "ddelta", "delta": "ddelta", "dZ": "ddelta"},
     **{"inputs": "dx", "dx": "dx", "jacobian": "J", "J": "J", "weight_jacobians": "JW"},
 }
-_ORDER = ["ddelta", "dW", "db", "dx", "J", "JW"]
+_PARAMETERS = {"weights": WEIGHTS, "dW": WEIGHTS, "W": WEIGHTS, "biases": ("b",)}
+_ORDER = {role: i for i, role in enumerate(("ddelta", "dW", "db", "dx", "J", "JW"))}
 
 
 def read_claims(
@@ -45,48 +45,63 @@ def read_claims(
     """
     claims: dict[Key, Numbers] = {}
     for name, l, array in _named(mine, rules):
-        if name not in _ROLES:
-            raise ValueError(
-                f"diagnose: mine: {name!r} is no name of a result. Expected one of "
-                f"{', '.join(_ROLES)}, with a layer number after it if it stands alone."
-            )
-        role = _ROLES[name]
         where = f"diagnose: mine: {name}" + (f" of layer {l}" if l else "")
-        array = as_array(array, where)
+        role, array = _role(name, l, rules), as_array(array, where)
+        if role is None:
+            raise ValueError(f"{where}: {rules.net.layers[l - 1]} has none.")
         if array.dtype.kind not in "iuf":
             raise TypeError(f"{where}: expected real numbers, but got dtype {array.dtype}.")
-        if role in ("dW", "db", "JW") and not rules.is_dense(l):
-            layer = rules.net.layers[l - 1]
-            raise ValueError(f"{where}: layer {l} ({layer}) has no weight matrix.")
+        turned = role in ("dW", "J", "JW") and role in convention.transposed
+        if l and role[1:] in rules.net.layers[l - 1].parameters() and not rules.is_dense(l):
+            array, p = array.T if turned else array, rules.net.layers[l - 1].parameters()[role[1:]]
+            if array.size != p.size or array.shape not in (p.shape, (p.size,), (p.size, 1)):
+                raise ShapeError(f"{where}: expected shape {p.shape}, but got {array.shape}.")
+            claims[role, l] = vec(array.reshape(len(p), -1))[:, None]
+            continue
         array = _laid_out(array, role, l, rules, batch, where)
-        if role in ("dW", "J", "JW") and role in convention.transposed:
-            array = np.swapaxes(array, -2, -1)
-        claims[role, rules.net.depth if role == "J" else l] = array
+        key = (role, rules.net.depth if role == "J" else l)
+        claims[key] = np.swapaxes(array, -2, -1) if turned else array
     if not claims:
         raise ValueError("diagnose: mine: there is nothing in it.")
-    return dict(sorted(claims.items(), key=lambda item: (-item[0][1], _ORDER.index(item[0][0]))))
+    return dict(sorted(claims.items(), key=lambda item: (-item[0][1], _ORDER.get(item[0][0], 2))))
+
+
+def _role(name: str, l: int, rules: Rules) -> str | None:
+    """Return the role of a result by its name, None where the layer has none such."""
+    role = _ROLES.get(name)
+    if role is not None:
+        return role if role != "JW" or rules.is_dense(l) else None
+    own, wanted = rules.net.layers[l - 1].parameters(), _PARAMETERS.get(name, (name, name[1:]))
+    return next((f"d{parameter}" for parameter in wanted if parameter in own), None)
 
 
 def _named(mine: Any, rules: Rules) -> Iterable[tuple[str, int, Any]]:
     """Go through what was given as (name, layer, array)."""
     net, L = rules.net, rules.net.depth
-    dense = [l for l in range(1, L + 1) if rules.is_dense(l)]
+    own = [(f"d{k}", l, p) for l, A in enumerate(net.layers, 1) for k, p in A.parameters().items()]
     if isinstance(mine, Gradients):
-        mine = {k: getattr(mine, k) for k in ("weights", "biases", "deltas", "inputs")}
+        deltas = [("deltas", l, delta) for l, delta in enumerate(mine.deltas, 1)]
+        of = (p for by_name in mine.parameters for p in by_name.values())
+        return [*_in_turn(own, of), *deltas, ("inputs", 0, mine.inputs)]
     if isinstance(mine, Mapping):
-        return [item for name, value in mine.items() for item in _of_name(name, value, dense, L)]
+        return [item for name, value in mine.items() for item in _of_name(name, value, rules)]
     if isinstance(mine, (list, tuple)) and not (mine and np.ndim(mine[0]) == 0):
-        vectors = (np.ndim(b) < 2 or 1 in np.shape(b) for b in mine[1::2])
-        if len(mine) == 2 * len(dense) and all(vectors):  # as PyTorch lists parameters
-            return _named({"weights": mine[::2], "biases": mine[1::2]}, rules)
-        if len(mine) in (L, len(dense)):
-            return _listed("weights", mine, dense, L)
+        pairs = zip(own, mine, strict=False)
+        rows = (np.ndim(A) < 2 or 1 in np.shape(A) for (*_, p), A in pairs if p.ndim == 1)
+        if len(mine) == len(own) and all(rows):  # as PyTorch lists parameters
+            return _in_turn(own, mine)
+        if len(mine) in (L, len(_layers_with("weights", rules))):
+            return _listed("weights", mine, rules)
     array, m, n = as_array(mine, "diagnose: mine"), net.widths[-1], net.widths[0]
     row = array.ndim == 1 and 1 in (m, n) and array.size == m * n
     if array.shape[-2:] in ((m, n), (n, m)) or row:
         return [("jacobian", 0, array)]
-    if array.ndim == 1 and array.size == net.parameter_count:
-        return _cut(array, net.widths, dense)
+    if array.ndim == 1 and array.size == net.parameter_count:  # in the order of net.parameters
+        pieces = np.split(array, np.cumsum([p.size for *_, p in own])[:-1])
+        every = zip(pieces, (p for *_, p in own), strict=False)
+        return _in_turn(
+            own, (unvec(v, (len(p), v.size // len(p))).reshape(p.shape) for v, p in every)
+        )
     raise ShapeError(
         f"diagnose: mine: an array of shape {array.shape} is neither a Jacobian ({m}, {n}) nor a "
         f"gradient of {net.parameter_count} numbers; give a dict such as "
@@ -94,37 +109,39 @@ def _named(mine: Any, rules: Rules) -> Iterable[tuple[str, int, Any]]:
     )
 
 
-def _of_name(name: Any, value: Any, dense: list[int], L: int) -> list[tuple[str, int, Any]]:
-    numbered = re.fullmatch(r"(dW|db|W|b|delta|dZ)[\[_^]?(\d+)\]?", str(name))
-    if numbered:
-        l = int(numbered[2])
-        if not 1 <= l <= L:
-            raise ValueError(f"diagnose: mine: {name!r}: the layers are 1 to {L}.")
-        return [(numbered[1], l, value)]
-    if name in ("inputs", "dx", "jacobian", "J"):
+def _in_turn(own: Iterable[Any], arrays: Iterable[Any]) -> list[tuple[str, int, Any]]:
+    return [(k, l, A) for (k, l, _), A in zip(own, arrays, strict=True) if A is not None]
+
+
+def _of_name(key: Any, value: Any, rules: Rules) -> list[tuple[str, int, Any]]:
+    numbered = re.fullmatch(r"(\D+?)[\[_^]?(\d+)\]?", str(key))
+    name, at = (numbered[1], int(numbered[2])) if numbered else (str(key), None)
+    if at is None and _ROLES.get(name) in ("dx", "J"):
         return [(name, 0, value)]
-    if isinstance(value, Mapping):
-        return [(str(name), int(l), array) for l, array in value.items()]
-    return _listed(str(name), value, dense, L)
-
-
-def _listed(name: str, values: Any, dense: list[int], L: int) -> list[tuple[str, int, Any]]:
-    if not isinstance(values, (list, tuple)) or len(values) not in (L, len(dense)):
-        raise ShapeError(
-            f"diagnose: mine: {name}: expected a list of {L} arrays, one for every layer."
+    if not _layers_with(name, rules) or _ROLES.get(name) in ("dx", "J"):
+        raise ValueError(
+            f"diagnose: mine: {name!r} is no name of a result. Expected one of "
+            f"{', '.join((*_ROLES, *_PARAMETERS))}, or a parameter, with a layer number after it "
+            "if it stands alone."
         )
-    layers = range(1, L + 1) if len(values) == L else dense
+    if at is not None or isinstance(value, Mapping):
+        of, where = value if at is None else {at: value}, f"diagnose: mine: {name}: layer"
+        return [(name, rules.net.number(l, where, 1), array) for l, array in of.items()]
+    return _listed(name, value, rules)
+
+
+def _listed(name: str, values: Any, rules: Rules) -> list[tuple[str, int, Any]]:
+    every, layers = list(range(1, rules.net.depth + 1)), _layers_with(name, rules)
+    if not isinstance(values, (list, tuple)) or len(values) not in (len(every), len(layers)):
+        raise ShapeError(
+            f"diagnose: mine: {name}: expected a list of {len(every)} arrays, one for every layer."
+        )
+    layers = every if len(values) == len(every) else layers
     return [(name, l, v) for l, v in zip(layers, values, strict=True) if v is not None]
 
 
-def _cut(vector: Array, widths: Any, dense: list[int]) -> Iterable[tuple[str, int, Any]]:
-    """Cut one vector of all gradients, in the order of ``Network.parameters``."""
-    start = 0
-    for l in dense:
-        m, n = widths[l], widths[l - 1]
-        yield "weights", l, unvec(vector[start : start + m * n], (m, n))
-        yield "biases", l, vector[start + m * n : start + m * n + m]
-        start += m * n + m
+def _layers_with(name: str, rules: Rules) -> list[int]:
+    return [l for l in range(1, rules.net.depth + 1) if _role(name, l, rules) is not None]
 
 
 def _laid_out(
@@ -145,7 +162,7 @@ def _laid_out(
         array = array.reshape(m, -1)
     if role in ("J", "JW") and array.ndim == 2:
         array = np.broadcast_to(array, (batch or 1, *array.shape))
-    if role == "dW" and array.ndim == 1 and array.size == n * rules.net.widths[l - 1]:
+    if role == "dW" and array.ndim == 1 and array.size == prod(rules.symbol("W", l).shape):
         array = array.reshape(n, -1)
     if array.ndim != (2 if role == "dW" else 3):
         raise ShapeError(f"{where}: expected a matrix, but got shape {array.shape}.")

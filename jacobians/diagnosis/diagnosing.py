@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from jacobians._tables import PointsLike, as_inputs, targets_in_order
 from jacobians.derivation.evaluation import given
 from jacobians.derivation.notation import Convention, as_convention
 from jacobians.derivation.rules import Rules
+from jacobians.derivation.starts import add_up_to_1
 from jacobians.derivation.terms import Rounding
 from jacobians.diagnosis.case import Case
 from jacobians.diagnosis.claims import read_claims
@@ -110,28 +112,25 @@ def _asked(
             f"diagnose: mine: expected derivatives, or a function (net, X, Y) that returns them, "
             f"but got {mine!r:.80}."
         )
-    result = mine(net, X, Y) if callable(mine) else mine
-    rows = None if Y is None else np.atleast_2d(Y)
-    case = _case(net, np.atleast_2d(X), rows, loss, l2, Rounding.of(np.float64, typical=True))
-    batch = len(X) if X.ndim == 2 else None
-    case.claims = read_claims(result, case.rules, batch, convention)
-    if loss is None and any(role in ("dW", "db", "ddelta", "dx") for role, _ in case.claims):
+    if not len(X):
+        raise ValueError("diagnose: X: there are no points, so nothing can be compared.")
+    rows, batch = None if Y is None else np.atleast_2d(Y), len(X) if X.ndim == 2 else None
+    rules = Rules(net, loss, l2, batch or 1, add_up_to_1(rows, net.dtype))
+    claims = read_claims(mine(net, X, Y) if callable(mine) else mine, rules, batch, convention)
+    if loss is None and any(role not in ("J", "JW") for role, _ in claims):
         raise ValueError("diagnose: gradients need Y and loss.")
-    if net.dtype == np.float32 or any(A.dtype.itemsize < 8 for A in case.claims.values()):
-        case.rounding = Rounding.of(np.float32, typical=True)
-    drawn = draw(net, loss) if probes else []
-    cases = [_case(d.net, d.X, d.Y, loss, l2, case.rounding) for d in drawn]
-    for probe, d in zip(cases, drawn, strict=True) if callable(mine) else ():
-        try:
-            claims = read_claims(mine(d.net, d.X, d.Y), probe.rules, len(d.X), convention)
-        except Exception:  # an error on another network is no evidence
-            continue
-        if any(not np.array_equal(A, claims.get(k, 0)) for k, A in case.claims.items()):
-            probe.claims = claims  # who gives the same again does not look at what it is given
+    single = net.dtype == np.float32 or any(A.dtype.itemsize < 8 for A in claims.values())
+    rounding = Rounding.of(np.float32 if single else np.float64, typical=True)
+    case = Case(rules, given(rules, np.atleast_2d(X), rows), rounding, claims)
+    drawn, cases = draw(net, loss) if probes else [], []
+    for d in drawn:
+        rules = Rules(d.net, loss, l2, len(d.X), add_up_to_1(d.Y, net.dtype))
+        probe = Case(rules, given(rules, d.X, d.Y), rounding)
+        cases.append(probe)
+        if callable(mine):
+            with suppress(Exception):  # an error on another network is no evidence
+                there = read_claims(mine(d.net, d.X, d.Y), rules, len(d.X), convention)
+                # who gives the same again does not look at what it is given
+                same = all(np.array_equal(A, there.get(key, 0)) for key, A in claims.items())
+                probe.claims = None if same else there
     return Verdict(case, cases, [d.about for d in drawn])
-
-
-def _case(net: Network, X: Any, Y: Any, loss: Loss | None, l2: float, rounding: Rounding) -> Case:
-    summed = Y is None or bool((np.abs(Y.sum(axis=-1) - 1) < 1e-6).all())
-    rules = Rules(net, loss, l2, len(X), summed)
-    return Case(rules, given(rules, X, Y), rounding)

@@ -19,7 +19,7 @@ from jacobians.diagnosis.record import Diagnosis, Slip
 from jacobians.diagnosis.search import Explanation, agree, search
 
 _NAMES = {
-    "dW": "weights of layer {}",
+    **dict.fromkeys(("dW", "dK"), "weights of layer {}"),
     "db": "biases of layer {}",
     "ddelta": "error of layer {}",
     "dx": "input gradient",
@@ -40,7 +40,7 @@ _SCALES = (1.0, 2.0, 4 / 3, 1.25, *(1 / keep for keep in (0.9, 0.7, 0.6, 0.4, 0.
 
 def name_of(key: Key) -> str:
     """Return what a claimed array is called."""
-    return _NAMES[key[0]].format(key[1])
+    return _NAMES.get(key[0], f"{key[0][1:]} of layer {{}}").format(key[1])
 
 
 class Verdict:
@@ -259,7 +259,7 @@ def _fit(case: Case, made: Made, key: Key) -> Iterator[Mistake]:
             yield constant(c, (key,))
             for l in range(min(case.rules.net.depth, key[1] + 5), max(key[1], 1) - 1, -1):
                 yield constant(c, (("delta", l),))
-    if key[0] == "dW":
+    if key[0] == "dW" and case.rules.is_dense(key[1]):
         W = case.given["W", key[1]].number
         i = int(np.argmax(np.abs(W)))
         c = float((claim - number).flat[i] / W.flat[i]) if W.size > 1 and W.flat[i] else 0.0
