@@ -241,3 +241,37 @@ def test_blocks_are_parts_of_the_whole(name, entries, monkeypatch):
     for statistic in STATISTICS:
         for mine, theirs in zip(blocks.interval(statistic), whole.interval(statistic), strict=True):
             assert_within(mine, theirs, 1e-9 * np.abs(theirs).max())
+
+
+def test_batches_of_frames_go_by_the_names_of_the_first():
+    """Of a network without names; whatever the order of the columns in later batches."""
+    pandas = pytest.importorskip("pandas")
+    net, X = jb.Network.random([3, 5, 2], seed=0), np.random.default_rng(0).normal(size=(12, 3))
+    frame = pandas.DataFrame(X, columns=list("abc"))
+    batches = [frame[:5], frame[5:][["c", "a", "b"]]]
+    whole = jb.sensitivity(net, frame)
+    for asked in (batches, iter(batches), ((batch, np.zeros(len(batch))) for batch in batches)):
+        record = jb.sensitivity(net, asked)
+        assert record.input_names == ("a", "b", "c")
+        assert_agree(record, whole)
+    pairs = jb.interactions(net, iter(batches))
+    assert pairs.input_names == ("a", "b", "c")
+    assert_within(pairs.mean_absolute, jb.interactions(net, frame).mean_absolute, 1e-12)
+    with pytest.raises(jb.ShapeError, match="got none"):
+        jb.sensitivity(net, iter([]))
+
+
+@pytest.mark.parametrize(
+    ("by", "error", "message"),
+    [
+        (np.ma.masked_equal([0, 1, 0, 1], 1), TypeError, "by: expected labels, but got a masked"),
+        ([0.0, np.nan, 1.0, np.nan], ValueError, "by: 2 of 4 points have no label, None or NaN"),
+        (np.array(["a", None, "b", "a"]), ValueError, "by: 1 of 4 points have no label"),
+    ],
+)
+def test_points_without_a_label_are_told(by, error, message):
+    net = jb.Network.random([3, 2], seed=0)
+    with pytest.raises(error, match=message):
+        jb.sensitivity(net, np.eye(4, 3), by=by)
+    with pytest.raises(jb.ShapeError, match="ids: expected 4 whole numbers"):
+        jb.sensitivity(net, np.eye(4, 3), by=[0, 1, 0, 1], ids=np.arange(3))

@@ -136,6 +136,8 @@ def split(X: Any, by: Any, wanted: Sequence[str] | None) -> tuple[Any, Any]:
 
     A column is left out of the points unless it is an input.
     """
+    if isinstance(by, np.ma.MaskedArray):
+        raise TypeError("sensitivity: by: expected labels, but got a masked array.")
     if not isinstance(by, str):
         labels = np.asarray(by)
     else:
@@ -149,6 +151,12 @@ def split(X: Any, by: Any, wanted: Sequence[str] | None) -> tuple[Any, Any]:
         raise ShapeError(
             f"sensitivity: by: expected a label for each of {len(X)} points, "
             f"but got {labels.shape}."
+        )
+    missing = int(sum(label is None or label != label for label in labels.tolist()))
+    if missing:
+        raise ValueError(
+            f"sensitivity: by: {missing} of {len(X)} points have no label, None or NaN. "
+            "Leave them out, or give them a label of their own."
         )
     return labels, X
 

@@ -17,7 +17,7 @@ import numpy as np
 from jacobians import plotting
 from jacobians._checks import Array, as_count, underflow_is_rounding
 from jacobians._notebook import Displayed, Table
-from jacobians._tables import PointsLike, column_names
+from jacobians._tables import PointsLike
 from jacobians._text import counted, table
 from jacobians.factors import as_index
 from jacobians.network import Network, as_network
@@ -27,7 +27,13 @@ from jacobians.sensitivities.accumulators import Columns
 from jacobians.sensitivities.groups import as_confidence, student_interval
 from jacobians.sensitivities.measures import Measures, over
 from jacobians.sensitivities.names import different_names, number_of
-from jacobians.sensitivities.pieces import batches_of, group_count, pieces_of, windows_of
+from jacobians.sensitivities.pieces import (
+    batches_of,
+    group_count,
+    named_by,
+    pieces_of,
+    windows_of,
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -150,7 +156,8 @@ def interactions(
             [0.34, 0.59]]]), Interactions for 1 output of 2 inputs over 3 points)
     """
     net, level = as_network(net, "interactions"), as_confidence(confidence, "interactions")
-    names = different_names(net.input_names or column_names(X), net.widths[0], "x", "X")
+    X, columns = (X, net.input_names) if net.input_names else named_by(X)
+    names = different_names(columns, net.widths[0], "x", "X")
     outputs = different_names(net.output_names, net.widths[-1], "y", "outputs")
     chosen = as_index(rows, len(outputs), "interactions: rows")
     chosen = np.arange(len(outputs)) if chosen is None else chosen

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from jacobians._checks import Array, ShapeError, TooLargeError, readable_bytes
 from jacobians._tables import HasInputs, as_inputs, column_names
+from jacobians.points import Batches
 from jacobians.sensitivities.groups import Keys, Order, order_of, order_of_next
 
 GROUPS, FEWEST = 64, 6  # of points; fewer where the sums per group would take more than
@@ -66,6 +68,19 @@ def are_batches(X: Any) -> bool:
     if isinstance(X, (Mapping, Set)) or type(X).__module__.startswith("scipy.sparse"):
         return False
     return isinstance(X, Iterable) and not hasattr(X, "__array__") and column_names(X) is None
+
+
+def named_by(X: Any) -> tuple[Any, Any]:
+    """Return the points and the names of their columns, those of the first of several batches."""
+    names = X.names if isinstance(X, Batches) else column_names(X)
+    if names is not None or not are_batches(X):
+        return X, names
+    batches = iter(X)
+    first = next(batches, None)
+    if first is None:
+        return batches, None
+    names = column_names(first[0] if are_batches(first) else first)
+    return chain([first], batches), names
 
 
 def batches_of(net: HasInputs, X: Any, where: str) -> Iterator[Array]:

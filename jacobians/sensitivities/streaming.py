@@ -30,7 +30,7 @@ from jacobians._tables import PointsLike, column_names
 from jacobians.engine import value_and_jacobian
 from jacobians.network import Network, as_network
 from jacobians.planning import DEFAULT_BYTES, plan
-from jacobians.points import Batches, open_points
+from jacobians.points import open_points
 from jacobians.sensitivities.accumulators import accumulators
 from jacobians.sensitivities.comparison import Comparison, split
 from jacobians.sensitivities.groups import Keys
@@ -41,6 +41,7 @@ from jacobians.sensitivities.pieces import (
     are_batches,
     batches_of,
     group_count,
+    named_by,
     piece_size,
     pieces_of,
     windows_of,
@@ -144,8 +145,9 @@ def sensitivity(
         return _by(net, X, by, ids, input_names, options)
     if isinstance(X, (str, os.PathLike)):
         X = open_points(X, net.input_names or input_names)
-    if input_names is None:
-        input_names = net.input_names or (X.names if isinstance(X, Batches) else column_names(X))
+    if input_names is None and not net.input_names:
+        X, input_names = named_by(X)
+    input_names = input_names or net.input_names
     output_names = net.output_names if output_names is None else output_names
     every_input = different_names(input_names, net.widths[0], "x", "input_names")
     every_output = different_names(output_names, net.widths[-1], "y", "output_names")
@@ -231,7 +233,7 @@ def _by(net: Network, X: Any, by: Any, ids: Any, names: Any, options: dict[str, 
     labels, X = split(X, by, net.input_names or names)
     names = net.input_names or names or column_names(X)
     (points,) = batches_of(net.with_names(names) if names else net, X, "sensitivity: X")
-    ids = np.arange(len(points)) if ids is None else as_array(ids, "sensitivity: ids")
+    ids = np.arange(len(points)) if ids is None else _numbers(ids, len(points))
     each = {str(value): labels == value for value in np.unique(labels)}
     return Comparison(
         {
