@@ -94,10 +94,11 @@ class Certificate(Displayed):
         return len(self.checks)
 
     def __repr__(self) -> str:
-        held, exact = (
-            sum(getattr(c, what) and c.claimed for c in self.checks) for what in ("holds", "exact")
-        )
-        sentence = f"{held} of {len(self.checks)} identities hold, {exact} of them bit for bit"
+        judged = [c for c in self.checks if c.claimed]
+        held, exact = (sum(getattr(c, what) for c in judged) for what in ("holds", "exact"))
+        sentence = f"{held} of {len(judged)} identities hold, {exact} of them bit for bit"
+        if len(judged) < len(self.checks):
+            sentence += f"; nothing is claimed of {len(self.checks) - len(judged)}"
         return f"Certificate of {self.network}: {sentence}"
 
     def _table(self) -> Table:

@@ -331,7 +331,7 @@ def _certificates(net: Network, X: Array, count: int) -> list[Certificate]:
 
 
 def _verdict(certificates: list[Certificate]) -> str:
-    checks = [check for certificate in certificates for check in certificate]
+    checks = [check for certificate in certificates for check in certificate if check.claimed]
     worst = max((check.ratio for check in checks), default=0.0)
     held = sum(check.holds for check in checks)
     exact = sum(check.exact for check in checks)

@@ -102,6 +102,18 @@ def test_a_certificate_prints_as_an_aligned_table():
     assert lines[-1].startswith("The bounds are about rounding")
 
 
+def test_lines_that_claim_nothing_do_not_count_as_failed():
+    """Two units at their kinks: a difference sees a sum of slopes that no one-sided choice is."""
+    first = jb.Network(
+        [jb.Dense([[1.0, -1.0], [1.0, 1.0]], activation="abs"), jb.Dense([[1.0, 1.0]])]
+    )
+    two_kinks = jb.certify(first, np.zeros(2))
+    assert two_kinks.holds
+    assert not two_kinks.checks[-1].claimed
+    assert "14 of 14 identities hold, " in repr(two_kinks)
+    assert repr(two_kinks).endswith("; nothing is claimed of 1")
+
+
 def test_readme_and_notes_know_every_identity():
     root = Path(__file__).parent.parent
     readme = (root / "README.md").read_text(encoding="utf-8")
