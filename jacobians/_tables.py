@@ -79,9 +79,7 @@ def in_order(value: Any, net: HasInputs, where: str) -> Any:
 
 
 def targets_in_order(value: Any, net: Any, where: str) -> Any:
-    """Return the columns of a table of outputs in the order that the network has them in.
-
-    A single column has no order, and a Series whose index does not hold the names is no point.
+    """Return targets as ``outputs_in_order`` does.
 
     Raises
     ------
@@ -89,6 +87,14 @@ def targets_in_order(value: Any, net: Any, where: str) -> Any:
         If there are words for labels, saying what numbers the outputs make of them.
     """
     _refuse_words(value, net, where)
+    return outputs_in_order(value, net, where)
+
+
+def outputs_in_order(value: Any, net: Any, where: str) -> Any:
+    """Return the columns of a table of outputs in the order that the network has them in.
+
+    A single column has no order, and a Series whose index does not hold the names is no point.
+    """
     names, wanted = column_names(value), net.output_names
     if names is None or wanted is None or len(names) == 1:
         return value

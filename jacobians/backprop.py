@@ -25,7 +25,7 @@ from jacobians._checks import (
     underflow_is_rounding,
 )
 from jacobians._kernels.gradients import means_over_points
-from jacobians._tables import PointsLike, as_inputs, targets_in_order
+from jacobians._tables import PointsLike, as_inputs, outputs_in_order, targets_in_order
 from jacobians.activations import Activation, AnyActivation, VectorActivation
 from jacobians.along import Along
 from jacobians.gradients import WEIGHTS, Gradients
@@ -253,7 +253,7 @@ def vjp(trace: Trace, cotangent: Array) -> Array:
 
 
 def _as_cotangent(trace: Trace, cotangent: Array) -> Array:
-    given = targets_in_order(cotangent, trace.network, "backprop: cotangent")
+    given = outputs_in_order(cotangent, trace.network, "backprop: cotangent")
     c = as_floats(given, "backprop: cotangent", dtype=trace.network.dtype)
     require_shape(c, trace.output.shape, "backprop: cotangent", "That is the output's shape.")
     return c

@@ -17,7 +17,7 @@ from jacobians._checks import Array, as_floats, require_shape
 from jacobians._kernels import PROCESSORS
 from jacobians._kernels.translating import tape_of
 from jacobians._machine import THREADS
-from jacobians._tables import PointsLike, as_inputs, in_order, targets_in_order
+from jacobians._tables import PointsLike, as_inputs, in_order, outputs_in_order
 from jacobians.compiling import compile_sweep
 from jacobians.engine.running import Runner, quiet
 from jacobians.engine.scaling import multiply_scaled
@@ -86,7 +86,7 @@ def vjp(net: Network, X: PointsLike, cotangents: Any) -> Array:
     """
     net = as_network(net, "vjp")
     points = as_inputs(X, net, "vjp: X")
-    given = targets_in_order(cotangents, net, "vjp: cotangents")
+    given = outputs_in_order(cotangents, net, "vjp: cotangents")
     C = as_floats(given, "vjp: cotangents", dtype=net.dtype)
     require_shape(C, (*points.shape[:-1], net.widths[-1]), "vjp: cotangents", "One for each point.")
     return _told(_sweep(net, points, C, forward=False))

@@ -28,7 +28,7 @@ from jacobians._checks import (
     require_shape,
     underflow_is_rounding,
 )
-from jacobians._tables import PointsLike, in_order, targets_in_order
+from jacobians._tables import PointsLike, in_order, outputs_in_order
 from jacobians.linearization.hessian_maps import hessian_map, mixed_map
 from jacobians.linearization.paths import Edges, ancestors, cuts_and_edges
 from jacobians.linearization.rules import activation_map, layer_map, parameter_maps
@@ -167,7 +167,7 @@ class Linearization(Frozen):
         -------
         array, shape (n_0,) or (B, n_0)
         """
-        u = targets_in_order(cotangent, self.trace.network, "vjp: cotangent")
+        u = outputs_in_order(cotangent, self.trace.network, "vjp: cotangent")
         return self._apply(self.chain.T, u, "vjp: cotangent")
 
     # --- maps of parameters -----------------------------------------------------------------------
@@ -294,7 +294,7 @@ class Linearization(Frozen):
 
     def _cotangent(self, vector: Any, of: int, where: str) -> Array:
         net = self.trace.network
-        given = targets_in_order(vector, net, where) if of == net.depth else vector
+        given = outputs_in_order(vector, net, where) if of == net.depth else vector
         c = as_floats(given, where, dtype=net.dtype)
         require_shape(c, (*self.trace.batch, self._width(of)), where)
         return c

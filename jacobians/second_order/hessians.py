@@ -23,7 +23,7 @@ from jacobians._checks import (
     require_shape,
 )
 from jacobians._machine import require_room
-from jacobians._tables import PointsLike, as_inputs, in_order, targets_in_order
+from jacobians._tables import PointsLike, as_inputs, in_order, outputs_in_order
 from jacobians.activations import Activation
 from jacobians.engine import value_and_jacobian
 from jacobians.engine.running import quiet
@@ -150,7 +150,7 @@ def hvp(net: Network, X: PointsLike, V: Any, cotangent: Any = None) -> Array:
     require_shape(vectors, points.shape, "hvp: V", "One for each point.")
     if cotangent is None and m > 1:
         raise ShapeError(f"hvp: cotangent: the network has {m} outputs; say the weight of each.")
-    weights = targets_in_order(
+    weights = outputs_in_order(
         np.ones(1) if cotangent is None else cotangent, net, "hvp: cotangent"
     )
     c = as_floats(weights, "hvp: cotangent", dtype=net.dtype)
