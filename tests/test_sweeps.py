@@ -9,7 +9,7 @@ import pytest
 from claims import assert_equal, assert_within
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from zoo import NETWORKS, points
+from zoo import NETWORKS, points, whole
 
 import jacobians as jb
 from jacobians import strategies as jst
@@ -229,3 +229,16 @@ def test_the_callers_vectors_are_left_alone():
         assert (V == 2).all()
         assert (C == 2).all()
         assert not np.shares_memory(result, V)
+
+
+def test_repaired_vectors_pass_all_layers_in_their_order():
+    """Three layers of different widths; on the way 2^1100, in the end 2^200 times whole numbers."""
+    A, B, C = whole(4, 3), whole(2, 4), whole(5, 2)
+    J = 2.0**200 * (C @ B @ A)
+    tangents, cotangents = whole(6, 3), whole(6, 5)
+    points = np.zeros((6, 3))
+    for first, second, third in ((600, 500, -900), (-900, 600, 500)):
+        scaled = [2.0**k * W for k, W in ((first, A), (second, B), (third, C))]
+        net = jb.Network([jb.Dense(W) for W in scaled])
+        assert_equal(jb.jvp(net, points, tangents), tangents @ J.T)
+        assert_equal(jb.vjp(net, points, cotangents), cotangents @ J)
