@@ -184,7 +184,7 @@ def test_a_slope_that_is_off_by_a_percent_is_seen_by_differences_alone(net):
             assert not jb.certify(wrong, x).checks[-1].holds, layer
 
 
-@settings(max_examples=15)  # a certificate of a pooled network takes a tenth of a second
+@settings(max_examples=6)  # a certificate of a pooled network takes a tenth of a second
 @given(st.integers(0, 2**32 - 1), st.sampled_from([np.float32, np.float64]))
 def test_windows_that_tie_behind_a_convolution_condemn_nothing(seed, dtype):
     """Flat, black and white, and coarse images: in most windows several entries are the largest.
@@ -198,12 +198,11 @@ def test_windows_that_tie_behind_a_convolution_condemn_nothing(seed, dtype):
             jb.Convolution(kernels[0], activation=rng.choice(["relu", "identity", "tanh"])),
             jb.MaxPool(2, stride=1),
             jb.Convolution(kernels[1], activation="relu"),
-            jb.MaxPool(2),
             jb.Dense(rng.normal(size=(2, 3))),
         ],
-        inputs=(1, 6, 6),
+        inputs=(1, 5, 5),
     ).astype(dtype)
-    for x in (np.full(36, 0.1), rng.integers(0, 2, 36), rng.integers(0, 3, 36) / 16, np.zeros(36)):
+    for x in (np.full(25, 0.1), rng.integers(0, 2, 25), rng.integers(0, 3, 25) / 16, np.zeros(25)):
         assert jb.certify(net, x).holds, x
 
 
