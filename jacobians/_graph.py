@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from jacobians._checks import Array, ShapeError, as_count, as_floats, as_items, require_shape
-from jacobians._machine import require_room
+from jacobians._machine import require_memory
 from jacobians._notebook import Table
 from jacobians.activations import AnyActivation
 from jacobians.layers import Add, Concatenate, Dense, Gather, Layer, Shape
@@ -232,7 +232,7 @@ def random_layers(
     except (TypeError, ValueError) as err:
         raise type(err)(f"Network.random: seed: {err}") from None
     for inputs, outputs in pairwise(widths):
-        require_room((outputs, inputs), np.dtype(float), where, "Take fewer")
+        require_memory((outputs, inputs), np.dtype(float), where, "Take fewer")
     layers: list[Layer] = []
     for l, (inputs, outputs) in enumerate(pairwise(widths), start=1):
         W = rng.standard_normal((outputs, inputs)) / np.sqrt(inputs)

@@ -22,7 +22,7 @@ def machine_memory() -> int:
         return 2**40
 
 
-def require_room(shape: tuple[int, ...], dtype: np.dtype[Any], where: str, way_out: str) -> None:
+def require_memory(shape: tuple[int, ...], dtype: np.dtype[Any], where: str, way_out: str) -> None:
     """Refuse a result that is larger than the memory of this machine, before it is allocated."""
     size = dtype.itemsize
     for n in shape:

@@ -234,8 +234,8 @@ def matched(
         return [j for j, name in enumerate(names) if name not in beside]
     place = {name: j for j, name in enumerate(names)}
     missing = [name for name in wanted if name not in place]
-    known = {*wanted, *beside}
-    extra = [name for name in names if name not in known]
+    expected = {*wanted, *beside}
+    extra = [name for name in names if name not in expected]
     if missing or extra:
         faults = []
         if missing:

@@ -11,7 +11,7 @@ import numpy as np
 
 from jacobians import distributed
 from jacobians._checks import Array, ShapeError, as_array
-from jacobians._machine import require_room
+from jacobians._machine import require_memory
 from jacobians._tables import PointsLike, as_inputs, in_order
 from jacobians.engine.running import Runner, is_plain, quiet
 from jacobians.engine.scaling import multiply_scaled
@@ -197,7 +197,7 @@ def _run_with_checks(
             "Ask for fewer points at a time, for rows= or columns=, or give out= an array that "
             "lies in a file (numpy.memmap)"
         )
-        require_room(shape, net.dtype, where, way_out)
+        require_memory(shape, net.dtype, where, way_out)
     points = given
     if not (lead == () and given.shape == net.widths[:1] and is_plain(given, net.dtype)):
         points = as_inputs(given, net, f"{where}: X")

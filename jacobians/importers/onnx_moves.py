@@ -108,8 +108,8 @@ def _concat(node: Node) -> Made:
     axis = joined_along(node, [operand.shape for operand in given])
     node.goes_along([axis], values[0].shape)
     y = node.concatenate([o if isinstance(o, Value) else node.number(o) for o in given], axis)
-    places = {k for v in values for k, n in enumerate(v.shape) if isinstance(n, Batch)}
-    return y.reshaped([Batch(n) if k in places else n for k, n in enumerate(y.shape)])
+    axes = {k for v in values for k, n in enumerate(v.shape) if isinstance(n, Batch)}
+    return y.reshaped([Batch(n) if k in axes else n for k, n in enumerate(y.shape)])
 
 
 def _resized(node: Node) -> Any:

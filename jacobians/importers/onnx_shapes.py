@@ -120,7 +120,7 @@ def _slice(node: Node, x: Numbers) -> Numbers:
 
 
 def _indices(node: Node, k: int, size: int) -> Numbers:
-    """Return places along an axis of some size, counted from its front."""
+    """Return positions along an axis of some size, counted from its front."""
     constant = node.constant(k)
     if constant is None or constant.dtype.kind != "i":
         node.refuse(f"needs whole numbers as input {k + 1}.")
@@ -282,8 +282,8 @@ def _resize(node: Node, x: Numbers) -> Numbers:
         node.refuse(f"rounds by {rounding!r:.40}, which has no rule.")
     for name in ("exclude_outside", "cubic_coeff_a"):
         node.attribute(name, None)  # which say nothing where one entry is taken as it is
-    for axis, places in _resized(node, x.shape).items():
-        index = _ROUNDINGS[rounding](places).clip(0, x.shape[axis] - 1)
+    for axis, positions in _resized(node, x.shape).items():
+        index = _ROUNDINGS[rounding](positions).clip(0, x.shape[axis] - 1)
         x = np.take(x, index.astype(np.intp), axis)
     return x
 
@@ -297,12 +297,12 @@ def interpolations(node: Node, shape: Shape) -> dict[int, Array]:
     taps = (0, 1) if mode == "linear" else (-1, 0, 1, 2)
     node.attribute("nearest_mode", "")
     matrices = {}
-    for axis, places in _resized(node, shape).items():
-        W = np.zeros((len(places), shape[axis]))
+    for axis, positions in _resized(node, shape).items():
+        W = np.zeros((len(positions), shape[axis]))
         spend(node, W.shape)
         for tap in taps:
-            index = np.floor(places) + tap
-            d = abs(places - index)
+            index = np.floor(positions) + tap
+            d = abs(positions - index)
             inner = 1 - d if mode == "linear" else ((a + 2) * d - a - 3) * d**2 + 1
             weights = np.where(d <= 1, inner, a * (((d - 5) * d + 8) * d - 4))
             weights[(index < 0) | (index >= shape[axis])] *= outside

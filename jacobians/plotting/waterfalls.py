@@ -101,8 +101,8 @@ def _margin(ax: Axes, names: Sequence[str], sizes: Sequence[str]) -> float:
     name, size = (max(len(shorten(text)) for text in texts) for texts in (names, sizes))
     figure: Any = ax.get_figure()
     across: float = figure.get_figwidth() * ax.get_position().width / 0.775 - letter * name - 0.3
-    room = letter * size + 0.1
-    return room / max(across - 2 * room, 1.0)
+    margin = letter * size + 0.1
+    return margin / max(across - 2 * margin, 1.0)
 
 
 def _step(ax: Axes, k: int, start: float, stop: float, width: float) -> None:

@@ -22,7 +22,7 @@ from jacobians._checks import (
     as_floats,
     require_shape,
 )
-from jacobians._machine import require_room
+from jacobians._machine import require_memory
 from jacobians._tables import PointsLike, as_inputs, in_order, outputs_in_order
 from jacobians.activations import Activation
 from jacobians.engine import value_and_jacobian
@@ -177,7 +177,7 @@ def _with_checks(net: Network, X: Any, of: Any, wrt: Any, rows: Any, max_bytes: 
     budget = as_count(DEFAULT_BYTES if max_bytes is None else max_bytes, "hessian: max_bytes")
     given, n = as_array(in_order(X, net, "hessian: X"), "hessian: X"), net.widths[wrt]
     shape = (len(given) if given.ndim == 2 else 1, len(chosen), n, n)
-    require_room(shape, net.dtype, "hessian", "Ask for fewer points at a time, or for rows=")
+    require_memory(shape, net.dtype, "hessian", "Ask for fewer points at a time, or for rows=")
     points = as_inputs(given, net, "hessian: X")
     x, H = np.atleast_2d(points), np.empty(shape, net.dtype)
     if not fill_in(H, net, x, of, wrt, chosen, budget):

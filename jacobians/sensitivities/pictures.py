@@ -121,8 +121,8 @@ def _bars(q: Question) -> Axes:
         name, label = "root_mean_square", "root mean square of dy/dx, signed as the mean"
     sign = np.where(record.mean[q.i] < 0, -1.0, 1.0)
     low, high = (end[q.i] * sign for end in record.interval(name))
-    known = np.isfinite([low, high]).all()  # not of a single point
-    ends: dict[str, Any] = {"low": low, "high": high} if known else {}
+    finite = np.isfinite([low, high]).all()  # not of a single point
+    ends: dict[str, Any] = {"low": low, "high": high} if finite else {}
     look: dict[str, Any] = {"label": label, "title": record.output_names[q.i], "ax": q.ax}
     values, order = record.statistic(name)[q.i] * sign, record.order[q.i]
     return plotting.bars(values, record.input_names, order=order, **ends, **look)
