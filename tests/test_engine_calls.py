@@ -242,3 +242,16 @@ def test_the_same_point_in_another_dtype_is_the_same_point(dtype):
     J = [jb.jacobian(net, x) for _ in range(2)][1]
     assert_equal(jb.jacobian(net, x.astype(dtype)), J)
     assert_equal(jb.jacobian(net, x), J)
+
+
+@pytest.mark.parametrize("ask", [jb.jacobian, jb.value_and_jacobian, jb.hessian])
+@pytest.mark.parametrize("size", [5e-324, 1e-200, 1e200])
+def test_a_point_that_was_asked_before_raises_no_flag(ask, size):
+    """The square of what is looked at would underflow, or leave the range; here flags raise."""
+    net = jb.Network.random([3, 5, 2], seed=0)
+    with np.errstate(all="raise"):
+        for _ in range(3):
+            ask(net, np.full(3, size))
+        for bad in (np.inf, -np.inf, np.nan):
+            with pytest.raises(jb.NotFiniteError):
+                ask(net, np.array([1.0, bad, -bad]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from math import isfinite
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,7 +12,7 @@ from jacobians import distributed
 from jacobians._checks import Array, ShapeError, as_array
 from jacobians._machine import require_memory
 from jacobians._tables import PointsLike, as_inputs, in_order
-from jacobians.engine.running import Runner, is_plain, quiet
+from jacobians.engine.running import Runner, all_finite, is_plain, quiet
 from jacobians.engine.scaling import multiply_scaled
 from jacobians.linearization import linearize
 from jacobians.network import Network, as_network
@@ -166,12 +165,12 @@ def _at_a_point(net: Network, X: Any, valued: bool) -> tuple[Array | None, Array
     except (KeyError, TypeError):
         return None
     plain = type(X) is np.ndarray and X.flags.c_contiguous and X.flags.aligned
-    if not plain or X.shape != shape or X.dtype != runner.dtype or not isfinite(X.dot(X)):
+    if not plain or X.shape != shape or X.dtype != runner.dtype or not all_finite(X):
         return None
     J, value = np.empty((m, n), runner.dtype), np.empty(m, runner.dtype) if valued else None
     if not runner.point(X, J, value):
         return None
-    return None if value is not None and not isfinite(value.dot(value)) else (value, J)
+    return None if value is not None and not all_finite(value) else (value, J)
 
 
 @quiet

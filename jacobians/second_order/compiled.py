@@ -6,7 +6,6 @@ every curved layer adds ``P_lᵀ diag(w) P_l`` for each output, in one step.
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,6 +18,7 @@ from jacobians._kernels.values import Value
 from jacobians._machine import THREADS
 from jacobians._workers import cut, share
 from jacobians.activations import IDENTITY, Activation
+from jacobians.engine.running import all_finite
 from jacobians.layers import Dense, Elementwise, Scale
 from jacobians.network import Network
 from jacobians.planning import BLOCK_BYTES
@@ -68,10 +68,10 @@ def at_a_point(net: Network, x: Any) -> Array | None:
     except (KeyError, TypeError):
         return None
     plain = type(x) is np.ndarray and x.flags.carray and x.dtype == net.dtype
-    if program is None or not plain or x.shape != net.widths[:1] or not isfinite(x.dot(x)):
+    if program is None or not plain or x.shape != net.widths[:1] or not all_finite(x):
         return None
     H = np.empty((net.widths[-1], len(x), len(x)), net.dtype)
-    return H if program.run(x, H) and isfinite(H.sum()) else None
+    return H if program.run(x, H) and all_finite(H.ravel()) else None
 
 
 def program_of(net: Network, of: int, wrt: int, rows: Indices) -> Program | None:

@@ -12,6 +12,7 @@ are counted in.
 """
 
 import argparse
+import resource
 import time
 
 import numpy as np
@@ -62,6 +63,16 @@ def salib(net, X):
     return run
 
 
+def streamed(count, size=100_000):
+    """Print the time and memory of a record of so many points, which are made on the way."""
+    net = jb.Network.random([20, 64, 64, 1], seed=0)
+    draws = (np.random.default_rng(k).normal(size=(size, 20)) for k in range(count // size))
+    start = time.perf_counter()
+    jb.sensitivity(net, draws).interval("importance")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"20-64-64-1, {count:,} points: {time.perf_counter() - start:.1f} s, {peak:.0f} MiB")
+
+
 def best(functions, seconds, clock=time.perf_counter):
     """Return the least time of each, taking turns."""
     least = [np.inf] * len(functions)
@@ -84,7 +95,12 @@ def main():
     parser.add_argument(
         "--cpu", action="store_true", help="time of the processor, not of the clock"
     )
+    parser.add_argument("--points", type=int, nargs="*", help="instead: streams of so many points")
     options = parser.parse_args()
+    if options.points:
+        for count in options.points:
+            streamed(count)
+        return
     clock = time.process_time if options.cpu else time.perf_counter
     print(f"{'line':36}{'Jacobians':>12}{'record':>9}{'+ intervals':>13}  peers, over the latter")
     ratios = []
