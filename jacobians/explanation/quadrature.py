@@ -4,7 +4,8 @@ On an interval the 7 nodes of Gauss and the 15 of Kronrod among which they are g
 and their distance, with the experience of R. Piessens et al., "QUADPACK" (1983), the error.  An
 interval is halved as long as that is too large for some output, compared with the integral of its
 absolute values as far as it is seen: a peak that no node of the first intervals meets at its top is
-approached, and an output that is large says nothing about one that is small.
+approached, and an output that is large says nothing about one that is small.  That is why it is not
+``scipy.integrate.quad_vec``, which has one error for all outputs, and none where it meets no peak.
 """
 
 from __future__ import annotations
