@@ -6,6 +6,7 @@ is a failure.
 """
 
 import os
+import sys
 from importlib.util import find_spec
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores: BLAS gets one each
@@ -34,6 +35,19 @@ settings.register_profile("quick", max_examples=20, **_common)
 settings.register_profile("large", max_examples=10_000, **_common)
 settings.register_profile("long", max_examples=200_000, **_common)
 settings.load_profile("ci")
+
+
+class FiguresClosed:
+    """No test or example leaves a figure open: a plugin, for the examples stand beside the code."""
+
+    @pytest.hookimpl
+    def pytest_runtest_teardown(self):
+        if plt := sys.modules.get("matplotlib.pyplot"):
+            plt.close("all")
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(FiguresClosed())
 
 
 @pytest.fixture

@@ -82,7 +82,6 @@ def test_the_page_is_one_file_and_escapes_names(tmp_path):
 
 
 def test_the_waterfall_goes_from_the_baseline_to_the_point():
-    import matplotlib.pyplot as plt
     from matplotlib.colors import to_hex
 
     explanation = jb.explain(PATIENTS.network, PATIENTS.inputs[2], PATIENTS.inputs.mean(axis=0))
@@ -106,7 +105,6 @@ def test_the_waterfall_goes_from_the_baseline_to_the_point():
     assert (
         len(explanation.plot(count=9).patches) == 10
     )  # a line for one other is a line for its name
-    plt.close("all")
 
 
 def test_without_pandas_the_extra_is_named(monkeypatch):

@@ -237,7 +237,6 @@ def test_a_layer_of_the_users_own_works_through_everything(dtype):
     assert jb.error_bars(net, X, std=np.ones(4)).std.shape == (20, 2)
     for kind in set(KINDS) - {"saliency"}:
         record.plot(kind).figure.canvas.draw()
-    plt.close("all")
     assert "Product" in Page(record.to_html()).words
 
 
