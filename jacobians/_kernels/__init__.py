@@ -21,13 +21,14 @@ import numpy as np
 
 from jacobians._checks import ShapeError
 from jacobians._kernels.codes import code_of
-from jacobians._kernels.packing import PROCESSORS, Program, Record, add_groups, is_built
+from jacobians._kernels.packing import PROCESSORS, Program, Record, is_built
 from jacobians._kernels.values import (
     ACTIVATION,
     ADDED,
     ASK,
     CONGRUENCE,
     CONSTANT,
+    GROUPING,
     LOGARITHM,
     MOST,
     OUTSIDE,
@@ -48,7 +49,7 @@ from jacobians._kernels.values import (
 )
 from jacobians.activations import AnyActivation, activation
 
-__all__ = ["PROCESSORS", "Program", "Tape", "add_groups", "is_built"]
+__all__ = ["PROCESSORS", "Program", "Tape", "is_built"]
 
 
 class Tape(Record):
@@ -213,6 +214,23 @@ class Tape(Record):
         demand(self._summed < MOST, "the sums over points take too much memory.")
         self._steps.append(Step(PRODUCT, OVER_POINTS, [out, a, b, None, None, None]))
         return slice(out.index, self._summed)
+
+    def sum_of_groups(self, arrays: list[Value], labels: Value, groups: int) -> None:
+        """Add the rows of arrays, which stand side by side, up by the label of each point.
+
+        The last array outside is then float64, (3 + 2 groups, columns): a shift, smallest and
+        largest values, and for each group the sums of values less the shift, and of their squares.
+        """
+        self._require(*arrays, labels)
+        fits = all(a.kind == OUTSIDE and a.rows == 1 for a in arrays)
+        demand(fits and shape(labels) == (1, 1), "sum of groups: expected rows and their labels.")
+        total, words = sum(a.columns for a in arrays), 8 // self.dtype.itemsize
+        at = self._summed
+        self._summed += (3 + 2 * groups) * total * words
+        for a in arrays:
+            out = Value(SUM, at, 3 + 2 * groups, total)
+            self._steps.append(Step(GROUPING, 0, [out, a, labels, None, None, None]))
+            at += a.columns * words
 
     @property
     def nbytes(self) -> int:

@@ -12,6 +12,8 @@
  *     CONGRUENCE    out = a^T diag(w) a for the rows w of b, one below the other; ADDED, out + that
  *     ACTIVATIONS   out = sigma(a), b = sigma'(a); the flags say which, p are its parameters
  *     SOFTMAX       out = softmax(a), or its logarithm; b = its Jacobian
+ *     GROUPING      out = sums of the rows of a by the group b, in double: a shift, ends, and for each
+ *                   group sum and squares; k are columns of out, m groups
  *     ASK           call back with the first point of this block, and how many there are
  *
  * Shapes and places are checked by the tape from which a program is packed, its only caller.
@@ -24,7 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PRODUCT, SCALING, CONGRUENCE, ACTIVATIONS, SOFTMAX, ASK };
+enum { PRODUCT, SCALING, CONGRUENCE, ACTIVATIONS, SOFTMAX, GROUPING, ASK };
 enum { OVER_POINTS = 1, BY_ROWS = 1, ADDED = 1, LOGARITHM = 1, TRANSPOSED }; /* each of one of them */
 enum { READ, WRITTEN, SUMMED }; /* roles of what stands outside */
 enum { NONE, OUTSIDE, WORK, CONSTANT, SUM }; /* a sum over points lies in the last array outside */
@@ -47,14 +49,6 @@ typedef struct { /* eight bytes each, as they come from Python */
     double p[2], operations;
     operand operands[6]; /* out, a, b, live, scale, add */
 } step;
-
-typedef struct { /* rows of columns, from which on sums and ends of all columns are given */
-    const char *values;
-    const int8_t *labels;
-    const double *shift;
-    double *low, *high, *sums;
-    size_t size, rows, columns, groups, total;
-} grouped;
 
 /* Fill in the result for some points; return whether all that met an activation was finite. */
 typedef int operation(const step *, const view *, size_t points, const uint32_t *, uint32_t *);
@@ -150,9 +144,6 @@ static const cubic CUBICS[] = {
 
 static operation *const *const OPERATIONS[][2] = {
     {all_float_0, all_double_0}, X86({all_float_1, all_double_1}, {all_float_2, all_double_2})};
-static int processor; /* the best that this one is */
-static int (*const ADD_GROUPS[])(const grouped *) = {
-    add_groups_double_0, X86(add_groups_double_1, add_groups_double_2)};
 
 /* --- programs -------------------------------------------------------------------------------- */
 
@@ -234,55 +225,16 @@ static PyObject *run(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssiz
     return finite < 0 ? NULL : PyBool_FromLong(finite);
 }
 
-/* add_groups(values, labels, first, shift, low, high, sums): add the rows of values (B, C), less the
- * shift, and their squares to sums (groups, 2, columns) by the group of each, from column `first` on,
- * and take them into the ends.  Rows of a group come together. */
-static PyObject *add_groups(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count) {
-    static const char FORMATS[] = "dbdddd";
-    Py_buffer b[6];
-    int taken = 0, good = count == 7;
-    const size_t first = good ? PyLong_AsSize_t(args[2]) : 0;
-    for (; good && taken < 6 && !PyErr_Occurred(); taken++) {
-        const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (taken > 2 ? PyBUF_WRITABLE : 0);
-        if (PyObject_GetBuffer(args[taken + (taken > 1)], &b[taken], flags) < 0) break;
-        const char *format = b[taken].format;
-        good = (*format == FORMATS[taken] || (taken == 0 && *format == 'f')) && !format[1] &&
-               (uintptr_t)b[taken].buf % (size_t)b[taken].itemsize == 0;
-    }
-    if (good && !PyErr_Occurred()) {
-        const size_t total = (size_t)b[2].len / 8, row = 16 * total;
-        const int matrix = b[0].ndim == 2 && b[0].shape[0] == b[1].len;
-        grouped g = {b[0].buf, b[1].buf, b[2].buf, b[3].buf, b[4].buf, b[5].buf, (size_t)b[0].itemsize,
-                     (size_t)b[1].len, matrix ? (size_t)b[0].shape[1] : 0,
-                     row ? (size_t)b[5].len / row : 0, total};
-        good = matrix && first <= total && g.columns <= total - first && b[3].len == b[2].len &&
-               b[4].len == b[2].len && row * g.groups == (size_t)b[5].len;
-        if (good) {
-            g.shift += first, g.low += first, g.high += first, g.sums += first;
-            Py_BEGIN_ALLOW_THREADS
-            good = ADD_GROUPS[processor](&g);
-            Py_END_ALLOW_THREADS
-        }
-    }
-    while (taken--) PyBuffer_Release(&b[taken]);
-    if (!good && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "kernel: an array of another size.");
-    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
-}
-
 static int execute(PyObject *module) {
     fill_table();
     int count = 1; /* of the processors above, how many this one is */
     X86(count += __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
     X86(count += count == 2 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                  __builtin_cpu_supports("avx512vl"));
-    processor = count - 1;
     return PyModule_AddIntConstant(module, "PROCESSORS", count);
 }
 
-static PyMethodDef functions[] = {
-    {"run", (PyCFunction)(void (*)(void))run, METH_FASTCALL, NULL},
-    {"add_groups", (PyCFunction)(void (*)(void))add_groups, METH_FASTCALL, NULL},
-    {0}};
+static PyMethodDef functions[] = {{"run", (PyCFunction)(void (*)(void))run, METH_FASTCALL, NULL}, {0}};
 static PyModuleDef_Slot stages[] = {{Py_mod_exec, execute}, {0, NULL}};
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, functions, stages, NULL,
                                  NULL, NULL};

@@ -420,48 +420,29 @@ OPERATION(softmax) {
     return finite == 0;
 }
 
-static operation *const NAME(all)[] = {NAME(product), NAME(scaling), NAME(congruence), NAME(activate),
-                                       NAME(softmax)};
-
-/* --- sums of groups of rows ------------------------------------------------------------------ */
-
-#if DOUBLE
-INLINE V NAME(widened)(const char *p, int is_float, size_t left) {
-    typedef float half __attribute__((vector_size(BYTES / 2)));
-    half few = {0};
-    if (!is_float) return NAME(get)((const double *)p, left);
-    if (left >= LANES) memcpy(&few, p, sizeof(half));
-    else memcpy(&few, p, left * sizeof(float));
-    return __builtin_convertvector(few, V);
-}
-
-/* Strips of columns, whose shifts and ends stay in the cache while the rows go by. */
-STATIC int NAME(add_groups)(const grouped *g) {
-    for (size_t strip = 0; strip < g->columns; strip += STRIP)
-        for (size_t r = 0, end; r < g->rows; r = end) {
-            const int8_t label = g->labels[r];
-            if (label < 0 || (size_t)label >= g->groups) return 0;
-            for (end = r + 1; end < g->rows && g->labels[end] == label;) end++;
-            double *sums = g->sums + 2 * (size_t)label * g->total, *squares = sums + g->total;
-            for (size_t c = strip; c < g->columns && c < strip + STRIP; c += LANES) {
-                const size_t left = g->columns - c;
-                const V shift = NAME(get)(g->shift + c, left);
-                V low = NAME(get)(g->low + c, left), high = NAME(get)(g->high + c, left);
-                V sum = VALUE(0), square = VALUE(0);
-                for (size_t k = r; k < end; k++) { /* beyond the last column stands the next row */
-                    const size_t at = k * g->columns + c, numbers = g->rows * g->columns - at;
-                    V x = NAME(widened)(g->values + at * g->size, g->size == 4, numbers);
-                    low = NAME(below)(x, low), high = NAME(above)(x, high), x -= shift;
-                    sum += x, square += x * x;
-                }
-                NAME(put)(g->low + c, low, left), NAME(put)(g->high + c, high, left);
-                NAME(put)(sums + c, NAME(get)(sums + c, left) + sum, left);
-                NAME(put)(squares + c, NAME(get)(squares + c, left) + square, left);
+/* Add rows a, less a shift, and their squares to sums of the group that b_i names, all in double, and
+ * take them into the ends; in strips, whose sums stay in the first cache while the rows go by.
+ */
+OPERATION(grouping) {
+    const size_t total = s->k, n = s->n;
+    for (size_t from = 0; from < n; from += STRIP)
+        for (size_t i = 0; i < points; i++) {
+            const DTYPE *restrict x = NAME(at)(v[1], i, 0) + from, group = *NAME(at)(v[2], i, 0);
+            if (!(group >= 0 && group < s->m)) return 0;
+            const double *restrict shift = (double *)v[0].p + from;
+            double *restrict low = (double *)v[0].p + total + from, *restrict high = low + total;
+            double *restrict sum = high + total * (1 + 2 * (size_t)group), *restrict square = sum + total;
+            for (size_t c = 0, end = LEAST(STRIP, n - from); c < end; c++) {
+                const double value = (double)x[c], moved = value - shift[c];
+                low[c] = LEAST(value, low[c]), high[c] = value > high[c] ? value : high[c];
+                sum[c] += moved, square[c] += moved * moved;
             }
         }
     return 1;
 }
-#endif
+
+static operation *const NAME(all)[] = {NAME(product), NAME(scaling), NAME(congruence), NAME(activate),
+                                       NAME(softmax), NAME(grouping)};
 
 #undef DTYPE
 #undef DOUBLE

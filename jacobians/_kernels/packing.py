@@ -19,6 +19,7 @@ from jacobians._kernels.values import (
     BY_ROWS,
     CONGRUENCE,
     CONSTANT,
+    GROUPING,
     MOST,
     OUTSIDE,
     OVER_POINTS,
@@ -35,9 +36,9 @@ from jacobians._kernels.values import (
 
 try:
     _kernel: Any = import_module("jacobians._kernels._kernel")
-    _COUNT, _add_groups = _kernel.PROCESSORS, _kernel.add_groups
+    _COUNT = _kernel.PROCESSORS
 except (ImportError, AttributeError):  # built without a compiler, or long ago
-    _kernel, _COUNT, _add_groups = None, 0, None
+    _kernel, _COUNT = None, 0
 
 BLOCK_BYTES = 2**20  # workspace of the points that go through the steps together
 FEWEST = 96  # of these, where there are sums over points: each is read and written
@@ -46,8 +47,6 @@ PROCESSORS: tuple[str, ...] = ()
 if _kernel is not None and os.environ.get("JACOBIANS_KERNELS", "") != "0":
     PROCESSORS = ("baseline", "avx2", "avx512")[:_COUNT]
 """The kinds of processor that this one is, the best last; empty without the kernel."""
-add_groups = _add_groups if PROCESSORS else None
-"""Add rows to the sums of their groups, see ``kernel.c``; nothing without the kernel."""
 
 
 def is_built() -> bool:
@@ -198,6 +197,8 @@ class Record:
             m, n, columns = 1, m * columns, m * columns
         if step.op == PRODUCT and step.flags != OVER_POINTS:
             k = a.columns
+        if step.op == GROUPING:
+            m, k, n = (out.rows - 3) // 2, out.columns, a.columns
         operations = 2.0 * m * k * n if step.op == PRODUCT else 20.0 * m * n
         if step.op == CONGRUENCE:
             assert b is not None

@@ -10,7 +10,7 @@ import numpy as np
 from jacobians._checks import Array, ShapeError
 
 # As in kernel.c: operations, their flags, kinds of values, roles of arrays outside.
-PRODUCT, SCALING, CONGRUENCE, ACTIVATION, SOFTMAX, ASK = range(6)
+PRODUCT, SCALING, CONGRUENCE, ACTIVATION, SOFTMAX, GROUPING, ASK = range(7)
 OVER_POINTS, BY_ROWS, ADDED, LOGARITHM, TRANSPOSED = 1, 1, 1, 1, 2
 NONE, OUTSIDE, WORK, CONSTANT, SUM = range(5)
 READ, WRITTEN, SUMMED = range(3)

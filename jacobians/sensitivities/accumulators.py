@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jacobians._checks import Array, NotFiniteError, ShapeError
-from jacobians._kernels import add_groups
+from jacobians._kernels import PROCESSORS
+from jacobians._kernels.sums import add_groups
 from jacobians.sensitivities.groups import Keys, add_in_numpy
 from jacobians.sensitivities.pieces import Piece
 
@@ -21,7 +22,7 @@ SAMPLE = 500  # points
 LARGEST = 2.0**480  # squares beyond it, added up, leave the range of float64
 
 Self = TypeVar("Self", bound="Accumulator")
-_add_groups = add_groups or add_in_numpy
+_add_groups = add_groups if PROCESSORS else add_in_numpy
 
 
 def accumulators(m: int, n: int, groups: int, *, subspace: bool, spectra: bool) -> dict[str, Any]:
@@ -59,15 +60,20 @@ class Columns(Accumulator):
     groups stand in the order in which these came, so that memory is touched for those alone.
     """
 
-    joins: ClassVar = {"low": np.minimum, "high": np.maximum}
-
     def __init__(self, groups: int, data: int, entries: int) -> None:
-        columns = data + entries
         self.data, self.count = data, 0  # groups that hold points
-        self.row = np.full(groups, -1, np.int8)
-        self.shift, self.sizes = np.zeros(columns), np.zeros(groups)
-        self.sums = np.zeros((groups, 2, columns))
-        self.low, self.high = np.full(columns, np.inf), np.full(columns, -np.inf)
+        self.row, self.sizes = np.full(groups, -1, np.int8), np.zeros(groups)
+        self._state = np.zeros((3 + 2 * groups, data + entries))
+        self.low[:], self.high[:] = np.inf, -np.inf
+
+    shift = property(lambda self: self._state[0], doc="What is subtracted, shape (columns,).")
+    low = property(lambda self: self._state[1], doc="Smallest values, shape (columns,).")
+    high = property(lambda self: self._state[2], doc="Largest values, shape (columns,).")
+
+    @property
+    def sums(self) -> Array:
+        """Sums and sums of squares of groups, shape (groups, 2, columns)."""
+        return self._state[3:].reshape(len(self.sizes), 2, -1)
 
     def _count(self, sizes: NDArray[Any]) -> None:
         """Count points by label; new groups get the rows behind the others."""
@@ -78,15 +84,11 @@ class Columns(Accumulator):
         self.sizes[self.row[labels]] += sizes[labels]
 
     def add(self, piece: Piece) -> None:  # noqa: D102
-        start, first = 0, not self.count
+        arrays = piece.x, piece.y, piece.J.reshape(len(piece.J), -1)
+        if not self.count:
+            np.concatenate([array[0] for array in arrays], out=self.shift)
         self._count(np.bincount(piece.labels))
-        rows = self.row[piece.labels]
-        for array in (piece.x, piece.y, piece.J):
-            values = np.ascontiguousarray(array).reshape(len(rows), -1)
-            if first:
-                self.shift[start : start + values.shape[1]] = values[0]
-            _add_groups(values, rows, start, self.shift, self.low, self.high, self.sums)
-            start += values.shape[1]
+        _add_groups(arrays, self.row[piece.labels], self._state)
 
     def check(self, where: str) -> None:
         """Refuse no points, and what is too large for its square."""
@@ -98,9 +100,11 @@ class Columns(Accumulator):
             raise NotFiniteError(f"{where}: the square of {what} leaves the range.")
 
     def merge(self, other: Columns) -> Columns:  # noqa: D102
-        merged, step = super().merge(other), other.shift - self.shift
+        merged, step = copy(self), other.shift - self.shift
         merged.row, merged.sizes = self.row.copy(), self.sizes.copy()
-        merged.sums = self.sums.copy()
+        merged._state = self._state.copy()
+        np.minimum(self.low, other.low, out=merged.low)
+        np.maximum(self.high, other.high, out=merged.high)
         labels = (other.row >= 0).nonzero()[0]
         others = other.row[labels]
         (first, second), sizes = other.sums[others].swapaxes(0, 1), other.sizes[others]

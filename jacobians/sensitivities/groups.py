@@ -67,39 +67,38 @@ def order_of_next(first: int, count: int, groups: int) -> Order:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # which is refused in the end
-def add_in_numpy(
-    values: Array,
-    labels: NDArray[np.int8],
-    first: int,
-    shift: Array,
-    low: Array,
-    high: Array,
-    sums: Array,
-) -> None:
-    """Add rows less the shift, and their squares, to the sums of their groups, and to the ends.
+def add_in_numpy(arrays: tuple[Array, ...], labels: NDArray[np.int8], state: Array) -> None:
+    """Add rows to the sums of their groups: less a shift, and squared; and take them into the ends.
 
-    Of values (B, C), the columns from ``first`` on of shift and ends, (columns,), and of the sums,
-    (G, 2, columns).  Rows of a group come together.
+    Parameters
+    ----------
+    arrays : tuple of array, each (B, n_k)
+        Side by side; rows of a group come together.
+    labels : array of int8, shape (B,)
+        The group of each row.
+    state : array, shape (3 + 2 G, n)
+        The shift, smallest and largest values, and for each group sums, and sums of squares.
 
-    >>> low, high, sums = np.full(1, np.inf), np.full(1, -np.inf), np.zeros((3, 2, 1))
-    >>> rows, labels = np.array([[1.0], [2.0], [4.0]]), np.array([0, 0, 2], np.int8)
-    >>> add_in_numpy(rows, labels, 0, np.zeros(1), low, high, sums)
-    >>> low, high, sums[:, :, 0].T
-    (array([1.]), array([4.]), array([[ 3.,  0.,  4.],
-           [ 5.,  0., 16.]]))
+    >>> state = np.array([[0, np.inf, -np.inf, 0, 0, 0, 0, 0, 0]]).T
+    >>> add_in_numpy((np.array([[1.0], [2.0], [4.0]]),), np.array([0, 0, 2], np.int8), state)
+    >>> state.T
+    array([[ 0.,  1.,  4.,  3.,  5.,  0.,  0.,  4., 16.]])
     """
     starts = np.flatnonzero(np.append(True, labels[1:] != labels[:-1]))
-    present = labels[starts]
-    step = max(LEAST, BLOCK // len(values))
-    for start in range(0, values.shape[1], step):
-        block = values[:, start : start + step].astype(np.float64)
-        columns = slice(first + start, first + start + block.shape[1])
-        np.minimum(low[columns], block.min(axis=0), out=low[columns])
-        np.maximum(high[columns], block.max(axis=0), out=high[columns])
-        block -= shift[columns]
-        sums[present, 0, columns] += np.add.reduceat(block, starts, axis=0)
-        block *= block
-        sums[present, 1, columns] += np.add.reduceat(block, starts, axis=0)
+    present = 3 + 2 * labels[starts].astype(np.intp)
+    step, first = max(LEAST, BLOCK // len(labels)), 0
+    for array in arrays:
+        for start in range(0, array.shape[1], step):
+            block = array[:, start : start + step].astype(np.float64)
+            columns = slice(first + start, first + start + block.shape[1])
+            shift, low, high = state[:3, columns]
+            np.minimum(low, block.min(axis=0), out=low)
+            np.maximum(high, block.max(axis=0), out=high)
+            block -= shift
+            state[present, columns] += np.add.reduceat(block, starts, axis=0)
+            block *= block
+            state[present + 1, columns] += np.add.reduceat(block, starts, axis=0)
+        first += array.shape[1]
 
 
 def student_interval(
