@@ -36,6 +36,10 @@ from jacobians.network import Network
 Kind: TypeAlias = Literal[
     "identity", "diagonal", "matrix", "map", "product", "sum", "graph", "blocks"
 ]
+_KINDS: tuple[tuple[type[LinearMap], Kind], ...] = (
+    *((Identity, "identity"), (Diagonal, "diagonal"), (Matrix, "matrix")),
+    *((Product, "product"), (Sum, "sum"), (Substitution, "graph")),
+)
 
 
 class Source(NamedTuple):
@@ -48,49 +52,22 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """What is known of a map before any point is.
+    """What is known of a map before any point is."""
 
-    Attributes
-    ----------
-    name : str
-        A label: ``D3``, ``W2``, or ``E`` for rows or columns of the identity.
-    kind : str
-    shape : (int, int)
-    flops : float
-        Operations to apply it to a column.
-    value : array or map, optional
-        If all points share it.
-    source : Source, optional
-        If every point has its own.
-    numbers : int
-        How many numbers one point's own parts hold.
-    bound : float
-        No row of it has absolute values that add up to more.
-    flat : bool
-        Whether it is a diagonal of slopes of which many may be 0.
-    block_count : int
-        How many blocks of one shape stand along the diagonal of a map.
-    parts : tuple of Factor, or of tuples (int, Factor) for each node of a graph
-    rows, columns : array of int, optional
-        The chosen ones of a matrix; for a diagonal ``rows`` are its chosen entries.
-    turned : bool
-        Whether this is the transpose of what the rule gives.
-    """
-
-    name: str
+    name: str  # a label: ``D3``, ``W2``, or ``E`` for rows or columns of the identity
     kind: Kind
     shape: tuple[int, int]
-    flops: float = 0.0
-    value: Any = None
-    source: Source | None = None
-    numbers: int = 0
-    bound: float = np.inf
-    flat: bool = False
-    block_count: int = 1
-    parts: tuple[Any, ...] = ()
-    rows: Indices | None = None
+    flops: float = 0.0  # to apply it to a column
+    value: Any = None  # an array or a map, if all points share it
+    source: Source | None = None  # if every point has its own
+    numbers: int = 0  # that one point's own parts hold
+    bound: float = np.inf  # no row of it has absolute values that add up to more
+    flat: bool = False  # whether it is a diagonal of slopes of which many may be 0
+    block_count: int = 1  # of blocks of one shape along the diagonal of a map
+    parts: tuple[Any, ...] = ()  # factors; of a graph, pairs (int, Factor) for each node
+    rows: Indices | None = None  # the chosen ones of a matrix, or chosen entries of a diagonal
     columns: Indices | None = None
-    turned: bool = False
+    turned: bool = False  # whether this is the transpose of what the rule gives
 
     @property
     def stacked(self) -> bool:
@@ -248,43 +225,28 @@ def _inside(A: LinearMap, source: Source) -> Iterator[tuple[int, Source]]:
 
 def parts_of(A: LinearMap) -> Sequence[LinearMap]:
     """Return the maps that a map is made of, if it is of a kind that is looked into."""
-    if isinstance(A, Product):
-        return A.factors
-    if isinstance(A, Sum):
-        return A.terms
-    return A._parts() if isinstance(A, Substitution) else ()
+    return tuple(A._parts()) if isinstance(A, (Product, Sum, Substitution)) else ()
 
 
 def _describe(
     A: LinearMap, name: str, sources: dict[int, Source], lin: Linearization, written_out: int
 ) -> Factor:
-    members = tuple(
+    kind: Kind = next((name for of, name in _KINDS if isinstance(A, of)), "map")
+    facts: dict[str, Any] = {"name": name, "shape": A.shape, "flops": A.flops}
+    facts["block_count"] = A.block_count
+    members: tuple[Any, ...] = tuple(
         _describe(part, f"{name}.{k}", sources, lin, written_out)
         for k, part in enumerate(parts_of(A), start=1)
     )
-    bounds = [part.bound for part in members]
-    facts: dict[str, Any] = {"name": name, "shape": A.shape, "flops": A.flops}
-    facts["block_count"] = A.block_count
-    if isinstance(A, Product):
-        bound = prod(max(1.0, b) for b in bounds)
-        return Factor(kind="product", parts=members, bound=bound, **facts)
-    if isinstance(A, Sum):
-        return Factor(kind="sum", parts=members, bound=sum(bounds), **facts)
     if isinstance(A, Substitution):
         left = iter(members)
-        nodes = tuple(tuple((source, next(left)) for source, _ in edges) for edges in A.nodes)
-        return Factor(kind="graph", parts=nodes, bound=_bound_of(nodes), **facts)
-    if isinstance(A, Identity):
-        return Factor(kind="identity", bound=1.0, **facts)
-    kind: Kind = "map"
-    if isinstance(A, (Diagonal, Matrix)):
-        kind = "diagonal" if isinstance(A, Diagonal) else "matrix"
+        members = tuple(tuple((source, next(left)) for source, _ in edges) for edges in A.nodes)
+    if members or kind == "identity":
+        return Factor(kind=kind, parts=members, bound=_bound_of(kind, members), **facts)
     if not A.batch:
         value = A.diagonal() if kind == "diagonal" else A.to_dense() if kind == "matrix" else A
-        sums = A.magnitude()
-        bound = float("inf")
-        if sums is not None:
-            bound = float(sums.apply(np.ones((A.shape[1], 1))).max(initial=0.0))
+        sums, ones = A.magnitude(), np.ones((A.shape[1], 1))
+        bound = np.inf if sums is None else float(sums.apply(ones).max(initial=0.0))
         return Factor(kind=kind, value=value, bound=bound, **facts)
     if kind == "map" and max(A.shape) <= written_out:
         kind = "matrix"
@@ -295,9 +257,14 @@ def _describe(
     return Factor(kind=kind, source=source, numbers=numbers, **facts)
 
 
-def _bound_of(nodes: tuple[tuple[tuple[int, Factor], ...], ...]) -> float:
+def _bound_of(kind: Kind, parts: tuple[Any, ...]) -> float:
+    """Bound the row sums of what is made of others."""
+    if kind == "sum":
+        return float(sum(A.bound for A in parts))
+    if kind != "graph":
+        return prod(max(1.0, A.bound) for A in parts)
     through = [1.0]
-    for edges in nodes:
+    for edges in parts:
         through.append(max(1.0, sum(A.bound * through[source] for source, A in edges)))
     return max(through)
 
@@ -321,26 +288,28 @@ def _opened(factor: Factor) -> list[Factor]:
 def _choose(
     factors: list[Factor], index: Indices, side: Literal["rows", "columns"], dtype: Any
 ) -> list[Factor]:
-    """Restrict the outer factors, the outermost first."""
-    count, chosen = len(index), []
-    for k, factor in enumerate(factors):
-        if factor.kind == "diagonal":
-            value = None if factor.value is None else factor.value[index]
-            chosen.append(replace(factor, shape=(count, count), value=value, rows=index))
-            continue
-        if factor.kind == "matrix":
-            shape = (count, factor.shape[1]) if side == "rows" else (factor.shape[0], count)
-            chosen_ones: dict[str, Any] = {side: index}
-            small = replace(factor, shape=shape, flops=2.0 * shape[0] * shape[1], **chosen_ones)
-            if factor.value is not None:
-                cut = factor.value[index] if side == "rows" else factor.value[:, index]
-                small = replace(small, value=np.ascontiguousarray(cut))
-            return [*chosen, small, *factors[k + 1 :]]
-        break
-    rest = factors[len(chosen) :]
-    n = (rest[0] if rest else factors[-1]).shape[0 if side == "rows" else 1]
+    """Restrict the outer factors, the outermost first, as far as the choice is passed on."""
+    kinds = [factor.kind for factor in factors]
+    k = next((k for k, kind in enumerate(kinds) if kind != "diagonal"), len(factors))
+    chosen = [_restricted(factor, index, side) for factor in factors[:k]]
+    if k < len(factors) and kinds[k] == "matrix":
+        return [*chosen, _restricted(factors[k], index, side), *factors[k + 1 :]]
+    n = factors[min(k, len(factors) - 1)].shape[0 if side == "rows" else 1]
     E = _identity_rows(index, None, n, dtype)
-    return [*chosen, E if side == "rows" else replace(E.T, name="E"), *rest]
+    return [*chosen, E if side == "rows" else replace(E.T, name="E"), *factors[k:]]
+
+
+def _restricted(A: Factor, index: Indices, side: Literal["rows", "columns"]) -> Factor:
+    """Keep some entries of a diagonal, or some rows or columns of a matrix."""
+    count, value = len(index), A.value
+    if A.kind == "diagonal":
+        value = None if value is None else value[index]
+        return replace(A, shape=(count, count), value=value, rows=index)
+    m, n = shape = (count, A.shape[1]) if side == "rows" else (A.shape[0], count)
+    if value is not None:
+        value = np.ascontiguousarray(value[index] if side == "rows" else value[:, index])
+    changes: dict[str, Any] = {side: index, "flops": 2.0 * m * n, "value": value}
+    return replace(A, shape=shape, **changes)
 
 
 def _identity_rows(rows: Indices | None, columns: Indices | None, n: int, dtype: Any) -> Factor:
@@ -358,22 +327,17 @@ def as_index(value: Any, n: int, where: str) -> Indices | None:
     """
     if value is None:
         return None
-    if isinstance(value, slice):
-        index: Indices = np.arange(n)[value]
-    else:
-        given = as_array(value, where)
-        index = given = given if given.size else given.astype(int)
-        if given.dtype == bool and given.shape == (n,):
-            index = np.flatnonzero(given)
-        elif given.dtype.kind not in "iu" or (
-            given.size and not 0 <= given.min() <= given.max() < n
-        ):
-            raise ValueError(
-                f"{where}: expected numbers from 0 to {n - 1}, a mask or a slice, "
-                f"but got {value!r:.80}."
-            )
-    if index.ndim != 1 or not len(index):
+    given: Any = np.arange(n)[value] if isinstance(value, slice) else as_array(value, where)
+    if given.dtype == bool and given.shape == (n,):
+        given = np.flatnonzero(given)
+    if given.ndim != 1 or not len(given):
         raise ShapeError(
             f"{where}: expected a slice or a list of at least one number, but got {value!r:.80}."
         )
-    return index.astype(np.intp)
+    if given.dtype.kind not in "iu" or not 0 <= given.min() <= given.max() < n:
+        raise ValueError(
+            f"{where}: expected numbers from 0 to {n - 1}, a mask or a slice, "
+            f"but got {value!r:.80}."
+        )
+    index: Indices = given.astype(np.intp)
+    return index

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from itertools import accumulate
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,9 +12,9 @@ from jacobians import distributed
 from jacobians._checks import Array, ShapeError, as_array
 from jacobians._machine import require_memory
 from jacobians._tables import PointsLike, as_inputs, in_order
-from jacobians.engine.running import Runner, all_finite, is_plain, quiet
-from jacobians.engine.scaling import multiply_scaled
-from jacobians.linearization import linearize
+from jacobians.engine.kernels import Kernels
+from jacobians.engine.running import Runner, all_finite, quiet
+from jacobians.engine.scaling import product_at
 from jacobians.network import Network, as_network
 from jacobians.planning import Plan, plan
 from jacobians.tracing import Trace
@@ -73,7 +73,11 @@ def jacobian(
         if out is not None or plan is not None:
             raise TypeError("jacobian: out and plan belong to arrays; leave them out with dask.")
         shape = _planned(net, 2**10, choice, None, "jacobian").shape
-        lazy: Array = distributed.map_chunks(lambda x: _chunk(net, x, choice), X, shape, net.dtype)
+
+        def chunk(x: Array) -> Array:
+            return _run("jacobian", net, x, choice, None, None, False)[1]
+
+        lazy: Array = distributed.map_chunks(chunk, X, shape, net.dtype)
         return lazy
     return _run("jacobian", net, X, choice, out, plan, False)[1]
 
@@ -135,24 +139,14 @@ def _is_usual(choice: _Choice) -> bool:
     return of is rows is columns is max_bytes is None and type(wrt) is int and wrt == 0
 
 
-def _chunk(net: Network, x: Array, choice: _Choice) -> Array:
-    return _run("jacobian", net, x, choice, None, None, False)[1]
-
-
 def _run(
-    where: str,
-    net: Network,
-    X: PointsLike,
-    choice: _Choice,
-    out: Array | None,
-    chosen: Plan | None,
-    valued: bool,
+    where: str, net: Network, X: PointsLike, choice: _Choice, out: Any, chosen: Any, valued: bool
 ) -> tuple[Array | None, Array]:
     if out is None is chosen and _is_usual(choice):
         quick = _at_a_point(net, X, valued)
         if quick is not None:
             return quick
-    return _run_with_checks(where, net, X, choice, out, chosen, valued)
+    return _with_checks(where, net, X, choice, out, chosen, valued)
 
 
 def _at_a_point(net: Network, X: Any, valued: bool) -> tuple[Array | None, Array] | None:
@@ -174,22 +168,15 @@ def _at_a_point(net: Network, X: Any, valued: bool) -> tuple[Array | None, Array
 
 
 @quiet
-def _run_with_checks(
-    where: str,
-    net: Network,
-    X: PointsLike,
-    choice: _Choice,
-    out: Array | None,
-    chosen: Plan | None,
-    valued: bool,
+def _with_checks(
+    where: str, net: Network, X: PointsLike, choice: _Choice, out: Any, chosen: Any, valued: bool
 ) -> tuple[Array | None, Array]:
     net = as_network(net, where)
     given = as_array(in_order(X, net, f"{where}: X"), f"{where}: X")
     lead = given.shape[:-1] if given.ndim == 2 else ()
-    B = lead[0] if lead else 1
-    near = given[0] if lead and B else given if given.shape == net.widths[:1] else None
     usual = chosen is None and not lead and _is_usual(choice)
-    chosen = _planned(net, B, choice, chosen, where, near)
+    batch, near = given.shape[0] if lead else 1, _one_of(given, net)
+    chosen = _planned(net, batch, choice, chosen, where, near)
     shape = (*lead, *chosen.shape)
     if out is None:
         way_out = (
@@ -197,38 +184,37 @@ def _run_with_checks(
             "lies in a file (numpy.memmap)"
         )
         require_memory(shape, net.dtype, where, way_out)
-    points = given
-    if not (lead == () and given.shape == net.widths[:1] and is_plain(given, net.dtype)):
-        points = as_inputs(given, net, f"{where}: X")
+    points = as_inputs(given, net, f"{where}: X")
     J = np.empty(shape, net.dtype) if out is None else _require_out(out, shape, net.dtype, given)
     value = np.empty((*lead, net.widths[chosen.of]), net.dtype) if valued else None
+    rows, columns = (slice(None) if c is None else c for c in (chosen.rows, chosen.columns))
 
     def repair(x: Array, _: Any) -> Array:
-        whole = np.empty((chosen.shape[0], len(x), chosen.shape[1]), net.dtype)
-        E = np.eye(net.widths[chosen.wrt])
-        E = E if chosen.columns is None else E[:, chosen.columns]
-        for i, point in enumerate(x):
-            chain = linearize(net, point).between(chosen.of, chosen.wrt)
-            J = multiply_scaled(chain, E).astype(net.dtype)
-            whole[:, i] = J if chosen.rows is None else J[chosen.rows]
-        return whole
+        ends, E = (chosen.of, chosen.wrt), np.eye(net.widths[chosen.wrt])[:, columns]
+        return np.stack([product_at(net, point, *ends, E)[rows] for point in x], axis=1)
 
     runner = _runner(net, chosen, valued)
+    x, a, stack = points, value, J
     if not lead:
-        stacked, values = J[:, None], None if value is None else value[None]
-        runner.batch(net, points[None], stacked, values, repair)
-    else:
-        runner.batch(net, points, J.transpose(1, 0, 2), value, repair)
+        x, a, stack = points[None], None if value is None else value[None], J[None]
+    runner.batch(net, x, stack.transpose(1, 0, 2), a, repair)
     if usual and runner.program.bounded:
         _points[net] = {**_points.get(net, {}), valued: (runner, *chosen.shape, points.shape)}
     return value, J
+
+
+def _one_of(given: Array, net: Network) -> Array | None:
+    """Return a point at which the maps can be asked; None if the checks will refuse it."""
+    x = given[0] if given.ndim == 2 and len(given) else given
+    fits = x.shape == net.widths[:1] and x.dtype.kind in "iuf" and np.isfinite(x).all()
+    return x if fits else None
 
 
 # --- plans and programs of a network, kept while it lives -----------------------------------------
 
 _KEPT = 16  # for each network; then the oldest go
 _points: WeakKeyDictionary[Network, dict[bool, tuple[Runner, int, int, Any]]] = WeakKeyDictionary()
-_plans: WeakKeyDictionary[Network, dict[Hashable, Plan]] = WeakKeyDictionary()
+_plans: WeakKeyDictionary[Network, dict[str, Plan]] = WeakKeyDictionary()
 
 
 def _planned(
@@ -243,24 +229,16 @@ def _planned(
         return chosen
     of, wrt, rows, columns, max_bytes = choice
     batch = 1 << (B - 1).bit_length() if B else 0  # a few plans for all sizes of batch
-    # 1, 1.0 and True are one key, so their types are in it; lists, as often as not, have no hash
-    key = (batch, of, wrt, max_bytes, type(of), type(wrt), type(max_bytes))
+    key = repr((batch, of, wrt, max_bytes))  # 1, 1.0 and True are one key, and lists have no hash
     kept = _plans.get(net, {})
-    usual = rows is None and columns is None and all(type(part) in _PLAIN for part in key[:4])
+    usual = rows is None and columns is None
     if usual and key in kept:
         return kept[key]
-    if near is not None and not (near.shape == net.widths[:1] and near.dtype.kind in "iuf"):
-        near = None  # the check of X says what is wrong with it
-    elif near is not None and not np.isfinite(near).all():
-        near = None
     chosen_nodes = {"of": of, "wrt": wrt, "rows": rows, "columns": columns}
     made = plan(net, batch, **chosen_nodes, max_bytes=max_bytes, near=near)
     if usual:  # a new dictionary: other threads may be reading the old one
         _plans[net] = {**dict(list(kept.items())[1 - _KEPT :]), key: made}
     return made
-
-
-_PLAIN = (int, str, type(None))
 
 
 def _runner(net: Network, chosen: Plan, valued: bool) -> Runner:
@@ -271,15 +249,10 @@ def _runner(net: Network, chosen: Plan, valued: bool) -> Runner:
     if valued not in runners:
         program = chosen.program(net, valued)
         tape = chosen.tape(net, program, valued)
+        kernels = Kernels(chosen.limits, chosen.threads, chosen.allowed)
+        packed = None if tape is None else tape.pack()
         runners[valued] = Runner(
-            chosen.of,
-            net.dtype,
-            program,
-            chosen.limits,
-            chosen.piece,
-            chosen.threads,
-            chosen.allowed,
-            None if tape is None else tape.pack(),
+            chosen.of, net.dtype, program, kernels, chosen.piece, chosen.threads, packed
         )
     runner: Runner = runners[valued]
     return runner
@@ -307,12 +280,6 @@ def _overlaps_itself(out: Array) -> bool:
 
     What lies inside one another without sharing an entry is refused with the rest.
     """
-    if not out.size:
-        return False
-    span = out.itemsize
     axes = sorted((abs(step), n) for n, step in zip(out.shape, out.strides, strict=True) if n > 1)
-    for step, n in axes:
-        if step < span:
-            return True
-        span += step * (n - 1)
-    return False
+    spans = accumulate((step * (n - 1) for step, n in axes), initial=out.itemsize)
+    return out.size > 0 and any(step < span for (step, _), span in zip(axes, spans, strict=False))

@@ -20,7 +20,7 @@ from jacobians._checks import Array, with_flags
 from jacobians._workers import cut, share
 from jacobians.engine.kernels import Kernels, OtherStructure
 from jacobians.network import Network
-from jacobians.program import Limits, Op, Program, Step
+from jacobians.program import Op, Program, Step
 from jacobians.tracing import Trace, trace
 
 # Below the first size the C library hands out memory that is warm already; up to the second one the
@@ -39,20 +39,18 @@ class Runner:
     of: int
     dtype: np.dtype[Any]
     program: Program
-    limits: Limits
+    kernels: Kernels
     piece: int
     threads: int
-    allowed: int
     compiled: Any = None  # the same program for the kernel, if that has all its steps
     idle: deque[list[Array]] = field(default_factory=deque)
 
     @cached_property
     def code(self) -> list[tuple[Any, ...]]:
         """The steps with the function for each, and whether its result is to be looked at."""
-        kernels = Kernels(self.limits, self.threads, self.allowed).table
         return [
             (
-                kernels[step.op],
+                self.kernels.table[step.op],
                 step,
                 step.out,
                 step.args,
@@ -236,8 +234,3 @@ def all_finite(row: Array) -> bool:
 @lru_cache(maxsize=64)
 def _zeros(size: int, dtype: np.dtype[Any]) -> Array:
     return np.zeros(size, dtype)
-
-
-def is_plain(point: Array, dtype: np.dtype[Any]) -> bool:
-    """Tell whether the checks would change nothing about a point."""
-    return bool(point.dtype == dtype and point.flags.carray and isfinite(point.dot(point)))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array
+from jacobians.linearization import linearize
 from jacobians.maps import (
     Diagonal,
     DiagonalPlusLowRank,
@@ -23,6 +24,7 @@ from jacobians.maps import (
     Substitution,
     Sum,
 )
+from jacobians.network import Network
 
 _Scaled = tuple[Array, Any]  # columns, and their exponents
 
@@ -43,6 +45,15 @@ def multiply_scaled(chain: Sequence[LinearMap], columns: Array) -> Array:
     return result
 
 
+def product_at(
+    net: Network, point: Array, of: int, wrt: int, columns: Array, turned: bool = False
+) -> Array:
+    """Return ``da^of/da^wrt`` at a point times columns, or its transpose times columns."""
+    chain = linearize(net, point).between(of, wrt)
+    factors = [A.T for A in reversed(chain)] if turned else chain
+    return multiply_scaled(factors, columns).astype(net.dtype)
+
+
 def _normal(X: Array, exponents: Any) -> _Scaled:
     """Bring the largest entry of every column near 1."""
     shift = np.frexp(np.abs(X).max(axis=0, initial=0.0))[1]
@@ -50,6 +61,8 @@ def _normal(X: Array, exponents: Any) -> _Scaled:
 
 
 def _apply(A: LinearMap, X: _Scaled) -> _Scaled:
+    if isinstance(A, DiagonalPlusLowRank):
+        A = Sum([Diagonal(A.entries), Product([Matrix(A.left), Matrix(A.right.T)])])
     if isinstance(A, Product):
         for factor in reversed(A.factors):
             X = _apply(factor, X)
@@ -61,9 +74,6 @@ def _apply(A: LinearMap, X: _Scaled) -> _Scaled:
         for edges in A.nodes:
             at.append(_add([_apply(part, at[source]) for source, part in edges]))
         return at[-1]
-    if isinstance(A, DiagonalPlusLowRank):
-        right = _apply(Matrix(A.right.T), X)
-        return _add([_apply(Diagonal(A.entries), X), _apply(Matrix(A.left), right)])
     columns, exponents = X
     if isinstance(A, (Matrix, Diagonal)):
         entries = (A.array if isinstance(A, Matrix) else A.entries).astype(np.float64)

@@ -19,10 +19,10 @@ from jacobians._kernels.translating import tape_of
 from jacobians._machine import THREADS
 from jacobians._tables import PointsLike, as_inputs, in_order, outputs_in_order
 from jacobians.compiling import compile_sweep
+from jacobians.engine.kernels import Kernels
 from jacobians.engine.running import Runner, quiet
-from jacobians.engine.scaling import multiply_scaled
+from jacobians.engine.scaling import product_at
 from jacobians.factors import factors_of
-from jacobians.linearization import linearize
 from jacobians.network import Network, as_network
 from jacobians.planning import threads_that_pay
 from jacobians.program import Limits
@@ -52,12 +52,7 @@ def jvp(net: Network, X: PointsLike, tangents: Any) -> Array:
     array([[ 14.],
            [280.]])
     """
-    net = as_network(net, "jvp")
-    points = as_inputs(X, net, "jvp: X")
-    given = in_order(tangents, net, "jvp: tangents")
-    T = as_floats(given, "jvp: tangents", dtype=net.dtype)
-    require_shape(T, points.shape, "jvp: tangents", "One for each point.")
-    return _told(_sweep(net, points, T, forward=True))
+    return _sweep(net, X, tangents, "jvp: tangents", forward=True)
 
 
 def vjp(net: Network, X: PointsLike, cotangents: Any) -> Array:
@@ -84,38 +79,40 @@ def vjp(net: Network, X: PointsLike, cotangents: Any) -> Array:
     array([[ 14.],
            [280.]])
     """
-    net = as_network(net, "vjp")
-    points = as_inputs(X, net, "vjp: X")
-    given = outputs_in_order(cotangents, net, "vjp: cotangents")
-    C = as_floats(given, "vjp: cotangents", dtype=net.dtype)
-    require_shape(C, (*points.shape[:-1], net.widths[-1]), "vjp: cotangents", "One for each point.")
-    return _told(_sweep(net, points, C, forward=False))
+    return _sweep(net, X, cotangents, "vjp: cotangents", forward=False)
 
 
-def _told(result: Array) -> Array:
-    """Tell an overflow the way NumPy is set to tell it."""
-    if not np.isfinite(result).all():
+def _sweep(net: Network, X: PointsLike, vectors: Any, where: str, forward: bool) -> Array:
+    verb = where.partition(":")[0]
+    net = as_network(net, verb)
+    points = as_inputs(X, net, f"{verb}: X")
+    given = (in_order if forward else outputs_in_order)(vectors, net, where)
+    V = as_floats(given, where, dtype=net.dtype)
+    entering, leaving = _ends(net, forward)
+    require_shape(V, (*points.shape[:-1], entering), where, "One for each point.")
+    result = np.empty((*points.shape[:-1], leaving), net.dtype)
+    _fill(net, points, V, result, forward)
+    if not np.isfinite(result).all():  # tell it the way NumPy is set to tell it
         np.multiply(np.finfo(result.dtype).max, result.dtype.type(2))
     return result
 
 
 @quiet
-def _sweep(net: Network, points: Array, vectors: Array, forward: bool) -> Array:
-    width = net.widths[-1 if forward else 0]
-    result = np.empty((*points.shape[:-1], width), net.dtype)
+def _fill(net: Network, points: Array, vectors: Array, result: Array, forward: bool) -> None:
     X, V, out = (A if A.ndim == 2 else A[None] for A in (points, vectors, result))
 
     def repair(x: Array, v: Any) -> Array:
-        rows = np.empty((1, len(x), width), net.dtype)
-        for i, point in enumerate(x):
-            chain = linearize(net, point).factors
-            if not forward:
-                chain = tuple(A.T for A in reversed(chain))
-            rows[0, i] = multiply_scaled(chain, v[i][:, None])[:, 0]
-        return rows
+        ends = net.depth, 0
+        pairs = zip(x, v, strict=True)
+        return np.stack([product_at(net, p, *ends, u[:, None], not forward).T for p, u in pairs], 1)
 
     _runner(net, X, forward).batch(net, X, out[None], None, repair, V)
-    return result
+
+
+def _ends(net: Network, forward: bool) -> tuple[int, int]:
+    """Return the widths of a vector and of what becomes of it."""
+    ends = net.widths[0], net.widths[-1]
+    return ends if forward else ends[::-1]
 
 
 LIMITS = Limits()
@@ -134,16 +131,15 @@ def _runner(net: Network, X: Array, forward: bool) -> Runner:
     near = X[0] if len(X) else None
     factors = factors_of(net, net.depth, 0, written_out=limits.written_out, near=near)
     program = compile_sweep(net, factors, forward, limits)
-    ends = (net.widths[0], net.widths[-1])
-    entering, leaving = ends if forward else ends[::-1]
+    entering, leaving = _ends(net, forward)
     tape = None
     if PROCESSORS:
         tape = tape_of(program, net.dtype, net.widths[0], (1, leaving), entering, 0)
-    kernels = tape is not None
     work = sum(factor.flops for factor in factors)
-    threads = threads_that_pay(net, net.depth, key[1], work, 0, THREADS, limits, kernels)
+    threads = threads_that_pay(net, net.depth, key[1], work, 0, THREADS, limits, tape is not None)
     piece = max(1, limits.small_piece_bytes // (program.point_numbers * size))
     packed = None if tape is None else tape.pack()
-    runner = Runner(net.depth, net.dtype, program, limits, piece, threads, THREADS, packed)
+    kernels = Kernels(limits, threads, THREADS)
+    runner = Runner(net.depth, net.dtype, program, kernels, piece, threads, packed)
     _prepared[net] = {**kept, key: runner}
     return runner
