@@ -42,7 +42,7 @@ def compile_jacobian(
         compiler = _Compiler(net, of, factors, valued, limits)
         compiler.forward(compiler.last)
         if order is None:
-            result = compiler.constant(np.ones(shape[0], net.dtype), "slopes", *shape)
+            result = compiler.constant(np.ones(shape[0], net.dtype), "slopes")
         else:
             result = fold(order, lambda k: compiler.leaf(factors[k]), compiler.multiply)
         return compiler.finish(result, _is_bounded(factors, net))
@@ -61,9 +61,9 @@ def compile_sweep(
         if not forward:
             compiler.forward(compiler.last)
         width = net.widths[0 if forward else -1]
-        row = compiler.node(1, "stack", 1, width)
+        row = Node(1, "stack", 1, width)
         for A in chain:
-            row = compiler.apply_right(row, A)
+            row = compiler.apply(A, row, False)
         return compiler.finish(row, _is_bounded(factors, net))
 
 
@@ -86,14 +86,14 @@ class _Compiler(Emitter):
             return Node(-1, "identity", m, n)
         if A.kind not in ("diagonal", "matrix"):
             return Node(-1, "factor", m, n, factor=A)
-        if A.value is not None:
-            return self.constant(A.value, "slopes" if A.kind == "diagonal" else "matrix", m, n)
         kind: Any = "slopes" if A.kind == "diagonal" else "stack"
+        if A.value is not None:
+            return self.constant(A.value, "slopes" if kind == "slopes" else "matrix")
         return Node(self._register(A), kind, m, n, flat=A.flat)
 
     def _register(self, A: Factor) -> int:
         if A.value is not None:
-            return self.constant(A.value, "factor", *A.shape).register
+            return self.constant(A.value, "factor").register
         assert A.source is not None
         self.forward(A.source.node)
         return self.loaded[A.source]
@@ -103,26 +103,20 @@ class _Compiler(Emitter):
         if left.kind == "identity" or right.kind == "identity":
             return right if left.kind == "identity" else left
         if left.kind == right.kind == "slopes":
-            return self._step(Op.MULTIPLY_SLOPES, left, right, "slopes")
+            return self._step(Op.MULTIPLY_SLOPES, left, right)
         costs = ways(left.operand, right.operand)
         way = min(costs, key=costs.__getitem__)
-        if way == "left" and left.kind == "slopes":
-            return self._scaled(left, self.write(right))
-        if way == "right" and right.kind == "slopes":
-            return self._scaled(self.write(left), right)
-        if way == "left":
-            return self.apply_left(left.factor, self.write(right))
-        if way == "right":
-            return self.apply_right(self.write(left), right.factor)
-        return self._through(left, right) or self._step(
-            Op.PRODUCT, self.write(left), self.write(right)
-        )
-
-    def _scaled(self, left: Node, right: Node) -> Node:
-        if left.value is not None and right.value is not None:
-            op = Op.SCALE_ROWS if left.kind == "slopes" else Op.SCALE_COLUMNS
-            return self._step(op, left, right)
-        return Node(-1, "scaled", left.rows, right.columns, waiting=(left, right))
+        if way == "both":
+            return self._through(left, right) or self._step(
+                Op.PRODUCT, self.write(left), self.write(right)
+            )
+        A, X = (left, right) if way == "left" else (right, left)
+        X = self.write(X)
+        if A.kind != "slopes":
+            return self.apply(A.factor, X, way == "left")
+        left, right = (A, X) if way == "left" else (X, A)
+        waiting = Node(-1, "scaled", left.rows, right.columns, waiting=(left, right))
+        return waiting if A.value is None or X.value is None else self.write(waiting)
 
     def _through(self, left: Node, right: Node) -> Node | None:
         """Multiply ``P diag(d) Q`` in one step, where that beats two."""
@@ -137,24 +131,20 @@ class _Compiler(Emitter):
             table = table_of(P.value, Q.value)
             if table is None:
                 return None
-            self.constant_bytes += table.nbytes
-            node = self.constant(table, "matrix", P.rows, Q.columns)
-            return self._step(Op.TABLE, d, node._replace(value=None), data=(P, Q))
+            args = d.register, self.made_now(table, "matrix").register
+            return self.stack(Op.TABLE, args, P.rows, Q.columns)
         if P.kind == Q.kind == "stack" and d.flat and size >= self.limits.live:
-            out = self.emit(Op.LIVE, (P.register, d.register, Q.register), (P.rows, 0, Q.columns))
-            return Node(out, "stack", P.rows, Q.columns)
+            return self.stack(Op.LIVE, (P.register, d.register, Q.register), P.rows, Q.columns)
         return None
 
-    def _step(self, op: Op, left: Node, right: Node, kind: Any = "stack", data: Any = None) -> Node:
-        rows, columns = left.rows, right.columns
+    def _step(self, op: Op, left: Node, right: Node) -> Node:
+        kind: Any = "slopes" if op == Op.MULTIPLY_SLOPES else "matrix"
         if left.value is not None and right.value is not None:
-            product = _MULTIPLIED[op](left.value, right.value)
-            self.constant_bytes += product.nbytes
-            return self.constant(product, "slopes" if kind == "slopes" else "matrix", rows, columns)
-        rows = right.rows if op == Op.TABLE else rows
-        shape = (0, rows) if kind == "slopes" else (rows, 0, columns)
-        out = self.emit(op, (left.register, right.register), shape, data)
-        return Node(out, kind, rows, columns)
+            return self.made_now(_MULTIPLIED[op](left.value, right.value), kind)
+        args, rows = (left.register, right.register), left.rows
+        if kind == "slopes":
+            return Node(self.emit(op, args, (0, rows)), kind, rows, rows)
+        return self.stack(op, args, rows, right.columns)
 
     def write(self, node: Node) -> Node:
         """Return a node as a matrix or a stack."""
@@ -166,109 +156,81 @@ class _Compiler(Emitter):
             return self._step(op, left, right)
         if node.kind == "factor":
             return self._written(node.factor)
+        return self.stack(Op.WRITE, (self._slopes(node).register,), node.rows, node.columns)
+
+    def _slopes(self, node: Node) -> Node:
+        """Return an identity as a diagonal."""
         if node.kind == "identity":
-            node = self.constant(np.ones(node.rows, self.net.dtype), "slopes", *node[2:4])
-        shape = (node.rows, 0, node.columns)
-        return Node(self.emit(Op.WRITE, (node.register,), shape), "stack", *node[2:4])
+            return self.constant(np.ones(node.rows, self.net.dtype), "slopes")
+        return node
 
     def _written(self, A: Any) -> Node:
         m, n = A.shape
         if A.stacked and A.blocks > 1 and self._goes_whole(A, min(m, n)):
-            return Node(self.emit(Op.WRITE, self._held(A), (m, 0, n), A), "stack", m, n)
+            return self.stack(Op.WRITE, self._held(A), m, n, A)
         if A.kind == "product":
             order = associate([part.operand for part in A.parts]).order
             rest = replace(A, shape=(A.parts[0].shape[1], n), parts=A.parts[1:])
             if order == reverse_order(len(A.parts)) and self._goes_whole(rest, m):
-                return self.apply_right(self.write(self.leaf(A.parts[0])), rest)
+                return self.apply(rest, self.write(self.leaf(A.parts[0])), False)
             return self.write(fold(order, lambda k: self.leaf(A.parts[k]), self.multiply))
-        if A.kind == "sum":  # diagonals come last: they are added where they stand
-            light = [part.kind in ("identity", "diagonal") for part in A.parts]
-            order = sorted(range(len(light)), key=light.__getitem__)
-            return self.add([self.leaf(A.parts[k]) for k in order])
+        if A.kind == "sum":
+            return self._joined([self.leaf(part) for part in A.parts])
         if A.kind == "graph":
-            return self.write(self.apply_left(A, Node(-1, "identity", n, n)))
+            return self.write(self.apply(A, Node(-1, "identity", n, n), True))
         if A.value is not None:
-            return self._kept(A.value.to_dense())
-        out = self.emit(Op.WRITE, (self._register(A),), (m, 0, n))
-        return Node(out, "stack", m, n)
+            return self.made_now(A.value.to_dense(), "matrix")
+        return self.stack(Op.WRITE, (self._register(A),), m, n)
 
-    def _kept(self, matrix: Array) -> Node:
-        self.constant_bytes += matrix.nbytes
-        return self.constant(matrix, "matrix", *matrix.shape)
-
-    def add(self, nodes: list[Node]) -> Node:
-        """Add nodes up, diagonals last."""
-        total = self.write(nodes[0]) if len(nodes) > 1 else nodes[0]
-        for node in nodes[1:]:
-            if node.kind == "identity":
-                node = self.constant(np.ones(node.rows, self.net.dtype), "slopes", *node[2:4])
-            elif node.kind != "slopes":
-                node = self.write(node)
+    def _joined(self, nodes: list[Node]) -> Node:
+        """Add nodes up; diagonals come last, since they are added where they stand."""
+        total, *others = sorted(nodes, key=lambda node: node.kind in ("identity", "slopes"))
+        total = self.write(total) if others or total.kind == "scaled" else total
+        for node in others:
+            light = node.kind in ("identity", "slopes")
+            node = self._slopes(node) if light else self.write(node)
             if total.value is not None and node.value is not None:
-                more = np.diag(node.value) if node.kind == "slopes" else node.value
-                total = self._kept(total.value + more)
+                more = np.diag(node.value) if light else node.value
+                total = self.made_now(total.value + more, "matrix")
                 continue
-            if total.value is not None and node.kind == "slopes":
-                total = self._stacked(total)
-            elif total.value is not None:
+            if total.value is not None and not light:
                 total, node = node, total
-            out = self.emit(
-                Op.ADD, (total.register, node.register), (total.rows, 0, total.columns), node.kind
-            )
-            total = Node(out, "stack", total.rows, total.columns)
+            args = total.register, node.register
+            total = self.stack(Op.ADD, args, total.rows, total.columns, node.kind)
         return total
 
-    def _stacked(self, node: Node) -> Node:
-        out = self.emit(Op.WRITE, (node.register,), (node.rows, 0, node.columns), "matrix")
-        return Node(out, "stack", node.rows, node.columns)
+    # --- factors made of others -------------------------------------------------------------------
 
-    def apply_right(self, P: Node, A: Any) -> Node:
-        """Return ``P A``."""
-        if self._goes_whole(A, P.rows):
-            return self._whole(Op.RIGHT, self.write(P), A)
+    def apply(self, A: Any, X: Node, left: bool) -> Node:
+        """Return ``A X`` if ``left``, else ``X A``."""
+        if X.kind != "identity" and self._goes_whole(A, X.columns if left else X.rows):
+            return self._whole(A, self.write(X), left)
         if A.kind == "product":
-            for part in A.parts:
-                P = self.apply_right(P, part)
-            return P
+            for part in reversed(A.parts) if left else A.parts:
+                X = self.apply(part, X, left)
+            return X
         if A.kind == "sum":
-            P = self.write(P)
-            return self._joined([self.apply_right(P, part) for part in A.parts])
+            X = X if X.kind == "identity" else self.write(X)
+            return self._joined([self.apply(part, X, left) for part in A.parts])
         if A.kind == "graph":
-            arriving: dict[int, list[Node]] = {len(A.parts): [P]}
-            for l in range(len(A.parts), 0, -1):
-                total = self._joined(arriving.pop(l))
-                for source, part in A.parts[l - 1]:
-                    arriving.setdefault(source, []).append(self.apply_right(total, part))
-            return self._joined(arriving[0])
-        if A.kind == "map":
-            P = self.write(P)
-            if P.value is not None and A.value is not None:
-                return self._kept(np.ascontiguousarray(A.value.T.apply(P.value.T).T))
-            return self._whole(Op.RIGHT, P, A)
-        return self.multiply(P, self.leaf(A))
+            return self._along(A, X, left)
+        if A.kind != "map" or X.kind == "identity":
+            return self.multiply(self.leaf(A), X) if left else self.multiply(X, self.leaf(A))
+        X = self.write(X)
+        if X.value is not None and A.value is not None:
+            product = A.value.apply(X.value) if left else A.value.T.apply(X.value.T).T
+            return self.made_now(np.ascontiguousarray(product), "matrix")
+        return self._whole(A, X, left)
 
-    def apply_left(self, A: Any, Q: Node) -> Node:
-        """Return ``A Q``."""
-        if Q.kind != "identity" and self._goes_whole(A, Q.columns):
-            return self._whole(Op.LEFT, self.write(Q), A)
-        if A.kind == "product":
-            for part in reversed(A.parts):
-                Q = self.apply_left(part, Q)
-            return Q
-        if A.kind == "sum":
-            Q = Q if Q.kind == "identity" else self.write(Q)
-            return self._joined([self.apply_left(part, Q) for part in A.parts])
-        if A.kind == "graph":
-            at = [Q]
-            for edges in A.parts:
-                at.append(self._joined([self.apply_left(part, at[s]) for s, part in edges]))
-            return at[-1]
-        if A.kind == "map" and Q.kind != "identity":
-            Q = self.write(Q)
-            if Q.value is not None and A.value is not None:
-                return self._kept(A.value.apply(Q.value))
-            return self._whole(Op.LEFT, Q, A)
-        return self.multiply(self.leaf(A), Q)
+    def _along(self, A: Any, X: Node, left: bool) -> Node:
+        """Pass the edges of a graph, from its first node to its last if ``left``, else back."""
+        edges = [(s, l, part) for l, entering in enumerate(A.parts, 1) for s, part in entering]
+        arriving: dict[int, list[Node]] = {0 if left else len(A.parts): [X]}
+        for s, l, part in edges if left else edges[::-1]:
+            start, stop = (s, l) if left else (l, s)
+            arriving[start] = [self._joined(arriving[start])]
+            arriving.setdefault(stop, []).append(self.apply(part, arriving[start][0], left))
+        return self._joined(arriving[len(A.parts) if left else 0])
 
     def _goes_whole(self, A: Any, rows: int) -> bool:
         """Tell whether rows pass all maps of a factor in one step, some after the others.
@@ -278,12 +240,13 @@ class _Compiler(Emitter):
         kinds = {part.kind for part in A.leaves()} if A.parts else ()
         return "map" in kinds and rows >= self.limits.rows
 
-    def _whole(self, op: Op, X: Node, A: Any) -> Node:
+    def _whole(self, A: Any, X: Node, left: bool) -> Node:
         """Apply a factor from one side, with the maps it is made of."""
-        A = in_blocks(A, X.rows if op == Op.RIGHT else X.columns)
-        rows, columns = (X.rows, A.shape[1]) if op == Op.RIGHT else (A.shape[0], X.columns)
-        out = self.emit(op, (X.register, *self._held(A)), (rows, 0, columns), A)
-        return Node(out, "stack", rows, columns)
+        A = in_blocks(A, X.columns if left else X.rows)
+        args = X.register, *self._held(A)
+        if left:
+            return self.stack(Op.LEFT, args, A.shape[0], X.columns, A)
+        return self.stack(Op.RIGHT, args, X.rows, A.shape[1], A)
 
     def _held(self, A: Any) -> tuple[int, ...]:
         """Return the registers of the maps that a factor is made of."""
@@ -291,13 +254,6 @@ class _Compiler(Emitter):
             self._register(part) if part.kind == "map" else max(self.leaf(part).register, 0)
             for part in A.leaves()
         )
-
-    def _joined(self, nodes: list[Node]) -> Node:
-        """Add up what comes from several branches."""
-        if len(nodes) > 1:
-            light = [node.kind in ("identity", "slopes") for node in nodes]
-            return self.add([nodes[k] for k in sorted(range(len(nodes)), key=light.__getitem__)])
-        return nodes[0] if nodes[0].kind != "scaled" else self.write(nodes[0])
 
 
 def table_of(W: Array, V: Array) -> Array | None:

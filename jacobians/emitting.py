@@ -6,15 +6,14 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from jacobians._checks import Array
 from jacobians.activations import IDENTITY, Activation
 from jacobians.factors import Factor, Source
 from jacobians.grouping import block_numbers
 from jacobians.layers import Dense
 from jacobians.maps.association import Operand
 from jacobians.network import Network
-from jacobians.program import Limits, Memory, Op, Program, Step, keeps, overwritten
-
-LENDING = (Op.CALL, Op.LAYER_MAPS, Op.ACTIVATION_MAP)
+from jacobians.program import OVER, Limits, Op, Program, Step
 
 
 class Node(NamedTuple):
@@ -53,42 +52,48 @@ class Emitter:
         self.sizes: list[int] = [0, 0]  # numbers of a point
         self.steps: list[Step] = []
         self.constant_bytes = 0
-        self.z: dict[int, int] = {}
         self.a: dict[int, int] = {0: 0}
         self.loaded: dict[Source, int] = {}
         self.done, self.value = 0, 0 if valued and of == 0 else -1
-        self.wanted: dict[int, dict[str, list[Factor]]] = {}
+        self.wanted: dict[tuple[str, int], list[Factor]] = {}
         for leaf in (leaf for A in factors for leaf in A.leaves()):
             if leaf.source is not None:
-                rules = self.wanted.setdefault(leaf.source.node, {})
-                rules.setdefault(leaf.source.rule, []).append(leaf)
+                self.wanted.setdefault(leaf.source[:2], []).append(leaf)
         self.valued = valued
         self.values, self.preactivations = self._needed()
-        self.last = max(self.values | self.preactivations | set(self.wanted), default=0)
+        asked = {node for _, node in self.wanted}
+        self.last = max(self.values | self.preactivations | asked, default=0)
 
     def _needed(self) -> tuple[set[int], set[int]]:
         """Return the nodes whose values, and whose preactivations, something reads."""
         values = {self.of} if self.valued else set()
         preactivations = set()
         for l in range(self.net.depth, 0, -1):
-            rules = self.wanted.get(l, {})
-            if l in values or "activation" in rules:
+            if l in values or ("activation", l) in self.wanted:
                 preactivations.add(l)
-            if l in preactivations or "layer" in rules:
+            if l in preactivations or ("layer", l) in self.wanted:
                 values.update(self.net.sources[l - 1])
         return values, preactivations
 
     # --- registers and steps ----------------------------------------------------------------------
 
-    def constant(self, value: Any, kind: Any, rows: int, columns: int) -> Node:
+    def constant(self, value: Any, kind: Any) -> Node:
         """Keep what is known now."""
         self.registers.append(value)
         self.sizes.append(0)
+        rows, columns = value.shape[0], value.shape[-1]
         return Node(len(self.registers) - 1, kind, rows, columns, value=value)
 
-    def node(self, register: int, kind: Any, rows: int, columns: int) -> Node:
-        """Name what a register holds."""
-        return Node(register, kind, rows, columns)
+    def made_now(self, value: Array, kind: Any) -> Node:
+        """Keep what was multiplied beforehand."""
+        self.constant_bytes += value.nbytes
+        return self.constant(value, kind)
+
+    def stack(
+        self, op: Op, args: tuple[int, ...], rows: int, columns: int, data: Any = None
+    ) -> Node:
+        """Add a step that makes a matrix for each point."""
+        return Node(self.emit(op, args, (rows, 0, columns), data), "stack", rows, columns)
 
     def emit(
         self, op: Op, args: tuple[int, ...], shape: tuple[int, ...], data: Any = None, node: int = 0
@@ -97,7 +102,10 @@ class Emitter:
         self.registers.append(None)
         self.sizes.append(int(np.prod([n or 1 for n in shape])))
         out = len(self.registers) - 1
-        self.steps.append(Step(op, out, args, data, node, shape))
+        checked = op in (Op.AFFINE, Op.CALL)
+        if op == Op.VALUE:  # of a bounded one, what comes next leaves the range too
+            checked = min(data.slope_bound, data.value_bound) == np.inf
+        self.steps.append(Step(op, out, args, data, node, shape, checked=checked))
         return out
 
     # --- the forward pass -------------------------------------------------------------------------
@@ -109,24 +117,23 @@ class Emitter:
         self.done = max(self.done, to)
 
     def _node(self, l: int) -> None:
-        net, wanted = self.net, self.wanted.get(l, {})
-        layer, sources, n = net.layers[l - 1], net.sources[l - 1], net.widths[l]
-        entering = tuple(self.a.get(s, -1) for s in sources)
-        if "layer" in wanted:
-            self._load(Op.LAYER_MAPS, entering, layer, wanted["layer"])
+        layer, n = self.net.layers[l - 1], self.net.widths[l]
+        entering = tuple(self.a.get(s, -1) for s in self.net.sources[l - 1])
+        if ("layer", l) in self.wanted:
+            self._load(Op.LAYER_MAPS, entering, layer, self.wanted["layer", l])
         if l not in self.preactivations:
             return
         if type(layer).preactivation is Dense.preactivation and layer.rows == 1:  # type: ignore[attr-defined]
-            W = self.constant(layer.W.T, "matrix", *layer.W.T.shape)  # type: ignore[attr-defined]
-            b = self.constant(layer.b, "slopes", n, n)  # type: ignore[attr-defined]
+            W = self.constant(layer.W.T, "matrix")  # type: ignore[attr-defined]
+            b = self.constant(layer.b, "slopes")  # type: ignore[attr-defined]
             z = self.emit(Op.AFFINE, (entering[0], W.register, b.register), (0, n), node=l)
         else:
             z = self.emit(Op.CALL, entering, (0, n), layer, l)
         sigma = layer.activation
-        for leaf in wanted.get("activation", []):
+        for leaf in self.wanted.get(("activation", l), []):
             if leaf.kind == "diagonal" and isinstance(sigma, Activation):
                 assert leaf.source is not None
-                slopes = self.emit(Op.SLOPES, (z,), (0, n), sigma, l)
+                slopes = self.emit(Op.SLOPES, (z,), (0, n), sigma)
                 if leaf.rows is not None:
                     slopes = self.emit(Op.LEAF, (slopes,), (0, len(leaf.rows)), leaf)
                 self.loaded[leaf.source] = slopes
@@ -153,45 +160,62 @@ class Emitter:
     # --- memory -----------------------------------------------------------------------------------
 
     def finish(self, result: Node, bounded: bool) -> Program:
-        """Put the result where the caller wants it, and give every register its memory."""
+        """Put the result where the caller wants it, and say where every register ends."""
         result = result if result.kind in ("slopes", "matrix") else self.write(result)
         last = self.steps[-1] if self.steps else None
         if result.kind != "stack" or last is None or last.out != result.register:
-            shape = (result.rows, 0, result.columns)
-            self.emit(Op.WRITE, (result.register,), shape, result.kind)
-        *others, last = self.steps
-        steps = [*others, last._replace(slot=-2)]
-        lent = {k for step in steps if step.op in LENDING for k in step.args}
-        lent |= {k for step in steps if keeps(step) for k in step.args}
-        until = {k: i for i, step in enumerate(steps) for k in (*step.args, step.out)}
-        until[self.value] = len(steps)
-        memory = Memory()
-        placed = []
-        for i, step in enumerate(steps):
-            dying = [k for k in set(step.args) if until[k] == i and self.registers[k] is None]
-            if step.slot != -2:
-                over = [
-                    k
-                    for k in overwritten(step)
-                    if k in dying and self.sizes[k] == self.sizes[step.out] and k not in lent
-                ]
-                step = memory.take(step, self.sizes[step.out], over, step.out not in lent)
-            frees = tuple(k for k in dying if k > 1)
-            for k in frees:
-                memory.give(k)
-            placed.append(step._replace(frees=frees))
+            self.stack(Op.WRITE, (result.register,), result.rows, result.columns, result.kind)
+        steps, slots, others = self._with_memory()
         widest = max((self.net.widths[l] for l in range(self.last + 1)), default=0)
-        # perhaps copied, where a product cannot be put in its place
-        copied = max((self._copied(s) for s in placed), default=0)
         return Program(
             registers=tuple(self.registers),
-            steps=tuple(placed),
-            slots=tuple(memory.slots),
-            point_numbers=sum(memory.slots) + memory.most + 8 * widest + copied,
+            steps=steps,
+            slots=slots,
+            point_numbers=sum(slots) + others + 8 * widest,
             constant_bytes=self.constant_bytes,
             value=self.value,
             bounded=bounded,
         )
+
+    def _with_memory(self) -> tuple[tuple[Step, ...], tuple[int, ...], int]:
+        """Return the steps with their memory, its sizes, and what else a point takes at most.
+
+        Products are put into memory of which there are a few pieces, each used again when nothing
+        reads the product any more.  All else is new, since formulas and maps of others may keep it.
+        """
+        until = {k: i for i, step in enumerate(self.steps) for k in step.args}
+        until[self.value] = len(self.steps)
+        made = {step.out for step in self.steps}
+        slots: list[int] = []
+        free: list[int] = []
+        slot_of: dict[int, int] = {self.steps[-1].out: -2}
+        steps, now, most, copied = [], 0, 0, 0
+        for i, step in enumerate(self.steps):
+            size = self.sizes[step.out]
+            ended = {k for k in step.args if until[k] == i and k in made}
+            over = {step.args[k] for k in OVER.get(step.op, ())} & ended & set(slot_of)
+            over = {k for k in over if self.sizes[k] == size}
+            if step.out in slot_of:
+                over = set()  # the memory of the caller
+            elif step.op < Op.MULTIPLY_SLOPES:
+                now += size
+            elif over:
+                slot_of[step.out] = slot_of[over.pop()]
+            elif free:
+                slot = min(free, key=lambda k: (slots[k] < size, abs(slots[k] - size)))
+                free.remove(slot)
+                slot_of[step.out], slots[slot] = slot, max(slots[slot], size)
+            else:
+                slot_of[step.out] = len(slots)
+                slots.append(size)
+            most, copied = max(most, now), max(copied, self._copied(step))
+            for k in ended:
+                if k not in slot_of:
+                    now -= self.sizes[k]
+                elif slot_of[k] != slot_of.get(step.out):
+                    free.append(slot_of[k])
+            steps.append(step._replace(slot=slot_of.get(step.out, -1), frees=tuple(ended)))
+        return tuple(steps), tuple(slots), most + copied
 
     def _copied(self, step: Step) -> int:
         """Count the numbers of a point that a step may copy, or needs for one row on its way."""
@@ -200,4 +224,5 @@ class Emitter:
         if isinstance(step.data, Factor) and step.op == Op.WRITE:
             return block_numbers(step.data, whole=True)
         one = any(getattr(self.registers[k], "ndim", 0) == 2 for k in step.args)
-        return self.sizes[step.out] if step.op == Op.PRODUCT and step.slot == -2 and one else 0
+        last = step is self.steps[-1]  # into the result, where a product of all points may not fit
+        return self.sizes[step.out] if step.op == Op.PRODUCT and last and one else 0

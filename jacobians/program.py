@@ -13,8 +13,8 @@ map        a LinearMap         any other kind
 A stack keeps its points in the middle: then ``P W`` is one large product of ``m b`` rows, ``W Q``
 one of ``b n`` columns, and scaling the columns of a stack runs through memory from end to end.
 
-What is alive at the same time gets memory of its own, so that the memory of a point is known before
-any point is.  ``compiling`` makes programs.
+How long every register is needed is known before any point is, and so is the memory of a point.
+``compiling`` makes programs.
 """
 
 from __future__ import annotations
@@ -26,52 +26,32 @@ from typing import Any, NamedTuple
 
 @dataclass(frozen=True)
 class Limits:
-    """Sizes at which one way gives place to another; each was measured.
+    """Sizes at which one way gives place to another; each was measured."""
 
-    Attributes
-    ----------
-    piece_bytes, small_piece_bytes : int
-        Memory of the points at a time: more make better products of large matrices, and with small
-        ones, fewer stay in the cache.
-    apply_bytes : int
-        Memory of the rows or columns to which a map is applied at a time.
-    rows : int
-        How many of them it takes to go through several maps piece by piece.
-    table : int
-        Entries up to which a table of products replaces the scaled copy of a matrix.
-    live : int
-        Multiplications of a point from which leaving out dead units pays.
-    written_out : int
-        Width up to which a map is written out, since calls cost more than their arithmetic.
-    serial : int
-        Multiplications that OpenBLAS does on the thread that asks; more threads take slabs of it.
-    copy : int
-        Length of a row from which many small products into place beat a large one and a copy.
-    long_loop : int
-        Numbers of a row to which biases are added together.
-    long_call : int
-        Numbers that a call treats if a thread of its own is to pay.
-    small_matrix : int
-        Entries up to which a core alone multiplies a matrix well.
-    blas : int
-        Multiplications of one product for one point from which BLAS is faster than the kernel.
-    thread_seconds : float
-        Work from which threads pay.
-    """
-
+    # memory of the points at a time: more make better products of large matrices, and with small
+    # ones, fewer stay in the cache
     piece_bytes: int = 3 * 2**24
     small_piece_bytes: int = 2**22
+    # memory of the rows or columns that go through maps at a time, and how many it takes for that
     apply_bytes: int = 2**23
     rows: int = 16
+    # entries up to which a table of products replaces the scaled copy of a matrix
     table: int = 32_768
+    # multiplications of a point from which leaving out dead units pays
     live: int = 1_000_000
+    # width up to which a map is written out, since calls cost more than their arithmetic
     written_out: int = 64
+    # multiplications that OpenBLAS does on the thread that asks; more threads take slabs of it
     serial: int = 262_144
+    # length of a row from which many small products into place beat a large one and a copy
     copy: int = 32
-    long_loop: int = 1024
+    # numbers that a call treats if a thread of its own is to pay
     long_call: int = 2**15
+    # entries up to which a core alone multiplies a matrix well
     small_matrix: int = 10_000
+    # multiplications of one product for one point from which BLAS is faster than the kernel
     blas: int = 2**29
+    # work from which threads pay
     thread_seconds: float = 1e-3
 
 
@@ -97,9 +77,8 @@ class Op(IntEnum):
     WRITE = auto()  # anything as a stack                         A
 
 
-# These put their result where they are told; those of the second set also over an operand.
-PLACED = {op for op in Op if op >= Op.MULTIPLY_SLOPES} | {Op.AFFINE}
-OVER = {Op.MULTIPLY_SLOPES: (0, 1), Op.SCALE_ROWS: (1,), Op.SCALE_COLUMNS: (0,), Op.ADD: (0, 1)}
+# Elementwise steps can put their result over these operands.
+OVER = {Op.MULTIPLY_SLOPES: (0, 1), Op.SCALE_ROWS: (1,), Op.SCALE_COLUMNS: (0,), Op.ADD: (0,)}
 
 
 class Step(NamedTuple):
@@ -109,40 +88,24 @@ class Step(NamedTuple):
     out: int
     args: tuple[int, ...]
     data: Any = None  # layer, activation, or factor
-    node: int = 0  # of a forward step
+    node: int = 0  # whose z or a it makes
     shape: tuple[int, ...] = ()  # of the result; 0 stands for the points
-    slot: int = -1  # the memory that takes the result; -1 is new memory, -2 that of the caller
+    slot: int = -1  # the memory that takes the result; -1 is new memory
     frees: tuple[int, ...] = ()  # registers that nothing reads any more
+    checked: bool = False  # whether a value out of range would show here, and nowhere later
 
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """Steps for one network; made by ``compile_jacobian`` and ``compile_sweep``.
+    """Steps for one network; made by ``compile_jacobian`` and ``compile_sweep``."""
 
-    Attributes
-    ----------
-    registers : tuple
-        What the registers hold at the start: constants, None for the others.
-    steps : tuple of Step
-    slots : tuple of int
-        Numbers of a point in each memory that registers share.
-    point_numbers : int
-        Numbers of a point altogether: slots, what has new memory, and what formulas take.
-    constant_bytes : int
-        Memory of what was multiplied beforehand.
-    value : int
-        The register of ``a^of``, -1 if it was not asked for.
-    bounded : bool
-        Whether no partial product can overflow.
-    """
-
-    registers: tuple[Any, ...]
-    steps: tuple[Step, ...]
-    slots: tuple[int, ...]
-    point_numbers: int
-    constant_bytes: int
-    value: int
-    bounded: bool
+    registers: tuple[Any, ...]  # what they hold at the start: constants, None for the others
+    steps: tuple[Step, ...]  # the last one fills the result, in memory of the caller
+    slots: tuple[int, ...]  # numbers of a point in each memory that products share
+    point_numbers: int  # of a point altogether: slots, new memory, and what formulas take
+    constant_bytes: int  # of what was multiplied beforehand
+    value: int  # the register of ``a^of``, -1 if it was not asked for
+    bounded: bool  # whether no partial product can overflow
 
     @property
     def applied(self) -> int:
@@ -150,75 +113,3 @@ class Program:
         sides = {Op.RIGHT: 0, Op.LEFT: 2}  # rows, or columns
         each = [s.shape[sides[s.op]] * s.data.on_the_way for s in self.steps if s.op in sides]
         return max(each, default=0)
-
-
-# --- memory of registers --------------------------------------------------------------------------
-
-
-def keeps(step: Step) -> bool:
-    """Tell whether a user's own function sees the register, and may keep it."""
-    if step.op not in (Op.SLOPES, Op.VALUE):
-        return False
-    formula = step.data.sigma_prime if step.op == Op.SLOPES else step.data
-    module = getattr(formula, "__module__", None) or ""
-    sigma = getattr(getattr(step.data, "sigma", None), "__module__", None) or module
-    return not all(name.startswith("jacobians.") for name in (module, sigma))
-
-
-def overwritten(step: Step) -> list[int]:
-    """Return the operands over which a step can put its result."""
-    if step.op == Op.VALUE and "sigma" in step.data.into_memory:
-        return list(step.args)
-    over = (0,) if step.data == "slopes" else OVER.get(step.op, ())
-    return [step.args[k] for k in over]
-
-
-def is_placed(step: Step) -> bool:
-    """Tell whether a step puts its result where it is told."""
-    if step.op in (Op.SLOPES, Op.VALUE):
-        role = "sigma_prime" if step.op == Op.SLOPES else "sigma"
-        return role in step.data.into_memory
-    return step.op in PLACED
-
-
-class Memory:
-    """Memory for registers, shared by those that are not alive at the same time."""
-
-    def __init__(self) -> None:
-        self.slots: list[int] = []
-        self.free: dict[int, list[int]] = {}  # by their size, of which there are few
-        self.of: dict[int, int] = {}
-        self.others: dict[int, int] = {}  # registers with memory of their own, and its size
-        self.now = self.most = 0
-
-    def take(self, step: Step, size: int, over: list[int], shared: bool) -> Step:
-        """Choose the slot of a result: that of an operand, or one that fits best."""
-        if not is_placed(step) or not shared:
-            self.others[step.out] = size
-            self.now += size
-            self.most = max(self.most, self.now)
-            return step
-        slot = next((self.of[k] for k in over if k in self.of), None)
-        if slot is not None:
-            for k in over:
-                if self.of.get(k) == slot:
-                    del self.of[k]
-        elif self.free:
-            enough = [n for n in self.free if n >= size]
-            fitting = min(enough) if enough else max(self.free)
-            slot = self.free[fitting].pop()
-            if not self.free[fitting]:
-                del self.free[fitting]
-            self.slots[slot] = max(self.slots[slot], size)
-        else:
-            slot = len(self.slots)
-            self.slots.append(size)
-        self.of[step.out] = slot
-        return step._replace(slot=slot)
-
-    def give(self, register: int) -> None:
-        """Let the memory of a register go."""
-        if register in self.of:
-            slot = self.of.pop(register)
-            self.free.setdefault(self.slots[slot], []).append(slot)
-        self.now -= self.others.pop(register, 0)

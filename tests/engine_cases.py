@@ -18,7 +18,6 @@ EXTREMES = {
     "table": (0, 10**9),
     "live": (0, 10**9),
     "written_out": (0, 10**9),
-    "long_loop": (1, 1024),
     "serial": (1, 30, 10**9),
     "copy": (0, 10**9),
     "apply_bytes": (1, 2**22),

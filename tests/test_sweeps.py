@@ -25,7 +25,6 @@ def divisions(draw):
     """Draw threads, sizes of pieces and slabs, kept memory or new."""
     limits = Limits(
         serial=draw(st.sampled_from([1, 30, 10**9])),
-        long_loop=draw(st.sampled_from([1, 1024])),
         written_out=draw(st.sampled_from([0, 64])),
         small_piece_bytes=draw(st.sampled_from([1, 1000, 10**7])),
         long_call=0,

@@ -9,7 +9,8 @@ other's way, and without touching a setting of the user's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,10 @@ from jacobians.engine.blocks import multiply_blocks, write_blocks
 from jacobians.factors import Factor, parts_of
 from jacobians.linearization import activation_map, layer_map
 from jacobians.maps import Diagonal, LinearMap, Matrix
-from jacobians.program import Limits, Op, Step
+from jacobians.program import Limits, Step
+
+# Up to this many numbers, calling NumPy takes longer than the arithmetic.
+SHORT = 2**13
 
 
 class OtherStructure(Exception):
@@ -33,41 +37,57 @@ class Kernels:
 
     def __init__(self, limits: Limits, threads: int, allowed: int) -> None:
         self.limits, self.slabs, self.allowed = limits, threads > 1, allowed
-        self.table: list[Callable[..., Any]] = [
-            getattr(self, f"_{op.name.lower()}")
-            for op in Op  # in the order of their numbers
+
+    def code(self, steps: Iterable[Step]) -> list[tuple[Any, ...]]:
+        """Return for each step its function, and what is asked of it at every run."""
+        return [
+            (getattr(self, f"_{s.op.name.lower()}"), s, s.out, s.args, s.slot, s.frees, s.checked)
+            for s in steps
         ]
-        self.table.insert(0, lambda *_: None)
+
+    def run(
+        self, code: list[tuple[Any, ...]], registers: Any, result: Array, slots: Sequence[Array]
+    ) -> bool:
+        """Go through steps, the last of which fills ``result``; False if a value left the range."""
+        finite, made, b = True, None, len(registers[0])
+        for kernel, step, target, args, slot, frees, checked in code:
+            out = None
+            if slot == -2:
+                out = result
+            elif slot >= 0 and slots:
+                shape = [n or b for n in step.shape]
+                out = slots[slot][: prod(shape)].reshape(shape)
+            made = kernel(step, out, *[registers[k] for k in args])
+            registers[target] = made
+            if checked and finite and not is_finite(made):
+                finite = bool(np.isfinite(made).all())
+            for k in frees:
+                registers[k] = None
+        if made is not result:
+            result[...] = made
+        return finite
 
     # --- the forward pass -------------------------------------------------------------------------
 
-    def _affine(self, step: Step, out: Array | None, a: Array, W: Array, b: Array) -> Array:
-        z = self._times(a, W, out)
-        # a loop over a short row spends its time on starting, so some rows are treated together
-        together = min(self.limits.long_loop // len(b), len(z))
-        if together < 2 or not z.flags.c_contiguous:
-            z += b
-            return z
-        whole = len(z) // together * together
-        rows = z[:whole].reshape(-1, together * len(b))
-        rows += np.tile(b, together)
-        z[whole:] += b
+    def _affine(self, step: Step, out: None, a: Array, W: Array, b: Array) -> Array:
+        z = self._times(a, W)
+        z += b
         return z
 
     def _call(self, step: Step, out: None, *values: Array) -> Array:
         z: Array = step.data.preactivation(*map(read_only, values))
         return z
 
-    def _slopes(self, step: Step, out: Array | None, z: Array) -> Array:
+    def _slopes(self, step: Step, out: None, z: Array) -> Array:
         sigma: Any = step.data
-        if "sigma_prime" in sigma.into_memory:
-            return sigma.sigma_prime(z, out=out)  # type: ignore[no-any-return]
+        if "sigma_prime" in sigma.into_memory:  # a plain formula
+            return sigma.sigma_prime(z)  # type: ignore[no-any-return]
         return sigma.derivative(read_only(z))  # type: ignore[no-any-return]
 
-    def _value(self, step: Step, out: Array | None, z: Array) -> Array:
+    def _value(self, step: Step, out: None, z: Array) -> Array:
         sigma: Any = step.data
         if "sigma" in sigma.into_memory:
-            return sigma.sigma(z, out=out)  # type: ignore[no-any-return]
+            return sigma.sigma(z)  # type: ignore[no-any-return]
         return sigma(read_only(z))  # type: ignore[no-any-return]
 
     def _layer_maps(self, step: Step, out: None, *values: Array) -> tuple[LinearMap, ...]:
@@ -150,7 +170,7 @@ class Kernels:
         flat = None if out is None else out.reshape(-1, b * n)
         return np.matmul(W, Q.reshape(k, b * n), out=flat).reshape(-1, b, n)
 
-    def _times(self, A: Array, W: Array, out: Array | None) -> Array:
+    def _times(self, A: Array, W: Array, out: Array | None = None) -> Array:
         """Multiply rows by a matrix; in slabs if other threads are at work."""
         if not self.slabs:
             return np.matmul(A, W, out=out)
@@ -368,3 +388,11 @@ def _into(out: Array | None, result: Array) -> Array:
         return result
     out[...] = result
     return out
+
+
+def is_finite(values: Array) -> bool:
+    """Tell whether all entries are finite; perhaps no, if only a sum of them is not."""
+    if values.size <= SHORT and values.flags.c_contiguous:
+        flat = values.ravel()  # one short call; larger ones would wake the threads of BLAS
+        return isfinite(flat.dot(flat))
+    return isfinite(values.sum())

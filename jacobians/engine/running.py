@@ -7,27 +7,24 @@ gives the same bits.  The memory of a piece is used again by the next one.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from math import isfinite, prod
+from math import isfinite
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from jacobians._checks import Array, with_flags
 from jacobians._workers import cut, share
-from jacobians.engine.kernels import Kernels, OtherStructure
+from jacobians.engine.kernels import Kernels, OtherStructure, is_finite
 from jacobians.network import Network
-from jacobians.program import Op, Program, Step
+from jacobians.program import Op, Program
 from jacobians.tracing import Trace, trace
 
-# Below the first size the C library hands out memory that is warm already; up to the second one the
-# memory of a piece is kept for the next call.
-WARM_BYTES, KEPT_BYTES = 2**16, 2**23
-# Up to this many numbers, calling NumPy takes longer than the arithmetic.
-SHORT = 2**13
+# Below this size the C library hands out memory that is warm already.
+WARM_BYTES = 2**16
 
 quiet = with_flags(all="ignore")
 
@@ -43,23 +40,11 @@ class Runner:
     piece: int
     threads: int
     compiled: Any = None  # the same program for the kernel, if that has all its steps
-    idle: deque[list[Array]] = field(default_factory=deque)
 
     @cached_property
     def code(self) -> list[tuple[Any, ...]]:
-        """The steps with the function for each, and whether its result is to be looked at."""
-        return [
-            (
-                self.kernels.table[step.op],
-                step,
-                step.out,
-                step.args,
-                step.slot,
-                step.frees,
-                _may_overflow(step),
-            )
-            for step in self.program.steps
-        ]
+        """The steps with the function for each."""
+        return self.kernels.code(self.program.steps)
 
     def point(self, x: Array, J: Array, value: Array | None) -> bool:
         """Fill in J (m, n) and the value at one point; False if the program cannot."""
@@ -82,11 +67,12 @@ class Runner:
         ``repair(points, vectors)`` computes the result where the steps cannot: where a partial
         product left the range, or a rule gives another kind of map than before.
         """
-        if not len(X):
-            return
         if len(X) <= self.piece:
-            self._piece(net, X, J, value, repair, vectors, self._slots(len(X)))
+            if len(X):
+                self._piece(net, X, J, value, repair, vectors, self._slots(len(X)))
             return
+        pieces = cut(len(X), self.piece, self.threads)
+        slots = [self._slots(pieces[0].stop) for _ in range(self.threads)]
 
         def one(where: slice, k: int) -> None:
             v = None if vectors is None else vectors[where]
@@ -94,12 +80,7 @@ class Runner:
             with np.errstate(all="ignore"):  # threads begin with warnings on
                 self._piece(net, X[where], J[:, where], a, repair, v, slots[k])
 
-        pieces = cut(len(X), self.piece, self.threads)
-        slots = [self._slots(pieces[0].stop) for _ in range(self.threads)]
         share(one, pieces, self.threads)
-        for slot in slots:
-            if len(self.idle) < self.threads and sum(flat.nbytes for flat in slot) <= KEPT_BYTES:
-                self.idle.append(slot)
 
     def _piece(
         self,
@@ -109,21 +90,19 @@ class Runner:
         value: Array | None,
         repair: Callable[[Array, Any], Array],
         v: Array | None,
-        slots: list[Array] | None,
+        slots: list[Array],
     ) -> None:
-        try:
-            if self.compiled is not None and self._by_kernel(x, J, value, v):
-                a, finite = value, True
-            else:
+        if self.compiled is None or not self._by_kernel(x, J, value, v):
+            try:
                 a, finite = self.run(x, J, v, slots)
-        except OtherStructure:
-            a, finite = trace(net, x).activations[self.of], True
-            J[...] = repair(x, v)
-        if not finite:
-            trace(net, x)  # says which layer leaves the range
-        if value is not None:
-            value[...] = a
-        if not self.program.bounded and not _is_finite(J):
+            except OtherStructure:
+                a, finite = trace(net, x).activations[self.of], True
+                J[...] = repair(x, v)
+            if not finite:
+                trace(net, x)  # says which layer leaves the range
+            if value is not None:
+                value[...] = a
+        if not self.program.bounded and not is_finite(J):
             lost = np.flatnonzero(~np.isfinite(J).all(axis=(0, 2)))
             if len(lost):
                 J[:, lost] = repair(x[lost], None if v is None else v[lost])
@@ -143,7 +122,7 @@ class Runner:
         x: Array,
         J: Array,
         vectors: Array | None = None,
-        slots: list[Array] | None = None,
+        slots: Sequence[Array] = (),
         seen: Trace | None = None,
     ) -> tuple[Any, bool]:
         """Run the steps at some points, or at a trace that was seen there.
@@ -155,45 +134,21 @@ class Runner:
         finite : bool
             False if a value on the way left the range of the dtype.
         """
-        registers, b, finite = list(self.program.registers), len(x), True
-        registers[0] = x
-        registers[1] = None if vectors is None else vectors[None]
-        for kernel, step, target, args, slot, frees, look in self.code:
-            if seen is not None and step.node and step.op != Op.SLOPES:
-                values = seen.activations if step.op == Op.VALUE else (None, *seen.preactivations)
-                registers[target] = values[step.node]
-                continue
-            out = None
-            if slot == -2:
-                out = J
-            elif slot >= 0 and slots:
-                shape = [n or b for n in step.shape]
-                out = slots[slot][: prod(shape)].reshape(shape)
-            if len(args) == 2:
-                result = kernel(step, out, registers[args[0]], registers[args[1]])
-            else:
-                result = kernel(step, out, *[registers[k] for k in args])
-            registers[target] = result
-            if look and finite and not _is_finite(result):
-                finite = bool(np.isfinite(result).all())
-            for k in frees:
-                registers[k] = None
-        if result is not J:
-            J[...] = result
+        registers, code = list(self.program.registers), self.code
+        registers[:2] = x, None if vectors is None else vectors[None]
+        if seen is not None:
+            for step in filter(attrgetter("node"), self.program.steps):
+                a, z = seen.activations[step.node], seen.preactivations[step.node - 1]
+                registers[step.out] = a if step.op == Op.VALUE else z
+            code = self.kernels.code([step for step in self.program.steps if not step.node])
+        finite = self.kernels.run(code, registers, J, slots)
         return registers[self.program.value], finite
 
     def _slots(self, points: int) -> list[Array]:
-        """Return the memory that registers share, from an earlier call if there is some."""
+        """Return the memory that products share."""
         sizes = [points * numbers for numbers in self.program.slots]
-        itemsize = self.dtype.itemsize
-        if sum(sizes) * itemsize <= WARM_BYTES:
+        if sum(sizes) * self.dtype.itemsize <= WARM_BYTES:
             return []
-        try:
-            slots = self.idle.pop()
-        except IndexError:
-            slots = []
-        if [flat.size for flat in slots] >= sizes:
-            return slots
         return [np.empty(size, self.dtype) for size in sizes]
 
 
@@ -206,21 +161,6 @@ def _point_in_numpy(runner: Runner, x: Array, J: Array, value: Array | None) -> 
     if value is not None:
         value[...] = a[0]
     return finite
-
-
-def _may_overflow(step: Step) -> bool:
-    """Tell whether a value leaves the range without a next one that does so too."""
-    if step.op == Op.VALUE:
-        return bool(min(step.data.slope_bound, step.data.value_bound) == np.inf)
-    return step.op in (Op.AFFINE, Op.CALL)
-
-
-def _is_finite(values: Array) -> bool:
-    """Tell whether all entries are finite; perhaps no, if only a sum of them is not."""
-    if values.size <= SHORT and values.flags.c_contiguous:
-        flat = values.ravel()  # one short call; larger ones would wake the threads of BLAS
-        return isfinite(flat.dot(flat))
-    return isfinite(values.sum())
 
 
 def all_finite(row: Array) -> bool:
