@@ -15,10 +15,10 @@ import numpy as np
 from jacobians._checks import Array
 from jacobians.emitting import Emitter, Node
 from jacobians.factors import Factor
-from jacobians.grouping import in_blocks
+from jacobians.grouping import block_numbers, in_blocks
 from jacobians.maps.association import Order, associate, fold, reverse_order, ways
 from jacobians.network import Network
-from jacobians.program import Limits, Op, Program
+from jacobians.program import Limits, Op, Program, RowSteps
 
 _MULTIPLIED: dict[Op, Any] = {
     Op.MULTIPLY_SLOPES: np.multiply,
@@ -77,7 +77,7 @@ def _is_bounded(factors: Iterable[Factor], net: Network) -> bool:
 class _Compiler(Emitter):
     """Emit the products of a plan, after the values and maps that they take."""
 
-    # --- products ---------------------------------------------------------------------------------
+    in_rows = False  # whether the steps are those of some rows at a time
 
     def leaf(self, A: Factor) -> Node:
         """Return the node of a factor."""
@@ -94,9 +94,15 @@ class _Compiler(Emitter):
     def _register(self, A: Factor) -> int:
         if A.value is not None:
             return self.constant(A.value, "factor").register
-        assert A.source is not None
-        self.forward(A.source.node)
-        return self.loaded[A.source]
+        if A.source is not None:
+            self.forward(A.source.node)
+        elif A not in self.loaded:
+            leaves = (leaf for part in A.parts for leaf in part.leaves())
+            args = tuple(self._register(leaf) for leaf in leaves if leaf.kind != "identity")
+            self.loaded[A] = self.emit(Op.BLOCKS, args, (block_numbers(A),), A)
+        return self.loaded[A.source or A]
+
+    # --- products of two --------------------------------------------------------------------------
 
     def multiply(self, left: Node, right: Node) -> Node:
         """Multiply two nodes: now if both are known, else by a step."""
@@ -156,7 +162,8 @@ class _Compiler(Emitter):
             return self._step(op, left, right)
         if node.kind == "factor":
             return self._written(node.factor)
-        return self.stack(Op.WRITE, (self._slopes(node).register,), node.rows, node.columns)
+        node = self._slopes(node)
+        return self.stack(Op.WRITE, (node.register,), node.rows, node.columns, "slopes")
 
     def _slopes(self, node: Node) -> Node:
         """Return an identity as a diagonal."""
@@ -166,12 +173,13 @@ class _Compiler(Emitter):
 
     def _written(self, A: Any) -> Node:
         m, n = A.shape
-        if A.stacked and A.blocks > 1 and self._goes_whole(A, min(m, n)):
-            return self.stack(Op.WRITE, self._held(A), m, n, A)
+        if A.stacked and A.blocks > 1 and self._goes_in_rows(A, min(m, n)):
+            blocks = self._register(replace(A, kind="blocks", parts=(A,)))
+            return self.stack(Op.WRITE, (blocks,), m, n, "blocks")
         if A.kind == "product":
             order = associate([part.operand for part in A.parts]).order
             rest = replace(A, shape=(A.parts[0].shape[1], n), parts=A.parts[1:])
-            if order == reverse_order(len(A.parts)) and self._goes_whole(rest, m):
+            if order == reverse_order(len(A.parts)) and self._goes_in_rows(rest, m):
                 return self.apply(rest, self.write(self.leaf(A.parts[0])), False)
             return self.write(fold(order, lambda k: self.leaf(A.parts[k]), self.multiply))
         if A.kind == "sum":
@@ -180,7 +188,7 @@ class _Compiler(Emitter):
             return self.write(self.apply(A, Node(-1, "identity", n, n), True))
         if A.value is not None:
             return self.made_now(A.value.to_dense(), "matrix")
-        return self.stack(Op.WRITE, (self._register(A),), m, n)
+        return self.stack(Op.WRITE, (self._register(A),), m, n, "map")
 
     def _joined(self, nodes: list[Node]) -> Node:
         """Add nodes up; diagonals come last, since they are added where they stand."""
@@ -203,8 +211,11 @@ class _Compiler(Emitter):
 
     def apply(self, A: Any, X: Node, left: bool) -> Node:
         """Return ``A X`` if ``left``, else ``X A``."""
-        if X.kind != "identity" and self._goes_whole(A, X.columns if left else X.rows):
-            return self._whole(A, self.write(X), left)
+        if A.kind == "map" and A.value is not None and X.kind == "matrix":
+            product = A.value.apply(X.value) if left else A.value.T.apply(X.value.T).T
+            return self.made_now(np.ascontiguousarray(product), "matrix")
+        if X.kind != "identity" and self._goes_in_rows(A, X.columns if left else X.rows):
+            return self._in_rows(A, self.write(X), left)
         if A.kind == "product":
             for part in reversed(A.parts) if left else A.parts:
                 X = self.apply(part, X, left)
@@ -214,13 +225,12 @@ class _Compiler(Emitter):
             return self._joined([self.apply(part, X, left) for part in A.parts])
         if A.kind == "graph":
             return self._along(A, X, left)
-        if A.kind != "map" or X.kind == "identity":
+        if A.kind not in ("map", "blocks") or X.kind == "identity":
             return self.multiply(self.leaf(A), X) if left else self.multiply(X, self.leaf(A))
-        X = self.write(X)
-        if X.value is not None and A.value is not None:
-            product = A.value.apply(X.value) if left else A.value.T.apply(X.value.T).T
-            return self.made_now(np.ascontiguousarray(product), "matrix")
-        return self._whole(A, X, left)
+        args = self.write(X).register, self._register(A)
+        if left:
+            return self.stack(Op.LEFT, args, A.shape[0], X.columns)
+        return self.stack(Op.RIGHT, args, X.rows, A.shape[1])
 
     def _along(self, A: Any, X: Node, left: bool) -> Node:
         """Pass the edges of a graph, from its first node to its last if ``left``, else back."""
@@ -232,28 +242,30 @@ class _Compiler(Emitter):
             arriving.setdefault(stop, []).append(self.apply(part, arriving[start][0], left))
         return self._joined(arriving[len(A.parts) if left else 0])
 
-    def _goes_whole(self, A: Any, rows: int) -> bool:
-        """Tell whether rows pass all maps of a factor in one step, some after the others.
+    def _goes_in_rows(self, A: Factor, rows: int) -> bool:
+        """Tell whether many rows go through a map of a general kind, alone or with others."""
+        maps = any(part.kind == "map" for part in A.leaves())
+        return maps and rows >= self.limits.rows and not self.in_rows
+
+    def _in_rows(self, A: Factor, X: Node, left: bool) -> Node:
+        """Return ``A X`` or ``X A`` by the same steps, for some columns or rows of X at a time.
 
         A few of them stay in the cache all the way, where all of them would leave it at every map.
         """
-        kinds = {part.kind for part in A.leaves()} if A.parts else ()
-        return "map" in kinds and rows >= self.limits.rows
-
-    def _whole(self, A: Any, X: Node, left: bool) -> Node:
-        """Apply a factor from one side, with the maps it is made of."""
         A = in_blocks(A, X.columns if left else X.rows)
-        args = X.register, *self._held(A)
-        if left:
-            return self.stack(Op.LEFT, args, A.shape[0], X.columns, A)
-        return self.stack(Op.RIGHT, args, X.rows, A.shape[1], A)
-
-    def _held(self, A: Any) -> tuple[int, ...]:
-        """Return the registers of the maps that a factor is made of."""
-        return tuple(
-            self._register(part) if part.kind == "map" else max(self.leaf(part).register, 0)
-            for part in A.leaves()
-        )
+        for leaf in A.leaves():  # loaded once for all rows
+            if leaf.value is None and leaf.kind != "identity":
+                self._register(leaf)
+        outside, self.steps, self.in_rows = self.steps, [], True
+        row = Node(X.register, "stack", X.rows, X.columns)
+        steps, slots, others = self.ending_with(self.write(self.apply(A, row, left)))
+        self.steps, self.in_rows = outside, False
+        made = {step.out for step in steps} | {X.register}
+        read = sorted({k for step in steps for k in step.args} - made)
+        m, n = (A.shape[0], X.columns) if left else (X.rows, A.shape[1])
+        numbers = sum(slots) + others + X.rows * X.columns + m * n
+        data = RowSteps(steps, numbers, left)
+        return self.stack(Op.ROWS, (0, X.register, *read), m, n, data)
 
 
 def table_of(W: Array, V: Array) -> Array | None:

@@ -9,7 +9,6 @@ import numpy as np
 from jacobians._checks import Array
 from jacobians.activations import IDENTITY, Activation
 from jacobians.factors import Factor, Source
-from jacobians.grouping import block_numbers
 from jacobians.layers import Dense
 from jacobians.maps.association import Operand
 from jacobians.network import Network
@@ -53,7 +52,7 @@ class Emitter:
         self.steps: list[Step] = []
         self.constant_bytes = 0
         self.a: dict[int, int] = {0: 0}
-        self.loaded: dict[Source, int] = {}
+        self.loaded: dict[Source | Factor, int] = {}
         self.done, self.value = 0, 0 if valued and of == 0 else -1
         self.wanted: dict[tuple[str, int], list[Factor]] = {}
         for leaf in (leaf for A in factors for leaf in A.leaves()):
@@ -161,11 +160,9 @@ class Emitter:
 
     def finish(self, result: Node, bounded: bool) -> Program:
         """Put the result where the caller wants it, and say where every register ends."""
-        result = result if result.kind in ("slopes", "matrix") else self.write(result)
-        last = self.steps[-1] if self.steps else None
-        if result.kind != "stack" or last is None or last.out != result.register:
-            self.stack(Op.WRITE, (result.register,), result.rows, result.columns, result.kind)
-        steps, slots, others = self._with_memory()
+        steps, slots, others = self.ending_with(
+            result if result.kind in ("slopes", "matrix") else self.write(result)
+        )
         widest = max((self.net.widths[l] for l in range(self.last + 1)), default=0)
         return Program(
             registers=tuple(self.registers),
@@ -177,12 +174,14 @@ class Emitter:
             bounded=bounded,
         )
 
-    def _with_memory(self) -> tuple[tuple[Step, ...], tuple[int, ...], int]:
+    def ending_with(self, result: Node) -> tuple[tuple[Step, ...], tuple[int, ...], int]:
         """Return the steps with their memory, its sizes, and what else a point takes at most.
 
         Products are put into memory of which there are a few pieces, each used again when nothing
         reads the product any more.  All else is new, since formulas and maps of others may keep it.
         """
+        if result.kind != "stack" or not self.steps or self.steps[-1].out != result.register:
+            self.stack(Op.WRITE, (result.register,), result.rows, result.columns, result.kind)
         until = {k: i for i, step in enumerate(self.steps) for k in step.args}
         until[self.value] = len(self.steps)
         made = {step.out for step in self.steps}
@@ -219,10 +218,11 @@ class Emitter:
 
     def _copied(self, step: Step) -> int:
         """Count the numbers of a point that a step may copy, or needs for one row on its way."""
+        size = self.sizes[step.out]
         if step.op in (Op.LEFT, Op.RIGHT):
-            return self.sizes[step.out] + int(step.data.on_the_way) + block_numbers(step.data)
-        if isinstance(step.data, Factor) and step.op == Op.WRITE:
-            return block_numbers(step.data, whole=True)
+            return 2 * size + self.sizes[step.args[0]]
+        if step.op == Op.ROWS:
+            return size + int(step.data.numbers // step.shape[2 if step.data.left else 0])
         one = any(getattr(self.registers[k], "ndim", 0) == 2 for k in step.args)
         last = step is self.steps[-1]  # into the result, where a product of all points may not fit
-        return self.sizes[step.out] if step.op == Op.PRODUCT and last and one else 0
+        return size if step.op == Op.PRODUCT and last and one else 0

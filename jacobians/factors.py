@@ -81,9 +81,10 @@ class Factor:
         return list(self.parts)
 
     def leaves(self) -> Iterator[Factor]:
-        """Walk over those it is made of that are not made of others."""
-        if not self.parts:
+        """Walk over those it is made of that are multiplied as one thing."""
+        if not self.parts or self.kind == "blocks":
             yield self
+            return
         for part in self.members():
             yield from part.leaves()
 
@@ -95,12 +96,6 @@ class Factor:
         if self.kind in ("product", "sum", "blocks"):
             return gcd(*(part.blocks for part in self.parts))
         return self.block_count if self.kind == "map" else 1
-
-    @property
-    def on_the_way(self) -> int:
-        """Count the numbers of one row while it goes through the maps, one after the other."""
-        passed = self.shape[0] + sum(part.shape[1] for part in self.leaves())
-        return passed if self.parts else 2 * passed
 
     @property
     def operand(self) -> Operand:

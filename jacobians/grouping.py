@@ -30,11 +30,10 @@ def in_blocks(A: Factor, rows: int) -> Factor:
     return replace(A, parts=sum(opened, ()))
 
 
-def block_numbers(A: Factor, whole: bool = False) -> int:
-    """Count the numbers of a point in the products of blocks inside a factor, or of it as whole."""
-    if whole or A.kind == "blocks":
-        return A.shape[1] * A.on_the_way // A.blocks
-    return sum(map(block_numbers, A.members()))
+def block_numbers(A: Factor) -> int:
+    """Count the numbers of a point in a product of blocks, while they are multiplied."""
+    passed = A.shape[0] + sum(leaf.shape[1] for part in A.parts for leaf in part.leaves())
+    return int(A.shape[1] * passed // A.blocks)
 
 
 def _joined(left: Factor, right: Factor) -> Factor | None:

@@ -65,6 +65,7 @@ class Op(IntEnum):
     LAYER_MAPS = auto()  # the maps of a layer                    values
     ACTIVATION_MAP = auto()  # the map of an activation           z
     LEAF = auto()  # a part of a map                              maps
+    BLOCKS = auto()  # a product of maps made of blocks           maps, diagonals
     MULTIPLY_SLOPES = auto()  # diag(d) diag(e)                   d, e
     SCALE_ROWS = auto()  # diag(d) Q                              d, Q
     SCALE_COLUMNS = auto()  # P diag(d)                           P, d
@@ -73,6 +74,7 @@ class Op(IntEnum):
     LIVE = auto()  # P diag(d) Q without the dead units           P, d, Q
     LEFT = auto()  # A Q                                          A, Q
     RIGHT = auto()  # P A                                         P, A
+    ROWS = auto()  # X A or A X by steps of its own               the points, X, what these read
     ADD = auto()  # P + Q                                         P, Q
     WRITE = auto()  # anything as a stack                         A
 
@@ -87,12 +89,20 @@ class Step(NamedTuple):
     op: Op
     out: int
     args: tuple[int, ...]
-    data: Any = None  # layer, activation, or factor
+    data: Any = None  # layer, activation, factor, kind of an operand, or the steps of ROWS
     node: int = 0  # whose z or a it makes
     shape: tuple[int, ...] = ()  # of the result; 0 stands for the points
     slot: int = -1  # the memory that takes the result; -1 is new memory
     frees: tuple[int, ...] = ()  # registers that nothing reads any more
     checked: bool = False  # whether a value out of range would show here, and nowhere later
+
+
+class RowSteps(NamedTuple):
+    """The steps of a product that some rows of X, or columns if ``left``, take at a time."""
+
+    steps: tuple[Step, ...]
+    numbers: int  # of a point that all of them have on their way
+    left: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +119,5 @@ class Program:
 
     @property
     def applied(self) -> int:
-        """Count the numbers of a point that the largest application of maps has on its way."""
-        sides = {Op.RIGHT: 0, Op.LEFT: 2}  # rows, or columns
-        each = [s.shape[sides[s.op]] * s.data.on_the_way for s in self.steps if s.op in sides]
-        return max(each, default=0)
+        """Count the numbers of a point that rows have on their way through maps."""
+        return max((s.data.numbers for s in self.steps if s.op == Op.ROWS), default=0)

@@ -66,9 +66,10 @@ def test_what_acts_on_each_token_alone_is_multiplied_block_by_block(count):
     turn = [jb.Permute((1, 0)), jb.Reshape((16, 8))]
     net = jb.Network([jb.Residual([*dense, *turn]), jb.Residual(dense)], inputs=(16, 8))
     steps = jb.plan(net, max(count, 1)).program(net, False).steps
-    assert [step.data.blocks for step in steps if step.op == Op.WRITE] == [16]
-    (passed,) = (step.data for step in steps if step.op == Op.RIGHT)
-    assert [A.blocks for A in passed.parts[1].parts if A.kind == "blocks"] == [16]
+    blocks = {step.out: step.data.blocks for step in steps if step.op == Op.BLOCKS}
+    assert [blocks.get(step.args[0]) for step in steps if step.op == Op.WRITE] == [16]
+    (rows,) = (step for step in steps if step.op == Op.ROWS)
+    assert [blocks[k] for k in rows.args if k in blocks] == [16]
     X = np.round(3 * points(net, max(count, 1)))
     X = X if count else X[0]
     assert_equal(jb.jacobian(net, X), jb.linearize(net, X).chain.to_dense())

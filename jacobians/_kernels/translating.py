@@ -91,16 +91,19 @@ class _Translation:
 
     def steps(self, J: Value) -> None:
         """Translate all steps; the last one fills J."""
-        for step in self.program.steps:
+        result = self._through(self.program.steps, J)
+        if result is not J:
+            self.tape.scaling(result, into=J)
+
+    def _through(self, steps: tuple[Step, ...], into: Value | None) -> Value:
+        for step in steps:
             translate = getattr(self, f"_{step.op.name.lower()}", None)
             if translate is None:
                 raise NotOfTheKernel
-            made = translate(step, J if step.slot == -2 else None)
+            made = translate(step, into if step.slot == -2 else None)
             if made is not None:
                 self.values[step.out] = made
-        result = self.value(self.program.steps[-1].out)
-        if result is not J:
-            self.tape.scaling(result, into=J)
+        return self.value(steps[-1].out)
 
     # --- the forward pass -------------------------------------------------------------------------
 
@@ -212,16 +215,15 @@ class _Translation:
         return self.tape.product(self.tape.scaling(P, d), Q, live=d, into=into)
 
     def _right(self, step: Step, into: Value | None) -> Value:
-        if len(step.args) > 2:  # several maps that rows pass in one step
-            raise NotOfTheKernel
         P, A = map(self.value, step.args)
         return self.tape.product(P, A, into=into)
 
     def _left(self, step: Step, into: Value | None) -> Value:
-        if len(step.args) > 2:
-            raise NotOfTheKernel
         Q, A = map(self.value, step.args)
         return self.tape.product(A, Q, into=into)
+
+    def _rows(self, step: Step, into: Value | None) -> Value:
+        return self._through(step.data.steps, into)
 
     def _add(self, step: Step, into: Value | None) -> Value:
         if step.data == "slopes":
@@ -230,8 +232,6 @@ class _Translation:
         return self.tape.scaling(P, add=Q, into=into)
 
     def _write(self, step: Step, into: Value | None) -> Value:
-        if len(step.args) > 1:  # a product of several maps
-            raise NotOfTheKernel
         A = self.value(step.args[0])
         if step.data == "matrix" or A.rows > 1:
             return self.tape.scaling(A, into=into)

@@ -9,7 +9,7 @@ other's way, and without touching a setting of the user's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import isfinite, prod
 from typing import Any
 
@@ -18,10 +18,19 @@ import numpy as np
 from jacobians._checks import Array, read_only
 from jacobians._machine import times_in_slabs
 from jacobians._workers import share
-from jacobians.engine.blocks import multiply_blocks, write_blocks
 from jacobians.factors import Factor, parts_of
 from jacobians.linearization import activation_map, layer_map
-from jacobians.maps import Diagonal, LinearMap, Matrix
+from jacobians.maps import (
+    BlockDiagonal,
+    Diagonal,
+    Identity,
+    LinearMap,
+    Matrix,
+    Product,
+    Sum,
+    blocks_of,
+)
+from jacobians.maps.elementary import unchecked
 from jacobians.program import Limits, Step
 
 # Up to this many numbers, calling NumPy takes longer than the arithmetic.
@@ -129,46 +138,33 @@ class Kernels:
         return np.multiply(d, e, out=out)
 
     def _scale_rows(self, step: Step, out: Array | None, d: Array, Q: Array) -> Array:
-        if d.ndim == 2:
-            return np.multiply(Q if Q.ndim == 3 else Q[:, None, :], d.T[:, :, None], out=out)
-        return np.multiply(Q, d[:, None, None], out=out)
+        return np.multiply(_stack(Q), (d if d.ndim == 2 else d[None]).T[:, :, None], out=out)
 
     def _scale_columns(self, step: Step, out: Array | None, P: Array, d: Array) -> Array:
-        return np.multiply(P[:, None, :] if P.ndim == 2 else P, d, out=out)
+        return np.multiply(_stack(P), d, out=out)
 
     # --- matrices ---------------------------------------------------------------------------------
 
     def _product(self, step: Step, out: Array | None, P: Array, Q: Array) -> Array:
-        return self._multiplied(P, Q, out)
-
-    def _multiplied(self, P: Array, Q: Array, out: Array | None) -> Array:
+        m, k, n = len(P), len(Q), Q.shape[-1]
         if P.ndim == Q.ndim:  # a matrix for each point
             if out is None:
-                out = np.empty((P.shape[0], max(P.shape[1], Q.shape[1]), Q.shape[2]), P.dtype)
+                out = np.empty((m, max(P.shape[1], Q.shape[1]), n), P.dtype)
             np.matmul(_points_first(P), _points_first(Q), out=_points_first(out))
             return out
-        return self._stack_by_matrix(P, Q, out) if P.ndim == 3 else self._matrix_by_stack(P, Q, out)
-
-    def _stack_by_matrix(self, P: Array, W: Array, out: Array | None) -> Array:
-        m, b, k = P.shape
         if out is not None and not out.flags.c_contiguous:
-            if b >= self.limits.copy:
-                return self._times(P, W, out)
-            out[...] = self._stack_by_matrix(P, W, None)
+            # a large product and a copy, or many small ones into place
+            if (P.shape[1] if P.ndim == 3 else n) < self.limits.copy:
+                return _into(out, self._product(step, None, P, Q))
+            if P.ndim == 3:
+                return self._times(P, Q, out)
+            np.matmul(P, _points_first(Q), out=_points_first(out))
             return out
-        flat = None if out is None else out.reshape(m * b, -1)
-        return self._times(P.reshape(m * b, k), W, flat).reshape(m, b, -1)
-
-    def _matrix_by_stack(self, W: Array, Q: Array, out: Array | None) -> Array:
-        k, b, n = Q.shape
-        if out is not None and not out.flags.c_contiguous:
-            if n >= self.limits.copy:
-                np.matmul(W, _points_first(Q), out=_points_first(out))
-            else:
-                out[...] = self._matrix_by_stack(W, Q, None)
-            return out
-        flat = None if out is None else out.reshape(-1, b * n)
-        return np.matmul(W, Q.reshape(k, b * n), out=flat).reshape(-1, b, n)
+        if P.ndim == 3:
+            flat = None if out is None else out.reshape(-1, n)
+            return self._times(P.reshape(-1, k), Q, flat).reshape(m, -1, n)
+        flat = None if out is None else out.reshape(m, -1)
+        return np.matmul(P, Q.reshape(k, -1), out=flat).reshape(m, -1, n)
 
     def _times(self, A: Array, W: Array, out: Array | None = None) -> Array:
         """Multiply rows by a matrix; in slabs if other threads are at work."""
@@ -199,122 +195,85 @@ class Kernels:
         """
         J = np.empty((P.shape[0], *Q.shape[1:]), P.dtype) if out is None else out
 
-        def one(i: int, _: int) -> None:
-            with np.errstate(all="ignore"):
-                live = np.flatnonzero(d[i])
-                if not len(live):
-                    J[:, i] = 0
-                    return
-                left = P[:, i, live] * d[i, live]
-                if self.allowed > 1:
-                    alone._times(left, Q[live, i], J[:, i])
-                else:
-                    np.matmul(left, Q[live, i], out=J[:, i])
+        def one(i: int) -> None:
+            live = np.flatnonzero(d[i])
+            left, right = P[:, i, live] * d[i, live], Q[live, i]
+            if self.allowed > 1:
+                times_in_slabs(left, right, J[:, i], self.limits.serial)
+            else:
+                np.matmul(left, right, out=J[:, i])
 
-        alone = self if self.slabs else Kernels(self.limits, self.allowed, self.allowed)
-        share(one, range(len(d)), self.allowed)
+        self._share(one, range(len(d)))
         return J
 
     # --- other maps -------------------------------------------------------------------------------
 
-    def _right(self, step: Step, out: Array | None, P: Array, *held: Any) -> Array:
+    def _right(self, step: Step, out: Array | None, P: Array, A: LinearMap) -> Array:
         """``P A``: the transposed map on the rows of P."""
-        turned = [A.T if isinstance(A, LinearMap) else A for A in held]
-        P = P[:, None, :] if P.ndim == 2 else P
-        return self._passed(step.data, P, turned, out, False)
+        return _into(out, _applied(A.T, _stack(P)))
 
-    def _left(self, step: Step, out: Array | None, Q: Array, *held: Any) -> Array:
-        """``A Q``: the map on the columns of Q, which are the rows of its transpose."""
-        turned = [
-            A.T if part.kind == "matrix" else A
-            for part, A in zip(step.data.leaves(), held, strict=True)
-        ]
-        columns = (Q[:, None, :] if Q.ndim == 2 else Q).transpose(2, 1, 0)
-        target = None if out is None else out.transpose(2, 1, 0)
-        rows = self._passed(step.data, columns, turned, target, True)
-        return rows.transpose(2, 1, 0) if out is None else out
+    def _left(self, step: Step, out: Array | None, Q: Array, A: LinearMap) -> Array:
+        """``A Q``: the map on the columns of Q."""
+        return _into(out, _applied(A, _stack(Q).transpose(2, 1, 0)).transpose(2, 1, 0))
 
-    def _passed(
-        self, A: Factor, rows: Array, held: list[Any], out: Array | None, left: bool
-    ) -> Array:
-        """Send rows (k, b, m) through a factor, some at a time."""
-        parts = list(A.leaves())
-        at = dict(zip(map(id, parts), held, strict=True))
-        own = [B for part, B in zip(parts, held, strict=True) if part.source is not None]
-        multiply_blocks(A, at, left)
-        b = max([rows.shape[1], *map(_points, own)])
-        numbers = b * A.on_the_way
-        if self._together(numbers, rows.itemsize) >= len(rows):
-            return _into(out, self._through(A, rows, at, left))
+    def _rows(self, step: Step, out: Array | None, points: Array, X: Array, *read: Any) -> Array:
+        """Go through the steps of ``X A`` or ``A X`` for some rows or columns of X at a time."""
+        steps, numbers, left = step.data
+        code, (_, register, *others) = self.code(steps), step.args
         if out is None:
-            out = np.empty((len(rows), b, A.shape[0 if left else 1]), rows.dtype)
-        self._in_pieces(len(rows), numbers, out, lambda i: self._through(A, rows[i], at, left))
+            out = np.empty([n or len(points) for n in step.shape], X.dtype)
+        count, X, J = out.shape[2 if left else 0], _stack(X), out
+
+        def some(part: slice) -> None:
+            where = (..., part) if left else part
+            registers = {0: points, register: X[where], **dict(zip(others, read, strict=True))}
+            self.run(code, registers, J[where], ())
+
+        self._in_pieces(count, len(points) * numbers // count * X.itemsize, some)
         return out
 
-    def _through(self, A: Factor, P: Array, at: dict[int, Any], left: bool) -> Array:
-        """``P A``, or ``P Aᵀ`` if ``left``, for rows P and what the parts of A hold."""
-        if A.kind == "product":
-            for part in A.parts[::-1] if left else A.parts:
-                P = self._through(part, P, at, left)
-            return P
-        if A.kind == "sum":
-            return _total([self._through(part, P, at, left) for part in A.parts])
-        if A.kind == "graph":
-            return self._along(A, P, at, left)
-        B = at[id(A)]
-        if A.kind == "identity":
-            return P
-        if A.kind == "diagonal":
-            scaled: Array = P * B
-            return scaled
-        return _applied(B, P) if isinstance(B, LinearMap) else self._multiplied(P, B, None)
-
-    def _along(self, A: Factor, P: Array, at: dict[int, Any], left: bool) -> Array:
-        """Pass the edges of a graph, from its first node to its last if ``left``, else back."""
-        last = len(A.parts)
-        arriving: dict[int, list[Array]] = {0 if left else last: [P]}
-        edges = [(s, l, part) for l, entering in enumerate(A.parts, 1) for s, part in entering]
-        for s, l, part in edges if left else edges[::-1]:
-            start, stop = (s, l) if left else (l, s)
-            if len(arriving[start]) > 1:
-                arriving[start] = [_total(arriving[start])]
-            arriving.setdefault(stop, []).append(self._through(part, arriving[start][0], at, left))
-        return _total(arriving[last if left else 0])
+    def _blocks(self, step: Step, out: None, *held: Any) -> LinearMap:
+        """Multiply maps made of blocks: their blocks, before anything large."""
+        A = _composed(step.data, iter(held), held[0].dtype)
+        return BlockDiagonal(unchecked(Matrix, blocks_of(A)), A.block_count, bool(A.batch))
 
     def _written(self, A: LinearMap, out: Array | None) -> Array:
         """Apply a map to the identity, from its smaller side, some columns at a time."""
         (m, n), b = A.shape, A.batch[0] if A.batch else 1
         if out is None:
             out = np.empty((m, b, n), A.dtype)
-        target = out
-        if m < n:
-            A, target, n = A.T, out.transpose(2, 1, 0), m
+        B, target = (A, out.transpose(2, 1, 0)) if n <= m else (A.T, out)
 
-        def columns_of(part: slice) -> Array:
-            width = len(range(n)[part])
-            E = np.zeros((n, width), A.dtype)
-            E[range(n)[part], range(width)] = 1
-            columns = A.apply(E)
-            return columns.transpose(2, 0, 1) if A.batch else columns.T[:, None, :]
+        def columns(part: slice) -> None:
+            E = np.eye(B.shape[1], len(target[part]), -part.start, dtype=B.dtype)
+            target[part] = _applied(B, E.T[:, None, :])
 
-        self._in_pieces(n, 2 * b * sum(A.shape), target.transpose(2, 1, 0), columns_of)
+        self._in_pieces(len(target), 2 * b * (m + n) * out.itemsize, columns)
         return out
 
-    def _in_pieces(
-        self, count: int, numbers: int, out: Array, rows: Callable[[slice], Array]
-    ) -> None:
-        """Fill ``out`` some rows at a time, on as many threads as there may be."""
-        together = self._together(numbers, out.itemsize)
+    def _blocks_written(self, A: BlockDiagonal, out: Array | None) -> Array:
+        blocks, count = A.blocks.to_dense(), A.count
+        *_, m, n = blocks.shape
+        if out is None:
+            out = np.empty((A.shape[0], len(blocks) // count, A.shape[1]), A.dtype)
+        out[...] = 0
+        for k in range(count):
+            out[k * m : (k + 1) * m, :, k * n : (k + 1) * n] = blocks[k::count].transpose(1, 0, 2)
+        return out
 
-        def one(part: slice, _: int) -> None:
-            with np.errstate(all="ignore"):
-                out[part] = rows(part)
+    def _in_pieces(self, count: int, nbytes: int, work: Callable[[slice], None]) -> None:
+        """Treat some of so many rows at a time, each of which takes so much memory."""
+        together = max(1, self.limits.apply_bytes // nbytes)
+        self._share(work, [slice(k, k + together) for k in range(0, count, together)])
 
-        pieces = [slice(k, k + together) for k in range(0, count, together)]
-        share(one, pieces, 1 if self.slabs else self.allowed)
+    def _share(self, work: Callable[[Any], None], jobs: Sequence[Any]) -> None:
+        """Call ``work`` with every job, on as many threads as there may be."""
 
-    def _together(self, numbers: int, itemsize: int) -> int:
-        return max(1, self.limits.apply_bytes // (numbers * itemsize))
+        def quietly(job: Any, _: int) -> None:
+            with np.errstate(all="ignore"):  # threads begin with warnings on
+                work(job)
+
+        share(quietly, jobs, 1 if self.slabs else self.allowed)
 
     def _add(self, step: Step, out: Array | None, P: Array, Q: Array) -> Array:
         if step.data == "slopes":
@@ -324,21 +283,32 @@ class Kernels:
                 out[...] = P
             _diagonals(out)[...] += np.atleast_2d(Q)
             return out
-        return np.add(P, Q[:, None, :] if Q.ndim == 2 else Q, out=out)
+        return np.add(P, _stack(Q), out=out)
 
-    def _write(self, step: Step, out: Array | None, A: Any, *others: Any) -> Array:
-        if isinstance(step.data, Factor):
-            return write_blocks(step.data, out, (A, *others))
-        if isinstance(A, LinearMap):
+    def _write(self, step: Step, out: Array | None, A: Any) -> Array:
+        if step.data == "map":
             return self._written(A, out)
         if step.data in ("matrix", "stack"):
-            return _into(out, A[:, None, :] if A.ndim == 2 else A)
+            return _into(out, _stack(A))
+        if step.data == "blocks":
+            return self._blocks_written(A, out)
         d = np.atleast_2d(A)
         if out is None:
             out = np.empty((d.shape[1], *d.shape), d.dtype)
         out[...] = 0
         _diagonals(out)[...] = d
         return out
+
+
+def _composed(A: Factor, held: Iterator[Any], dtype: Any) -> LinearMap:
+    """Compose the map that a factor is, from what its parts were loaded as."""
+    if A.kind == "identity":
+        return Identity(A.shape[0], dtype)
+    parts = [_composed(part, held, dtype) for part in A.parts]
+    if parts:
+        return Sum(parts) if A.kind == "sum" else Product(parts)
+    B: Any = next(held)
+    return unchecked(Diagonal, B) if A.kind == "diagonal" else B
 
 
 def _applied(A: LinearMap, P: Array) -> Array:
@@ -351,19 +321,6 @@ def _applied(A: LinearMap, P: Array) -> Array:
     return A.apply(P.reshape(k * b, n).T).T.reshape(k, b, -1)
 
 
-def _points(B: Any) -> int:
-    """Return for how many points a map, or what a factor holds of it, was loaded."""
-    count: int = (B.batch or (1,))[0] if isinstance(B, LinearMap) else B.shape[-2]
-    return count
-
-
-def _total(terms: list[Array]) -> Array:
-    total = terms[0]
-    for k, term in enumerate(terms[1:]):
-        total = np.add(total, term, out=total if k else None)
-    return total
-
-
 def _part(A: LinearMap, k: int) -> LinearMap:
     parts = parts_of(A)
     if k >= len(parts):
@@ -374,6 +331,11 @@ def _part(A: LinearMap, k: int) -> LinearMap:
 def _points_first(A: Array) -> Array:
     """Swap the first two axes: (m, b, n) and (b, m, n)."""
     return A.transpose(1, 0, 2)
+
+
+def _stack(A: Array) -> Array:
+    """Return a matrix as a stack for one point, which goes with any number of them."""
+    return A[:, None, :] if A.ndim == 2 else A
 
 
 def _diagonals(A: Array) -> Array:
