@@ -42,10 +42,10 @@ def compile_jacobian(
         compiler = _Compiler(net, of, factors, valued, limits)
         compiler.forward(compiler.last)
         if order is None:
-            result = compiler.constant(np.ones(shape[0], net.dtype), "slopes")
+            result = compiler.constant(np.ones(shape[0], net.dtype))
         else:
             result = fold(order, lambda k: compiler.leaf(factors[k]), compiler.multiply)
-        return compiler.finish(result, _is_bounded(factors, net))
+        return compiler.finish(compiler.write(result), _is_bounded(factors, net))
 
 
 def compile_sweep(
@@ -64,7 +64,7 @@ def compile_sweep(
         row = Node(1, "stack", 1, width)
         for A in chain:
             row = compiler.apply(A, row, False)
-        return compiler.finish(row, _is_bounded(factors, net))
+        return compiler.finish(compiler.write(row), _is_bounded(factors, net))
 
 
 def _is_bounded(factors: Iterable[Factor], net: Network) -> bool:
@@ -86,14 +86,14 @@ class _Compiler(Emitter):
             return Node(-1, "identity", m, n)
         if A.kind not in ("diagonal", "matrix"):
             return Node(-1, "factor", m, n, factor=A)
-        kind: Any = "slopes" if A.kind == "diagonal" else "stack"
         if A.value is not None:
-            return self.constant(A.value, "slopes" if kind == "slopes" else "matrix")
+            return self.constant(A.value)
+        kind: Any = "slopes" if A.kind == "diagonal" else "stack"
         return Node(self._register(A), kind, m, n, flat=A.flat)
 
     def _register(self, A: Factor) -> int:
         if A.value is not None:
-            return self.constant(A.value, "factor").register
+            return self.constant(A.value).register
         if A.source is not None:
             self.forward(A.source.node)
         elif A not in self.loaded:
@@ -137,19 +137,18 @@ class _Compiler(Emitter):
             table = table_of(P.value, Q.value)
             if table is None:
                 return None
-            args = d.register, self.made_now(table, "matrix").register
+            args = d.register, self.constant(table, made=True).register
             return self.stack(Op.TABLE, args, P.rows, Q.columns)
         if P.kind == Q.kind == "stack" and d.flat and size >= self.limits.live:
             return self.stack(Op.LIVE, (P.register, d.register, Q.register), P.rows, Q.columns)
         return None
 
     def _step(self, op: Op, left: Node, right: Node) -> Node:
-        kind: Any = "slopes" if op == Op.MULTIPLY_SLOPES else "matrix"
         if left.value is not None and right.value is not None:
-            return self.made_now(_MULTIPLIED[op](left.value, right.value), kind)
+            return self.constant(_MULTIPLIED[op](left.value, right.value), made=True)
         args, rows = (left.register, right.register), left.rows
-        if kind == "slopes":
-            return Node(self.emit(op, args, (0, rows)), kind, rows, rows)
+        if op == Op.MULTIPLY_SLOPES:
+            return Node(self.emit(op, args, (0, rows)), "slopes", rows, rows)
         return self.stack(op, args, rows, right.columns)
 
     def write(self, node: Node) -> Node:
@@ -168,7 +167,7 @@ class _Compiler(Emitter):
     def _slopes(self, node: Node) -> Node:
         """Return an identity as a diagonal."""
         if node.kind == "identity":
-            return self.constant(np.ones(node.rows, self.net.dtype), "slopes")
+            return self.constant(np.ones(node.rows, self.net.dtype))
         return node
 
     def _written(self, A: Any) -> Node:
@@ -187,7 +186,7 @@ class _Compiler(Emitter):
         if A.kind == "graph":
             return self.write(self.apply(A, Node(-1, "identity", n, n), True))
         if A.value is not None:
-            return self.made_now(A.value.to_dense(), "matrix")
+            return self.constant(A.value.to_dense(), made=True)
         return self.stack(Op.WRITE, (self._register(A),), m, n, "map")
 
     def _joined(self, nodes: list[Node]) -> Node:
@@ -199,7 +198,7 @@ class _Compiler(Emitter):
             node = self._slopes(node) if light else self.write(node)
             if total.value is not None and node.value is not None:
                 more = np.diag(node.value) if light else node.value
-                total = self.made_now(total.value + more, "matrix")
+                total = self.constant(total.value + more, made=True)
                 continue
             if total.value is not None and not light:
                 total, node = node, total
@@ -213,7 +212,7 @@ class _Compiler(Emitter):
         """Return ``A X`` if ``left``, else ``X A``."""
         if A.kind == "map" and A.value is not None and X.kind == "matrix":
             product = A.value.apply(X.value) if left else A.value.T.apply(X.value.T).T
-            return self.made_now(np.ascontiguousarray(product), "matrix")
+            return self.constant(np.ascontiguousarray(product), made=True)
         if X.kind != "identity" and self._goes_in_rows(A, X.columns if left else X.rows):
             return self._in_rows(A, self.write(X), left)
         if A.kind == "product":
@@ -265,7 +264,7 @@ class _Compiler(Emitter):
         m, n = (A.shape[0], X.columns) if left else (X.rows, A.shape[1])
         numbers = sum(slots) + others + X.rows * X.columns + m * n
         data = RowSteps(steps, numbers, left)
-        return self.stack(Op.ROWS, (0, X.register, *read), m, n, data)
+        return self.stack(Op.ROWS, (X.register, *read), m, n, data)
 
 
 def table_of(W: Array, V: Array) -> Array | None:

@@ -6,7 +6,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from jacobians._checks import Array
 from jacobians.activations import IDENTITY, Activation
 from jacobians.factors import Factor, Source
 from jacobians.layers import Dense
@@ -76,17 +75,14 @@ class Emitter:
 
     # --- registers and steps ----------------------------------------------------------------------
 
-    def constant(self, value: Any, kind: Any) -> Node:
-        """Keep what is known now."""
+    def constant(self, value: Any, made: bool = False) -> Node:
+        """Keep what is known now, perhaps because it was ``made`` beforehand."""
         self.registers.append(value)
         self.sizes.append(0)
+        self.constant_bytes += value.nbytes if made else 0
+        kind: Any = "slopes" if len(value.shape) == 1 else "matrix"
         rows, columns = value.shape[0], value.shape[-1]
         return Node(len(self.registers) - 1, kind, rows, columns, value=value)
-
-    def made_now(self, value: Array, kind: Any) -> Node:
-        """Keep what was multiplied beforehand."""
-        self.constant_bytes += value.nbytes
-        return self.constant(value, kind)
 
     def stack(
         self, op: Op, args: tuple[int, ...], rows: int, columns: int, data: Any = None
@@ -123,8 +119,8 @@ class Emitter:
         if l not in self.preactivations:
             return
         if type(layer).preactivation is Dense.preactivation and layer.rows == 1:  # type: ignore[attr-defined]
-            W = self.constant(layer.W.T, "matrix")  # type: ignore[attr-defined]
-            b = self.constant(layer.b, "slopes")  # type: ignore[attr-defined]
+            W = self.constant(layer.W.T)  # type: ignore[attr-defined]
+            b = self.constant(layer.b)  # type: ignore[attr-defined]
             z = self.emit(Op.AFFINE, (entering[0], W.register, b.register), (0, n), node=l)
         else:
             z = self.emit(Op.CALL, entering, (0, n), layer, l)
@@ -152,17 +148,11 @@ class Emitter:
             assert leaf.source is not None
             self.loaded[leaf.source] = self.emit(Op.LEAF, (maps,), shape, leaf)
 
-    def write(self, node: Node) -> Node:
-        """Form what waits to be asked for; the products say how."""
-        raise NotImplementedError
-
     # --- memory -----------------------------------------------------------------------------------
 
     def finish(self, result: Node, bounded: bool) -> Program:
         """Put the result where the caller wants it, and say where every register ends."""
-        steps, slots, others = self.ending_with(
-            result if result.kind in ("slopes", "matrix") else self.write(result)
-        )
+        steps, slots, others = self.ending_with(result)
         widest = max((self.net.widths[l] for l in range(self.last + 1)), default=0)
         return Program(
             registers=tuple(self.registers),

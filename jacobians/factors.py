@@ -172,19 +172,14 @@ def factors_of(
         factors: list[Factor] = []
         name = ""
         for k, A in enumerate(maps):
-            source = sources.get(id(A))
-            if k % 2 == 0 and source is not None:  # D^l, then everything from there to the next D
-                name = str(source.node)
-            elif k % 2 == 0:
-                name = "0"  # no path leads there
+            if k % 2 == 0:  # D^l, then everything from there to the next D; 0 where no path leads
+                name = str(sources[id(A)].node if id(A) in sources else 0)
             label = f"{'DW'[k % 2]}{name}"
             factors += _opened(_describe(A, label, sources, lin, written_out))
-    if not factors and (rows is not None or columns is not None):
-        return (_identity_rows(rows, columns, net.widths[wrt], net.dtype),)
     if rows is not None:
-        factors = _choose(factors, rows, "rows", net.dtype)
+        factors = _choose(factors, rows, "rows", net.widths[of], net.dtype)
     if columns is not None:
-        factors = _choose(factors[::-1], columns, "columns", net.dtype)[::-1]
+        factors = _choose(factors[::-1], columns, "columns", net.widths[wrt], net.dtype)[::-1]
     return tuple(factors)
 
 
@@ -281,17 +276,18 @@ def _opened(factor: Factor) -> list[Factor]:
 
 
 def _choose(
-    factors: list[Factor], index: Indices, side: Literal["rows", "columns"], dtype: Any
+    factors: list[Factor], index: Indices, side: Literal["rows", "columns"], n: int, dtype: Any
 ) -> list[Factor]:
-    """Restrict the outer factors, the outermost first, as far as the choice is passed on."""
-    kinds = [factor.kind for factor in factors]
-    k = next((k for k, kind in enumerate(kinds) if kind != "diagonal"), len(factors))
+    """Restrict the outer factors, the outermost of width n first, as far as the choice goes on."""
+    k = 0
+    while k < len(factors) and factors[k].kind == "diagonal":
+        k += 1
     chosen = [_restricted(factor, index, side) for factor in factors[:k]]
-    if k < len(factors) and kinds[k] == "matrix":
+    if k < len(factors) and factors[k].kind == "matrix":
         return [*chosen, _restricted(factors[k], index, side), *factors[k + 1 :]]
-    n = factors[min(k, len(factors) - 1)].shape[0 if side == "rows" else 1]
-    E = _identity_rows(index, None, n, dtype)
-    return [*chosen, E if side == "rows" else replace(E.T, name="E"), *factors[k:]]
+    E = (index[:, None] == np.arange(n)).astype(dtype)  # rows or columns of the identity
+    E = E if side == "rows" else np.ascontiguousarray(E.T)
+    return [*chosen, Factor("E", "matrix", E.shape, 2.0 * E.size, E, bound=1.0), *factors[k:]]
 
 
 def _restricted(A: Factor, index: Indices, side: Literal["rows", "columns"]) -> Factor:
@@ -305,13 +301,6 @@ def _restricted(A: Factor, index: Indices, side: Literal["rows", "columns"]) -> 
         value = np.ascontiguousarray(value[index] if side == "rows" else value[:, index])
     changes: dict[str, Any] = {side: index, "flops": 2.0 * m * n, "value": value}
     return replace(A, shape=shape, **changes)
-
-
-def _identity_rows(rows: Indices | None, columns: Indices | None, n: int, dtype: Any) -> Factor:
-    """Return rows and columns of the identity: a factor that chooses."""
-    every = np.arange(n)
-    E = (every if rows is None else rows)[:, None] == (every if columns is None else columns)
-    return Factor("E", "matrix", E.shape, 2.0 * E.size, E.astype(dtype), bound=1.0)
 
 
 def as_index(value: Any, n: int, where: str) -> Indices | None:

@@ -74,7 +74,7 @@ class Op(IntEnum):
     LIVE = auto()  # P diag(d) Q without the dead units           P, d, Q
     LEFT = auto()  # A Q                                          A, Q
     RIGHT = auto()  # P A                                         P, A
-    ROWS = auto()  # X A or A X by steps of its own               the points, X, what these read
+    ROWS = auto()  # X A or A X by steps of its own               X, what these read
     ADD = auto()  # P + Q                                         P, Q
     WRITE = auto()  # anything as a stack                         A
 

@@ -142,11 +142,8 @@ def _is_usual(choice: _Choice) -> bool:
 def _run(
     where: str, net: Network, X: PointsLike, choice: _Choice, out: Any, chosen: Any, valued: bool
 ) -> tuple[Array | None, Array]:
-    if out is None is chosen and _is_usual(choice):
-        quick = _at_a_point(net, X, valued)
-        if quick is not None:
-            return quick
-    return _with_checks(where, net, X, choice, out, chosen, valued)
+    quick = _at_a_point(net, X, valued) if out is None is chosen and _is_usual(choice) else None
+    return quick or _with_checks(where, net, X, choice, out, chosen, valued)
 
 
 def _at_a_point(net: Network, X: Any, valued: bool) -> tuple[Array | None, Array] | None:

@@ -1,6 +1,7 @@
 """What the steps of a program do: one function of NumPy for each operation.
 
-Every function takes the step, where to put the result (or None), and the registers it reads.
+Every function takes the step, where to put the result, and the registers it reads.  Where it may
+take new memory, it is told None.
 
 OpenBLAS keeps a product of up to ``serial`` multiplications on the thread that calls it.  So two
 Python threads that cut their products into such slabs share the processor without getting into each
@@ -31,10 +32,12 @@ from jacobians.maps import (
     blocks_of,
 )
 from jacobians.maps.elementary import unchecked
-from jacobians.program import Limits, Step
+from jacobians.program import Limits, Op, Step
 
 # Up to this many numbers, calling NumPy takes longer than the arithmetic.
 SHORT = 2**13
+# These fill memory that is there.
+FILLING = (Op.LIVE, Op.ROWS, Op.WRITE)
 
 
 class OtherStructure(Exception):
@@ -49,8 +52,9 @@ class Kernels:
 
     def code(self, steps: Iterable[Step]) -> list[tuple[Any, ...]]:
         """Return for each step its function, and what is asked of it at every run."""
+        functions = {op: getattr(self, f"_{op.name.lower()}") for op in Op}
         return [
-            (getattr(self, f"_{s.op.name.lower()}"), s, s.out, s.args, s.slot, s.frees, s.checked)
+            (functions[s.op], s, s.out, s.args, s.slot, s.op in FILLING, s.frees, s.checked)
             for s in steps
         ]
 
@@ -58,15 +62,16 @@ class Kernels:
         self, code: list[tuple[Any, ...]], registers: Any, result: Array, slots: Sequence[Array]
     ) -> bool:
         """Go through steps, the last of which fills ``result``; False if a value left the range."""
-        finite, made, b = True, None, len(registers[0])
-        for kernel, step, target, args, slot, frees, checked in code:
+        finite, made, b = True, None, result.shape[1]
+        for function, step, target, args, slot, fills, frees, checked in code:
             out = None
             if slot == -2:
                 out = result
-            elif slot >= 0 and slots:
+            elif slot >= 0 and (slots or fills):
                 shape = [n or b for n in step.shape]
-                out = slots[slot][: prod(shape)].reshape(shape)
-            made = kernel(step, out, *[registers[k] for k in args])
+                memory = slots[slot] if slots else np.empty(prod(shape), result.dtype)
+                out = memory[: prod(shape)].reshape(shape)
+            made = function(step, out, *[registers[k] for k in args])
             registers[target] = made
             if checked and finite and not is_finite(made):
                 finite = bool(np.isfinite(made).all())
@@ -89,15 +94,14 @@ class Kernels:
 
     def _slopes(self, step: Step, out: None, z: Array) -> Array:
         sigma: Any = step.data
-        if "sigma_prime" in sigma.into_memory:  # a plain formula
-            return sigma.sigma_prime(z)  # type: ignore[no-any-return]
-        return sigma.derivative(read_only(z))  # type: ignore[no-any-return]
+        plain = "sigma_prime" in sigma.into_memory  # a formula of our own, which needs no checks
+        d: Array = sigma.sigma_prime(z) if plain else sigma.derivative(read_only(z))
+        return d
 
     def _value(self, step: Step, out: None, z: Array) -> Array:
         sigma: Any = step.data
-        if "sigma" in sigma.into_memory:
-            return sigma.sigma(z)  # type: ignore[no-any-return]
-        return sigma(read_only(z))  # type: ignore[no-any-return]
+        a: Array = sigma.sigma(z) if "sigma" in sigma.into_memory else sigma(read_only(z))
+        return a
 
     def _layer_maps(self, step: Step, out: None, *values: Array) -> tuple[LinearMap, ...]:
         maps = layer_map(step.data, *map(read_only, values))
@@ -121,7 +125,10 @@ class Kernels:
             first, *path = leaf.source.path
             A = maps[first]
             for k in path:
-                A = _part(A, k)
+                parts = parts_of(A)
+                if k >= len(parts):
+                    raise OtherStructure
+                A = parts[k]
             if leaf.kind == "map":
                 return A.T if leaf.turned else A
             if not A.batch or (leaf.kind == "diagonal" and not isinstance(A, Diagonal)):
@@ -174,37 +181,33 @@ class Kernels:
 
     def _table(self, step: Step, out: Array | None, d: Array, table: Array) -> Array:
         k, m, n = table.shape
-        if self.slabs:
-            if out is None:
-                out = np.empty((m, len(d), n), d.dtype)
-            for i, row in enumerate(out):
-                self._times(d, table[:, i], row)
+        if out is not None and _points_first(out).flags.c_contiguous:
+            self._times(d, table.reshape(k, m * n), _points_first(out).reshape(-1, m * n))
             return out
-        if out is not None and not out.flags.c_contiguous:
-            J = _points_first(out)
-            if J.flags.c_contiguous:
-                np.matmul(d, table.reshape(k, m * n), out=J.reshape(-1, m * n))
-                return out
-        return np.matmul(d, _points_first(table), out=out)
+        if not self.slabs:
+            return np.matmul(d, _points_first(table), out=out)
+        out = np.empty((m, len(d), n), d.dtype) if out is None else out
+        for i, row in enumerate(out):
+            self._times(d, table[:, i], row)
+        return out
 
-    def _live(self, step: Step, out: Array | None, P: Array, d: Array, Q: Array) -> Array:
+    def _live(self, step: Step, out: Array, P: Array, d: Array, Q: Array) -> Array:
         """``P_i diag(d_i) Q_i``, point by point and leaving out the units whose slope is 0.
 
         For large results of thin factors, as past the bottleneck of an autoencoder: there half of
         the units may be dead, and writing takes as long as computing, so that threads pay.
         """
-        J = np.empty((P.shape[0], *Q.shape[1:]), P.dtype) if out is None else out
 
         def one(i: int) -> None:
             live = np.flatnonzero(d[i])
             left, right = P[:, i, live] * d[i, live], Q[live, i]
             if self.allowed > 1:
-                times_in_slabs(left, right, J[:, i], self.limits.serial)
+                times_in_slabs(left, right, out[:, i], self.limits.serial)
             else:
-                np.matmul(left, right, out=J[:, i])
+                np.matmul(left, right, out=out[:, i])
 
         self._share(one, range(len(d)))
-        return J
+        return out
 
     # --- other maps -------------------------------------------------------------------------------
 
@@ -216,20 +219,18 @@ class Kernels:
         """``A Q``: the map on the columns of Q."""
         return _into(out, _applied(A, _stack(Q).transpose(2, 1, 0)).transpose(2, 1, 0))
 
-    def _rows(self, step: Step, out: Array | None, points: Array, X: Array, *read: Any) -> Array:
+    def _rows(self, step: Step, out: Array, X: Array, *read: Any) -> Array:
         """Go through the steps of ``X A`` or ``A X`` for some rows or columns of X at a time."""
         steps, numbers, left = step.data
-        code, (_, register, *others) = self.code(steps), step.args
-        if out is None:
-            out = np.empty([n or len(points) for n in step.shape], X.dtype)
-        count, X, J = out.shape[2 if left else 0], _stack(X), out
+        code, (register, *others) = self.code(steps), step.args
+        count, b, X = out.shape[2 if left else 0], out.shape[1], _stack(X)
 
         def some(part: slice) -> None:
             where = (..., part) if left else part
-            registers = {0: points, register: X[where], **dict(zip(others, read, strict=True))}
-            self.run(code, registers, J[where], ())
+            registers = {register: X[where], **dict(zip(others, read, strict=True))}
+            self.run(code, registers, out[where], ())
 
-        self._in_pieces(count, len(points) * numbers // count * X.itemsize, some)
+        self._in_pieces(count, b * numbers // count * out.itemsize, some)
         return out
 
     def _blocks(self, step: Step, out: None, *held: Any) -> LinearMap:
@@ -237,29 +238,15 @@ class Kernels:
         A = _composed(step.data, iter(held), held[0].dtype)
         return BlockDiagonal(unchecked(Matrix, blocks_of(A)), A.block_count, bool(A.batch))
 
-    def _written(self, A: LinearMap, out: Array | None) -> Array:
+    def _written(self, A: LinearMap, out: Array) -> None:
         """Apply a map to the identity, from its smaller side, some columns at a time."""
-        (m, n), b = A.shape, A.batch[0] if A.batch else 1
-        if out is None:
-            out = np.empty((m, b, n), A.dtype)
-        B, target = (A, out.transpose(2, 1, 0)) if n <= m else (A.T, out)
+        B, J = (A, out.transpose(2, 1, 0)) if A.shape[1] <= A.shape[0] else (A.T, out)
 
-        def columns(part: slice) -> None:
-            E = np.eye(B.shape[1], len(target[part]), -part.start, dtype=B.dtype)
-            target[part] = _applied(B, E.T[:, None, :])
+        def some(part: slice) -> None:
+            E = np.eye(B.shape[1], len(J[part]), -part.start, dtype=B.dtype)
+            J[part] = _applied(B, E.T[:, None, :])
 
-        self._in_pieces(len(target), 2 * b * (m + n) * out.itemsize, columns)
-        return out
-
-    def _blocks_written(self, A: BlockDiagonal, out: Array | None) -> Array:
-        blocks, count = A.blocks.to_dense(), A.count
-        *_, m, n = blocks.shape
-        if out is None:
-            out = np.empty((A.shape[0], len(blocks) // count, A.shape[1]), A.dtype)
-        out[...] = 0
-        for k in range(count):
-            out[k * m : (k + 1) * m, :, k * n : (k + 1) * n] = blocks[k::count].transpose(1, 0, 2)
-        return out
+        self._in_pieces(len(J), 2 * out.shape[1] * sum(A.shape) * out.itemsize, some)
 
     def _in_pieces(self, count: int, nbytes: int, work: Callable[[slice], None]) -> None:
         """Treat some of so many rows at a time, each of which takes so much memory."""
@@ -285,18 +272,21 @@ class Kernels:
             return out
         return np.add(P, _stack(Q), out=out)
 
-    def _write(self, step: Step, out: Array | None, A: Any) -> Array:
+    def _write(self, step: Step, out: Array, A: Any) -> Array:
         if step.data == "map":
-            return self._written(A, out)
-        if step.data in ("matrix", "stack"):
-            return _into(out, _stack(A))
+            self._written(A, out)
+        elif step.data in ("matrix", "stack"):
+            out[...] = _stack(A)
+        else:
+            out[...] = 0
+        if step.data == "slopes":
+            _diagonals(out)[...] = A
         if step.data == "blocks":
-            return self._blocks_written(A, out)
-        d = np.atleast_2d(A)
-        if out is None:
-            out = np.empty((d.shape[1], *d.shape), d.dtype)
-        out[...] = 0
-        _diagonals(out)[...] = d
+            each = A.blocks.to_dense().reshape(-1, A.count, *A.blocks.shape)
+            m, n = A.blocks.shape
+            for k in range(A.count):
+                block = out[k * m : (k + 1) * m, :, k * n : (k + 1) * n]
+                block[...] = _points_first(each[:, k])
         return out
 
 
@@ -319,13 +309,6 @@ def _applied(A: LinearMap, P: Array) -> Array:
     if P.strides[0] < P.strides[2]:  # columns of something: all points are columns of one
         return A.apply(P.transpose(2, 1, 0).reshape(n, b * k)).reshape(-1, b, k).transpose(2, 1, 0)
     return A.apply(P.reshape(k * b, n).T).T.reshape(k, b, -1)
-
-
-def _part(A: LinearMap, k: int) -> LinearMap:
-    parts = parts_of(A)
-    if k >= len(parts):
-        raise OtherStructure
-    return parts[k]
 
 
 def _points_first(A: Array) -> Array:

@@ -67,45 +67,38 @@ class Runner:
         ``repair(points, vectors)`` computes the result where the steps cannot: where a partial
         product left the range, or a rule gives another kind of map than before.
         """
-        if len(X) <= self.piece:
-            if len(X):
-                self._piece(net, X, J, value, repair, vectors, self._slots(len(X)))
+        if not len(X):
             return
-        pieces = cut(len(X), self.piece, self.threads)
-        slots = [self._slots(pieces[0].stop) for _ in range(self.threads)]
+        threads = self.threads if len(X) > self.piece else 1
+        pieces = cut(len(X), self.piece, threads)
+        slots = [self._slots(min(pieces[0].stop, len(X))) for _ in range(threads)]
 
-        def one(where: slice, k: int) -> None:
-            v = None if vectors is None else vectors[where]
-            a = None if value is None else value[where]
+        def one(piece: slice, worker: int) -> None:
+            x, stack = X[piece], J[:, piece]
+            a = None if value is None else value[piece]
+            v = None if vectors is None else vectors[piece]
             with np.errstate(all="ignore"):  # threads begin with warnings on
-                self._piece(net, X[where], J[:, where], a, repair, v, slots[k])
+                if self.compiled is None or not self._by_kernel(x, stack, a, v):
+                    self._by_steps(net, x, stack, a, v, repair, slots[worker])
+                if not self.program.bounded and not is_finite(stack):
+                    lost = np.flatnonzero(~np.isfinite(stack).all(axis=(0, 2)))
+                    if len(lost):
+                        stack[:, lost] = repair(x[lost], None if v is None else v[lost])
 
-        share(one, pieces, self.threads)
+        share(one, pieces, threads)
 
-    def _piece(
-        self,
-        net: Network,
-        x: Array,
-        J: Array,
-        value: Array | None,
-        repair: Callable[[Array, Any], Array],
-        v: Array | None,
-        slots: list[Array],
+    def _by_steps(
+        self, net: Network, x: Array, J: Array, value: Any, v: Any, repair: Any, slots: list[Array]
     ) -> None:
-        if self.compiled is None or not self._by_kernel(x, J, value, v):
-            try:
-                a, finite = self.run(x, J, v, slots)
-            except OtherStructure:
-                a, finite = trace(net, x).activations[self.of], True
-                J[...] = repair(x, v)
-            if not finite:
-                trace(net, x)  # says which layer leaves the range
-            if value is not None:
-                value[...] = a
-        if not self.program.bounded and not is_finite(J):
-            lost = np.flatnonzero(~np.isfinite(J).all(axis=(0, 2)))
-            if len(lost):
-                J[:, lost] = repair(x[lost], None if v is None else v[lost])
+        try:
+            a, finite = self.run(x, J, v, slots)
+        except OtherStructure:
+            a, finite = trace(net, x).activations[self.of], True
+            J[...] = repair(x, v)
+        if not finite:
+            trace(net, x)  # says which layer leaves the range
+        if value is not None:
+            value[...] = a
 
     def _by_kernel(self, x: Array, J: Array, value: Array | None, v: Array | None) -> bool:
         """Let the kernel fill J and the value; False if one left the range, or J has gaps."""
@@ -127,12 +120,7 @@ class Runner:
     ) -> tuple[Any, bool]:
         """Run the steps at some points, or at a trace that was seen there.
 
-        Returns
-        -------
-        value : array
-            ``a^of`` if the program has it.
-        finite : bool
-            False if a value on the way left the range of the dtype.
+        Return ``a^of``, if the program has it, and whether all values on the way are in range.
         """
         registers, code = list(self.program.registers), self.code
         registers[:2] = x, None if vectors is None else vectors[None]
