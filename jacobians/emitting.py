@@ -158,7 +158,8 @@ class Emitter:
             registers=tuple(self.registers),
             steps=steps,
             slots=slots,
-            point_numbers=sum(slots) + others + 8 * widest,
+            # a formula takes eight arrays, the one it returns among them
+            point_numbers=sum(slots) + others + 7 * widest,
             constant_bytes=self.constant_bytes,
             value=self.value,
             bounded=bounded,
