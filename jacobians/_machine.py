@@ -57,7 +57,7 @@ def times_in_slabs(A: Array, W: Array, out: Array | None = None, most: int = SER
     n = W.shape[1]
     if out is None:
         out = np.empty((*lead, rows, n), np.result_type(A, W))
-    slab = max(1, most // max(1, k * n))
+    slab = max(1, most // (k * n))
     whole = rows // slab * slab
     if whole:
         left = A[..., :whole, :].reshape(*lead, -1, slab, k)

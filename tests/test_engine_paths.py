@@ -21,7 +21,7 @@ from jacobians._workers import share
 from jacobians.engine import jacobian_at, kernels, running, sweeps
 from jacobians.engine import jacobians as entry_points
 from jacobians.linearization import layer_map
-from jacobians.program import Limits
+from jacobians.program import Limits, Op
 from jacobians.rounding import chain_bound
 
 
@@ -54,6 +54,18 @@ def test_every_network_takes_every_path_within_the_bound(net, extreme):
         plan = jb.plan(net, 3, of=of, wrt=wrt, limits=limits)
         bound = chain_bound(lin.between(of, wrt), net.dtype).pair()
         assert_within(jacobian_at(trace, plan), lin.jacobian(of, wrt), bound)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_point_at_which_all_units_are_dead_has_the_jacobian_0(threads):
+    """Between two sides that points do not share, where dead units are left out of the product."""
+    net = jb.Network.random([30, 20, 8, 20, 30], activation="relu", seed=0)
+    dead = jb.Dense(net.layers[1].W, net.layers[1].b - 1e6, "relu")
+    net = jb.Network([net.layers[0], dead, *net.layers[2:]])
+    limits = Limits(live=0, table=0)
+    plan = jb.plan(net, 5, threads=threads, limits=limits, kernels=False)
+    assert any(step.op == Op.LIVE for step in plan.program(net, False).steps)
+    assert_equal(jb.jacobian(net, points(net, 5), plan=plan), np.zeros((5, 30, 30)))
 
 
 @given(st.data(), paths())

@@ -200,6 +200,9 @@ class Kernels:
 
         def one(i: int) -> None:
             live = np.flatnonzero(d[i])
+            if not len(live):
+                out[:, i] = 0
+                return
             left, right = P[:, i, live] * d[i, live], Q[live, i]
             if self.allowed > 1:
                 times_in_slabs(left, right, out[:, i], self.limits.serial)
