@@ -220,3 +220,32 @@ def test_a_wide_softmax_stands_where_it_stands(rng, kind, kernels):
         (jb.vjp(net, X, c), lin.vjp(c)),
     ):
         assert np.abs(mine - expected).max() <= 1e-9 * np.abs(expected).max()
+
+
+@dataclass(frozen=True, eq=False)
+class Bent(jb.Layer):
+    """A user's layer, ``z = W a + a²/2``: a matrix of all points, and a diagonal of each."""
+
+    W: np.ndarray
+
+    def output_width(self, inputs):
+        return len(self.W)
+
+    def preactivation(self, a):
+        return a @ self.W.T + a * a / 2
+
+
+@layer_map.register
+def _(layer: Bent, a):
+    return jb.Sum([layer.W, jb.Diagonal(a)])
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 3000])
+def test_a_matrix_of_all_points_and_a_diagonal_of_each_are_added(count):
+    """In whole numbers, alone and between other layers, at a point and in pieces."""
+    bent, before, after = Bent(whole(3, 3)), jb.Dense(whole(3, 2)), jb.Dense(whole(2, 3))
+    for layers in ([bent], [bent, after], [before, bent]):
+        net = jb.Network(layers, inputs=2 if layers[0] is before else 3)
+        X = np.round(3 * points(net, max(count, 1)))
+        X = X if count else X[0]
+        assert_equal(jb.jacobian(net, X), jb.linearize(net, X).chain.to_dense())

@@ -266,12 +266,14 @@ class Kernels:
         share(quietly, jobs, 1 if self.slabs else self.allowed)
 
     def _add(self, step: Step, out: Array | None, P: Array, Q: Array) -> Array:
+        P = _stack(P)
         if step.data == "slopes":
+            d = np.atleast_2d(Q)
             if out is None:
-                out = P.copy()
-            elif out is not P:
+                out = np.empty((len(P), max(P.shape[1], len(d)), len(P)), P.dtype)
+            if out is not P:
                 out[...] = P
-            _diagonals(out)[...] += np.atleast_2d(Q)
+            _diagonals(out)[...] += d
             return out
         return np.add(P, _stack(Q), out=out)
 
