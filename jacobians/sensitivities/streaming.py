@@ -173,7 +173,8 @@ def sensitivity(
     table = net if plain or net.input_names else net.with_names(every_input)
 
     def summed(batches: Iterable[Array], first: int, ids: Keys | None, show: Show) -> Sensitivity:
-        kept = accumulators(m, n, groups, subspace=subspace, spectra=singular_values)
+        more = {"subspace": subspace, "spectra": singular_values}
+        kept = accumulators(m, n, groups, count, **more)
         compute = _jacobians(net, selection(rows, columns, net.widths), budget, at_once)
         with np.errstate(under="ignore"):  # what is below 1e-308 counts as 0
             windows = windows_of(batches, groups, budget, first, ids)
@@ -186,7 +187,7 @@ def sensitivity(
         of = tuple(map(every_output.__getitem__, rows))
         return Sensitivity(net, names, of, tuple(columns), tuple(rows), about, near, kept)
 
-    where = "sensitivity: X"
+    where, count = "sensitivity: X", None
     if ids is not None and (distributed.is_collection(X) or are_batches(X)):
         raise ValueError("sensitivity: ids: not with batches, whose points are numbered in order.")
     if distributed.is_collection(X):
@@ -196,7 +197,6 @@ def sensitivity(
             X,
         )
     batches: Iterable[Array] = batches_of(table, X, where)
-    count = None
     if not are_batches(X):
         (points,) = batches
         batches, count = [points], len(points)
