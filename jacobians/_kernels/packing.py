@@ -183,7 +183,7 @@ class Record:
         return offsets, top
 
     def _write(self, row: Any, step: Step, offsets: list[int], kept: list[Any]) -> int:
-        """Write a step as the kernel reads it, see ``kernel.c``; return its inner dimension, or 0."""
+        """Write a step as the kernel reads it, see ``kernel.c``; return its inner size, or 0."""
         out, a, b = step.operands[:3]
         if step.op == ASK:
             row[0] = step.op
