@@ -509,7 +509,7 @@ def test_output_is_written_in_any_encoding(encoding):
 
 
 def test_progress_is_told_where_standard_error_is_no_terminal(capsys, monkeypatch):
-    monkeypatch.setattr("jacobians.sensitivities.progress.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("jacobians._progress.LINE_SECONDS", 0.0)
     _, _, err = run(capsys, "report", "diabetes", "--json")
     assert err == "sensitivity: 142 of 142 points (100%)\n"
     assert run(capsys, "report", "diabetes", "--quiet") == (0, "", "")

@@ -1,4 +1,4 @@
-"""How far a pass over the points has come, on standard error."""
+"""How far a long computation has come, on standard error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ def silent(_: int) -> None:
     """Show nothing."""
 
 
-def progress_of(wanted: bool | None, total: int | None) -> tuple[Show, Callable[[], Any]]:
+def progress_of(
+    name: str, wanted: bool | None, total: int | None, unit: str = "points"
+) -> tuple[Show, Callable[[], Any]]:
     """Return what to call after each piece and at the end; nothing happens where none is wanted."""
     stream = sys.stderr
     terminal = stream is not None and stream.isatty()
@@ -28,7 +30,7 @@ def progress_of(wanted: bool | None, total: int | None) -> tuple[Show, Callable[
         except ImportError:
             pass
         else:
-            bar = tqdm(total=total, unit=" points", delay=0 if wanted else 1, file=stream)
+            bar = tqdm(total=total, unit=f" {unit}", delay=0 if wanted else 1, file=stream)
             return bar.update, bar.close
     done, told = 0, time.monotonic()
 
@@ -37,7 +39,7 @@ def progress_of(wanted: bool | None, total: int | None) -> tuple[Show, Callable[
         done += count
         if time.monotonic() - told >= LINE_SECONDS:
             told = time.monotonic()
-            share = f" of {total:,} points ({done / total:.0%})" if total else " points"
-            print(f"sensitivity: {done:,}{share}", file=stream, flush=True)
+            share = f" of {total:,} {unit} ({done / total:.0%})" if total else f" {unit}"
+            print(f"{name}: {done:,}{share}", file=stream, flush=True)
 
     return show, lambda: None
