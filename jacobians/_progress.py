@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 LINE_SECONDS = 5.0  # between two lines of progress
@@ -16,22 +17,25 @@ def silent(_: int) -> None:
     """Show nothing."""
 
 
+@contextmanager
 def progress_of(
     name: str, wanted: bool | None, total: int | None, unit: str = "points"
-) -> tuple[Show, Callable[[], Any]]:
-    """Return what to call after each piece and at the end; nothing happens where none is wanted."""
+) -> Iterator[Show]:
+    """Yield what to call after each piece; it does nothing where no progress is wanted."""
     stream = sys.stderr
     terminal = stream is not None and stream.isatty()
     if stream is None or not (terminal if wanted is None else wanted):
-        return silent, lambda: None
+        yield silent
+        return
     if terminal:
         try:
             from tqdm import tqdm
-        except ImportError:
+        except ImportError:  # lines will do
             pass
         else:
-            bar = tqdm(total=total, unit=f" {unit}", delay=0 if wanted else 1, file=stream)
-            return bar.update, bar.close
+            with tqdm(total=total, unit=f" {unit}", delay=0 if wanted else 1, file=stream) as bar:
+                yield bar.update
+            return
     done, told = 0, time.monotonic()
 
     def show(count: int) -> None:
@@ -42,4 +46,4 @@ def progress_of(
             share = f" of {total:,} {unit} ({done / total:.0%})" if total else f" {unit}"
             print(f"{name}: {done:,}{share}", file=stream, flush=True)
 
-    return show, lambda: None
+    yield show

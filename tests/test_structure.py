@@ -124,7 +124,8 @@ TOP = "__init__"
 LIBRARY = {"numpy", "scipy", "jacobians"}
 OPTIONAL = {  # imported where it is used, in these modules alone
     "strategies": {"hypothesis", "torch", "jax"},
-    "sensitivities": {"pandas", "tqdm"},
+    "sensitivities": {"pandas"},
+    "_progress": {"tqdm"},
     "explanation": {"pandas"},
     "distributed": {"dask"},
     "points": {"pandas", "pyarrow"},

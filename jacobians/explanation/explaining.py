@@ -108,11 +108,8 @@ def explain(
     integrated = method == METHODS[0]
     paths = Paths(net, freeze(point), freeze(baselines), node, chosen, integrated, accuracy)
     pieces = len(paths.pieces[0]) if paths.exact else None
-    show, close = progress_of("explain", progress, pieces)
-    try:
+    with progress_of("explain", progress, pieces) as show:
         each, error = paths.contributions(show=show)
-    finally:
-        close()
     value, at_baselines = paths.values()
     before = at_baselines.mean(axis=0)
     total = each.mean(axis=0).sum(axis=1)

@@ -109,7 +109,7 @@ class Paths:
         """
         first, fixed = self._fixed if l == 0 else (0, [])
         m, n = len(self.rows), self.net.widths[first or l]
-        total = np.zeros((len(self.baselines), m, n))
+        total: Array = np.zeros((len(self.baselines), m, n))
         for points, d, which, lengths in self._points(s, m * n):
             J = jacobian(self.net, points, plan=self._plan(first or l))
             if first:
@@ -132,7 +132,8 @@ class Paths:
 
         The first of the factors is applied to the inputs last.
         """
-        net, first, factors = self.net, 0, []
+        net, first = self.net, 0
+        factors: list[LinearMap] = []
         lin = linearize(net, self.x)
         while first + 1 < self.of and net.last_reader.get(first) == first + 1:
             layer, sources = net.layers[first], net.sources[first]

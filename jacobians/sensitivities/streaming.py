@@ -201,11 +201,8 @@ def sensitivity(
         (points,) = batches
         batches, count = [points], len(points)
         ids = None if ids is None else _numbers(ids, count)
-    show, close = progress_of("sensitivity", progress, count)
-    try:
+    with progress_of("sensitivity", progress, count) as show:
         return summed(batches, 0, ids, show)
-    finally:
-        close()
 
 
 def _jacobians(net: Network, chosen: dict[str, Any], budget: int, at_once: int) -> Compute:
