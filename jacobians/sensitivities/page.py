@@ -18,7 +18,7 @@ from jacobians.planning import plan
 from jacobians.sensitivities.dataset import MANY
 from jacobians.sensitivities.exports import QUANTILES, derivatives, inputs, outputs
 from jacobians.sensitivities.interactions import Interactions, interactions
-from jacobians.sensitivities.pictures import draw, pixel_images, strongest
+from jacobians.sensitivities.pictures import draw, in_deviations, pixel_images, strongest
 from jacobians.sensitivities.statistics import Statistics
 from jacobians.sensitivities.text import saturated
 
@@ -68,7 +68,7 @@ def page(
             "norms": _norms(record),
             "subspace": _subspace(record),
             "pictures": _pictures(record, together),
-            "standard": _units(record) == "standard",
+            "standard": in_deviations(record),
             "linear": bool((record.std == 0).all()),
             "kinks": {**record.kinks, "within": record.near},
             "certificates": certificates,
@@ -207,12 +207,7 @@ def _pictures_of(record: Statistics, i: int) -> dict[str, str]:
 
 
 def _kind(record: Statistics, kind: str, i: int = 0) -> Callable[[Axes], Axes]:
-    return lambda ax: draw(record, kind, i, None, None, ax, _units(record))
-
-
-def _units(record: Statistics) -> str:
-    """Compare in standard deviations where there are some."""
-    return "standard" if record.output_std.all() and record.input_std.any() else "original"
+    return lambda ax: draw(record, kind, i, None, None, ax)
 
 
 def _draw(picture: Callable[[Axes], Axes], width: float, height: float) -> str:

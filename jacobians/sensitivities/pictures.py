@@ -78,20 +78,29 @@ def draw(
     against: int | None,
     color: int | None,
     ax: Axes,
-    scale: str,
+    scale: str | None = None,
 ) -> Axes:
     """Draw a picture of that kind, derivatives in "original" units or in "standard" deviations.
+
+    The latter where there are some, unless said.
 
     Raises
     ------
     ValueError
         If there is no such kind or scale, naming all of them.
     """
+    if scale is None:
+        scale = "standard" if in_deviations(record) else "original"
     if scale not in ("original", "standard"):
         raise ValueError(f"plot: scale: expected 'original' or 'standard', but got {scale!r:.80}.")
     if kind not in KINDS:
         raise ValueError(f"plot: kind: expected one of {', '.join(KINDS)}, but got {kind!r:.80}.")
     return KINDS[kind](Question(record, output, against, color, ax, scale == "standard"))
+
+
+def in_deviations(record: Statistics) -> bool:
+    """Tell whether derivatives can be compared in standard deviations."""
+    return bool(record.output_std.all() and record.input_std.any())
 
 
 def pixel_images(names: tuple[str, ...], values: Array) -> Array | None:
