@@ -98,7 +98,7 @@ def test_tables_and_pictures_of_several_outputs_name_the_one_they_show():
     assert ".plot(output) show q" in groups._repr_html_()
     assert jb.interactions(net, points).plot("q").get_title() == "q"
     ax = jb.sensitivity(net, points).plot("bars", "q")
-    assert ax.get_title() == "q: the 15 largest of 20"
+    assert (ax.get_title(), "for q" in ax.get_xlabel()) == ("the 15 largest of 20", True)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,10 @@ def test_pictures_of_all_inputs_name_the_largest():
     assert {text.get_text() for text in ax.texts} == {"a", "b"}
     points = ax.lines[-1].get_xydata()
     assert_within(np.sort(points[:, 0]), np.sort(record.standardised[0]), 1e-15)
-    ax = record.plot("alpha curves")
+    assert record.plot("mean and spread").get_xlabel() == ax.get_xlabel()
+    flat = jb.sensitivity(jb.Network([jb.Dense([[0.0, 0.0]])]), X).plot("mean and spread")
+    assert flat.get_xlabel() == "mean of d y1 / dx"
+    ax = record.plot("alpha curves", scale="original")
     assert [text.get_text() for text in ax.texts] == ["b", "a"]
     assert_within(ax.lines[0].get_ydata()[0], record.mean_absolute.max(), 1e-15)
     assert [text.get_text() for text in plotting.curves([1, 2], np.ones((2, 9))).texts] == [
