@@ -23,6 +23,7 @@ import numpy as np
 
 from jacobians._checks import Array, Indices, refuse_if_too_large
 from jacobians._progress import Show, silent
+from jacobians._text import counted
 from jacobians.activations import IDENTITY
 from jacobians.engine import jacobian
 from jacobians.explanation.quadrature import integrate
@@ -40,7 +41,7 @@ ULPS = 4  # that an activation may be off by
 LIKELY = 4.0  # so many times sqrt(n) of n roundings do not all go one way
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Paths:
     """The segments from baselines (B, n) to a point (n,), and what of the network is asked.
 
@@ -61,6 +62,9 @@ class Paths:
     rows: tuple[int, ...]
     integrated: bool
     tolerance: float
+
+    def __repr__(self) -> str:
+        return f"Paths from {counted(len(self.baselines), 'baseline')} to a point of {self.net}"
 
     @cached_property
     def _cuts(self) -> list[tuple[Array, bool]]:
