@@ -88,6 +88,15 @@ def test_what_is_constant_within_a_group_is_said():
     assert row.count("constant here") == 2
 
 
+def test_groups_of_an_array_go_by_the_name_of_an_input():
+    points = np.stack([np.arange(60) % 2.0, np.arange(60.0)], 1)
+    named, labelled = (jb.sensitivity(NET, points, by=by) for by in ("a", points[:, 0]))
+    assert list(named) == list(labelled) == ["0.0", "1.0"]
+    assert all((named[k].mean == labelled[k].mean).all() for k in named)
+    with pytest.raises(ValueError, match="X has no column 'z'"):
+        jb.sensitivity(NET, points, by="z")
+
+
 def test_tables_and_pictures_of_several_outputs_name_the_one_they_show():
     net = jb.Network([jb.Dense(np.arange(1.0, 41.0).reshape(2, 20))], output_names=["p", "q"])
     points = np.random.default_rng(0).normal(size=(50, 20))
