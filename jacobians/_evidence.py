@@ -22,7 +22,8 @@ def differences_of_values(lin: Linearization) -> tuple[Array, Array, Array]:
     that leaves the range raises ``NotFiniteError``.
     """
     net, x, J = lin.trace.network, lin.trace.activation(0), lin.jacobian()
-    seen = witness.finite_difference(net, x, _scale(lin), _error_of_values(lin))
+    sizes = _scale(lin), _error_of_values(lin)
+    seen = witness.finite_difference(net, x, *sizes, batched=True)
     allowed = witness.allowance(seen, J, lin.value, x)
     met = _kinks_met(lin)  # several chose a side each; of one, both sides must have been seen
     allowed = np.where((met > 1) | ((met == 1) & ~seen.kinks), np.inf, allowed)

@@ -27,6 +27,7 @@ from jacobians._checks import (
     underflow_is_rounding,
 )
 from jacobians._evidence import differences_of_values
+from jacobians._progress import progress_of
 from jacobians._tables import PointsLike
 from jacobians._verdicts import Certificate, Check
 from jacobians._written_out import is_independent
@@ -50,7 +51,9 @@ STEPS = 6000  # of fewer where the chains from them to the output would have mor
 
 
 @underflow_is_rounding
-def certify(net: Network, x: PointsLike, *, hessian: bool = False) -> Certificate:
+def certify(
+    net: Network, x: PointsLike, *, hessian: bool = False, progress: bool | None = None
+) -> Certificate:
     """Check every identity of the notes at one point.
 
     Parameters
@@ -59,6 +62,9 @@ def certify(net: Network, x: PointsLike, *, hessian: bool = False) -> Certificat
     x : array or data frame, shape (n_0,)
     hessian : bool
         Check those of the Hessian too.
+    progress : bool, optional
+        Whether to show progress on standard error; a bar on a terminal, after a second, unless
+        said.
 
     Returns
     -------
@@ -82,15 +88,18 @@ def certify(net: Network, x: PointsLike, *, hessian: bool = False) -> Certificat
     second = HESSIAN_IDENTITIES if as_flag(hessian, "certify: hessian") else ()
     checks: list[Check] = []
     left_out: list[tuple[str, str]] = []
-    with dense_limit(EXPLICIT_BYTES), np.errstate(over="ignore", invalid="ignore"):
-        for identity, notes, check in (*_IDENTITIES, *second):
+    identities = (*_IDENTITIES, *second)
+    shown = progress_of("certify", progress, len(identities), "identities")
+    with dense_limit(EXPLICIT_BYTES), np.errstate(over="ignore", invalid="ignore"), shown as show:
+        for identity, notes, check in identities:
             try:
                 pairs = check(lin)
             except TooLargeError:
                 left_out.append((identity, "its explicit matrices are too large to write out"))
-                continue
+                pairs = []
             if pairs:
                 checks.append(_compare(identity, notes, pairs, evidence=notes == "10"))
+            show(1)
     count, checked = sum(bool(layer.parameters()) for layer in net.layers), _checked(net)
     if count > checked:
         left_out.append(

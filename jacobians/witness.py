@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array, ShapeError, as_count, as_floats, underflow_is_rounding
-from jacobians._differences import Function, as_jacobian, as_point, differentiate_along, value_of
+from jacobians._differences import Function, as_jacobian, as_point, differentiate, value_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -51,7 +51,9 @@ class Differences:
 
 
 @underflow_is_rounding
-def finite_difference(f: Function, x: Any, size: Any = None, noise: Any = None) -> Differences:
+def finite_difference(
+    f: Function, x: Any, size: Any = None, noise: Any = None, *, batched: bool = False
+) -> Differences:
     """Differentiate by central differences, with steps chosen entry by entry.
 
     The step goes down by factors of 4 from 1/8 of ``size``; Richardson extrapolation
@@ -69,6 +71,8 @@ def finite_difference(f: Function, x: Any, size: Any = None, noise: Any = None) 
     noise : array, shape (m,), optional
         The error of ``f`` itself; a few units of the last place of its values unless given, which
         is too little where large numbers cancel inside.
+    batched : bool
+        Whether ``f`` also takes points (B, n) to (B, m), as a network does: a few calls are enough.
 
     Returns
     -------
@@ -86,11 +90,17 @@ def finite_difference(f: Function, x: Any, size: Any = None, noise: Any = None) 
             f"finite_difference: size: expected {len(x)} positive numbers, but got {size!r:.80}."
         )
     own = np.zeros_like(center) if noise is None else as_floats(noise, "finite_difference: noise")
-    columns = [differentiate_along(f, x, center, j, float(scale[j]), own) for j in range(len(x))]
-    J, error, left, right, kinks = (
-        np.stack(parts, axis=-1) for parts in zip(*columns, strict=True)
-    )
-    return Differences(J, error, left, right, kinks != 0)
+
+    def values(points: Array) -> Array:
+        if not batched:
+            return np.stack([value_of(f, point.copy(), "f") for point in points])
+        answer = as_floats(f(points), "finite_difference: f(points)")
+        if answer.shape != (len(points), len(center)):
+            wanted = (len(points), len(center))
+            raise ShapeError(f"finite_difference: f: expected {wanted}, but got {answer.shape}.")
+        return answer
+
+    return Differences(*differentiate(values, x, center, scale, own))
 
 
 @underflow_is_rounding

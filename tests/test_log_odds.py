@@ -119,6 +119,21 @@ def test_a_saved_network_of_log_odds_is_the_same(tmp_path, against):
     assert_equal(jb.hessian(pickle.loads(pickle.dumps(net)), X), jb.hessian(net, X))
 
 
+@pytest.mark.parametrize("against", [None, "c"])
+def test_probabilities_may_stay_beside_their_log_odds(against, tmp_path):
+    """The same numbers one below the other; one network that is certified and saved."""
+    both, alone = jb.log_odds(NET, against, beside=True), jb.log_odds(NET, against)
+    assert both.output_names == (*NET.output_names, *alone.output_names)
+    assert_equal(both(X), np.hstack([NET(X), alone(X)]))
+    J = jb.jacobian(both, X)
+    assert_within(J, np.hstack([jb.jacobian(NET, X), jb.jacobian(alone, X)]), 1e-14)
+    assert jb.certify(both, X[0]).holds
+    jb.save(both, tmp_path / "both.npz")
+    assert_equal(jb.load(tmp_path / "both.npz")(X), both(X))
+    single = jb.Network([jb.Dense([[1.0, 2.0]], activation="sigmoid")])
+    assert jb.log_odds(single, beside=True).output_names == ("y1", "log-odds of y1")
+
+
 def test_names_say_what_is_compared():
     assert jb.log_odds(NET).output_names[0] == "log-odds of a"
     assert jb.log_odds(NET, 3).output_names == tuple(f"log-odds of {k} against d" for k in "abc")

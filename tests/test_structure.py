@@ -18,6 +18,7 @@ LAYERS = [
         "_text",
         "_notebook",
         "_writing",
+        "_progress",
         "vectorization",
         "_sigma",
         "_differences",
@@ -75,7 +76,7 @@ FOLDERS = {  # inside a folder each file may import only those before it
         *["names", "groups", "pieces", "accumulators", "measures", "subspace", "interactions"],
         *["dataset", "statistics"],
         *["text", "exports", "pictures", "page", "record", "comparison"],
-        *["progress", "streaming", "log_odds", "error_bars"],
+        *["streaming", "log_odds", "error_bars"],
     ],
     "explanation": ["segments", "quadrature", "paths", "writing", "record", "explaining"],
     "derivation": [
@@ -123,7 +124,8 @@ TOP = "__init__"
 LIBRARY = {"numpy", "scipy", "jacobians"}
 OPTIONAL = {  # imported where it is used, in these modules alone
     "strategies": {"hypothesis", "torch", "jax"},
-    "sensitivities": {"pandas", "tqdm"},
+    "sensitivities": {"pandas"},
+    "_progress": {"tqdm"},
     "explanation": {"pandas"},
     "distributed": {"dask"},
     "points": {"pandas", "pyarrow"},

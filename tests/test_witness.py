@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from claims import assert_equal
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -220,3 +221,18 @@ def test_dot_test_accepts_the_transpose_and_nothing_else(m, n, seed):
 def test_bad_arguments_are_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_differences_in_one_call_are_those_of_one_entry_at_a_time():
+    """Of a function of rows, exact in both; its shape is checked."""
+    W = np.array([[1.0, -2.0, 0.5], [3.0, 0.25, 4.0]])
+    x = np.array([1.0, 0.0, -2.0])
+
+    def f(points):
+        return np.maximum(points @ W.T, 0.0)
+
+    one, many = (jb.witness.finite_difference(f, x, batched=batched) for batched in (False, True))
+    for name in ("jacobian", "error", "left", "right", "kinks"):
+        assert_equal(getattr(one, name), getattr(many, name))
+    with pytest.raises(jb.ShapeError, match=r"f: expected \(3, 2\), but got \(2, 3\)"):
+        jb.witness.finite_difference(lambda p: f(p).T if p.ndim > 1 else f(p), x, batched=True)

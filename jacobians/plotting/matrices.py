@@ -153,10 +153,10 @@ def saliency(
         ax.text(
             left + 0.5,
             top + 0.03,
-            shorten(name, 18),
+            shorten(name, 14),
             ha="center",
             va="bottom",
-            fontsize=SMALL,
+            fontsize=SMALL - 1,
             parse_math=False,
         )
         edge = [left, left + 1, left + 1, left, left]

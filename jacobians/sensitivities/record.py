@@ -132,7 +132,7 @@ class Sensitivity(Statistics, Displayed):
         against: int | str | None = None,
         *,
         color: int | str | None = None,
-        scale: Literal["original", "standard"] = "original",
+        scale: Literal["original", "standard"] | None = None,
         ax: Any = None,
     ) -> Any:
         """Draw a picture with matplotlib and return its axes.
@@ -150,8 +150,9 @@ class Sensitivity(Statistics, Displayed):
         color : int or str, optional
             Which input colours the points there; the one that goes along most with the derivative
             unless said.
-        scale : "original" or "standard"
-            Derivatives as they are, or times sd(x)/sd(y).
+        scale : "original" or "standard", optional
+            Derivatives as they are, or times sd(x)/sd(y), so that inputs of different units can be
+            compared: the latter, unless an output does not vary.
         ax : Axes, optional
             Where to draw; new axes unless said.
         """

@@ -26,6 +26,7 @@ from jacobians._checks import (
     flags_end_with_it,
     readable_bytes,
 )
+from jacobians._progress import Show, progress_of, silent
 from jacobians._tables import PointsLike, column_names
 from jacobians.engine import value_and_jacobian
 from jacobians.network import Network, as_network
@@ -46,7 +47,6 @@ from jacobians.sensitivities.pieces import (
     pieces_of,
     windows_of,
 )
-from jacobians.sensitivities.progress import Show, progress_of, silent
 from jacobians.sensitivities.record import Sensitivity
 
 Points: TypeAlias = PointsLike | Iterable[PointsLike] | os.PathLike[str]
@@ -201,11 +201,8 @@ def sensitivity(
         (points,) = batches
         batches, count = [points], len(points)
         ids = None if ids is None else _numbers(ids, count)
-    show, close = progress_of(progress, count)
-    try:
+    with progress_of("sensitivity", progress, count) as show:
         return summed(batches, 0, ids, show)
-    finally:
-        close()
 
 
 def _jacobians(net: Network, chosen: dict[str, Any], budget: int, at_once: int) -> Compute:
