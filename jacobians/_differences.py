@@ -19,7 +19,7 @@ _STAGES = 12  # the smallest step is 2^-25 of the size
 def differentiate_along(
     f: Function, x: Array, center: Array, j: int, scale: float, own: Array
 ) -> tuple[Array, ...]:
-    """Return derivative, error, both one-sided derivatives and whether they differ, by entry j."""
+    """Return derivative, error, one-sided ones, the least change, whether they differ."""
     eps = float(np.finfo(center.dtype).eps)
     stages = _STAGES if center.dtype == np.float64 else 6
     size = 2.0 ** np.round(np.log2(scale))
@@ -27,6 +27,7 @@ def differentiate_along(
     best: Array = np.zeros_like(center)
     error: Array = np.full(center.shape, np.inf)
     bends, noises, sides = [], [], []
+    least: Array = np.full(center.shape, np.inf)
     h = size / 8
     for k in range(stages):
         above, below = x.copy(), x.copy()
@@ -37,6 +38,7 @@ def differentiate_along(
         noise = np.maximum(4 * eps * np.maximum(np.abs(up), np.abs(down)), own) / h
         right = (up - center) / float(above[j] - x[j])
         left = (center - down) / float(x[j] - below[j])
+        least = np.minimum(least, np.maximum(np.abs(left), np.abs(right)))
         row: list[Array] = [(up - down) / width]
         for q in range(k):
             factor = _RATIO ** (2 * (q + 1))
@@ -61,7 +63,7 @@ def differentiate_along(
     before = [np.abs(now - then) for now, then in zip((left, right), sides[-2], strict=True)]
     error = np.where(kink, noises[-1] + np.maximum(*before), error)  # one side is of first order
     left, right = np.where(kink, left, best), np.where(kink, right, best)
-    return best, error, left, right, kink.astype(float)
+    return best, error, left, right, least, kink.astype(float)
 
 
 def as_point(x: Any, where: str) -> Array:
