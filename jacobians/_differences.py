@@ -20,7 +20,7 @@ _ENTRIES = 2**18  # of points, or of values, at a time
 def differentiate(
     f: Function, x: Array, center: Array, scale: Array, own: Array
 ) -> tuple[Any, ...]:
-    """Return derivative, error, both one-sided derivatives and whether they differ, each (m, n).
+    """Return derivative, error, one-sided ones, the least change, and whether they differ, (m, n).
 
     ``f`` takes points (B, n) to values (B, m); as many entries of ``x`` are moved at a time as fit.
     """
@@ -47,6 +47,7 @@ def _by_entries(
     best: Array = np.zeros((len(j), len(center)), center.dtype)
     error: Array = np.full(best.shape, np.inf)
     bends, noises, sides = [], [], []
+    least: Array = np.full(best.shape, np.inf)
     for k in range(stages):
         up, above = moved_to(x[j] + h)
         down, below = moved_to(x[j] - h)
@@ -54,6 +55,7 @@ def _by_entries(
         whole, ahead, behind = np.where(steps == 0, np.nan, steps)  # as they are after rounding
         noise = np.maximum(4 * eps * np.maximum(np.abs(up), np.abs(down)), own) / h[:, None]
         right, left = (up - center) / ahead, (center - down) / behind
+        least = np.minimum(least, np.maximum(np.abs(left), np.abs(right)))
         row: list[Array] = [(up - down) / whole]
         for q in range(k):
             factor = _RATIO ** (2 * (q + 1))
@@ -78,7 +80,7 @@ def _by_entries(
     last = [np.abs(now - then) for now, then in zip((left, right), sides[-2], strict=True)]
     error = np.where(kink, noises[-1] + np.maximum(*last), error)  # one side is of first order
     ends = (np.where(kink, end, best) for end in (left, right))
-    return best, error, *ends, kink
+    return best, error, *ends, least, kink
 
 
 def as_point(x: Any, where: str) -> Array:

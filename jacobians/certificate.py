@@ -12,6 +12,7 @@ the differences do not settle), *FAILS*.  A line that is not independent for som
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -26,11 +27,11 @@ from jacobians._checks import (
     dense_limit,
     underflow_is_rounding,
 )
-from jacobians._evidence import differences_of_values
+from jacobians._evidence import differences_by_parameters, differences_of_values
 from jacobians._progress import progress_of
 from jacobians._tables import PointsLike
 from jacobians._verdicts import Certificate, Check
-from jacobians._written_out import is_independent
+from jacobians._written_out import has_own_parameters, is_independent
 from jacobians.engine import jacobian_at
 from jacobians.layers import Layer
 from jacobians.linearization import Linearization, linearize, parameter_maps
@@ -118,6 +119,18 @@ def _hints(lin: Linearization) -> Iterator[str]:
             verdict = witness.check_jacobian(layer.preactivation, maps[0].to_dense(), reads[0])
             if not verdict:
                 yield f"the rule of {layer}: {verdict}"
+    for l, (claim, nearest, allowed) in _by_own_parameters(lin):
+        if (np.abs(claim - nearest) > allowed).any():
+            layer = lin.trace.network.layers[l - 1]
+            yield f"the rule of {layer} for its parameters disagrees with differences of its values"
+
+
+def _by_own_parameters(lin: Linearization) -> Iterator[tuple[int, Sides]]:
+    """Compare the parameter rules of users' own layers with differences of their values."""
+    for l, layer in enumerate(lin.trace.network.layers, start=1):
+        if has_own_parameters(layer):
+            with suppress(ValueError):  # a step leaves the range, or what the layer takes
+                yield l, differences_by_parameters(lin, l)
 
 
 Sides: TypeAlias = tuple[Any, Any, Any]  # left side, right side, bound on their difference
@@ -320,7 +333,7 @@ def _differences(lin: Linearization) -> list[Sides]:
         J = lin.jacobian()
         return [(J, J, np.full(J.shape, np.inf))]
     bound = _bound(exact, list(exact.factors)).pair(_formed(exact))
-    return [(J, nearest, allowed + bound)]
+    return [(J, nearest, allowed + bound), *(sides for _, sides in _by_own_parameters(exact))]
 
 
 _IDENTITIES: tuple[tuple[str, str, Callable[[Linearization], list[Sides]]], ...] = (

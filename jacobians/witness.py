@@ -35,6 +35,8 @@ class Differences:
         Estimated error of each entry.
     left, right : array, shape (m, n)
         One-sided derivatives; equal to ``jacobian`` except at a kink.
+    least : array, shape (m, n)
+        By how much ``f`` changes per length of a step, at the step where that is least.
     kinks : array of bool, shape (m, n)
         Where the one-sided derivatives differ.
     """
@@ -43,6 +45,7 @@ class Differences:
     error: Array
     left: Array
     right: Array
+    least: Array
     kinks: Any
 
     def __repr__(self) -> str:
@@ -266,6 +269,7 @@ def allowance(differences: Differences, J: Array, value: Array, x: Array) -> Arr
     # The size of a derivative, also where all of them are 0: f per unit of x.
     size = float(np.abs(value).max() / max(1.0, np.abs(x).max()))
     size = max(size, float(np.abs(differences.jacobian).max()))
+    size = max(size, float(differences.least.max()))  # x² at 0, where f and derivatives are 0
     eps = max(float(np.finfo(value.dtype).eps), float(np.finfo(J.dtype).eps))
     # The claim was rounded too: on its way it met numbers as large as the largest entry.
     allowed = 100 * differences.error + 100 * eps * size
@@ -361,13 +365,15 @@ def check_jacobian(f: Function, J: Any, x: Any) -> JacobianCheck:
 
 def _hint(claim: Array, J: Array, allowed: Array) -> str:
     """Say which simple slip leads from the derivative to the claim, if one does."""
+    if not np.isfinite(allowed).all():
+        return "differences do not settle there: f jumps, or is rough; ask at another point"
     i = int(np.argmax(np.abs(J)))
     c = float(claim.flat[i] / J.flat[i]) if J.flat[i] else 0.0
-    slips = [(f"it is {c:.6g} times the derivative", c * J)] if J.size > 1 and c else []
-    if len(J) == J.shape[1]:
-        slips.insert(0, ("it is the transpose of the derivative", J.T))
-        slips.append(("it is the diagonal of the derivative alone", np.diag(np.diag(J))))
-    for words, slip in slips:
-        if (np.abs(claim - slip) <= max(1.0, abs(c)) * allowed.max()).all():
+    slips = [(f"it is {c:.6g} times the derivative", c * J, c)] if J.size > 1 and c else []
+    if 1 < len(J) == J.shape[1]:
+        slips.insert(0, ("it is the transpose of the derivative", J.T, 1.0))
+        slips.append(("it is the diagonal of the derivative alone", np.diag(np.diag(J)), 1.0))
+    for words, slip, factor in slips:
+        if (np.abs(claim - slip) <= max(1.0, abs(factor)) * allowed.max()).all():
             return words
     return "jb.diagnose knows the mistakes of networks"

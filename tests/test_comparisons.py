@@ -31,7 +31,9 @@ def test_groups_by_a_column_are_records_of_their_own():
 def test_groups_by_labels_keep_the_ids_of_their_points():
     """Groups by labels merge to the record of the whole, intervals included."""
     labels = np.arange(300) % 3
-    one, *others = jb.sensitivity(NET, X, by=labels).values()
+    groups = jb.sensitivity(NET, X, by=labels, input_names=["A", "B"])
+    assert groups.input_names == groups["0"].input_names == ("A", "B")
+    one, *others = groups.values()
     for other in others:
         one = one.merge(other)
     whole = jb.sensitivity(NET, X)

@@ -53,7 +53,7 @@ def _(layer: Inner, a):
 
 
 class Reversed(jb.Dense):
-    """A dense layer that reads its input backwards: its own rule overrules that of Dense."""
+    """A dense layer that reads its input backwards: its own rules overrule those of Dense."""
 
     def preactivation(self, *values):
         return super().preactivation(values[0][..., ::-1])
@@ -62,6 +62,22 @@ class Reversed(jb.Dense):
 @layer_map.register
 def _(layer: Reversed, a):
     return jb.Matrix(layer.W[:, ::-1])
+
+
+@parameter_maps.register
+def _(layer: Reversed, a):
+    W = jb.Kronecker(jb.Matrix(a[..., None, ::-1]), jb.Identity(len(layer.W)))
+    return {"W": W, "b": jb.Identity(len(layer.W))}
+
+
+class Forgetful(jb.Dense):
+    """The same, with the rule of Dense for its parameters."""
+
+    def preactivation(self, *values):
+        return super().preactivation(values[0][..., ::-1])
+
+
+layer_map.register(Forgetful, lambda layer, a: jb.Matrix(layer.W[:, ::-1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +191,21 @@ def test_a_subclass_of_dense_with_a_map_of_its_own_is_obeyed_by_every_method():
     for J in methods(lin).values():
         assert_equal(J, expected)
     assert jb.certify(net, [1, 2, -1, 3]).holds
+    delta = D @ lin.value
+    for kernels in (True, False):
+        g = jb.backprop.gradients(net, [1, 2, -1, 3], [0, 0], jb.SquaredError(), kernels=kernels)
+        assert_equal(g.weights[1], np.outer(delta, lin.trace.activation(1)[::-1]))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-150, 1e150])
+def test_a_wrong_rule_for_parameters_is_told_though_all_methods_obey_it(scale):
+    """It is in every method's gradients, so differences of the layer's values alone can tell."""
+    rng = np.random.default_rng(1)
+    arrays, x = (scale * rng.normal(size=(2, 3)), scale * rng.normal(size=2)), rng.normal(size=3)
+    right, wrong = (jb.certify(jb.Network([kind(*arrays)]), x) for kind in (Reversed, Forgetful))
+    assert right.holds
+    assert not wrong.holds
+    assert "for its parameters disagrees with differences" in str(wrong)
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 2**32 - 1))

@@ -16,6 +16,8 @@ from jacobians.activations import LOG_ODDS
 
 NET = jb.Network.random([3, 5, 4], "tanh", "softmax", seed=0).with_names(outputs=list("abcd"))
 X = np.random.default_rng(0).normal(size=(6, 3))
+# of another function than the library's, by the same name
+HALF = jb.Activation("sigmoid", lambda z: 0.5 + 0 * z, lambda z: 0 * z)
 
 
 def test_values_are_the_log_odds_of_the_probabilities():
@@ -156,6 +158,7 @@ def test_a_certificate_holds_and_dtypes_stay():
         (NET, 4, "expected below 4, but got 4"),
         (jb.Network.random([2, 3], "tanh", "sigmoid", seed=0), 1, "no classes of one choice"),
         (jb.Network.random([2, 1], "tanh", "softmax", seed=0), None, "softmax of one class"),
+        (jb.Network([jb.Dense([[1.0]], activation=HALF)]), None, "gives no probabilities"),
     ],
 )
 def test_what_has_no_log_odds_is_refused(net, against, message):

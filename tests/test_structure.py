@@ -66,7 +66,16 @@ FOLDERS = {  # inside a folder each file may import only those before it
     "layers": ["base", "affine", "norms", "joins", "shaping", "convolution", "pooling"],
     "linearization": ["paths", "rules", "second_differentials", "hessian_maps", "chain"],
     "engine": ["blocks", "kernels", "running", "scaling", "jacobians", "sweeps"],
-    "_kernels": ["build", "codes", "values", "packing", "__init__", "translating", "gradients"],
+    "_kernels": [
+        "build",
+        "codes",
+        "values",
+        "packing",
+        "__init__",
+        "sums",
+        "translating",
+        "gradients",
+    ],
     "second_order": [
         *["compiled", "hessians", "identities", "khatri_rao", "sweeps", "rows", "factors", "grams"],
         *["objective_hessians", "records", "posteriors"],

@@ -143,7 +143,19 @@ def test_what_does_not_settle_is_not_confirmed():
     """Noise in every digit: differences say nothing, so nothing passes."""
     rng = np.random.default_rng(0)
     noise = lambda x: rng.standard_normal(1)  # noqa: E731
-    assert not check_jacobian(noise, [[0.0]], [0.0])
+    check = check_jacobian(noise, [[0.0]], [0.0])
+    assert not check
+    assert "do not settle" in check.hint
+
+
+@pytest.mark.parametrize("power", [2, 3, 5])
+@pytest.mark.parametrize("near", [0.0, 1e-30])
+def test_where_a_function_and_its_derivatives_vanish_0_is_right_and_a_billionth_is_not(power, near):
+    f = lambda x: np.array([x[0] ** power, -(x[1] ** power)])  # noqa: E731
+    assert check_jacobian(f, np.zeros((2, 2)), [near, near])
+    check = check_jacobian(f, np.full((2, 2), 1e-9), [near, near])
+    assert not check
+    assert "transpose" not in check.hint
 
 
 # --- Taylor and dot test --------------------------------------------------------------------------

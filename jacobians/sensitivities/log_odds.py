@@ -19,9 +19,19 @@ import numpy as np
 
 from jacobians._checks import as_count, as_flag
 from jacobians._names import numbered
-from jacobians.activations import IDENTITY, LOG_ODDS, AnyActivation
+from jacobians.activations import (
+    IDENTITY,
+    LOG_ODDS,
+    LOG_SOFTMAX,
+    SIGMOID,
+    SOFTMAX,
+    AnyActivation,
+)
 from jacobians.layers import Concatenate, Dense, Layer
 from jacobians.network import Network, as_network
+
+# by their functions: one of your own may have the name of another
+PROBABILITIES = {one.sigma: one for one in (SOFTMAX, LOG_SOFTMAX, SIGMOID)}
 
 
 def log_odds(net: Network, against: int | str | None = None, *, beside: bool = False) -> Network:
@@ -57,13 +67,13 @@ def log_odds(net: Network, against: int | str | None = None, *, beside: bool = F
     """
     net, beside = as_network(net, "log_odds"), as_flag(beside, "log_odds: beside")
     last, names = net.layers[-1], list(numbered(net.output_names, net.widths[-1], "y"))
-    kind = last.activation.name
-    if kind not in ("softmax", "log_softmax", "sigmoid") or net.shapes[-1] != (net.widths[-1],):
+    kind = PROBABILITIES.get(last.activation.sigma)
+    if kind is None or net.shapes[-1] != (net.widths[-1],):
         raise ValueError(
             f"log_odds: the last layer ({last!r}) gives no probabilities: expected softmax, "
             "log_softmax or sigmoid. Append jacobians.Elementwise('softmax') if it gives logits."
         )
-    if kind == "sigmoid":
+    if kind == SIGMOID:
         if against is not None:
             raise ValueError("log_odds: against: outputs of sigmoid are no classes of one choice.")
         return _ending(net, beside, [f"log-odds of {k}" for k in names], _with(last, IDENTITY))

@@ -228,13 +228,13 @@ def _jacobians(net: Network, chosen: dict[str, Any], budget: int, at_once: int) 
 def _by(net: Network, X: Any, by: Any, ids: Any, names: Any, options: dict[str, Any]) -> Comparison:
     """Make one record for each group of points."""
     labels, X = split(X, by, net.input_names or names)
-    names = net.input_names or names or column_names(X)
-    (points,) = batches_of(net.with_names(names) if names else net, X, "sensitivity: X")
+    wanted = net.input_names or names or column_names(X)
+    (points,) = batches_of(net.with_names(wanted) if wanted else net, X, "sensitivity: X")
     ids = np.arange(len(points)) if ids is None else _numbers(ids, len(points))
     each = {str(value): labels == value for value in np.unique(labels)}
     return Comparison(
         {
-            name: sensitivity(net, points[of], ids=ids[of], input_names=names, **options)
+            name: sensitivity(net, points[of], ids=ids[of], input_names=names or wanted, **options)
             for name, of in each.items()
         },
         by if isinstance(by, str) else "",
