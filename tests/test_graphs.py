@@ -256,6 +256,27 @@ def test_a_graph_that_does_not_fit_says_where(nodes, error, message):
         jb.Network.graph(nodes, inputs={"x": 2})
 
 
+@pytest.mark.parametrize("indices", [[], np.zeros((0, 2), int), [0.0, 1.0], [True, False], [[-2]]])
+def test_entries_are_gathered_by_whole_numbers(indices):
+    with pytest.raises(jb.ShapeError, match="Gather: indices: expected"):
+        jb.Gather(indices)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_every_row_of_a_norm_adds_to_the_derivative_by_its_scale_and_shift(rows):
+    """dz/dscale is diag(x̂) of each row, one above the other, and dz/dshift the identity of each."""
+    d = 4
+    a = np.random.default_rng(0).normal(size=(rows, d))
+    norm = jb.LayerNorm(np.arange(1.0, d + 1), np.arange(d) / 4)
+    net = jb.Network([norm], inputs=(rows, d))
+    J = jb.linearize(net, a.ravel()).parameter_jacobian().to_dense()
+    plain = jb.Network([jb.LayerNorm(np.ones(d), np.zeros(d))], inputs=(rows, d))
+    normal = plain(a.ravel()).reshape(rows, d)
+    scales, shifts = np.vstack([np.diag(row) for row in normal]), np.tile(np.eye(d), (rows, 1))
+    expected = np.hstack([scales, shifts])
+    assert np.abs(J - expected).max() < 1e-14  # of the same formula
+
+
 def test_outputs_that_are_not_there_are_refused():
     with pytest.raises(ValueError, match="outputs: no node is called 'z'"):
         jb.Network.graph({"a": (D, "x")}, inputs={"x": 2}, outputs="z")

@@ -63,7 +63,7 @@ MODULES = [
 # Tests of importers, pictures, pages and of the tests themselves: slow, and never the nearest.
 APART = re.compile(
     "import|onnx|sweep_|slips|examples|notebook|plotting|reports|markdown|fuzzers|claims_map|"
-    "structure|names|mutants|strategies|cli|outside|shown|scale|comparisons|diagnosis_k"
+    "structure|names|mutants|strategies|cli|outside|shown|scale|comparisons|document|deriv|diagnosis"
 )
 ASIDE = re.compile("witness|conventions|sensitivities")  # tried when they are named
 # Constants of these modules are sizes and speeds: which of two equal products is the faster.
