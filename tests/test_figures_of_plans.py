@@ -12,6 +12,7 @@ from jacobians.engine.running import Runner
 from jacobians.factors import Factor
 from jacobians.linearization import activation_map, layer_map
 from jacobians.maps import LinearMap
+from jacobians.maps.association import forward_order, reverse_order
 from jacobians.planning import BLOCK_BYTES, DEFAULT_BYTES
 from jacobians.program import Limits, Op
 
@@ -199,3 +200,17 @@ def test_constants_are_counted_that_are_made_beforehand(net):
             and not (A.ndim == 1 and (A == 1).all())  # the identity
         ]
         assert program.constant_bytes == sum(A.nbytes for A in made)
+
+
+@pytest.mark.parametrize(("sigma", "slopes"), [("tanh", 9), ("softmax", 81)])
+@pytest.mark.parametrize("order", [forward_order, reverse_order])
+def test_a_further_equal_layer_takes_the_memory_of_its_slopes_alone(sigma, slopes, order):
+    """The forward pass is done before the products, which need two matrices in turn."""
+    programs = []
+    for depth in (4, 12):
+        net = jb.Network.random([9] * (depth + 1), sigma, sigma, seed=0)
+        made = jb.plan(net, 3, kernels=False)
+        programs.append(made.in_order(order(len(made.factors))).program(net, True))
+    short, long = (program.point_numbers for program in programs)
+    assert long - short == 8 * slopes
+    assert sum(programs[0].slots) == 2 * 81 + (4 * slopes if sigma == "tanh" else 0)

@@ -82,7 +82,7 @@ OTHER = {getattr(ast, a): getattr(ast, b) for a, b in both_ways(OPERATORS).items
 OTHER |= {ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult, ast.Pow: ast.Mult}
 SWAPPED = both_ways("minimum maximum, min max, any all, level ceil, zeros ones, argmin argmax")
 TEXT = {"__repr__", "__str__", "_size", "_kind", "explain", "spell", "_count", "picture"}
-MEMORY = {None, "out", "spare", "copy", "strict"}  # keywords that never change a number
+MEMORY = {None, "out", "spare", "copy", "strict", "into_memory"}  # they change no number
 DECORATORS = {"underflow_is_rounding", "in_double"}
 
 
