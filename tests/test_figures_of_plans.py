@@ -18,12 +18,21 @@ from jacobians.program import Limits, Op
 
 
 def _tokens():
-    """Blocks along the diagonal that are written, and that rows pass; the last is rectangular."""
+    """Blocks along the diagonal that are written, and that rows pass."""
     dense = [jb.Dense(whole(m, n), whole(m), "relu") for m, n in ((6, 8), (8, 6))]
-    wide = [jb.Dense(whole(m, n), whole(m), "relu") for m, n in ((6, 8), (9, 6))]
     turn = [jb.Permute((1, 0)), jb.Reshape((16, 8))]
-    layers = [jb.Residual([*dense, *turn]), jb.Residual(dense), *wide]
-    return jb.Network(layers, inputs=(16, 8))
+    return jb.Network([jb.Residual([*dense, *turn]), jb.Residual(dense)], inputs=(16, 8))
+
+
+def _rectangular_tokens():
+    layers = [jb.Dense(whole(m, n), whole(m)) for m, n in ((6, 8), (12, 6), (12, 8))]
+    nodes = {
+        "a": (jb.Dense(layers[0].W, layers[0].b, "relu"), "x"),
+        "b": (layers[1], "a"),
+        "c": (layers[2], "x"),
+        "y": (jb.Add(), "b", "c"),
+    }
+    return jb.Network.graph(nodes, inputs={"x": (4, 8)})
 
 
 def _wide():
@@ -39,6 +48,7 @@ CASES = {  # activations of their own differ in nothing that is counted
     "tanh hidden": NETWORKS["tanh hidden"],
     "relu hidden": NETWORKS["relu hidden"],
     "tokens": _tokens(),
+    "rectangular tokens": _rectangular_tokens(),
     "wide softmax": _wide(),
 }
 every_network = pytest.mark.parametrize("net", CASES.values(), ids=list(CASES))
@@ -111,8 +121,8 @@ def blocks_inside(A):
 
 @every_network
 def test_every_step_fills_the_numbers_that_were_counted(net):
-    """At five points, in NumPy, and the Jacobian is that of the maps."""
-    X = points(net, 5)
+    """At five points, in NumPy, told where to or not; and the Jacobian is that of the maps."""
+    X, eps = points(net, 5), np.finfo(net.dtype).eps
     lin = jb.linearize(net, X)
     expected = np.broadcast_to(lin.jacobian(), (5, net.widths[-1], net.widths[0]))
     for program, limits in zip(programs(net), (Limits(), SMALL), strict=True):
@@ -120,11 +130,14 @@ def test_every_step_fills_the_numbers_that_were_counted(net):
 
         def watched(kernel):
             def run(step, out, *args):
+                if step.op in (Op.LAYER_MAPS, Op.ACTIVATION_MAP, Op.LEAF):
+                    return kernel(step, out, *args)
+                new = kernel(step, None, *args)
                 result = kernel(step, out, *args)
-                if step.op in (Op.LAYER_MAPS, Op.ACTIVATION_MAP):
-                    return result
-                if isinstance(result, np.ndarray) and step.op != Op.LEAF:
-                    assert result.size == counted(step, 5), step
+                assert result.size == counted(step, 5), step
+                if step.data != "matrix":  # what all points share may stay one for all
+                    assert new.shape == result.shape, step
+                assert np.abs(new - result).max(initial=0) <= 1e4 * eps * np.abs(new).max(initial=0)
                 return result
 
             return run
@@ -132,10 +145,9 @@ def test_every_step_fills_the_numbers_that_were_counted(net):
         vars(runner)["code"] = [(watched(kernel), *rest) for kernel, *rest in runner.code]
         J = np.empty((net.widths[-1], 5, net.widths[0]), net.dtype)
         runner.run(X, J)
-        size = np.abs(expected).max()
         # two orders of some products of small networks; a wrong one is off by the whole
-        tolerance = 1e4 * np.finfo(net.dtype).eps * size
-        assert np.abs(J.transpose(1, 0, 2) - expected).max() <= tolerance
+        difference = np.abs(J.transpose(1, 0, 2) - expected).max()
+        assert difference <= 1e4 * eps * np.abs(expected).max()
 
 
 @every_network

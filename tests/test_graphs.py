@@ -277,6 +277,19 @@ def test_every_row_of_a_norm_adds_to_the_derivative_by_its_scale_and_shift(rows)
     assert np.abs(J - expected).max() < 1e-14  # of the same formula
 
 
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_the_softmax_of_a_dense_layer_acts_on_every_row(name):
+    """The layer is its affine part, and then that function of each row, whatever axes it has."""
+    rng = np.random.default_rng(0)
+    W, b, X = rng.normal(size=(3, 4)), rng.normal(size=3), rng.normal(size=(5, 24))
+    alone, both = (
+        jb.Network([jb.Dense(W, b, sigma)], inputs=(2, 3, 4)) for sigma in ("identity", name)
+    )
+    expected = jb.activation(name)(alone(X).reshape(5, 2, 3, 3)).reshape(5, -1)
+    # the same formula, perhaps vectorized another way: a few units in the last place
+    assert np.abs(both(X) - expected).max() <= 1e-14 * np.abs(expected).max()
+
+
 def test_outputs_that_are_not_there_are_refused():
     with pytest.raises(ValueError, match="outputs: no node is called 'z'"):
         jb.Network.graph({"a": (D, "x")}, inputs={"x": 2}, outputs="z")
