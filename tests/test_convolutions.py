@@ -381,3 +381,19 @@ K = np.ones((4, 2, 3, 3))
 def test_what_does_not_fit_says_where(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("kind", [jb.Convolution, jb.TransposedConvolution])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_softmax_acts_along_the_channels_of_every_position(kind, name):
+    """The layer is its affine part, and then that function of each position's channels."""
+    rng = np.random.default_rng(0)
+    K, b = rng.normal(size=(3, 3, 2, 2)), rng.normal(size=3)
+    X = rng.normal(size=(5, 3 * 4 * 3))
+    alone, both = (
+        jb.Network([kind(K, b, sigma)], inputs=(3, 4, 3)) for sigma in ("identity", name)
+    )
+    channels = np.moveaxis(alone(X).reshape(5, 3, -1), 1, -1)
+    expected = np.moveaxis(jb.activation(name)(channels), -1, 1).reshape(5, -1)
+    # the same formula, perhaps vectorized another way: a few units in the last place
+    assert np.abs(both(X) - expected).max() <= 1e-14 * np.abs(expected).max()

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 import jacobians as jb
 from jacobians.engine import jacobian_at
-from jacobians.linearization import layer_map, layer_second, parameter_maps, parameter_second
+from jacobians.linearization import (
+    layer_map,
+    layer_second,
+    parameter_maps,
+    parameter_second,
+    second_of_parameters,
+)
 from jacobians.rounding import chain_bound
 
 
@@ -508,3 +514,32 @@ def test_a_layer_that_is_affine_in_its_parameters_is_never_refused(seed, dtype):
     X = np.full((2, 50), 1e3, dtype)
     H = jb.curvature(net, X, np.zeros((2, 3), dtype), jb.SquaredError()).hessian
     assert np.isfinite(H @ np.ones(150, dtype)).all()
+
+
+class WithMap(jb.Dense):
+    """Says its own derivative by the input."""
+
+
+class WithParameters(jb.Dense):
+    """Says its own derivative by the parameters."""
+
+
+@layer_map.register
+def _(layer: WithMap, a):
+    return jb.Matrix(layer.W)
+
+
+@parameter_maps.register
+def _(layer: WithParameters, a):
+    return {}
+
+
+@pytest.mark.parametrize("kind", [WithMap, WithParameters, type("Plain", (jb.Dense,), {})])
+def test_a_second_derivative_is_not_that_of_a_class_whose_first_was_replaced(kind):
+    """By the input or by the parameters: either one may be what it was the derivative of."""
+    layer, c, a = kind(np.ones((2, 3))), np.ones((1, 2)), np.ones((1, 3))
+    if kind.__name__ == "Plain":
+        assert list(second_of_parameters(layer, c, a)) == [(0, "W")]
+    else:
+        with pytest.raises(NotImplementedError, match=r"parameter_second"):
+            second_of_parameters(layer, c, a)

@@ -207,7 +207,16 @@ def test_a_step_moves_every_parameter_and_no_structure(data, case):
         assert np.array_equal(now.indices, before.indices)
         assert np.array_equal(now.data, before.data - 0.5 * gradient.data)
     assert np.array_equal(after.biases, case.b - 0.5 * g.biases)
-    assert after.activations == case.graph.activations
+    for name in ("activations", "unit_names", "input_names", "cyclic", "max_iterations"):
+        assert getattr(after, name) == getattr(case.graph, name)
+
+
+def test_a_step_keeps_names_and_how_long_a_cycle_may_take():
+    names = {"unit_names": ["u", "v"], "input_names": ["x"], "cyclic": True, "max_iterations": 70}
+    graph = UnitGraph([[0, 0.125], [0.125, 0]], [[1], [0]], **names)
+    after = graph.step(graph.linearize([1.0]).backprop([1.0, 0.0]), 0.5)
+    kept = {name: getattr(after, name) for name in names}
+    assert {k: list(v) if k.endswith("names") else v for k, v in kept.items()} == names
 
 
 def test_a_step_refuses_other_graphs_and_negative_rates():
