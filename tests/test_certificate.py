@@ -185,7 +185,7 @@ def test_a_slope_that_is_off_by_a_percent_is_seen_by_differences_alone(net):
             assert not jb.certify(wrong, x).checks[-1].holds, layer
 
 
-@settings(max_examples=6)  # a certificate of a pooled network takes a tenth of a second
+@settings(max_examples=3)  # a certificate of a pooled network takes a tenth of a second
 @given(st.integers(0, 2**32 - 1), st.sampled_from([np.float32, np.float64]))
 def test_windows_that_tie_behind_a_convolution_condemn_nothing(seed, dtype):
     """Flat, black and white, and coarse images: in most windows several entries are the largest.

@@ -109,7 +109,7 @@ def with_parameters(graph, theta):
     return UnitGraph(A, B, biases, graph.activations)
 
 
-@settings(max_examples=50)  # two dozen graphs each
+@settings(max_examples=20)  # two dozen graphs each
 @given(st.data(), float_cases([*BETWEEN, jb.activation("tanh")], scale=0.4), st.booleans())
 def test_cross_entropy_at_any_output_into_the_unit_interval(data, case, several):
     """C = sum over outputs of -y log h - (1 - y) log(1 - h); outputs may feed other units."""
