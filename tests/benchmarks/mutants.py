@@ -214,6 +214,8 @@ def is_left_alone(node, module, function):
             return types or (not function and bool(MEASURED.match(module)))
         case ast.Compare():
             return asks_a_limit(node)
+        case ast.BoolOp(values=some):
+            return any(isinstance(one, ast.Call) and asks_a_limit(one) for one in some)
         case ast.AnnAssign() if function == "Limits":
             return True
         case ast.Call() | ast.BinOp():
