@@ -397,3 +397,13 @@ def test_softmax_acts_along_the_channels_of_every_position(kind, name):
     expected = np.moveaxis(jb.activation(name)(channels), -1, 1).reshape(5, -1)
     # the same formula, perhaps vectorized another way: a few units in the last place
     assert np.abs(both(X) - expected).max() <= 1e-14 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("kind", [jb.Convolution, jb.TransposedConvolution])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_biases_that_are_left_out_are_zeros(kind, dtype):
+    bare = kind(np.ones((2, 3, 2, 2), dtype))
+    c_in, c_out = (2, 3) if kind.transposed else (3, 2)
+    assert_equal(bare.b, np.zeros(c_out))
+    assert bare.b.dtype == dtype
+    assert not jb.Network([bare], inputs=(c_in, 4, 4))(np.zeros(16 * c_in)).any()

@@ -17,7 +17,7 @@ conditions that prefer one of two equal products.  Figures that a plan shows are
 Every test of the numerical part runs once on the original, to see which functions it calls and
 how long it takes; that is kept beside the temporary files until a source changes.  Then every
 mutant runs in a process forked from one that has loaded the libraries, through the tests that call
-the changed function, the nearest ones first and then the quick ones, for 40 seconds of the original
+the changed function, the nearest ones first and then the quick ones, for a minute of the original
 at most, until the first failure, with 20 examples of every law.  One that needs ten times the
 processor time of the original has been noticed too.  As many run at once as there are processors.
 """
@@ -214,6 +214,8 @@ def is_left_alone(node, module, function):
             return types or (not function and bool(MEASURED.match(module)))
         case ast.Compare():
             return asks_a_limit(node)
+        case ast.BoolOp(values=some):
+            return any(isinstance(one, ast.Call) and asks_a_limit(one) for one in some)
         case ast.AnnAssign() if function == "Limits":
             return True
         case ast.Call() | ast.BinOp():
@@ -316,7 +318,7 @@ def sampled(made, count, seed):
 LIBRARIES = ["hypothesis.extra.numpy", "mpmath", "numpy.testing", "pytest", "scipy.sparse.linalg"]
 NEAREST = 10  # tests that run first
 CALLED = set()  # functions of the package, since the last test began
-SECONDS = 40  # of tests for one mutant, as the original takes them
+SECONDS = 60  # of tests for one mutant, as the original takes them
 
 
 class Changed(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):
