@@ -155,7 +155,7 @@ def test_a_certificate_holds_and_dtypes_stay():
     [
         (jb.Network.random([2, 3], seed=0), None, "gives no probabilities: expected softmax"),
         (NET, "z", "'z' is not one of a, b, c, d"),
-        (NET, 4, "expected below 4, but got 4"),
+        (NET, 4, "expected a number below 4, but got 4"),
         (jb.Network.random([2, 3], "tanh", "sigmoid", seed=0), 1, "no classes of one choice"),
         (jb.Network.random([2, 1], "tanh", "softmax", seed=0), None, "softmax of one class"),
         (jb.Network([jb.Dense([[1.0]], activation=HALF)]), None, "gives no probabilities"),

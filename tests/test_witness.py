@@ -246,5 +246,8 @@ def test_differences_in_one_call_are_those_of_one_entry_at_a_time():
     one, many = (jb.witness.finite_difference(f, x, batched=batched) for batched in (False, True))
     for name in ("jacobian", "error", "left", "right", "kinks"):
         assert_equal(getattr(one, name), getattr(many, name))
+    # the first row is at its kink: on one side 0, on the other W; the second is 0 around x
+    steepest = np.maximum(np.abs(many.left), np.abs(many.right))
+    assert_equal(steepest, [np.abs(W[0]), np.zeros(3)])
     with pytest.raises(jb.ShapeError, match=r"f: expected \(3, 2\), but got \(2, 3\)"):
         jb.witness.finite_difference(lambda p: f(p).T if p.ndim > 1 else f(p), x, batched=True)

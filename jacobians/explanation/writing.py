@@ -15,7 +15,7 @@ from jacobians import reports
 from jacobians._checks import Indices
 from jacobians._text import counted, table
 
-OUTPUTS, INPUTS, LISTED = 4, 10, 40  # with a table of their own; in a text; on a page
+OUTPUTS, INPUTS, LISTED = 4, 10, 18  # with a table of their own; in a text; on a page
 
 
 def rows(explanation: Any, confidence: float = 0.95) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import as_count, as_flag
+from jacobians._checks import as_flag
 from jacobians._names import numbered
 from jacobians.activations import (
     IDENTITY,
@@ -29,6 +29,7 @@ from jacobians.activations import (
 )
 from jacobians.layers import Concatenate, Dense, Layer
 from jacobians.network import Network, as_network
+from jacobians.sensitivities.names import number_of
 
 # by their functions: one of your own may have the name of another
 PROBABILITIES = {one.sigma: one for one in (SOFTMAX, LOG_SOFTMAX, SIGMOID)}
@@ -82,7 +83,7 @@ def log_odds(net: Network, against: int | str | None = None, *, beside: bool = F
     if against is None:
         compared = _with(last, LOG_ODDS)
         return _ending(net, beside, [f"log-odds of {name}" for name in names], compared)
-    c = _class(against, names)
+    c = number_of(against, tuple(names), "log_odds: against")
     others = [k for k in range(len(names)) if k != c]
     margins = np.eye(len(names), dtype=net.dtype)[others]
     margins[:, c] = -1.0
@@ -93,17 +94,6 @@ def log_odds(net: Network, against: int | str | None = None, *, beside: bool = F
 def _with(layer: Any, sigma: AnyActivation) -> Layer:
     changed: Layer = replace(layer, activation=sigma)
     return changed
-
-
-def _class(given: int | str, names: list[str]) -> int:
-    if isinstance(given, str):
-        if given not in names:
-            raise ValueError(f"log_odds: against: {given!r} is not one of {', '.join(names[:8])}.")
-        return names.index(given)
-    number = as_count(given, "log_odds: against", at_least=0)
-    if number >= len(names):
-        raise ValueError(f"log_odds: against: expected below {len(names)}, but got {number}.")
-    return number
 
 
 def _ending(net: Network, beside: bool, names: list[str], last: Layer, *more: Layer) -> Network:

@@ -30,17 +30,9 @@ from jacobians._checks import Array, ShapeError
 from jacobians.sensitivities.statistics import Statistics
 
 Kind: TypeAlias = Literal[
-    "bars",
-    "violins",
-    "heat map",
-    "saliency",
-    "spectrum",
-    "against input",
-    "mean and spread",
-    "alpha curves",
-    "subspace",
-    "summary",
-]
+    "bars", "violins", "heat map", "saliency", "spectrum", "against input", "mean and spread",
+    "alpha curves", "subspace", "summary",
+]  # fmt: skip
 Axes: TypeAlias = Any  # matplotlib's, which need not be installed
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 ALPHAS = (1, 1.5, 2, 3, 4, 6, 8, 12, 16)
