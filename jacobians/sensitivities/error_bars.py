@@ -152,7 +152,10 @@ def _of_parameters(net: Network, x: Array, posterior: Posterior, alone: bool) ->
     if not alone:
         raise ValueError("error_bars: expected one of std, covariance and parameters.")
     if posterior.network is not net:
-        raise ValueError("error_bars: parameters: is the posterior of another network.")
+        raise ValueError(
+            "error_bars: parameters: is the posterior of another network. If that is a copy, as of "
+            "a posterior that was pickled, pass posterior.network as net."
+        )
     covariance = posterior.double_covariance(x)
     std = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
     return ErrorBars(net(x), covariance.astype(net.dtype), std.astype(net.dtype))
