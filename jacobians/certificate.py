@@ -129,7 +129,8 @@ def _by_own_parameters(lin: Linearization) -> Iterator[tuple[int, Sides]]:
     """Compare the parameter rules of users' own layers with differences of their values."""
     for l, layer in enumerate(lin.trace.network.layers, start=1):
         if has_own_parameters(layer):
-            with suppress(ValueError):  # a step leaves the range, or what the layer takes
+            # a step leaves the range, or what the layer takes, or it takes no other parameters
+            with suppress(ValueError, TypeError, ArithmeticError):
                 yield l, differences_by_parameters(lin, l)
 
 
