@@ -21,36 +21,54 @@ import numpy as np
 from jacobians._checks import Numbers
 from jacobians.activations import Activation, AnyActivation, VectorActivation
 from jacobians.importers._assembly import Assembly
+from jacobians.importers._basics import Basics
 from jacobians.network import Network
 
 LinearLayer: TypeAlias = tuple[Numbers, Numbers | None]
 Activations: TypeAlias = Sequence[str | AnyActivation] | Mapping[str, str | AnyActivation]
 
 
-def linear_layers(arrays: Mapping[str, Numbers], where: str) -> dict[str, LinearLayer]:
+def from_state_dict(value: Any, activations: Any, where: str) -> Network:
+    """Chain the linear layers of a state dict, or of a checkpoint that holds one."""
+    return network_of(*layers_of_checkpoint(value, activations, where), where)
+
+
+def layers_of_checkpoint(
+    value: Any, activations: Any, where: str
+) -> tuple[dict[str, LinearLayer], Any]:
+    """Return linear layers, and their activations: what has None for one is left out."""
+    state = {str(key): entry for key, entry in state_dict_in(value, where).items()}
+    arrays = {key: array_of(entry, f"{where}: {key!r:.80}") for key, entry in state.items()}
+    arrays = plain(arrays, where)
+    if isinstance(activations, Mapping):
+        dropped = tuple(f"{name}." for name, sigma in activations.items() if sigma is None)
+        activations = {name: sigma for name, sigma in activations.items() if sigma is not None}
+        arrays = {key: A for key, A in arrays.items() if not f"{key}.".startswith(dropped)}
+    return _linear_layers(arrays, where), activations
+
+
+def _linear_layers(arrays: Mapping[str, Numbers], where: str) -> dict[str, LinearLayer]:
     """Return weight and bias of every layer, refusing whatever is not one of the two."""
     if not arrays:
         raise ValueError(f"{where}: it holds no arrays.")
-    names = [key.rpartition(".") for key in arrays]
-    layers = {layer: dot for layer, dot, role in names if role == "weight"}
-    for (key, array), (layer, dot, role) in zip(arrays.items(), names, strict=True):
+    layers: dict[str, LinearLayer] = {}
+    for key, array in arrays.items():
+        layer, dot, role = key.rpartition(".")
         if dot and not layer:
             raise ValueError(f"{where}: {key!r:.80} names no layer before its dot; rename it.")
         if (role, array.ndim) not in (("weight", 2), ("bias", 1)):
-            others = sorted(name for name in layers if name != layer)
-            left = [*(f"{name!r:.40}: ..." for name in others[:4]), f"{key!r:.80}: None"]
+            others = sorted({k.removesuffix(".weight") for k in arrays if k.endswith(".weight")})
+            left = [f"{name!r:.40}: ..." for name in others if name != layer]
             raise NotImplementedError(
                 f"{where}: {key!r:.80} of shape {array.shape} is not the weight (n_out, n_in) or "
                 "the bias (n_out,) of a linear layer. If the network does without it, leave it out "
-                f"with activations={{{', '.join(left)}}}; if not, give the module itself to "
-                "from_torch, in evaluation mode."
+                f"with activations={{{', '.join([*left[:4], f'{key!r:.80}: None'])}}}; if not, "
+                "give the module itself to from_torch, in evaluation mode."
             )
-        if role == "bias" and f"{layer}{dot}weight" not in arrays:
+        if f"{layer}{dot}weight" not in arrays:
             raise ValueError(f"{where}: {key!r:.80} is a bias without '{layer}{dot}weight'.")
-    return {
-        layer: (arrays[f"{layer}{dot}weight"], arrays.get(f"{layer}{dot}bias"))
-        for layer, dot in layers.items()
-    }
+        layers[layer] = arrays[f"{layer}{dot}weight"], arrays.get(f"{layer}{dot}bias")
+    return layers
 
 
 def network_of(
@@ -59,10 +77,9 @@ def network_of(
     """Chain linear layers, each with its activation: a sequence, or a mapping from names."""
     assembly, of = Assembly(where), None
     for name, sigma in _chosen(layers, activations, where):
-        at = f"layer {name!r}" if name else "the layer"
+        step = Basics(assembly, f"layer {name!r}" if name else "the layer")
         W, b = layers[name]
-        of = of or assembly.input((W.shape[1],))
-        of = assembly.activate(sigma, at=at, of=assembly.dense(W, b, at=at, of=of))
+        of = step.activate(sigma, step.dense(of or assembly.input((W.shape[1],)), W, b))
     assert of is not None
     return assembly.network(of)
 
@@ -72,22 +89,21 @@ def _chosen(
 ) -> Iterable[tuple[str, str | AnyActivation]]:
     """Pair layers with activations, in the order that the names or the caller give."""
     names = sorted(layers, key=_in_order)
-    sizes = {name: W.shape for name, (W, _) in layers.items()}
-    shown = ", ".join(f"{name!r} ({sizes[name][1]} -> {sizes[name][0]})" for name in names)
+    shapes = [layers[name][0].shape for name in names]
+    pairs = zip(names, shapes, strict=True)
+    shown = ", ".join(f"{name!r} ({n} -> {m})" for name, (m, n) in pairs)
     if activations is None:
         raise ValueError(
             f"{where}: a state dict holds no activations; say activations=[...], one for each "
             f"of {shown}."
         )
-    if isinstance(activations, Mapping):
-        if set(activations) != set(names):
-            raise ValueError(
-                f"{where}: activations: expected the layers {shown}, but got "
-                f"{', '.join(map(repr, activations))}."
-            )
-        return activations.items()
     if isinstance(activations, (str, Activation, VectorActivation)):
         raise TypeError(f"{where}: activations: expected a list, but got {activations!r:.80}.")
+    if isinstance(activations, Mapping):
+        if set(activations) == set(names):
+            return activations.items()
+        given = ", ".join(map(repr, activations))
+        raise ValueError(f"{where}: activations: expected the layers {shown}, but got {given}.")
     if len({re.sub(r"[0-9]+", "0", name) for name in names}) > 1:
         raise ValueError(
             f"{where}: the names {', '.join(map(repr, names))} do not say in which order the "
@@ -104,35 +120,8 @@ def _chosen(
 
 def _in_order(name: str) -> list[tuple[int, str]]:
     """Sort ``fc2`` before ``fc10``: text as text, numbers by their size."""
-    digits = [part.lstrip("0") for part in re.split(r"([0-9]+)", name)]
-    return [(len(part) if k % 2 else 0, part) for k, part in enumerate(digits)]
-
-
-_USUAL = ("state_dict", "model_state_dict", "model")
-_PARAMETRIZED = ".parametrizations.weight."
-
-
-def from_state_dict(value: Any, activations: Any, where: str) -> Network:
-    """Chain the linear layers of a state dict, or of a checkpoint that holds one."""
-    return network_of(*layers_of_checkpoint(value, activations, where), where)
-
-
-def layers_of_checkpoint(
-    value: Any, activations: Any, where: str
-) -> tuple[dict[str, LinearLayer], Any]:
-    """Return linear layers, and their activations: what has None for one is left out."""
-    state = {str(key): entry for key, entry in state_dict_in(value, where).items()}
-    arrays = {key: array_of(entry, f"{where}: {key!r:.80}") for key, entry in state.items()}
-    arrays = plain(arrays, where)
-    if isinstance(activations, Mapping):
-        dropped = {name for name, sigma in activations.items() if sigma is None}
-        activations = {name: sigma for name, sigma in activations.items() if sigma is not None}
-        arrays = {
-            key: array
-            for key, array in arrays.items()
-            if not any(key == name or key.startswith(f"{name}.") for name in dropped)
-        }
-    return linear_layers(arrays, where), activations
+    pieces = [piece.lstrip("0") for piece in re.split(r"([0-9]+)", name)]
+    return [(len(piece) if k % 2 else 0, piece) for k, piece in enumerate(pieces)]
 
 
 def array_of(tensor: Any, where: str) -> Numbers:
@@ -156,10 +145,14 @@ def state_dict_in(value: Any, where: str) -> Mapping[Any, Any]:
     """Return the mapping of names to arrays that a checkpoint is, or holds."""
     if not isinstance(value, Mapping):
         raise TypeError(f"{where}: expected a mapping from names to weights, but got {value!r:.80}")
-    inner = {key: entry for key, entry in value.items() if _holds_arrays(entry)}
-    if not value or (not inner and any(_is_array(entry) for entry in value.values())):
+    inner = {
+        key: entry
+        for key, entry in value.items()
+        if isinstance(entry, Mapping) and any(map(_is_array, entry.values()))
+    }
+    if not value or (not inner and any(map(_is_array, value.values()))):
         return value
-    usual = [key for key in _USUAL if key in inner]
+    usual = [key for key in ("state_dict", "model_state_dict", "model") if key in inner]
     if len(inner) == 1 or usual:
         chosen: Mapping[Any, Any] = inner[usual[0] if usual else next(iter(inner))]
         return chosen
@@ -168,6 +161,13 @@ def state_dict_in(value: Any, where: str) -> Mapping[Any, Any]:
         f"{where}: expected one mapping from names to weights, but got the entries {listed}; "
         "give one of them to from_torch, with its activations."
     )
+
+
+def _is_array(entry: Any) -> bool:
+    return hasattr(entry, "shape") and hasattr(entry, "dtype")
+
+
+_PARAMETRIZED = ".parametrizations.weight."
 
 
 def plain(arrays: Mapping[str, Numbers], where: str) -> dict[str, Numbers]:
@@ -197,14 +197,6 @@ def plain(arrays: Mapping[str, Numbers], where: str) -> dict[str, Numbers]:
                 "compute: give the module itself to from_torch."
             )
     return {key[1:]: array for key, array in arrays.items()}
-
-
-def _is_array(entry: Any) -> bool:
-    return hasattr(entry, "shape") and hasattr(entry, "dtype")
-
-
-def _holds_arrays(entry: Any) -> bool:
-    return isinstance(entry, Mapping) and any(_is_array(inner) for inner in entry.values())
 
 
 def _weight_norm(v: Numbers, g: Numbers) -> Any:

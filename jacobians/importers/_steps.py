@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import inf, prod
-from typing import Any
+from collections.abc import Iterable, Sequence
+from math import inf
 
 import numpy as np
 
 from jacobians._checks import Array
 from jacobians._windows import Windows
-from jacobians.importers._arithmetic import Arithmetic, Operand
+from jacobians.importers._arithmetic import Arithmetic
 from jacobians.importers._assembly import Value
+from jacobians.importers._basics import Operand
 from jacobians.layers import AveragePool, Convolution, Layer, LayerNorm, MaxPool, RMSNorm
 
 Sizes = Sequence[int]
 Pairs = tuple[tuple[int, int], ...]  # before and after each axis
-_LARGEST = 2**24  # entries of images that an operator is applied to, to read its matrix off
 
 
 class Steps(Arithmetic):
@@ -32,7 +31,7 @@ class Steps(Arithmetic):
         except ValueError as err:
             self.no_rule(f"{layer} on a value of shape {of.shape}", str(err))
         first = of.shape[0] if len(image.shape) < len(of.shape) else 1
-        return self.assembly.apply(layer, image, at=self.at, shape=(first, *shape), shaped=True)
+        return self.apply(layer, image, shape=(first, *shape), shaped=True)
 
     def pool(
         self,
@@ -66,38 +65,13 @@ class Steps(Arithmetic):
         entries = counted.reshape(total.shape[2:]) if divisor is None else divisor
         return self.affine(total, 1 / np.asarray(entries, np.float64))
 
-    def along_axes(self, of: Value, matrices: Mapping[int, Array]) -> Value:
-        """Apply a matrix along each of some axes, which is what interpolation does."""
-        for axis, W in matrices.items():
-            order = [k for k in range(len(of.shape)) if k != axis]
-            back = [*range(axis), len(order), *range(axis, len(order))]
-            of = self.transposed(self.dense(self.transposed(of, [*order, axis]), W), back)
-        return of
-
-    def separable(self, of: Value, apply: Callable[[Any], Any]) -> Value:
-        """Apply a linear map that does the same along every axis behind the channels.
-
-        ``apply`` takes images (k, 1, ...) and returns others; where one is 1 along all other axes
-        it is a basis vector along the axis, or what the matrix of that axis makes of it.
-        """
-        matrices = {}
-        for k, n in enumerate(of.shape[2:]):
-            grid = [n if j == k else m for j, m in enumerate(of.shape[2:])]
-            if n * prod(grid) > _LARGEST:
-                self.no_rule(f"on an image of {prod(grid)} entries")
-            basis = np.eye(n).reshape(n, 1, *(n if j == k else 1 for j in range(len(grid))))
-            images = np.asarray(apply(np.broadcast_to(basis, (n, 1, *grid)).copy()))
-            first = [slice(None) if j == k else 0 for j in range(len(grid))]
-            matrices[k + 2] = images[(slice(None), 0, *first)].T
-        return self.along_axes(of, matrices)
-
     # --- norms and attention ----------------------------------------------------------------------
 
     def norm(self, of: Value, norm: LayerNorm | RMSNorm) -> Value:
         """Normalise rows, which may be several axes of the value in one."""
         d = len(norm.scale)
         rows = of.reshaped((-1, d))
-        return self.assembly.apply(norm, rows, at=self.at, shape=of.shape, rows_of=d)
+        return self.apply(norm, rows, shape=of.shape, rows_of=d)
 
     def group_norm(
         self, of: Value, groups: int, epsilon: float, scale: Array | None, shift: Array | None
