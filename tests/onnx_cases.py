@@ -272,11 +272,8 @@ def average_pools(opset):
     yield from AVERAGE_POOL(opset)
     if opset >= 19:
         given = {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}
-        for pads in ([0, 0, 0, 0], [1, 0, 0, 1]):
-            for counted in (0, 1):
-                step = op("AveragePool", X, pads=pads, count_include_pad=counted, **given)
-                yield [into(2, 5, 3), step]
-        yield [into(2, 5, 3), op("AveragePool", X, kernel_shape=[2, 2], dilations=[2, 1])]
+        yield [into(2, 5, 3), op("AveragePool", X, pads=[1, 0, 0, 1], **given)]
+        yield [into(2, 5, 3), op("AveragePool", X, count_include_pad=1, **given)]
 
 
 def group_normalization(opset):

@@ -142,7 +142,7 @@ _REFUSED = """
     Discretization Embedding Masking MaxNumBoundingBoxes MelSpectrogram MixUp RandAugment
     RandomColorJitter RandomCrop RandomElasticTransform RandomErasing RandomFlip
     RandomGaussianBlur RandomGrayscale RandomInvert RandomPerspective RandomShear Resizing
-    ReversibleEmbedding Solarization
+    ReversibleEmbedding Solarization UnitNormalization
 """
 REFUSED = set(_REFUSED.split())
 _NOT_MADE = """

@@ -8,11 +8,10 @@ from math import inf
 import numpy as np
 
 from jacobians._checks import Array
-from jacobians._windows import Windows
 from jacobians.importers._arithmetic import Arithmetic
 from jacobians.importers._assembly import Value
 from jacobians.importers._basics import Operand
-from jacobians.layers import AveragePool, Convolution, Layer, LayerNorm, MaxPool, RMSNorm
+from jacobians.layers import AveragePool, Layer, LayerNorm, MaxPool, RMSNorm
 
 Sizes = Sequence[int]
 Pairs = tuple[tuple[int, int], ...]  # before and after each axis
@@ -34,36 +33,21 @@ class Steps(Arithmetic):
         return self.apply(layer, image, shape=(first, *shape), shaped=True)
 
     def pool(
-        self,
-        of: Value,
-        largest: bool,
-        size: Sequence[int],
-        stride: Sequence[int],
-        pads: Pairs,
-        dilation: Sequence[int],
-        *,
-        up: bool = False,
-        count_padding: bool = False,
-        divisor: float | None = None,
+        self, of: Value, size: Sizes, stride: Sizes, pads: Pairs, dilation: Sizes, up: bool = False
     ) -> Value:
-        """Take the largest or the mean of every window; ``up`` rounds the positions up."""
-        grid = of.shape[-len(size) :]
-        seen = rounded_up(grid, size, stride, dilation, pads) if up else pads
-        if largest:
-            return self.windows(of, MaxPool(size, stride, seen, dilation))
-        if divisor is None and max(dilation) == 1 and (seen == pads or not count_padding):
-            return self.windows(of, AveragePool(size, stride, seen, count_padding))
-        channels = of.shape[-len(size) - 1]
-        ones = np.ones((channels, 1, *size))
-        total = self.windows(
-            of, Convolution(ones, None, "identity", stride, seen, dilation, channels)
-        )
-        if count_padding:  # the zeros around count, those added to round up do not
-            grid = tuple(n + sum(pair) for n, pair in zip(grid, pads, strict=True))
-            seen = tuple((0, b - a) for (_, a), (_, b) in zip(pads, seen, strict=True))
-        counted = (Windows(grid, size, stride, seen, dilation).index >= 0).sum(axis=0)
-        entries = counted.reshape(total.shape[2:]) if divisor is None else divisor
-        return self.affine(total, 1 / np.asarray(entries, np.float64))
+        """Take the largest of every window; ``up`` rounds the positions up."""
+        seen = _rounded_up(of.shape[-len(size) :], size, stride, dilation, pads) if up else pads
+        return self.windows(of, MaxPool(size, stride, seen, dilation))
+
+    def average(
+        self, of: Value, size: Sizes, stride: Sizes, pads: Pairs, count: bool, up: bool = False
+    ) -> Value:
+        """Take the mean of every window, the zeros around it counted or not."""
+        ones, count = (1,) * len(size), count and any(map(any, pads))
+        seen = _rounded_up(of.shape[-len(size) :], size, stride, ones, pads) if up else pads
+        if count and seen != pads:
+            self.no_rule("a mean that counts some of the zeros around (ceil_mode)")
+        return self.windows(of, AveragePool(size, stride, seen, count))
 
     # --- norms and attention ----------------------------------------------------------------------
 
@@ -123,13 +107,13 @@ def same_padding(
     return tuple(pads)
 
 
-def rounded_up(
+def _rounded_up(
     grid: Iterable[int], size: Sizes, stride: Sizes, dilation: Sizes, pads: Pairs
 ) -> Pairs:
     """Return the padding with which the last window is whole, if it begins before the padding.
 
-    >>> rounded_up((6,), (3,), (2,), (1,), ((0, 0),)), rounded_up((3,), (1,), (4,), (1,), ((0, 1),))
-    (((0, 1),), ((0, 1),))
+    >>> _rounded_up((6,), (3,), (2,), (1,), ((0, 0),))
+    ((0, 1),)
     """
     reached = []
     for n, k, s, d, (before, after) in zip(grid, size, stride, dilation, pads, strict=True):

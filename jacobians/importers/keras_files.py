@@ -19,9 +19,9 @@ from typing import Any
 
 from jacobians._checks import ModelFormatError, missing_extra
 from jacobians._npz import LIMIT, Brief, opened, require_side_by_side
-from jacobians.importers._state_dicts import Activations
 from jacobians.importers.keras import from_keras
 from jacobians.importers.keras_operators import OPERATIONS
+from jacobians.importers.weight_files import Activations
 from jacobians.network import Network
 
 MODELS = ("Sequential", "Functional", "Model")
@@ -29,7 +29,7 @@ _NAMES = """
     InputLayer Dense EinsumDense Activation Identity Flatten Reshape Permute RepeatVector
     ReLU LeakyReLU PReLU ELU Softmax Dropout AlphaDropout GaussianDropout GaussianNoise
     SpatialDropout1D SpatialDropout2D SpatialDropout3D Normalization Rescaling BatchNormalization
-    LayerNormalization RMSNormalization GroupNormalization UnitNormalization
+    LayerNormalization RMSNormalization GroupNormalization
     Add Subtract Multiply Average Maximum Minimum Concatenate Dot
     Attention MultiHeadAttention GroupQueryAttention
     Conv1D Conv2D Conv3D Conv1DTranspose Conv2DTranspose Conv3DTranspose

@@ -129,10 +129,12 @@ def _pool(call: KerasCall) -> Value:
     axes = len(call.of.shape) - 2
     size, ones = each(call["pool_size"], axes), (1,) * axes
     stride = size if call["strides"] is None else each(call["strides"], axes)
-    largest = type(call.operator).__name__ == "MaxPool"
 
     def pooled(of: Value) -> Value:
-        return call.pool(of, largest, size, stride, call.padding(of, size, stride, ones), ones)
+        pads = call.padding(of, size, stride, ones)
+        if type(call.operator).__name__ == "MaxPool":
+            return call.pool(of, size, stride, pads, ones)
+        return call.average(of, size, stride, pads, False)
 
     return call.channels_first(call.of, pooled)
 

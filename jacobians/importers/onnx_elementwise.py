@@ -49,7 +49,7 @@ def _several(compute: Callable[[Node, Any, Any], Made]) -> Rule:
 
 
 def _power(node: Node) -> Made:
-    x, exponent = node.floats(0), node.constant(1)
+    x, exponent = node.of, node.constant(1)
     if exponent is None or prod(exponent.shape) != 1:
         node.refuse("has no single number as exponent.")
     return node.power(x, exponent.array.reshape(()))
@@ -94,7 +94,7 @@ def _where(node: Node) -> Made:
 
 def _softmax(name: str) -> Rule:
     def rule(node: Node, *, axis: Any = None) -> Made:
-        x, late = node.floats(), node.opset >= 13
+        x, late = node.of, node.opset >= 13
         axis = node.axis((-1 if late else 1) if axis is None else axis, x.shape, end=not late)
         node.goes_along([axis] if late else range(axis, len(x.shape)), x.shape)
         # one vector from the axis on, in the first versions
@@ -119,7 +119,7 @@ def _selu(node: Node) -> Made:
 
 
 def _clip(node: Node) -> Made:
-    x, ends = node.floats(), []
+    x, ends = node.of, []
     for k, name in ((1, "min"), (2, "max")):
         end = node.attribute(name) if node.opset < 11 else None
         constant = node.constant(k)
@@ -142,7 +142,7 @@ def _swish(node: Node, *, alpha: float = 1.0) -> Made:
 
 
 def _prelu(node: Node) -> Made:
-    x, constant = node.floats(), node.needed(1)
+    x, constant = node.of, node.needed(1)
     slopes: Any = node.number(constant)
     if node.opset < 7 and slopes.ndim == 1 and slopes.size > 1 and len(x.shape) > 2:
         slopes = slopes.reshape(-1, *(1,) * (len(x.shape) - 2))

@@ -29,7 +29,7 @@ def _numbers(node: Node, name: str, count: int, default: float) -> Any:
 
 def _rows(node: Node) -> Made:
     """Return what is computed, as a matrix of one row per point."""
-    x = node.floats()
+    x = node.of
     if len(x.shape) not in (1, 2):
         node.refuse(f"takes shape {x.shape}; expected one row per point.")
     return x if len(x.shape) == 2 else x.reshaped((1, *x.shape))
@@ -83,7 +83,7 @@ def _imputer(node: Node, *, replaced_value_float: float = np.nan) -> Made:
     node.seen.add("imputed_value_floats")
     if not np.isnan(replaced_value_float):
         node.refuse(f"replaces {replaced_value_float:g}, which a point may hold.")
-    return node.floats()
+    return node.of
 
 
 RULES: dict[str, Rule] = {

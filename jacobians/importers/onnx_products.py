@@ -76,7 +76,7 @@ def _batch_normalization(
     if training_mode or not spatial or (node.opset < 7 and not is_test):
         node.refuse("is in training mode, or not spatial; export the model for inference.")
     node.seen.add("momentum")
-    x, given = node.floats(), [node.needed(k) for k in (1, 2, 3, 4)]
+    x, given = node.of, [node.needed(k) for k in (1, 2, 3, 4)]
     if len(x.shape) < 2 or any(one.shape != tuple(x.shape[1:2]) for one in given):
         node.refuse(f"normalizes shape {x.shape} by {', '.join(str(one.shape) for one in given)}.")
     weight, bias, mean, variance = map(node.number, given)
@@ -84,7 +84,7 @@ def _batch_normalization(
 
 
 def _layer_normalization(node: Node, *, axis: int = -1, epsilon: float = 1e-5) -> Made:
-    x = node.floats()
+    x = node.of
     along = range(node.axis(axis, x.shape), len(x.shape))
     node.goes_along(along, x.shape)
     n = prod(x.shape[k] for k in along)
@@ -101,7 +101,7 @@ def _layer_normalization(node: Node, *, axis: int = -1, epsilon: float = 1e-5) -
 
 def _group_normalization(node: Node, *, num_groups: int = 0, epsilon: float = 1e-5) -> Made:
     """Each group of channels by itself; then, from opset 21 on, each channel has its own scale."""
-    x, (scale, shift) = node.floats(), (node.needed(k, 1) for k in (1, 2))
+    x, (scale, shift) = node.of, (node.needed(k, 1) for k in (1, 2))
     groups = x.shape[1] if node.op == "InstanceNormalization" else num_groups
     if len(x.shape) < 3 or groups < 1 or x.shape[1] % groups or x.shape[0] != 1:
         node.refuse(f"normalizes shape {x.shape} in {groups} groups.")

@@ -81,7 +81,7 @@ def _rows(node: Node, x: Made, k: int, size: int) -> Made:
 def _recurrent(
     node: Node, *, direction: str = "forward", linear_before_reset: int = 0, activations: Any = None
 ) -> list[Any]:
-    x = node.floats()
+    x = node.of
     steps, batch, size = x.shape if len(x.shape) == 3 else (x.shape[0], 0, 0)
     if batch != 1 or isinstance(steps, Batch) or steps > _MOST_STEPS or node.operand(4) is not None:
         node.refuse(

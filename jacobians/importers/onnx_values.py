@@ -122,16 +122,12 @@ class Node(Steps):
             self.refuse(f"needs what is computed as its input {k + 1}.")
         return operand
 
-    def floats(self, k: int = 0) -> Value:
-        """Return operand ``k``, which must be computed and floating point."""
-        value = self.value(k)
-        self.number(value)
-        return value
-
     @property
     def of(self) -> Value:
         """The first operand, which must be computed and floating point."""
-        return self.floats()
+        value = self.value()
+        self.number(value)
+        return value
 
     def constant(self, k: int) -> Constant | None:
         """Return operand ``k``, None if it is left out, refusing what is computed."""

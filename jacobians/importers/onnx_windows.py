@@ -16,7 +16,7 @@ Sizes = tuple[int, ...]
 
 def _image(node: Node) -> tuple[Value, Sizes]:
     """Return what is computed, and the sizes of its image."""
-    x = node.floats()
+    x = node.of
     if len(x.shape) < 3 or x.shape[0] != 1:
         node.refuse(
             f"takes shape {x.shape}; expected one image (1, channels, ...) per point. "
@@ -42,8 +42,8 @@ def _windows(
     dilations: Any = None,
     pads: Any = None,
     auto_pad: str = "NOTSET",
-) -> tuple[Sizes, Sizes, Sizes, Pairs]:
-    """Return size, stride, dilation and padding of windows over an image."""
+) -> tuple[Sizes, Sizes, Pairs, Sizes]:
+    """Return size, stride, padding and dilation of windows over an image."""
     axes, size = len(image), kernel_shape or kernel or ()
     stride, dilation = strides or (1,) * axes, dilations or (1,) * axes
     pads = pads or (0,) * (2 * axes)
@@ -55,12 +55,12 @@ def _windows(
         both = same_padding(image, size, stride, dilation, lower=auto_pad == "SAME_LOWER")
     elif auto_pad not in ("NOTSET", "VALID"):
         node.refuse(f"pads by {auto_pad!r:.40}, which has no rule.")
-    return size, stride, dilation, both
+    return size, stride, both, dilation
 
 
 def _convolution(node: Node, *, group: int = 1) -> Made:
     (x, image), (K, b) = _image(node), _kernel(node)
-    size, stride, dilation, pads = node.call(_windows, image, K.shape[2:])
+    size, stride, pads, dilation = node.call(_windows, image, K.shape[2:])
     layer = Convolution(K, b, "identity", stride, pads, dilation, group)
     where: Any = [slice(a, a + n) for (a, _), n in zip(pads, image, strict=True)]
     seen = K[(..., *where)]
@@ -77,7 +77,7 @@ def _transposed_convolution(
 ) -> Made:
     """The transpose of a convolution, cut at its borders, with 0 where it does not reach."""
     (x, image), (K, b) = _image(node), _kernel(node)
-    size, stride, dilation, pads = node.call(_windows, image, K.shape[2:])
+    size, stride, pads, dilation = node.call(_windows, image, K.shape[2:])
     auto, cuts, added = node.attribute("auto_pad", "NOTSET"), [], []
     pads = pads if auto == "NOTSET" else ((0, 0),) * len(image)
     for k, n in enumerate(image):
@@ -94,18 +94,23 @@ def _transposed_convolution(
     return node.windows(x, TransposedConvolution(K, b, "identity", *settings))
 
 
-def _pool(node: Node, *, ceil_mode: int = 0, count_include_pad: int = 0) -> Any:
-    (x, image), largest = _image(node), node.op == "MaxPool"
-    node.seen.add("storage_order")
-    windows = node.call(_windows, image)
-    size, stride, dilation, pads = windows
-    settings = {"up": bool(ceil_mode), "count_padding": bool(count_include_pad)}
-    y = node.pool(x, largest, size, stride, pads, dilation, **settings)
-    return [y, None] if largest else y
+def _largest(node: Node, *, ceil_mode: int = 0, storage_order: int = 0) -> Any:
+    x, image = _image(node)
+    size, stride, pads, dilation = node.call(_windows, image)
+    return [node.pool(x, size, stride, pads, dilation, bool(ceil_mode)), None]
+
+
+def _average(node: Node, *, ceil_mode: int = 0, count_include_pad: int = 0) -> Made:
+    x, image = _image(node)
+    size, stride, pads, dilation = node.call(_windows, image)
+    if max(dilation) > 1:
+        node.refuse("averages dilated windows, which has no rule.")
+    return node.average(x, size, stride, pads, bool(count_include_pad), bool(ceil_mode))
 
 
 RULES: dict[str, Rule] = {
     "Conv": _convolution,
     "ConvTranspose": _transposed_convolution,
-    **dict.fromkeys(("MaxPool", "AveragePool"), _pool),
+    "MaxPool": _largest,
+    "AveragePool": _average,
 }

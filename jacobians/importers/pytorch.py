@@ -23,8 +23,8 @@ from jacobians._checks import as_count, flags_end_with_it, missing_extra
 from jacobians.importers import torch_modules as modules
 from jacobians.importers._assembly import Assembly, Value
 from jacobians.importers._calls import chosen_output, each
-from jacobians.importers._state_dicts import Activations, array_of, from_state_dict
 from jacobians.importers.torch_operators import RULES, TorchCall
+from jacobians.importers.weight_files import Activations, array_of, from_state_dict
 from jacobians.network import Network
 
 

@@ -120,16 +120,11 @@ def _predictions(r: Reading) -> list[Value]:
     return [r.predict(one, r.of, label) for one, label in _members(r)]
 
 
-@predicts("VotingRegressor")
+@predicts("VotingRegressor", "VotingClassifier")
 def _vote(r: Reading) -> Value:
-    return _mean(r, _predictions(r), r.model._weights_not_none)
-
-
-@predicts("VotingClassifier")
-def _soft_vote(r: Reading) -> Value:
-    if r.model.voting != "soft":
+    if getattr(r.model, "voting", "soft") != "soft":
         r.no_rule(f"voting={r.model.voting!r}", "With voting='soft' it has probabilities.")
-    return _vote(r)
+    return _mean(r, _predictions(r), r.model._weights_not_none)
 
 
 @predicts("BaggingRegressor", "BaggingClassifier")

@@ -39,6 +39,11 @@ class TorchCall(Call):
         several = not isinstance(result, torch.Tensor)
         return [part.numpy() for part in result] if several else result.numpy()
 
+    @property
+    def axes(self) -> int:
+        """How many axes an operator of images works on, which its name says: ``max_pool2d``."""
+        return int(next(letter for letter in self.operator._schema.name if letter.isdigit()))
+
     def with_indices(self, result: Value) -> Any:
         """Return a result, and nothing in place of the indices that some operators give beside."""
         return (result, None) if len(self.operator._schema.returns) > 1 else result
@@ -68,38 +73,22 @@ def _convolution(call: TorchCall) -> Value:
     return call.windows(call["input"], layer)
 
 
-def _pool(axes: int, largest: bool) -> Rule:
-    """Make the rule of a pool over so many axes."""
-
-    def rule(call: TorchCall) -> Any:
-        given, size = call.arguments, each(call["kernel_size"], axes)
-        stride = each(given.get("stride") or size, axes)
-        dilation = each(given.get("dilation", 1), axes)
-        pads = tuple((p, p) for p in each(call["padding"], axes))
-        result = call.pool(
-            call.of,
-            largest,
-            size,
-            stride,
-            pads,
-            dilation,
-            up=call["ceil_mode"],
-            count_padding=given.get("count_include_pad", False),
-            divisor=given.get("divisor_override"),
-        )
+def _pool(call: TorchCall) -> Any:
+    axes, up = call.axes, call["ceil_mode"]
+    size = each(call["kernel_size"], axes)
+    stride = each(call.arguments.get("stride") or size, axes)
+    pads = tuple((p, p) for p in each(call["padding"], axes))
+    if "dilation" in call.arguments:
+        result = call.pool(call.of, size, stride, pads, each(call["dilation"], axes), up)
         return call.with_indices(result)
+    if call.arguments.get("divisor_override"):
+        call.no_rule("a mean with a divisor of its own")
+    return call.average(call.of, size, stride, pads, call["count_include_pad"], up)
 
-    return rule
 
-
-def _adaptive(axes: int, largest: bool) -> Rule:
-    """Make the rule of a pool to a wanted number of positions."""
-
-    def rule(call: TorchCall) -> Any:
-        wanted = each(call["output_size"], axes)
-        return call.with_indices(call.adaptive_pool(call.of, wanted, largest))
-
-    return rule
+def _adaptive(call: TorchCall) -> Any:
+    wanted, largest = each(call["output_size"], call.axes), "max" in call.operator._schema.name
+    return call.with_indices(call.adaptive_pool(call.of, wanted, largest))
 
 
 def _concatenate(call: TorchCall) -> Value:
@@ -138,14 +127,12 @@ def _add_product(call: TorchCall) -> Value:
     return call.add(product, call.operand("self"), call["beta"]) if call["beta"] else product
 
 
-def _sum(first: str, second: str, sign: float) -> Rule:
-    """Make the rule of ``first + sign alpha second``."""
-
-    def rule(call: TorchCall) -> Value:
-        factor = sign * call.arguments.get("alpha", 1)
-        return call.add(call.operand(first), call.operand(second), factor)
-
-    return rule
+def _sum(call: TorchCall) -> Value:
+    a, b = call.operand("self"), call.operand("other")
+    factor = call.arguments.get("alpha", 1)
+    if call.operator._schema.name == "aten::rsub":
+        a, b = b, a
+    return call.add(a, b, factor if call.operator._schema.name == "aten::add" else -factor)
 
 
 def _divide(call: TorchCall) -> Value:
@@ -279,13 +266,10 @@ MOVES = (
     "_reshape_alias moveaxis mT adjoint matrix_H hsplit vsplit dsplit"
 )
 
-_POOLS = {
-    "avg_pool": (_pool, False, (1, 2, 3)),
-    "max_pool": (_pool, True, (1, 2, 3)),
-    "adaptive_avg_pool": (_adaptive, False, (1, 2, 3)),
-    "_adaptive_avg_pool": (_adaptive, False, (2, 3)),
-    "adaptive_max_pool": (_adaptive, True, (1, 2, 3)),
-}
+_POOLS = "avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d"
+_POOLS += " max_pool2d_with_indices max_pool3d_with_indices"
+_ADAPTIVE = "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d"
+_ADAPTIVE += " _adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d"
 _SAME_NAMES = "relu relu6 selu silu mish sigmoid tanh exp log sin cos square sqrt reciprocal"
 _maximum, _largest = takes(Steps.maximum, "self other"), _reduced(Steps.largest)
 
@@ -305,15 +289,9 @@ RULES: dict[str, Rule] = {
     "convolution": _convolution,
     **dict.fromkeys((f"conv{n}d" for n in (1, 2, 3)), _convolution),
     **dict.fromkeys((f"conv_transpose{n}d" for n in (1, 2, 3)), _convolution),
-    **{
-        f"{name}{n}d": make(n, largest)
-        for name, (make, largest, axes) in _POOLS.items()
-        for n in axes
-    },
-    **{f"max_pool{n}d_with_indices": _pool(n, largest=True) for n in (2, 3)},
-    "add": _sum("self", "other", 1),
-    "sub": _sum("self", "other", -1),
-    "rsub": _sum("other", "self", -1),
+    **dict.fromkeys(_POOLS.split(), _pool),
+    **dict.fromkeys(_ADAPTIVE.split(), _adaptive),
+    **dict.fromkeys(("add", "sub", "rsub"), _sum),
     "mul": takes(Steps.multiply, "self other"),
     **dict.fromkeys(("div", "true_divide"), _divide),
     "neg": lambda call: call.affine(call.of, -1.0),
