@@ -50,8 +50,9 @@ def from_onnx(path_or_model: Any, output: str | None = None) -> Network:
     ------
     ModelFormatError
         If it is not an ONNX model, is damaged, claims more than it holds, has several outputs and
-        none is named, none of the name given, or an operator without a rule; the message names the
-        node and the operator.
+        none is named, or an operator without a rule; the message names the node and the operator.
+    ValueError
+        If no output has the name given.
     OSError
         If the file cannot be opened.
 
@@ -78,8 +79,14 @@ def from_onnx(path_or_model: Any, output: str | None = None) -> Network:
         return _network(read_model(source), output, name)
     except ModelFormatError as err:
         raise ModelFormatError(f"{name}: {str(err).removeprefix(f'{name}: ')}") from None
+    except _OutputError as err:
+        raise ValueError(f"{name}: {err}") from None
     except Exception as err:  # whatever a model that is not one leads to
         raise ModelFormatError(f"{name}: not a readable ONNX model: {err!s:.200}") from err
+
+
+class _OutputError(Exception):
+    """Which output is wanted is a question to the caller, not damage."""
 
 
 def _unzipped(data: bytes) -> bytes:
@@ -124,7 +131,7 @@ def _wanted(model: Model, output: str | None) -> Port:
     if output is None and len(names) > 1:
         raise ModelFormatError(f"it has the outputs {shown:.400}; say output=... for one of them.")
     if output is not None and names.count(output) != 1:
-        raise ModelFormatError(f"no output is called {output!r:.60}; there are {shown:.400}.")
+        raise _OutputError(f"no output is called {output!r:.60}; there are {shown:.400}.")
     return model.outputs[0 if output is None else names.index(output)]
 
 

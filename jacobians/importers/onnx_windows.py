@@ -78,6 +78,8 @@ def _transposed_convolution(
     """The transpose of a convolution, cut at its borders, with 0 where it does not reach."""
     (x, image), (K, b) = _image(node), _kernel(node)
     size, stride, pads, dilation = node.call(_windows, image, K.shape[2:])
+    if {len(given or image) for given in (output_padding, output_shape)} != {len(image)}:
+        node.refuse(f"has output_padding {output_padding} and output_shape {output_shape}.")
     auto, cuts, added = node.attribute("auto_pad", "NOTSET"), [], []
     pads = pads if auto == "NOTSET" else ((0, 0),) * len(image)
     for k, n in enumerate(image):
