@@ -513,7 +513,7 @@ def test_weights_without_a_model_and_no_files_of_keras_are_refused(keras, tmp_pa
     with pytest.raises(jb.ModelFormatError, match=r"holds weights and no model\. Build"):
         jb.load(tmp_path / "a.weights.h5")
     branches(keras).save(tmp_path / "whole.h5")
-    with pytest.raises(TypeError, match=r"whole\.h5 has its own activations; leave them"):
+    with pytest.raises(TypeError, match=r"whole\.h5 has its own activations; leave activations"):
         jb.load(tmp_path / "whole.h5", activations=TWO)
     for name, content, message in (
         ("a.h5", b"hello", "not a readable model of Keras"),
@@ -540,5 +540,5 @@ def test_a_file_of_another_program_says_how_to_get_there(suffix):
 
 def test_a_whole_model_has_its_own_activations(tmp_path):
     for name in ("a.nnet", "a.keras"):
-        with pytest.raises(TypeError, match=f"{name} has its own activations; leave them"):
+        with pytest.raises(TypeError, match=f"{name} has its own activations; leave activations"):
             jb.load(tmp_path / name, activations=TWO)

@@ -61,7 +61,8 @@ def from_keras_file(
     with opened(path, "model of Keras") as (file, size):
         net = _read(file, size, path, output)
     if activations is not None:
-        raise TypeError(f"load: {os.path.basename(path)} has its own activations; leave them out.")
+        name = os.path.basename(path)
+        raise TypeError(f"load: {name} has its own activations; leave activations out.")
     return net
 
 

@@ -187,6 +187,11 @@ def _batch_norm(call: KerasCall) -> Value:
     return call.batch_norm(call.of, call["axis"], call["epsilon"], [*given])
 
 
+def _batch_norm_layer(call: KerasCall) -> Value:
+    given = map(call.attribute, ("moving_mean", "moving_variance", "gamma", "beta"))
+    return call.batch_norm(call.of, call["axis"], call["epsilon"], [*given])
+
+
 def _layer_norm(call: KerasCall) -> Value:
     kind = RMSNorm if call["rms_scaling"] else LayerNorm
     return _norm(call, call.of, kind, call.operand("gamma"), call.operand("beta"))
@@ -271,7 +276,11 @@ MOVES = (
 _SAME_NAMES = "relu relu6 selu silu sigmoid softplus softsign tanh erf"
 _SAME_NAMES += " exp sin cos square sqrt log log1p expm1 reciprocal"
 
-LAYERS: dict[str, Rule] = {"Normalization": _normalization, "Rescaling": _rescaling}
+LAYERS: dict[str, Rule] = {  # whose call takes no symbols, or not always
+    "BatchNormalization": _batch_norm_layer,
+    "Normalization": _normalization,
+    "Rescaling": _rescaling,
+}
 
 OPERATIONS: dict[str, Rule] = {
     **dict.fromkeys(MOVES.split(), KerasCall.moved),
