@@ -235,7 +235,7 @@ def _trilu(node: Node, x: Numbers, *, upper: int = 1) -> Numbers:
 
 
 # where an entry k of a longer or shorter axis stands on the axis of n entries
-_PLACES: dict[str, Callable[[Numbers, float, int], Numbers]] = {
+_POSITIONS: dict[str, Callable[[Numbers, float, int], Numbers]] = {
     "asymmetric": lambda k, scale, n: k / scale,
     "half_pixel": lambda k, scale, n: (k + 0.5) / scale - 0.5,
     "pytorch_half_pixel": lambda k, scale, n: (k + 0.5) / scale - 0.5 if len(k) > 1 else 0.0 * k,
@@ -264,14 +264,14 @@ def _resize(
         rounding, where = "floor", "asymmetric"
     factors, sizes = _scales(node, x.shape)
     stretched = keep_aspect_ratio_policy == "stretch"
-    if mode != "nearest" or rounding not in _ROUNDINGS or where not in _PLACES or not stretched:
+    if mode != "nearest" or rounding not in _ROUNDINGS or where not in _POSITIONS or not stretched:
         node.refuse(f"resizes by {mode:.40}, {rounding:.40} and {where:.40}, which has no rule.")
     # which say nothing where entries are taken as they are
     node.seen |= {"cubic_coeff_a", "exclude_outside", "extrapolation_value", "antialias"}
     spend(node, tuple(sizes))
     for axis, (n, factor, size) in enumerate(zip(x.shape, factors, sizes, strict=True)):
         if size != n or factor != 1:
-            index = _ROUNDINGS[rounding](_PLACES[where](np.arange(size), factor, n))
+            index = _ROUNDINGS[rounding](_POSITIONS[where](np.arange(size), factor, n))
             x = np.take(x, index.clip(0, n - 1).astype(np.intp), axis)
     return x
 
