@@ -258,6 +258,8 @@ def test_two_tables_of_an_unnamed_network_go_by_the_names_of_the_points():
         forward = beside[list(NAMES[::-1])]
         hvp = jb.hvp(UNNAMED, given_as, forward.to_numpy(), u)
         assert_equal(jb.hvp(UNNAMED, given_as, beside, u), hvp)
+        jvp = jb.jvp(UNNAMED, given_as, forward.to_numpy())
+        assert_equal(jb.jvp(UNNAMED, given_as, beside), jvp)
         bars = jb.error_bars(UNNAMED, given_as, std=std.to_numpy()[::-1].copy())
         assert_equal(jb.error_bars(UNNAMED, given_as, std=std).covariance, bars.covariance)
         bars = jb.error_bars(UNNAMED, given_as, covariance=covariance.to_numpy()[::-1, ::-1].copy())

@@ -17,7 +17,7 @@ from jacobians._checks import Array, as_floats, require_shape
 from jacobians._kernels import PROCESSORS
 from jacobians._kernels.translating import tape_of
 from jacobians._machine import THREADS
-from jacobians._tables import PointsLike, as_inputs, in_order, outputs_in_order
+from jacobians._tables import PointsLike, as_inputs, in_order, named_as, outputs_in_order
 from jacobians.compiling import compile_sweep
 from jacobians.engine.running import Runner, quiet
 from jacobians.engine.scaling import multiply_scaled
@@ -54,7 +54,7 @@ def jvp(net: Network, X: PointsLike, tangents: Any) -> Array:
     """
     net = as_network(net, "jvp")
     points = as_inputs(X, net, "jvp: X")
-    given = in_order(tangents, net, "jvp: tangents")
+    given = in_order(tangents, named_as(X, net), "jvp: tangents")
     T = as_floats(given, "jvp: tangents", dtype=net.dtype)
     require_shape(T, points.shape, "jvp: tangents", "One for each point.")
     return _told(_sweep(net, points, T, forward=True))
