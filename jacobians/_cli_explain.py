@@ -11,13 +11,19 @@ from typing import Any
 
 from jacobians import reports
 from jacobians._checks import readable_bytes
-from jacobians._cli_inputs import model_and_points, points_for, require_at_least
+from jacobians._cli_inputs import (
+    add_log_odds,
+    model_and_points,
+    points_for,
+    progress,
+    require_at_least,
+    with_log_odds,
+)
 from jacobians._options import Parser, chosen, require_writable
 from jacobians._text import counted
 from jacobians.explanation import Explanation, explain
 from jacobians.explanation.writing import rows
 from jacobians.network import Network
-from jacobians.sensitivities import log_odds
 from jacobians.sensitivities.names import different_names
 
 
@@ -29,7 +35,7 @@ def add_options(command: Parser) -> None:
     add("--baseline", default="mean", metavar="zeros|mean|FILE", help=against)
     several = "names or numbers from 0, separated by commas; may be repeated"
     add("--outputs", dest="rows", action="append", metavar="NAMES", help=f"only these: {several}")
-    add("--log-odds", action="store_true", help="of a classifier, in place of its probabilities")
+    add_log_odds(command, "in place of its probabilities")
     add("-o", "--output", metavar="FILE", help="write a page (.html), or all numbers (.csv)")
 
 
@@ -46,10 +52,9 @@ def run(options: argparse.Namespace) -> None:
     outputs = different_names(net.output_names, net.widths[-1], "y", "output_names")
     picked = chosen(options.rows, outputs, "--outputs")
     baseline, words = _baseline(options, net, X)
-    net = log_odds(net) if options.log_odds else net
-    explanation = replace(
-        explain(net, X[options.point - 1], baseline, rows=picked), baseline_is=words
-    )
+    net, picked = with_log_odds(net, options, picked, beside=False)
+    told: Any = {"rows": picked, "progress": progress()}
+    explanation = replace(explain(net, X[options.point - 1], baseline, **told), baseline_is=words)
     source = os.path.basename(options.inputs or options.model)
     print(f"{net}\nPoint {options.point} of {len(X)} of {source}\n\n{explanation}")
     if page:

@@ -8,11 +8,13 @@ import sys
 
 from jacobians import data
 from jacobians._checks import Array, ShapeError
-from jacobians._options import did_you_mean, split_names
+from jacobians._names import numbered
+from jacobians._options import Parser, chosen, did_you_mean, split_names
 from jacobians._tables import listed
 from jacobians.files import load
 from jacobians.network import Network
 from jacobians.points import Points, load_points
+from jacobians.sensitivities import log_odds
 
 # Columns that often stand beside the inputs; left out where the network knows its inputs by name,
 # or has as many as remain.
@@ -69,6 +71,42 @@ def points_for(net: Network, path: str, options: argparse.Namespace) -> Points:
     return points
 
 
+def add_log_odds(command: Parser, how: str) -> None:
+    """Add what ``with_log_odds`` reads."""
+    command.add_argument("--log-odds", action="store_true", help=f"of a classifier, {how}")
+    against = "log-odds against this class in place of all others together; implies --log-odds"
+    command.add_argument("--against", metavar="CLASS", help=against)
+
+
+def with_log_odds(
+    net: Network, options: argparse.Namespace, picked: list[int] | None, beside: bool
+) -> tuple[Network, list[int] | None]:
+    """Return the network of log-odds if they are asked for, and its outputs of the picked ones."""
+    if not options.log_odds and options.against is None:
+        return net, picked
+    names = numbered(net.output_names, net.widths[-1], "y")
+    against = None
+    if options.against is not None:
+        numbers = chosen([options.against], names, "--against") or []
+        if len(numbers) != 1:
+            raise ValueError(f"--against: expected one class, but got {options.against!r:.60}.")
+        against = numbers[0]
+    changed, first = log_odds(net, against, beside=beside), len(names) if beside else 0
+    if picked is None:
+        return changed, None
+    odds = [first + k - (against is not None and k > against) for k in picked if k != against]
+    if not odds:
+        raise ValueError(f"--against: {options.against!r:.60} is the only one of --outputs.")
+    return changed, [*picked, *odds] if beside else odds
+
+
 def require_at_least(low: int, given: int, option: str) -> None:
     if given < low:
         raise ValueError(f"{option}: expected at least {low}, but got {given}.")
+
+
+def progress(quiet: bool = False) -> bool | None:
+    """On a terminal as the library thinks best; in a file or pipe a line every few seconds."""
+    if quiet or sys.stderr is None:
+        return False
+    return None if sys.stderr.isatty() else True

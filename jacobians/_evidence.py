@@ -11,6 +11,7 @@ import numpy as np
 
 from jacobians import witness
 from jacobians._checks import Array
+from jacobians._graph import layers_with, stacked_parameters
 from jacobians.linearization import Linearization
 from jacobians.maps import Identity, LinearMap, Matrix
 
@@ -22,12 +23,37 @@ def differences_of_values(lin: Linearization) -> tuple[Array, Array, Array]:
     that leaves the range raises ``NotFiniteError``.
     """
     net, x, J = lin.trace.network, lin.trace.activation(0), lin.jacobian()
-    seen = witness.finite_difference(net, x, _scale(lin), _error_of_values(lin))
+    sizes = _scale(lin), _error_of_values(lin)
+    seen = witness.finite_difference(net, x, *sizes, batched=True)
     allowed = witness.allowance(seen, J, lin.value, x)
     met = _kinks_met(lin)  # several chose a side each; of one, both sides must have been seen
     allowed = np.where((met > 1) | ((met == 1) & ~seen.kinks), np.inf, allowed)
     low, high = np.minimum(seen.left, seen.right), np.maximum(seen.left, seen.right)
     return J, np.clip(J, low, high), allowed
+
+
+def differences_by_parameters(lin: Linearization, l: int) -> tuple[Array, Array, Array]:
+    """Return the same for ``z^l`` by its layer's parameters, along two random directions."""
+    layer, inputs = lin.trace.network.layers[l - 1], lin.trace.entering(l)
+    theta = stacked_parameters([layer], np.dtype(np.float64))
+    V = np.random.default_rng(l).standard_normal((len(theta), 2)) / np.sqrt(len(theta))
+    V *= np.abs(theta).max() or 1.0
+
+    def z(t: Array) -> Array:
+        (moved,) = layers_with([layer], theta + V @ t, theta.dtype)
+        return moved.preactivation(*inputs)
+
+    maps = [lin.own_parameter_map(l, name) for name in layer.parameters()]
+    ends = np.cumsum([A.shape[1] for A in maps])[:-1]
+    claim = np.asarray(sum(A @ v for A, v in zip(maps, np.split(V, ends), strict=True)))
+    # what may cancel in z
+    terms = [*zip(lin.input_maps(l), inputs, strict=True)]
+    terms += zip(maps, np.split(theta, ends), strict=True)
+    size = np.abs(lin.trace.preactivations[l - 1])
+    size = size + sum(_magnitude(A) @ np.abs(value) for A, value in terms)
+    seen = witness.finite_difference(z, np.zeros(2), noise=8 * np.finfo(float).eps * size)
+    allowed = witness.allowance(seen, claim, size, np.zeros(2))
+    return claim, seen.jacobian, np.where(seen.kinks, np.inf, allowed)
 
 
 def _kinks_met(lin: Linearization) -> Array:

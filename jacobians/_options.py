@@ -139,7 +139,7 @@ def require_writable(path: str | None, suffixes: Sequence[str]) -> None:
         )
     folder = os.path.dirname(path)
     if not os.path.isdir(folder or "."):
-        raise FileNotFoundError(f"-o: No such folder: {folder!r}")
+        raise FileNotFoundError(f"-o {path}: there is no folder {folder!r}.")
     if os.path.isdir(path) or not os.access(folder or ".", os.W_OK):
         raise PermissionError(f"-o: cannot write {path!r}.")
 
@@ -153,14 +153,18 @@ def _shown(names: Sequence[str]) -> str:
 _ASCII = str.maketrans(
     {"░": ".", "▒": ":", "▓": "*", "█": "#", "╲": "\\", "·": ".", "µ": "u", "σ": "s", "×": "x"}
     | {"−": "-", "≤": "<=", "≥": ">=", "±": "+-", "∂": "d", "⊗": "(x)", "ᵀ": "^T", "∞": "inf"}
+    | {"δ": "delta", "Δ": "Delta", "λ": "lambda", "∇": "grad ", "⊙": "o", "…": "...", "⋯": "..."}
+    | {"⋮": ":", "⋱": "\\"}
 )
+_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾", "0123456789+-()")
 
 
 def _as_ascii(err: UnicodeError) -> tuple[str, int]:
     """Write what a stream cannot with the letters that every stream has."""
     if not isinstance(err, UnicodeEncodeError):
         raise err
-    text = err.object[err.start : err.end].translate(_ASCII)
+    text = re.sub("[⁰¹²³⁴-⁹⁺⁻⁽⁾]+", r"^\g<0>", err.object[err.start : err.end])
+    text = text.translate(_RAISED).translate(_ASCII)
     return text.encode("ascii", "replace").decode("ascii"), err.end
 
 

@@ -78,6 +78,12 @@ def in_order(value: Any, net: HasInputs, where: str) -> Any:
     return take_columns(value, order, where, net.dtype)
 
 
+def named_as(X: Any, net: Any) -> Any:
+    """Return the network for what comes beside its points: a table too goes by their names."""
+    names = None if net.input_names else column_names(X)
+    return net if names is None else net.with_names(names)
+
+
 def targets_in_order(value: Any, net: Any, where: str) -> Any:
     """Return targets as ``outputs_in_order`` does.
 

@@ -46,6 +46,11 @@ def is_independent(layer: Layer) -> bool:
     return is_nearer(written, layer)
 
 
+def has_own_parameters(layer: Layer) -> bool:
+    """Tell whether a user's class has parameters: the formulas here may be of the one above it."""
+    return bool(layer.parameters()) and type(layer) not in parameters_of.registry
+
+
 def written_layer(layer: Layer, *values: Array) -> tuple[Array, ...]:
     """Return ``dz/da`` for every value that comes in, (n_out, n_in) each."""
     rule = written if is_independent(layer) else written.registry[object]

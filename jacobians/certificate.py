@@ -12,6 +12,7 @@ the differences do not settle), *FAILS*.  A line that is not independent for som
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -26,10 +27,11 @@ from jacobians._checks import (
     dense_limit,
     underflow_is_rounding,
 )
-from jacobians._evidence import differences_of_values
+from jacobians._evidence import differences_by_parameters, differences_of_values
+from jacobians._progress import progress_of
 from jacobians._tables import PointsLike
 from jacobians._verdicts import Certificate, Check
-from jacobians._written_out import is_independent
+from jacobians._written_out import has_own_parameters, is_independent
 from jacobians.engine import jacobian_at
 from jacobians.layers import Layer
 from jacobians.linearization import Linearization, linearize, parameter_maps
@@ -50,7 +52,9 @@ STEPS = 6000  # of fewer where the chains from them to the output would have mor
 
 
 @underflow_is_rounding
-def certify(net: Network, x: PointsLike, *, hessian: bool = False) -> Certificate:
+def certify(
+    net: Network, x: PointsLike, *, hessian: bool = False, progress: bool | None = None
+) -> Certificate:
     """Check every identity of the notes at one point.
 
     Parameters
@@ -59,6 +63,9 @@ def certify(net: Network, x: PointsLike, *, hessian: bool = False) -> Certificat
     x : array or data frame, shape (n_0,)
     hessian : bool
         Check those of the Hessian too.
+    progress : bool, optional
+        Whether to show progress on standard error; a bar on a terminal, after a second, unless
+        said.
 
     Returns
     -------
@@ -82,15 +89,18 @@ def certify(net: Network, x: PointsLike, *, hessian: bool = False) -> Certificat
     second = HESSIAN_IDENTITIES if as_flag(hessian, "certify: hessian") else ()
     checks: list[Check] = []
     left_out: list[tuple[str, str]] = []
-    with dense_limit(EXPLICIT_BYTES), np.errstate(over="ignore", invalid="ignore"):
-        for identity, notes, check in (*_IDENTITIES, *second):
+    identities = (*_IDENTITIES, *second)
+    shown = progress_of("certify", progress, len(identities), "identities")
+    with dense_limit(EXPLICIT_BYTES), np.errstate(over="ignore", invalid="ignore"), shown as show:
+        for identity, notes, check in identities:
             try:
                 pairs = check(lin)
             except TooLargeError:
                 left_out.append((identity, "its explicit matrices are too large to write out"))
-                continue
+                pairs = []
             if pairs:
                 checks.append(_compare(identity, notes, pairs, evidence=notes == "10"))
+            show(1)
     count, checked = sum(bool(layer.parameters()) for layer in net.layers), _checked(net)
     if count > checked:
         left_out.append(
@@ -109,6 +119,19 @@ def _hints(lin: Linearization) -> Iterator[str]:
             verdict = witness.check_jacobian(layer.preactivation, maps[0].to_dense(), reads[0])
             if not verdict:
                 yield f"the rule of {layer}: {verdict}"
+    for l, (claim, nearest, allowed) in _by_own_parameters(lin):
+        if (np.abs(claim - nearest) > allowed).any():
+            layer = lin.trace.network.layers[l - 1]
+            yield f"the rule of {layer} for its parameters disagrees with differences of its values"
+
+
+def _by_own_parameters(lin: Linearization) -> Iterator[tuple[int, Sides]]:
+    """Compare the parameter rules of users' own layers with differences of their values."""
+    for l, layer in enumerate(lin.trace.network.layers, start=1):
+        if has_own_parameters(layer):
+            # a step leaves the range, or what the layer takes, or it takes no other parameters
+            with suppress(ValueError, TypeError, ArithmeticError):
+                yield l, differences_by_parameters(lin, l)
 
 
 Sides: TypeAlias = tuple[Any, Any, Any]  # left side, right side, bound on their difference
@@ -311,7 +334,7 @@ def _differences(lin: Linearization) -> list[Sides]:
         J = lin.jacobian()
         return [(J, J, np.full(J.shape, np.inf))]
     bound = _bound(exact, list(exact.factors)).pair(_formed(exact))
-    return [(J, nearest, allowed + bound)]
+    return [(J, nearest, allowed + bound), *(sides for _, sides in _by_own_parameters(exact))]
 
 
 _IDENTITIES: tuple[tuple[str, str, Callable[[Linearization], list[Sides]]], ...] = (

@@ -19,7 +19,14 @@ import numpy as np
 
 from jacobians import _cli_explain, data, reports
 from jacobians._checks import Array, readable_bytes
-from jacobians._cli_inputs import model, model_and_points, require_at_least
+from jacobians._cli_inputs import (
+    add_log_odds,
+    model,
+    model_and_points,
+    progress,
+    require_at_least,
+    with_log_odds,
+)
 from jacobians._names import numbered
 from jacobians._npz import write_npz
 from jacobians._options import (
@@ -138,7 +145,7 @@ def _add_model_and_points(command: argparse.ArgumentParser, default: bool = True
         add(f"--{what}-names", action="append", metavar="NAMES", help=names)
 
 
-def _add_report_options(report: argparse.ArgumentParser) -> None:
+def _add_report_options(report: Parser) -> None:
     add = report.add_argument
     add("-o", "--output", metavar="FILE", help="write a page (.html), or all numbers (.json)")
     add("--json", action="store_true", help="print all numbers as JSON, and no text")
@@ -148,6 +155,7 @@ def _add_report_options(report: argparse.ArgumentParser) -> None:
     add("--outputs", dest="rows", action="append", metavar="NAMES", help=f"only these: {several}")
     unit = "units of inputs and outputs, separated by commas; may be repeated"
     add("--units", action="append", default=[], metavar="NAME=UNIT", help=unit)
+    add_log_odds(report, "beside its probabilities")
     add("--dtype", choices=("float32", "float64"), help="compute in this precision")
     add("--max-bytes", type=as_bytes, metavar="SIZE", help="working memory, such as 64MiB")
     add("--confidence", type=float, default=0.95, metavar="C", help="of the intervals (0.95)")
@@ -168,25 +176,20 @@ def _report(options: argparse.Namespace) -> None:
     outputs = numbered(net.output_names, net.widths[-1], "y")
     columns = chosen(options.columns, inputs, "--inputs")
     rows = chosen(options.rows, outputs, "--outputs")
+    net, rows = with_log_odds(net, options, rows, beside=True)
+    outputs = numbered(net.output_names, net.widths[-1], "y")
     named = units(options.units, (*inputs, *outputs))
     talks = not (options.json or options.quiet)
     if talks:
         print(f"{net}\n{_timing(net, X, options.max_bytes)}\n")
-    work: Any = {"max_bytes": options.max_bytes, "progress": _progress(options.quiet)}
+    work: Any = {"max_bytes": options.max_bytes, "progress": progress(options.quiet)}
     record = sensitivity(net, X, inputs=columns, outputs=rows, units=named, **work)
-    certificates = _certificates(net, X, 3)
+    certificates = _certificates(net, X, 3, options.quiet)
     if talks:
         _print_report(record, certificates)
     _write_report(record, certificates, options)
     if options.output and talks:
         print(f"\n{options.output}: {readable_bytes(os.path.getsize(options.output))}")
-
-
-def _progress(quiet: bool) -> bool | None:
-    """On a terminal as the library thinks best; in a file or pipe a line every few seconds."""
-    if quiet or sys.stderr is None:
-        return False
-    return None if sys.stderr.isatty() else True
 
 
 def _timing(net: Network, X: Array, max_bytes: int | None) -> str:
@@ -325,9 +328,9 @@ def _check(options: argparse.Namespace) -> int:
 # --- what they share ------------------------------------------------------------------------------
 
 
-def _certificates(net: Network, X: Array, count: int) -> list[Certificate]:
+def _certificates(net: Network, X: Array, count: int, quiet: bool = False) -> list[Certificate]:
     chosen = np.unique(np.linspace(0, len(X) - 1, min(count, len(X))).astype(int))
-    return [certify(net, X[i]) for i in chosen]
+    return [certify(net, X[i], progress=progress(quiet)) for i in chosen]
 
 
 def _verdict(certificates: list[Certificate]) -> str:

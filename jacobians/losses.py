@@ -51,6 +51,12 @@ class Loss(ABC):
 
     gaussian: ClassVar[bool] = False  # whether targets are normal about the output
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Fuse nothing in a subclass with a value or derivative of its own and no ``fused``."""
+        super().__init_subclass__(**keywords)
+        if "fused" not in vars(cls) and Fused.__dataclass_fields__.keys() & vars(cls).keys():
+            cls.fused = Loss.fused  # type: ignore[method-assign]
+
     @abstractmethod
     def value(self, output: Array, target: Array) -> Array:
         """Return the loss of every point, shape (...)."""

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array, ShapeError, as_count, as_floats, underflow_is_rounding
-from jacobians._differences import Function, as_jacobian, as_point, differentiate_along, value_of
+from jacobians._differences import Function, as_jacobian, as_point, differentiate, value_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,6 +35,8 @@ class Differences:
         Estimated error of each entry.
     left, right : array, shape (m, n)
         One-sided derivatives; equal to ``jacobian`` except at a kink.
+    least : array, shape (m, n)
+        By how much ``f`` changes per length of a step, at the step where that is least.
     kinks : array of bool, shape (m, n)
         Where the one-sided derivatives differ.
     """
@@ -43,6 +45,7 @@ class Differences:
     error: Array
     left: Array
     right: Array
+    least: Array
     kinks: Any
 
     def __repr__(self) -> str:
@@ -51,7 +54,9 @@ class Differences:
 
 
 @underflow_is_rounding
-def finite_difference(f: Function, x: Any, size: Any = None, noise: Any = None) -> Differences:
+def finite_difference(
+    f: Function, x: Any, size: Any = None, noise: Any = None, *, batched: bool = False
+) -> Differences:
     """Differentiate by central differences, with steps chosen entry by entry.
 
     The step goes down by factors of 4 from 1/8 of ``size``; Richardson extrapolation
@@ -69,6 +74,8 @@ def finite_difference(f: Function, x: Any, size: Any = None, noise: Any = None) 
     noise : array, shape (m,), optional
         The error of ``f`` itself; a few units of the last place of its values unless given, which
         is too little where large numbers cancel inside.
+    batched : bool
+        Whether ``f`` also takes points (B, n) to (B, m), as a network does: a few calls are enough.
 
     Returns
     -------
@@ -86,11 +93,17 @@ def finite_difference(f: Function, x: Any, size: Any = None, noise: Any = None) 
             f"finite_difference: size: expected {len(x)} positive numbers, but got {size!r:.80}."
         )
     own = np.zeros_like(center) if noise is None else as_floats(noise, "finite_difference: noise")
-    columns = [differentiate_along(f, x, center, j, float(scale[j]), own) for j in range(len(x))]
-    J, error, left, right, kinks = (
-        np.stack(parts, axis=-1) for parts in zip(*columns, strict=True)
-    )
-    return Differences(J, error, left, right, kinks != 0)
+
+    def values(points: Array) -> Array:
+        if not batched:
+            return np.stack([value_of(f, point.copy(), "f") for point in points])
+        answer = as_floats(f(points), "finite_difference: f(points)")
+        if answer.shape != (len(points), len(center)):
+            wanted = (len(points), len(center))
+            raise ShapeError(f"finite_difference: f: expected {wanted}, but got {answer.shape}.")
+        return answer
+
+    return Differences(*differentiate(values, x, center, scale, own))
 
 
 @underflow_is_rounding
@@ -256,6 +269,7 @@ def allowance(differences: Differences, J: Array, value: Array, x: Array) -> Arr
     # The size of a derivative, also where all of them are 0: f per unit of x.
     size = float(np.abs(value).max() / max(1.0, np.abs(x).max()))
     size = max(size, float(np.abs(differences.jacobian).max()))
+    size = max(size, float(differences.least.max()))  # x² at 0, where f and derivatives are 0
     eps = max(float(np.finfo(value.dtype).eps), float(np.finfo(J.dtype).eps))
     # The claim was rounded too: on its way it met numbers as large as the largest entry.
     allowed = 100 * differences.error + 100 * eps * size
@@ -351,13 +365,15 @@ def check_jacobian(f: Function, J: Any, x: Any) -> JacobianCheck:
 
 def _hint(claim: Array, J: Array, allowed: Array) -> str:
     """Say which simple slip leads from the derivative to the claim, if one does."""
+    if not np.isfinite(allowed).all():
+        return "differences do not settle there: f jumps, or is rough; ask at another point"
     i = int(np.argmax(np.abs(J)))
     c = float(claim.flat[i] / J.flat[i]) if J.flat[i] else 0.0
-    slips = [(f"it is {c:.6g} times the derivative", c * J)] if J.size > 1 and c else []
-    if len(J) == J.shape[1]:
-        slips.insert(0, ("it is the transpose of the derivative", J.T))
-        slips.append(("it is the diagonal of the derivative alone", np.diag(np.diag(J))))
-    for words, slip in slips:
-        if (np.abs(claim - slip) <= max(1.0, abs(c)) * allowed.max()).all():
+    slips = [(f"it is {c:.6g} times the derivative", c * J, c)] if J.size > 1 and c else []
+    if 1 < len(J) == J.shape[1]:
+        slips.insert(0, ("it is the transpose of the derivative", J.T, 1.0))
+        slips.append(("it is the diagonal of the derivative alone", np.diag(np.diag(J)), 1.0))
+    for words, slip, factor in slips:
+        if (np.abs(claim - slip) <= max(1.0, abs(factor)) * allowed.max()).all():
             return words
     return "jb.diagnose knows the mistakes of networks"

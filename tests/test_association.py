@@ -71,6 +71,15 @@ def test_a_product_costs_what_its_definition_says():
     assert [join(left, B)[0].stacked for left in (each, A)] == [True, False]
 
 
+def test_sizes_beyond_the_integers_of_the_machine_are_counted():
+    """Products of widths that no int64 holds: 3 x n, n x n, n x n and n x 2 from the right."""
+    n = 2**40
+    chain = [Operand(3, n), Operand(n, n), Operand(n, n), Operand(n, 2)]
+    best = associate(chain)
+    assert best.order == (0, (1, (2, 3)))
+    assert best.flops == 2 * (2.0 * n * n * 2) + 2.0 * 3 * n * 2
+
+
 def whole(rng, *shape):
     return rng.integers(-2, 3, shape).astype(float)
 

@@ -13,6 +13,7 @@ from zoo import NETWORKS, points
 import jacobians as jb
 from jacobians import _evidence
 from jacobians import certificate as module
+from jacobians.second_order import identities
 
 every_network = pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS.keys())
 net = NETWORKS["tanh hidden"]
@@ -184,7 +185,7 @@ def test_a_slope_that_is_off_by_a_percent_is_seen_by_differences_alone(net):
             assert not jb.certify(wrong, x).checks[-1].holds, layer
 
 
-@settings(max_examples=6)  # a certificate of a pooled network takes a tenth of a second
+@settings(max_examples=3)  # a certificate of a pooled network takes a tenth of a second
 @given(st.integers(0, 2**32 - 1), st.sampled_from([np.float32, np.float64]))
 def test_windows_that_tie_behind_a_convolution_condemn_nothing(seed, dtype):
     """Flat, black and white, and coarse images: in most windows several entries are the largest.
@@ -215,3 +216,14 @@ def test_differences_still_judge_the_inputs_that_no_tie_hangs_on():
     lin = jb.linearize(net, [1.0, 1.0, 3.0, 2.0])
     allowed = _evidence.differences_of_values(lin)[2]
     assert np.isfinite(allowed).tolist() == [[True, True, True, True]]
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_differences_of_a_smooth_gradient_say_something(sign):
+    """Whatever its sign, and where the Hessian is 0: every entry is allowed a small interval."""
+    for sigma in ("identity", "tanh"):
+        net = jb.Network([jb.Dense(sign * np.ones((2, 3)), activation=sigma)])
+        ((H, _, allowed),) = identities._differences(jb.linearize(net, [0.1, 0.2, 0.4]))
+        assert np.isfinite(allowed).all()
+        assert allowed.max() < 1e-3
+        assert np.abs(H).max() < 20

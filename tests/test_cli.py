@@ -10,7 +10,7 @@ from contextlib import redirect_stderr, redirect_stdout
 
 import numpy as np
 import pytest
-from claims import assert_equal
+from claims import assert_equal, assert_within
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -126,7 +126,7 @@ def test_plan_draws_the_chain_and_the_plan(capsys, model):
         (["report", "{text}", "{csv}"], "not a readable npz archive"),
         (["certify", "digits", "--points", "0"], "--points: expected at least 1"),
         (["jacobian", "{net}", "{csv}", "-o", "out.txt"], "ending in .npz or .npy"),
-        (["jacobian", "{net}", "{csv}", "-o", "no/such/out.npz"], "-o: No such folder: 'no/such'"),
+        (["jacobian", "{net}", "{csv}", "-o", "no/such/out.npz"], "there is no folder 'no/such'"),
         (["plan", "{net}", "--batch", "-1"], "--batch: expected at least 0, but got -1"),
         (["jacobian", "digits", "-o", "{folder}.npz"], "-o: cannot write"),
         (
@@ -314,7 +314,7 @@ def test_report_runs_without_any_extra(tmp_path):
     ("arguments", "message"),
     [
         (["-o", "r.pdf"], "-o: expected a name ending in .html or .json, but got 'r.pdf'"),
-        (["-o", "no/such/r.html"], "-o: No such folder: 'no/such'"),
+        (["-o", "no/such/r.html"], "there is no folder 'no/such'"),
         (["--units", "kW"], "--units: expected NAME=UNIT, but got 'kW'"),
         (["--units", "power=kW"], "no input or output is called 'power'"),
         (["--inputs", "weight"], "inputs: 'weight' is not one of age, sex"),
@@ -495,7 +495,7 @@ def test_points_come_from_standard_input(named):
 def test_output_is_written_in_any_encoding(encoding):
     """As on Windows, when it is redirected: shades and signs become letters of their own."""
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "PYTHONIOENCODING": encoding}
-    for arguments in (["report", "digits"], ["plan"]):
+    for arguments in (["report", "digits"], ["derive", "--convention", "003"], ["plan"]):
         done = subprocess.run(
             [sys.executable, "-m", "jacobians", *arguments],
             capture_output=True,
@@ -509,10 +509,53 @@ def test_output_is_written_in_any_encoding(encoding):
 
 
 def test_progress_is_told_where_standard_error_is_no_terminal(capsys, monkeypatch):
-    monkeypatch.setattr("jacobians.sensitivities.progress.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("jacobians._progress.LINE_SECONDS", 0.0)
     _, _, err = run(capsys, "report", "diabetes", "--json")
-    assert err == "sensitivity: 142 of 142 points (100%)\n"
+    assert err.startswith("sensitivity: 142 of 142 points (100%)\ncertify: 1 of 15 identities")
     assert run(capsys, "report", "diabetes", "--quiet") == (0, "", "")
+
+
+@pytest.fixture
+def saturated(tmp_path):
+    """A softmax of logits in the hundreds, and points: nearly all probabilities are 0 or 1."""
+    rng = np.random.default_rng(0)
+    W = 300 * rng.standard_normal((3, 4))
+    net = jb.Network([jb.Dense(W, activation="softmax")], output_names=["cat", "dog", "eel"])
+    jb.save(net, tmp_path / "net.npz")
+    np.save(tmp_path / "x.npy", rng.standard_normal((40, 4)))
+    return [str(tmp_path / "net.npz"), str(tmp_path / "x.npy")], W
+
+
+def test_log_odds_stand_beside_the_probabilities_of_a_saturated_classifier(
+    capsys, saturated, tmp_path
+):
+    words, W = saturated
+    assert "Saturated: at " in run(capsys, "report", *words)[1]
+    page = tmp_path / "page.html"
+    run(capsys, "report", *words, "--log-odds", "--quiet", "-o", page)
+    out = json.loads(run(capsys, "report", *words, "--log-odds", "--json")[1])
+    names = ["cat", "dog", "eel", "log-odds of cat", "log-odds of dog", "log-odds of eel"]
+    assert list(out["derivatives"]) == names
+    text = page.read_text()
+    assert all(f"<b>{name}</b>" in text for name in names)
+    against = run(capsys, "report", *words, "--against", "dog", "--outputs", "eel", "--json")[1]
+    margins = json.loads(against)["derivatives"]
+    assert list(margins) == ["eel", "log-odds of eel against dog"]
+    means = [row["mean"] for row in margins["log-odds of eel against dog"].values()]
+    assert_within(np.array(means), W[2] - W[1], 1e-10)
+    for words_of, message in (
+        (["--against", "dgo"], "'dgo' is not one of cat, dog, eel; did you mean 'dog'?"),
+        (["--against", "cat,dog"], "expected one class"),
+        (["--against", "dog", "--outputs", "1"], "'dog' is the only one of --outputs"),
+    ):
+        status, _, err = run(capsys, "report", *words, *words_of)
+        assert (status, message in err) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["explain", "certify"])
+def test_explain_and_certify_tell_progress_too(capsys, monkeypatch, command):
+    monkeypatch.setattr("jacobians._progress.LINE_SECONDS", 0.0)
+    assert re.search(rf"{command}: \d+ ?.*(points|identities)", run(capsys, command)[2])
 
 
 def test_the_version_is_told(capsys):

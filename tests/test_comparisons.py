@@ -31,7 +31,9 @@ def test_groups_by_a_column_are_records_of_their_own():
 def test_groups_by_labels_keep_the_ids_of_their_points():
     """Groups by labels merge to the record of the whole, intervals included."""
     labels = np.arange(300) % 3
-    one, *others = jb.sensitivity(NET, X, by=labels).values()
+    groups = jb.sensitivity(NET, X, by=labels, input_names=["A", "B"])
+    assert groups.input_names == groups["0"].input_names == ("A", "B")
+    one, *others = groups.values()
     for other in others:
         one = one.merge(other)
     whole = jb.sensitivity(NET, X)
@@ -88,6 +90,15 @@ def test_what_is_constant_within_a_group_is_said():
     assert row.count("constant here") == 2
 
 
+def test_groups_of_an_array_go_by_the_name_of_an_input():
+    points = np.stack([np.arange(60) % 2.0, np.arange(60.0)], 1)
+    named, labelled = (jb.sensitivity(NET, points, by=by) for by in ("a", points[:, 0]))
+    assert list(named) == list(labelled) == ["0.0", "1.0"]
+    assert all((named[k].mean == labelled[k].mean).all() for k in named)
+    with pytest.raises(ValueError, match="X has no column 'z'"):
+        jb.sensitivity(NET, points, by="z")
+
+
 def test_tables_and_pictures_of_several_outputs_name_the_one_they_show():
     net = jb.Network([jb.Dense(np.arange(1.0, 41.0).reshape(2, 20))], output_names=["p", "q"])
     points = np.random.default_rng(0).normal(size=(50, 20))
@@ -98,7 +109,7 @@ def test_tables_and_pictures_of_several_outputs_name_the_one_they_show():
     assert ".plot(output) show q" in groups._repr_html_()
     assert jb.interactions(net, points).plot("q").get_title() == "q"
     ax = jb.sensitivity(net, points).plot("bars", "q")
-    assert ax.get_title() == "q: the 15 largest of 20"
+    assert (ax.get_title(), "for q" in ax.get_xlabel()) == ("the 15 largest of 20", True)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +161,10 @@ def test_pictures_of_all_inputs_name_the_largest():
     assert {text.get_text() for text in ax.texts} == {"a", "b"}
     points = ax.lines[-1].get_xydata()
     assert_within(np.sort(points[:, 0]), np.sort(record.standardised[0]), 1e-15)
-    ax = record.plot("alpha curves")
+    assert record.plot("mean and spread").get_xlabel() == ax.get_xlabel()
+    flat = jb.sensitivity(jb.Network([jb.Dense([[0.0, 0.0]])]), X).plot("mean and spread")
+    assert flat.get_xlabel() == "mean of d y1 / dx"
+    ax = record.plot("alpha curves", scale="original")
     assert [text.get_text() for text in ax.texts] == ["b", "a"]
     assert_within(ax.lines[0].get_ydata()[0], record.mean_absolute.max(), 1e-15)
     assert [text.get_text() for text in plotting.curves([1, 2], np.ones((2, 9))).texts] == [

@@ -381,3 +381,29 @@ K = np.ones((4, 2, 3, 3))
 def test_what_does_not_fit_says_where(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("kind", [jb.Convolution, jb.TransposedConvolution])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_softmax_acts_along_the_channels_of_every_position(kind, name):
+    """The layer is its affine part, and then that function of each position's channels."""
+    rng = np.random.default_rng(0)
+    K, b = rng.normal(size=(3, 3, 2, 2)), rng.normal(size=3)
+    X = rng.normal(size=(5, 3 * 4 * 3))
+    alone, both = (
+        jb.Network([kind(K, b, sigma)], inputs=(3, 4, 3)) for sigma in ("identity", name)
+    )
+    channels = np.moveaxis(alone(X).reshape(5, 3, -1), 1, -1)
+    expected = np.moveaxis(jb.activation(name)(channels), -1, 1).reshape(5, -1)
+    # the same formula, perhaps vectorized another way: a few units in the last place
+    assert np.abs(both(X) - expected).max() <= 1e-14 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("kind", [jb.Convolution, jb.TransposedConvolution])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_biases_that_are_left_out_are_zeros(kind, dtype):
+    bare = kind(np.ones((2, 3, 2, 2), dtype))
+    c_in, c_out = (2, 3) if kind.transposed else (3, 2)
+    assert_equal(bare.b, np.zeros(c_out))
+    assert bare.b.dtype == dtype
+    assert not jb.Network([bare], inputs=(c_in, 4, 4))(np.zeros(16 * c_in)).any()

@@ -557,3 +557,20 @@ def test_the_kernel_with_no_points_has_no_columns(name):
     assert kernel.T.to_dense().shape == (0, 3 * m)
     assert_equal(kernel @ np.zeros((0, 2)), np.zeros((3 * m, 2)))
     assert (kernel.T @ np.ones((3 * m, 2))).shape == (0, 2)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.75])
+def test_the_fisher_root_of_class_probabilities_is_that_of_the_cotangents(p):
+    """F Fᵀ is the mean of c cᵀ over targets drawn with the probabilities of the output."""
+    yes_or_no, classes = jb.BinaryCrossEntropy(fuse=False), jb.CrossEntropy(fuse=False)
+    a = np.array([[p, 0.25]])
+    root = yes_or_no.fisher_root(a).to_dense()[0]
+    draws = [(y, np.prod(np.where(y, a[0], 1 - a[0]))) for y in np.ndindex(2, 2)]
+    cs = [(yes_or_no.cotangent(a, np.array([y], float))[0], chance) for y, chance in draws]
+    mean = sum(chance * np.outer(c, c) for c, chance in cs)
+    assert np.abs(root @ root.T - mean).max() < 1e-13  # a few roundings of numbers up to 12
+    a = np.array([[p, 1 - p]])
+    root = classes.fisher_root(a).to_dense()[0]
+    cs = [classes.cotangent(a, y[None])[0] for y in np.eye(2)]
+    mean = sum(chance * np.outer(c, c) for c, chance in zip(cs, a[0], strict=True))
+    assert np.abs(root @ root.T - mean).max() < 1e-13

@@ -149,3 +149,24 @@ def test_logits_are_refused_or_named(last):
             jb.diagnose(mine, logits, X, np.eye(2), loss)
         assert str(theirs.value) == str(ours.value)
         assert f"{loss}: needs" in str(ours.value)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+def test_any_share_of_a_tie_in_a_max_pool_is_right_and_more_is_wrong(share):
+    """Two equal rows of weights tie in a window, always; what goes back may be parted at will."""
+    rng = np.random.default_rng(0)
+    W1, W2, x, y = (rng.standard_normal(shape) for shape in ((4, 3), (2, 2), 3, 2))
+    W1[1] = W1[0]
+    pool = [jb.Reshape((1, 4)), jb.MaxPool(2)]
+    net = jb.Network([jb.Dense(W1), *pool, jb.Dense(W2)])
+    a = W1 @ x
+    back = W2.T @ (W2 @ [a[0], a[2:].max()] - y)
+
+    def dW1(first, second, other):
+        delta = np.array([first * back[0], second * back[0], 0.0, 0.0])
+        delta[2 + a[2:].argmax()] = other * back[1]
+        return {"dW1": np.outer(delta, x)}
+
+    assert is_right(dW1(share, 1 - share, 1.0), net, x, y, LOSS)
+    assert not is_right(dW1(1.5, -0.5, 1.0), net, x, y, LOSS)
+    assert not is_right(dW1(share, 1 - share, 1.1), net, x, y, LOSS)  # no tie there

@@ -9,7 +9,9 @@ from test_engine import all_orders
 from zoo import points, whole
 
 import jacobians as jb
+from jacobians.compiling import table_of
 from jacobians.engine import jacobian_at
+from jacobians.engine.kernels import Kernels
 from jacobians.factors import factors_of
 from jacobians.linearization import layer_map
 from jacobians.maps.association import Operand, join
@@ -59,8 +61,9 @@ def test_a_chain_of_nothing_but_diagonals_is_a_diagonal():
                 assert_equal(jb.value_and_jacobian(net, X[i])[1], expected)
 
 
+@pytest.mark.parametrize("kernels", [True, False])
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_what_acts_on_each_token_alone_is_multiplied_block_by_block(count):
+def test_what_acts_on_each_token_alone_is_multiplied_block_by_block(count, kernels):
     """Whole numbers, so exactly what the maps give: written out, and on the way of other rows."""
     dense = [jb.Dense(whole(m, n), whole(m), "relu") for m, n in ((6, 8), (8, 6))]
     turn = [jb.Permute((1, 0)), jb.Reshape((16, 8))]
@@ -72,7 +75,32 @@ def test_what_acts_on_each_token_alone_is_multiplied_block_by_block(count):
     assert [blocks[k] for k in rows.args if k in blocks] == [16]
     X = np.round(3 * points(net, max(count, 1)))
     X = X if count else X[0]
-    assert_equal(jb.jacobian(net, X), jb.linearize(net, X).chain.to_dense())
+    plan = jb.plan(net, max(count, 1), kernels=kernels)
+    assert_equal(jb.jacobian(net, X, plan=plan), jb.linearize(net, X).chain.to_dense())
+
+
+@pytest.mark.parametrize("width", [1, 5, 40, 2000])
+@pytest.mark.parametrize("batch", [1, 2, 3, 30])
+def test_biases_are_added_wherever_the_result_lies(batch, width):
+    """New memory, memory from end to end, every other row: short rows are treated together."""
+    a, W, b = whole(batch, 3), whole(3, width), whole(width)
+    affine = Kernels(Limits(), 1, 1).table[Op.AFFINE]
+    for out in (None, np.empty((batch, width)), np.empty((2 * batch, width))[::2]):
+        z = affine(None, out, a, W, b)
+        assert_equal(z, a @ W + b)
+        assert out is None or np.shares_memory(z, out)
+
+
+def test_a_table_of_products_stays_far_from_the_ends_of_the_range():
+    """Of either sign; zeros are no small numbers."""
+    one, zero, large = np.ones((1, 1)), np.zeros((1, 1)), np.full((1, 1), 2.0**1000)
+    for sign in (1, -1):
+        assert_equal(table_of(sign * large, one), (sign * large)[None])
+        assert_equal(table_of(sign * large, zero), zero[None])
+        assert table_of(sign * large, 2.0**20 * one) is None
+        assert table_of(sign * large, 2.0**4 * one) is None  # 2^20 below the largest number
+        assert table_of(sign / large, 2.0**-22 * one) is not None
+        assert table_of(sign / large, 2.0**-23 * one) is None  # the smallest normal is 2^-1022
 
 
 def test_one_entry_out_of_range_is_enough_for_a_closer_look():

@@ -33,6 +33,50 @@ def products_stay_in_range(net, of, wrt):
     return jb.plan(net, of=of, wrt=wrt).program(net, False).bounded
 
 
+# Of the slope, or of the rows of the Jacobian, and of the value: the supremum, or the next round
+# number above it.  The others claim nothing.
+BOUNDS = {
+    **dict.fromkeys(["identity", "relu", "softplus", "leaky_relu", "elu", "celu"], (1, np.inf)),
+    **dict.fromkeys(["sigmoid", "tanh", "softsign", "sin", "gaussian", "softmax"], (1, 1)),
+    **dict.fromkeys(["gelu", "gelu_tanh", "silu", "mish"], (1.2, np.inf)),
+    "relu6": (1, 6),
+    "selu": (2, np.inf),
+    "log_softmax": (2, np.inf),
+    "hard_sigmoid": (1 / 6, 1),
+    "hard_tanh": (1, 1),
+}
+
+
+@pytest.mark.parametrize("name", [*jb.activations.NAMES, "log_odds"])
+def test_what_an_activation_claims_holds_and_is_no_more(name):
+    sigma = jb.activation(name)
+    slope, value = BOUNDS.get(name, (np.inf, np.inf))
+    assert (sigma.slope_bound, sigma.value_bound) == (slope, value)
+    z = np.linspace(-30, 30, 6_001)
+    if isinstance(sigma, jb.activations.VectorActivation):
+        z = np.random.default_rng(0).uniform(-30, 30, (500, 4))
+        seen = np.abs(sigma.matrix(z)).sum(axis=-1).max()
+    else:
+        with np.errstate(all="ignore"):
+            seen = np.nanmax(np.abs(sigma.derivative(z[z > 0] if name in ("sqrt", "log") else z)))
+    assert seen <= slope * (1 + 1e-15)  # the sums of a row are rounded
+    assert slope == np.inf or name in ("sigmoid", "softmax") or seen > 0.8 * slope
+    if value < np.inf:
+        assert np.abs(sigma(z)).max() <= value
+
+
+def test_parameters_move_what_an_activation_claims():
+    for name, parameters, slope, value in (
+        ("leaky_relu", {"slope": -3.0}, 3, np.inf),
+        ("elu", {"alpha": 2.5}, 2.5, np.inf),
+        ("celu", {"alpha": 2.5}, 1, np.inf),
+        ("hard_sigmoid", {"low": -1.0, "high": 3.0}, 0.25, 1),
+        ("hard_tanh", {"low": -5.0, "high": 2.0}, 1, 5),
+    ):
+        sigma = jb.activation(name, **parameters)
+        assert (sigma.slope_bound, sigma.value_bound) == (slope, value)
+
+
 # --- partial products -----------------------------------------------------------------------------
 
 

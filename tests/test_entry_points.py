@@ -276,6 +276,16 @@ def test_explicit_matrices_that_do_not_fit_are_refused_with_their_size():
         jb.linearize(wide, seen).jacobian()
 
 
+def test_a_partial_product_larger_than_its_factors_is_refused():
+    """From 300 to 1 to 200 is 200 x 300, and no factor or slope is."""
+    net = jb.Network.random([300, 1, 200, 2], seed=0)
+    seen = jb.trace(net, np.zeros(300))
+    with jb.dense_limit(8 * (200 * 300 - 1)), refuse(jb.TooLargeError, r"da\^2/da\^0"):
+        jb.explicit.input_jacobian(seen)
+    with jb.dense_limit(8 * 300 * 300):  # and the identity that it begins with
+        assert jb.explicit.input_jacobian(seen).shape == (2, 300)
+
+
 @pytest.mark.parametrize("l", [1, 2, 3])
 def test_an_explicit_matrix_of_any_layer_is_refused_before_others_are_written(l):
     """Wherever the wide layer is: D^l, da^l/da^0, and what belongs to its weights."""

@@ -256,6 +256,40 @@ def test_a_graph_that_does_not_fit_says_where(nodes, error, message):
         jb.Network.graph(nodes, inputs={"x": 2})
 
 
+@pytest.mark.parametrize("indices", [[], np.zeros((0, 2), int), [0.0, 1.0], [True, False], [[-2]]])
+def test_entries_are_gathered_by_whole_numbers(indices):
+    with pytest.raises(jb.ShapeError, match="Gather: indices: expected"):
+        jb.Gather(indices)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_every_row_of_a_norm_adds_to_the_derivative_by_its_scale_and_shift(rows):
+    """dz/dscale is diag(x̂) of each row, one above the other, and dz/dshift the identity of each."""
+    d = 4
+    a = np.random.default_rng(0).normal(size=(rows, d))
+    norm = jb.LayerNorm(np.arange(1.0, d + 1), np.arange(d) / 4)
+    net = jb.Network([norm], inputs=(rows, d))
+    J = jb.linearize(net, a.ravel()).parameter_jacobian().to_dense()
+    plain = jb.Network([jb.LayerNorm(np.ones(d), np.zeros(d))], inputs=(rows, d))
+    normal = plain(a.ravel()).reshape(rows, d)
+    scales, shifts = np.vstack([np.diag(row) for row in normal]), np.tile(np.eye(d), (rows, 1))
+    expected = np.hstack([scales, shifts])
+    assert np.abs(J - expected).max() < 1e-14  # of the same formula
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_the_softmax_of_a_dense_layer_acts_on_every_row(name):
+    """The layer is its affine part, and then that function of each row, whatever axes it has."""
+    rng = np.random.default_rng(0)
+    W, b, X = rng.normal(size=(3, 4)), rng.normal(size=3), rng.normal(size=(5, 24))
+    alone, both = (
+        jb.Network([jb.Dense(W, b, sigma)], inputs=(2, 3, 4)) for sigma in ("identity", name)
+    )
+    expected = jb.activation(name)(alone(X).reshape(5, 2, 3, 3)).reshape(5, -1)
+    # the same formula, perhaps vectorized another way: a few units in the last place
+    assert np.abs(both(X) - expected).max() <= 1e-14 * np.abs(expected).max()
+
+
 def test_outputs_that_are_not_there_are_refused():
     with pytest.raises(ValueError, match="outputs: no node is called 'z'"):
         jb.Network.graph({"a": (D, "x")}, inputs={"x": 2}, outputs="z")

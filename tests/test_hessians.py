@@ -111,7 +111,7 @@ def test_the_certificate_of_the_hessian_holds(name):
     assert len(certificate) == len(jb.certify(net, points(net, 1)[0])) + 6
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)  # half a second each
 @given(st.data())
 def test_drawn_graphs(data):
     net = data.draw(graphs())

@@ -324,7 +324,7 @@ def convolutional():
         layers.Conv2DTranspose(2, 3, strides=2, padding="same"),
         layers.AveragePooling2D((2, 1)),
         layers.UpSampling2D(),
-        layers.UpSampling2D((1, 2), interpolation="bilinear"),
+        layers.UpSampling2D((1, 2), interpolation="nearest"),
         layers.ZeroPadding2D(1),
         layers.GlobalMaxPooling2D(),
         inputs=(7, 6, 2),

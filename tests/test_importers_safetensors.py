@@ -109,10 +109,7 @@ def test_the_activations_must_be_named(tmp_path):
         ({"fc.weight": np.ones((0, 3))}, r"expected a weight of shape \(n_out, n_in\)"),
         ({"fc.weight": np.full((2, 3), np.nan)}, r"layer 'fc': weight\[0, 0\] is nan"),
         ({"fc.weight": np.ones((2, 3)), "fc.bias": np.ones(3)}, r"expected shape \(2,\), but got"),
-        (
-            {"a1.weight": np.ones((2, 3)), "a²1.weight": np.ones((2, 2))},
-            "in which order",
-        ),
+        ({"a1.weight": np.ones((2, 3)), "a²1.weight": np.ones((2, 2))}, "in which order"),
         ({**state(3, 4), "fc2.weight": np.ones((2, 5))}, "layer 'fc2' takes 5 inputs, but layer"),
     ],
 )

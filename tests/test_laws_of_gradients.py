@@ -181,6 +181,29 @@ def test_fused_and_unfused_losses_have_the_same_value_and_gradient(problem):
         assert_within(fused.value(z, Y), plain.value(a, Y), 1e-7 * (1 + plain.value(a, Y)))
 
 
+@pytest.mark.parametrize(("kind", "last"), [(jb.BinaryCrossEntropy, "sigmoid"),
+                                            (jb.CrossEntropy, "softmax")])  # fmt: skip
+def test_a_cotangent_of_ones_own_counts_where_the_library_would_fuse(kind, last, rng):
+    """Half of it is half the gradient, in every way to compute one; a fused one counts again."""
+
+    class Half(kind):
+        def cotangent(self, output, target):
+            return super().cotangent(output, target) / 2
+
+    class Again(Half):
+        fused = kind.fused
+
+    net = jb.Network.random([4, 5, 3], "tanh", last, seed=0)
+    X, Y = rng.standard_normal((6, 4)), np.eye(3)[[0, 1, 2, 0, 1, 2]]
+    whole = jb.backprop.gradients(net, X, Y, kind(fuse=False))
+    for module in (jb.backprop, jb.explicit):
+        for own, share in ((Half(), 0.5), (Again(), 1.0)):
+            mine = module.gradients(net, X[0], Y[0], own)
+            right = jb.backprop.gradients(net, X[0], Y[0], kind(fuse=False))
+            assert_within(mine.inputs, share * right.inputs, 1e-14)
+    assert_within(jb.backprop.gradients(net, X, Y, Half()).vector, whole.vector / 2, 1e-14)
+
+
 def test_gradients_of_one_point_are_those_of_a_batch_of_one():
     net = jb.Network.random([3, 4, 2], seed=1)
     x, y = np.array([1.0, -2.0, 0.5]), np.array([0.0, 1.0])

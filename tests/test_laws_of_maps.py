@@ -46,6 +46,15 @@ def test_columns_may_lie_in_memory_as_rows(A, dense):
 
 
 @every_map
+def test_further_axes_in_front_of_the_points_are_columns_apart(A, dense):
+    """And what has no axis for the points is for all of them."""
+    columns = whole(2, *(A.batch or (3,)), A.shape[1], 4)
+    for X in (columns, columns.swapaxes(-2, -1).copy().swapaxes(-2, -1), columns[:1, :1]):
+        assert_equal(A.apply(X), dense @ X)
+    assert_equal(A.apply(columns[0, 0]), dense @ columns[0, 0])
+
+
+@every_map
 def test_blocks_along_the_diagonal_are_those_of_the_dense_form(A, dense):
     """And so are blocks of several of them; a map of all points is repeated for each."""
     points, stacked = (A.batch or (1,))[0], bool(A.batch)
@@ -271,9 +280,10 @@ def test_mixed_product_of_kroneckers(first, second):
     assert_equal(left.to_dense(), np.kron(A @ C, B @ D))
 
 
-@given(st.integers(1, 6), st.integers(1, 6))
+@given(st.integers(0, 6), st.integers(0, 6))
 def test_unvec_undoes_vec(m, n):
-    M = whole(m, n)
+    """Of a matrix without rows or columns too."""
+    M = np.arange(m * n).reshape(m, n)
     assert_equal(jb.unvec(jb.vec(M), (m, n)), M)
     assert_equal(jb.vec(jb.unvec(jb.vec(M), (m, n))), jb.vec(M))
 
@@ -419,6 +429,16 @@ def test_a_selection_selects_what_is_there():
     for index in ([0, 5], [-2, 0], [5, 0]):
         with pytest.raises(jb.ShapeError, match="numbers from 0 to 2"):
             jb.Selection(index, 3)
+
+
+def test_blocks_along_the_diagonal_fill_whole_matrices():
+    """So many for each point, or all in one."""
+    six = jb.Matrix(whole(6, 2, 3))
+    for count, stacked in ((4, True), (4, False), (3, False)):
+        with pytest.raises(jb.ShapeError, match=f"{count} blocks a matrix do not fit"):
+            jb.BlockDiagonal(six, count, stacked)
+    with pytest.raises(jb.ShapeError):  # a matrix is no stack
+        jb.BlockDiagonal(jb.Matrix(whole(2, 3)), 1, False)
 
 
 def test_a_sum_is_of_terms_of_one_batch_and_adds_them_up():

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 import jacobians as jb
 from jacobians.engine import jacobian_at
-from jacobians.linearization import layer_map, layer_second, parameter_maps, parameter_second
+from jacobians.linearization import (
+    layer_map,
+    layer_second,
+    parameter_maps,
+    parameter_second,
+    second_of_parameters,
+)
 from jacobians.rounding import chain_bound
 
 
@@ -53,7 +59,7 @@ def _(layer: Inner, a):
 
 
 class Reversed(jb.Dense):
-    """A dense layer that reads its input backwards: its own rule overrules that of Dense."""
+    """A dense layer that reads its input backwards: its own rules overrule those of Dense."""
 
     def preactivation(self, *values):
         return super().preactivation(values[0][..., ::-1])
@@ -62,6 +68,22 @@ class Reversed(jb.Dense):
 @layer_map.register
 def _(layer: Reversed, a):
     return jb.Matrix(layer.W[:, ::-1])
+
+
+@parameter_maps.register
+def _(layer: Reversed, a):
+    W = jb.Kronecker(jb.Matrix(a[..., None, ::-1]), jb.Identity(len(layer.W)))
+    return {"W": W, "b": jb.Identity(len(layer.W))}
+
+
+class Forgetful(jb.Dense):
+    """The same, with the rule of Dense for its parameters."""
+
+    def preactivation(self, *values):
+        return super().preactivation(values[0][..., ::-1])
+
+
+layer_map.register(Forgetful, lambda layer, a: jb.Matrix(layer.W[:, ::-1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +197,21 @@ def test_a_subclass_of_dense_with_a_map_of_its_own_is_obeyed_by_every_method():
     for J in methods(lin).values():
         assert_equal(J, expected)
     assert jb.certify(net, [1, 2, -1, 3]).holds
+    delta = D @ lin.value
+    for kernels in (True, False):
+        g = jb.backprop.gradients(net, [1, 2, -1, 3], [0, 0], jb.SquaredError(), kernels=kernels)
+        assert_equal(g.weights[1], np.outer(delta, lin.trace.activation(1)[::-1]))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-150, 1e150])
+def test_a_wrong_rule_for_parameters_is_told_though_all_methods_obey_it(scale):
+    """It is in every method's gradients, so differences of the layer's values alone can tell."""
+    rng = np.random.default_rng(1)
+    arrays, x = (scale * rng.normal(size=(2, 3)), scale * rng.normal(size=2)), rng.normal(size=3)
+    right, wrong = (jb.certify(jb.Network([kind(*arrays)]), x) for kind in (Reversed, Forgetful))
+    assert right.holds
+    assert not wrong.holds
+    assert "for its parameters disagrees with differences" in str(wrong)
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 2**32 - 1))
@@ -477,3 +514,32 @@ def test_a_layer_that_is_affine_in_its_parameters_is_never_refused(seed, dtype):
     X = np.full((2, 50), 1e3, dtype)
     H = jb.curvature(net, X, np.zeros((2, 3), dtype), jb.SquaredError()).hessian
     assert np.isfinite(H @ np.ones(150, dtype)).all()
+
+
+class WithMap(jb.Dense):
+    """Says its own derivative by the input."""
+
+
+class WithParameters(jb.Dense):
+    """Says its own derivative by the parameters."""
+
+
+@layer_map.register
+def _(layer: WithMap, a):
+    return jb.Matrix(layer.W)
+
+
+@parameter_maps.register
+def _(layer: WithParameters, a):
+    return {}
+
+
+@pytest.mark.parametrize("kind", [WithMap, WithParameters, type("Plain", (jb.Dense,), {})])
+def test_a_second_derivative_is_not_that_of_a_class_whose_first_was_replaced(kind):
+    """By the input or by the parameters: either one may be what it was the derivative of."""
+    layer, c, a = kind(np.ones((2, 3))), np.ones((1, 2)), np.ones((1, 3))
+    if kind.__name__ == "Plain":
+        assert list(second_of_parameters(layer, c, a)) == [(0, "W")]
+    else:
+        with pytest.raises(NotImplementedError, match=r"parameter_second"):
+            second_of_parameters(layer, c, a)

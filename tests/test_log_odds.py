@@ -16,6 +16,8 @@ from jacobians.activations import LOG_ODDS
 
 NET = jb.Network.random([3, 5, 4], "tanh", "softmax", seed=0).with_names(outputs=list("abcd"))
 X = np.random.default_rng(0).normal(size=(6, 3))
+# of another function than the library's, by the same name
+HALF = jb.Activation("sigmoid", lambda z: 0.5 + 0 * z, lambda z: 0 * z)
 
 
 def test_values_are_the_log_odds_of_the_probabilities():
@@ -119,6 +121,21 @@ def test_a_saved_network_of_log_odds_is_the_same(tmp_path, against):
     assert_equal(jb.hessian(pickle.loads(pickle.dumps(net)), X), jb.hessian(net, X))
 
 
+@pytest.mark.parametrize("against", [None, "c"])
+def test_probabilities_may_stay_beside_their_log_odds(against, tmp_path):
+    """The same numbers one below the other; one network that is certified and saved."""
+    both, alone = jb.log_odds(NET, against, beside=True), jb.log_odds(NET, against)
+    assert both.output_names == (*NET.output_names, *alone.output_names)
+    assert_equal(both(X), np.hstack([NET(X), alone(X)]))
+    J = jb.jacobian(both, X)
+    assert_within(J, np.hstack([jb.jacobian(NET, X), jb.jacobian(alone, X)]), 1e-14)
+    assert jb.certify(both, X[0]).holds
+    jb.save(both, tmp_path / "both.npz")
+    assert_equal(jb.load(tmp_path / "both.npz")(X), both(X))
+    single = jb.Network([jb.Dense([[1.0, 2.0]], activation="sigmoid")])
+    assert jb.log_odds(single, beside=True).output_names == ("y1", "log-odds of y1")
+
+
 def test_names_say_what_is_compared():
     assert jb.log_odds(NET).output_names[0] == "log-odds of a"
     assert jb.log_odds(NET, 3).output_names == tuple(f"log-odds of {k} against d" for k in "abc")
@@ -138,9 +155,10 @@ def test_a_certificate_holds_and_dtypes_stay():
     [
         (jb.Network.random([2, 3], seed=0), None, "gives no probabilities: expected softmax"),
         (NET, "z", "'z' is not one of a, b, c, d"),
-        (NET, 4, "expected below 4, but got 4"),
+        (NET, 4, "expected a number below 4, but got 4"),
         (jb.Network.random([2, 3], "tanh", "sigmoid", seed=0), 1, "no classes of one choice"),
         (jb.Network.random([2, 1], "tanh", "softmax", seed=0), None, "softmax of one class"),
+        (jb.Network([jb.Dense([[1.0]], activation=HALF)]), None, "gives no probabilities"),
     ],
 )
 def test_what_has_no_log_odds_is_refused(net, against, message):

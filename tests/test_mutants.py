@@ -2,10 +2,9 @@
 
 import runpy
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-
-import jacobians as jb
 
 RUNNER = Path(__file__).parent / "benchmarks" / "mutants.py"
 SOURCE = '''
@@ -79,32 +78,77 @@ def test_a_sample_follows_its_seed(runner):
     assert sampled(made, 1000, 0) == made
 
 
+def test_sizes_that_decide_memory_and_speed_are_left_alone(runner, tmp_path):
+    """The bytes of a piece, defaults of limits, what is left for an axis; not other figures."""
+    source = """
+class Limits:
+    rows: int = 16
+
+def f(x, limits, p):
+    piece = max(1, PIECE_BYTES // (8 * len(x)))
+    if len(x) >= limits.rows:
+        x = x.reshape(-1, p)
+    g(x[p : min(p + piece, 3)], into_memory=True)
+    return max(1, piece), 64 * p
+"""
+    (tmp_path / "toy.py").write_text(source, encoding="utf-8")
+    assert {mutant.after for mutant in runner["mutants"]("toy")} == {
+        "x = x.reshape(1, p)",
+        "pass",
+        "g(x[p:max(p + piece, 3)], into_memory=True)",
+        "g(x[p:min(p - piece, 3)], into_memory=True)",
+        "g(x[p:min(p + piece, 4)], into_memory=True)",
+        "return (max(1, piece), 64 / p)",
+        "return (max(1, piece), 65 * p)",
+    }
+
+
 def test_the_tests_that_call_the_changed_function_run_and_the_nearest_first(runner):
+    """And those of its class or module, if none calls it; for as long as a mutant is given."""
     notes = {
         "a::test_of_f": (3.0, ["toy: f"]),
-        "a::test_of_g": (1.0, ["toy: g"]),
+        "a::test_of_g": (1.0, ["toy: g", "toy: A.h"]),
         "a::test_quick": (0.1, ["toy: f", "toy: g"]),
         "a::test_toy": (9.0, ["toy: f"]),
+        "a::test_all_day": (90.0, ["toy: f"]),
+        "a::test_others": (0.1, ["toyota: f"]),
     }
-    inside, outside = (
-        next(m for m in runner["mutants"]("toy") if m.where == where) for where in ("toy: f", "toy")
-    )
-    order = ["a::test_toy", "a::test_quick", "a::test_of_f"]
-    assert runner["chosen_tests"](inside, notes) == order
-    assert set(runner["chosen_tests"](outside, notes)) == set(notes)
+    mutant = next(iter(runner["mutants"]("toy")))
+    expected = {
+        "toy: f": ["a::test_toy", "a::test_quick", "a::test_of_f"],
+        "toy: A": ["a::test_of_g"],
+        "toy": ["a::test_toy", "a::test_quick", "a::test_of_g", "a::test_of_f"],
+        "toy: never": ["a::test_toy", "a::test_quick", "a::test_of_g", "a::test_of_f"],
+    }
+    for mutant.where, order in expected.items():
+        assert runner["chosen_tests"](mutant, notes) == order
 
 
-def test_the_calls_of_a_test_are_noted(runner):
-    """And nothing of what runs between tests."""
-    calls = runner["Calls"]({})
-    calls.pytest_runtest_logstart.__func__.__globals__["PACKAGE"] = Path(jb.__file__).parent
+def test_the_calls_of_a_test_are_noted(runner, tmp_path):
+    """Of functions inside functions and classes too, and nothing of what runs between tests."""
+    source = '''
+class A:
+    def f(self):
+        """Return g."""
+        def g():
+            return 2
+        return g()
+
+def h(): return 3
+'''
+    path = tmp_path / "noted.py"
+    path.write_text(source, encoding="utf-8")
+    module, calls = ModuleType("jacobians.noted"), runner["Calls"]({})
+    runner["Noted"]("jacobians.noted", str(path)).exec_module(module)
+    module.h()
     calls.pytest_runtest_logstart()
-    jb.vec([[1.0]])
-    calls.pytest_runtest_logfinish("a::test_of_vec")
-    jb.vech([[1.0]])
-    ((_, called),) = calls.notes.values()
-    assert "vectorization: vec" in called
-    assert "vectorization: vech" not in called
+    assert module.A().f() == 2
+    assert module.A.f.__doc__ == "Return g."
+    calls.pytest_runtest_logfinish("a::test_of_f")
+    module.h()
+    ((seconds, called),) = calls.notes.values()
+    assert called == ["noted: A.f", "noted: A.f.g"]
+    assert seconds >= 0
 
 
 def test_long_lines_are_shortened_to_where_they_differ(runner):
@@ -115,7 +159,7 @@ def test_long_lines_are_shortened_to_where_they_differ(runner):
     )
 
 
-def test_every_module_has_its_tests(runner):
-    for module, tests in runner["MODULES"].items():
-        assert (RUNNER.parents[2] / "jacobians" / f"{module}.py").exists()
-        assert all((RUNNER.parents[2] / test).exists() for test in tests)
+def test_the_numerical_modules_and_the_tests_to_ask_exist(runner):
+    asked = runner["tests_to_ask"]()
+    assert {"jacobians/maps/base.py", "tests/test_laws_of_maps.py"} <= set(asked)
+    assert all((RUNNER.parents[2] / test).exists() for test in asked)

@@ -514,7 +514,6 @@ def test_linear_regressors_and_scalers_are_affine():
             intercepts=[1.0, 2.0, 3.0],
         ),
         ml("Normalizer", X, norm="L2"),
-        ml("Binarizer", X, threshold=0.25),
         ml("ArrayFeatureExtractor", "v2", integers(2, 0)),
     ]
     net = from_onnx(chain(*steps, element=FLOAT)).astype(np.float64)
@@ -522,8 +521,6 @@ def test_linear_regressors_and_scalers_are_affine():
     y = x @ W.astype("f4") + [1, 2, 3]
     # numbers below 1 after some ten roundings
     assert np.allclose(net(x), (y / np.linalg.norm(y))[[2, 0]], rtol=0, atol=1e-13)
-    binary = from_onnx(chain(*steps[:-1], element=FLOAT))
-    assert set(binary(x.astype("f4"))) <= {0.0, 1.0}
     biggest = chain(ml("Normalizer", X, norm="MAX"), element=FLOAT)
     # division by 4 is exact
     assert from_onnx(biggest)(np.array([1, -4, 2, 3.0], "f4")).tolist() == [0.25, -1, 0.5, 0.75]

@@ -17,19 +17,7 @@ pytest.importorskip("onnx")
 import onnx
 from onnx import TensorProto
 from onnx_cases import END, H, batch_normalization
-from onnx_models import (
-    DOUBLE,
-    FLOAT,
-    LAST,
-    W,
-    X,
-    assert_same,
-    b,
-    chain,
-    changed,
-    integers,
-    op,
-)
+from onnx_models import DOUBLE, FLOAT, LAST, W, X, assert_same, b, chain, changed, integers, op
 
 # --- initializers in every encoding ---------------------------------------------------------------
 
@@ -137,7 +125,7 @@ def test_weights_may_be_in_a_file_beside_the_model(tmp_path):
         ({"location": "short.bin", "offset": 2**70}, "which holds 47 bytes"),
         ({"location": "short.bin", "length": 47}, r"claims shape \(2, 3\), but 47 bytes of data"),
         ({"location": "short.bin", "offset": "x"}, "has no number as offset or length"),
-        ({"location": "a\0b"}, "not a readable ONNX model"),
+        ({"location": "a\0b"}, "null byte"),
     ],
 )
 def test_weights_in_any_other_file_are_refused(said, message, tmp_path):
@@ -250,14 +238,16 @@ REFUSED = [
         chain(H, op("Split", X, integers(1, 1), axis=1, outputs=2)),
         r"splits axis 1 of \(1, 3\) into",
     ),
-    (chain(H, op("Expand", X, integers(2, 2))), r"cannot expand \(1, 3\) to \(2, 2\)"),
+    (chain(H, op("Expand", X, integers(2, 2))), r"cannot combine shapes \(1, 3\) and \(2, 2\)"),
     (chain(H, op("Tile", X, integers(2))), r"repeats \(1, 3\) by \(2,\)"),
     (chain(H, op("Pad", X, integers(1))), "pads 2 axes by"),
     (chain(H, op("Pad", X, integers(0, 3, 0, 3), mode="reflect")), "in mode reflect"),
     (chain(H, op("Concat", X, b, axis=1)), r"joins shapes \(1, 3\), \(3,\) along axis 1"),
-    (image(op("Resize", X, None, np.full(4, 2.0, "f4"), mode="area")), "interpolates in mode"),
-    (image(op("Resize", X, None, np.full(4, 0.5, "f4"), mode="linear", antialias=1)), "smooths"),
-    (image(op("DepthToSpace", X, blocksize=3)), "moves the depth of"),
+    (image(op("Resize", X, None, np.full(4, 2.0, "f4"), mode="area")), "resizes by area"),
+    (
+        image(op("Resize", X, None, np.full(4, 0.5, "f4"), mode="linear", antialias=1)),
+        "resizes by linear",
+    ),
     # operands
     (chain(H, op("Add", X, np.ones(2))), r"cannot combine shapes \(1, 3\) and \(2,\)"),
     (chain(H, op("Add", X, integers(1))), "has a constant of int64; expected floating point"),
@@ -267,8 +257,8 @@ REFUSED = [
     (chain(H, op("Mul", X, np.full(3, np.nan))), r"scale\[.*\] is nan"),
     (chain(H, op("Div", X, np.full(3, 5e-324))), r"scale\[.*\] is inf"),
     (chain(op("MatMul", X, np.full((4, 3), np.inf))), r"weight\[0, 0\] is inf"),
-    (chain(op("MatMul", X, W[None].repeat(2, 0))), "multiplies by a stack of matrices"),
-    (chain(op("MatMul", X, W > 0)), "has operands of bool and float64"),
+    (chain(op("MatMul", X, W[None].repeat(2, 0))), "not one matrix"),
+    (chain(op("MatMul", X, W > 0)), "multiplies by bool of shape"),
     (chain(op("MatMul", X, np.ones((4, 0)))), "which has no entries"),
     (chain(op("Gemm", X, W, transA=1)), "which do not fit|axis of the batch"),
     (
@@ -279,7 +269,7 @@ REFUSED = [
     (chain(op("Gemm", X, W, np.ones((2, 3)))), r"adds shape \(2, 3\) to"),
     (chain(H, op("PRelu", X, np.ones(2))), "cannot combine shapes"),
     (chain(H, op("PRelu", X, X)), "takes what is computed as input 2"),
-    (chain(H, op("PRelu", X, np.ones(0))), "cannot combine|has no slopes"),
+    (chain(H, op("PRelu", X, np.ones(0))), r"has slopes of shape \(0,\)"),
     (chain(H, op("Pow", X, b)), "has no single number as exponent"),
     (chain(H, op("Pow", np.array(2.0), X)), "needs what is computed as its input 1|takes what is"),
     (chain(H, op("Clip", X, np.ones(3))), r"has min of shape \(3,\); expected one number"),
@@ -311,15 +301,15 @@ REFUSED = [
     # windows and steps in time
     (chain(H, op("MaxPool", X, kernel_shape=[2])), r"takes shape \(1, 3\); expected one image"),
     (image(op("MaxPool", X, kernel_shape=[2])), "has windows of .* on 2 axes"),
-    (image(op("MaxPool", X, kernel_shape=[9, 9])), "which are too large"),
+    (image(op("MaxPool", X, kernel_shape=[9, 9])), "does not fit into a grid"),
     (image(op("MaxPool", X, kernel_shape=[2, 2], auto_pad="SAME")), "pads by 'SAME', which has no"),
-    (image(op("Conv", X, np.ones((3, 3, 1, 1)))), "in 1 groups for 2 channels"),
-    (image(op("Conv", X, np.ones((3, 2, 1)))), r"has a kernel of shape \(3, 2, 1\) for"),
-    (image(op("Conv", X, np.ones((3, 2, 1, 1)), b[:2])), "has a bias of shape"),
-    (image(op("ConvTranspose", X, np.ones((3, 3, 1, 1)))), "in 1 groups for 2 channels"),
-    (chain(op("RNN", X, *RNN, direction="up"), **SEQUENCE), "runs 'up', clips, or couples"),
-    (chain(op("RNN", X, *RNN, clip=1.0), **SEQUENCE), "runs 'forward', clips, or couples"),
-    (chain(op("RNN", X, *RNN, activations=["Affine"]), **SEQUENCE), "has activations Affine"),
+    (image(op("Conv", X, np.ones((3, 3, 1, 1)))), "takes values of shape"),
+    (image(op("Conv", X, np.ones((3, 2, 1)))), r"has windows of \(1,\) on 2 axes"),
+    (image(op("Conv", X, np.ones((3, 2, 1, 1)), b[:2])), r"b: expected shape \(3,\)"),
+    (image(op("ConvTranspose", X, np.ones((3, 3, 1, 1)))), "takes values of shape"),
+    (chain(op("RNN", X, *RNN, direction="up"), **SEQUENCE), "runs 'up' with"),
+    (chain(op("RNN", X, *RNN, clip=1.0), **SEQUENCE), "an attribute 'clip' that has no"),
+    (chain(op("RNN", X, *RNN, activations=["Affine"]), **SEQUENCE), "runs 'forward' with Affine"),
     (chain(op("RNN", X, *RNN, None, integers(2)), **SEQUENCE), "or lengths of sequences"),
     (chain(op("RNN", X, *RNN), shape=("time", 1, 2)), "expected one sequence per point"),
     (chain(op("RNN", X, *RNN), shape=(3, 2, 2)), "expected one sequence per point"),

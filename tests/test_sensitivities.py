@@ -423,7 +423,7 @@ def test_progress_is_shown_on_demand_and_on_standard_error_alone(monkeypatch, ca
     net, X = jb.Network.random([3, 2], seed=0), np.eye(3)
     jb.sensitivity(net, X, progress=True)
     assert capsys.readouterr().err == ""  # a line every few seconds, and nothing took so long
-    monkeypatch.setattr("jacobians.sensitivities.progress.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("jacobians._progress.LINE_SECONDS", 0.0)
     jb.sensitivity(net, X, progress=True)
     seen = capsys.readouterr()
     assert seen.err == "sensitivity: 3 of 3 points (100%)\n"
@@ -444,7 +444,7 @@ def test_progress_needs_no_tqdm(monkeypatch):
     net, X = jb.Network.random([3, 2], seed=0), np.eye(3)
     assert jb.sensitivity(net, X).count == 3
     assert sys.stderr.getvalue() == ""  # a line every few seconds, and nothing took so long
-    monkeypatch.setattr("jacobians.sensitivities.progress.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("jacobians._progress.LINE_SECONDS", 0.0)
     jb.sensitivity(net, iter([X, X]))
     assert sys.stderr.getvalue() == "sensitivity: 6 points\n"
 

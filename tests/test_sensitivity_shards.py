@@ -157,6 +157,30 @@ def test_other_questions_do_not_merge(change, message):
         jb.sensitivity(net, X).merge(jb.sensitivity(net, X, **change))
 
 
+def bent(slope):
+    return jb.Activation("bent", lambda z: np.where(z > 0, z, slope * z), lambda z: z)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (jb.Gather([0, 1, 1]), jb.Gather([1, 2, 2])),
+        (jb.Scale([1.0, 2.0, 3.0]), jb.Scale([1.0, 2.0, 4.0])),
+        (jb.LayerNorm(np.ones(3)), jb.LayerNorm(np.ones(3), epsilon=0.1)),
+        (jb.Elementwise(bent(0.1)), jb.Elementwise(bent(0.3))),
+    ],
+)
+def test_networks_that_look_alike_do_not_merge(one, other):
+    """They show the same and have the same parameters, or none, and other values."""
+    a, b = (
+        jb.sensitivity(jb.Network([layer], inputs=3), np.eye(3) - 0.5) for layer in (one, other)
+    )
+    with pytest.raises(ValueError, match="differ in network"):
+        a.merge(b)
+    again = jb.Network([other], inputs=3)
+    assert b.merge(jb.sensitivity(again, np.eye(3))).count == 6
+
+
 def test_other_networks_do_not_merge():
     one, other = (jb.sensitivity(jb.Network.random([3, 2], seed=s), np.eye(3)) for s in (0, 1))
     with pytest.raises(ValueError, match="differ in network"):
@@ -190,8 +214,9 @@ class Loader:
         ((x[None], 5.0) for x in X),
         Loader([(X[:7], np.ones(7)), [X[7:], np.ones(13)]]),
         iter([X[:7], X[:0], X[7:]]),
+        [(X[:7], np.ones(7)), (X[7:], np.ones(13))],
     ],
-    ids=["iterator", "loader", "list", "pairs", "loader of pairs", "an empty one"],
+    ids=["iterator", "loader", "list", "pairs", "loader of pairs", "an empty one", "list of pairs"],
 )
 def test_batches_are_one_data_set(batches):
     """Points are numbered through all batches: groups and intervals are those of the whole."""

@@ -18,6 +18,7 @@ LAYERS = [
         "_text",
         "_notebook",
         "_writing",
+        "_progress",
         "vectorization",
         "_sigma",
         "_differences",
@@ -65,7 +66,9 @@ FOLDERS = {  # inside a folder each file may import only those before it
     "layers": ["base", "affine", "norms", "joins", "shaping", "convolution", "pooling"],
     "linearization": ["paths", "rules", "second_differentials", "hessian_maps", "chain"],
     "engine": ["kernels", "running", "scaling", "jacobians", "sweeps"],
-    "_kernels": ["build", "codes", "values", "packing", "__init__", "translating", "gradients"],
+    "_kernels": [
+        *["build", "codes", "values", "packing", "__init__", "sums", "translating", "gradients"]
+    ],
     "second_order": [
         *["compiled", "hessians", "identities", "khatri_rao", "sweeps", "rows", "factors", "grams"],
         *["objective_hessians", "records", "posteriors"],
@@ -75,7 +78,7 @@ FOLDERS = {  # inside a folder each file may import only those before it
         *["names", "groups", "pieces", "accumulators", "measures", "subspace", "interactions"],
         *["dataset", "statistics"],
         *["text", "exports", "pictures", "page", "record", "comparison"],
-        *["progress", "streaming", "log_odds", "error_bars"],
+        *["streaming", "log_odds", "error_bars"],
     ],
     "explanation": ["segments", "quadrature", "paths", "writing", "record", "explaining"],
     "derivation": [
@@ -98,22 +101,12 @@ FOLDERS = {  # inside a folder each file may import only those before it
         "lines",
     ],
     "importers": [
-        *[
-            "_folding",
-            "_formulas",
-            "_assembly",
-            "_arithmetic",
-            "_steps",
-            "_calls",
-            "_half",
-        ],
-        *["_state_dicts"],
-        *["sklearn_reading", "sklearn_scalers", "sklearn_features", "sklearn_curves"],
-        *["sklearn_models", "sklearn_composites", "sklearn_columns", "scikit_learn"],
-        *["torch_calls", "torch_operators", "torch_modules", "pytorch"],
+        *["_folding", "_formulas", "_assembly", "_basics", "_arithmetic", "_steps", "_calls"],
+        *["_half", "safetensors_files", "torch_files", "mat_files", "weight_files"],
+        *["sklearn_reading", "sklearn_transformers", "sklearn_models", "sklearn_composites"],
+        *["scikit_learn", "torch_operators", "torch_modules", "pytorch"],
         *["keras_operators", "keras"],
-        *["nnet_files", "safetensors_files", "torch_files", "mat_files"],
-        *["weight_files", "keras_files"],
+        *["nnet_files", "keras_files"],
         *["onnx_wire", "onnx_tensors", "onnx_model", "onnx_values", "onnx_shapes", "onnx_folding"],
         *["onnx_elementwise", "onnx_products", "onnx_moves", "onnx_windows"],
         *["onnx_recurrent", "onnx_ml", "onnx_operators", "onnx_files"],
@@ -123,7 +116,8 @@ TOP = "__init__"
 LIBRARY = {"numpy", "scipy", "jacobians"}
 OPTIONAL = {  # imported where it is used, in these modules alone
     "strategies": {"hypothesis", "torch", "jax"},
-    "sensitivities": {"pandas", "tqdm"},
+    "sensitivities": {"pandas"},
+    "_progress": {"tqdm"},
     "explanation": {"pandas"},
     "distributed": {"dask"},
     "points": {"pandas", "pyarrow"},

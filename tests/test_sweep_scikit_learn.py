@@ -12,7 +12,7 @@ import pytest
 
 import jacobians as jb
 from jacobians.importers import IMPORTABLE, from_sklearn
-from jacobians.importers.sklearn_columns import ENCODERS
+from jacobians.importers.sklearn_composites import ENCODERS
 
 pytest.importorskip("sklearn")
 
@@ -71,7 +71,6 @@ ARGUMENTS = {
     "PCA": {"n_components": 3, "whiten": True},
     "Pipeline": {"steps": [("s", StandardScaler()), ("p", None), ("m", Ridge())]},
     "PolynomialFeatures": {"degree": 3},
-    "QuantileTransformer": {"n_quantiles": 20, "output_distribution": "normal"},
     "RANSACRegressor": {"estimator": Ridge(), "min_samples": 9},
     "RBFSampler": {"n_components": 7},
     "RFE": {"estimator": Ridge(), "n_features_to_select": 2},
@@ -178,19 +177,13 @@ def test_every_estimator_is_imported_and_right_or_refused_with_a_way_out(name):
 
 def follow(message, model, name):
     """Do what the message says."""
-    match = re.search(r"Take differences: (jb\..*\.jacobian)$", message)
+    match = re.search(r"Take differences, .*: (jb\..*\.jacobian)$", message)
     if match:
         x = np.asarray(data_for(name), dtype=float)[3]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             J = eval(match[1], {"jb": jb, "np": np, "model": model, "x": x})
         assert J.shape[1] == x.size
-        return
-    if "piecewise constant: their derivative is 0" in message:
-        x = np.asarray(data_for(name), dtype=float)[3:4] + 0.0123  # beside the points, on no border
-        asked = ("predict_proba", "decision_function", "predict")
-        outputs = getattr(model, next(method for method in asked if hasattr(model, method)))
-        assert (outputs(x + 1e-9) == outputs(x)).all()
         return
     ends = ("nothing of new points.", "import the steps behind it.", "no numbers that have deriva")
     assert any(end in message for end in ends), message

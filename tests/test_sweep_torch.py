@@ -100,10 +100,7 @@ MADE = {
     "Softplus": (((2.0,), {}), (4,)),
     "SyncBatchNorm": (((2,), {}), IMAGE),
     "Threshold": (((0.5, 0.0), {}), (4,)),
-    "Transformer": (
-        ((4, 2, 1, 1, 5), {"batch_first": True}),
-        {"src": TOKENS, "tgt": (2, 4)},
-    ),
+    "Transformer": (((4, 2, 1, 1, 5), {"batch_first": True}), {"src": TOKENS, "tgt": (2, 4)}),
     "TransformerDecoder": (
         ((nn.TransformerDecoderLayer(4, 2, 5, batch_first=True), 2), {}),
         {"tgt": TOKENS, "memory": (2, 4)},
@@ -133,125 +130,23 @@ CLASSES = sorted(
     for name, kind in vars(nn).items()
     if isinstance(kind, type) and issubclass(kind, nn.Module)
 )
-IMPORTED = {
-    *["AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d"],
-    *[
-        "AdaptiveMaxPool2d",
-        "AdaptiveMaxPool3d",
-        "AlphaDropout",
-        "AvgPool1d",
-        "AvgPool2d",
-        "AvgPool3d",
-    ],
-    *[
-        "BatchNorm1d",
-        "BatchNorm2d",
-        "BatchNorm3d",
-        "CELU",
-        "ChannelShuffle",
-        "CircularPad1d",
-    ],
-    *[
-        "CircularPad2d",
-        "CircularPad3d",
-        "ConstantPad1d",
-        "ConstantPad2d",
-        "ConstantPad3d",
-        "Conv1d",
-        "Conv2d",
-    ],
-    *["Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "CosineSimilarity"],
-    *[
-        "DataParallel",
-        "Dropout",
-        "Dropout1d",
-        "Dropout2d",
-        "Dropout3d",
-        "ELU",
-        "FeatureAlphaDropout",
-        "Flatten",
-    ],
-    *[
-        "GELU",
-        "GLU",
-        "GRU",
-        "GRUCell",
-        "GroupNorm",
-        "Hardsigmoid",
-        "Hardswish",
-        "Hardtanh",
-        "Identity",
-    ],
-    *[
-        "InstanceNorm1d",
-        "InstanceNorm2d",
-        "InstanceNorm3d",
-        "LPPool1d",
-        "LPPool2d",
-        "LPPool3d",
-        "LSTM",
-    ],
-    *[
-        "LSTMCell",
-        "LayerNorm",
-        "LeakyReLU",
-        "Linear",
-        "LocalResponseNorm",
-        "LogSigmoid",
-        "LogSoftmax",
-    ],
-    *[
-        "MaxPool1d",
-        "MaxPool2d",
-        "MaxPool3d",
-        "Mish",
-        "MultiheadAttention",
-        "PReLU",
-        "PairwiseDistance",
-    ],
-    *[
-        "PixelShuffle",
-        "PixelUnshuffle",
-        "RMSNorm",
-        "RNN",
-        "RNNCell",
-        "RReLU",
-        "ReLU",
-        "ReLU6",
-        "ReflectionPad1d",
-    ],
-    *["ReflectionPad2d", "ReflectionPad3d", "ReplicationPad1d", "ReplicationPad2d"],
-    *[
-        "ReplicationPad3d",
-        "SELU",
-        "Sequential",
-        "SiLU",
-        "Sigmoid",
-        "Softmax",
-        "Softmax2d",
-        "Softmin",
-        "Softplus",
-    ],
-    *[
-        "Softshrink",
-        "Softsign",
-        "SyncBatchNorm",
-        "Tanh",
-        "Tanhshrink",
-        "Transformer",
-        "TransformerDecoder",
-    ],
-    *["TransformerDecoderLayer", "TransformerEncoder", "TransformerEncoderLayer", "Unflatten"],
-    *[
-        "Unfold",
-        "Upsample",
-        "UpsamplingBilinear2d",
-        "UpsamplingNearest2d",
-        "ZeroPad1d",
-        "ZeroPad2d",
-    ],
-    "ZeroPad3d",
-}
+_IMPORTED = """
+    AdaptiveMaxPool1d AdaptiveMaxPool2d
+    AdaptiveMaxPool3d AlphaDropout AvgPool1d AvgPool2d AvgPool3d BatchNorm1d BatchNorm2d
+    BatchNorm3d CELU ChannelShuffle CircularPad1d CircularPad2d CircularPad3d ConstantPad1d
+    ConstantPad2d ConstantPad3d Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d
+    ConvTranspose3d CosineSimilarity DataParallel Dropout Dropout1d Dropout2d Dropout3d ELU
+    FeatureAlphaDropout Flatten GELU GLU GRU GRUCell GroupNorm Hardsigmoid Hardswish Hardtanh
+    Identity InstanceNorm1d InstanceNorm2d InstanceNorm3d LPPool1d LPPool2d LPPool3d LSTM LSTMCell
+    LayerNorm LeakyReLU Linear LocalResponseNorm LogSigmoid LogSoftmax MaxPool1d MaxPool2d
+    MaxPool3d Mish MultiheadAttention PReLU PairwiseDistance PixelShuffle PixelUnshuffle RMSNorm
+    RNN RNNCell ReLU ReLU6 ReflectionPad1d ReflectionPad2d ReflectionPad3d ReplicationPad1d
+    ReplicationPad2d ReplicationPad3d SELU Sequential SiLU Sigmoid Softmax Softmax2d Softmin
+    Softplus Softshrink Softsign SyncBatchNorm Tanh Tanhshrink Transformer TransformerDecoder
+    TransformerDecoderLayer TransformerEncoder TransformerEncoderLayer Unflatten Unfold Upsample
+    UpsamplingNearest2d ZeroPad1d ZeroPad2d ZeroPad3d
+"""
+IMPORTED = set(_IMPORTED.split())
 
 
 def first(outputs):

@@ -246,3 +246,25 @@ def test_every_vector_beside_the_points_goes_by_its_names():
     record = jb.sensitivity(net, np.random.default_rng(0).normal(size=(9, 3)))
     std = pandas.Series([1.0, 2.0, 3.0], index=["c", "b", "a"])
     assert_equal(record.sobol_bound("normal", std=std), record.sobol_bound("normal", std=[3, 2, 1]))
+
+
+def test_two_tables_of_an_unnamed_network_go_by_the_names_of_the_points():
+    """Columns of other order beside them: their names are matched, not their positions."""
+    swapped, tangents = FRAME[list(NAMES[::-1])], pandas.DataFrame(X[::-1], columns=NAMES)
+    u, std = np.ones(3), pandas.Series([0.1, 0.2, 0.3, 0.4], index=NAMES)
+    covariance = FRAME.cov()
+    for given_as in (swapped, swapped.iloc[0]):
+        beside = tangents if given_as is swapped else tangents.iloc[0]
+        forward = beside[list(NAMES[::-1])]
+        hvp = jb.hvp(UNNAMED, given_as, forward.to_numpy(), u)
+        assert_equal(jb.hvp(UNNAMED, given_as, beside, u), hvp)
+        jvp = jb.jvp(UNNAMED, given_as, forward.to_numpy())
+        assert_equal(jb.jvp(UNNAMED, given_as, beside), jvp)
+        bars = jb.error_bars(UNNAMED, given_as, std=std.to_numpy()[::-1].copy())
+        assert_equal(jb.error_bars(UNNAMED, given_as, std=std).covariance, bars.covariance)
+        bars = jb.error_bars(UNNAMED, given_as, covariance=covariance.to_numpy()[::-1, ::-1].copy())
+        assert_equal(
+            jb.error_bars(UNNAMED, given_as, covariance=covariance).covariance, bars.covariance
+        )
+    with pytest.raises(ValueError, match="missing 'bp'"):
+        jb.error_bars(UNNAMED, FRAME, std=std.rename({"bp": "other"}))

@@ -109,7 +109,7 @@ def with_parameters(graph, theta):
     return UnitGraph(A, B, biases, graph.activations)
 
 
-@settings(max_examples=50)  # two dozen graphs each
+@settings(max_examples=20)  # two dozen graphs each
 @given(st.data(), float_cases([*BETWEEN, jb.activation("tanh")], scale=0.4), st.booleans())
 def test_cross_entropy_at_any_output_into_the_unit_interval(data, case, several):
     """C = sum over outputs of -y log h - (1 - y) log(1 - h); outputs may feed other units."""
@@ -207,7 +207,16 @@ def test_a_step_moves_every_parameter_and_no_structure(data, case):
         assert np.array_equal(now.indices, before.indices)
         assert np.array_equal(now.data, before.data - 0.5 * gradient.data)
     assert np.array_equal(after.biases, case.b - 0.5 * g.biases)
-    assert after.activations == case.graph.activations
+    for name in ("activations", "unit_names", "input_names", "cyclic", "max_iterations"):
+        assert getattr(after, name) == getattr(case.graph, name)
+
+
+def test_a_step_keeps_names_and_how_long_a_cycle_may_take():
+    names = {"unit_names": ["u", "v"], "input_names": ["x"], "cyclic": True, "max_iterations": 70}
+    graph = UnitGraph([[0, 0.125], [0.125, 0]], [[1], [0]], **names)
+    after = graph.step(graph.linearize([1.0]).backprop([1.0, 0.0]), 0.5)
+    kept = {name: getattr(after, name) for name in names}
+    assert {k: list(v) if k.endswith("names") else v for k, v in kept.items()} == names
 
 
 def test_a_step_refuses_other_graphs_and_negative_rates():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from claims import assert_equal
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -142,7 +143,19 @@ def test_what_does_not_settle_is_not_confirmed():
     """Noise in every digit: differences say nothing, so nothing passes."""
     rng = np.random.default_rng(0)
     noise = lambda x: rng.standard_normal(1)  # noqa: E731
-    assert not check_jacobian(noise, [[0.0]], [0.0])
+    check = check_jacobian(noise, [[0.0]], [0.0])
+    assert not check
+    assert "do not settle" in check.hint
+
+
+@pytest.mark.parametrize("power", [2, 3, 5])
+@pytest.mark.parametrize("near", [0.0, 1e-30])
+def test_where_a_function_and_its_derivatives_vanish_0_is_right_and_a_billionth_is_not(power, near):
+    f = lambda x: np.array([x[0] ** power, -(x[1] ** power)])  # noqa: E731
+    assert check_jacobian(f, np.zeros((2, 2)), [near, near])
+    check = check_jacobian(f, np.full((2, 2), 1e-9), [near, near])
+    assert not check
+    assert "transpose" not in check.hint
 
 
 # --- Taylor and dot test --------------------------------------------------------------------------
@@ -220,3 +233,21 @@ def test_dot_test_accepts_the_transpose_and_nothing_else(m, n, seed):
 def test_bad_arguments_are_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_differences_in_one_call_are_those_of_one_entry_at_a_time():
+    """Of a function of rows, exact in both; its shape is checked."""
+    W = np.array([[1.0, -2.0, 0.5], [3.0, 0.25, 4.0]])
+    x = np.array([1.0, 0.0, -2.0])
+
+    def f(points):
+        return np.maximum(points @ W.T, 0.0)
+
+    one, many = (jb.witness.finite_difference(f, x, batched=batched) for batched in (False, True))
+    for name in ("jacobian", "error", "left", "right", "kinks"):
+        assert_equal(getattr(one, name), getattr(many, name))
+    # the first row is at its kink: on one side 0, on the other W; the second is 0 around x
+    steepest = np.maximum(np.abs(many.left), np.abs(many.right))
+    assert_equal(steepest, [np.abs(W[0]), np.zeros(3)])
+    with pytest.raises(jb.ShapeError, match=r"f: expected \(3, 2\), but got \(2, 3\)"):
+        jb.witness.finite_difference(lambda p: f(p).T if p.ndim > 1 else f(p), x, batched=True)

@@ -12,8 +12,7 @@
  *     CONGRUENCE    out = a^T diag(w) a for the rows w of b, one below the other; ADDED, out + that
  *     ACTIVATIONS   out = sigma(a), b = sigma'(a); the flags say which, p are its parameters
  *     SOFTMAX       out = softmax(a), or its logarithm; b = its Jacobian
- *     GROUPING      out = sums of the rows of a by the group b, in double: a shift, ends, and for each
- *                   group sum and squares; k are columns of out, m groups
+ *     GROUPING      out += sums of rows a and of their squares by the group b, and their ends
  *     ASK           call back with the first point of this block, and how many there are
  *
  * Shapes and places are checked by the tape from which a program is packed, its only caller.
@@ -167,7 +166,7 @@ static int let_in(PyThreadState **state, PyObject *ask, size_t first, size_t her
 /* Run over all points, a block after the other; the workspace is one piece of memory. */
 static int run_over(const program *p, char *const *outside, size_t points, PyObject *ask) {
     const size_t size = (size_t)p->size, numbers = (size_t)p->numbers, most = (size_t)p->block;
-    const size_t block = LEAST(points, most), k = (size_t)p->inner, inner = k < block ? block : k;
+    const size_t block = LEAST(points, most), k = (size_t)p->inner, inner = k && k < block ? block : k;
     const size_t lists = (inner + 1) * (block + 1) * 4 / 64 + 1, lines = numbers * block * size / 64 + 1;
     char *memory = aligned_alloc(64, (lists + lines) * 64);
     if (!memory) return PyErr_NoMemory(), -1;
@@ -236,6 +235,6 @@ static int execute(PyObject *module) {
 
 static PyMethodDef functions[] = {{"run", (PyCFunction)(void (*)(void))run, METH_FASTCALL, NULL}, {0}};
 static PyModuleDef_Slot stages[] = {{Py_mod_exec, execute}, {0, NULL}};
-static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, functions, stages, NULL,
-                                 NULL, NULL};
+static PyModuleDef definition = {
+    .m_base = PyModuleDef_HEAD_INIT, .m_name = "_kernel", .m_methods = functions, .m_slots = stages};
 PyMODINIT_FUNC PyInit__kernel(void) { return PyModuleDef_Init(&definition); }

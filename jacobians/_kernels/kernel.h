@@ -1,6 +1,5 @@
 /* The arithmetic of the kernel: compiled by kernel.c for every kind of PROCESSOR and, by including
  * itself, for both DTYPEs.  NAME(x) is x with a suffix of its own; other macros are in kernel.c.
- *
  * Every output is summed by itself, one term after the other in the order of the inner index, with
  * the same instruction, whatever stands beside it: its bits depend on neither the other points nor
  * the rows of a tile.
@@ -114,7 +113,6 @@ INLINE void NAME(find_live)(const DTYPE *d, size_t n, uint32_t *live) {
 
 /* out_i = (add_i + a_i b_i) diag(scale_i) for every point i; a is (m, k), b is (k, n), packed or not.
  * OVER_POINTS, the sum of a_i^T b_i over all points is added to out.
- *
  * A tile has a few rows of one point or, where these are few and b is the same, of several.  They
  * stay in the first cache while columns of b go by, a strip of which stays in the second one while
  * all rows go by, or rows that all points share while all points do.
@@ -157,8 +155,7 @@ OPERATION(product) {
 }
 
 /* out_i = a_iᵀ diag(w) a_i for every row w of b_i, one below the other; or that is ADDED to out_i.
- * What is below the diagonal is computed, and copied above it.
- */
+ * What is below the diagonal is computed, and copied above it. */
 OPERATION(congruence) {
     const view out = v[0], a = v[1], b = v[2];
     const size_t n = s->n, k = s->k, row = (n + LANES - 1) / LANES * LANES;
@@ -389,8 +386,7 @@ OPERATION(activate) {
 }
 
 /* p = softmax(z), or log p, and its Jacobian written out if it is asked for; see _softmax.py.
- * The largest p has the sum of the others in place of 1 - p.
- */
+ * The largest p has the sum of the others in place of 1 - p. */
 OPERATION(softmax) {
     const view out = v[0], z = v[1], matrix = v[2];
     const size_t n = s->n;
@@ -421,21 +417,35 @@ OPERATION(softmax) {
 }
 
 /* Add rows a, less a shift, and their squares to sums of the group that b_i names, all in double, and
- * take them into the ends; in strips, whose sums stay in the first cache while the rows go by.
- */
+ * take them into the ends; in strips, whose ends stay in the first cache while the rows go by. */
 OPERATION(grouping) {
-    const size_t total = s->k, n = s->n;
-    for (size_t from = 0; from < n; from += STRIP)
-        for (size_t i = 0; i < points; i++) {
-            const DTYPE *restrict x = NAME(at)(v[1], i, 0) + from, group = *NAME(at)(v[2], i, 0);
+    typedef WIDER(vector) wide;
+    typedef DTYPE few __attribute__((vector_size(BYTES / 8 * sizeof(DTYPE)))); /* as many of them */
+    const size_t total = s->k, n = s->n, lanes = BYTES / 8;
+    const DTYPE *last = NAME(at)(v[1], points, 0);
+    double *shift = (double *)v[0].p, *low = shift + total, *high = low + total;
+    for (size_t strip = 0; strip < n; strip += STRIP)
+        for (size_t i = 0, end; i < points; i = end) {
+            const DTYPE group = *NAME(at)(v[2], i, 0);
             if (!(group >= 0 && group < s->m)) return 0;
-            const double *restrict shift = (double *)v[0].p + from;
-            double *restrict low = (double *)v[0].p + total + from, *restrict high = low + total;
-            double *restrict sum = high + total * (1 + 2 * (size_t)group), *restrict square = sum + total;
-            for (size_t c = 0, end = LEAST(STRIP, n - from); c < end; c++) {
-                const double value = (double)x[c], moved = value - shift[c];
-                low[c] = LEAST(value, low[c]), high[c] = value > high[c] ? value : high[c];
-                sum[c] += moved, square[c] += moved * moved;
+            for (end = i + 1; end < points && *NAME(at)(v[2], end, 0) == group;) end++;
+            double *sums = high + total * (1 + 2 * (size_t)group), *squares = sums + total;
+            for (size_t c = strip; c < LEAST(strip + STRIP, n); c += lanes) {
+                const size_t left = n - c;
+                const wide moved = WIDER(get)(shift + c, left);
+                wide least = WIDER(get)(low + c, left), most = WIDER(get)(high + c, left);
+                wide sum = WIDER(get)(sums + c, left), square = WIDER(get)(squares + c, left);
+                for (size_t k = i; k < end; k++) { /* beyond the last column stands the next row */
+                    const DTYPE *from = NAME(at)(v[1], k, 0) + c;
+                    few some = {0};
+                    if (from + lanes <= last) memcpy(&some, from, sizeof(few));
+                    else memcpy(&some, from, (size_t)(last - from) * sizeof(DTYPE));
+                    wide x = __builtin_convertvector(some, wide);
+                    least = WIDER(below)(x, least), most = WIDER(above)(x, most), x -= moved;
+                    sum += x, square += x * x;
+                }
+                WIDER(put)(low + c, least, left), WIDER(put)(high + c, most, left);
+                WIDER(put)(sums + c, sum, left), WIDER(put)(squares + c, square, left);
             }
         }
     return 1;

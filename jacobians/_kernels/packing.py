@@ -183,7 +183,7 @@ class Record:
         return offsets, top
 
     def _write(self, row: Any, step: Step, offsets: list[int], kept: list[Any]) -> int:
-        """Write a step as the kernel reads it, see ``kernel.c``; return its inner dimension."""
+        """Write a step as the kernel reads it, see ``kernel.c``; return its inner size, or 0."""
         out, a, b = step.operands[:3]
         if step.op == ASK:
             row[0] = step.op
@@ -225,7 +225,7 @@ class Record:
             if i == 5 and value.rows == 1 < out.rows:
                 step_to = 0
             row[10 + 4 * i : 14 + 4 * i] = value.kind, index, point, step_to
-        return k
+        return 0 if step.op == GROUPING else k
 
     def _rows(self, value: Value) -> Array:
         """Return a constant with its rows padded to whole vectors."""

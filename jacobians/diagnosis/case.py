@@ -186,11 +186,28 @@ class Case(Evaluation):
 
     @cached_property
     def slopes_at_kinks(self) -> dict[Key, tuple[Array, Array]]:
-        """The least and the largest slopes of layers that have units at a kink."""
-        each = {l: self.rules.activation(l) for l in range(1, self.rules.net.depth + 1)}
-        bent = {l: f for l, f in each.items() if isinstance(f, Activation) and f.kinks}
-        beside = {("s", l): slopes_beside(f, *self.value(("z", l))) for l, f in bent.items()}
+        """The least and the largest slopes of layers that have units at a kink.
+
+        Of a max-pool whose entries tie: the least and the largest entries of its map.
+        """
+        beside: dict[Key, tuple[Array, Array]] = {}
+        for l, layer in enumerate(self.rules.net.layers, start=1):
+            f = self.rules.activation(l)
+            if isinstance(f, Activation) and f.kinks:
+                beside["s", l] = slopes_beside(f, *self.value(("z", l)))
+            if layer.kinked and ("M", l) in self.fixed:
+                beside["M", l] = self._entries_beside(l)
         return {key: ends for key, ends in beside.items() if (ends[0] < ends[1]).any()}
+
+    def _entries_beside(self, l: int) -> tuple[Array, Array]:
+        """Return the map of a max-pool with 0, and with 1, wherever an entry ties for the most."""
+        (source,), layer = self.rules.sources(l), self.rules.net.layers[l - 1]
+        a, z, M = (self.value(key) for key in (("a", source), ("z", l), ("M", l)))
+        in_window = layer.may_move(np.eye(M.number.shape[-1])).T
+        apart = np.abs(np.swapaxes(a.number, -1, -2) - z.number)
+        ties = in_window & (apart <= np.swapaxes(a.error, -1, -2) + z.error)
+        ties &= ties.sum(axis=-1, keepdims=True) > 1
+        return np.where(ties, 0.0, M.number), np.where(ties, 1.0, M.number)
 
     @property
     def kinks(self) -> int:
@@ -206,7 +223,7 @@ class Case(Evaluation):
         for key, (least, largest) in self.slopes_at_kinks.items():
             numbers[key] = Value((least + largest) / 2, (largest - least) / 2)
             s = np.where(-least > largest, least, largest)
-            steepest[key] = Value(s, forward[key].error + 8 * self.rounding.unit * np.abs(s))
+            steepest[key] = Value(s, self.value(key).error + 8 * self.rounding.unit * np.abs(s))
         return self._beside(numbers, Rounding(0.0, 0.0)), self._beside(steepest, self.rounding)
 
     def _beside(self, fixed: dict[Key, Value], rounding: Rounding) -> Case:

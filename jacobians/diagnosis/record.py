@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from jacobians._text import counted
 from jacobians.derivation.terms import Key
 
 EVIDENCE = {
@@ -98,10 +99,10 @@ class Diagnosis:
         if self.right:
             allowed = f"and rounding allows {self.bound:.1e} there"
             if self.kinks:
-                units = "1 unit" if self.kinks == 1 else f"{self.kinks} units"
-                allowed = f"within what another slope at a kink would give ({units} at a kink)"
+                at = counted(self.kinks, "unit")
+                allowed = f"within what another slope at a kink would give ({at} at a kink)"
             shown = [
-                f"Right: {len(self.arrays)} arrays are what the derivation gives; the largest "
+                f"Right: {counted(len(self.arrays), 'array')} as the derivation gives; the largest "
                 f"difference is {self.difference:.1e}, {allowed}."
             ]
         else:

@@ -31,8 +31,8 @@ _IDENTITIES = {
     **{"J": 5, "P": 5, "JW": 4, "s": 1, "D": 1},
 }
 _AT_KINKS = (
-    "some units are at a kink of their activation, within rounding; the slope there is a choice, "
-    "and yours is not ours"
+    "some units are at a kink of their activation, or tie in a max-pool, within rounding; the "
+    "slope there is a choice, and yours is not ours"
 )
 _ROUNDING = "the difference is rounding; a smaller tolerance would accuse a right result"
 _SCALES = (1.0, 2.0, 4 / 3, 1.25, *(1 / keep for keep in (0.9, 0.7, 0.6, 0.4, 0.3, 0.2, 0.1)))

@@ -17,7 +17,7 @@ from jacobians._checks import Array, as_floats, require_shape
 from jacobians._kernels import PROCESSORS
 from jacobians._kernels.translating import tape_of
 from jacobians._machine import THREADS
-from jacobians._tables import PointsLike, as_inputs, in_order, outputs_in_order
+from jacobians._tables import PointsLike, as_inputs, in_order, named_as, outputs_in_order
 from jacobians.compiling import compile_sweep
 from jacobians.engine.kernels import Kernels
 from jacobians.engine.running import Runner, quiet
@@ -86,7 +86,8 @@ def _sweep(net: Network, X: PointsLike, vectors: Any, where: str, forward: bool)
     verb = where.partition(":")[0]
     net = as_network(net, verb)
     points = as_inputs(X, net, f"{verb}: X")
-    given = (in_order if forward else outputs_in_order)(vectors, net, where)
+    named = named_as(X, net)  # tangents lie beside the points, cotangents beside the outputs
+    given = in_order(vectors, named, where) if forward else outputs_in_order(vectors, net, where)
     V = as_floats(given, where, dtype=net.dtype)
     entering, leaving = _ends(net, forward)
     require_shape(V, (*points.shape[:-1], entering), where, "One for each point.")

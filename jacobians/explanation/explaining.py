@@ -14,6 +14,7 @@ from jacobians._checks import (
     freeze,
     underflow_is_rounding,
 )
+from jacobians._progress import progress_of
 from jacobians._tables import PointsLike, as_inputs, column_names
 from jacobians._text import counted
 from jacobians.explanation.paths import Paths
@@ -34,6 +35,7 @@ def explain(
     rows: Any = None,
     method: Literal["integrated gradients", "gradient times input"] = "integrated gradients",
     tolerance: float = 1e-10,
+    progress: bool | None = None,
 ) -> Explanation:
     """Say what each input contributed to the step from ``H(baseline)`` to ``H(x)``.
 
@@ -63,6 +65,9 @@ def explain(
         The latter is ``(x_j - b_j) dH/dx_j (x)``: one Jacobian, no sum that must come out.
     tolerance : float
         Of the quadrature, for every output relative to the integral of its largest ``|integrand|``.
+    progress : bool, optional
+        Whether to show progress on standard error, as ``sensitivity`` does: on a terminal unless
+        said.
 
     Returns
     -------
@@ -102,7 +107,9 @@ def explain(
     accuracy = as_nonnegative(tolerance, "explain: tolerance")
     integrated = method == METHODS[0]
     paths = Paths(net, freeze(point), freeze(baselines), node, chosen, integrated, accuracy)
-    each, error = paths.contributions()
+    pieces = len(paths.pieces[0]) if paths.exact else None
+    with progress_of("explain", progress, pieces) as show:
+        each, error = paths.contributions(show=show)
     value, at_baselines = paths.values()
     before = at_baselines.mean(axis=0)
     total = each.mean(axis=0).sum(axis=1)

@@ -22,10 +22,13 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array, Indices, refuse_if_too_large
+from jacobians._progress import Show, silent
+from jacobians._text import counted
+from jacobians.activations import IDENTITY
 from jacobians.engine import jacobian
 from jacobians.explanation.quadrature import integrate
 from jacobians.explanation.segments import bends
-from jacobians.linearization import linearize
+from jacobians.linearization import activation_map, linearize
 from jacobians.maps import LinearMap, Product
 from jacobians.network import Network
 from jacobians.planning import Plan, plan
@@ -38,7 +41,7 @@ ULPS = 4  # that an activation may be off by
 LIKELY = 4.0  # so many times sqrt(n) of n roundings do not all go one way
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Paths:
     """The segments from baselines (B, n) to a point (n,), and what of the network is asked.
 
@@ -59,6 +62,9 @@ class Paths:
     rows: tuple[int, ...]
     integrated: bool
     tolerance: float
+
+    def __repr__(self) -> str:
+        return f"Paths from {counted(len(self.baselines), 'baseline')} to a point of {self.net}"
 
     @cached_property
     def _cuts(self) -> list[tuple[Array, bool]]:
@@ -84,7 +90,7 @@ class Paths:
         """Whether the network is straight on every piece."""
         return all(straight for _, straight in self._cuts)
 
-    def contributions(self, l: int = 0) -> tuple[Array, Array]:
+    def contributions(self, l: int = 0, show: Show = silent) -> tuple[Array, Array]:
         """Return those of the entries of ``a^l``, (B, m, n_l), and how far they may be off, (m,).
 
         The second is the estimate of the quadrature, 0 where there is none.
@@ -94,29 +100,62 @@ class Paths:
         way_out = "Take fewer baselines or outputs (rows=)"
         refuse_if_too_large(shape, np.dtype(np.float64), "explain", way_out)
         if self.exact:
-            return self._at(0.5 if self.integrated else 0.0, l), np.zeros(m)
+            return self._at(0.5 if self.integrated else 0.0, l, show), np.zeros(m)
         value, before = self.values()
         moved = (value != before).any(axis=0)
-        integral, error, size = integrate(lambda s: self._at(s, l), self.tolerance, moved)
+        integral, error, size = integrate(lambda s: self._at(s, l, show), self.tolerance, moved)
         return integral, np.where(error <= UNSETTLED * size, error, np.inf)
 
-    def _at(self, s: float, l: int) -> Array:
-        """Return the integrand at the share ``s`` of every piece, summed over the pieces."""
-        m, n = len(self.rows), self.net.widths[l]
-        total = np.zeros((len(self.baselines), m, n))
-        if l not in self._plans:
-            size = min(len(self.pieces[0]), max(1, CHUNK // (m * n)))
-            every = self.rows == tuple(range(self.net.widths[self.of]))
-            rows = None if every else list(self.rows)  # no selection at all is quicker
-            self._plans[l] = plan(self.net, size, of=self.of, wrt=l, rows=rows, near=self.x)
+    def _at(self, s: float, l: int, show: Show) -> Array:
+        """Return the integrand at the share ``s`` of every piece, summed over the pieces.
+
+        The maps in front of ``z^first`` are the same everywhere, so they are applied to the sums.
+        """
+        first, fixed = self._fixed if l == 0 else (0, [])
+        m, n = len(self.rows), self.net.widths[first or l]
+        total: Array = np.zeros((len(self.baselines), m, n))
         for points, d, which, lengths in self._points(s, m * n):
-            J = jacobian(self.net, points, plan=self._plans[l])
-            step = d
+            J = jacobian(self.net, points, plan=self._plan(first or l))
+            if first:
+                *_, (_, _, z, _) = self.net.forward(points, first)
+                D = activation_map(self.net.layers[first - 1].activation, z)
+                J = D.transpose().apply(J.swapaxes(1, 2)).swapaxes(1, 2)
             if l:
                 chain: Any = Product(linearize(self.net, points).between(l, 0))
-                step = chain.apply(d[:, :, None])[:, :, 0]
-            np.add.at(total, which, J * (step * lengths[:, None])[:, None, :])
-        return total
+                J = J * chain.apply(d[:, :, None])[:, None, :, 0]
+            starts = np.flatnonzero(np.diff(which, prepend=-1))
+            total[which[starts]] += np.add.reduceat(J * lengths[:, None, None], starts)
+            show(len(points))
+        for A in fixed:
+            total = A.transpose().apply(total.swapaxes(1, 2)).swapaxes(1, 2)
+        return total if l else total * (self.x - self.baselines)[:, None, :]
+
+    @cached_property
+    def _fixed(self) -> tuple[int, list[LinearMap]]:
+        """Return the last ``z^l`` that is one linear map of the inputs everywhere, and its factors.
+
+        The first of the factors is applied to the inputs last.
+        """
+        net, first = self.net, 0
+        factors: list[LinearMap] = []
+        lin = linearize(net, self.x)
+        while first + 1 < self.of and net.last_reader.get(first) == first + 1:
+            layer, sources = net.layers[first], net.sources[first]
+            behind_a_curve = first and net.layers[first - 1].activation != IDENTITY
+            if behind_a_curve or layer.kinked or not layer.piecewise_linear or len(sources) > 1:
+                break
+            first += 1
+            factors.insert(0, lin.input_maps(first)[0])
+        return (first, factors) if net.widths[first] <= net.widths[0] else (0, [])
+
+    def _plan(self, wrt: int) -> Plan:
+        if wrt not in self._plans:
+            m = len(self.rows)
+            size = min(len(self.pieces[0]), max(1, CHUNK // (m * self.net.widths[wrt])))
+            every = self.rows == tuple(range(self.net.widths[self.of]))
+            rows = None if every else list(self.rows)  # no selection at all is quicker
+            self._plans[wrt] = plan(self.net, size, of=self.of, wrt=wrt, rows=rows, near=self.x)
+        return self._plans[wrt]
 
     def _points(
         self, s: float, entries: int, chosen: Any = slice(None)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from jacobians import plotting, reports
-from jacobians._checks import Array, missing_extra, underflow_is_rounding
+from jacobians._checks import Array, underflow_is_rounding
 from jacobians._text import counted, table
 from jacobians.explanation.paths import Paths
 from jacobians.explanation.writing import cells, fragment, page, rows, text
+from jacobians.sensitivities.exports import frame_of
 from jacobians.sensitivities.groups import as_confidence, student_interval
 from jacobians.sensitivities.names import number_of
 
@@ -136,11 +137,7 @@ class Explanation:
 
     def to_frame(self, confidence: float = 0.95) -> Any:
         """Return a pandas DataFrame: one row per output and input."""
-        try:
-            import pandas
-        except ImportError as err:
-            raise missing_extra("pandas", "pandas", "to_frame") from err
-        return pandas.DataFrame(rows(self, as_confidence(confidence, "to_frame: confidence")))
+        return frame_of(rows(self, as_confidence(confidence, "to_frame: confidence")), "to_frame")
 
     def table(self, output: int | str = 0, confidence: float = 0.95, count: int = 10) -> str:
         """Return a table of one output as text, the largest contributions on top."""

@@ -15,7 +15,7 @@ from jacobians import reports
 from jacobians._checks import Indices
 from jacobians._text import counted, table
 
-OUTPUTS, INPUTS, LISTED = 4, 10, 40  # with a table of their own; in a text; on a page
+OUTPUTS, INPUTS, LISTED = 4, 10, 18  # with a table of their own; in a text; on a page
 
 
 def rows(explanation: Any, confidence: float = 0.95) -> list[dict[str, Any]]:
@@ -132,8 +132,8 @@ def fragment(explanation: Any, pictures: bool = False) -> str:
             uri = reports.data_uri(figure)
             html.append(f'<figure><img src="{uri}" alt="{_escaped(alt)}"></figure>')
         header, numbers = cells(explanation, i, 0.95, LISTED)
-        body = "\n".join(_row(row, "td") for row in numbers)
-        head = _row(header, 'th scope="col"')
+        body = "\n".join(_row(row, 'th scope="row"', "td") for row in numbers)
+        head = _row(header, *['th scope="col"'] * 2)
         caption = "<caption>What each input contributed, the largest first.</caption>"
         table = f"<table>{caption}<thead>{head}</thead>\n<tbody>{body}</tbody></table>"
         region = f'role="region" aria-label="{_escaped(explanation.output_names[i])}" tabindex="0"'
@@ -155,9 +155,10 @@ def page(explanation: Any, title: str) -> str:
     )
 
 
-def _row(cells: list[str], tag: str) -> str:
-    end = tag.partition(" ")[0]
-    return f"<tr>{''.join(f'<{tag}>{_escaped(cell)}</{end}>' for cell in cells)}</tr>"
+def _row(cells: list[str], first: str, other: str) -> str:
+    tags = [first, *[other] * (len(cells) - 1)]
+    text = (f"<{t}>{_escaped(c)}</{t.split()[0]}>" for t, c in zip(tags, cells, strict=True))
+    return f"<tr>{''.join(text)}</tr>"
 
 
 def _escaped(name: str) -> str:

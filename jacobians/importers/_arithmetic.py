@@ -8,110 +8,45 @@ two constants give is nobody's business here, since their framework has computed
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import inf, prod
-from typing import Any, ClassVar, NoReturn, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array
-from jacobians.activations import NAMES
-from jacobians.importers._assembly import Assembly, Value
-from jacobians.layers import AveragePool, MaxPool, Shape
-
-Operand: TypeAlias = Any  # a value, or a constant in float64
+from jacobians.importers._assembly import Value
+from jacobians.importers._basics import Basics, Operand
+from jacobians.layers import Add, AveragePool, MatrixProduct, MaxPool, Multiply
 
 
-@dataclass
-class Arithmetic:
-    """Steps at one place of a model, ``at``."""
-
-    nowhere: ClassVar[float] = -(2.0**100)  # for -inf before softmax, whose exp of either is 0
-    assembly: Assembly
-    at: str
-
-    def no_rule(self, what: str, way_out: str = "") -> NoReturn:
-        """Refuse what has no rule."""
-        self.assembly.no_rule(self.at, what, way_out)
-
-    # --- moving entries ---------------------------------------------------------------------------
-
-    def as_value(self, operand: Operand) -> Value:
-        """Return a value; a constant becomes nothing of the input, with the constant added."""
-        if isinstance(operand, Value):
-            return operand
-        constant = np.asarray(operand, np.float64)
-        nothing = self.move(Value(0, (1,)), np.full(constant.shape, -1))
-        return self.affine(nothing, 1.0, constant)
-
-    def numbers(self, of: Value) -> Any:
-        """Return the number of every entry, in the shape of the value."""
-        self.assembly.spend(16 * of.size)
-        return np.arange(of.size).reshape(of.shape)
-
-    def move(self, of: Value, numbers: Any) -> Value:
-        """Choose entries by their numbers."""
-        return self.assembly.move(numbers, at=self.at, of=of)
-
-    def transposed(self, of: Value, axes: Sequence[int]) -> Value:
-        """Reorder the axes."""
-        moved = self.move(of, self.numbers(of).transpose(axes))
-        return moved.reshaped([of.shape[k] for k in axes])
-
-    def broadcast(self, *shapes: Shape) -> Shape:
-        """Return the common shape of several."""
-        return np.broadcast_shapes(*shapes)
-
-    def spread(self, of: Value, shape: Sequence[int]) -> Value:
-        """Repeat entries along new axes, and along those of length 1."""
-        if of.size == prod(shape):
-            return of.reshaped(shape)
-        self.assembly.spend(16 * prod(shape))
-        return self.move(of, np.broadcast_to(self.numbers(of), shape)).reshaped(shape)
-
-    def concatenate(self, operands: Sequence[Operand], axis: int) -> Value:
-        """Put one after the other along an axis."""
-        return self.assembly.concatenate([self.as_value(o) for o in operands], axis, at=self.at)
-
-    def stack(self, operands: Sequence[Operand], axis: int) -> Value:
-        """Put one after the other along a new axis."""
-        parts = [self.as_value(operand) for operand in operands]
-        axis %= len(parts[0].shape) + 1
-        shape = (*parts[0].shape[:axis], 1, *parts[0].shape[axis:])
-        return self.concatenate([part.reshaped(shape) for part in parts], axis)
+class Arithmetic(Basics):
+    """Sums, products and functions at one place of a model."""
 
     # --- arithmetic -------------------------------------------------------------------------------
-
-    def affine(self, of: Value, scale: Any = 1.0, shift: Any = 0.0) -> Value:
-        """Multiply by a constant and add one, either of which may have more axes than the value."""
-        scale, shift = (np.asarray(part, np.float64) for part in (scale, shift))
-        if scale.ndim or shift.ndim:
-            of = self.spread(of, self.broadcast(of.shape, scale.shape, shift.shape))
-        hidden = shift == -inf
-        if hidden.any():
-            scale, shift = np.where(hidden, 0.0, scale), np.where(hidden, self.nowhere, shift)
-        if not shift.any() and (scale == 1).all():
-            return of
-        return self.assembly.scale(scale, shift, at=self.at, of=of)
 
     def add(self, a: Operand, b: Operand, factor: float = 1.0) -> Value:
         """Return ``a + factor b``."""
         if isinstance(a, Value) and isinstance(b, Value):
-            return self.assembly.add(*self._spread(a, self.affine(b, factor)), at=self.at)
+            return self.apply(Add(), *self._spread(a, self.affine(b, factor)))
         return (
             self.affine(a, 1.0, factor * b) if isinstance(a, Value) else self.affine(b, factor, a)
         )
 
+    def total(self, values: Sequence[Value]) -> Value:
+        """Return the sum of values of one shape."""
+        return self.apply(Add(), *values) if len(values) > 1 else values[0]
+
+    def product(self, values: Sequence[Value]) -> Value:
+        """Return the product of values of one shape, entry by entry."""
+        return self.apply(Multiply(), *values) if len(values) > 1 else values[0]
+
     def subtract(self, a: Operand, b: Operand) -> Value:
-        """Return ``a - b``."""
         return self.add(a, b, -1.0)
 
     def multiply(self, a: Operand, b: Operand) -> Value:
-        """Return ``a b``, entry by entry."""
         if isinstance(a, Value) and isinstance(b, Value):
             if a == b:
                 return self.activate("square", a)
-            return self.assembly.multiply(*self._spread(a, b), at=self.at)
+            return self.apply(Multiply(), *self._spread(a, b))
         return self.affine(a, b) if isinstance(a, Value) else self.affine(b, a)
 
     def _spread(self, *values: Value) -> list[Value]:
@@ -119,7 +54,6 @@ class Arithmetic:
         return [self.spread(value, shape) for value in values]
 
     def divide(self, a: Operand, b: Operand) -> Value:
-        """Return ``a / b``."""
         if isinstance(b, Value):
             return self.multiply(a, self.activate("reciprocal", b))
         with np.errstate(all="ignore"):  # what is not finite is refused
@@ -146,11 +80,9 @@ class Arithmetic:
         return self.affine(self.largest(self.stack(pair, 0), [0], False), sign)
 
     def minimum(self, a: Operand, b: Operand) -> Value:
-        """Return the smaller of two, entry by entry."""
         return self.maximum(a, b, -1.0)
 
     def opposite(self, truth: Value) -> Value:
-        """Return ``1 - truth``."""
         return self.affine(truth, -1.0, 1.0)
 
     def choose(self, choice: Operand, yes: Operand, no: Operand) -> Value:
@@ -166,16 +98,12 @@ class Arithmetic:
 
     # --- products ---------------------------------------------------------------------------------
 
-    def dense(self, of: Value, W: Array, b: Array | None = None) -> Value:
-        """Return ``W a + b`` along the last axis."""
-        return self.assembly.dense(np.atleast_2d(W), b, at=self.at, of=of)
-
     def matmul(self, A: Operand, B: Operand) -> Value:
         """Return the matrix product of the last two axes, as NumPy has it."""
         if len(A.shape) == 1 or len(B.shape) == 1:  # a row, or a column, for the time being
             row, column = len(A.shape) == 1, len(B.shape) == 1
             product = self.matmul(
-                _seen(A, (1, *A.shape)) if row else A, _seen(B, (*B.shape, 1)) if column else B
+                seen(A, (1, *A.shape)) if row else A, seen(B, (*B.shape, 1)) if column else B
             )
             *front, m, n = product.shape
             return product.reshaped([*front, *[m] * (not row), *[n] * (not column)])
@@ -188,8 +116,10 @@ class Arithmetic:
 
     def _product(self, A: Value, B: Value, transposed: bool = False) -> Value:
         lead = self.broadcast(A.shape[:-2], B.shape[:-2])
+        shape = (*lead, A.shape[-2], B.shape[-2 if transposed else -1])
         A, B = (self.spread(X, (*lead, *X.shape[-2:])) for X in (A, B))
-        return self.assembly.matmul(A, B, at=self.at, transposed=transposed)
+        A, B = (X.reshaped((-1, *X.shape[-2:])[prod(lead) == 1 :]) for X in (A, B))
+        return self.apply(MatrixProduct(transposed), A, B, shape=shape, shaped=True)
 
     def einsum(self, subscripts: str, A: Operand, B: Operand) -> Value:
         """Return a product of two, with axes named: common ones are kept, or summed over."""
@@ -208,7 +138,7 @@ class Arithmetic:
             axes = [names.index(k) for group in groups for k in group]
             shape = [prod(sizes[k] for k in group) for group in groups[not kept :]]
             moved = self.transposed if isinstance(operand, Value) else np.transpose
-            return _seen(moved(operand, axes), shape)
+            return seen(moved(operand, axes), shape)
 
         product = self.matmul(
             arranged(A, a, kept, rows, inner), arranged(B, b, kept, inner, columns)
@@ -218,11 +148,9 @@ class Arithmetic:
         return self.transposed(product, [given.index(k) for k in right])
 
     def mean(self, of: Value, axes: Sequence[int] | None, keep: bool) -> Value:
-        """Average over some axes, or all."""
         return self._reduced(of, axes, keep, AveragePool)
 
     def sum(self, of: Value, axes: Sequence[int] | None, keep: bool) -> Value:
-        """Sum over some axes, or all."""
         mean = self.mean(of, axes, keep)
         return self.affine(mean, of.size / mean.size)
 
@@ -231,7 +159,6 @@ class Arithmetic:
         return self._reduced(of, axes, keep, MaxPool)
 
     def smallest(self, of: Value, axes: Sequence[int] | None, keep: bool) -> Value:
-        """Return the smallest entry along some axes, or of all."""
         return self.affine(self.largest(self.affine(of, -1.0), axes, keep), -1.0)
 
     def _reduced(self, of: Value, axes: Sequence[int] | None, keep: bool, pool: Any) -> Value:
@@ -244,16 +171,9 @@ class Arithmetic:
         if count == 1:
             return of.reshaped(left)
         rows = self.transposed(of, [*rest, *along]).reshaped((-1, count))
-        pooled = self.assembly.apply(pool(count), rows, at=self.at, shaped=True)
-        return pooled.reshaped(left)
+        return self.apply(pool(count), rows, shaped=True).reshaped(left)
 
     # --- activations ------------------------------------------------------------------------------
-
-    def activate(self, name: str, of: Value, axis: int | None = None, **parameters: float) -> Value:
-        """Apply an activation."""
-        if name not in NAMES:
-            self.no_rule(name)
-        return self.assembly.activate(name, at=self.at, of=of, axis=axis, **parameters)
 
     def clamp(self, of: Value, low: float | None, high: float | None) -> Value:
         """Hold entries between limits, either of which may be missing."""
@@ -290,13 +210,7 @@ class Arithmetic:
         """Return ``a - clip(a, -limit, limit)``."""
         return self.add(of, self.clamp(of, -limit, limit), -1.0)
 
-    def gated(self, of: Value, axis: int) -> Value:
-        """Return the first half times the sigmoid of the second."""
-        halves = np.split(self.numbers(of), 2, axis=axis)
-        first, second = (self.move(of, half) for half in halves)
-        return self.multiply(first, self.activate("sigmoid", second))
 
-
-def _seen(operand: Operand, shape: Sequence[int]) -> Operand:
+def seen(operand: Operand, shape: Sequence[int]) -> Operand:
     """Return an operand in another shape."""
     return operand.reshaped(shape) if isinstance(operand, Value) else operand.reshape(shape)

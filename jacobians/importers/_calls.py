@@ -55,10 +55,6 @@ class Call(Steps):
         """Apply the operator itself to an array, in place of its value."""
         raise NotImplementedError
 
-    def on_images(self, images: Any) -> Any:
-        """Do so with images (k, channels, ...)."""
-        return self.compute(images)
-
     def moved(self) -> Any:
         """Let the operator itself say where each entry goes: give it their numbers, from 1 on."""
         of = next(value for value in self.arguments.values() if isinstance(value, Value))
@@ -70,13 +66,9 @@ class Call(Steps):
     def adaptive_pool(self, of: Value, wanted: Sequence[int], largest: bool) -> Value:
         """Pool to a wanted number of positions."""
         pairs = [*zip(of.shape[-len(wanted) :], wanted, strict=True)]
-        if not any(n % m for n, m in pairs):
-            return self.windows(
-                of, (MaxPool if largest else AveragePool)([n // m for n, m in pairs])
-            )
-        if largest:
+        if any(n % m for n, m in pairs):
             self.no_rule("pooling of unequal windows")
-        return self.separable(of, self.on_images)
+        return self.windows(of, (MaxPool if largest else AveragePool)([n // m for n, m in pairs]))
 
 
 Rule: TypeAlias = Callable[[Any], Any]

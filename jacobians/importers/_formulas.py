@@ -55,7 +55,9 @@ class Formulas:
         self._curves: dict[int, Curves] = {}
         self._waiting: list[int] = []  # steps whose curves nobody has needed so far
 
-    def recognised(self, steps: Sequence[Step], single: bool) -> tuple[int, str, float] | None:
+    def recognised(
+        self, steps: Sequence[Step], single: bool = False
+    ) -> tuple[int, str, float] | None:
         """Tell of which step the last one is a named activation, which one, and with what sign.
 
         ``single`` says that the model computes in float32, so that its constants are rounded to it.

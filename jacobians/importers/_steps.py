@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import inf, prod
-from typing import Any
+from collections.abc import Iterable, Sequence
+from math import inf
 
 import numpy as np
 
 from jacobians._checks import Array
-from jacobians._windows import Windows
-from jacobians.importers._arithmetic import Arithmetic, Operand
+from jacobians.importers._arithmetic import Arithmetic
 from jacobians.importers._assembly import Value
-from jacobians.layers import AveragePool, Convolution, Layer, LayerNorm, MaxPool, RMSNorm
+from jacobians.importers._basics import Operand
+from jacobians.layers import AveragePool, Layer, LayerNorm, MaxPool, RMSNorm
 
 Sizes = Sequence[int]
 Pairs = tuple[tuple[int, int], ...]  # before and after each axis
-_LARGEST = 2**24  # entries of images that an operator is applied to, to read its matrix off
 
 
 class Steps(Arithmetic):
@@ -32,64 +30,24 @@ class Steps(Arithmetic):
         except ValueError as err:
             self.no_rule(f"{layer} on a value of shape {of.shape}", str(err))
         first = of.shape[0] if len(image.shape) < len(of.shape) else 1
-        return self.assembly.apply(layer, image, at=self.at, shape=(first, *shape), shaped=True)
+        return self.apply(layer, image, shape=(first, *shape), shaped=True)
 
     def pool(
-        self,
-        of: Value,
-        largest: bool,
-        size: Sequence[int],
-        stride: Sequence[int],
-        pads: Pairs,
-        dilation: Sequence[int],
-        *,
-        up: bool = False,
-        count_padding: bool = False,
-        divisor: float | None = None,
+        self, of: Value, size: Sizes, stride: Sizes, pads: Pairs, dilation: Sizes, up: bool = False
     ) -> Value:
-        """Take the largest or the mean of every window; ``up`` rounds the positions up."""
-        grid = of.shape[-len(size) :]
-        seen = rounded_up(grid, size, stride, dilation, pads) if up else pads
-        if largest:
-            return self.windows(of, MaxPool(size, stride, seen, dilation))
-        if divisor is None and max(dilation) == 1 and (seen == pads or not count_padding):
-            return self.windows(of, AveragePool(size, stride, seen, count_padding))
-        channels = of.shape[-len(size) - 1]
-        ones = np.ones((channels, 1, *size))
-        total = self.windows(
-            of, Convolution(ones, None, "identity", stride, seen, dilation, channels)
-        )
-        if count_padding:  # the zeros around count, those added to round up do not
-            grid = tuple(n + sum(pair) for n, pair in zip(grid, pads, strict=True))
-            seen = tuple((0, b - a) for (_, a), (_, b) in zip(pads, seen, strict=True))
-        counted = (Windows(grid, size, stride, seen, dilation).index >= 0).sum(axis=0)
-        entries = counted.reshape(total.shape[2:]) if divisor is None else divisor
-        return self.affine(total, 1 / np.asarray(entries, np.float64))
+        """Take the largest of every window; ``up`` rounds the positions up."""
+        seen = _rounded_up(of.shape[-len(size) :], size, stride, dilation, pads) if up else pads
+        return self.windows(of, MaxPool(size, stride, seen, dilation))
 
-    def along_axes(self, of: Value, matrices: Mapping[int, Array]) -> Value:
-        """Apply a matrix along each of some axes, which is what interpolation does."""
-        for axis, W in matrices.items():
-            order = [k for k in range(len(of.shape)) if k != axis]
-            back = [*range(axis), len(order), *range(axis, len(order))]
-            of = self.transposed(self.dense(self.transposed(of, [*order, axis]), W), back)
-        return of
-
-    def separable(self, of: Value, apply: Callable[[Any], Any]) -> Value:
-        """Apply a linear map that does the same along every axis behind the channels.
-
-        ``apply`` takes images (k, 1, ...) and returns others; where one is 1 along all other axes
-        it is a basis vector along the axis, or what the matrix of that axis makes of it.
-        """
-        matrices = {}
-        for k, n in enumerate(of.shape[2:]):
-            grid = [n if j == k else m for j, m in enumerate(of.shape[2:])]
-            if n * prod(grid) > _LARGEST:
-                self.no_rule(f"on an image of {prod(grid)} entries")
-            basis = np.eye(n).reshape(n, 1, *(n if j == k else 1 for j in range(len(grid))))
-            images = np.asarray(apply(np.broadcast_to(basis, (n, 1, *grid)).copy()))
-            first = [slice(None) if j == k else 0 for j in range(len(grid))]
-            matrices[k + 2] = images[(slice(None), 0, *first)].T
-        return self.along_axes(of, matrices)
+    def average(
+        self, of: Value, size: Sizes, stride: Sizes, pads: Pairs, count: bool, up: bool = False
+    ) -> Value:
+        """Take the mean of every window, the zeros around it counted or not."""
+        ones, count = (1,) * len(size), count and any(map(any, pads))
+        seen = _rounded_up(of.shape[-len(size) :], size, stride, ones, pads) if up else pads
+        if count and seen != pads:
+            self.no_rule("a mean that counts some of the zeros around (ceil_mode)")
+        return self.windows(of, AveragePool(size, stride, seen, count))
 
     # --- norms and attention ----------------------------------------------------------------------
 
@@ -97,7 +55,7 @@ class Steps(Arithmetic):
         """Normalise rows, which may be several axes of the value in one."""
         d = len(norm.scale)
         rows = of.reshaped((-1, d))
-        return self.assembly.apply(norm, rows, at=self.at, shape=of.shape, rows_of=d)
+        return self.apply(norm, rows, shape=of.shape, rows_of=d)
 
     def group_norm(
         self, of: Value, groups: int, epsilon: float, scale: Array | None, shift: Array | None
@@ -149,13 +107,13 @@ def same_padding(
     return tuple(pads)
 
 
-def rounded_up(
+def _rounded_up(
     grid: Iterable[int], size: Sizes, stride: Sizes, dilation: Sizes, pads: Pairs
 ) -> Pairs:
     """Return the padding with which the last window is whole, if it begins before the padding.
 
-    >>> rounded_up((6,), (3,), (2,), (1,), ((0, 0),)), rounded_up((3,), (1,), (4,), (1,), ((0, 1),))
-    (((0, 1),), ((0, 1),))
+    >>> _rounded_up((6,), (3,), (2,), (1,), ((0, 0),))
+    ((0, 1),)
     """
     reached = []
     for n, k, s, d, (before, after) in zip(grid, size, stride, dilation, pads, strict=True):

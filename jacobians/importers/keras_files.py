@@ -13,17 +13,15 @@ import copy
 import io
 import json
 import os
-import tempfile
 import zipfile
 from math import prod
 from typing import Any
 
-from jacobians._checks import ModelFormatError, Numbers, missing_extra
+from jacobians._checks import ModelFormatError, missing_extra
 from jacobians._npz import LIMIT, Brief, opened, require_side_by_side
-from jacobians.importers._state_dicts import Activations
 from jacobians.importers.keras import from_keras
 from jacobians.importers.keras_operators import OPERATIONS
-from jacobians.importers.weight_files import from_weights
+from jacobians.importers.weight_files import Activations
 from jacobians.network import Network
 
 MODELS = ("Sequential", "Functional", "Model")
@@ -31,7 +29,7 @@ _NAMES = """
     InputLayer Dense EinsumDense Activation Identity Flatten Reshape Permute RepeatVector
     ReLU LeakyReLU PReLU ELU Softmax Dropout AlphaDropout GaussianDropout GaussianNoise
     SpatialDropout1D SpatialDropout2D SpatialDropout3D Normalization Rescaling BatchNormalization
-    LayerNormalization RMSNormalization GroupNormalization UnitNormalization
+    LayerNormalization RMSNormalization GroupNormalization
     Add Subtract Multiply Average Maximum Minimum Concatenate Dot
     Attention MultiHeadAttention GroupQueryAttention
     Conv1D Conv2D Conv3D Conv1DTranspose Conv2DTranspose Conv3DTranspose
@@ -45,18 +43,14 @@ _NAMES = """
 LAYERS = tuple(_NAMES.split())
 _SETTINGS = ("DTypePolicy", "Policy", "__tuple__", "__keras_tensor__", "__numpy__", "__tensor__")
 _IN_TRAINING = ("_initializer", "_regularizer", "_constraint", "init", "input_dtype")
-_NEWER = {"output_dim": "units", "bias": "use_bias"}  # what Keras 1 called settings of Dense
 
 
 def from_keras_file(
-    path: str | os.PathLike[str],
-    activations: Activations | None = None,
-    output: str | None = None,
+    path: str | os.PathLike[str], activations: Activations | None = None, output: str | None = None
 ) -> Network:
     """Import a model that Keras saved, of this version or an older one, as ``load`` does.
 
-    A file of weights alone takes ``activations``, one for each dense layer, like a state dict; a
-    model of several outputs the name of one.
+    Of several outputs the one of this name; ``activations`` are refused, since it has its own.
     """
     try:
         import h5py  # noqa: F401
@@ -65,33 +59,14 @@ def from_keras_file(
         raise missing_extra("keras and h5py", "keras", "load") from err
     path = os.fspath(path)
     with opened(path, "model of Keras") as (file, size):
-        read = _read(file, size, path, output)
-    name = os.path.basename(path)
-    if isinstance(read, dict):
-        if output is not None:
-            raise TypeError(f"load: {name} has one output; leave output out.")
-        shown = ", ".join(map(repr, read))
-        if activations is None:
-            raise ModelFormatError(
-                f"{name}: holds weights and no model. Build the model, call its load_weights(path) "
-                "and give it to from_keras; or, of a chain of dense layers, say activations=[...], "
-                f"one for each of {shown}."
-            )
-        if isinstance(activations, (list, tuple)):
-            if len(activations) != len(read):
-                raise ValueError(f"{name}: activations: expected one for each of {shown}.")
-            activations = dict(zip(read, activations, strict=True))
-        arrays = {f"{layer}.{role}": A for layer, held in read.items() for role, A in held.items()}
-        return from_weights(path, activations=activations, arrays=arrays)
+        net = _read(file, size, path, output)
     if activations is not None:
+        name = os.path.basename(path)
         raise TypeError(f"load: {name} has its own activations; leave activations out.")
-    return read
+    return net
 
 
-def _read(
-    file: Any, size: int, path: str, output: str | None
-) -> Network | dict[str, dict[str, Numbers]]:
-    """Return the network; of a file without a model, the weights of its layers."""
+def _read(file: Any, size: int, path: str, output: str | None) -> Network:
     import h5py
     import keras
 
@@ -107,7 +82,10 @@ def _read(
     with h5py.File(weights, "r") as arrays:
         held = _require_plain(arrays, size)
         if config is None and "model_config" not in arrays.attrs:
-            return _weights(arrays)
+            raise ModelFormatError(
+                "holds weights and no model. Build the model, call its load_weights(path) and give "
+                "it to from_keras."
+            )
         config = _described(arrays) if config is None else config
     described = _vetted(config)
     with keras.StatelessScope(initialize_variables=False):  # shapes, and no arrays yet
@@ -115,12 +93,7 @@ def _read(
     if wanted > held:
         raise ModelFormatError(f"describes {wanted} weights, but the file has {held}.")
     model = _made(described)
-    with tempfile.TemporaryDirectory() as folder:
-        if path.endswith(".keras") and _renamed(weights):
-            path = os.path.join(folder, "model.weights.h5")
-            with open(path, "wb") as copy_of:
-                copy_of.write(weights.getbuffer())
-        model.load_weights(path)
+    model.load_weights(path)
     try:
         return from_keras(model, output=output)
     except (NotImplementedError, ValueError, TypeError) as err:
@@ -143,48 +116,11 @@ def _read_archive(file: Any, size: int) -> tuple[Any, io.BytesIO]:
         return config, io.BytesIO(archive.read("model.weights.h5"))
 
 
-def _renamed(weights: io.BytesIO) -> bool:
-    """Rename the arrays of Keras 2 on Windows, which have backslashes; tell whether it did."""
-    import h5py
-
-    with h5py.File(weights, "r+") as arrays:
-        names = [name for name in arrays if "\\" in name]
-        for name in names:
-            arrays.move(name, name.replace("\\", "/"))
-    return bool(names)
-
-
 def _described(arrays: Any) -> Any:
     config = arrays.attrs["model_config"]
     if len(config) > LIMIT:
         raise ModelFormatError(f"describes itself in {len(config)} bytes, over a limit of {LIMIT}.")
     return json.loads(config)
-
-
-def _weights(arrays: Any) -> dict[str, dict[str, Numbers]]:
-    """Return weight and bias of dense layers, in the order of the model.
-
-    Their names are those of ``d/d/kernel:0`` in Keras 2, which lists its layers, and of
-    ``layers/d/vars/0`` in Keras 3, which numbers them.
-    """
-    layers: dict[str, dict[str, Numbers]] = {}
-
-    def note(name: str, entry: Any) -> None:
-        if hasattr(entry, "shape"):
-            *_, layer, role = ["", *name.replace("/vars/", "/").split("/")]
-            role = {"0": "kernel", "1": "bias"}.get(role, role.partition(":")[0])
-            held = layers.setdefault(layer, {})
-            held["weight" if role == "kernel" else role] = entry[()].T
-
-    arrays.visititems(note)
-    order = [n if isinstance(n, str) else n.decode() for n in arrays.attrs.get("layer_names", ())]
-    return {name: layers[name] for name in sorted(layers, key=order.index if order else _number)}
-
-
-def _number(name: str) -> int:
-    """Return the number that Keras has added to the name of a layer, 0 for the first."""
-    digits = name.rpartition("_")[2]
-    return int(digits) if digits.isdecimal() else 0
 
 
 def _require_plain(group: Any, size: int) -> int:
@@ -232,7 +168,7 @@ def _plain(value: Any, at: str) -> Any:
             at = f"layer {inner['name']!r:.60}"
         _require_own(value, str(kind), at)
     plain = {
-        _NEWER.get(key, key) if kind is None else key: _plain(part, at)
+        key: _plain(part, at)
         for key, part in value.items()
         if not str(key).endswith(_IN_TRAINING) and key not in ("compile_config", "build_config")
     }

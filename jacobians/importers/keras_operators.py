@@ -17,13 +17,7 @@ from jacobians._checks import Array
 from jacobians.importers._assembly import Value
 from jacobians.importers._calls import Call, Rule, along, each, family, fixed, listed, takes
 from jacobians.importers._steps import Steps, same_padding
-from jacobians.layers import (
-    Convolution,
-    Layer,
-    LayerNorm,
-    RMSNorm,
-    TransposedConvolution,
-)
+from jacobians.layers import Convolution, LayerNorm, RMSNorm, TransposedConvolution
 
 
 class KerasCall(Call):
@@ -60,12 +54,6 @@ class KerasCall(Call):
         several = isinstance(result, (list, tuple))
         return [to_numpy(part) for part in result] if several else to_numpy(result)
 
-    def on_images(self, images: Any) -> Any:
-        """Do so with images (k, channels, ...)."""
-        if self["data_format"] == "channels_first":
-            return self.compute(images)
-        return np.moveaxis(self.compute(np.moveaxis(images, 1, -1)), -1, 1)
-
     def attribute(self, name: str) -> Any:
         """Return an attribute of the layer as an array in float64, or None."""
         return self.as_operand(getattr(self.operator, name))
@@ -79,10 +67,6 @@ class KerasCall(Call):
         result = compute(self.transposed(of, to_first))
         return self.transposed(result, np.argsort(to_first).tolist())
 
-    def images(self, of: Value, layer: Callable[[Value], Layer]) -> Value:
-        """Apply a layer to images."""
-        return self.channels_first(of, lambda of: self.windows(of, layer(of)))
-
     def padding(self, of: Value, size: Any, stride: Any, dilation: Any) -> Any:
         """Return the padding of an image: "same" leaves every stride-th position."""
         if self["padding"] == "valid":
@@ -90,17 +74,20 @@ class KerasCall(Call):
         return same_padding(of.shape[2:], size, stride, dilation)
 
 
-def _convolve(call: KerasCall, of: Value, kernel: Array, groups: int | None, strides: Any) -> Value:
+def _convolve(
+    call: KerasCall, of: Value, kernel: Array, groups: int = 0, strides: Any = 1
+) -> Value:
     """Convolve with a kernel (*size, c_in / groups, c_out)."""
     K, axes = _channels_first(kernel), kernel.ndim - 2
     stride, dilation = each(strides, axes), each(call["dilation_rate"], axes)
 
-    def layer(of: Value) -> Layer:
+    def convolved(of: Value) -> Value:
         padding = call.padding(of, K.shape[2:], stride, dilation)
-        count = of.shape[1] // K.shape[1] if groups is None else groups
-        return Convolution(K, None, "identity", stride, padding, dilation, count)
+        count = groups or of.shape[1] // K.shape[1]
+        layer = Convolution(K, None, "identity", stride, padding, dilation, count)
+        return call.windows(of, layer)
 
-    return call.images(of, layer)
+    return call.channels_first(of, convolved)
 
 
 def _channels_first(kernel: Array) -> Array:
@@ -108,69 +95,60 @@ def _channels_first(kernel: Array) -> Array:
     return kernel.transpose(axes + 1, axes, *range(axes))
 
 
-def convolution(call: KerasCall) -> Value:
-    """Convolve, as ``Conv1D`` to ``Conv3D`` do."""
-    return _convolve(call, call.of, call.operand("kernel"), None, call["strides"])
+def _convolution(call: KerasCall) -> Value:
+    return _convolve(call, call.of, call.operand("kernel"), 0, call["strides"])
 
 
-def depthwise_convolution(call: KerasCall, name: str = "kernel") -> Value:
+def _depthwise(call: KerasCall, name: str = "kernel") -> Value:
     """Convolve every channel with kernels of its own."""
     *size, channels, multiplier = call.operand(name).shape
     kernel = call.operand(name).reshape(*size, 1, channels * multiplier)
     return _convolve(call, call.of, kernel, channels, call["strides"])
 
 
-def separable_convolution(call: KerasCall) -> Value:
+def _separable(call: KerasCall) -> Value:
     """Convolve every channel, then mix the channels."""
-    between = depthwise_convolution(call, "depthwise_kernel")
-    return _convolve(call, between, call.operand("pointwise_kernel"), None, 1)
+    return _convolve(call, _depthwise(call, "depthwise_kernel"), call.operand("pointwise_kernel"))
 
 
-def transposed_convolution(call: KerasCall) -> Value:
+def _transposed(call: KerasCall) -> Value:
     """Spread a kernel over a finer grid."""
     K = _channels_first(call.operand("kernel"))
     axes = K.ndim - 2
     stride, dilation = each(call["strides"], axes), each(call["dilation_rate"], axes)
     if call["output_padding"] is not None:
         call.no_rule("a transposed convolution with an output_padding of its own")
-    pads, more = [], []
-    for k, s, d in zip(K.shape[2:], stride, dilation, strict=True):
-        total = (k - 1) * d + 1 - s
-        more.append(max(-total, 0))
-        cut = max(total, 0) if call["padding"] == "same" else 0
-        pads.append((cut // 2, cut - cut // 2))
-    layer = TransposedConvolution(
-        K, None, "identity", stride, tuple(pads), dilation, 1, tuple(more)
-    )
-    return call.images(call.of, lambda _: layer)
+    total = [(k - 1) * d + 1 - s for k, s, d in zip(K.shape[2:], stride, dilation, strict=True)]
+    cuts = [max(n, 0) if call["padding"] == "same" else 0 for n in total]
+    pads, more = tuple((n // 2, n - n // 2) for n in cuts), tuple(max(-n, 0) for n in total)
+    layer = TransposedConvolution(K, None, "identity", stride, pads, dilation, 1, more)
+    return call.channels_first(call.of, lambda of: call.windows(of, layer))
 
 
-def pool(call: KerasCall) -> Value:
-    """Take the largest or the mean of every window."""
+def _pool(call: KerasCall) -> Value:
     axes = len(call.of.shape) - 2
     size, ones = each(call["pool_size"], axes), (1,) * axes
     stride = size if call["strides"] is None else each(call["strides"], axes)
-    largest = type(call.operator).__name__ == "MaxPool"
 
     def pooled(of: Value) -> Value:
-        return call.pool(of, largest, size, stride, call.padding(of, size, stride, ones), ones)
+        pads = call.padding(of, size, stride, ones)
+        if type(call.operator).__name__ == "MaxPool":
+            return call.pool(of, size, stride, pads, ones)
+        return call.average(of, size, stride, pads, False)
 
     return call.channels_first(call.of, pooled)
 
 
-def _resize(call: KerasCall) -> Value:
-    if call["interpolation"] == "nearest":
-        return call.moved()  # type: ignore[no-any-return]
-    if call["crop_to_aspect_ratio"] or call["pad_to_aspect_ratio"]:
-        call.no_rule("an aspect ratio that is kept")
-    return call.channels_first(call.of, lambda of: call.separable(of, call.on_images))
-
-
-def adaptive(call: KerasCall) -> Value:
-    """Pool to a wanted number of positions."""
+def _adaptive(call: KerasCall) -> Value:
     wanted = each(call["output_size"], len(call.of.shape) - 2)
     largest = type(call.operator).__name__ == "AdaptiveMaxPool"
     return call.channels_first(call.of, lambda of: call.adaptive_pool(of, wanted, largest))
+
+
+def _resize(call: KerasCall) -> Any:
+    if call["interpolation"] != "nearest":
+        call.no_rule(f"interpolation={call['interpolation']!r}", "Nearest neighbours have one.")
+    return call.moved()
 
 
 def _pad(call: KerasCall) -> Any:
@@ -204,9 +182,14 @@ def _relu(call: KerasCall) -> Value:
     return call.leaky(call.of, slope) if slope else call.activate("relu", call.of)
 
 
-def _batch_norm(call: KerasCall, get: Any = KerasCall.operand, names: str = "") -> Value:
-    parts = [get(call, name) for name in (names or "mean variance scale offset").split()]
-    return call.batch_norm(call.of, call["axis"], call["epsilon"], parts)
+def _batch_norm(call: KerasCall) -> Value:
+    given = map(call.operand, ("mean", "variance", "scale", "offset"))
+    return call.batch_norm(call.of, call["axis"], call["epsilon"], [*given])
+
+
+def _batch_norm_layer(call: KerasCall) -> Value:
+    given = map(call.attribute, ("moving_mean", "moving_variance", "gamma", "beta"))
+    return call.batch_norm(call.of, call["axis"], call["epsilon"], [*given])
 
 
 def _layer_norm(call: KerasCall) -> Value:
@@ -236,17 +219,6 @@ def _moments(call: KerasCall) -> tuple[Value, Value]:
     centred = call.subtract(call.of, call.mean(call.of, axes, True))
     mean = call.mean(call.of, axes, call["keepdims"])
     return mean, call.mean(call.activate("square", centred), axes, call["keepdims"])
-
-
-def _unit(call: KerasCall) -> Value:
-    """Divide by the Euclidean norm along some axes, which counts as epsilon at least."""
-    import keras
-
-    if call["order"] != 2:
-        call.no_rule(f"the norm of order {call['order']}")
-    square = call.sum(call.activate("square", call.of), listed(call["axis"]), True)
-    least = keras.config.epsilon() if call["epsilon"] is None else call["epsilon"]
-    return call.multiply(call.of, call.clamp(call.power(square, np.array(-0.5)), None, 1 / least))
 
 
 def _attention(call: KerasCall) -> Value:
@@ -304,10 +276,8 @@ MOVES = (
 _SAME_NAMES = "relu relu6 selu silu sigmoid softplus softsign tanh erf"
 _SAME_NAMES += " exp sin cos square sqrt log log1p expm1 reciprocal"
 
-LAYERS: dict[str, Rule] = {
-    "BatchNormalization": lambda call: _batch_norm(
-        call, KerasCall.attribute, "moving_mean moving_variance gamma beta"
-    ),
+LAYERS: dict[str, Rule] = {  # whose call takes no symbols, or not always
+    "BatchNormalization": _batch_norm_layer,
     "Normalization": _normalization,
     "Rescaling": _rescaling,
 }
@@ -331,12 +301,12 @@ OPERATIONS: dict[str, Rule] = {
     "Mean": _reduced(Steps.mean),
     "Sum": _reduced(Steps.sum),
     "Max": _reduced(Steps.largest),
-    "Conv": convolution,
-    "ConvTranspose": transposed_convolution,
-    "DepthwiseConv": depthwise_convolution,
-    "SeparableConv": separable_convolution,
-    **dict.fromkeys(("MaxPool", "AveragePool"), pool),
-    **dict.fromkeys(("AdaptiveAveragePool", "AdaptiveMaxPool"), adaptive),
+    "Conv": _convolution,
+    "ConvTranspose": _transposed,
+    "DepthwiseConv": _depthwise,
+    "SeparableConv": _separable,
+    **dict.fromkeys(("MaxPool", "AveragePool"), _pool),
+    **dict.fromkeys(("AdaptiveAveragePool", "AdaptiveMaxPool"), _adaptive),
     "Negative": lambda call: call.affine(call.of, -1.0),
     **dict.fromkeys(("Absolute", "Abs"), fixed("abs")),
     "Clip": lambda call: call.clamp(call.of, call["x_min"], call["x_max"]),
@@ -351,7 +321,6 @@ OPERATIONS: dict[str, Rule] = {
     "LogSigmoid": lambda call: call.softplus(call.of, -1.0),
     "SoftShrink": lambda call: call.soft_shrink(call.of, float(call["threshold"])),
     "TanhShrink": lambda call: call.subtract(call.of, call.activate("tanh", call.of)),
-    "Glu": lambda call: call.gated(call.of, call["axis"]),
     "Softmax": along("softmax", "axis"),
     "LogSoftmax": along("log_softmax", "axis"),
     **{name.capitalize(): fixed(name) for name in _SAME_NAMES.split()},
@@ -359,7 +328,6 @@ OPERATIONS: dict[str, Rule] = {
     "LayerNorm": _layer_norm,
     "RMSNorm": lambda call: _norm(call, call.of, RMSNorm, call.operand("scale"), None),
     "Moments": _moments,
-    "Normalize": _unit,
     "Rsqrt": lambda call: call.power(call.of, np.array(-0.5)),
     "DotProductAttention": _attention,
     "Cast": _cast,

@@ -14,20 +14,19 @@ such files evaluates them, and therefore with derivative 0 beyond these limits.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from itertools import pairwise
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from jacobians._checks import Array, ModelFormatError
+from jacobians._checks import ModelFormatError
 from jacobians._npz import opened
 from jacobians.importers._assembly import Assembly
+from jacobians.importers._basics import Basics
 from jacobians.network import Network
 
 _LONGEST = 2**20  # characters in which a line may say something other than weights
 _DEEPEST = 10_000  # layers: each takes hundreds of bytes, of which the file may have six
-_N = TypeVar("_N", int, float)
 
 
 def from_nnet(path: str | os.PathLike[str]) -> Network:
@@ -37,34 +36,30 @@ def from_nnet(path: str | os.PathLike[str]) -> Network:
 
 
 def _read(lines: _Lines, name: str) -> Network:
-    depth, inputs, outputs = lines.counts(at_least=3)[:3]
+    depth, inputs, outputs = lines.numbers(3, int)[:3]
     if depth > _DEEPEST:
         raise lines.refusal(f"at most {_DEEPEST} layers, but got {depth}")
-    sizes = lines.counts(at_least=2)
+    sizes = lines.numbers(2, int)
     if len(sizes) != depth + 1 or (sizes[0], sizes[-1]) != (inputs, outputs) or min(sizes) < 1:
         raise lines.refusal(f"{depth + 1} sizes from {inputs} to {outputs}, but got {sizes!s:.80}")
-    lines.text()
-    low, high = lines.numbers(inputs), lines.numbers(inputs)
-    means, ranges = lines.numbers(inputs + 1), lines.numbers(inputs + 1)
+    lines.text(_LONGEST)
+    low, high = lines.row(inputs), lines.row(inputs)
+    means, ranges = lines.row(inputs + 1), lines.row(inputs + 1)
     if not (low <= high).all() or (ranges == 0).any():
         raise lines.refusal("limits in order before it, and ranges that are not 0")
     assembly = Assembly(name, dtype=np.dtype(np.float64))
-    at, of = "the limits of the inputs", assembly.input((inputs,))
+    step = Basics(assembly, "the normalisation of the inputs")
     middle, half = low + (high - low) / 2, (high - low) / 2
     scale = np.divide(1.0, half, out=np.zeros_like(half), where=half > 0)
-    of = assembly.scale(scale, -middle * scale, at=at, of=of)  # to [-1, 1], to be cut off there
-    of = assembly.scale(half, middle, at=at, of=assembly.activate("hard_tanh", at=at, of=of))
-    at = "the normalisation of the inputs"
-    of = assembly.scale(1 / ranges[:-1], -means[:-1] / ranges[:-1], at=at, of=of)
+    of = step.affine(assembly.input((inputs,)), scale, -middle * scale)  # to [-1, 1], and cut off
+    of = step.affine(step.activate("hard_tanh", of), half, middle)
+    of = step.affine(of, 1 / ranges[:-1], -means[:-1] / ranges[:-1])
     for l, (n, m) in enumerate(pairwise(sizes), start=1):
-        W = np.array([lines.numbers(n) for _ in range(m)])
-        b = np.concatenate([lines.numbers(1) for _ in range(m)])
-        of = assembly.dense(W, b, at=f"layer {l}", of=of)
-        if l < depth:
-            of = assembly.activate("relu", at=f"layer {l}", of=of)
-    at = "the normalisation of the outputs"
-    of = assembly.scale(ranges[-1], means[-1], at=at, of=of)
-    return assembly.network(of)
+        step = Basics(assembly, f"layer {l}")
+        W = np.array([lines.row(n) for _ in range(m)])
+        of = step.dense(of, W, np.concatenate([lines.row(1) for _ in range(m)]))
+        of = of if l == depth else step.activate("relu", of)
+    return assembly.network(step.affine(of, ranges[-1], means[-1]))
 
 
 class _Lines:
@@ -73,7 +68,7 @@ class _Lines:
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.file, self.size, self.count = file, size, 0
 
-    def text(self, most: int = _LONGEST) -> str:
+    def text(self, most: int) -> str:
         """Return the next line that is no comment."""
         while True:
             text = self.file.readline(most + 1).decode(errors="replace")
@@ -83,29 +78,25 @@ class _Lines:
             if not text.startswith("//"):
                 return text.strip().rstrip(",")
 
-    def counts(self, at_least: int) -> list[int]:
-        """Read a line of whole numbers."""
-        numbers = self._split(self.text(), int)
-        if len(numbers) < at_least:
-            raise self.refusal(f"{at_least} whole numbers or more, but got {len(numbers)}")
-        return numbers
-
-    def numbers(self, count: int) -> Array:
-        """Read a line of ``count`` numbers; each takes a character and a comma at least."""
-        if 2 * count - 1 > self.size:
-            raise self.refusal(f"{count} numbers, for which the file is too short")
-        numbers = self._split(self.text(max(_LONGEST, 64 * count)), float)
-        if len(numbers) != count:
-            raise self.refusal(f"{count} numbers, but got {len(numbers)}")
-        if not np.isfinite(numbers).all():
-            raise self.refusal("finite numbers")
-        return np.array(numbers)
-
-    def _split(self, text: str, kind: Callable[[str], _N]) -> list[_N]:
+    def numbers(self, at_least: int, kind: Any) -> Any:
+        """Read a line of numbers."""
+        text = self.text(max(_LONGEST, 64 * at_least))
         try:
-            return [kind(number) for number in text.split(",")]
+            numbers = [kind(number) for number in text.split(",")]
         except ValueError:
             raise self.refusal(f"numbers between commas, but got {text!r:.80}") from None
+        if len(numbers) < at_least:
+            raise self.refusal(f"{at_least} numbers or more, but got {len(numbers)}")
+        return numbers
+
+    def row(self, count: int) -> Any:
+        """Read a line of so many finite numbers; each takes a character and a comma at least."""
+        if 2 * count - 1 > self.size:
+            raise self.refusal(f"{count} numbers, for which the file is too short")
+        numbers = np.array(self.numbers(count, float))
+        if len(numbers) != count or not np.isfinite(numbers).all():
+            raise self.refusal(f"{count} finite numbers")
+        return numbers
 
     def refusal(self, expected: str) -> ModelFormatError:
         """Make the error, which says what stands where it should not."""

@@ -13,8 +13,8 @@ from jacobians.importers._assembly import Value as Made
 from jacobians.importers._calls import Rule, fixed
 from jacobians.importers._steps import Steps
 from jacobians.importers.onnx_shapes import aligned
-from jacobians.importers.onnx_tensors import BOOL, DOUBLE, FLOAT, kind_name
-from jacobians.importers.onnx_values import Constant, Node, Value
+from jacobians.importers.onnx_tensors import BOOL, DOUBLE, FLOAT, Constant, kind_name
+from jacobians.importers.onnx_values import Node, Value
 
 
 def both(node: Node) -> tuple[Any, Any]:
@@ -22,12 +22,7 @@ def both(node: Node) -> tuple[Any, Any]:
     a, b = node.operand(0), node.operand(1)
     if a is None or b is None:
         node.refuse("needs two operands.")
-    given = node.number(a), node.number(b)
-    node.same_kind(a, b)
-    if node.opset < 7 and node.attribute("broadcast", 0):
-        axis = node.attribute("axis", None)
-        if axis is not None:
-            given = given[0], aligned(given[1], len(a.shape), axis)
+    given = node.number(a), aligned(node, a, node.number(b))
     node.broadcast(*(operand.shape for operand in given))
     return given
 
@@ -45,7 +40,6 @@ def _divide(node: Node, a: Any, b: Any) -> Made:
 def _several(compute: Callable[[Node, Any, Any], Made]) -> Rule:
     def rule(node: Node) -> Made:
         given = [o for o in map(node.operand, range(len(node.operands))) if o is not None]
-        node.same_kind(*given)
         node.broadcast(*(operand.shape for operand in given))
         given.sort(key=lambda operand: isinstance(operand, Constant))  # the order does not matter
         total = reduce(lambda a, b: compute(node, a, b), map(node.number, given))
@@ -55,7 +49,7 @@ def _several(compute: Callable[[Node, Any, Any], Made]) -> Rule:
 
 
 def _power(node: Node) -> Made:
-    x, exponent = node.floats(0), node.constant(1)
+    x, exponent = node.of, node.constant(1)
     if exponent is None or prod(exponent.shape) != 1:
         node.refuse("has no single number as exponent.")
     return node.power(x, exponent.array.reshape(()))
@@ -67,18 +61,14 @@ def _compare(sign: float, strict: bool) -> Rule:
     def rule(node: Node) -> Made:
         difference = node.affine(node.subtract(*both(node)), sign if strict else -sign)
         node.kind = BOOL
-        return above(node, difference) if strict else node.opposite(above(node, difference))
+        above = node.activate("relu", node.activate("sign", difference))
+        return above if strict else node.opposite(above)
 
     return rule
 
 
-def above(node: Node, x: Made, bound: float = 0.0) -> Made:
-    """Return 1 where a value is above a bound, and 0 elsewhere."""
-    return node.activate("relu", node.activate("sign", node.affine(x, 1.0, -bound)))
-
-
-def _truth(node: Node, k: int = 0) -> Value:
-    value = node.value(k)
+def _truth(node: Node) -> Value:
+    value = node.value()
     if value.kind != BOOL:
         node.refuse(f"takes {kind_name(value.kind)}; expected truth values.")
     return value
@@ -86,10 +76,10 @@ def _truth(node: Node, k: int = 0) -> Value:
 
 def _where(node: Node) -> Made:
     """``c a + (1 - c) b``: where c is constant, a scale by zeros and ones."""
-    condition, *parts = (node.operand(k) for k in range(3))
-    if condition is None or None in parts:
+    condition, *branches = (node.operand(k) for k in range(3))
+    if condition is None or None in branches:
         node.refuse("needs three operands.")
-    a, b = (node.number(part) for part in parts if part is not None)
+    a, b = (node.number(branch) for branch in branches if branch is not None)
     node.broadcast(condition.shape, a.shape, b.shape)
     if isinstance(condition, Constant):
         if condition.dtype != bool:
@@ -97,22 +87,15 @@ def _where(node: Node) -> Made:
         node.assembly.spend(16 * prod(condition.shape))
         return node.choose(condition.array, a, b)
     truth = _truth(node)
-    wide = any(part.dtype == np.float64 for part in parts if part is not None)
-    node.kind = next((p.kind for p in parts if isinstance(p, Value)), DOUBLE if wide else FLOAT)
+    wide = any(branch.dtype == np.float64 for branch in branches if branch is not None)
+    node.kind = DOUBLE if wide else FLOAT
     return node.add(node.multiply(truth, a), node.multiply(node.opposite(truth), b))
 
 
-def _family(name: str, parameter: str, default: float) -> Rule:
-    def rule(node: Node) -> Made:
-        return node.activate(name, node.floats(), **{parameter: node.attribute("alpha", default)})
-
-    return rule
-
-
 def _softmax(name: str) -> Rule:
-    def rule(node: Node) -> Made:
-        x, late = node.floats(), node.opset >= 13
-        axis = node.axis(node.attribute("axis", -1 if late else 1), x.shape, end=not late)
+    def rule(node: Node, *, axis: Any = None) -> Made:
+        x, late = node.of, node.opset >= 13
+        axis = node.axis((-1 if late else 1) if axis is None else axis, x.shape, end=not late)
         node.goes_along([axis] if late else range(axis, len(x.shape)), x.shape)
         # one vector from the axis on, in the first versions
         rows = x if late else x.reshaped((prod(x.shape[:axis]), prod(x.shape[axis:])))
@@ -121,12 +104,10 @@ def _softmax(name: str) -> Rule:
     return rule
 
 
-def _hard_sigmoid(node: Node) -> Made:
-    alpha, beta = node.attribute("alpha", 0.2), node.attribute("beta", 0.5)
+def _hard_sigmoid(node: Node, *, alpha: float = 0.2, beta: float = 0.5) -> Made:
     if not alpha > 0:
         node.refuse(f"has alpha={alpha:g}; expected a number above 0.")
-    low, high = -beta / alpha, (1 - beta) / alpha
-    return node.activate("hard_sigmoid", node.floats(), low=low, high=high)
+    return node.activate("hard_sigmoid", node.of, low=-beta / alpha, high=(1 - beta) / alpha)
 
 
 def _selu(node: Node) -> Made:
@@ -134,47 +115,52 @@ def _selu(node: Node) -> Made:
     early = node.opset < 6
     alpha = node.attribute("alpha", 1.6732 if early else 1.67326319217681884765625)
     gamma = node.attribute("gamma", 1.0507 if early else 1.05070102214813232421875)
-    y = node.activate("elu", node.floats(), alpha=float(np.float32(alpha)))
-    return node.affine(y, float(np.float32(gamma)))
+    return node.affine(node.activate("elu", node.of, alpha=alpha), gamma)
 
 
 def _clip(node: Node) -> Made:
-    x, ends = node.floats(), []
+    x, ends = node.of, []
     for k, name in ((1, "min"), (2, "max")):
-        end = node.attribute(name, -np.inf if k == 1 else np.inf) if node.opset < 11 else None
+        end = node.attribute(name) if node.opset < 11 else None
         constant = node.constant(k)
         if constant is not None:
             if prod(constant.shape) != 1:
                 node.refuse(f"has {name} of shape {constant.shape}; expected one number.")
-            node.same_kind(x, constant)
             end = float(constant.array.reshape(()))
         ends.append(end)
     return node.clamp(x, *ends)
 
 
-def _gelu(node: Node) -> Made:
-    given = node.attribute("approximate", "none")
-    if given not in ("none", "tanh"):
-        node.refuse(f"has approximate={given!r:.40}; expected none or tanh.")
-    return node.gelu(node.floats(), given == "tanh")
+def _gelu(node: Node, *, approximate: str = "none") -> Made:
+    if approximate not in ("none", "tanh"):
+        node.refuse(f"has approximate={approximate!r:.40}; expected none or tanh.")
+    return node.gelu(node.of, approximate == "tanh")
 
 
-def _swish(node: Node) -> Made:
-    x, alpha = node.floats(), node.attribute("alpha", 1.0)
-    return node.multiply(x, node.activate("sigmoid", node.affine(x, alpha)))
+def _swish(node: Node, *, alpha: float = 1.0) -> Made:
+    return node.multiply(node.of, node.activate("sigmoid", node.affine(node.of, alpha)))
 
 
 def _prelu(node: Node) -> Made:
-    x, constant = node.floats(), node.needed(1)
-    node.same_kind(x, constant)
+    x, constant = node.of, node.needed(1)
     slopes: Any = node.number(constant)
     if node.opset < 7 and slopes.ndim == 1 and slopes.size > 1 and len(x.shape) > 2:
         slopes = slopes.reshape(-1, *(1,) * (len(x.shape) - 2))
-    if node.broadcast(x.shape, slopes.shape) != tuple(x.shape):
+    if not slopes.size or node.broadcast(x.shape, slopes.shape) != tuple(x.shape):
         node.refuse(f"has slopes of shape {constant.shape} for shape {x.shape}.")
-    if slopes.size == 0:
-        node.refuse("has no slopes.")
     return node.leaky(x, slopes)
+
+
+def _elu(node: Node, *, alpha: float = 1.0) -> Made:
+    return node.activate(node.op.lower(), node.of, alpha=alpha)
+
+
+def _leaky(node: Node, *, alpha: float = 0.01) -> Made:
+    return node.activate("leaky_relu", node.of, slope=alpha)
+
+
+def _ceil(node: Node) -> Made:
+    return node.affine(node.activate("floor", node.affine(node.of, -1.0)), -1.0)
 
 
 _SAME_NAMES = "Relu Mish Sigmoid Tanh Softplus Softsign Exp Log Sqrt Abs Reciprocal Sin Cos Erf"
@@ -184,9 +170,8 @@ RULES: dict[str, Rule] = {
     "Sub": _two(Steps.subtract),
     "Mul": _two(Steps.multiply),
     "Div": _two(_divide),
-    "Neg": lambda node: node.affine(node.floats(), -1.0),
-    "Sum": _several(Steps.add),
-    "Mean": _several(Steps.add),
+    "Neg": lambda node: node.affine(node.of, -1.0),
+    **dict.fromkeys(("Sum", "Mean"), _several(Steps.add)),
     "Max": _several(Steps.maximum),
     "Min": _several(Steps.minimum),
     "Pow": _power,
@@ -195,26 +180,16 @@ RULES: dict[str, Rule] = {
     "GreaterOrEqual": _compare(1.0, False),
     "LessOrEqual": _compare(-1.0, False),
     "Not": lambda node: node.opposite(_truth(node)),
-    "And": lambda node: node.multiply(_truth(node, 0), _truth(node, 1)),
-    "Or": lambda node: node.opposite(
-        node.multiply(*(node.opposite(_truth(node, k)) for k in (0, 1)))
-    ),
     "Where": _where,
     **{op: fixed(op.lower()) for op in (*_SAME_NAMES.split(), "Sign", "Floor")},
-    "Ceil": lambda node: node.affine(
-        node.activate("floor", node.affine(node.floats(), -1.0)), -1.0
-    ),
-    "LeakyRelu": _family("leaky_relu", "slope", 0.01),
+    "Ceil": _ceil,
+    "LeakyRelu": _leaky,
     "PRelu": _prelu,
-    "ThresholdedRelu": lambda node: node.multiply(
-        node.floats(), above(node, node.floats(), node.attribute("alpha", 1.0))
-    ),
-    "Elu": _family("elu", "alpha", 1.0),
-    "Celu": _family("celu", "alpha", 1.0),
+    **dict.fromkeys(("Elu", "Celu"), _elu),
     "Selu": _selu,
     "Gelu": _gelu,
     "Swish": _swish,
-    "HardSwish": lambda node: node.hard_swish(node.floats()),
+    "HardSwish": lambda node: node.hard_swish(node.of),
     "HardSigmoid": _hard_sigmoid,
     "Clip": _clip,
     "Softmax": _softmax("softmax"),

@@ -12,6 +12,7 @@ import gzip
 import io
 import os
 from graphlib import CycleError, TopologicalSorter
+from itertools import zip_longest
 from typing import Any
 
 from jacobians._checks import ModelFormatError, flags_end_with_it
@@ -19,13 +20,8 @@ from jacobians.importers._assembly import Assembly
 from jacobians.importers.onnx_model import Model, NodeRecord, Port, read_model
 from jacobians.importers.onnx_operators import OPSETS as OPSETS
 from jacobians.importers.onnx_operators import apply, attributes_of, require_rules
-from jacobians.importers.onnx_tensors import (
-    FLOATING,
-    MOST_AXES,
-    dtype_of,
-    kind_name,
-)
-from jacobians.importers.onnx_values import Batch, Constant, Operand, Shape, Value
+from jacobians.importers.onnx_tensors import FLOATING, MOST_AXES, dtype_of, kind_name
+from jacobians.importers.onnx_values import Batch, Operand, Shape, Value
 from jacobians.importers.onnx_wire import Source
 from jacobians.network import Network
 
@@ -130,23 +126,19 @@ def _wanted(model: Model, output: str | None) -> Port:
     """Return the output that is asked for."""
     names = [port.name for port in model.outputs]
     shown = ", ".join(map(repr, names)) or "none"
-    if output is None:
-        if len(names) > 1:
-            raise ModelFormatError(
-                f"it has the outputs {shown:.400}; say output=... for one of them."
-            )
-        if not names:
-            raise ModelFormatError("it has no output.")
-        return model.outputs[0]
-    if names.count(output) != 1:
+    if not names:
+        raise ModelFormatError("it has no output.")
+    if output is None and len(names) > 1:
+        raise ModelFormatError(f"it has the outputs {shown:.400}; say output=... for one of them.")
+    if output is not None and names.count(output) != 1:
         raise _OutputError(f"no output is called {output!r:.60}; there are {shown:.400}.")
-    return model.outputs[names.index(output)]
+    return model.outputs[0 if output is None else names.index(output)]
 
 
 def _sorted(model: Model, end: str) -> list[NodeRecord]:
     """Return the nodes that an output needs, each behind those that it takes from."""
     makers: dict[str, NodeRecord] = {}
-    given = {port.name for port in model.inputs} | model.initializers.keys()
+    given = {"", *(port.name for port in model.inputs), *model.initializers}
     for node in model.nodes:
         for name in filter(None, node.outputs):
             if name in makers or name in given:
@@ -160,7 +152,7 @@ def _sorted(model: Model, end: str) -> list[NodeRecord]:
         node = waiting.pop()
         if node not in before:
             for name in node.inputs:
-                if name and name not in makers and name not in given:
+                if name not in makers and name not in given:
                     raise ModelFormatError(f"{node.at} takes {name!r:.60}, which nothing gives.")
             before[node] = [makers[name] for name in node.inputs if name in makers]
             waiting += before[node]
@@ -187,44 +179,39 @@ def _input_shape(port: Port, order: list[NodeRecord], model: Model, batch: int) 
         raise ModelFormatError(f"{at} has {kind_name(port.kind)}; expected one of {names}.")
     if port.dims is None:
         raise ModelFormatError(f"{at} has no shape; onnx.shape_inference or the exporter gives it.")
-    sizes: list[int | None] = [n if isinstance(n, int) and n > 0 else None for n in port.dims]
+    sizes: list[int] = [n if isinstance(n, int) and n > 0 else 0 for n in port.dims]
     firsts = {p.dims[0] for p in model.inputs if p.dims and len(p.dims) > 1}
     named = bool(sizes) and isinstance(port.dims[0], str) and port.dims[0] in firsts
-    if sizes and (sizes[0] is None or batch > 1) and (len(sizes) > 1 or named):
+    if sizes and (not sizes[0] or batch > 1) and (len(sizes) > 1 or named):
         sizes[0] = Batch(1)  # of one entry per point, if its name is that of the others' batch
-    if sizes and sizes[-1] is None and sizes.count(None) == 1 and len(sizes) <= 2:
+    if len(sizes) in (1, 2) and sizes[-1:] == [0] and sizes.count(0) == 1:
         sizes[-1] = _first_width(port.name, order, model)
-    if None in sizes or len(sizes) > MOST_AXES:
+    if 0 in sizes or len(sizes) > MOST_AXES:
         shown = ", ".join("?" if n is None else str(n) for n in port.dims)
         raise ModelFormatError(
             f"{at} has shape ({shown:.80}); all sizes but that of the batch must be given. "
             "Export the model with them fixed."
         )
-    return tuple(n for n in sizes if n is not None)
+    return tuple(sizes)
 
 
-def _first_width(name: str, order: list[NodeRecord], model: Model) -> int | None:
-    """Return the width that the first weight after an input fixes, if one does."""
+def _first_width(name: str, order: list[NodeRecord], model: Model) -> int:
+    """Return the width that the first weight after an input fixes, 0 if none does."""
     for node in order:
         if name not in node.inputs:
             continue
-        others = [model.initializers[n].shape for n in node.inputs if n in model.initializers]
-        if (
-            node.op in ("Gemm", "MatMul")
-            and node.inputs[0] == name
-            and others[0:]
-            and len(others[0]) == 2
-        ):
-            turned = attributes_of(node, model)
-            return others[0][1 if turned.get("transB") else 0]
-        if node.op in ("Sub", "Add", "Mul", "Div") and others and others[0] and others[0][-1] > 1:
-            return others[0][-1]
+        shapes = [model.initializers[n].shape for n in node.inputs if n in model.initializers]
+        weight = shapes[0] if shapes else ()
+        if node.op in ("Gemm", "MatMul") and node.inputs[0] == name and len(weight) == 2:
+            return weight[1 if attributes_of(node, model).get("transB") else 0]
+        if node.op in ("Sub", "Add", "Mul", "Div") and weight and weight[-1] > 1:
+            return weight[-1]
         if node.op == "Scaler":
             given = attributes_of(node, model)
-            return max((len(given[k]) for k in ("offset", "scale") if k in given), default=None)
+            return max((len(given[k]) for k in ("offset", "scale") if k in given), default=0)
         if node.op in _KEEPS_WIDTH or len(node.inputs) == 1:
             name = node.outputs[0] if node.outputs else ""
-    return None
+    return 0
 
 
 _KEEPS_WIDTH = ("Cast", "Identity", "Dropout", "Sub", "Add", "Mul", "Div", "BatchNormalization")
@@ -234,9 +221,8 @@ def _read(
     model: Model, order: list[NodeRecord], inputs: list[Port], end: Port, name: str, batch: int
 ) -> Network:
     """Walk through the nodes, and build the network of what comes out."""
-    assembly = Assembly(name, spend=model.source.budget.spend)
-    values: dict[str, Operand] = {n: Constant(tensor) for n, tensor in model.initializers.items()}
-    values[""] = None
+    assembly = Assembly(name, spend=model.source.spend)
+    values: dict[str, Operand] = dict(model.initializers)
     for port in inputs:
         shape = _input_shape(port, order, model, batch)
         assembly.computed_in(dtype_of(port.kind))
@@ -244,13 +230,10 @@ def _read(
         begin = assembly.input(tuple(int(n) for n in point or (1,)), port.name)
         values[port.name] = Value(begin.step, shape, port.kind)
     for record in order:
-        for taken in record.inputs:
-            _require_numbers(values, taken, record.at)
-        outputs = apply(record, [values[n] for n in record.inputs], model, assembly, batch)
-        for k, made in enumerate(record.outputs):
-            values[made] = outputs[k] if k < len(outputs) else None
-    _require_numbers(values, end.name, "the output")
-    result = values.get(end.name)
+        given = [_taken(values, taken, record.at) if taken else None for taken in record.inputs]
+        outputs = apply(record, given, model, assembly, batch)
+        values.update(zip_longest(record.outputs, outputs[: len(record.outputs)]))
+    result = _taken(values, end.name, "the output")
     if not isinstance(result, Value):
         raise ModelFormatError(f"the output {end.name!r:.60} depends on no input: it is constant.")
     _require_output(end, result, batch)
@@ -261,25 +244,23 @@ def _read(
     return net._with(**parts, outputs={end.name: slice(0, net.widths[-1])})
 
 
-def _require_numbers(values: dict[str, Operand], name: str, at: str) -> None:
-    if name and values.get(name) is None:
+def _taken(values: dict[str, Operand], name: str, at: str) -> Operand:
+    if values.get(name) is None:
         raise ModelFormatError(
             f"{at} takes {name!r:.60}, a label or an index, which has no derivative; name another "
             "output."
         )
+    return values[name]
 
 
 def _require_output(port: Port, value: Value, batch: int) -> None:
     """Compare what the graph says of its output with what the nodes have led to."""
     if port.dims is None or port.kind == 0:
         return
-    claimed = tuple(n if isinstance(n, int) and n > 0 else None for n in port.dims)
-    shape = tuple(n * batch if isinstance(n, Batch) else n for n in value.shape)
-    if len(claimed) != len(shape) or any(
-        size not in (None, true, batch * true) for size, true in zip(claimed, shape, strict=True)
-    ):
-        shown = tuple(0 if n is None else n for n in claimed)
+    claimed = tuple(n if isinstance(n, int) and n > 0 else 0 for n in port.dims)
+    pairs = zip(claimed, value.shape, strict=False)
+    if len(claimed) != len(value.shape) or any(n not in (0, m, batch * m) for n, m in pairs):
+        shape = tuple(int(n) for n in value.shape)
         raise ModelFormatError(
-            f"the output {port.name!r:.60} claims shape {shown}, but is of shape "
-            f"{tuple(int(n) for n in shape)}."
+            f"the output {port.name!r:.60} claims shape {claimed}, but is of shape {shape}."
         )

@@ -14,14 +14,7 @@ import numpy as np
 
 from jacobians._checks import ModelFormatError, Numbers
 from jacobians.importers import onnx_shapes as shapes
-from jacobians.importers.onnx_tensors import (
-    BFLOAT16,
-    FLOAT16,
-    MOST_AXES,
-    Tensor,
-    dtype_of,
-    kind_name,
-)
+from jacobians.importers.onnx_tensors import BFLOAT16, FLOAT16, Tensor, dtype_of, kind_name
 from jacobians.importers.onnx_values import Node, Shape
 
 
@@ -55,26 +48,19 @@ UFUNCS: dict[str, Callable[..., Any]] = {
 }
 
 
-def elementwise(node: Node, *arrays: Numbers) -> Numbers:
-    """Compute entry by entry, in the dtype of the constants."""
-    if node.opset < 7 and len(arrays) == 2 and node.attribute("broadcast", 0):
-        axis = node.attribute("axis", None)
-        if axis is not None:
-            arrays = arrays[0], shapes.aligned(arrays[1], arrays[0].ndim, axis)
+def _entry_by_entry(node: Node, *arrays: Numbers) -> Numbers:
+    if len(arrays) == 2:
+        arrays = arrays[0], shapes.aligned(node, *arrays)
     shapes.spend(node, node.broadcast(*(a.shape for a in arrays)))
     with np.errstate(all="ignore"):  # what is not finite is refused where it is used
         return np.asarray(UFUNCS[node.op](*arrays))
 
 
-def _constant_of_shape(node: Node, shape: Numbers) -> Numbers:
-    tensor = node.attribute("value", None)
-    if tensor is not None and (not isinstance(tensor, Tensor) or prod(tensor.shape) != 1):
+def _constant_of_shape(node: Node, shape: Numbers, *, value: Any = None) -> Numbers:
+    if value is not None and (not isinstance(value, Tensor) or prod(value.shape) != 1):
         node.refuse("has a value that is not one number.")
-    value = np.zeros((), np.float32) if tensor is None else tensor.array.reshape(())
-    sizes = node.integers(0, "") or ()
-    if min(sizes, default=0) < 0 or len(sizes) > MOST_AXES:
-        node.refuse(f"asks for shape {sizes}.")
-    return np.broadcast_to(value, sizes)  # which takes no memory
+    number = np.zeros((), np.float32) if value is None else value.array.reshape(())
+    return np.broadcast_to(number, node.integers(0, "") or ())  # which takes no memory
 
 
 def _range(node: Node, start: Numbers, limit: Numbers, delta: Numbers) -> Numbers:
@@ -85,77 +71,62 @@ def _range(node: Node, start: Numbers, limit: Numbers, delta: Numbers) -> Number
     return np.asarray(start + np.arange(count) * delta).astype(start.dtype)
 
 
-def _cast(node: Node, x: Numbers) -> Numbers:
-    kind = node.attribute("to", 0)
-    if kind in (FLOAT16, BFLOAT16):
-        node.refuse(f"rounds constants to {kind_name(kind)}, which has no rule.")
+def _cast(node: Node, x: Numbers, *, to: int = 0) -> Numbers:
+    if to in (FLOAT16, BFLOAT16):
+        node.refuse(f"rounds constants to {kind_name(to)}, which has no rule.")
     try:
-        dtype = dtype_of(kind)
+        dtype = dtype_of(to)
     except KeyError:
-        node.refuse(f"casts to {kind_name(kind)}, which has no rule.")
+        node.refuse(f"casts to {kind_name(to)}, which has no rule.")
     shapes.spend(node, x.shape)
     with np.errstate(all="ignore"):
         return x.astype(dtype)
 
 
-def _reduced(function: Any) -> Callable[[Node, Numbers], Numbers]:
-    def fold(node: Node, x: Numbers) -> Numbers:
-        axes, keep = axes_of(node, x.shape)
-        return np.asarray(function(x, axis=axes, keepdims=keep)).astype(x.dtype)
-
-    return fold
+def _product(node: Node, x: Numbers) -> Numbers:
+    axes, keep = node.call(axes_of, x.shape)
+    return np.asarray(np.prod(x, axis=axes, keepdims=keep)).astype(x.dtype)
 
 
-def axes_of(node: Node, shape: Shape) -> tuple[tuple[int, ...], bool]:
+def axes_of(
+    node: Node, shape: Shape, *, keepdims: int = 1, noop_with_empty_axes: int = 0
+) -> tuple[tuple[int, ...], bool]:
     """Return the axes that a reduction goes along, all unless said, and if they are kept."""
-    axes = node.integers(1, "axes")
-    keep, nothing = bool(node.attribute("keepdims", 1)), node.attribute("noop_with_empty_axes", 0)
-    if not axes:
-        return (() if nothing else tuple(range(len(shape)))), keep
-    return tuple(sorted({node.axis(axis, shape) for axis in axes})), keep
-
-
-def _matmul(node: Node, a: Numbers, b: Numbers) -> Numbers:
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0] or a.dtype.kind != "f":
-        node.refuse(f"multiplies constants of shapes {a.shape} and {b.shape}, which has no rule.")
-    shapes.spend(node, (len(a), b.shape[1]))
-    with np.errstate(all="ignore"):
-        return a @ b
+    axes = node.integers(1, "axes") or (() if noop_with_empty_axes else range(len(shape)))
+    return tuple(sorted({node.axis(axis, shape) for axis in axes})), bool(keepdims)
 
 
 FOLDS: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys(UFUNCS, elementwise),
+    **dict.fromkeys(UFUNCS, _entry_by_entry),
     "Concat": lambda node, *arrays: np.concatenate(
-        arrays, shapes.joined_along(node, [array.shape for array in arrays])
+        arrays, node.call(shapes.joined_along, [array.shape for array in arrays])
     ),
+    "Shape": lambda node, x: np.array(x.shape, np.int64),
     "ConstantOfShape": _constant_of_shape,
     "Range": _range,
     "Cast": _cast,
-    "ReduceProd": _reduced(np.prod),
-    "ReduceSum": _reduced(np.sum),
-    "ReduceMax": _reduced(np.max),
-    "MatMul": _matmul,
+    "ReduceProd": _product,
 }
 
 
 def folded(node: Node, arrays: list[Numbers]) -> list[Numbers]:
     """Compute a node whose operands are all constants."""
+    x = arrays[0]
     if node.op in shapes.SHAPES:
-        return [arrays[0].reshape(shapes.SHAPES[node.op](arrays[0].shape, node))]
-    if node.op == "Pad":
-        index = shapes.MOVES["Pad"](node, np.arange(arrays[0].size).reshape(arrays[0].shape))
-        fill = np.asarray(shapes.padding_value(node), arrays[0].dtype)
-        return [np.append(arrays[0].reshape(-1), fill)[index]]
+        return [x.reshape(node.call(shapes.SHAPES[node.op], x.shape))]
+    if node.op in ("Pad", "Trilu"):  # which leave entries that come from nowhere
+        index = node.call(shapes.MOVES[node.op], np.arange(x.size).reshape(x.shape))
+        return [np.append(x.reshape(-1), np.asarray(shapes.outside(node), x.dtype))[index]]
     if node.op in shapes.MOVES:
-        moved = shapes.MOVES[node.op](node, arrays[0])
+        moved = node.call(shapes.MOVES[node.op], x)
         return moved if isinstance(moved, list) else [moved]
     if node.op not in FOLDS:
         node.refuse("computes on constants alone; simplify the model first (constant folding).")
     try:
-        result = FOLDS[node.op](node, *arrays)
-        node.looked_at = len(node.operands)  # or it would have had too many arguments
-        return [result]
+        result = node.call(FOLDS[node.op], *arrays)
     except ModelFormatError:
         raise
     except (ValueError, TypeError, ZeroDivisionError, OverflowError) as err:
         node.refuse(f"cannot be computed on its constants: {err!s:.80}.")
+    node.looked_at = len(node.operands)  # or it would have had too many arguments
+    return [result]

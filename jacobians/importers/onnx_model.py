@@ -38,7 +38,7 @@ class NodeRecord:
 
 def read_node(source: Source, span: Span, number: int) -> NodeRecord:
     """Read a NodeProto."""
-    source.budget.keep(1500)
+    source.keep(1500)
     message = Message(source, span, (1, 2, 3, 4, 5, 7))
     return NodeRecord(
         number,
@@ -86,7 +86,7 @@ def _value(source: Source, message: Message, held: int) -> Any:
     """Return the value in the fields that hold it."""
     if held in (2, 7):
         spans = [span for key, *span in message.fields(held) if key & 7 in (FOUR, LENGTH)]
-        source.budget.keep(2 * sum(stop - start for start, stop in spans))
+        source.keep(2 * sum(stop - start for start, stop in spans))
         packed = [source.data[start:stop] for start, stop in spans]
         array = np.frombuffer(b"".join(packed), "<f4").astype(np.float32)
         return array if held == 7 else float(array[0])
@@ -109,7 +109,7 @@ class Port:
 
 def read_port(source: Source, span: Span) -> Port:
     """Read a ValueInfoProto."""
-    source.budget.keep(400)
+    source.keep(400)
     message = Message(source, span, (1, 2))
     type_of = Message(source, message.span(2, once="type"), (1,))
     tensor = Message(source, type_of.span(1), (1, 2))

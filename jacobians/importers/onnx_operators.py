@@ -21,8 +21,8 @@ from jacobians.importers._assembly import Value as Made
 from jacobians.importers._calls import Rule
 from jacobians.importers.onnx_folding import FOLDS, folded
 from jacobians.importers.onnx_model import Model, NodeRecord, read_attribute
-from jacobians.importers.onnx_tensors import MOST_AXES, Tensor
-from jacobians.importers.onnx_values import Constant, Node, Operand, Value
+from jacobians.importers.onnx_tensors import MOST_AXES, Constant, Tensor
+from jacobians.importers.onnx_values import Node, Operand, Value
 
 RULES: dict[tuple[str, str], Rule] = {
     ("", op): rule
@@ -36,6 +36,8 @@ OPSETS = (1, 28)  # the first and the last that the rules were written for
 
 # what the first versions of operators carry along that says nothing of what they compute
 _SAYS_NOTHING = {"consumed_inputs", "stash_type", "seed", "saturate"}
+
+_SEVERAL_TYPES = {"Pow", "Resize", "Upsample", "Dropout", "BatchNormalization"}
 
 
 def require_rules(order: list[NodeRecord], model: Model) -> None:
@@ -64,25 +66,15 @@ def apply(
     record: NodeRecord, operands: list[Operand], model: Model, assembly: Assembly, batch: int
 ) -> list[Operand]:
     """Apply the rule of a node, and refuse what the rule has not looked at."""
-    attributes = attributes_of(record, model)
-    for name in _SAYS_NOTHING & attributes.keys():
-        del attributes[name]
-    node = Node(
-        assembly,
-        record.at,
-        record.op,
-        record.domain,
-        operands,
-        attributes,
-        model.opsets.get("", OPSETS[1]),
-        len(record.outputs),
-        batch,
-    )
+    where = assembly, record.at, record.op, record.domain
+    attributes, opset = attributes_of(record, model), model.opsets.get("", OPSETS[1])
+    node = Node(*where, operands, attributes, opset, len(record.outputs), batch)
     outputs = _outputs(node)
     if len(operands) > node.looked_at:
         node.refuse(f"has {len(operands)} inputs; expected at most {node.looked_at}.")
-    if node.attributes:
-        node.refuse(f"has an attribute {next(iter(node.attributes))!r:.60} that has no rule.")
+    for name in attributes:
+        if name not in node.seen and name not in _SAYS_NOTHING:
+            node.refuse(f"has an attribute {name!r:.60} that has no rule.")
     for value in outputs:
         if isinstance(value, Value) and batch > 1 and not node.batch_axes(value.shape):
             node.refuse("treats the points of the batch differently.")
@@ -103,24 +95,24 @@ def attributes_of(record: NodeRecord, model: Model) -> dict[str, Any]:
 
 
 def _outputs(node: Node) -> list[Operand]:
-    if node.op == "Constant":
-        return [_constant(node)]
     try:
         if node.kind:  # of what is computed
             if (node.domain, node.op) not in RULES:
                 node.refuse("has a rule for constants alone, but takes what is computed.")
-            given = RULES[node.domain, node.op](node)
+            if node.op not in _SEVERAL_TYPES:
+                node.require_one_type()
+            given = node.call(RULES[node.domain, node.op])
             return [_typed(node, one) for one in (given if isinstance(given, list) else [given])]
+        if node.op == "Constant":
+            return [_constant(node)]
         arrays = [o.array for o in node.operands if isinstance(o, Constant)]
         node.looked_at = 1
         if not arrays:
             node.refuse("has no inputs.")
-        if node.op == "Shape":
-            return [Constant(np.array(arrays[0].shape, np.int64))]
         return [Constant(array) for array in folded(node, arrays)]
     except ModelFormatError:
         raise
-    except (ValueError, TypeError, IndexError, OverflowError) as err:  # of layers and of shapes
+    except (ValueError, TypeError, IndexError, ArithmeticError) as err:  # of layers and of shapes
         said = str(err).removeprefix(f"{node.assembly.where}: ").removeprefix(node.at)
         raise ModelFormatError(f"{node.at} {said.lstrip(': '):.300}") from err
 
@@ -138,11 +130,9 @@ def _constant(node: Node) -> Constant:
     """Return the tensor, still to be decoded, or the numbers of a Constant."""
     if len(node.attributes) != 1:
         node.refuse("must have exactly one value.")
-    name, value = node.attributes.popitem()
+    ((name, value),) = node.attributes.items()
+    node.seen.add(name)
     if name == "value" and isinstance(value, Tensor):
-        return Constant(value)
-    if name in ("value_float", "value_floats"):
-        return Constant(np.array(value, np.float32))
-    if name in ("value_int", "value_ints"):
-        return Constant(np.array(value, np.int64))
-    return node.refuse(f"holds a {name:.40}, which has no rule.")
+        return value
+    dtype = {"value_float": np.float32, "value_int": np.int64}.get(name.removesuffix("s"))
+    return Constant(np.array(value, dtype)) if dtype else node.refuse(f"holds a {name:.40}.")

@@ -14,23 +14,22 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import Array, Numbers
-from jacobians.importers._assembly import Value as Made
+from jacobians._checks import Numbers
+from jacobians.importers._arithmetic import seen
 from jacobians.importers.onnx_tensors import MOST_AXES
-from jacobians.importers.onnx_values import Batch, Constant, Node, Shape
+from jacobians.importers.onnx_values import Batch, Node, Shape
 
 
-def _flatten(shape: Shape, node: Node) -> Shape:
-    axis = node.axis(node.attribute("axis", 1), shape, end=True)
+def _flatten(node: Node, shape: Shape, *, axis: int = 1) -> Shape:
+    axis = node.axis(axis, shape, end=True)
     first, rest = prod(shape[:axis]), prod(shape[axis:])
-    batch = axis and isinstance(shape[0], Batch)
-    return Batch(first) if batch else first, rest
+    return (Batch(first) if axis and isinstance(shape[0], Batch) else first), rest
 
 
-def _reshape(shape: Shape, node: Node) -> Shape:
+def _reshape(node: Node, shape: Shape, *, allowzero: int = 0) -> Shape:
     target = list(node.integers(1, "shape") or ())
     open_axes = [k for k, n in enumerate(target) if n < 1]
-    if not node.attribute("allowzero", 0):
+    if not allowzero:
         target = [shape[k] if n == 0 and k < len(shape) else n for k, n in enumerate(target)]
     if target.count(-1) == 1:
         rest = -prod(target)
@@ -61,7 +60,7 @@ def _with_batch(shape: Shape, target: list[int], open_axes: list[int]) -> Shape:
     return tuple(int(n) for n in target)
 
 
-def _squeeze(shape: Shape, node: Node) -> Shape:
+def _squeeze(node: Node, shape: Shape) -> Shape:
     axes = node.integers(1, "axes")
     if not axes:  # an empty list is none, as for every reader of the standard
         return tuple(n for n in shape if n != 1 or (isinstance(n, Batch) and node.batch > 1))
@@ -71,7 +70,7 @@ def _squeeze(shape: Shape, node: Node) -> Shape:
     return tuple(n for k, n in enumerate(shape) if k not in gone)
 
 
-def _unsqueeze(shape: Shape, node: Node) -> Shape:
+def _unsqueeze(node: Node, shape: Shape) -> Shape:
     axes = node.integers(1, "axes") or ()
     longer = (1,) * (len(shape) + len(axes))
     new = {node.axis(axis, longer) for axis in axes}
@@ -81,12 +80,12 @@ def _unsqueeze(shape: Shape, node: Node) -> Shape:
     return tuple(1 if k in new else next(rest) for k in range(len(longer)))
 
 
-SHAPES: dict[str, Callable[[Shape, Node], Shape]] = {
+SHAPES: dict[str, Callable[..., Shape]] = {
     "Flatten": _flatten,
     "Reshape": _reshape,
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
-    "Identity": lambda shape, node: shape,
+    "Identity": lambda node, shape: shape,
 }
 
 
@@ -97,9 +96,8 @@ def spend(node: Node, shape: tuple[int, ...], item: int = 8) -> None:
     node.assembly.spend(item * prod(shape))
 
 
-def _transpose(node: Node, x: Numbers) -> Numbers:
-    perm = node.attribute("perm", tuple(range(x.ndim))[::-1])
-    if sorted(perm) != list(range(x.ndim)):
+def _transpose(node: Node, x: Numbers, *, perm: Any = None) -> Numbers:
+    if perm is not None and sorted(perm) != list(range(x.ndim)):
         node.refuse(f"permutes by {perm}, which are not the axes of {x.shape}.")
     return x.transpose(perm)
 
@@ -124,14 +122,14 @@ def _indices(node: Node, k: int, size: int) -> Numbers:
     constant = node.constant(k)
     if constant is None or constant.dtype.kind != "i":
         node.refuse(f"needs whole numbers as input {k + 1}.")
-    index = constant.array.astype(np.int64)
+    index: Numbers = constant.array.astype(np.int64)
     if index.size and not (-size <= index.min() and index.max() < size):
         node.refuse(f"gathers entries {index.min()} to {index.max()} of {size}.")
     return np.where(index < 0, index + size, index)
 
 
-def _gather(node: Node, x: Numbers) -> Numbers:
-    axis = node.axis(node.attribute("axis", 0), x.shape)
+def _gather(node: Node, x: Numbers, *, axis: int = 0) -> Numbers:
+    axis = node.axis(axis, x.shape)
     index = _indices(node, 1, x.shape[axis])
     spend(node, (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
     return np.take(x, index, axis)
@@ -143,9 +141,9 @@ def _array_feature_extractor(node: Node, x: Numbers) -> Numbers:
     return np.take(x, index.reshape(-1), -1)
 
 
-def _split(node: Node, x: Numbers) -> list[Numbers]:
-    axis = node.axis(node.attribute("axis", 0), x.shape)
-    sizes, count = node.integers(1, "split"), node.attribute("num_outputs", node.outputs)
+def _split(node: Node, x: Numbers, *, axis: int = 0, num_outputs: int = 0) -> list[Numbers]:
+    axis, count = node.axis(axis, x.shape), num_outputs or node.outputs
+    sizes = node.integers(1, "split")
     if sizes is None:
         each = -(-x.shape[axis] // max(count, 1))
         sizes = (*(each,) * (count - 1), x.shape[axis] - each * (count - 1))
@@ -155,12 +153,7 @@ def _split(node: Node, x: Numbers) -> list[Numbers]:
 
 
 def _expand(node: Node, x: Numbers) -> Numbers:
-    target = node.integers(1, "shape") or ()
-    try:
-        shape = np.broadcast_shapes(x.shape, target)
-    except ValueError:
-        node.refuse(f"cannot expand {x.shape} to {target}.")
-    return np.broadcast_to(x, shape)
+    return np.broadcast_to(x, node.broadcast(x.shape, node.integers(1, "shape") or ()))
 
 
 def _tile(node: Node, x: Numbers) -> Numbers:
@@ -171,7 +164,7 @@ def _tile(node: Node, x: Numbers) -> Numbers:
     return np.tile(x, repeats)
 
 
-def pads_of(node: Node, ndim: int) -> list[tuple[int, int]]:
+def _pads_of(node: Node, ndim: int) -> list[tuple[int, int]]:
     """Return how much is added before and after each axis."""
     pads = node.integers(1, "paddings" if "paddings" in node.attributes else "pads") or ()
     axes = node.integers(3, "axes") if node.opset >= 18 else None
@@ -184,28 +177,26 @@ def pads_of(node: Node, ndim: int) -> list[tuple[int, int]]:
     return both
 
 
-def _pad(node: Node, x: Numbers) -> Numbers:
-    both = pads_of(node, x.ndim)
-    modes = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}
-    mode = modes.get(node.attribute("mode", "constant"))
+def _pad(node: Node, x: Numbers, *, mode: str = "constant") -> Numbers:
+    both = _pads_of(node, x.ndim)
     shape = tuple(n + a + b for n, (a, b) in zip(x.shape, both, strict=True))
-    if mode is None or min(shape, default=1) < 1:
-        node.refuse(f"pads {x.shape} by {both}.")
-    spend(node, shape)
     cut = tuple(slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape, both, strict=True))
-    grow = [(max(a, 0), max(b, 0)) for a, b in both]
-    if mode == "constant":
-        return np.pad(x[cut], grow, constant_values=-1)  # no entry: see ``padding_value``
-    if x[cut].size == 0 or any(
-        max(g) >= n and mode == "reflect" and max(g)
-        for g, n in zip(grow, x[cut].shape, strict=True)
-    ):
-        node.refuse(f"pads {x.shape} by {both} in mode {mode}.")
-    return np.pad(x[cut], grow, mode=mode)  # type: ignore[call-overload, no-any-return]
+    kept, grow = x[cut], [(max(a, 0), max(b, 0)) for a, b in both]
+    bounced = mode == "reflect" and any(
+        max(g) >= max(n, 1) for g, n in zip(grow, kept.shape, strict=True)
+    )
+    sound = min(shape, default=1) > 0 and (mode == "constant" or kept.size)
+    if mode not in ("constant", "reflect", "edge", "wrap") or not sound or bounced:
+        node.refuse(f"pads {x.shape} by {both} in mode {mode:.40}.")
+    spend(node, shape)
+    outside = {"constant_values": -1} if mode == "constant" else {}  # no entry: see ``outside``
+    return np.pad(kept, grow, mode=mode, **outside)  # type: ignore[call-overload, no-any-return]
 
 
-def padding_value(node: Node) -> float:
-    """Return what a Pad of constant mode puts around."""
+def outside(node: Node) -> float:
+    """Return what stands where an operator has moved no entry: what a Pad puts around, or 0."""
+    if node.op != "Pad":
+        return 0.0
     given = node.attribute("value", 0.0) if node.opset < 11 else 0.0
     constant = node.constant(2)
     if constant is not None:
@@ -215,148 +206,99 @@ def padding_value(node: Node) -> float:
     return float(given)
 
 
-def aligned(b: Any, ndim: int, axis: int) -> Any:
-    """Place an operand at an axis of the other, as the versions before opset 7 broadcast."""
-    shape = (*b.shape, *(1,) * max(ndim - axis % max(ndim, 1) - len(b.shape), 0))
-    return b.reshaped(shape) if isinstance(b, Made) else b.reshape(shape)
+def aligned(node: Node, a: Any, b: Any) -> Any:
+    """Place b at an axis of a, as the versions before opset 7 broadcast."""
+    if node.opset >= 7 or not node.attribute("broadcast", 0):
+        return b
+    axis, ndim = node.attribute("axis"), len(a.shape)
+    behind = 0 if axis is None else ndim - axis % max(ndim, 1) - len(b.shape)
+    return seen(b, (*b.shape, *(1,) * max(behind, 0)))
 
 
-def joined_along(node: Node, shapes: list[Shape]) -> int:
+def joined_along(node: Node, shapes: list[Shape], *, axis: Any = None) -> int:
     """Return the axis along which a Concat joins arrays of these shapes."""
-    axis = node.axis(node.attribute("axis", 1 if node.opset < 4 else None), shapes[0])
-    if len({(len(shape), *shape[:axis], *shape[axis + 1 :]) for shape in shapes}) > 1:
-        node.refuse(f"joins shapes {', '.join(map(str, shapes))} along axis {axis}.")
+    along: int = node.axis(1 if axis is None and node.opset < 4 else axis, shapes[0])
+    if len({(len(shape), *shape[:along], *shape[along + 1 :]) for shape in shapes}) > 1:
+        node.refuse(f"joins shapes {', '.join(map(str, shapes))} along axis {along}.")
     spend(node, (sum(map(prod, shapes)),))
-    return axis
+    return along
 
 
-def _depth_to_space(node: Node, x: Numbers) -> Numbers:
-    size, mode = node.attribute("blocksize", 0), node.attribute("mode", "DCR")
-    if x.ndim != 4 or size < 1 or x.shape[1] % size**2 or mode not in ("DCR", "CRD"):
-        node.refuse(f"moves the depth of {x.shape} by blocks of {size}.")
-    b, c, h, w = x.shape
-    c //= size**2
-    if mode == "DCR":
-        x = x.reshape(b, size, size, c, h, w).transpose(0, 3, 4, 1, 5, 2)
-    else:
-        x = x.reshape(b, c, size, size, h, w).transpose(0, 1, 4, 2, 5, 3)
-    return x.reshape(b, c, h * size, w * size)
-
-
-def _trilu(node: Node, x: Numbers) -> Numbers:
-    upper, k = node.attribute("upper", 1), node.constant(1)
+def _trilu(node: Node, x: Numbers, *, upper: int = 1) -> Numbers:
+    k = node.constant(1)
     offset = int(k.array.reshape(-1)[0]) if k is not None and prod(k.shape) == 1 else 0
     if x.ndim < 2:
         node.refuse(f"takes a triangle of {x.shape}.")
     spend(node, x.shape)
     rows, columns = np.arange(x.shape[-2])[:, None], np.arange(x.shape[-1])
-    kept = columns - rows >= offset if upper else columns - rows <= offset
-    return np.where(kept, x, 0 if isinstance(node.operand(0), Constant) else -1)
+    return np.where(columns - rows >= offset if upper else columns - rows <= offset, x, -1)
 
 
-# Where an entry k of a longer or shorter axis stands on the axis of n entries, by the name of the
-# way; and how the place is rounded to a whole number.
-_PLACES: dict[str, Callable[[Numbers, float, int], Numbers]] = {
+# where an entry k of a longer or shorter axis stands on the axis of n entries
+_POSITIONS: dict[str, Callable[[Numbers, float, int], Numbers]] = {
     "asymmetric": lambda k, scale, n: k / scale,
     "half_pixel": lambda k, scale, n: (k + 0.5) / scale - 0.5,
     "pytorch_half_pixel": lambda k, scale, n: (k + 0.5) / scale - 0.5 if len(k) > 1 else 0.0 * k,
-    "half_pixel_symmetric": lambda k, scale, n: (
-        n / 2 * (1 - len(k) / (scale * n)) + (k + 0.5) / scale - 0.5
-    ),
     "align_corners": lambda k, scale, n: k * (n - 1) / max(len(k) - 1, 1),
 }
 _ROUNDINGS: dict[str, Callable[[Numbers], Numbers]] = {
-    "round_prefer_floor": lambda place: np.ceil(place - 0.5),
-    "round_prefer_ceil": lambda place: np.floor(place + 0.5),
+    "round_prefer_floor": lambda position: np.ceil(position - 0.5),
+    "round_prefer_ceil": lambda position: np.floor(position + 0.5),
     "floor": np.floor,
     "ceil": np.ceil,
 }
 
 
-def _resize(node: Node, x: Numbers) -> Numbers:
-    """Nearest neighbours: each place of the result has one place in x, axis by axis."""
-    rounding = node.attribute("nearest_mode", "round_prefer_floor")
-    if node.op == "Upsample" or node.opset < 11:
-        rounding = "floor"
-    if rounding not in _ROUNDINGS:
-        node.refuse(f"rounds by {rounding!r:.40}, which has no rule.")
-    for name in ("exclude_outside", "cubic_coeff_a"):
-        node.attribute(name, None)  # which say nothing where one entry is taken as it is
-    for axis, positions in _resized(node, x.shape).items():
-        index = _ROUNDINGS[rounding](positions).clip(0, x.shape[axis] - 1)
-        x = np.take(x, index.astype(np.intp), axis)
+def _resize(
+    node: Node,
+    x: Numbers,
+    *,
+    mode: str = "nearest",
+    nearest_mode: str = "round_prefer_floor",
+    coordinate_transformation_mode: str = "half_pixel",
+    keep_aspect_ratio_policy: str = "stretch",
+) -> Numbers:
+    """Nearest neighbours: each entry of the result is one of x, axis by axis."""
+    rounding, where = nearest_mode, coordinate_transformation_mode
+    if _early(node):
+        rounding, where = "floor", "asymmetric"
+    factors, sizes = _scales(node, x.shape)
+    stretched = keep_aspect_ratio_policy == "stretch"
+    if mode != "nearest" or rounding not in _ROUNDINGS or where not in _POSITIONS or not stretched:
+        node.refuse(f"resizes by {mode:.40}, {rounding:.40} and {where:.40}, which has no rule.")
+    # which say nothing where entries are taken as they are
+    node.seen |= {"cubic_coeff_a", "exclude_outside", "extrapolation_value", "antialias"}
+    spend(node, tuple(sizes))
+    for axis, (n, factor, size) in enumerate(zip(x.shape, factors, sizes, strict=True)):
+        if size != n or factor != 1:
+            index = _ROUNDINGS[rounding](_POSITIONS[where](np.arange(size), factor, n))
+            x = np.take(x, index.clip(0, n - 1).astype(np.intp), axis)
     return x
 
 
-def interpolations(node: Node, shape: Shape) -> dict[int, Array]:
-    """Return the matrix (n_out, n_in) by which a Resize interpolates, for each axis it changes."""
-    mode, a = node.attribute("mode", "nearest"), node.attribute("cubic_coeff_a", -0.75)
-    outside = not node.attribute("exclude_outside", 0)
-    if mode not in ("linear", "cubic"):
-        node.refuse(f"interpolates in mode {mode!r:.40}, which has no rule.")
-    taps = (0, 1) if mode == "linear" else (-1, 0, 1, 2)
-    node.attribute("nearest_mode", "")
-    matrices = {}
-    for axis, positions in _resized(node, shape).items():
-        W = np.zeros((len(positions), shape[axis]))
-        spend(node, W.shape)
-        for tap in taps:
-            index = np.floor(positions) + tap
-            d = abs(positions - index)
-            inner = 1 - d if mode == "linear" else ((a + 2) * d - a - 3) * d**2 + 1
-            weights = np.where(d <= 1, inner, a * (((d - 5) * d + 8) * d - 4))
-            weights[(index < 0) | (index >= shape[axis])] *= outside
-            chosen = index.clip(0, shape[axis] - 1).astype(np.intp)
-            np.add.at(W, (np.arange(len(W)), chosen), weights)
-        matrices[axis] = W if outside else W / W.sum(axis=1, keepdims=True)
-    return matrices
-
-
-def _resized(node: Node, shape: Shape) -> dict[int, Array]:
-    """Return where the entries of the result stand on every axis that changes."""
-    scales, sizes = _scales(node, shape)
-    where = node.attribute("coordinate_transformation_mode", "half_pixel")
-    if node.op == "Upsample" or node.opset < 11:
-        where = "asymmetric"
-    node.attribute("mode", "nearest")
-    node.attribute("extrapolation_value", 0.0)
-    if node.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
-        node.refuse("keeps the aspect ratio, which has no rule.")
-    if node.attribute("antialias", 0):
-        node.refuse("smooths what it makes smaller (antialias), which has no rule.")
-    if where not in _PLACES:
-        node.refuse(f"takes its coordinates by {where!r:.40}, which has no rule.")
-    spend(node, tuple(sizes))
-    return {
-        axis: _PLACES[where](np.arange(size), scale, n)
-        for axis, (n, scale, size) in enumerate(zip(shape, scales, sizes, strict=True))
-        if size != n or scale != 1
-    }
+def _early(node: Node) -> bool:
+    """Whether a Resize only repeats entries, as the first versions did."""
+    return node.op == "Upsample" or node.opset < 11
 
 
 def _scales(node: Node, shape: Shape) -> tuple[Numbers, list[int]]:
     """Return the factor of every axis, and its size."""
-    axes: Any = None
-    if node.op == "Upsample" or node.opset < 11:
-        scales = node.attributes.pop("scales", None)
-        scales = node.needed(1, 1).array if scales is None else scales
-    else:
-        axes = node.attributes.pop("axes", None)
-        constant, sizes = node.constant(2), node.integers(3, "sizes")
+    axes = node.attribute("axes") or range(len(shape))
+    scales, sizes = node.attribute("scales"), node.integers(3, "sizes")
+    if scales is None:
+        constant = node.constant(1 if _early(node) else 2)
         scales = np.ones(0) if constant is None else constant.array
-        if sizes:
-            full = list(shape)
-            for axis, size in zip(axes or range(len(shape)), sizes, strict=True):
-                full[node.axis(axis, shape)] = size
-            return np.divide(full, shape), full
-    every = np.ones(len(shape))
-    if len(scales) != len(axes or shape) or not (np.asarray(scales) > 0).all():
-        node.refuse(f"scales {shape} by {len(scales)} numbers.")
-    every[list(axes) if axes else slice(None)] = np.asarray(scales, np.float64)
-    return every, [floor(n * s) for n, s in zip(shape, every, strict=True)]
+    factors, full = np.ones(len(shape)), list(shape)
+    if len(sizes or scales) != len(axes) or not (np.asarray(sizes or scales) > 0).all():
+        node.refuse(f"scales {shape} by {len(sizes or scales)} numbers.")
+    for k, axis in enumerate(axes):
+        n = shape[node.axis(axis, shape)]
+        factors[axis] = sizes[k] / n if sizes else scales[k]
+        full[axis] = sizes[k] if sizes else floor(n * factors[axis])
+    return factors, full
 
 
-MOVES: dict[str, Callable[[Node, Numbers], Any]] = {
+MOVES: dict[str, Callable[..., Any]] = {
     "Transpose": _transpose,
     "Slice": _slice,
     "Gather": _gather,
@@ -365,7 +307,6 @@ MOVES: dict[str, Callable[[Node, Numbers], Any]] = {
     "Expand": _expand,
     "Tile": _tile,
     "Pad": _pad,
-    "DepthToSpace": _depth_to_space,
     "Trilu": _trilu,
     "Resize": _resize,
     "Upsample": _resize,

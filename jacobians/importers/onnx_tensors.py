@@ -7,10 +7,12 @@ The numbers of the fields and kinds are those of onnx.proto.
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -34,6 +36,7 @@ _KINDS = {
 FLOATING = (FLOAT, DOUBLE, FLOAT16, BFLOAT16)
 MOST_AXES = 64  # of an array of NumPy
 
+_RAW = 9  # the field of raw bytes
 _SINGLE = {4: "<f4", 5: "varint", 7: "varint", 10: "<f8"}  # how a field of single numbers is packed
 
 
@@ -47,9 +50,17 @@ def dtype_of(kind: int) -> np.dtype[Any]:
     return np.dtype(_KINDS[kind][3])
 
 
+class Constant:
+    """Numbers of a model; for a matrix, which its layer copies, ``as_it_lies`` in any memory."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = self.as_it_lies = array
+        self.shape, self.dtype = array.shape, array.dtype
+
+
 @dataclass(eq=False)
-class Tensor:
-    """A constant of record shape; ``array`` decodes it, once."""
+class Tensor(Constant):
+    """A constant in the file; ``array`` decodes it, once."""
 
     name: str
     kind: int
@@ -57,25 +68,43 @@ class Tensor:
     held: list[tuple[int, int, int]]  # the fields that hold its values
     outside: dict[str, str]
     source: wire.Source
-    _array: Numbers | None = None
+
+    def refuse(self, message: str) -> NoReturn:
+        """Refuse this tensor, by name."""
+        raise ModelFormatError(f"tensor {self.name!r:.60} {message}")
+
+    @cached_property
+    def _record(self) -> tuple[str, str, int, str]:
+        if self.kind not in _KINDS:
+            names = ", ".join(record[0] for record in _KINDS.values())
+            self.refuse(f"holds {kind_name(self.kind)}; expected one of {names}, whole.")
+        return _KINDS[self.kind]
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype here; half precision is widened to float32."""
-        try:
-            return np.dtype(_record(self.kind)[3])
-        except ModelFormatError as err:
-            raise ModelFormatError(f"tensor {self.name!r:.60} {err}") from None
+        return np.dtype(self._record[3])
 
-    @property
+    @cached_property
     def array(self) -> Numbers:
         """The values, read-only."""
-        if self._array is None:
-            try:
-                self._array = self._decoded()
-            except ModelFormatError as err:
-                raise ModelFormatError(f"tensor {self.name!r:.60} {err}") from None
-        return self._array
+        self._require_sound()
+        _, dtype, number, _ = self._record
+        count, item = prod(self.shape), np.dtype(dtype).itemsize
+        self.source.spend(count * max(item, self.dtype.itemsize))
+        if self.outside:
+            flat = np.frombuffer(self._read_outside(count * item), dtype)
+        elif self.held and self.held[0][0] >> 3 == number and _SINGLE[number] == "varint":
+            wide = self._varints()
+            flat = wide.astype(dtype)
+            if (flat != wide).any():
+                self.refuse("holds numbers outside the range of its kind.")
+            if flat.size != count:
+                self._refuse_size(flat.size * item)
+        else:  # slicing copies the bytes to where no other tensor keeps them from being freed
+            pieces = [self.source.data[start:stop] for _, start, stop in self.held]
+            flat = np.frombuffer(pieces[0] if len(pieces) == 1 else b"".join(pieces), dtype)
+        return freeze(self._in_dtype(flat)).reshape(self.shape)
 
     @property
     def as_it_lies(self) -> Numbers:
@@ -88,99 +117,82 @@ class Tensor:
         return np.frombuffer(self.source.data, self.dtype, count, start).reshape(self.shape)
 
     def _require_sound(self) -> None:
-        name, dtype, number, _ = _record(self.kind)
+        _, dtype, number, _ = self._record
         if min(self.shape, default=0) < 0 or len(self.shape) > MOST_AXES:
-            raise ModelFormatError(f"claims shape {self.shape!s:.80}.")
+            self.refuse(f"claims shape {self.shape!s:.80}.")
         holders = {key >> 3 for key, _, _ in self.held}
         if len(holders) + bool(self.outside) > 1:
-            raise ModelFormatError("holds its values twice.")
-        size = prod(self.shape) * np.dtype(dtype).itemsize
-        packed = _SINGLE[number] != "varint"
-        if self.outside or holders <= {9} or (packed and holders == {number}):
-            held = size if self.outside else sum(stop - start for _, start, stop in self.held)
-            if held != size:
-                raise ModelFormatError(
-                    f"claims shape {self.shape} of {name}, but holds {held} bytes."
-                )
+            self.refuse("holds its values twice.")
+        if holders <= {_RAW} or (holders == {number} and _SINGLE[number] != "varint"):
+            held = sum(stop - start for _, start, stop in self.held)
+            if not self.outside and held != prod(self.shape) * np.dtype(dtype).itemsize:
+                self._refuse_size(held)
         elif holders != {number}:
-            raise ModelFormatError(f"claims to be {name}, but holds numbers of another kind.")
+            self.refuse(f"claims to be {self._record[0]}, but holds numbers of another kind.")
 
-    def _decoded(self) -> Numbers:
-        self._require_sound()
-        name, dtype, number, _ = _record(self.kind)
-        count, item = prod(self.shape), np.dtype(dtype).itemsize
-        self.source.budget.spend(count * max(item, self.dtype.itemsize))
-        data, flat = self.source.data, None
-        if self.outside:
-            flat = np.frombuffer(_outside(self, count * item), dtype)
-        elif self.held and self.held[0][0] >> 3 == number and _SINGLE[number] == "varint":
-            wide = _varints(self)
-            flat = wide.astype(dtype)
-            if (flat != wide).any():
-                raise ModelFormatError("holds numbers outside the range of its kind.")
-            if flat.size != count:
-                raise ModelFormatError(
-                    f"claims shape {self.shape} of {name}, but holds {flat.size * item} bytes."
-                )
-        else:  # slicing copies the bytes to where no other tensor keeps them from being freed
-            pieces = [data[start:stop] for _, start, stop in self.held]
-            flat = np.frombuffer(pieces[0] if len(pieces) == 1 else b"".join(pieces), dtype)
-        return freeze(_widened(flat, self.kind)).reshape(self.shape)
+    def _refuse_size(self, held: int) -> NoReturn:
+        self.refuse(f"claims shape {self.shape} of {self._record[0]}, but holds {held} bytes.")
 
+    def _read_outside(self, size: int) -> bytes:
+        """Read bytes of a file inside the folder of the model, and of no other."""
+        if self.source.folder is None:
+            self.refuse("its data is in another file; give the path of the model.")
+        folder, location = os.path.realpath(self.source.folder), self.outside["location"]
+        path = os.path.realpath(os.path.join(folder, location))
+        inside = not os.path.isabs(location) and path.startswith(os.path.join(folder, ""))
+        if not inside or not os.path.isfile(path):
+            self.refuse(
+                f"its data is in {location!r:.80}, which is not a file in the model's folder."
+            )
+        try:
+            offset = int(self.outside.get("offset", 0))
+            length = int(self.outside.get("length", size))
+        except ValueError:
+            self.refuse("has no number as offset or length of its data.")
+        held = self.source.open(path)
+        if length != size:
+            self.refuse(f"claims shape {self.shape}, but {length} bytes of data.")
+        if offset < 0 or offset + size > held:
+            where = f"{offset}..{offset + size} of {location!r:.80}"
+            self.refuse(f"its data is at {where}, which holds {held} bytes.")
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(size)
 
-def _record(kind: int) -> tuple[str, str, int, str]:
-    if kind not in _KINDS:
-        names = ", ".join(record[0] for record in _KINDS.values())
-        raise ModelFormatError(f"holds {kind_name(kind)}; expected one of {names}, whole.")
-    return _KINDS[kind]
+    def _varints(self) -> Numbers:
+        """Decode whole numbers of variable length, all at once: bytes below 128 end one."""
+        if any(stop < 0 for _, _, stop in self.held):  # one by one
+            numbers = [wire.whole_numbers(self.source, field) for field in self.held]
+            return np.array([number for part in numbers for number in part], np.int64)
+        pieces = (self.source.data[start:stop] for _, start, stop in self.held)
+        raw = np.frombuffer(b"".join(pieces), np.uint8)
+        ends = np.flatnonzero(raw < 128)
+        self.source.spend(24 * raw.size)
+        starts = np.concatenate(([0], ends[:-1] + 1)).astype(np.intp)[: ends.size]
+        lengths = ends - starts + 1
+        longest = int(lengths.max(initial=0))
+        if longest > 10 or (raw.size and raw[-1] > 127):
+            self.refuse("holds a number without an end.")
+        values = np.zeros(ends.size, np.uint64)
+        for k in range(longest):
+            has = lengths > k
+            seven = (raw[starts[has] + k] & np.uint64(127)).astype(np.uint64)
+            values[has] |= seven << np.uint64(7 * k)
+        return values.view(np.int64)
 
-
-def _outside(tensor: Tensor, size: int) -> bytes:
-    said = tensor.outside
-    try:
-        offset, length = int(said.get("offset", 0)), int(said.get("length", size))
-    except ValueError:
-        raise ModelFormatError("has no number as offset or length of its data.") from None
-    if length != size:
-        raise ModelFormatError(f"claims shape {tensor.shape}, but {length} bytes of data.")
-    return tensor.source.read(said.get("location", ""), offset, size)
-
-
-def _varints(tensor: Tensor) -> Numbers:
-    """Decode whole numbers of variable length, all at once: bytes below 128 end one."""
-    data = tensor.source.data
-    if any(stop < 0 for _, _, stop in tensor.held):  # one by one
-        numbers = [wire.whole_numbers(tensor.source, f) for f in tensor.held]
-        return np.array([number for part in numbers for number in part], np.int64)
-    raw = np.frombuffer(b"".join(data[start:stop] for _, start, stop in tensor.held), np.uint8)
-    ends = np.flatnonzero(raw < 128)
-    tensor.source.budget.spend(24 * raw.size)
-    if raw.size and (not ends.size or ends[-1] != raw.size - 1):
-        raise ModelFormatError("holds a number without an end.")
-    starts = np.concatenate(([0], ends[:-1] + 1)).astype(np.intp)[: ends.size]
-    lengths = ends - starts + 1
-    if lengths.size and lengths.max() > 10:
-        raise ModelFormatError("holds a number without an end.")
-    values = np.zeros(ends.size, np.uint64)
-    for k in range(int(lengths.max(initial=0))):
-        has = lengths > k
-        values[has] |= (raw[starts[has] + k] & np.uint64(127)).astype(np.uint64) << np.uint64(7 * k)
-    return values.view(np.int64)
-
-
-def _widened(flat: Numbers, kind: int) -> Numbers:
-    """Return the machine's own dtype; half precision becomes float32."""
-    if kind in (FLOAT16, BFLOAT16):
-        return widened(flat, kind == BFLOAT16)
-    if kind == BOOL:
-        if flat.size and flat.max() > 1:
-            raise ModelFormatError("holds numbers outside the range of its kind.")
-        return flat.astype(bool)
-    return flat.astype(flat.dtype.newbyteorder("="), copy=False)
+    def _in_dtype(self, flat: Numbers) -> Numbers:
+        """Return the machine's own dtype; half precision becomes float32."""
+        if self.kind in (FLOAT16, BFLOAT16):
+            return widened(flat, self.kind == BFLOAT16, f"tensor {self.name!r:.60}")
+        if self.kind == BOOL:
+            if flat.size and flat.max() > 1:
+                self.refuse("holds numbers outside the range of its kind.")
+            return flat.astype(bool)
+        return flat.astype(flat.dtype.newbyteorder("="), copy=False)
 
 
 # The fields of single numbers, and of raw bytes, and how one number is written: or several, packed.
-_WRITTEN = {4: wire.FOUR, 5: wire.VARINT, 7: wire.VARINT, 9: wire.LENGTH, 10: wire.EIGHT}
+_WRITTEN = {4: wire.FOUR, 5: wire.VARINT, 7: wire.VARINT, _RAW: wire.LENGTH, 10: wire.EIGHT}
 
 
 def read_tensor(source: wire.Source, span: wire.Span) -> Tensor:
@@ -200,5 +212,5 @@ def read_tensor(source: wire.Source, span: wire.Span) -> Tensor:
     if message.number(14) == 1:
         pairs = (wire.Message(source, part, (1, 2)) for part in message.spans(13))
         outside = {"location": "", **{pair.text(1): pair.text(2) for pair in pairs}}
-    source.budget.keep(600)
+    source.keep(600)
     return Tensor(name, kind, tuple(dims), held, outside, source)

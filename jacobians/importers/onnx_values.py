@@ -7,18 +7,18 @@ step of the assembly that computes it.  Shapes are tuples in which the axis of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import inf, prod
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
-from jacobians._checks import ModelFormatError, Numbers
+from jacobians._checks import ModelFormatError
 from jacobians.importers._assembly import Value as Made
 from jacobians.importers._steps import Steps
-from jacobians.importers.onnx_tensors import FLOATING, MOST_AXES, Tensor, dtype_of, kind_name
+from jacobians.importers.onnx_tensors import FLOATING, MOST_AXES, Constant, dtype_of, kind_name
 
 
 class Batch(int):
@@ -26,28 +26,6 @@ class Batch(int):
 
 
 Shape = tuple[int, ...]
-
-
-class Constant:
-    """Numbers of a model: a tensor that is decoded when it is needed, or an array."""
-
-    def __init__(self, held: Tensor | Numbers) -> None:
-        self._held, self.shape = held, held.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype of the numbers."""
-        return self._held.dtype
-
-    @property
-    def array(self) -> Numbers:
-        """The numbers."""
-        return self._held.array if isinstance(self._held, Tensor) else self._held
-
-    @property
-    def as_it_lies(self) -> Numbers:
-        """The numbers in whatever memory, for a matrix, which its layer copies."""
-        return self._held.as_it_lies if isinstance(self._held, Tensor) else self._held
 
 
 @dataclass(frozen=True)
@@ -87,8 +65,9 @@ class Node(Steps):
     opset: int
     outputs: int
     batch: int = 1  # of fixed size, whose points are read one by one
-    looked_at: int = 0  # operands; none may be left in the end
     kind: int = 0
+    looked_at: int = 0  # how many operands, and which attributes: none may be left in the end
+    seen: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.kind = next((o.kind for o in self.operands if isinstance(o, Value)), 0)
@@ -101,21 +80,27 @@ class Node(Steps):
         """Refuse what has no rule."""
         self.refuse(f"has no rule for {what}. {way_out}".rstrip())
 
-    def attribute(self, name: str, default: Any) -> Any:
+    def call(self, rule: Callable[..., Any], *given: Any) -> Any:
+        """Apply a rule, whose keywords are attributes with the defaults of the standard."""
+        defaults = getattr(rule, "__kwdefaults__", None) or {}
+        named = {name: self.attribute(name, default) for name, default in defaults.items()}
+        return rule(self, *given, **named)
+
+    def attribute(self, name: str, default: Any = None) -> Any:
         """Return an attribute, which must be of the kind of its default."""
+        self.seen.add(name)
         if isinstance(default, float):
             default = float(np.float32(default))  # as the standard gives its defaults
-        value = self.attributes.pop(name, default)
-        kind = type(default) if default is not None else type(value)
-        if type(value) is not kind:
+        value = self.attributes.get(name, default)
+        if default is not None and type(value) is not type(default):
             self.refuse(f"has an attribute {name!r:.60} of another type.")
         return value
 
     def integers(self, k: int, name: str) -> tuple[int, ...] | None:
         """Return integers that older versions keep as an attribute, newer ones as operand ``k``."""
         if name in self.attributes:
-            given = self.attributes.pop(name)
-            return given if isinstance(given, tuple) else (self.refuse(f"has no list {name}."))
+            given = self.attribute(name)
+            return given if isinstance(given, tuple) else self.refuse(f"has no list {name}.")
         constant = self.constant(k)
         if constant is None:
             return None
@@ -137,16 +122,12 @@ class Node(Steps):
             self.refuse(f"needs what is computed as its input {k + 1}.")
         return operand
 
-    def floats(self, k: int = 0) -> Value:
-        """Return operand ``k``, which must be computed and floating point."""
-        value = self.value(k)
-        self.number(value)
-        return value
-
     @property
     def of(self) -> Value:
         """The first operand, which must be computed and floating point."""
-        return self.floats()
+        value = self.value()
+        self.number(value)
+        return value
 
     def constant(self, k: int) -> Constant | None:
         """Return operand ``k``, None if it is left out, refusing what is computed."""
@@ -176,11 +157,11 @@ class Node(Steps):
         self.assembly.computed_in(operand.dtype)
         return operand.array.astype(np.float64)
 
-    def same_kind(self, *operands: Value | Constant) -> None:
-        """Refuse operands of two element types: the standard demands one."""
-        dtypes = {operand.dtype for operand in operands}
-        if len(dtypes) > 1:
-            names = " and ".join(sorted(map(str, dtypes)))
+    def require_one_type(self) -> None:
+        """Refuse floating point of two types: the standard demands one of most operators."""
+        floats = {o.dtype for o in self.operands if o is not None and o.dtype.kind == "f"}
+        if len(floats) > 1:
+            names = " and ".join(sorted(map(str, floats)))
             self.refuse(f"has operands of {names}; the standard demands one type (use Cast).")
 
     def axis(self, axis: int, shape: Shape, end: bool = False) -> int:

@@ -23,10 +23,15 @@ Span = tuple[int, int]
 VARINT, EIGHT, LENGTH, FOUR = 0, 1, 2, 5  # how a value is written: the lowest three bits of a tag
 
 
-class Budget:
-    """What reading a file may cost: fields, and bytes of memory, in proportion to its size."""
+class Source:
+    """The bytes of a model, what reading them may still cost, and the folder of its other files.
 
-    def __init__(self, size: int) -> None:
+    Both costs, fields and bytes of memory, are in proportion to the size of the file.
+    """
+
+    def __init__(self, data: bytes, size: int, folder: str | None) -> None:
+        self.data, self.folder = data, folder
+        self.opened: set[str] = set()
         self.fields = 2**18 + size // 16
         self._records = 2**25 + size  # for names, nodes and shapes
         self._numbers = 2**25 + 16 * size  # half precision is widened, products are in float64
@@ -46,67 +51,30 @@ class Budget:
                 "justifies."
             )
 
-    def justify(self, size: int) -> None:
-        """Add a file beside the model."""
-        self._numbers += 16 * size
-
-
-class Source:
-    """The bytes of a model, what reading them may cost, and the folder of its other files."""
-
-    def __init__(self, data: bytes, size: int, folder: str | None) -> None:
-        self.data = data
-        self.budget = Budget(size)
-        self._folder = None if folder is None else os.path.realpath(folder)
-        self._opened: set[str] = set()
+    def open(self, path: str) -> int:
+        """Return the size of a file beside the model, which counts with it."""
+        size = os.path.getsize(path)
+        if path not in self.opened:
+            self.opened.add(path)
+            self._numbers += 16 * size
+        return size
 
     def text(self, start: int, stop: int) -> str:
         """Return a name, which is kept."""
-        self.budget.keep(80 + stop - start)
+        self.keep(80 + stop - start)
         return self.data[start:stop].decode()
 
-    def read(self, location: str, offset: int, size: int) -> bytes:
-        """Read bytes of a file inside the folder of the model, and of no other."""
-        if self._folder is None:
-            raise ModelFormatError("its data is in another file; give the path of the model.")
-        if "\0" in location:
-            raise ModelFormatError("not a readable ONNX model: a name of a file with a zero byte.")
-        path = os.path.realpath(os.path.join(self._folder, location))
-        inside = not os.path.isabs(location) and path.startswith(os.path.join(self._folder, ""))
-        if not inside or not os.path.isfile(path):
-            raise ModelFormatError(
-                f"its data is in {location!r:.80}, which is not a file in the model's folder."
-            )
-        held = os.path.getsize(path)
-        if offset < 0 or offset + size > held:
-            raise ModelFormatError(
-                f"its data is at {offset}..{offset + size} of {location!r:.80}, "
-                f"which holds {held} bytes."
-            )
-        if path not in self._opened:
-            self._opened.add(path)
-            self.budget.justify(held)
-        with open(path, "rb") as file:
-            file.seek(offset)
-            return file.read(size)
 
-
-def tag(number: int, kind: int = LENGTH) -> int:
-    """Return the tag of a field as it stands in the file."""
-    return number << 3 | kind
-
-
-def fields(data: bytes, span: Span, budget: Budget) -> Iterator[Field]:
+def fields(source: Source, span: Span) -> Iterator[Field]:
     """Walk over the fields of a message: (tag, start, stop), of a whole number (tag, number, -1).
 
     Every field is counted, so that a file of nothing but fields ends early.
 
-    >>> list(fields(bytes([8, 150, 1, 18, 2, 72, 105]), (0, 7), Budget(7)))
+    >>> list(fields(Source(bytes([8, 150, 1, 18, 2, 72, 105]), 7, None), (0, 7)))
     [(8, 150, -1), (18, 5, 7)]
     """
-    place, end = span
-    count = 0
-    while place < end and count < budget.fields:
+    data, (place, end), count = source.data, span, 0
+    while place < end and count < source.fields:
         key = data[place]
         place += 1
         if key > 127:
@@ -134,7 +102,7 @@ def fields(data: bytes, span: Span, budget: Budget) -> Iterator[Field]:
             raise ModelFormatError("not a readable ONNX model: a field of no kind.")
         if key < 8 or place > end:
             raise ModelFormatError("not a readable ONNX model: a field that is none.")
-    budget.fields -= count
+    source.fields -= count
     if place < end:
         raise ModelFormatError("it consists of more pieces than a file of its size justifies.")
 
@@ -161,7 +129,7 @@ def whole_numbers(source: Source, field: Field) -> list[int]:
     _, place, end = field
     if end < 0:
         return [signed(place)]
-    source.budget.keep(40 * (end - place))
+    source.keep(40 * (end - place))
     numbers = []
     while place < end:
         number, place = _varint(source.data, place, end)
@@ -179,9 +147,9 @@ class Message:
     def __init__(self, source: Source, span: Span, wanted: Sequence[int]) -> None:
         self._source = source
         self._fields: dict[int, list[Field]] = {number: [] for number in wanted}
-        for field in fields(source.data, span, source.budget):
+        for field in fields(source, span):
             if field[0] >> 3 in self._fields:
-                source.budget.keep(100)
+                source.keep(100)
                 self._fields[field[0] >> 3].append(field)
 
     def fields(self, number: int) -> list[Field]:
@@ -190,7 +158,11 @@ class Message:
 
     def spans(self, number: int) -> list[Span]:
         """Return where the bytes of fields stand."""
-        return [(start, stop) for key, start, stop in self._fields[number] if key == tag(number)]
+        return [
+            (start, stop)
+            for key, start, stop in self._fields[number]
+            if key == number << 3 | LENGTH
+        ]
 
     def span(self, number: int, once: str = "") -> Span:
         """Return where the bytes of the last such field stand: of nothing if there is none."""
@@ -206,7 +178,7 @@ class Message:
 
     def number(self, number: int, once: str = "") -> int:
         """Return the whole number in the last such field, 0 if there is none."""
-        held = [n for key, n, _ in self._fields[number] if key == tag(number, VARINT)]
+        held = [n for key, n, _ in self._fields[number] if key == number << 3 | VARINT]
         return self._only(held, once) or 0
 
     def _only(self, held: list[Any], once: str) -> Any:

@@ -23,9 +23,8 @@ from jacobians._checks import as_count, flags_end_with_it, missing_extra
 from jacobians.importers import torch_modules as modules
 from jacobians.importers._assembly import Assembly, Value
 from jacobians.importers._calls import chosen_output, each
-from jacobians.importers._state_dicts import Activations, array_of, from_state_dict
-from jacobians.importers.torch_calls import TorchCall
-from jacobians.importers.torch_operators import RULES
+from jacobians.importers.torch_operators import RULES, TorchCall
+from jacobians.importers.weight_files import Activations, array_of, from_state_dict
 from jacobians.network import Network
 
 
@@ -100,9 +99,7 @@ class _Import:
         dtypes -= {None}
         self.dtype = np.result_type(*dtypes) if dtypes else np.dtype(np.float64)
         self.tensor_dtype = next((t.dtype for t in state.values() if t.is_floating_point()), None)
-        modules.refuse_programs(module)
-        modules.refuse_hooks(module)
-        modules.refuse_batches(module)
+        modules.refuse(module)
         self.shapes = self._shapes(inputs)
         self.assembly = Assembly("from_torch", dtype=self.dtype)
 
@@ -149,39 +146,24 @@ class _Import:
         args, kwargs = self._given(self._points(1))
         with modules.quiet(), modules.watched(self.module) as entered:
             try:
-                program = torch.export.export(self.module, args, kwargs, strict=False)
-                decompositions = torch.export.default_decompositions()
-                for _ in range(4):
-                    wanted = modules.without_rule(program)
-                    table = {op: decompositions[op] for op in wanted if op in decompositions}
-                    if not table and not any(op._schema.is_mutable for op in wanted):
-                        break
-                    program = program.run_decompositions(table)
+                with torch.no_grad():
+                    self.module(*args, **kwargs)
             except Exception as err:  # whatever torch meets on the way, in its own words
-                at = entered[-1] if entered else f"the {self.kind}"
-                raise self._failure(at, err) from err
-        return program
-
-    def _failure(self, at: str, err: Exception) -> Exception:
-        """Say whether the module does not take the point, or only does not show its graph."""
-        import torch
-
-        said = modules.first_line(err)
-        shapes = " and ".join(str(shape) for shape in self.shapes.values())
-        hint = ", as its first layer has it; say inputs= if it is another" * self.assumed
-        args, kwargs = self._given(self._points(1))
-        try:
-            with torch.no_grad(), modules.quiet():
-                self.module(*args, **kwargs)
-        except Exception:  # torch's own, which is told in any case
-            return ValueError(
-                f"from_torch: {at} does not take what comes from a point of shape {shapes}{hint}: "
-                f"{said}"
-            )
-        return NotImplementedError(
-            f"from_torch: {at}: torch.export cannot show what it does: {said} Rewrite its "
-            "forward without that, or give its state_dict() with activations."
-        )
+                at, said = entered[-1] if entered else f"the {self.kind}", modules.first_line(err)
+                shapes = " and ".join(str(shape) for shape in self.shapes.values())
+                hint = ", as its first layer has it; say inputs= if it is another" * self.assumed
+                raise ValueError(
+                    f"from_torch: {at} does not take what comes from a point of shape "
+                    f"{shapes}{hint}: {said}"
+                ) from err
+            try:
+                return modules.exported(self.module, args, kwargs)
+            except Exception as err:
+                at, said = entered[-1] if entered else f"the {self.kind}", modules.first_line(err)
+                raise NotImplementedError(
+                    f"from_torch: {at}: torch.export cannot show what it does: {said} Rewrite its "
+                    "forward without that, or give its state_dict() with activations."
+                ) from err
 
     def network(self, output: str | int | None) -> Network:
         """Return the network, compared with the module."""
@@ -223,25 +205,25 @@ class _Import:
         import torch
 
         given, named = modules.looked_up((node.args, dict(node.kwargs)), values)
-        at = modules.place(node, self.kind)
-        if node.target is operator.getitem:
+        at, target = modules.place(node, self.kind), node.target
+        if target is operator.getitem:
             return given[0][given[1]]
-        if not isinstance(node.target, torch._ops.OpOverload):
-            self.assembly.no_rule(at, f"{node.target}", "Leave it out of forward.")
-        if node.target._schema.name.startswith(("aten::_assert", "aten::sym_")):
+        if not isinstance(target, torch._ops.OpOverload):
+            self.assembly.no_rule(at, f"{target}", "Leave it out of forward.")
+        name, schema = target._schema.name.partition("::")[2], target._schema.arguments
+        if name.startswith(("_assert", "sym_")):
             return None
-        name = node.target._schema.name.partition("::")[2]
-        if not any(isinstance(values[source.name], Value) for source in node.all_input_nodes):
-            if torch.Tag.nondeterministic_seeded in node.target.tags and name not in RULES:
-                self.assembly.no_rule(at, f"the operator {name}, which is random,", _WAY_OUT)
+        constant = not any(isinstance(values[s.name], Value) for s in node.all_input_nodes)
+        random = constant and torch.Tag.nondeterministic_seeded in target.tags
+        if name not in RULES and (random or not constant):
+            what = f"the operator {name}" + ", which is random," * random
+            self.assembly.no_rule(at, what, _WAY_OUT)
+        if constant:
             with torch.no_grad():
-                return modules.in_double(node.target(*given, **named))
-        if name not in RULES:
-            self.assembly.no_rule(at, f"the operator {name}", _WAY_OUT)
-        schema = node.target._schema.arguments
+                return modules.in_double(target(*given, **named))
         named = dict(named, **dict(zip((a.name for a in schema), given)))  # noqa: B905
         arguments = {a.name: named.get(a.name, a.default_value) for a in schema}
-        return RULES[name](TorchCall(self.assembly, at, node.target, arguments))
+        return RULES[name](TorchCall(self.assembly, at, target, arguments))
 
     def _outputs(self, program: Any, values: dict[str, Any]) -> dict[str, Any]:
         """Return the outputs by name: "" for a single one."""

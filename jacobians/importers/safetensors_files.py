@@ -74,8 +74,5 @@ def _array(tensor: dict[str, Any], data: bytes, start: int, key: str) -> Numbers
         raise ModelFormatError(f"{key!r:.80} is of {kind}; expected one of {', '.join(_DTYPES)}.")
     flat = np.frombuffer(data[start + begin : start + stop], _DTYPES[kind])
     if _DTYPES[kind] == "<u2":
-        try:
-            flat = widened(flat, kind == "BF16")
-        except ModelFormatError as err:
-            raise ModelFormatError(f"{key!r:.80} {err}") from None
+        flat = widened(flat, kind == "BF16", f"{key!r:.80}")
     return freeze(flat).reshape(shape)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import jacobians.importers.sklearn_curves  # noqa: F401  (its rules)
+import jacobians.importers.sklearn_models  # noqa: F401  (its rules)
 from jacobians._checks import flags_end_with_it, missing_extra
 from jacobians.importers._assembly import Assembly
-from jacobians.importers.sklearn_columns import inputs_of
+from jacobians.importers.sklearn_composites import inputs_of
 from jacobians.importers.sklearn_reading import MODELS, TRANSFORMERS, Reading
 from jacobians.network import Network
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from jacobians._checks import Array
 from jacobians.importers._assembly import Value
-from jacobians.importers.sklearn_features import project
+from jacobians.importers._steps import Steps
 from jacobians.importers.sklearn_reading import Reading, predicts, way_out
+from jacobians.importers.sklearn_transformers import project
 
 
 @predicts(
@@ -52,15 +53,9 @@ def _generalised(r: Reading) -> Value:
     return r.activate("exp" if is_log else "identity", linear(r))
 
 
-predicts("PLSRegression", "PLSCanonical", "CCA")(
+predicts("PLSRegression")(
     lambda r: r.affine(project(r, r.model.coef_, r.model._x_mean), 1.0, r.model.intercept_)
 )
-
-
-@predicts("DummyRegressor")
-def _constant(r: Reading) -> Value:
-    b = np.ravel(r.model.constant_)
-    return r.dense(r.of, np.zeros((b.size, r.of.size)), b)
 
 
 _ACTIVATIONS = {"logistic": "sigmoid"}  # by other names here
@@ -75,9 +70,8 @@ def _perceptron(r: Reading) -> Value:
         sigma = r.model.out_activation_ if l == last else r.model.activation
         if sigma not in _ACTIVATIONS:
             r.no_rule(f"activation {sigma!r}")
-        # theirs is source by target
-        of = r.assembly.dense(coefs.T, intercepts, at=f"{r.at} layer {l}", of=of)
-        of = r.activate(_ACTIVATIONS[sigma], of)
+        layer = Steps(r.assembly, f"{r.at} layer {l}")
+        of = layer.activate(_ACTIVATIONS[sigma], layer.dense(of, coefs.T, intercepts))
     return of
 
 
@@ -104,12 +98,7 @@ def _descended(r: Reading) -> Value:
 def one_against_the_rest(r: Reading, scores: Value) -> Value:
     """Append the logistic functions of scores, divided by their sum if there are several."""
     of = r.activate("sigmoid", scores)
-    return normalised(r, of) if of.size > 1 else of
-
-
-def normalised(r: Reading, of: Value) -> Value:
-    """Append the entries divided by their sum."""
-    return r.divide(of, r.dense(of, np.ones((1, of.size))))
+    return of if of.size == 1 else r.divide(of, r.dense(of, np.ones((1, of.size))))
 
 
 @predicts("LinearDiscriminantAnalysis")
@@ -118,39 +107,14 @@ def _discriminant(r: Reading) -> Value:
     return r.activate("sigmoid" if of.size == 1 else "softmax", of)
 
 
-@predicts("QuadraticDiscriminantAnalysis")
-def _quadratic(r: Reading) -> Value:
-    variances = r.model.scalings_
-    whiten = [(R / np.sqrt(S)).T for R, S in zip(r.model.rotations_, variances, strict=True)]
-    constants = np.log(r.model.priors_) - [np.log(S).sum() / 2 for S in variances]
-    return _of_distances(r, whiten, r.model.means_, constants)
-
-
 @predicts("GaussianNB")
 def _gaussian(r: Reading) -> Value:
-    whiten = [np.diag(1 / np.sqrt(variance)) for variance in r.model.var_]
-    constants = np.log(r.model.class_prior_) - np.log(r.model.var_).sum(axis=1) / 2
-    return _of_distances(r, whiten, r.model.theta_, constants)
-
-
-def _of_distances(r: Reading, whiten: list[Array], means: Array, constants: Array) -> Value:
-    """Append the probabilities of scores ``c - |A (x - mean)|² / 2``, one A, mean, c per class."""
-    b = -np.concatenate([A @ mean for A, mean in zip(whiten, means, strict=True)])
-    squares = r.activate("square", r.dense(r.of, np.concatenate(whiten), b))
-    owner = np.repeat(np.arange(len(whiten)), [len(A) for A in whiten])
-    return _of_scores(r, squares, -0.5 * (owner == np.arange(len(whiten))[:, None]), constants)
-
-
-@predicts("MultinomialNB", "ComplementNB")
-def _counted(r: Reading) -> Value:
-    prior = r.model.class_log_prior_
-    if r.name == "ComplementNB" and len(prior) > 1:
-        prior = np.zeros_like(prior)
-    return _of_scores(r, r.of, r.model.feature_log_prob_, prior)
-
-
-def _of_scores(r: Reading, of: Value, W: Array, b: Array) -> Value:
-    """Append the softmax of ``W x + b``; of two, the logistic function of their difference."""
-    if len(W) == 2:
-        return r.activate("sigmoid", r.dense(of, W[1:] - W[:1], b[1:] - b[:1]))
-    return r.activate("softmax", r.dense(of, W, b))
+    """The softmax of ``c - |(x - mean) / deviation|² / 2``, one c, mean and deviation a class."""
+    shares, means, variances = r.model.class_prior_, r.model.theta_, r.model.var_
+    whiten = np.concatenate([np.diag(variance**-0.5) for variance in variances])
+    squares = r.activate("square", r.dense(r.of, whiten, -(means / variances**0.5).ravel()))
+    W = np.kron(np.eye(len(means)), np.full(means.shape[1], -0.5))
+    b = np.log(shares) - np.log(variances).sum(axis=1) / 2
+    if len(b) == 2:
+        return r.activate("sigmoid", r.dense(squares, W[1:] - W[:1], b[1:] - b[:1]))
+    return r.activate("softmax", r.dense(squares, W, b))

@@ -67,15 +67,18 @@ class Reading(Steps):
         return self._applied({**TRANSFORMERS, **MODELS}, way_out(self.model))
 
     def _applied(self, rules: dict[str, Rule], hint: str) -> Value:
+        from sklearn.exceptions import NotFittedError
+        from sklearn.utils.validation import check_is_fitted
+
         self.require_own()
         if self.name not in rules:
             self.no_rule(self.name, hint)
-        self._require_fitted()
+        try:
+            if self.name != "Pipeline":  # whose steps are asked one by one
+                check_is_fitted(self.model)
+        except NotFittedError:
+            self.refuse("is not fitted yet; call fit first.")
         return rules[self.name](self)
-
-    def refuse(self, message: str) -> Any:
-        """Refuse what has a rule but cannot be used as it is."""
-        self.assembly.refuse(self.at, message)
 
     def require_own(self) -> None:
         """Refuse a class that is not one of scikit-learn's own."""
@@ -85,17 +88,6 @@ class Reading(Steps):
             bases = [base.__name__ for base in kind.__mro__ if base.__name__ in rules]
             hint = f"It is a {bases[0]} that may compute something else. " if bases else ""
             self.no_rule(f"the class {kind.__name__}", f"{hint}{way_out(self.model)}")
-
-    def _require_fitted(self) -> None:
-        from sklearn.exceptions import NotFittedError
-        from sklearn.utils.validation import check_is_fitted
-
-        if self.name == "Pipeline":  # its steps are asked one by one
-            return
-        try:
-            check_is_fitted(self.model)
-        except NotFittedError:
-            self.refuse("is not fitted yet; call fit first.")
 
 
 def passes(step: Any) -> bool:
@@ -111,24 +103,6 @@ def steps_of(pipeline: Any) -> list[tuple[Any, str]]:
 BEFOREHAND = "Apply it to the data beforehand, and import the steps behind it."
 
 
-_IN_STEPS = {
-    *("BaseDecisionTree", "BaseForest", "IsolationForest"),
-    *("BaseGradientBoosting", "BaseHistGradientBoosting", "BaseWeightBoosting"),
-    *("KNeighborsClassifier", "KNeighborsRegressor"),
-    *("RadiusNeighborsClassifier", "RadiusNeighborsRegressor"),
-}
-
-
-def _in_steps(estimator: Any) -> bool:
-    """Whether the outputs jump and are constant between: of trees, and means over neighbours."""
-    if {base.__name__ for base in type(estimator).__mro__}.isdisjoint(_IN_STEPS):
-        return False
-    inner = getattr(estimator, "estimator", None)  # what AdaBoost boosts; trees unless said
-    smooth = inner is not None and not _in_steps(inner)
-    starts = hasattr(getattr(estimator, "init", None), "fit")  # gradient boosting, from a model
-    return not (smooth or starts) and getattr(estimator, "weights", "uniform") == "uniform"
-
-
 def way_out(estimator: Any) -> str:
     """Say what can be done where an estimator has no rule."""
     methods = ("predict_proba", "decision_function", "predict", "score_samples")
@@ -137,9 +111,7 @@ def way_out(estimator: Any) -> str:
         return BEFOREHAND if hasattr(estimator, "transform") else "It says nothing of new points."
     if method == "predict" and hasattr(estimator, "classes_"):
         return "It gives classes, and no numbers that have derivatives."
-    if _in_steps(estimator):
-        return "Its outputs are piecewise constant: their derivative is 0 wherever it exists."
     return (
-        "Take differences: jb.witness.finite_difference("
+        "Take differences, which are 0 where its outputs jump: jb.witness.finite_difference("
         f"lambda x: np.ravel(model.{method}(x[None])), x).jacobian"
     )

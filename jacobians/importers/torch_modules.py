@@ -9,49 +9,41 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
-from jacobians.importers.torch_calls import IN_TRAINING, NO_STATISTICS
-from jacobians.importers.torch_operators import RULES
+from jacobians.importers.torch_operators import IN_TRAINING, NO_STATISTICS, RULES
 
 
-def refuse_hooks(module: Any) -> None:
-    """Refuse hooks, which may do anything: those of modules, and those of all modules."""
-    from torch.nn.modules import module as every
+def refuse(module: Any) -> None:
+    """Refuse TorchScript, hooks, which may do anything, and normalisation over the batch.
 
-    hooked = [("every module", (every._global_forward_hooks, every._global_forward_pre_hooks))]
-    for path, part in module.named_modules():
-        hooked.append((spelled(path, part), (part._forward_hooks, part._forward_pre_hooks)))
-    for at, tables in hooked:
-        for hook in chain(*(table.values() for table in tables)):
-            owner = getattr(
-                hook, "__module__", ""
-            )  # old weight_norm's, or checks of torch.export's
-            if not owner.startswith(("torch.nn.utils.", "torch.export.")):
-                raise ValueError(
-                    f"from_torch: {at} has a forward hook, which may change what it computes; "
-                    "remove it."
-                )
-
-
-def refuse_programs(module: Any) -> None:
-    """Refuse TorchScript, which shows neither its hooks nor its graph."""
+    TorchScript shows neither its hooks nor its graph; of a batch of one torch cannot even take the
+    mean and variance.
+    """
     from torch.jit import ScriptModule
+    from torch.nn.modules import module as every
+    from torch.nn.modules.batchnorm import _BatchNorm
 
     if isinstance(module, ScriptModule):
         raise NotImplementedError(
             "from_torch: a TorchScript program has no rule here. Give its state_dict() with "
             "activations, or the module that it was made from."
         )
-
-
-def refuse_batches(module: Any) -> None:
-    """Refuse normalisation over the batch, which torch cannot even do with one point."""
-    from torch.nn.modules.batchnorm import _BatchNorm
-
+    _refuse_hooks("every module", every._global_forward_hooks, every._global_forward_pre_hooks)
     for path, part in module.named_modules():
-        if isinstance(part, _BatchNorm) and part.running_mean is None:
-            raise ValueError(f"from_torch: {spelled(path, part)} {NO_STATISTICS}")
-        if isinstance(part, _BatchNorm) and part.training:
-            raise ValueError(f"from_torch: {spelled(path, part)} {IN_TRAINING}")
+        at = spelled(path, part)
+        _refuse_hooks(at, part._forward_hooks, part._forward_pre_hooks)
+        if isinstance(part, _BatchNorm) and (part.training or part.running_mean is None):
+            reason = NO_STATISTICS if part.running_mean is None else IN_TRAINING
+            raise ValueError(f"from_torch: {at} {reason}")
+
+
+def _refuse_hooks(at: str, *tables: Any) -> None:
+    for hook in chain(*(table.values() for table in tables)):
+        owner = getattr(hook, "__module__", "")  # old weight_norm's, or checks of torch.export's
+        if not owner.startswith(("torch.nn.utils.", "torch.export.")):
+            raise ValueError(
+                f"from_torch: {at} has a forward hook, which may change what it computes; "
+                "remove it."
+            )
 
 
 @contextmanager
@@ -106,7 +98,22 @@ def first_size(module: Any) -> Any:
     return None
 
 
-def without_rule(program: Any) -> list[Any]:
+def exported(module: Any, args: Any, kwargs: Any) -> Any:
+    """Let torch write a module down, in operators with a rule as far as it can."""
+    import torch
+
+    program = torch.export.export(module, args, kwargs, strict=False)
+    decompositions = torch.export.default_decompositions()
+    for _ in range(4):
+        wanted = _without_rule(program)
+        table = {op: decompositions[op] for op in wanted if op in decompositions}
+        if not table and not any(op._schema.is_mutable for op in wanted):
+            break
+        program = program.run_decompositions(table)
+    return program
+
+
+def _without_rule(program: Any) -> list[Any]:
     """Return the operators on the inputs that have no rule here, or write into their arguments."""
     import torch
 

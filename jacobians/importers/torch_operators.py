@@ -13,17 +13,82 @@ from typing import Any
 
 import numpy as np
 
+from jacobians._checks import Array
 from jacobians.importers._assembly import Value
-from jacobians.importers._calls import Rule, along, family, fixed, listed, takes
-from jacobians.importers._steps import Steps
-from jacobians.importers.torch_calls import (
-    NO_STATISTICS,
-    TorchCall,
-    adaptive,
-    convolution,
-    pool,
-)
-from jacobians.layers import LayerNorm, RMSNorm
+from jacobians.importers._calls import Call, Rule, along, each, family, fixed, listed, takes
+from jacobians.importers._steps import Steps, same_padding
+from jacobians.layers import Convolution, Layer, LayerNorm, RMSNorm, TransposedConvolution
+
+IN_TRAINING = "is in training mode, where its output depends on more than its input; .eval() it."
+NO_STATISTICS = "keeps no running statistics, so a point's output depends on its batch."
+
+
+class TorchCall(Call):
+    """One call of an operator, with its arguments by name."""
+
+    def constant(self, given: Any) -> Array:
+        """Return a tensor or number in float64."""
+        return np.asarray(given.numpy() if hasattr(given, "numpy") else given, np.float64)
+
+    def compute(self, array: Any) -> Any:
+        """Apply the operator itself to an array, in place of its value."""
+        import torch
+
+        name = next(name for name, value in self.arguments.items() if isinstance(value, Value))
+        result = self.operator(**{**self.arguments, name: torch.from_numpy(array).double()})
+        several = not isinstance(result, torch.Tensor)
+        return [part.numpy() for part in result] if several else result.numpy()
+
+    @property
+    def axes(self) -> int:
+        """How many axes an operator of images works on, which its name says: ``max_pool2d``."""
+        return int(next(letter for letter in self.operator._schema.name if letter.isdigit()))
+
+    def with_indices(self, result: Value) -> Any:
+        """Return a result, and nothing in place of the indices that some operators give beside."""
+        return (result, None) if len(self.operator._schema.returns) > 1 else result
+
+    def require_evaluation(self, training: Any) -> None:
+        """Refuse what is random, or depends on the batch, in training."""
+        if training:
+            self.assembly.refuse(self.at, IN_TRAINING)
+
+
+def _convolution(call: TorchCall) -> Value:
+    """Convolve, or go the other way."""
+    K, b = call.operand("weight"), call.operand("bias")
+    if isinstance(K, Value) or not isinstance(call["input"], Value):
+        call.no_rule("a kernel that depends on the input")
+    axes = K.ndim - 2
+    stride, dilation = each(call["stride"], axes), each(call["dilation"], axes)
+    padding: Any = call["padding"]
+    if padding == "same":
+        padding = same_padding(K.shape[2:], K.shape[2:], (1,) * axes, dilation)
+    padding = (0,) * axes if padding == "valid" else each(padding, axes)
+    settings = (K, b, "identity", stride, padding, dilation, call["groups"])
+    if call.arguments.get("transposed", "transpose" in call.operator._schema.name):
+        layer: Layer = TransposedConvolution(*settings, each(call["output_padding"], axes))
+    else:
+        layer = Convolution(*settings)
+    return call.windows(call["input"], layer)
+
+
+def _pool(call: TorchCall) -> Any:
+    axes, up = call.axes, call["ceil_mode"]
+    size = each(call["kernel_size"], axes)
+    stride = each(call.arguments.get("stride") or size, axes)
+    pads = tuple((p, p) for p in each(call["padding"], axes))
+    if "dilation" in call.arguments:
+        result = call.pool(call.of, size, stride, pads, each(call["dilation"], axes), up)
+        return call.with_indices(result)
+    if call.arguments.get("divisor_override"):
+        call.no_rule("a mean with a divisor of its own")
+    return call.average(call.of, size, stride, pads, call["count_include_pad"], up)
+
+
+def _adaptive(call: TorchCall) -> Any:
+    wanted, largest = each(call["output_size"], call.axes), "max" in call.operator._schema.name
+    return call.with_indices(call.adaptive_pool(call.of, wanted, largest))
 
 
 def _concatenate(call: TorchCall) -> Value:
@@ -62,14 +127,12 @@ def _add_product(call: TorchCall) -> Value:
     return call.add(product, call.operand("self"), call["beta"]) if call["beta"] else product
 
 
-def _sum(first: str, second: str, sign: float) -> Rule:
-    """Make the rule of ``first + sign alpha second``."""
-
-    def rule(call: TorchCall) -> Value:
-        factor = sign * call.arguments.get("alpha", 1)
-        return call.add(call.operand(first), call.operand(second), factor)
-
-    return rule
+def _sum(call: TorchCall) -> Value:
+    a, b = call.operand("self"), call.operand("other")
+    factor = call.arguments.get("alpha", 1)
+    if call.operator._schema.name == "aten::rsub":
+        a, b = b, a
+    return call.add(a, b, factor if call.operator._schema.name == "aten::add" else -factor)
 
 
 def _divide(call: TorchCall) -> Value:
@@ -88,12 +151,10 @@ def _reduced(compute: Callable[..., Value]) -> Rule:
 
 
 def _norm(call: TorchCall) -> Value:
-    order, axes, keep = float(call["ord"]), listed(call["dim"]), call["keepdim"]
-    if order == 1:
-        return call.sum(call.activate("abs", call.of), axes, keep)
-    if order != 2:
-        call.no_rule(f"the norm of order {order:g}")
-    return call.activate("sqrt", call.sum(call.activate("square", call.of), axes, keep))
+    if float(call["ord"]) != 2:
+        call.no_rule(f"the norm of order {call['ord']:g}")
+    square = call.activate("square", call.of)
+    return call.activate("sqrt", call.sum(square, listed(call["dim"]), call["keepdim"]))
 
 
 def _clamp(call: TorchCall) -> Value:
@@ -108,11 +169,6 @@ def _hardtanh(call: TorchCall) -> Value:
     if (low, high) == (0.0, 6.0):
         return call.activate("relu6", call.of)
     return call.clamp(call.of, low, high)
-
-
-def _rrelu(call: TorchCall) -> Value:
-    call.require_evaluation(call["training"])
-    return call.leaky(call.of, (call["lower"] + call["upper"]) / 2)
 
 
 def _prelu(call: TorchCall) -> Value:
@@ -131,12 +187,6 @@ def _softplus(call: TorchCall) -> Value:
     if call["threshold"] < 20:
         call.no_rule(f"threshold={call['threshold']:g}", "From threshold=20 on it has one.")
     return call.softplus(call.of, float(call["beta"]))
-
-
-def _threshold(call: TorchCall) -> Value:
-    if (call["threshold"], call["value"]) != (0, 0):
-        call.no_rule("a threshold, where it jumps,")
-    return call.activate("relu", call.of)
 
 
 def _batch_norm(call: TorchCall) -> Value:
@@ -216,13 +266,10 @@ MOVES = (
     "_reshape_alias moveaxis mT adjoint matrix_H hsplit vsplit dsplit"
 )
 
-_POOLS = {
-    "avg_pool": (pool, False, (1, 2, 3)),
-    "max_pool": (pool, True, (1, 2, 3)),
-    "adaptive_avg_pool": (adaptive, False, (1, 2, 3)),
-    "_adaptive_avg_pool": (adaptive, False, (2, 3)),
-    "adaptive_max_pool": (adaptive, True, (1, 2, 3)),
-}
+_POOLS = "avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d"
+_POOLS += " max_pool2d_with_indices max_pool3d_with_indices"
+_ADAPTIVE = "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d"
+_ADAPTIVE += " _adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d"
 _SAME_NAMES = "relu relu6 selu silu mish sigmoid tanh exp log sin cos square sqrt reciprocal"
 _maximum, _largest = takes(Steps.maximum, "self other"), _reduced(Steps.largest)
 
@@ -237,24 +284,14 @@ RULES: dict[str, Rule] = {
     "mean": _reduced(Steps.mean),
     "sum": _reduced(Steps.sum),
     "amax": _largest,
-    "max": lambda call: (_maximum if "other" in call.arguments else _largest)(call),
     "linalg_vector_norm": _norm,
-    "convolution": convolution,
-    **dict.fromkeys((f"conv{n}d" for n in (1, 2, 3)), convolution),
-    **dict.fromkeys((f"conv_transpose{n}d" for n in (1, 2, 3)), convolution),
-    **{
-        f"{name}{n}d": make(n, largest)
-        for name, (make, largest, axes) in _POOLS.items()
-        for n in axes
-    },
-    **{f"max_pool{n}d_with_indices": pool(n, largest=True) for n in (2, 3)},
-    **{
-        f"upsample_{kind}": lambda call: call.separable(call.of, call.on_images)
-        for kind in ("linear1d", "bilinear2d", "bicubic2d", "trilinear3d")
-    },
-    "add": _sum("self", "other", 1),
-    "sub": _sum("self", "other", -1),
-    "rsub": _sum("other", "self", -1),
+    "max": lambda call: (_maximum if "other" in call.arguments else _largest)(call),
+    "convolution": _convolution,
+    **dict.fromkeys((f"conv{n}d" for n in (1, 2, 3)), _convolution),
+    **dict.fromkeys((f"conv_transpose{n}d" for n in (1, 2, 3)), _convolution),
+    **dict.fromkeys(_POOLS.split(), _pool),
+    **dict.fromkeys(_ADAPTIVE.split(), _adaptive),
+    **dict.fromkeys(("add", "sub", "rsub"), _sum),
     "mul": takes(Steps.multiply, "self other"),
     **dict.fromkeys(("div", "true_divide"), _divide),
     "neg": lambda call: call.affine(call.of, -1.0),
@@ -270,17 +307,13 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("clamp", "clamp_min", "clamp_max"), _clamp),
     "hardtanh": _hardtanh,
     "leaky_relu": takes(Steps.leaky, "self negative_slope"),
-    "rrelu": _rrelu,
     **dict.fromkeys(("prelu", "_prelu_kernel"), _prelu),
     "elu": _elu,
     "celu": family("celu", "alpha"),
     "gelu": lambda call: call.gelu(call.of, call["approximate"] != "none"),
     "softplus": _softplus,
     "log_sigmoid": lambda call: call.softplus(call.of, -1.0),
-    "hardswish": takes(Steps.hard_swish, "self"),
     "softshrink": lambda call: call.soft_shrink(call.of, float(call["lambd"])),
-    "threshold": _threshold,
-    "glu": lambda call: call.gated(call.of, call["dim"]),
     "batch_norm": _batch_norm,
     "_native_batch_norm_legit_no_training": lambda call: (_batch_norm(call),),
     "layer_norm": _layer_norm,

@@ -27,7 +27,7 @@ class Dense(Layer):
     W : array, shape (n_out, n_in)
         Rows are targets, columns are sources.
     b : array, shape (n_out,), optional
-        Zero unless given.
+        Zero unless given, and a parameter in either case.
     activation : str or Activation
         Identity unless said.  Softmax acts on each row.
 

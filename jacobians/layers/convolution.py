@@ -121,7 +121,7 @@ class Convolution(_Convolving):
     K : array, shape (c_out, c_in / groups, *size)
         Of 1, 2 or 3 axes.
     b : array, shape (c_out,), optional
-        Zero unless given.
+        Zero unless given, and a parameter in either case.
     activation : str or Activation
         Identity unless said.  Softmax acts along the channels.
     stride, dilation : int or sequence of int

@@ -74,7 +74,7 @@ class LayerNorm(_Norm):
     scale : array, shape (d,)
         The last axis of the value has d entries.
     shift : array, shape (d,), optional
-        Zero unless given.
+        Zero unless given, and a parameter in either case.
     epsilon : float
         Added to the variance.
 

@@ -150,15 +150,8 @@ def saliency(
         drawn = draw_matrix(
             ax, image, (left, left + 1, top - height / width, top), vmin=-limit, vmax=limit
         )
-        ax.text(
-            left + 0.5,
-            top + 0.03,
-            shorten(name, 18),
-            ha="center",
-            va="bottom",
-            fontsize=SMALL,
-            parse_math=False,
-        )
+        style: Any = {"ha": "center", "va": "bottom", "fontsize": SMALL - 1, "parse_math": False}
+        ax.text(left + 0.5, top + 0.03, shorten(name, 14), **style)
         edge = [left, left + 1, left + 1, left, left]
         bottom = top - height / width
         ax.plot(edge, [bottom, bottom, top, top, bottom], color=PALE, lw=0.6)

@@ -65,7 +65,7 @@ def bars(
     values = numbers(values, 1, "bars: values")
     names = labels(names, len(values), "x", "bars: names")
     shown = _first(np.abs(values), order, count)
-    ax = new_axes(ax, 5.0, 0.9 + 0.23 * len(shown))
+    ax = new_axes(ax, 5.0, rows_height(len(shown)))
     heights = np.arange(len(shown))
     colors = np.where(values[shown] < 0, BLUE, RED)
     ax.barh(heights, values[shown], color=colors, height=0.7)
@@ -80,7 +80,7 @@ def violins(
     names: Sequence[str] | None = None,
     *,
     order: Any = None,
-    count: int = 10,
+    count: int = 15,
     ax: Axes | None = None,
     label: str = "dy/dx at the points",
     title: str | None = None,
@@ -103,7 +103,7 @@ def violins(
     derivatives = numbers(derivatives, 2, "violins: derivatives")
     names = labels(names, derivatives.shape[1], "x", "violins: names")
     shown = _first(np.abs(derivatives).mean(axis=0), order, count)
-    ax = new_axes(ax, 5.0, 0.9 + 0.34 * len(shown))
+    ax = new_axes(ax, 5.0, rows_height(len(shown)))
     heights = np.arange(len(shown))
     columns = [derivatives[:, j] for j in shown]
     with np.errstate(under="ignore"):  # far tails of the smoothed histogram
@@ -116,6 +116,11 @@ def violins(
     ax.hlines(heights, low, high, color=BLUE, lw=1.6)
     ax.plot(middle, heights, "o", color="white", mec=BLUE, ms=4)
     return _in_rows(ax, [names[j] for j in shown], count_in(title, len(shown), len(names)), label)
+
+
+def rows_height(count: int) -> float:
+    """Return the height of a picture of so many inputs, below one another."""
+    return 0.8 + 0.27 * min(count, 15)
 
 
 def _in_rows(ax: Axes, names: Sequence[str], title: str | None, label: str) -> Axes:

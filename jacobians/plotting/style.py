@@ -44,8 +44,8 @@ def finish(ax: Axes, title: str | None, x: str = "", y: str = "") -> Axes:
     """Write title and labels, small and plain, and take away the frame's upper half."""
     if title:
         ax.set_title(title, fontsize=NORMAL, parse_math=False)
-    ax.set_xlabel(x, fontsize=SMALL, parse_math=False)
-    ax.set_ylabel(y, fontsize=SMALL, parse_math=False)
+    ax.set_xlabel(shorten(x, 72), fontsize=SMALL, parse_math=False)
+    ax.set_ylabel(shorten(y, 42), fontsize=SMALL, parse_math=False)
     ax.tick_params(which="both", labelsize=SMALL)
     ax.tick_params(length=2.5)
     for side in ("top", "right"):
@@ -91,7 +91,7 @@ def name_ticks(ax: Axes, axis: str, names: Sequence[str], at: Any = None, most: 
 def color_bar(ax: Axes, image: Any, label: str) -> None:
     """Put a thin colour bar beside the axes."""
     bar = ax.get_figure().colorbar(image, ax=ax, fraction=0.05, pad=0.02)  # type: ignore[union-attr]
-    bar.set_label(label, fontsize=SMALL, parse_math=False)
+    bar.set_label(shorten(label, 42), fontsize=SMALL, parse_math=False)
     bar.ax.tick_params(labelsize=SMALL, length=2)
     bar.outline.set_visible(False)
 

@@ -23,7 +23,7 @@ from jacobians._checks import (
     require_shape,
 )
 from jacobians._machine import require_memory
-from jacobians._tables import PointsLike, as_inputs, in_order, outputs_in_order
+from jacobians._tables import PointsLike, as_inputs, in_order, named_as, outputs_in_order
 from jacobians.activations import Activation
 from jacobians.engine import value_and_jacobian
 from jacobians.engine.running import quiet
@@ -146,7 +146,8 @@ def hvp(net: Network, X: PointsLike, V: Any, cotangent: Any = None) -> Array:
     """
     net = as_network(net, "hvp")
     points, m = as_inputs(X, net, "hvp: X"), net.widths[-1]
-    vectors = as_floats(in_order(V, net, "hvp: V"), "hvp: V", dtype=net.dtype)
+    given = in_order(V, named_as(X, net), "hvp: V")
+    vectors = as_floats(given, "hvp: V", dtype=net.dtype)
     require_shape(vectors, points.shape, "hvp: V", "One for each point.")
     if cotangent is None and m > 1:
         raise ShapeError(f"hvp: cotangent: the network has {m} outputs; say the weight of each.")

@@ -148,7 +148,8 @@ def laplace(
     Parameters
     ----------
     net : Network
-        Trained: the gradient of the objective is taken to be zero.
+        Trained: the gradient of the objective is taken to be zero.  Its parameters are those of
+        ``Network.parameters``, where every dense layer has a bias, also one that was left out.
     X, Y : array, shapes (B, n) and as the loss takes targets
         The data that it was trained on; likelihoods are sums over all points.
     loss : Loss

@@ -123,6 +123,9 @@ def curvature(
 ) -> Curvature:
     """Describe the curvature of the mean loss in the parameters, by maps.
 
+    The parameters are those of ``Network.parameters``: a layer that was made, or imported, without
+    a bias has one of 0 among them, which adds to every matrix and to the tangent kernel.
+
     Parameters
     ----------
     net : Network

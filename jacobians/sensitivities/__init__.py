@@ -17,7 +17,7 @@
 ``pictures``, ``page``   a record as pictures and as a page
 ``record``               Sensitivity: the labelled answer
 ``comparison``           records side by side
-``pieces``, ``progress`` a data set in pieces of bounded memory; how far it has come
+``pieces``               a data set in pieces of bounded memory
 ``streaming``            ``sensitivity(net, X)``: one pass over the points
 ``log_odds``             what to differentiate where probabilities are saturated
 ``error_bars``           ``J S Jᵀ``: the delta method

@@ -25,9 +25,12 @@ Self = TypeVar("Self", bound="Accumulator")
 _add_groups = add_groups if PROCESSORS else add_in_numpy
 
 
-def accumulators(m: int, n: int, groups: int, *, subspace: bool, spectra: bool) -> dict[str, Any]:
-    """Return all that is kept of Jacobians (m, n)."""
-    kept: dict[str, Accumulator] = {"columns": Columns(groups, n + m, m * n), "sample": Sampler()}
+def accumulators(
+    m: int, n: int, groups: int, count: int | None, *, subspace: bool, spectra: bool
+) -> dict[str, Any]:
+    """Return all that is kept of the Jacobians (m, n) of so many points, if that is known."""
+    columns = Columns(groups, n + m, m * n, count)
+    kept: dict[str, Accumulator] = {"columns": columns, "sample": Sampler()}
     if subspace:
         kept["JᵀJ"] = Gram(n)
     if spectra:
@@ -57,14 +60,18 @@ class Columns(Accumulator):
 
     Summed are ``v - s`` and its square, with ``s`` the first value that was met: what is small
     about a large mean is not lost, and shifts can be exchanged when two of them merge.  The sums of
-    groups stand in the order in which these came, so that memory is touched for those alone.
+    groups stand in the order in which these came, and there is memory for as many as may come.
     """
 
-    def __init__(self, groups: int, data: int, entries: int) -> None:
-        self.data, self.count = data, 0  # groups that hold points
-        self.row, self.sizes = np.full(groups, -1, np.int8), np.zeros(groups)
-        self._state = np.zeros((3 + 2 * groups, data + entries))
+    def __init__(self, groups: int, data: int, entries: int, count: int | None = None) -> None:
+        self.data, self.count = data, 0  # columns before the entries; groups that hold points
+        self.row = np.full(groups, -1, np.int8)  # of the sums of each group
+        rows = groups if count is None else min(groups, count)
+        self._reserve(rows, data + entries)
         self.low[:], self.high[:] = np.inf, -np.inf
+
+    def _reserve(self, rows: int, columns: int) -> None:
+        self.sizes, self._state = np.zeros(rows), np.zeros((3 + 2 * rows, columns))
 
     shift = property(lambda self: self._state[0], doc="What is subtracted, shape (columns,).")
     low = property(lambda self: self._state[1], doc="Smallest values, shape (columns,).")
@@ -101,8 +108,10 @@ class Columns(Accumulator):
 
     def merge(self, other: Columns) -> Columns:  # noqa: D102
         merged, step = copy(self), other.shift - self.shift
-        merged.row, merged.sizes = self.row.copy(), self.sizes.copy()
-        merged._state = self._state.copy()
+        merged._reserve(min(len(self.row), self.count + other.count), len(step))
+        merged.row, used = self.row.copy(), 3 + 2 * self.count
+        merged.sizes[: self.count] = self.sizes[: self.count]
+        merged._state[:used] = self._state[:used]
         np.minimum(self.low, other.low, out=merged.low)
         np.maximum(self.high, other.high, out=merged.high)
         labels = (other.row >= 0).nonzero()[0]

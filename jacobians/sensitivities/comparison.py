@@ -141,12 +141,14 @@ def split(X: Any, by: Any, wanted: Sequence[str] | None) -> tuple[Any, Any]:
     if not isinstance(by, str):
         labels = np.asarray(by)
     else:
-        names = column_names(X)
-        if names is None or by not in names:
+        names, inputs = column_names(X), list(wanted or ())
+        if names is None and by in inputs and np.ndim(X) == 2:  # an array goes by the inputs
+            labels = np.asarray(X)[:, inputs.index(by)]
+        elif names is None or by not in names:
             raise ValueError(f"sensitivity: by: X has no column {by!r:.80}.")
-        labels = np.asarray(X[by])
-        if by not in (wanted or ()):
-            X = X[[name for name in names if name != by]]
+        else:
+            labels = np.asarray(X[by])
+            X = X if by in inputs else X[[name for name in names if name != by]]
     if labels.shape != (len(X),):
         raise ShapeError(
             f"sensitivity: by: expected a label for each of {len(X)} points, "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jacobians._checks import Array
+from jacobians._text import counted
 from jacobians.engine import value_and_jacobian
 from jacobians.network import Network
 from jacobians.sensitivities.accumulators import singular_values
@@ -21,7 +22,7 @@ SAMPLE_BYTES = 16 * 2**20  # of the Jacobians of the sample; fewer points if the
 MANY = 256  # inputs, more of which are not compared in pairs
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Sample:
     """A random sample of the points, without replacement: those with the smallest keys.
 
@@ -39,6 +40,9 @@ class Sample:
     x: Array
     y: Array
     J: Array
+
+    def __repr__(self) -> str:
+        return f"Sample of {counted(len(self.points), 'point')}, Jacobians {self.J.shape}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

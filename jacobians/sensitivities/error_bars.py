@@ -30,7 +30,14 @@ from jacobians._checks import (
     as_floats,
     underflow_is_rounding,
 )
-from jacobians._tables import PointsLike, as_inputs, column_names, in_order, matched
+from jacobians._tables import (
+    PointsLike,
+    as_inputs,
+    column_names,
+    in_order,
+    matched,
+    named_as,
+)
 from jacobians.engine import value_and_jacobian
 from jacobians.network import Network, as_network
 from jacobians.planning import plan
@@ -115,8 +122,9 @@ def error_bars(
         return _of_parameters(net, x, parameters, std is None and covariance is None)
     points = np.atleast_2d(x)
     B, m, n = len(points), net.widths[-1], net.widths[0]
-    std = in_order(std, net, "error_bars: std")
-    covariance = _matched(covariance, net)
+    named = named_as(X, net)
+    std = in_order(std, named, "error_bars: std")
+    covariance = _matched(covariance, named)
     scatter = _scatter(std, covariance, n, B, x.ndim, net.dtype)
     value, pushed = np.empty((B, m), net.dtype), np.empty((B, m, m), net.dtype)
     deviations = np.empty((B, m), net.dtype)
@@ -144,7 +152,10 @@ def _of_parameters(net: Network, x: Array, posterior: Posterior, alone: bool) ->
     if not alone:
         raise ValueError("error_bars: expected one of std, covariance and parameters.")
     if posterior.network is not net:
-        raise ValueError("error_bars: parameters: is the posterior of another network.")
+        raise ValueError(
+            "error_bars: parameters: is the posterior of another network. If that is a copy, as of "
+            "a posterior that was pickled, pass posterior.network as net."
+        )
     covariance = posterior.double_covariance(x)
     std = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
     return ErrorBars(net(x), covariance.astype(net.dtype), std.astype(net.dtype))

@@ -110,13 +110,20 @@ def to_json(record: Any, confidence: float, about: dict[str, Any]) -> str:
 
 def to_dataframe(record: Any, confidence: float) -> Any:
     """Return one row per output and input, one column per statistic."""
+    return frame_of(
+        [
+            {"output": output, "input": given, **values}
+            for output, of_inputs in derivatives(record, confidence).items()
+            for given, values in of_inputs.items()
+        ],
+        "to_dataframe",
+    )
+
+
+def frame_of(rows: list[dict[str, Any]], where: str) -> Any:
+    """Return rows as a pandas DataFrame."""
     try:
         import pandas
     except ImportError as err:
-        raise missing_extra("pandas", "pandas", "to_dataframe") from err
-    rows = [
-        {"output": output, "input": given, **values}
-        for output, of_inputs in derivatives(record, confidence).items()
-        for given, values in of_inputs.items()
-    ]
+        raise missing_extra("pandas", "pandas", where) from err
     return pandas.DataFrame(rows)

@@ -16,7 +16,7 @@ import numpy as np
 
 from jacobians import plotting
 from jacobians._checks import Array, as_count, underflow_is_rounding
-from jacobians._notebook import Displayed, Table
+from jacobians._notebook import Displayed
 from jacobians._tables import PointsLike
 from jacobians._text import counted, table
 from jacobians.factors import as_index
@@ -85,10 +85,7 @@ class Interactions(Displayed):
             strength, names, names, sizes=True, ax=ax, label=label, title=title
         )
 
-    def _table(self) -> Table:
-        return self._rows()
-
-    def _rows(self) -> tuple[list[str], list[list[str]]]:
+    def _table(self) -> tuple[list[str], list[list[str]]]:
         rows = []
         for i, output in enumerate(self.output_names):
             for j, k in self._order(i)[:10]:
@@ -98,7 +95,7 @@ class Interactions(Displayed):
 
     def __str__(self) -> str:
         head = "Interaction = E|d2y/dx dx'| sd(x) sd(x')/sd(y)"
-        return f"{self!r}\n{head}\n\n{table(*self._rows(), left=3)}"
+        return f"{self!r}\n{head}\n\n{table(*self._table(), left=3)}"
 
     def __repr__(self) -> str:
         m, n = len(self.output_names), len(self.input_names)

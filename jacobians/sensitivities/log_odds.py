@@ -17,13 +17,25 @@ from typing import Any
 
 import numpy as np
 
-from jacobians._checks import as_count
-from jacobians.activations import IDENTITY, LOG_ODDS, AnyActivation
-from jacobians.layers import Dense, Layer
+from jacobians._checks import as_flag
+from jacobians._names import numbered
+from jacobians.activations import (
+    IDENTITY,
+    LOG_ODDS,
+    LOG_SOFTMAX,
+    SIGMOID,
+    SOFTMAX,
+    AnyActivation,
+)
+from jacobians.layers import Concatenate, Dense, Layer
 from jacobians.network import Network, as_network
+from jacobians.sensitivities.names import number_of
+
+# by their functions: one of your own may have the name of another
+PROBABILITIES = {one.sigma: one for one in (SOFTMAX, LOG_SOFTMAX, SIGMOID)}
 
 
-def log_odds(net: Network, against: int | str | None = None) -> Network:
+def log_odds(net: Network, against: int | str | None = None, *, beside: bool = False) -> Network:
     """Return the network that gives log-odds where a classifier gives probabilities.
 
     Parameters
@@ -33,6 +45,8 @@ def log_odds(net: Network, against: int | str | None = None) -> Network:
     against : int or str, optional
         A class, by number from 0 or by name: the outputs are the margins of all other classes
         against it.  By default every class is compared with all others together.
+    beside : bool
+        Whether the probabilities stay: then they are the first outputs, and log-odds the others.
 
     Returns
     -------
@@ -52,30 +66,29 @@ def log_odds(net: Network, against: int | str | None = None) -> Network:
     >>> jb.jacobian(net, [900.0])[0], jb.jacobian(log_odds(net), [900.0])[0]
     (array([0.]), array([2.]))
     """
-    net = as_network(net, "log_odds")
-    last, names = net.layers[-1], _names(net)
-    kind = last.activation.name
-    if kind not in ("softmax", "log_softmax", "sigmoid") or net.shapes[-1] != (net.widths[-1],):
+    net, beside = as_network(net, "log_odds"), as_flag(beside, "log_odds: beside")
+    last, names = net.layers[-1], list(numbered(net.output_names, net.widths[-1], "y"))
+    kind = PROBABILITIES.get(last.activation.sigma)
+    if kind is None or net.shapes[-1] != (net.widths[-1],):
         raise ValueError(
             f"log_odds: the last layer ({last!r}) gives no probabilities: expected softmax, "
             "log_softmax or sigmoid. Append jacobians.Elementwise('softmax') if it gives logits."
         )
-    if kind == "sigmoid":
+    if kind == SIGMOID:
         if against is not None:
             raise ValueError("log_odds: against: outputs of sigmoid are no classes of one choice.")
-        return _ending(net, _with(last, IDENTITY), [f"log-odds of {k}" for k in names])
+        return _ending(net, beside, [f"log-odds of {k}" for k in names], _with(last, IDENTITY))
     if len(names) < 2:
         raise ValueError("log_odds: softmax of one class is always 1.")
     if against is None:
         compared = _with(last, LOG_ODDS)
-        return _ending(net, compared, [f"log-odds of {name}" for name in names])
-    c = _class(against, names)
+        return _ending(net, beside, [f"log-odds of {name}" for name in names], compared)
+    c = number_of(against, tuple(names), "log_odds: against")
     others = [k for k in range(len(names)) if k != c]
-    margins = np.eye(len(names))[others]
+    margins = np.eye(len(names), dtype=net.dtype)[others]
     margins[:, c] = -1.0
     shown = [f"log-odds of {names[k]} against {names[c]}" for k in others]
-    plain = _with(last, IDENTITY)
-    return _ending(net, plain, shown, Dense(margins.astype(net.dtype)))
+    return _ending(net, beside, shown, _with(last, IDENTITY), Dense(margins))
 
 
 def _with(layer: Any, sigma: AnyActivation) -> Layer:
@@ -83,27 +96,26 @@ def _with(layer: Any, sigma: AnyActivation) -> Layer:
     return changed
 
 
-def _names(net: Network) -> list[str]:
-    return list(net.output_names or [f"y{k + 1}" for k in range(net.widths[-1])])
+def _ending(net: Network, beside: bool, names: list[str], last: Layer, *more: Layer) -> Network:
+    """Return the network with another last layer and what reads it, or with these beside its own.
 
+    The names are those of the new outputs.
+    """
+    layers, sources, nodes = list(net.layers), list(net.sources), list(net.names)
+    if not beside:
+        layers.pop(), sources.pop(), nodes.pop()
 
-def _class(given: int | str, names: list[str]) -> int:
-    if isinstance(given, str):
-        if given not in names:
-            raise ValueError(f"log_odds: against: {given!r} is not one of {', '.join(names[:8])}.")
-        return names.index(given)
-    number = as_count(given, "log_odds: against", at_least=0)
-    if number >= len(names):
-        raise ValueError(f"log_odds: against: expected below {len(names)}, but got {number}.")
-    return number
+    def add(layer: Layer, read: tuple[int, ...], name: str) -> None:
+        layers.append(layer)
+        sources.append(read)
+        nodes.append(name if name not in nodes else f"{name} {len(nodes)}")
 
-
-def _ending(net: Network, last: Layer, names: list[str], *more: Layer) -> Network:
-    """Return the network with another last layer, and perhaps one more behind it."""
-    layers, sources, nodes = [*net.layers[:-1], last, *more], list(net.sources), list(net.names)
-    if more:
-        sources.append((net.depth,))
-        nodes.append("margins" if "margins" not in nodes else f"margins {net.depth + 1}")
+    add(last, net.sources[-1], "log-odds" if beside else net.names[-1])
+    for layer in more:
+        add(layer, (len(layers),), "margins")
+    if beside:
+        add(Concatenate(), (net.depth, len(layers)), "probabilities and log-odds")
+        names = [*numbered(net.output_names, net.widths[-1], "y"), *names]
     return Network.from_nodes(
         layers,
         sources,

@@ -8,6 +8,7 @@ from typing import Any
 
 from jacobians._checks import as_count
 from jacobians._names import Names, as_names, numbered
+from jacobians._options import did_you_mean
 
 
 def number_of(which: int | str, names: tuple[str, ...], where: str) -> int:
@@ -19,7 +20,8 @@ def number_of(which: int | str, names: tuple[str, ...], where: str) -> int:
     if isinstance(which, str):
         if which not in names:
             shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-            raise ValueError(f"{where}: {which!r} is not one of {shown}.")
+            hint = did_you_mean(which, names) or "."
+            raise ValueError(f"{where}: {which!r} is not one of {shown}{hint}")
         return names.index(which)
     number = as_count(which, where, at_least=0)
     if number >= len(names):

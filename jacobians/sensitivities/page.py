@@ -18,11 +18,12 @@ from jacobians.planning import plan
 from jacobians.sensitivities.dataset import MANY
 from jacobians.sensitivities.exports import QUANTILES, derivatives, inputs, outputs
 from jacobians.sensitivities.interactions import Interactions, interactions
-from jacobians.sensitivities.pictures import draw, pixel_images, strongest
+from jacobians.sensitivities.pictures import draw, in_deviations, pixel_images, strongest
 from jacobians.sensitivities.statistics import Statistics
+from jacobians.sensitivities.text import saturated
 
 Axes: TypeAlias = Any  # matplotlib's, which need not be installed
-ROWS = 40  # inputs in a table; to_dict has all of them
+ROWS, ROWS_OF_MANY = 40, 15  # inputs in a table, of a few outputs and of many
 OUTPUTS = 30  # outputs with a table
 DRAWN = 4  # outputs with pictures of their own, if there are no more than these
 SECONDS = 20_000  # second derivatives of a point, at most, for which interactions are shown
@@ -42,7 +43,8 @@ def page(
     m, n = len(record.output_names), len(record.input_names)
     order = record.order
     numbers = derivatives(record, confidence)
-    tables = [_table(record, i, order[i, :ROWS], numbers) for i in range(min(m, OUTPUTS))]
+    rows = ROWS if m <= DRAWN else ROWS_OF_MANY
+    tables = [_table(record, i, order[i, :rows], numbers) for i in range(min(m, OUTPUTS))]
     together = _interactions(record)
     return reports.render(
         {
@@ -59,13 +61,14 @@ def page(
             "findings": "; ".join(f"{table['name']}: {table['finding']}" for table in tables[:6]),
             "interactions": _pairs(together),
             "sampled": len(record.sample.points),
-            "left_out": {"inputs": max(0, n - ROWS), "outputs": max(0, m - OUTPUTS)},
+            "saturated": saturated(record),
+            "left_out": {"inputs": max(0, n - rows), "outputs": max(0, m - OUTPUTS)},
             "confidence": confidence,
             "groups": record.groups,
             "norms": _norms(record),
             "subspace": _subspace(record),
             "pictures": _pictures(record, together),
-            "standard": _units(record) == "standard",
+            "standard": in_deviations(record),
             "linear": bool((record.std == 0).all()),
             "kinks": {**record.kinks, "within": record.near},
             "certificates": certificates,
@@ -195,23 +198,16 @@ def _chain(record: Statistics) -> dict[str, str]:
 
 
 def _pictures_of(record: Statistics, i: int) -> dict[str, str]:
-    n = len(record.input_names)
-    drawn = {"bars": _draw(_kind(record, "bars", i), 4.8, 0.8 + 0.23 * min(n, 15))}
+    size = 4.4, plotting.statistics.rows_height(len(record.input_names))  # side by side: one order
+    drawn = {"bars": _draw(_kind(record, "bars", i), *size)}
     if record.count > 1:
-        drawn["violins"] = _draw(_kind(record, "violins", i), 4.8, 0.8 + 0.34 * min(n, 10))
+        drawn["violins"] = _draw(_kind(record, "violins", i), *size)
         drawn["against input"] = _draw(_kind(record, "against input", i), 4.6, 2.8)
     return drawn
 
 
 def _kind(record: Statistics, kind: str, i: int = 0) -> Callable[[Axes], Axes]:
-    return lambda ax: draw(record, kind, i, None, None, ax, _units(record))
-
-
-def _units(record: Statistics) -> str:
-    """Compare inputs in standard deviations where there are some, and no image is meant."""
-    varies = record.output_std.all() and record.input_std.any()
-    pixels = pixel_images(record.input_names, record.mean) is not None
-    return "standard" if varies and not pixels else "original"
+    return lambda ax: draw(record, kind, i, None, None, ax)
 
 
 def _draw(picture: Callable[[Axes], Axes], width: float, height: float) -> str:

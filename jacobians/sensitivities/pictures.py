@@ -30,17 +30,9 @@ from jacobians._checks import Array, ShapeError
 from jacobians.sensitivities.statistics import Statistics
 
 Kind: TypeAlias = Literal[
-    "bars",
-    "violins",
-    "heat map",
-    "saliency",
-    "spectrum",
-    "against input",
-    "mean and spread",
-    "alpha curves",
-    "subspace",
-    "summary",
-]
+    "bars", "violins", "heat map", "saliency", "spectrum", "against input", "mean and spread",
+    "alpha curves", "subspace", "summary",
+]  # fmt: skip
 Axes: TypeAlias = Any  # matplotlib's, which need not be installed
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 ALPHAS = (1, 1.5, 2, 3, 4, 6, 8, 12, 16)
@@ -78,20 +70,29 @@ def draw(
     against: int | None,
     color: int | None,
     ax: Axes,
-    scale: str,
+    scale: str | None = None,
 ) -> Axes:
     """Draw a picture of that kind, derivatives in "original" units or in "standard" deviations.
+
+    The latter where there are some, unless said.
 
     Raises
     ------
     ValueError
         If there is no such kind or scale, naming all of them.
     """
+    if scale is None:
+        scale = "standard" if in_deviations(record) else "original"
     if scale not in ("original", "standard"):
         raise ValueError(f"plot: scale: expected 'original' or 'standard', but got {scale!r:.80}.")
     if kind not in KINDS:
         raise ValueError(f"plot: kind: expected one of {', '.join(KINDS)}, but got {kind!r:.80}.")
     return KINDS[kind](Question(record, output, against, color, ax, scale == "standard"))
+
+
+def in_deviations(record: Statistics) -> bool:
+    """Tell whether derivatives can be compared in standard deviations."""
+    return bool(record.output_std.all() and record.input_std.any())
 
 
 def pixel_images(names: tuple[str, ...], values: Array) -> Array | None:
@@ -116,16 +117,16 @@ def pixel_images(names: tuple[str, ...], values: Array) -> Array | None:
 
 
 def _bars(q: Question) -> Axes:
-    record, name, label = q.record, "importance", "importance, signed as the mean derivative"
+    record, name, shown = q.record, "importance", "importance"
     if not np.isfinite(record.importance[q.i]).all():  # of an output that does not vary
-        name, label = "root_mean_square", "root mean square of dy/dx, signed as the mean"
+        name, shown = "root_mean_square", "root mean square of dy/dx"
     sign = np.where(record.mean[q.i] < 0, -1.0, 1.0)
     low, high = (end[q.i] * sign for end in record.interval(name))
     finite = np.isfinite([low, high]).all()  # not of a single point
     ends: dict[str, Any] = {"low": low, "high": high} if finite else {}
-    look: dict[str, Any] = {"label": label, "title": record.output_names[q.i], "ax": q.ax}
+    label = f"{shown} for {record.output_names[q.i]}, signed as the mean derivative"
     values, order = record.statistic(name)[q.i] * sign, record.order[q.i]
-    return plotting.bars(values, record.input_names, order=order, **ends, **look)
+    return plotting.bars(values, record.input_names, order=order, **ends, ax=q.ax, label=label)
 
 
 def _violins(q: Question) -> Axes:
@@ -142,13 +143,15 @@ def _heat_map(q: Question) -> Axes:
 
 
 def _saliency(q: Question) -> Axes:
-    images = pixel_images(q.record.input_names, q.record.mean)
+    record, label = q.record, "mean of dy/dx" + (" / sd(y)" if q.standard else "")
+    scale = record.output_std[:, None] if q.standard else 1.0  # pixels have one unit, outputs not
+    images = pixel_images(record.input_names, record.mean / scale)
     if images is None:
         raise ShapeError(
             "plot: saliency: the names of the inputs do not say which pixels they are, "
             "'pixel row,column'; use jacobians.plotting.saliency with images of your own."
         )
-    return plotting.saliency(images, q.record.output_names, ax=q.ax, label="mean of dy/dx")
+    return plotting.saliency(images, record.output_names, ax=q.ax, label=label)
 
 
 def _spectrum(q: Question) -> Axes:

@@ -64,7 +64,8 @@ def are_batches(X: Any) -> bool:
     if isinstance(X, np.ndarray):
         return False
     if isinstance(X, (list, tuple)):
-        return bool(X) and getattr(X[0], "ndim", 0) == 2
+        pairs = bool(X) and isinstance(X[0], tuple) and are_batches(X[0])
+        return pairs or (bool(X) and getattr(X[0], "ndim", 0) == 2)
     if isinstance(X, (Mapping, Set)) or type(X).__module__.startswith("scipy.sparse"):
         return False
     return isinstance(X, Iterable) and not hasattr(X, "__array__") and column_names(X) is None

@@ -26,6 +26,7 @@ from jacobians._checks import (
     flags_end_with_it,
     readable_bytes,
 )
+from jacobians._progress import Show, progress_of, silent
 from jacobians._tables import PointsLike, column_names
 from jacobians.engine import value_and_jacobian
 from jacobians.network import Network, as_network
@@ -46,7 +47,6 @@ from jacobians.sensitivities.pieces import (
     pieces_of,
     windows_of,
 )
-from jacobians.sensitivities.progress import Show, progress_of, silent
 from jacobians.sensitivities.record import Sensitivity
 
 Points: TypeAlias = PointsLike | Iterable[PointsLike] | os.PathLike[str]
@@ -173,7 +173,8 @@ def sensitivity(
     table = net if plain or net.input_names else net.with_names(every_input)
 
     def summed(batches: Iterable[Array], first: int, ids: Keys | None, show: Show) -> Sensitivity:
-        kept = accumulators(m, n, groups, subspace=subspace, spectra=singular_values)
+        more = {"subspace": subspace, "spectra": singular_values}
+        kept = accumulators(m, n, groups, count, **more)
         compute = _jacobians(net, selection(rows, columns, net.widths), budget, at_once)
         with np.errstate(under="ignore"):  # what is below 1e-308 counts as 0
             windows = windows_of(batches, groups, budget, first, ids)
@@ -186,7 +187,7 @@ def sensitivity(
         of = tuple(map(every_output.__getitem__, rows))
         return Sensitivity(net, names, of, tuple(columns), tuple(rows), about, near, kept)
 
-    where = "sensitivity: X"
+    where, count = "sensitivity: X", None
     if ids is not None and (distributed.is_collection(X) or are_batches(X)):
         raise ValueError("sensitivity: ids: not with batches, whose points are numbered in order.")
     if distributed.is_collection(X):
@@ -196,16 +197,12 @@ def sensitivity(
             X,
         )
     batches: Iterable[Array] = batches_of(table, X, where)
-    count = None
     if not are_batches(X):
         (points,) = batches
         batches, count = [points], len(points)
         ids = None if ids is None else _numbers(ids, count)
-    show, close = progress_of(progress, count)
-    try:
+    with progress_of("sensitivity", progress, count) as show:
         return summed(batches, 0, ids, show)
-    finally:
-        close()
 
 
 def _jacobians(net: Network, chosen: dict[str, Any], budget: int, at_once: int) -> Compute:
@@ -231,13 +228,13 @@ def _jacobians(net: Network, chosen: dict[str, Any], budget: int, at_once: int) 
 def _by(net: Network, X: Any, by: Any, ids: Any, names: Any, options: dict[str, Any]) -> Comparison:
     """Make one record for each group of points."""
     labels, X = split(X, by, net.input_names or names)
-    names = net.input_names or names or column_names(X)
-    (points,) = batches_of(net.with_names(names) if names else net, X, "sensitivity: X")
+    wanted = net.input_names or names or column_names(X)
+    (points,) = batches_of(net.with_names(wanted) if wanted else net, X, "sensitivity: X")
     ids = np.arange(len(points)) if ids is None else _numbers(ids, len(points))
     each = {str(value): labels == value for value in np.unique(labels)}
     return Comparison(
         {
-            name: sensitivity(net, points[of], ids=ids[of], input_names=names, **options)
+            name: sensitivity(net, points[of], ids=ids[of], input_names=names or wanted, **options)
             for name, of in each.items()
         },
         by if isinstance(by, str) else "",

@@ -13,6 +13,7 @@ from jacobians.sensitivities.statistics import Statistics
 
 TABLES, INPUTS = 4, 10  # so many outputs get a table of so many inputs; more get a line each
 PAIRS = 5  # of correlated inputs
+FLAT = 1e-3  # a probability is saturated if it is nearer to 0 or 1
 
 
 def text(record: Statistics, confidence: float = 0.95) -> str:
@@ -67,17 +68,23 @@ def _overview(record: Statistics) -> str:
 
 def _cautions(record: Statistics) -> list[str]:
     least, middle, most = (record.norm_quantile(share) for share in (0, 0.5, 1))
-    kinks, sampled = record.kinks, ""
+    kinks, of_some = record.kinks, ""
     if kinks["points"] < record.count:
-        sampled = f" (of a random sample of {kinks['points']} points)"
+        of_some = f" (of a random sample of {kinks['points']} points)"
     lines = [
         f"Norm of J, its largest singular value: {least:.3g} to {most:.3g}, "
-        f"half of the points below {middle:.3g}{sampled}",
-        f"Points at a kink: {kinks['at']}, near one: {kinks['near']}{sampled}",
+        f"half of the points below {middle:.3g}{of_some}",
+        f"Points at a kink: {kinks['at']}, near one: {kinks['near']}{of_some}",
     ]
     constant = [n for n, sd in zip(record.output_names, record.output_std, strict=True) if not sd]
     if constant:
         lines.append(f"Constant over the points, so without importance: output {listed(constant)}")
+    flat, sampled = saturated(record), len(record.sample.y)
+    if flat > sampled / 2:
+        lines.append(
+            f"Saturated: at {flat} of {sampled} points all probabilities are within {FLAT:g} of 0 "
+            "or 1, where they hardly move. Log-odds do: jacobians.log_odds(net), or --log-odds"
+        )
     pairs = record.correlated()
     if pairs:
         named = ", ".join(f"{a} and {b} (r = {r:+.2f})" for a, b, r in pairs[:PAIRS])
@@ -87,6 +94,14 @@ def _cautions(record: Statistics) -> list[str]:
             "apart: opposite slopes of a pair with r > 0, or equal ones with r < 0, largely cancel."
         )
     return lines
+
+
+def saturated(record: Statistics) -> int:
+    """Count the points of the sample whose outputs are probabilities, all of them near 0 or 1."""
+    if record.network.layers[-1].activation.name not in ("softmax", "sigmoid"):
+        return 0
+    y = record.sample.y
+    return int((np.minimum(y, 1 - y) < FLAT).all(axis=1).sum())
 
 
 def _signed(value: float) -> str:

@@ -3,24 +3,29 @@
 ``python tests/benchmarks/mutants.py`` tries 200 mutants and prints every survivor that
 ``paper_notes/mutants.md`` does not list as equivalent; the exit status is 1 if fewer than 97 % of
 the others were killed.  ``--seed``, ``--mutants`` and ``--minutes`` choose others, and modules
-may be named; evidence, conventions and statistics only if they are.
+may be named; evidence, conventions and statistics only if they are.  ``--only`` tries those whose
+printed line contains one of some texts: survivors again, after a new law.
 
 A mutant is one change of the syntax tree: another operator, comparison or number, the sides of a
 product or of ``where`` exchanged, a condition negated, a minimum for a maximum, a transpose, sign,
 absolute value, keyword, decorator or call left out.  Left alone are text (docstrings, messages,
-reprs), annotations, imports, the keywords that say which memory to use, and the sizes from which
-the engine prefers one of two equal products.
+reprs), annotations, imports, the 1 of ``reshape(-1)`` (NumPy takes any negative number), the
+keywords that say which memory to use, and sizes that decide memory and speed and never a number:
+the defaults of ``Limits``, arithmetic with them or with the bytes of a piece of the points, and
+conditions that prefer one of two equal products.  Figures that a plan shows are not left alone.
 
-The tests of a group of modules run once on the original, to see which functions each of them calls.
-Then every mutant runs in a process forked from one that has loaded the libraries, through the tests
-that call the changed function, the nearest ones first, until the first failure, with 20 examples of
-every law.  One that needs ten times the processor time of the original has been noticed too.  As
-many groups run at once as there are processors.
+Every test of the numerical part runs once on the original, to see which functions it calls and
+how long it takes; that is kept beside the temporary files until a source changes.  Then every
+mutant runs in a process forked from one that has loaded the libraries, through the tests that call
+the changed function, the nearest ones first and then the quick ones, for a minute of the original
+at most, until the first failure, with 20 examples of every law.  One that needs ten times the
+processor time of the original has been noticed too.  As many run at once as there are processors.
 """
 
 import argparse
 import ast
 import copy
+import hashlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -33,7 +38,6 @@ import resource
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -42,42 +46,29 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 PACKAGE, NOTE = ROOT / "jacobians", ROOT / "paper_notes" / "mutants.md"
 
-GROUPS = {  # the tests that speak about some modules
-    "activations laws_of_jacobians": "_sigma _gated _softmax activations",
-    "laws_of_maps association convolutions layers_of_users graphs underflow explanation": (
-        "vectorization maps/* layers/*"
-    ),
-    "laws_of_jacobians networks graphs laws_of_gradients exactness entry_points": (
-        "network tracing linearization/* explicit backprop losses"
-    ),
-    "engine engine_kinds engine_ranges engine_calls engine_paths sweeps kernels": (
-        "factors grouping planning program compiling emitting _workers engine/*"
-    ),
-    "rounding certificate": "rounding bounds certificate",
-    "files hostile_files": "files _npz",
-    "witness underflow": "witness",
-    "hessians curvature posteriors": (
-        "second_order/* linearization/hessian_maps linearization/second_differentials"
-    ),
-    "conventions underflow": "conventions/*",
-    "units unit_recursion unit_networks underflow": "units/*",
-    "sensitivities sensitivity_shards intervals log_odds error_bars": "sensitivities/groups "
-    "sensitivities/st* sensitivities/accumulators sensitivities/measures sensitivities/subspace "
-    "sensitivities/dataset sensitivities/log_odds sensitivities/error_bars",
-    "distributed": "distributed",
-}
-MODULES = {
-    str(path.relative_to(PACKAGE).with_suffix("")): tuple(
-        f"tests/test_{t}.py" for t in tests.split()
-    )
-    for tests, modules in GROUPS.items()
-    for module in modules.split()
-    for path in sorted(PACKAGE.glob(f"{module}.py"))
+NUMERICAL = (
+    "_sigma _gated _softmax activations vectorization maps/* layers/* network tracing "
+    "linearization/* explicit backprop losses factors grouping planning program compiling "
+    "emitting _workers engine/* rounding bounds certificate files _npz witness second_order/* "
+    "conventions/* units/* sensitivities/groups sensitivities/st* sensitivities/accumulators "
+    "sensitivities/measures sensitivities/subspace sensitivities/dataset sensitivities/log_odds "
+    "sensitivities/error_bars distributed"
+)
+MODULES = [
+    str(path.relative_to(PACKAGE).with_suffix(""))
+    for pattern in NUMERICAL.split()
+    for path in sorted(PACKAGE.glob(f"{pattern}.py"))
     if path.stem != "__init__"
-}
+]
+# Tests of importers, pictures, pages and of the tests themselves: slow, and never the nearest.
+APART = re.compile(
+    "import|onnx|sweep_|slips|examples|notebook|plotting|reports|markdown|fuzzers|claims_map|"
+    "structure|names|mutants|strategies|cli|outside|shown|scale|comparisons|document|deriv|diagnosis"
+)
 ASIDE = re.compile("witness|conventions|sensitivities")  # tried when they are named
 # Constants of these modules are sizes and speeds: which of two equal products is the faster.
-MEASURED = re.compile("planning|engine/(?!ranges|scaling)")
+MEASURED = re.compile("planning|engine/(?!scaling)")
+PIECES = re.compile("(PIECE|BLOCK|SUMS|WARM|KEPT|DEFAULT)_BYTES|limits")  # sizes of pieces
 
 
 def both_ways(pairs):
@@ -91,7 +82,7 @@ OTHER = {getattr(ast, a): getattr(ast, b) for a, b in both_ways(OPERATORS).items
 OTHER |= {ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult, ast.Pow: ast.Mult}
 SWAPPED = both_ways("minimum maximum, min max, any all, level ceil, zeros ones, argmin argmax")
 TEXT = {"__repr__", "__str__", "_size", "_kind", "explain", "spell", "_count", "picture"}
-MEMORY = {None, "out", "spare", "copy", "strict"}  # keywords that never change a number
+MEMORY = {None, "out", "spare", "copy", "strict", "into_memory"}  # they change no number
 DECORATORS = {"underflow_is_rounding", "in_double"}
 
 
@@ -144,12 +135,27 @@ def changes(node):
 
 
 def asks_a_limit(test):
-    """Tell whether a condition compares with a size from which one of two equal ways is faster."""
-    return any(
-        (isinstance(node, ast.Name) and node.id == "limits")
-        or getattr(node, "attr", "") == "limits"
-        for node in ast.walk(test)
-    )
+    """Tell whether a condition compares with a size from which one of two equal ways is faster.
+
+    Or asks how columns lie in memory, for which there are two equal ways too.
+    """
+    return not named_in(test).isdisjoint(["limits", "are_rows", "strides"])
+
+
+def named_in(node):
+    """Return the names of variables and attributes in an expression."""
+    inner = ast.walk(node)
+    return {name for n in inner if (name := getattr(n, "id", "") or getattr(n, "attr", ""))}
+
+
+def is_a_size(node):
+    """Tell whether an expression is how many points or rows are treated at a time."""
+    match node:
+        case ast.BinOp(op=ast.FloorDiv()):
+            return any(map(PIECES.fullmatch, named_in(node)))
+        case ast.Call(func=ast.Name(id="max" | "min"), args=some):
+            return any(is_a_size(one) or getattr(one, "id", "") == "piece" for one in some)
+    return False
 
 
 def is_turned_round(test):
@@ -208,9 +214,24 @@ def is_left_alone(node, module, function):
             return types or (not function and bool(MEASURED.match(module)))
         case ast.Compare():
             return asks_a_limit(node)
+        case ast.BoolOp(values=some):
+            return any(isinstance(one, ast.Call) and asks_a_limit(one) for one in some)
+        case ast.AnnAssign() if function == "Limits":
+            return True
+        case ast.Call() | ast.BinOp():
+            return is_a_size(node)
         case ast.keyword(arg=name):
             return name is not None and name in MEMORY
-    return False
+    return getattr(node, "says_rest", False)
+
+
+def mark_rests(tree):
+    """Mark every 1 in the ``reshape(-1)`` of a module."""
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "reshape":
+            for node in ast.walk(call):
+                if isinstance(node, ast.UnaryOp) and ast.unparse(node) == "-1":
+                    node.operand.says_rest = True
 
 
 class Mutant:
@@ -277,6 +298,7 @@ def agreement(left, right):
 def mutants(module):
     """Make every mutant of a module, in the order of its lines."""
     tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    mark_rests(tree)
     made = []
     for place in places(tree, module):
         parent, field, k, _, _ = place
@@ -295,14 +317,15 @@ def sampled(made, count, seed):
 
 LIBRARIES = ["hypothesis.extra.numpy", "mpmath", "numpy.testing", "pytest", "scipy.sparse.linalg"]
 NEAREST = 10  # tests that run first
-NEVER_LOADED = 96  # exit status of tests that pass without the mutant
+CALLED = set()  # functions of the package, since the last test began
+SECONDS = 60  # of tests for one mutant, as the original takes them
 
 
 class Changed(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):
     """Imports a mutant in the place of its module."""
 
     def __init__(self, mutant):
-        self.code, self.loaded = mutant.source(), False
+        self.code = mutant.source()
         name = "jacobians." + mutant.module.replace("/", ".")
         super().__init__(name, str(PACKAGE / f"{mutant.module}.py"))
 
@@ -312,34 +335,65 @@ class Changed(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader
         return importlib.util.spec_from_file_location(name, self.path, loader=self)
 
     def get_code(self, name):
-        self.loaded = True
         return compile(self.code, self.path, "exec")
+
+
+class Noting(importlib.abc.MetaPathFinder):
+    """Imports the package with a note at the head of every function."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] != "jacobians":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec and spec.origin.endswith(".py"):
+            spec.loader = Noted(name, spec.origin)
+        return spec
+
+
+class Noted(importlib.machinery.SourceFileLoader):
+    """Compiles a module with these notes."""
+
+    def exec_module(self, module):
+        module.__called__ = CALLED
+        super().exec_module(module)
+
+    def get_code(self, name):
+        path = Path(self.path)
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        note_calls(tree, str(path.relative_to(PACKAGE).with_suffix("")))
+        return compile(ast.fix_missing_locations(tree), self.path, "exec")
+
+
+def note_calls(node, module, function=""):
+    """Let every function of a module say that it is called."""
+    for child in ast.iter_child_nodes(node):
+        path = function
+        if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
+            path = f"{function}.{child.name}".lstrip(".")
+        note_calls(child, module, path)
+    if isinstance(node, ast.FunctionDef):
+        note = ast.parse(f"__called__.add({f'{module}: {function}'!r})").body
+        first = int(ast.get_docstring(node) is not None)
+        node.body[first:first] = note
 
 
 class Calls:
     """Notes for every test its seconds and the functions of the package that it calls."""
 
     def __init__(self, notes):
-        self.notes, self.codes = notes, set()
-
-    def enter(self, frame, event, argument):
-        self.codes.add(frame.f_code)  # and not its lines: nothing is returned
+        self.notes, self.failed = notes, set()
 
     def pytest_runtest_logstart(self):
-        self.codes, self.start = set(), time.process_time()
-        threading.settrace(self.enter)
-        sys.settrace(self.enter)
+        CALLED.clear()
+        self.start = time.process_time()
 
     def pytest_runtest_logfinish(self, nodeid):
-        sys.settrace(None)
-        names = {(code.co_filename, code.co_qualname) for code in self.codes}
-        package = str(PACKAGE)
-        called = [
-            f"{file[len(package) + 1 : -3]}: {name.split('.<')[0]}"
-            for file, name in names
-            if file.startswith(package)
-        ]
-        self.notes[nodeid] = time.process_time() - self.start, called
+        if nodeid not in self.failed:
+            self.notes[nodeid] = time.process_time() - self.start, sorted(CALLED)
+
+    def pytest_runtest_logreport(self, report):
+        if not report.passed:  # or skipped
+            self.failed.add(report.nodeid)
 
 
 class Only:
@@ -356,15 +410,28 @@ class Only:
 def chosen_tests(mutant, notes):
     """Name the tests that call the changed function: by the words they share, quick ones first.
 
-    A change outside of every function, or in one that no test calls by itself, asks all of them.
+    A change outside of every function, or in one that no test calls by itself, asks those that
+    call anything of its class, or of its module.
     """
-    covering = {test for test, (_, called) in notes.items() if mutant.where in called}
+    for where in (f"{mutant.where}", f"{mutant.where}.", f"{mutant.module}: ", ""):
+        inside = where == mutant.where
+        covering = [
+            test
+            for test, (_, called) in notes.items()
+            if any(name == where if inside else name.startswith(where) for name in called)
+        ]
+        if covering:
+            break
     words = set(re.findall("[a-z]{3,}", mutant.where.lower()))
 
     def order(test):
         return -sum(word in test.lower() for word in words), notes[test][0]
 
-    return sorted(covering or notes, key=order)
+    chosen, seconds = [], 0.0
+    for test in sorted(covering, key=order):
+        if seconds + notes[test][0] <= SECONDS:
+            chosen, seconds = [*chosen, test], seconds + notes[test][0]
+    return chosen
 
 
 def in_a_fork(work, seconds=None):
@@ -404,54 +471,71 @@ def waited_for(child, seconds):
 
 
 def session(arguments, plugin, changed=None):
-    """Run pytest until the first failure, with few examples and without making them smaller."""
+    """Run pytest with few examples and without making them smaller."""
     import pytest
     from hypothesis import HealthCheck, Phase, settings
 
-    if changed:
-        sys.meta_path.insert(0, changed)
+    first = ["-x"] if changed else []
+    sys.meta_path.insert(0, changed or Noting())
     few = {"max_examples": 20, "derandomize": True, "deadline": None}
     plain = {"suppress_health_check": list(HealthCheck), "phases": [Phase.explicit, Phase.generate]}
     settings.register_profile("mutants", **few, **plain)
     early = "ignore::pytest.PytestAssertRewriteWarning"  # hypothesis was imported before pytest
-    options = ["-x", "-q", "--hypothesis-profile=mutants", "-W", early, "-p", "no:cacheprovider"]
-    status = int(pytest.main([*options, *arguments], plugins=[plugin]))
-    return status or (NEVER_LOADED if changed and not changed.loaded else 0)
+    options = ["-q", "--hypothesis-profile=mutants", "-W", early, "-p", "no:cacheprovider"]
+    return int(pytest.main([*first, *options, *arguments], plugins=[plugin]))
 
 
-def notes_of(tests):
-    """Run the tests of the original once: what each one calls and costs."""
+def tests_to_ask():
+    """List the files of tests, and the modules with their examples."""
+    files = sorted((ROOT / "tests").glob("test_*.py"))
+    tests = [f"tests/{file.name}" for file in files if not APART.search(file.name)]
+    return [*tests, *(f"jacobians/{module}.py" for module in MODULES)]
 
-    def work(file):
-        notes = {}
-        status = session(tests, Calls(notes))
-        json.dump(notes, file)
-        return status
 
-    status, text = in_a_fork(work)
-    if status:
-        raise SystemExit(f"{' '.join(tests)}: the tests fail on the original")
-    return json.loads(text)
+def notes_of(test, package):
+    """Run the tests of a file on the original once: what each one calls and costs."""
+    key = hashlib.sha256(package + (ROOT / test).read_bytes()).hexdigest()[:32]
+    kept = Path(tempfile.gettempdir()) / f"jacobians-mutants-{key}.json"
+    if not kept.exists():
+
+        def work(file):
+            notes = {}
+            session([test], Calls(notes))
+            json.dump(notes, file)
+            return 0
+
+        _, text = in_a_fork(work)
+        if not text:
+            raise SystemExit(f"{test}: its tests do not run")
+        kept.write_text(text, encoding="utf-8")
+    return json.loads(kept.read_text(encoding="utf-8"))
+
+
+def noted():
+    """Return what every test calls and costs, measured where the sources have changed."""
+    shared = [*PACKAGE.rglob("*.py"), *(ROOT / "tests").glob("*.py")]
+    shared = sorted(file for file in shared if not file.name.startswith("test_"))
+    package = hashlib.sha256(b"".join(file.read_bytes() for file in shared)).digest()
+    tests, notes = tests_to_ask(), {}
+    for k, some in in_parallel(lambda k: notes_of(tests[k], package), len(tests)):
+        notes |= some
+        print(f"\r{len(notes)} tests noted, {tests[k]:50}", end="", file=sys.stderr)
+    return notes
 
 
 def survives(mutant, notes):
     """Tell whether the tests that call the changed function pass all the same."""
     chosen = chosen_tests(mutant, notes)
     near, far = chosen[:NEAREST], chosen[NEAREST:]  # whose files are few, and soon collected
-    statuses = [passes(mutant, notes, near)]
-    if far and statuses[0] in (0, NEVER_LOADED):
-        statuses.append(passes(mutant, notes, far))
-    if {*statuses} == {NEVER_LOADED}:
-        raise SystemExit(f"{mutant.module}: the tests never load it")
-    return {*statuses} <= {0, NEVER_LOADED}
+    return passes(mutant, notes, near) and (not far or passes(mutant, notes, far))
 
 
 def passes(mutant, notes, chosen):
-    """Run tests on a mutant, and return the exit status."""
+    """Tell whether tests pass on a mutant."""
     files = dict.fromkeys(test.split("::")[0] for test in chosen)
     seconds = 10 * sum(notes[test][0] for test in chosen) + 30
     status, _ = in_a_fork(lambda _: session(files, Only(chosen), Changed(mutant)), seconds)
-    return os.waitstatus_to_exitcode(status)
+    return os.waitstatus_to_exitcode(status) == 0
 
 
 def listed_as_equivalent():
@@ -461,58 +545,53 @@ def listed_as_equivalent():
     return {f"| {' | '.join(row[:3])} |" for row in cells if len(row) == 4}
 
 
-def work_on(groups, waiting, done, end):
-    """Take one group of mutants after the other, and tell which of them survive."""
-    try:
-        while (k := waiting.get()) is not None:
-            tests = MODULES[groups[k][0].module]
-            doctests = [f"jacobians/{m}.py" for m, others in MODULES.items() if others == tests]
-            notes = notes_of([*doctests, *tests])
-            for j, mutant in enumerate(groups[k]):
-                if time.monotonic() > end:
+def in_parallel(work, count, end=float("inf")):
+    """Yield ``k, work(k)`` for k below count as they are done, on all processors."""
+    fork, workers = multiprocessing.get_context("fork"), len(os.sched_getaffinity(0))
+    taken, done = fork.Value("i", 0), fork.SimpleQueue()
+
+    def one_after_the_other():
+        try:
+            while time.monotonic() < end:
+                with taken.get_lock():
+                    k, taken.value = taken.value, taken.value + 1
+                if k >= count:
                     break
-                done.put((k, j, survives(mutant, notes)))
-    finally:
-        done.put(None)
+                done.put((k, work(k)))
+        finally:
+            done.put(None)
+
+    processes = [fork.Process(target=one_after_the_other) for _ in range(workers)]
+    for process in processes:
+        process.start()
+    try:
+        while workers:
+            if (result := done.get()) is None:
+                workers -= 1
+            else:
+                yield result
+    except KeyboardInterrupt:  # what was done until then is said
+        for process in processes:
+            process.terminate()
+    for process in processes:
+        process.join()
 
 
 def judge(taken, minutes):
     """Try mutants until the time is over: how many were tried and killed, and the survivors."""
     for name in LIBRARIES:
         importlib.import_module(name)
-    by_tests = {}
-    for mutant in taken:
-        by_tests.setdefault(MODULES[mutant.module], []).append(mutant)
-    groups = sorted(by_tests.values(), key=len, reverse=True)
-    fork, workers = multiprocessing.get_context("fork"), len(os.sched_getaffinity(0))
-    waiting, done = fork.SimpleQueue(), fork.SimpleQueue()
-    for k in [*range(len(groups)), *[None] * workers]:
-        waiting.put(k)
-    end = time.monotonic() + 60 * minutes
-    processes = [
-        fork.Process(target=work_on, args=(groups, waiting, done, end)) for _ in range(workers)
-    ]
-    for process in processes:
-        process.start()
+    notes, end = noted(), time.monotonic() + 60 * minutes
     listed, tried, killed, survivors = listed_as_equivalent(), Counter(), Counter(), []
-    try:
-        while workers:
-            if (verdict := done.get()) is None:
-                workers -= 1
-                continue
-            k, j, alive = verdict
-            mutant = groups[k][j]
-            tried[mutant.module] += 1
-            killed[mutant.module] += not alive
-            if alive and str(mutant) not in listed:
-                survivors.append(mutant)
-                print(f"{mutant} line {mutant.line}", flush=True)
-            print(f"\r{killed.total()} of {tried.total()} killed", end=" ", file=sys.stderr)
-    except KeyboardInterrupt:  # what was tried until then is said
-        for process in processes:
-            process.terminate()
-    for process in processes:
-        process.join()
+    for k, alive in in_parallel(lambda k: survives(taken[k], notes), len(taken), end):
+        mutant = taken[k]
+        tried[mutant.module] += 1
+        killed[mutant.module] += not alive
+        if alive and str(mutant) not in listed:
+            survivors.append(mutant)
+            print(f"\n{mutant} line {mutant.line}", flush=True)
+        print(f"\r{killed.total()} of {tried.total()} killed", end=" ", file=sys.stderr)
+    print()
     for module, count in tried.items():
         print(f"{module:32} {killed[module]:4} of {count:4} killed")
     print(f"{len(taken) - tried.total()} were not tried")
@@ -525,11 +604,14 @@ def main():
     parser.add_argument("--mutants", type=int, default=200, help="how many are tried")
     parser.add_argument("--minutes", type=float, default=60, help="and for how long at most")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", nargs="+", metavar="TEXT", help="those whose line contains it")
     arguments = parser.parse_args()
     os.chdir(ROOT)
     sys.dont_write_bytecode = False  # every fork starts sooner
     start = time.monotonic()
     made = [mutant for module in arguments.modules for mutant in mutants(module)]
+    if arguments.only:
+        made = [m for m in made if any(text in str(m) for text in arguments.only)]
     taken = sampled(made, arguments.mutants, arguments.seed)
     print(f"{len(made):,} mutants of {len(arguments.modules)} modules", flush=True)
     tried, killed, survivors = judge(taken, arguments.minutes)

@@ -1,0 +1,228 @@
+"""What a plan says in numbers: the memory of its steps, counted again from what they fill."""
+
+from math import prod
+
+import numpy as np
+import pytest
+from zoo import NETWORKS, points, whole
+
+import jacobians as jb
+from jacobians import _kernels
+from jacobians.engine.running import Runner
+from jacobians.factors import Factor
+from jacobians.linearization import activation_map, layer_map
+from jacobians.maps import LinearMap
+from jacobians.maps.association import forward_order, reverse_order
+from jacobians.planning import BLOCK_BYTES, DEFAULT_BYTES
+from jacobians.program import Limits, Op
+
+
+def _tokens():
+    """Blocks along the diagonal that are written, and that rows pass."""
+    dense = [jb.Dense(whole(m, n), whole(m), "relu") for m, n in ((6, 8), (8, 6))]
+    turn = [jb.Permute((1, 0)), jb.Reshape((16, 8))]
+    return jb.Network([jb.Residual([*dense, *turn]), jb.Residual(dense)], inputs=(16, 8))
+
+
+def _rectangular_tokens():
+    layers = [jb.Dense(whole(m, n), whole(m)) for m, n in ((6, 8), (12, 6), (12, 8))]
+    nodes = {
+        "a": (jb.Dense(layers[0].W, layers[0].b, "relu"), "x"),
+        "b": (layers[1], "a"),
+        "c": (layers[2], "x"),
+        "y": (jb.Add(), "b", "c"),
+    }
+    return jb.Network.graph(nodes, inputs={"x": (4, 8)})
+
+
+def _wide():
+    """Structured maps that are not written out, whole and with chosen rows of them."""
+    rng = np.random.default_rng(2)
+    first, last = (jb.Dense(rng.normal(size=shape) / 8) for shape in ((70, 70), (60, 70)))
+    softmax = jb.Elementwise("softmax")
+    return jb.Network([softmax, first, jb.Residual([first, softmax]), last])
+
+
+CASES = {  # activations of their own differ in nothing that is counted
+    **{k: net for k, net in NETWORKS.items() if not k.endswith(" hidden")},
+    "tanh hidden": NETWORKS["tanh hidden"],
+    "relu hidden": NETWORKS["relu hidden"],
+    "tokens": _tokens(),
+    "rectangular tokens": _rectangular_tokens(),
+    "wide softmax": _wide(),
+}
+every_network = pytest.mark.parametrize("net", CASES.values(), ids=list(CASES))
+SMALL = Limits(rows=1, table=0, live=0, written_out=1)  # which takes other steps
+
+
+def programs(net):
+    for limits in (Limits(), SMALL):
+        yield jb.plan(net, 3, limits=limits, kernels=False).program(net, True)
+
+
+def numbers_of(value):
+    if isinstance(value, np.ndarray):
+        return value.size
+    if isinstance(value, LinearMap):
+        value = tuple(vars(value).values())
+    return sum(map(numbers_of, value)) if isinstance(value, tuple) else 0
+
+
+def counted(step, points=1):
+    return prod(n or points for n in step.shape)
+
+
+@every_network
+def test_the_memory_of_a_point_is_what_the_steps_fill_at_once(net):
+    """Slots as large as what goes in, the most that has memory of its own, space of formulas."""
+    for program in programs(net):
+        slots, own, most, alive = {}, {}, 0, {}
+        for step in program.steps:
+            dying = {k for k in step.args if k in step.frees}
+            if step.slot >= 0:
+                slots[step.slot] = max(slots.get(step.slot, 0), counted(step))
+                assert alive.get(step.slot) in {None, *dying}  # nobody else's
+                alive[step.slot] = step.out
+            elif step.slot == -1:
+                own[step.out] = counted(step)
+                most = max(most, sum(own.values()))
+            for k in step.frees:
+                own.pop(k, None)
+                alive = {slot: register for slot, register in alive.items() if register != k}
+        assert program.slots == tuple(slots[k] for k in range(len(slots)))
+        copied = max(copied_by(step, program) for step in program.steps)
+        assert program.point_numbers == sum(program.slots) + most + 8 * max(net.widths) + copied
+
+
+def copied_by(step, program):
+    """Numbers that a step takes beside its result: rows on their way, blocks, a product's copy."""
+    if step.op in (Op.LEFT, Op.RIGHT):
+        return counted(step) + on_the_way(step.data) + blocks_inside(step.data)
+    if isinstance(step.data, Factor) and step.op == Op.WRITE:
+        return blocks_of(step.data)
+    shared = [getattr(program.registers[k], "ndim", None) for k in step.args]
+    return counted(step) if step.op == Op.PRODUCT and step.slot == -2 and 2 in shared else 0
+
+
+def on_the_way(A):
+    """A row before it, and behind each of its maps; twice for one that may make it anew inside."""
+    leaves = list(A.leaves())
+    return (A.shape[0] + sum(leaf.shape[1] for leaf in leaves)) * (1 if A.parts else 2)
+
+
+def blocks_of(A):
+    """A block has so many rows on their way."""
+    return A.shape[1] * on_the_way(A) // A.blocks
+
+
+def blocks_inside(A):
+    return blocks_of(A) if A.kind == "blocks" else sum(map(blocks_inside, A.members()))
+
+
+@every_network
+def test_every_step_fills_the_numbers_that_were_counted(net):
+    """At five points, in NumPy, told where to or not; and the Jacobian is that of the maps."""
+    X, eps = points(net, 5), np.finfo(net.dtype).eps
+    lin = jb.linearize(net, X)
+    expected = np.broadcast_to(lin.jacobian(), (5, net.widths[-1], net.widths[0]))
+    for program, limits in zip(programs(net), (Limits(), SMALL), strict=True):
+        runner = Runner(net.depth, net.dtype, program, limits, 5, 1, 1)
+
+        def watched(kernel):
+            def run(step, out, *args):
+                if step.op in (Op.LAYER_MAPS, Op.ACTIVATION_MAP, Op.LEAF):
+                    return kernel(step, out, *args)
+                new = kernel(step, None, *args)
+                result = kernel(step, out, *args)
+                assert result.size == counted(step, 5), step
+                if step.data != "matrix":  # what all points share may stay one for all
+                    assert new.shape == result.shape, step
+                assert np.abs(new - result).max(initial=0) <= 1e4 * eps * np.abs(new).max(initial=0)
+                return result
+
+            return run
+
+        vars(runner)["code"] = [(watched(kernel), *rest) for kernel, *rest in runner.code]
+        J = np.empty((net.widths[-1], 5, net.widths[0]), net.dtype)
+        runner.run(X, J)
+        # two orders of some products of small networks; a wrong one is off by the whole
+        difference = np.abs(J.transpose(1, 0, 2) - expected).max()
+        assert difference <= 1e4 * eps * np.abs(expected).max()
+
+
+@every_network
+def test_a_leaf_holds_the_numbers_of_its_map_at_one_point(net):
+    """And what a rule returns counts twice: it makes them of something."""
+    lin = jb.linearize(net, points(net, 1))
+    for program in programs(net):
+        read = {}
+        for step in program.steps:
+            if step.op == Op.LEAF and step.data.source and step.data.source.path:
+                read.setdefault(step.args[0], []).append(step.data)
+        for step in program.steps:
+            if step.op in (Op.LAYER_MAPS, Op.ACTIVATION_MAP):
+                assert counted(step) == max(1, 2 * sum(A.numbers for A in read[step.out]))
+        for A in (A for leaves in read.values() for A in leaves):
+            first, *path = A.source.path
+            l = A.source.node
+            layer = net.layers[l - 1]
+            if A.source.rule == "layer":
+                maps = layer_map(layer, *lin.trace.entering(l)[:])
+                maps = maps if isinstance(maps, tuple) else (maps,)
+            else:
+                maps = (activation_map(layer.activation, lin.trace.preactivations[l - 1]),)
+            if not path:
+                assert A.numbers == numbers_of(maps[first])
+
+
+@every_network
+@pytest.mark.parametrize("kernels", [False, True])
+def test_the_bytes_of_a_plan_are_those_of_its_program(net, kernels):
+    """Of one point; and beside the points: products made before, rows on their way, the kernel."""
+    made = jb.plan(net, 7, threads=2, kernels=kernels)
+    program, size = made.program(net, True), net.dtype.itemsize
+    sides = {Op.LEFT: 2, Op.RIGHT: 0}  # columns, or rows, go through
+    passing = [
+        step.shape[sides[step.op]] * on_the_way(step.data)
+        for step in program.steps
+        if step.op in sides
+    ]
+    fixed = program.constant_bytes + 2 * min(2**23, size * 7 * max(passing, default=0))
+    more = 0
+    if kernels and _kernels.PROCESSORS and (tape := made.tape(net, program, True)):
+        more = tape.nbytes + 2 * BLOCK_BYTES
+    assert made.point_bytes == size * program.point_numbers
+    assert made.fixed_bytes == fixed + (more if made.kernels else 0)
+    assert made.max_bytes >= DEFAULT_BYTES
+    assert made.working_bytes == made.threads * made.piece * made.point_bytes + made.fixed_bytes
+
+
+@every_network
+def test_constants_are_counted_that_are_made_beforehand(net):
+    """Products of what all points share, tables, and what is written out; not the weights."""
+    for program in programs(net):
+        leaves = [leaf for A in jb.plan(net).factors for leaf in A.leaves()]
+        given = [leaf.value for leaf in leaves if isinstance(leaf.value, np.ndarray)]
+        given += [A for layer in net.layers for A in layer.parameters().values()]
+        made = [
+            A
+            for A in program.registers
+            if isinstance(A, np.ndarray)
+            and not any(np.may_share_memory(A, B) or np.array_equal(A, B) for B in given)
+            and not (A.ndim == 1 and (A == 1).all())  # the identity
+        ]
+        assert program.constant_bytes == sum(A.nbytes for A in made)
+
+
+@pytest.mark.parametrize(("sigma", "slopes"), [("tanh", 9), ("softmax", 81)])
+@pytest.mark.parametrize("order", [forward_order, reverse_order])
+def test_a_further_equal_layer_takes_the_memory_of_its_slopes_alone(sigma, slopes, order):
+    """The forward pass is done before the products, which need two matrices in turn."""
+    programs = []
+    for depth in (4, 12):
+        net = jb.Network.random([9] * (depth + 1), sigma, sigma, seed=0)
+        made = jb.plan(net, 3, kernels=False)
+        programs.append(made.in_order(order(len(made.factors))).program(net, True))
+    short, long = (program.point_numbers for program in programs)
+    assert long - short == 8 * slopes
+    assert sum(programs[0].slots) == 2 * 81 + (4 * slopes if sigma == "tanh" else 0)
