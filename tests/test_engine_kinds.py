@@ -11,7 +11,6 @@ from zoo import points, whole
 import jacobians as jb
 from jacobians.compiling import table_of
 from jacobians.engine import jacobian_at
-from jacobians.engine.kernels import Kernels
 from jacobians.factors import factors_of
 from jacobians.linearization import layer_map
 from jacobians.maps.association import Operand, join
@@ -77,18 +76,6 @@ def test_what_acts_on_each_token_alone_is_multiplied_block_by_block(count, kerne
     X = X if count else X[0]
     plan = jb.plan(net, max(count, 1), kernels=kernels)
     assert_equal(jb.jacobian(net, X, plan=plan), jb.linearize(net, X).chain.to_dense())
-
-
-@pytest.mark.parametrize("width", [1, 5, 40, 2000])
-@pytest.mark.parametrize("batch", [1, 2, 3, 30])
-def test_biases_are_added_wherever_the_result_lies(batch, width):
-    """New memory, memory from end to end, every other row: short rows are treated together."""
-    a, W, b = whole(batch, 3), whole(3, width), whole(width)
-    affine = Kernels(Limits(), 1, 1).table[Op.AFFINE]
-    for out in (None, np.empty((batch, width)), np.empty((2 * batch, width))[::2]):
-        z = affine(None, out, a, W, b)
-        assert_equal(z, a @ W + b)
-        assert out is None or np.shares_memory(z, out)
 
 
 def test_a_table_of_products_stays_far_from_the_ends_of_the_range():

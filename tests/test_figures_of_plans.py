@@ -8,8 +8,8 @@ from zoo import NETWORKS, points, whole
 
 import jacobians as jb
 from jacobians import _kernels
+from jacobians.engine.kernels import FILLING, Kernels
 from jacobians.engine.running import Runner
-from jacobians.factors import Factor
 from jacobians.linearization import activation_map, layer_map
 from jacobians.maps import LinearMap
 from jacobians.maps.association import forward_order, reverse_order
@@ -76,47 +76,53 @@ def counted(step, points=1):
 def test_the_memory_of_a_point_is_what_the_steps_fill_at_once(net):
     """Slots as large as what goes in, the most that has memory of its own, space of formulas."""
     for program in programs(net):
-        slots, own, most, alive = {}, {}, 0, {}
-        for step in program.steps:
-            dying = {k for k in step.args if k in step.frees}
-            if step.slot >= 0:
-                slots[step.slot] = max(slots.get(step.slot, 0), counted(step))
-                assert alive.get(step.slot) in {None, *dying}  # nobody else's
-                alive[step.slot] = step.out
-            elif step.slot == -1:
-                own[step.out] = counted(step)
-                most = max(most, sum(own.values()))
-            for k in step.frees:
-                own.pop(k, None)
-                alive = {slot: register for slot, register in alive.items() if register != k}
-        assert program.slots == tuple(slots[k] for k in range(len(slots)))
-        copied = max(copied_by(step, program) for step in program.steps)
-        assert program.point_numbers == sum(program.slots) + most + 8 * max(net.widths) + copied
+        slots, others = memory_of(program.steps, program.registers)
+        nodes = [step.node for step in program.steps]
+        nodes += [net.layers.index(s.data) + 1 for s in program.steps if s.op == Op.LAYER_MAPS]
+        widest = max(net.widths[: max(nodes) + 1])
+        assert program.slots == slots
+        assert program.point_numbers == sum(slots) + others + 7 * widest
 
 
-def copied_by(step, program):
-    """Numbers that a step takes beside its result: rows on their way, blocks, a product's copy."""
+def memory_of(steps, registers, outside=()):
+    """Return the sizes of the slots, and what else is there at most, with the copies of a step."""
+    slots, own, most, alive = {}, {}, 0, {}
+    for step in steps:
+        dying = {k for k in step.args if k in step.frees}
+        if step.slot >= 0:
+            slots[step.slot] = max(slots.get(step.slot, 0), counted(step))
+            assert alive.get(step.slot) in {None, *dying}  # nobody else's
+            alive[step.slot] = step.out
+        elif step.slot == -1:
+            own[step.out] = counted(step)
+            most = max(most, sum(own.values()))
+        for k in step.frees:
+            own.pop(k, None)
+            alive = {slot: register for slot, register in alive.items() if register != k}
+    sizes = {**dict(outside), **{step.out: counted(step) for step in steps}}
+    copied = max(copied_by(step, registers, sizes) for step in steps)
+    return tuple(slots[k] for k in range(len(slots))), most + copied
+
+
+def copied_by(step, registers, sizes):
+    """Numbers that a step takes beside its result: one row on its way, copies for a map."""
     if step.op in (Op.LEFT, Op.RIGHT):
-        return counted(step) + on_the_way(step.data) + blocks_inside(step.data)
-    if isinstance(step.data, Factor) and step.op == Op.WRITE:
-        return blocks_of(step.data)
-    shared = [getattr(program.registers[k], "ndim", None) for k in step.args]
+        return 2 * counted(step) + sizes.get(step.args[0], 0)
+    if step.op == Op.ROWS:
+        rows, passing = step.shape[2 if step.data.left else 0], passing_rows(step, registers, sizes)
+        return counted(step) + passing // rows
+    shared = [getattr(registers[k], "ndim", None) for k in step.args]
     return counted(step) if step.op == Op.PRODUCT and step.slot == -2 and 2 in shared else 0
 
 
-def on_the_way(A):
-    """A row before it, and behind each of its maps; twice for one that may make it anew inside."""
-    leaves = list(A.leaves())
-    return (A.shape[0] + sum(leaf.shape[1] for leaf in leaves)) * (1 if A.parts else 2)
+def passing_rows(step, registers, sizes):
+    """All that rows have on their way: where they come from, what the steps take, the result."""
+    slots, others = memory_of(step.data.steps, registers, sizes)
+    return sum(slots) + others + size_of(step.args[0], registers, sizes) + counted(step)
 
 
-def blocks_of(A):
-    """A block has so many rows on their way."""
-    return A.shape[1] * on_the_way(A) // A.blocks
-
-
-def blocks_inside(A):
-    return blocks_of(A) if A.kind == "blocks" else sum(map(blocks_inside, A.members()))
+def size_of(k, registers, sizes):
+    return sizes[k] if k in sizes else registers[k].size
 
 
 @every_network
@@ -126,13 +132,14 @@ def test_every_step_fills_the_numbers_that_were_counted(net):
     lin = jb.linearize(net, X)
     expected = np.broadcast_to(lin.jacobian(), (5, net.widths[-1], net.widths[0]))
     for program, limits in zip(programs(net), (Limits(), SMALL), strict=True):
-        runner = Runner(net.depth, net.dtype, program, limits, 5, 1, 1)
+        runner = Runner(net.depth, net.dtype, program, Kernels(limits, 1, 1), 5, 1)
 
         def watched(kernel):
             def run(step, out, *args):
-                if step.op in (Op.LAYER_MAPS, Op.ACTIVATION_MAP, Op.LEAF):
+                if step.op in (Op.LAYER_MAPS, Op.ACTIVATION_MAP, Op.LEAF, Op.BLOCKS):
                     return kernel(step, out, *args)
-                new = kernel(step, None, *args)
+                memory = np.full([n or 5 for n in step.shape], np.nan, net.dtype)
+                new = kernel(step, memory if step.op in FILLING else None, *args)
                 result = kernel(step, out, *args)
                 assert result.size == counted(step, 5), step
                 if step.data != "matrix":  # what all points share may stay one for all
@@ -181,13 +188,10 @@ def test_the_bytes_of_a_plan_are_those_of_its_program(net, kernels):
     """Of one point; and beside the points: products made before, rows on their way, the kernel."""
     made = jb.plan(net, 7, threads=2, kernels=kernels)
     program, size = made.program(net, True), net.dtype.itemsize
-    sides = {Op.LEFT: 2, Op.RIGHT: 0}  # columns, or rows, go through
-    passing = [
-        step.shape[sides[step.op]] * on_the_way(step.data)
-        for step in program.steps
-        if step.op in sides
-    ]
-    fixed = program.constant_bytes + 2 * min(2**23, size * 7 * max(passing, default=0))
+    sizes = {step.out: counted(step) for step in program.steps}
+    rows = (step for step in program.steps if step.op == Op.ROWS)
+    passing = max((passing_rows(step, program.registers, sizes) for step in rows), default=0)
+    fixed = program.constant_bytes + 2 * min(2**23, size * 7 * passing)
     more = 0
     if kernels and _kernels.PROCESSORS and (tape := made.tape(net, program, True)):
         more = tape.nbytes + 2 * BLOCK_BYTES
@@ -225,4 +229,4 @@ def test_a_further_equal_layer_takes_the_memory_of_its_slopes_alone(sigma, slope
         programs.append(made.in_order(order(len(made.factors))).program(net, True))
     short, long = (program.point_numbers for program in programs)
     assert long - short == 8 * slopes
-    assert sum(programs[0].slots) == 2 * 81 + (4 * slopes if sigma == "tanh" else 0)
+    assert sum(programs[0].slots) == 2 * 81
