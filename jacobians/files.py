@@ -106,7 +106,7 @@ def load(
     path : str or path
         ``.npz``, as made by ``save``; ``.onnx``, ``.onnx.gz``, ``.keras``, ``.h5``, ``.nnet``; or
         weights and biases of linear layers in ``.safetensors``, ``.pt``, ``.pth``, ``.ckpt``,
-        ``.mat``, ``.npz``, ``.h5``.
+        ``.mat``, ``.npz``.
     activations : sequence of str or Activation, or mapping from layer names, optional
         For files of weights, which hold none: one per layer, as in ``from_torch``.
     output : str, optional
