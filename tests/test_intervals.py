@@ -61,6 +61,12 @@ def test_sums_of_groups_are_those_of_their_rows(add, shape, seed, double):
 
 
 @adders
+def test_a_label_of_no_group_is_not_left_out_silently(add):
+    with pytest.raises(IndexError):
+        add((np.ones((3, 2)),), np.array([0, 1, 4], np.int8), np.zeros((3 + 2 * 4, 2)))
+
+
+@adders
 @pytest.mark.parametrize("columns", [5, 3000])
 def test_sums_of_groups_are_within_the_bound_of_sums(add, columns):
     """Each term is rounded twice at most, and added by at most as many additions as rows."""

@@ -13,11 +13,18 @@ from jacobians._kernels import Program, Tape
 
 
 def add_groups(arrays: tuple[Array, ...], labels: NDArray[np.int8], state: Array) -> None:
-    """Do as ``jacobians.sensitivities.groups.add_in_numpy``, for arrays of one dtype."""
+    """Do as ``jacobians.sensitivities.groups.add_in_numpy``, for arrays of one dtype.
+
+    Raises
+    ------
+    IndexError
+        If a label is not that of a group; rows before it have been added.
+    """
     widths, dtype = tuple(array.shape[1] for array in arrays), arrays[0].dtype
     program = _program(widths, dtype, (len(state) - 3) // 2)
     rows = [np.ascontiguousarray(array) for array in arrays]
-    program.run(*rows, labels.astype(dtype), state)
+    if not program.run(*rows, labels.astype(dtype), state):
+        raise IndexError("add_groups: a label is that of no group.")
 
 
 @lru_cache(maxsize=64)
