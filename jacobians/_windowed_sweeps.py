@@ -67,8 +67,11 @@ def kernel_gradients(
         np.einsum("bgip,bgjp->gij", _flat(coarse[at]), _flat(fine[where]), optimize=True)
         for at, where in layer.windows.offsets
     ]
-    bias = delta.reshape(-1, len(layer.b), delta.shape[-1] // len(layer.b)).sum(axis=(0, 2))
-    return {"K": np.stack(dK, axis=-1).reshape(layer.K.shape), "b": bias}
+    gradients = {"K": np.stack(dK, axis=-1).reshape(layer.K.shape)}
+    if layer.b is not None:
+        by_channel = delta.reshape(-1, len(layer.b), delta.shape[-1] // len(layer.b))
+        gradients["b"] = by_channel.sum(axis=(0, 2))
+    return gradients
 
 
 def _on_grid(layer: Convolution | TransposedConvolution, value: Array) -> Array:

@@ -206,7 +206,7 @@ def _(layer: TransposedConvolution, a: Array) -> Array:
     # z[o, g] = sum over i, s of K[i, o, s] a[i, p]
     K = layer.K.reshape(*layer.K.shape[:2], -1)
     grid, positions = prod(layer.windows.grid), prod(layer.windows.positions)
-    J = np.zeros((len(layer.b) * grid, len(a)), a.dtype)
+    J = np.zeros((layer.channels[1] * grid, len(a)), a.dtype)
     for p, s, g in _meetings(layer.windows):
         for i in range(len(K)):
             for o in range(K.shape[1]):
@@ -273,7 +273,8 @@ def parameters_of(layer: Layer, *values: Array) -> dict[str, Array]:
 def _(layer: Dense, a: Array) -> dict[str, Array]:
     I = np.eye(len(layer.W), dtype=a.dtype)
     rows = a.reshape(layer.rows, -1)
-    return {"W": np.kron(rows, I), "b": np.kron(np.ones((layer.rows, 1), a.dtype), I)}
+    matrices = {"W": np.kron(rows, I), "b": np.kron(np.ones((layer.rows, 1), a.dtype), I)}
+    return {name: matrices[name] for name in layer.parameters()}
 
 
 @parameters_of.register(LayerNorm)
@@ -281,7 +282,7 @@ def _(layer: Dense, a: Array) -> dict[str, Array]:
 def _(layer: LayerNorm | RMSNorm, a: Array) -> dict[str, Array]:
     normal, _ = layer.normalised(a)
     above = {"scale": np.vstack([np.diag(x) for x in normal])}
-    if "shift" in layer.trained:
+    if "shift" in layer.parameters():
         above["shift"] = np.vstack([np.eye(normal.shape[-1], dtype=a.dtype) for _ in normal])
     return above
 
@@ -293,11 +294,13 @@ def _(layer: Convolution | TransposedConvolution, a: Array) -> dict[str, Array]:
     grid, positions = prod(layer.windows.grid), prod(layer.windows.positions)
     forward = not layer.transposed
     each = positions if forward else grid
-    J = np.zeros((len(layer.b) * each, layer.K.size), a.dtype)
+    channels = layer.channels[1]
+    J = np.zeros((channels * each, layer.K.size), a.dtype)
     for p, s, g in _meetings(layer.windows):
         for i in range(rows):
             for j in range(c):
                 coarse, fine = i * positions + p, _channel(layer, i, j) * grid + g
                 z, source = (coarse, fine) if forward else (fine, coarse)
                 J[z, (j * size + s) * rows + i] = a[source]  # vec stacks the columns of K
-    return {"K": J, "b": np.kron(np.eye(len(layer.b)), np.ones((each, 1))).astype(a.dtype)}
+    matrices = {"K": J, "b": np.kron(np.eye(channels), np.ones((each, 1))).astype(a.dtype)}
+    return {name: matrices[name] for name in layer.parameters()}

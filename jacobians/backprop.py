@@ -171,7 +171,10 @@ def parameter_gradients(layer: Layer, delta: Array, *values: Array) -> dict[str,
 def _(layer: Dense, delta: Array, a: Array) -> dict[str, Array]:
     m, n = layer.W.shape
     each = delta.reshape(-1, m)
-    return {"W": each.T @ a.reshape(-1, n), "b": each.sum(axis=0)}
+    gradients: dict[str, Array] = {"W": each.T @ a.reshape(-1, n)}
+    if layer.b is not None:
+        gradients["b"] = each.sum(axis=0)
+    return gradients
 
 
 parameter_gradients.register(Convolution, windowed.kernel_gradients)
@@ -216,8 +219,7 @@ def _sweep(
         pulled = _pull(layer, delta, trace.entering(l))
         for source, c in zip(net.sources[l - 1], pulled, strict=True):
             collected[source] = c if collected[source] is None else collected[source] + c
-    at_input = collected[0]
-    return tuple(deltas), np.zeros_like(trace.activations[0]) if at_input is None else at_input
+    return tuple(deltas), collected[0]
 
 
 @underflow_is_rounding

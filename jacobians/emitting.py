@@ -119,9 +119,10 @@ class Emitter:
         if l not in self.preactivations:
             return
         if type(layer).preactivation is Dense.preactivation and layer.rows == 1:  # type: ignore[attr-defined]
-            W = self.constant(layer.W.T)  # type: ignore[attr-defined]
-            b = self.constant(layer.b)  # type: ignore[attr-defined]
-            z = self.emit(Op.AFFINE, (entering[0], W.register, b.register), (0, n), node=l)
+            W, b = self.constant(layer.W.T), layer.b  # type: ignore[attr-defined]
+            zeros = np.zeros(n, self.net.dtype)
+            shift = self.constant(zeros, made=True) if b is None else self.constant(b)
+            z = self.emit(Op.AFFINE, (entering[0], W.register, shift.register), (0, n), node=l)
         else:
             z = self.emit(Op.CALL, entering, (0, n), layer, l)
         sigma = layer.activation

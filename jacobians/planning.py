@@ -298,8 +298,8 @@ def _in_pieces(made: Plan, net: Network, batch: int) -> Plan:
     budget = made.max_bytes - min(fixed, made.max_bytes // 2)
     if point_bytes > budget:
         raise ValueError(
-            f"plan: max_bytes: one point needs {point_bytes + made.max_bytes - budget} bytes, "
-            f"but the budget is {made.max_bytes}."
+            f"plan: max_bytes: one point needs {point_bytes} bytes, but the budget is "
+            f"{made.max_bytes}; twice as much as it needs is always enough."
         )
     threads = 1
     if made.association:

@@ -122,7 +122,8 @@ def _swept(product: Product, dtype: Any) -> Bound:
     # Several roundings of a subnormal can meet in one entry: the products of a contraction, and
     # what a structured map computes inside.
     width = max(max(A.shape) for A in product.factors)
-    inside = max(A.underflow() for A in product.factors)
+    with np.errstate(over="ignore"):
+        inside = max(A.underflow() for A in product.factors)
     s = (2 * (width + 2) + inside) * float(info.smallest_subnormal)
     P: Array = np.eye(n)
     N: Array = np.zeros((n, n))
@@ -159,5 +160,5 @@ def _may_overflow(magnitudes: Sequence[LinearMap], limit: float) -> Any:
                 worst = np.maximum(worst, reach * through.max(axis=(-2, -1)))
             through = np.minimum(A.apply(through), largest)
             worst = np.maximum(worst, through.max(axis=(-2, -1)))
-            through = np.maximum(through, reach if A.composite else 1.0)
+            through = np.maximum(through, min(reach, largest) if A.composite else 1.0)
     return worst > limit

@@ -15,6 +15,7 @@ from zoo import NETWORKS, points
 import jacobians as jb
 from jacobians import strategies as jst
 from jacobians.engine import jacobian_at
+from jacobians.factors import Factor
 from jacobians.maps import multiply_out
 from jacobians.maps.association import (
     Operand,
@@ -110,6 +111,24 @@ def test_cost_model_knows_every_kind():
     assert flops([low_rank], 0) == 6 * 60
     assert flops([operand(jb.Identity(6)), dense], (0, 1)) == 0
     assert flops([dense, operand(jb.Identity(10))], (0, 1)) == 0
+
+
+def test_a_sum_costs_its_terms_and_what_adds_them_up():
+    """m n additions for every matrix but the first, n for what lies on the diagonal alone."""
+    matrix, one, product = (
+        Factor("A", "matrix", (4, 4)),
+        Factor("A", "identity", (4, 4)),
+        Factor("A", "product", (4, 4), parts=(Factor("A", "matrix", (4, 3)), Factor("A", "matrix", (3, 4)))),
+    )
+    for terms, cost in (
+        ([matrix, matrix], 16),
+        ([matrix, matrix, matrix], 32),
+        ([one, matrix], 4),
+        ([one, matrix, matrix, one], 16 + 2 * 4),
+        ([one, product], 4 + 2 * 4 * 3 * 4),
+        ([product, product], 16 + 2 * (2 * 4 * 3 * 4)),
+    ):
+        assert Factor("A", "sum", (4, 4), parts=tuple(terms)).operand.alone == cost
 
 
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=9))

@@ -227,6 +227,20 @@ def test_a_vector_that_leaves_the_range_on_the_way_comes_back():
             assert jb.jacobian(net, X).ravel()[0] == pytest.approx(1e100, rel=1e-15)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_sums_of_the_largest_weights_come_back_whatever_their_sign(sign):
+    """1e308 (1 + 1) leaves the range before 1e-300 brings it back: of weights of either sign."""
+    W = np.full((1, 2), sign * 1e308)
+    for layers in (
+        [jb.Dense([[1e-300]]), jb.Dense(W), jb.Dense([[1.0], [1.0]])],
+        [jb.Dense([[1e-300]]), jb.Dense([[1.0, 1.0]]), jb.Scale(W[0]), jb.Dense([[1.0], [1.0]])],
+    ):
+        net = jb.Network(layers[::-1])
+        for X in ([1e-9], [[1e-9]]):
+            # three decimals and three operations are rounded, each by 1.2e-16 of itself at most
+            assert jb.jacobian(net, X).ravel()[0] == pytest.approx(sign * 2e8, rel=1e-15)
+
+
 GRAPHS = {name: net for name, net in NETWORKS.items() if not net.is_path}
 
 

@@ -202,6 +202,24 @@ def test_the_bytes_of_a_plan_are_those_of_its_program(net, kernels):
 
 
 @every_network
+@pytest.mark.parametrize("kernels", [False, True])
+def test_a_plan_keeps_within_its_budget(net, kernels):
+    """Down to twice what a point needs, with as many threads as have a point each."""
+    eager = Limits(long_call=0, thread_seconds=0, small_matrix=10**9)
+    ask = {"batch": 10**6, "threads": 3, "kernels": kernels, "limits": eager}
+    point = jb.plan(net, **ask).point_bytes
+    if not point:
+        return
+    with pytest.raises(ValueError, match=f"one point needs {point} bytes, but the budget is"):
+        jb.plan(net, max_bytes=point - 1, **ask)
+    for most in (2 * point, 3 * point, 5 * point, 50 * point):
+        made = jb.plan(net, max_bytes=most, **ask)
+        left = most - min(made.fixed_bytes, most // 2)
+        assert made.threads == (max(1, min(3, left // point)) if made.association else 1)
+        assert 1 <= made.piece <= left // (made.threads * point)
+
+
+@every_network
 def test_constants_are_counted_that_are_made_beforehand(net):
     """Products of what all points share, tables, and what is written out; not the weights."""
     for program in programs(net):

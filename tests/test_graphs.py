@@ -324,6 +324,29 @@ def test_a_softmax_of_tokens_is_along_their_last_axis():
     assert_within(net(x), by_token, 4 * np.finfo(float).eps)  # a sum of three, and a division
 
 
+@pytest.mark.parametrize("axis", range(-3, 3))
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_a_softmax_is_along_the_axis_that_is_named(name, axis):
+    """Counted from the front or from the end; what lies on another line does not move it."""
+    shape = (2, 3, 4)
+    net = jb.Network([jb.Elementwise(name, axis=axis)], inputs=shape)
+    x, one = points(net, 1)[0], jb.Network([jb.Elementwise(name)], inputs=shape[axis])
+    numbers = np.moveaxis(np.arange(24).reshape(shape), axis, -1).reshape(-1, shape[axis])
+    value, J = np.zeros(24), np.zeros((24, 24))
+    for line in numbers:
+        value[line], J[np.ix_(line, line)] = jb.value_and_jacobian(one, x[line])
+    bound = 16 * np.finfo(float).eps  # entries below 4 are sums of four exponentials, divided
+    assert_within(net(x), value, bound)
+    for computed in (
+        jb.jacobian(net, x),
+        jb.jacobian(net, x[None])[0],
+        jb.linearize(net, x).jacobian(),
+        jb.explicit.input_jacobian(jb.trace(net, x)),
+        np.stack([jb.vjp(net, x, e) for e in np.eye(24)]),
+    ):
+        assert_within(computed, J, bound)
+
+
 # --- names that could be taken for another --------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """The laws of second order: Hessians, products with vectors, mixed blocks, the certificate."""
 
 import inspect
+import re
 import tracemalloc
 from fractions import Fraction
 from itertools import pairwise
@@ -385,6 +386,26 @@ def test_memory_stays_within_the_budget():
         assert peak - H.nbytes < 1.5 * budget  # small objects and lists are not counted
 
 
+@pytest.mark.parametrize("kernel", [True, False])
+def test_the_least_budget_is_the_one_that_is_named_and_is_kept(kernel, monkeypatch):
+    net = jb.Network.random([60, 70, 80, 3], "tanh", seed=0)
+    X = points(net, 4)
+    if not kernel:
+        monkeypatch.setattr(hessians, "fill_in", lambda *_: False)
+    H = jb.hessian(net, X)
+    with pytest.raises(ValueError, match="but the budget is 1") as refused:
+        jb.hessian(net, X, max_bytes=1)
+    least = int(re.search(r"needs (\d+) bytes", str(refused.value)).group(1))
+    with pytest.raises(ValueError, match=f"needs {least} bytes"):
+        jb.hessian(net, X, max_bytes=least - 8)
+    tracemalloc.start()
+    again = jb.hessian(net, X, max_bytes=least)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    close(again, H, np.float64)
+    assert peak - H.nbytes < 1.5 * least  # small objects and lists are not counted
+
+
 def test_many_outputs_go_in_groups():
     net = dense([3, 8, 40], "tanh", "tanh")
     X = points(net, 3)
@@ -586,6 +607,9 @@ def test_leaving_the_range_is_told():
     net = jb.Network([jb.Dense(W, activation="square"), jb.Dense(W, activation="square")])
     with pytest.raises(jb.NotFiniteError, match="leaves the range of float32"):
         jb.hessian(net, np.full(1, 1e-20, np.float32))
+    one_of_several = np.array([[0], [1e-20], [0]], np.float32)
+    with pytest.raises(jb.NotFiniteError, match="leaves the range of float32"):
+        jb.hessian(net, one_of_several)
 
 
 def test_a_cotangent_that_is_a_table_goes_by_the_names_of_the_outputs():

@@ -208,9 +208,13 @@ def test_a_wrong_rule_for_parameters_is_told_though_all_methods_obey_it(scale):
     """It is in every method's gradients, so differences of the layer's values alone can tell."""
     rng = np.random.default_rng(1)
     arrays, x = (scale * rng.normal(size=(2, 3)), scale * rng.normal(size=2)), rng.normal(size=3)
-    right, wrong = (jb.certify(jb.Network([kind(*arrays)]), x) for kind in (Reversed, Forgetful))
+    before, after = jb.Elementwise("tanh"), jb.Dense(rng.normal(size=(1, 2)))
+    right, wrong = (
+        jb.certify(jb.Network([before, kind(*arrays), after]), x) for kind in (Reversed, Forgetful)
+    )
     assert right.holds
     assert not wrong.holds
+    assert f"the rule of {Forgetful(*arrays)} for its parameters disagrees" in str(wrong)
     assert "for its parameters disagrees with differences" in str(wrong)
 
 

@@ -198,9 +198,11 @@ def test_nothing_is_claimed_from_a_quarter_of_the_largest_number_on(dtype):
         ([top, -90, 89, 1], False),
         ([top, -90, 90, 2], True),
     ):
-        bound = chain_bound([jb.Matrix([[2.0**power]]) for power in powers], dtype)
-        assert bool(bound.overflow) is leaves, powers
-        assert np.isinf(bound.single()).all() == leaves
+        for other in ([], [0], [0, -3]):  # entries beside it that stay small
+            factors = [jb.Matrix(np.diag(np.exp2([*other, power]))) for power in powers]
+            bound = chain_bound(factors, dtype)
+            assert bool(bound.overflow) is leaves, powers
+            assert np.isinf(bound.single()).all() == leaves
 
 
 def test_overflow_is_told_point_by_point():
@@ -214,6 +216,34 @@ def test_overflow_is_told_point_by_point():
 
 
 # --- it is not vacuous ----------------------------------------------------------------------------
+
+
+def _within_others():
+    """A product that fits as it is multiplied from the right and not in another order, in maps."""
+    numbers = 1e200, 1e200, 1e-200
+    W = jb.Product([jb.Matrix([[w]]) for w in numbers])
+    two = jb.Product([jb.Matrix(np.full((2, 1, 1), w)) for w in numbers])
+    plain, one = jb.Matrix([[1.0, 2.0]]), jb.Matrix([[1.0]])
+    return {
+        "product": W,
+        "sum": jb.maps.Sum([W, one]),
+        "kronecker, first": jb.maps.Kronecker(W, plain),
+        "kronecker, second": jb.maps.Kronecker(plain, W),
+        "block diagonal": jb.maps.BlockDiagonal(two, 2, False),
+        "blocks": jb.maps.Blocks([[plain, W]]),
+        "substitution": jb.maps.Substitution([[(0, W)], [(0, one), (1, one)]]),
+        "scaled": 2 * W,
+        "transposed": W.T,
+    }
+
+
+@pytest.mark.parametrize("kind", _within_others())
+def test_nothing_is_claimed_where_what_a_map_computes_inside_may_leave_the_range(kind):
+    """Whatever it is inside of; and where its parts stay in range, something is."""
+    A = _within_others()[kind]
+    for chain in ([A], [A, jb.Matrix(np.eye(A.shape[1]))], [jb.Matrix(np.eye(A.shape[0])), A]):
+        assert chain_bound(chain, np.float64).overflow.all()
+        assert np.isinf(chain_bound(chain, np.float64).single()).all()
 
 
 def test_bound_is_sharp_within_a_factor_of_five():

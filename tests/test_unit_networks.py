@@ -202,6 +202,9 @@ def test_edges_and_inputs_may_come_from_generators():
 def test_a_graph_prints_as_equations_level_by_level():
     graph = UnitGraph.from_edges(**SKIP, biases={"h1": 0.1}, activations={"h1": "tanh"})
     assert str(graph) == graph.picture()
+    count = len(graph.unit_names)
+    assert graph.picture(count) == graph.picture(count + 1)
+    assert graph.picture(count - 1).endswith("... and 1 unit more")
     assert str(graph).splitlines() == [
         "inputs   x1, x2",
         "level 1  h2 = x1",

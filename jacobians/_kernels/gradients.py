@@ -156,7 +156,8 @@ class _Sweep:
     def _forward(self, layer: Any, values: list[Value]) -> Value:
         tape, (a, *others) = self.tape, values
         if type(layer) is Dense and layer.rows == 1:
-            return tape.product(a, tape.constant(layer.W.T), add=tape.constant(layer.b))
+            b = None if layer.b is None else tape.constant(layer.b)
+            return tape.product(a, tape.constant(layer.W.T), add=b)
         if type(layer) is Scale:
             shift = tape.constant(layer.shift)
             return tape.scaling(a, tape.constant(layer.scale), add=shift)
@@ -190,7 +191,8 @@ class _Sweep:
         tape = self.tape
         if type(layer) is Dense:
             self._sum(l, "W", delta, self.a[sources[0]], layer.W)
-            self._sum(l, "b", self.one, delta, layer.b)
+            if layer.b is not None:
+                self._sum(l, "b", self.one, delta, layer.b)
             source = sources[0]
             if source:
                 slopes = self.slopes[source]

@@ -175,6 +175,6 @@ def to_row_form(net: Network) -> RowForm:
         if not isinstance(layer.activation, Activation):
             raise TypeError(f"to_row_form: layer {l}: {layer.activation} acts on whole vectors.")
         weights.append(W.T)
-        biases.append(as_row(b))
+        biases.append(as_row(np.zeros(len(W), W.dtype) if b is None else b))
         activations.append(layer.activation)
     return RowForm(tuple(weights), tuple(biases), tuple(activations))

@@ -125,7 +125,9 @@ def _at_point(net: Network, seen: Trace, y: Array, loss: Loss) -> RowDerivatives
         preactivations.append(D_a)
         weights.append(product(as_row(seen.activation(k - 1)).T, D_a))
         outputs.append(product(D_a, W))
-    rows, biases = tuple(preactivations[::-1]), tuple(D_a.copy() for D_a in preactivations[::-1])
+    rows = tuple(preactivations[::-1])
+    has = [dense_layer(net, k, "row_derivatives")[1] is not None for k in range(1, net.depth + 1)]
+    biases = tuple(D_a.copy() if b else None for b, D_a in zip(has, rows, strict=True))
     cost = float(loss.value(seen.output, y))
     return RowDerivatives(cost, tuple(outputs[::-1]), rows, tuple(weights[::-1]), biases)
 
@@ -133,15 +135,15 @@ def _at_point(net: Network, seen: Trace, y: Array, loss: Loss) -> RowDerivatives
 def _mean(each: list[RowDerivatives]) -> RowDerivatives:
     """Average points: parameters are shared, everything else is stacked."""
 
-    def layers(name: str) -> list[Array]:
+    def layers(name: str) -> tuple[Array, ...]:
         stacks = zip(*(getattr(r, name) for r in each), strict=True)
-        return [np.stack(rows) / len(each) for rows in stacks]
+        return tuple(np.stack(rows) / len(each) for rows in stacks)
 
-    weights, biases = (tuple(D.sum(axis=0) for D in layers(n)) for n in ("weights", "biases"))
-    cost = sum(r.cost for r in each) / len(each)
-    return RowDerivatives(
-        cost, tuple(layers("outputs")), tuple(layers("preactivations")), weights, biases
-    )
+    rows, cost = layers("preactivations"), sum(r.cost for r in each) / len(each)
+    weights = tuple(D.sum(axis=0) for D in layers("weights"))
+    with_bias = zip(each[0].biases, rows, strict=True)
+    biases = tuple(None if b is None else D.sum(axis=0) for b, D in with_bias)
+    return RowDerivatives(cost, layers("outputs"), rows, weights, biases)
 
 
 def rows_from_gradients(g: Gradients) -> RowDerivatives:
@@ -161,7 +163,7 @@ def rows_from_gradients(g: Gradients) -> RowDerivatives:
 def gradients_from_rows(rows: RowDerivatives) -> Gradients:
     """Undo ``rows_from_gradients``, exactly."""
     parameters = tuple(
-        {} if W is None or b is None else {"W": W.T.copy(), "b": from_row(b)}
+        ({} if W is None else {"W": W.T.copy()}) | ({} if b is None else {"b": from_row(b)})
         for W, b in zip(rows.weights, rows.biases, strict=True)
     )
     return Gradients(
@@ -196,9 +198,11 @@ def weight_row_by_kronecker(h: Any, D_a: Any) -> Numbers:
     return unvec_row(stacked.T, (n, m)).T
 
 
-def dense_layer(net: Network, l: int, verb: str) -> tuple[Array, Array]:
-    """Return ``W^l`` and ``b^l``, or say that the layer has no weight matrix."""
+def dense_layer(net: Network, l: int, verb: str) -> tuple[Array, Array | None]:
+    """Return ``W^l`` and ``b^l``, which may be None, or say that there is no weight matrix."""
     parameters, shape = net.layers[l - 1].parameters(), (net.widths[l], net.widths[l - 1])
-    if set(parameters) != {"W", "b"} or parameters["W"].shape != shape:
+    W = parameters.pop("W", None)
+    b = parameters.pop("b", None)
+    if parameters or W is None or W.shape != shape:
         raise TypeError(f"{verb}: layer {l} ({net.layers[l - 1]}) has no weight matrix.")
-    return parameters["W"], parameters["b"]
+    return W, b

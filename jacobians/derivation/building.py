@@ -201,7 +201,8 @@ class Builder:
                 yield self.line(dW, rules.dW_by_vec(l), road)
             if "outer" in roads or not whole:
                 yield self.rule("dW", l, outer + penalty)
-            yield self.rule("db", l, "∂z/∂b is the identity")
+            if rules.has_bias(l):
+                yield self.rule("db", l, "∂z/∂b is the identity")
         if not self.convention.units or rules.points is None:
             start = "the input" if not rules.wrt else f"layer {rules.wrt}"
             yield self.rule("dx", rules.wrt, f"back to {start}")

@@ -72,9 +72,8 @@ def to_interactive(net: Network, x: Any, path: str | os.PathLike[str]) -> None:
                 f"{LARGEST} units with one of {', '.join(_IN_SCRIPT)}."
             )
         sigma, slope = _IN_SCRIPT[name]
-        layers.append(
-            {"W": layer.W.tolist(), "b": layer.b.tolist(), "name": name, "f": sigma, "df": slope}
-        )
+        b = [0.0] * len(layer.W) if layer.b is None else layer.b.tolist()
+        layers.append({"W": layer.W.tolist(), "b": b, "name": name, "f": sigma, "df": slope})
     data = json.dumps({"layers": layers, "x": np.ravel(x).tolist()})
     words = {"TITLE": escape(str(net)), "/*DATA*/": f"const NET = {data};"}
     write_page(path, "interactive.html", **words)

@@ -44,6 +44,7 @@ from jacobians.derivation.terms import (
     total,
 )
 from jacobians.gradients import WEIGHTS
+from jacobians.layers import Dense
 from jacobians.linearization import layer_map
 from jacobians.losses import Loss
 from jacobians.maps import Identity as IdentityMap
@@ -153,9 +154,16 @@ class Rules:
         """Tell whether a layer is ``W a + b``: its map is its parameter W (of a letter it is)."""
         if isinstance(l, str):
             return True
-        parameters, maps = self.net.layers[l - 1].parameters(), self.maps[l - 1]
+        layer, maps = self.net.layers[l - 1], self.maps[l - 1]
+        parameters = layer.parameters()
         own = [W for W in (getattr(A, "array", None) for A in maps) if W is not None]
-        return len(maps) == len(own) == 1 and own[0] is parameters.get("W") and "b" in parameters
+        if len(maps) != 1 or len(own) != 1 or own[0] is not parameters.get("W"):
+            return False
+        return "b" in parameters or type(layer).preactivation is Dense.preactivation
+
+    def has_bias(self, l: Any) -> bool:
+        """Tell whether a dense layer adds a bias (of a letter it does)."""
+        return isinstance(l, str) or "b" in self.net.layers[l - 1].parameters()
 
     def net_is_path(self) -> bool:
         """Tell whether every layer reads the one before it."""
@@ -196,10 +204,14 @@ class Rules:
         """``z = W a + b``; another layer's own function of what it reads."""
         reads = tuple(self.symbol("a", k) for k in self.sources(l))
         if self.is_dense(l):
-            return Sum(Product(self.symbol("W", l), *reads), self.symbol("b", l))
+            return self.shifted(l, Product(self.symbol("W", l), *reads))
         layer = self.net.layers[l - 1]
         call = partial(functions.layer_value, layer)
         return Apply(*reads, about=Function(type(layer).__name__, call))
+
+    def shifted(self, l: Any, term: Term) -> Term:
+        """Add the bias of a dense layer, if it has one."""
+        return Sum(term, self.symbol("b", l)) if self.has_bias(l) else term
 
     def a(self, l: Any) -> Term:
         """``a = sigma(z)``."""
@@ -302,7 +314,7 @@ class Rules:
         """``z = (aᵀ ⊗ I) vec(W) + b``."""
         (k,) = self.sources(l)
         wide = Kronecker(Transpose(self.symbol("a", k)), Identity(about=self.width(l)))
-        return Sum(Product(wide, Vec(self.symbol("W", l))), self.symbol("b", l))
+        return self.shifted(l, Product(wide, Vec(self.symbol("W", l))))
 
     def db(self, l: Any) -> Term:
         """``dC/db = delta``, its mean."""
@@ -383,7 +395,8 @@ class Rules:
             lines["dx", self.wrt] = self.dx(self.wrt)
         for l in layers:
             if self.is_dense(l):
-                own = ("JW", "dW", "db") if self.loss is not None else ("JW",)
+                own = ["JW"] + ["dW"] * (self.loss is not None)
+                own += ["db"] * (self.loss is not None and self.has_bias(l))
                 lines |= {(role, l): getattr(self, role)(l) for role in own}
             elif self.loss is not None:
                 lines.update({left.key: term for left, term in self.other_parameters(l).values()})

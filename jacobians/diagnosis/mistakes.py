@@ -188,6 +188,7 @@ def _sites(rules: Rules, claimed: list[Key]) -> dict[str, list[list[Key]]]:
     layers = list(range(1, L + 1))
     straight = [l for l in layers if rules.is_elementwise(l)]
     dense = [l for l in layers if rules.is_dense(l)]
+    biased = [l for l in dense if rules.has_bias(l)]
 
     def each(role: str, chosen: list[int]) -> list[list[Key]]:
         every = [(role, l) for l in chosen]
@@ -201,10 +202,9 @@ def _sites(rules: Rules, claimed: list[Key]) -> dict[str, list[list[Key]]]:
         sites["delta"] += [[("delta", l) for l in hidden]] * (ends and len(hidden) > 1)
         sites["output"] = [[("delta", L)]]
         sites["residual"] = [[("delta", L) if rules.is_fused() else ("c", None)]]
-        own: dict[str, list[list[Key]]] = {
-            role: each(role, dense) if role in roles else [] for role in ("dW", "db")
-        }
-        both: list[Key] = [(role, l) for role in ("dW", "db") if role in roles for l in dense]
+        chosen = {r: ls for r, ls in (("dW", dense), ("db", biased)) if r in roles}
+        own = {role: each(role, chosen.get(role, [])) for role in ("dW", "db")}
+        both: list[Key] = [(role, l) for role, some in chosen.items() for l in some]
         sites |= own | {"both": [both] * (len(roles & {"dW", "db"}) > 1) + own["dW"] + own["db"]}
     if roles & {"J", "JW"}:
         sites["J"] = each("J", layers)

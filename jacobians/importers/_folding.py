@@ -47,8 +47,9 @@ class Step:
                 if key not in shared:
                     W = as_floats(W, f"{where}: {self.at}: weight", dtype=dtype, as_it_lies=True)
                     shared[key] = _alone(W)
-                b = np.zeros(len(W)) if self.b is None else self.b
-                b = as_floats(b, f"{where}: {self.at}: bias", dtype=dtype)
+                b = self.b
+                if b is not None:
+                    b = as_floats(b, f"{where}: {self.at}: bias", dtype=dtype)
                 return Dense(shared[key], b, self.sigma)
             layer = Scale(W, self.b)
         for name, array in layer.arrays().items():

@@ -71,7 +71,7 @@ def from_torch(
 
     >>> state = {"0.weight": np.ones((3, 2)), "0.bias": np.zeros(3), "2.weight": np.ones((1, 3))}
     >>> from_torch(state, activations=["tanh", "identity"])
-    Network 2-3-1 float64, 13 parameters: tanh, identity
+    Network 2-3-1 float64, 12 parameters: tanh, identity
     """
     if isinstance(module, Mapping):
         return from_state_dict(module, activations, "from_torch")

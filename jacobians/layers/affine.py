@@ -27,7 +27,7 @@ class Dense(Layer):
     W : array, shape (n_out, n_in)
         Rows are targets, columns are sources.
     b : array, shape (n_out,), optional
-        Zero unless given, and a parameter in either case.
+        A layer that is made without one has none: no parameter, and nothing is added.
     activation : str or Activation
         Identity unless said.  Softmax acts on each row.
 
@@ -43,7 +43,7 @@ class Dense(Layer):
     """
 
     W: Array
-    b: Array
+    b: Array | None
     activation: AnyActivation
     rows: int = 1  # of the value it acts on; 1 for a vector
 
@@ -61,8 +61,9 @@ class Dense(Layer):
         require_ndim(W, (2,), "Dense: W", "a matrix of shape (n_out, n_in)")
         if 0 in W.shape:
             raise ShapeError(f"Dense: W: a layer needs inputs and outputs, but got {W.shape}.")
-        b = np.zeros(W.shape[0], W.dtype) if b is None else as_floats(b, "Dense: b")
-        require_shape(b, W.shape[:1], "Dense: b", f"W of shape {W.shape} has one bias per row.")
+        if b is not None:
+            b = as_floats(b, "Dense: b")
+            require_shape(b, W.shape[:1], "Dense: b", f"W of shape {W.shape} has one bias per row.")
         set_arrays(self, W=W, b=b)
         set_field(self, "activation", as_activation(activation))
         set_field(self, "rows", as_count(rows, "Dense: rows"))
@@ -95,8 +96,9 @@ class Dense(Layer):
         if self.rows > 1:
             a = a.reshape(*a.shape[:-1], self.rows, self.W.shape[1])
         z: Array = a @ self.W.T
-        z += self.b  # in place: a second large array costs more than the sum
-        return z.reshape(*z.shape[:-2], self.rows * len(self.b)) if self.rows > 1 else z
+        if self.b is not None:
+            z += self.b  # in place: a second large array costs more than the sum
+        return z.reshape(*z.shape[:-2], self.rows * len(self.W)) if self.rows > 1 else z
 
     def __repr__(self) -> str:
         m, n = self.W.shape

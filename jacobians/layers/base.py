@@ -24,7 +24,7 @@ class Layer(Frozen, ABC):
     Subclasses are immutable records (frozen dataclasses) with an ``activation`` (identity unless
     they set one).  They define ``preactivation`` and what comes out: ``output_width`` where a value
     is just a vector, ``output_shape`` where it has axes of its own.  Arrays among their fields are
-    collected by themselves; ``trained`` names those that are parameters.
+    collected by themselves; ``trained`` names those that are parameters, where they are not None.
     """
 
     activation: AnyActivation = IDENTITY
@@ -90,7 +90,8 @@ class Layer(Frozen, ABC):
 
     def parameters(self) -> dict[str, Array]:
         """Return the parameters by name: weights, biases, scales."""
-        return {name: getattr(self, name) for name in self.trained}
+        values = {name: getattr(self, name) for name in self.trained}
+        return {name: value for name, value in values.items() if value is not None}
 
     def with_arrays(self: Self, arrays: Mapping[str, Array]) -> Self:
         """Return the layer with other arrays in some of its fields."""
@@ -124,11 +125,12 @@ def _field_names(kind: type[Any]) -> tuple[str, ...]:
     return tuple(f.name for f in fields(kind)) if is_dataclass(kind) else ()
 
 
-def set_arrays(layer: Layer, **arrays: Array) -> None:
-    """Set fields to frozen arrays of their common dtype, in a record that is being made."""
-    dtype = np.result_type(*arrays.values())
+def set_arrays(layer: Layer, **arrays: Array | None) -> None:
+    """Set fields to frozen arrays of their common dtype, or None, while a record is made."""
+    dtype = np.result_type(*(array for array in arrays.values() if array is not None))
     for name, array in arrays.items():
-        object.__setattr__(layer, name, freeze(array.astype(dtype, copy=False)))
+        value = None if array is None else freeze(array.astype(dtype, copy=False))
+        object.__setattr__(layer, name, value)
 
 
 def set_field(layer: Layer, name: str, value: Any) -> None:

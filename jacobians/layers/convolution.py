@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
-import numpy as np
-
 from jacobians._checks import Array, ShapeError, as_count, as_floats, require_ndim, require_shape
 from jacobians._windows import Windows, correlate, counts, pairs, spread
 from jacobians.activations import IDENTITY, AnyActivation, VectorActivation
@@ -28,7 +26,7 @@ class _Convolving(Layer):
     """What both directions share: a kernel, a bias for each channel, and where windows stand."""
 
     K: Array
-    b: Array
+    b: Array | None
     activation: AnyActivation | Along
     stride: Any
     padding: Any
@@ -78,8 +76,9 @@ class _Convolving(Layer):
 
     def _shifted(self, z: Array) -> Array:
         """Add the bias of every channel, in place."""
-        by_channel = z.reshape(*z.shape[:-1], len(self.b), z.shape[-1] // len(self.b))
-        by_channel += self.b[:, None]
+        if self.b is not None:
+            by_channel = z.reshape(*z.shape[:-1], len(self.b), z.shape[-1] // len(self.b))
+            by_channel += self.b[:, None]
         return z
 
     def __repr__(self) -> str:
@@ -100,8 +99,9 @@ def _set_kernel(layer: _Convolving, K: Any, b: Any, axis: int, **settings: Any) 
     if len(K) % groups:
         raise ShapeError(f"{kind}: K: {len(K)} channels do not fall into {groups} groups.")
     c_out = K.shape[axis] * (groups if axis else 1)
-    b = np.zeros(c_out, K.dtype) if b is None else as_floats(b, f"{kind}: b")
-    require_shape(b, (c_out,), f"{kind}: b", "One bias for each channel that comes out.")
+    if b is not None:
+        b = as_floats(b, f"{kind}: b")
+        require_shape(b, (c_out,), f"{kind}: b", "One bias for each channel that comes out.")
     set_arrays(layer, K=K, b=b)
     axes = K.ndim - 2
     for name in ("stride", "dilation"):
@@ -121,7 +121,7 @@ class Convolution(_Convolving):
     K : array, shape (c_out, c_in / groups, *size)
         Of 1, 2 or 3 axes.
     b : array, shape (c_out,), optional
-        Zero unless given, and a parameter in either case.
+        A layer that is made without one has none.
     activation : str or Activation
         Identity unless said.  Softmax acts along the channels.
     stride, dilation : int or sequence of int
@@ -142,7 +142,7 @@ class Convolution(_Convolving):
     """
 
     K: Array
-    b: Array
+    b: Array | None
     activation: AnyActivation | Along
     stride: Any = 1
     padding: Any = 0
@@ -202,7 +202,7 @@ class TransposedConvolution(_Convolving):
     """
 
     K: Array
-    b: Array
+    b: Array | None
     activation: AnyActivation | Along
     stride: Any = 1
     padding: Any = 0

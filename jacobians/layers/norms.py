@@ -55,13 +55,11 @@ def _set_scale(layer: _Norm, scale: Any, epsilon: float, **more: Any) -> None:
     scale = as_floats(scale, f"{kind}: scale")
     require_ndim(scale, (1,), f"{kind}: scale", "one factor per entry of a row, shape (d,)")
     require_shape(scale[:1], (1,), f"{kind}: scale", "A row has at least one entry.")
-    arrays = {"scale": scale}
     for name, value in more.items():
-        arrays[name] = (
-            np.zeros_like(scale) if value is None else as_floats(value, f"{kind}: {name}")
-        )
-        require_shape(arrays[name], scale.shape, f"{kind}: {name}", "One per entry of scale.")
-    set_arrays(layer, **arrays)
+        if value is not None:
+            more[name] = as_floats(value, f"{kind}: {name}")
+            require_shape(more[name], scale.shape, f"{kind}: {name}", "One per entry of scale.")
+    set_arrays(layer, scale=scale, **more)
     set_field(layer, "epsilon", as_nonnegative(epsilon, f"{kind}: epsilon"))
 
 
@@ -74,7 +72,7 @@ class LayerNorm(_Norm):
     scale : array, shape (d,)
         The last axis of the value has d entries.
     shift : array, shape (d,), optional
-        Zero unless given, and a parameter in either case.
+        A layer that is made without one has none.
     epsilon : float
         Added to the variance.
 
@@ -83,7 +81,7 @@ class LayerNorm(_Norm):
     """
 
     scale: Array
-    shift: Array
+    shift: Array | None
     epsilon: float
 
     trained: ClassVar[tuple[str, ...]] = ("scale", "shift")
@@ -95,7 +93,9 @@ class LayerNorm(_Norm):
     def preactivation(self, *values: Array) -> Array:
         """Return ``scale x̂ + shift``."""
         normal, _ = self.normalised(values[0])
-        return (self.scale * normal + self.shift).reshape(values[0].shape)
+        z = self.scale * normal
+        z = z if self.shift is None else z + self.shift
+        return z.reshape(values[0].shape)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -270,9 +270,11 @@ def _(layer: Dense, a: Array) -> dict[str, LinearMap]:
     m, n = layer.W.shape
     A = Matrix(a.reshape(*a.shape[:-1], layer.rows, n))
     one = Identity(m, a.dtype)
-    if layer.rows == 1:
-        return {"W": Kronecker(A, one), "b": one}
-    return {"W": Kronecker(A, one), "b": Kronecker(Matrix(np.ones((layer.rows, 1), a.dtype)), one)}
+    maps: dict[str, LinearMap] = {"W": Kronecker(A, one)}
+    if layer.b is not None:
+        each = Matrix(np.ones((layer.rows, 1), a.dtype))
+        maps["b"] = one if layer.rows == 1 else Kronecker(each, one)
+    return maps
 
 
 @parameter_maps.register(LayerNorm)
@@ -284,21 +286,19 @@ def _(layer: LayerNorm | RMSNorm, a: Array) -> dict[str, LinearMap]:
     repeat = Selection(np.tile(np.arange(d), count), d, a.dtype)
     entries = Diagonal(normal.reshape(*a.shape[:-1], count * d))
     maps: dict[str, LinearMap] = {"scale": entries if count == 1 else Product([entries, repeat])}
-    if "shift" in layer.trained:
+    if "shift" in layer.parameters():
         maps["shift"] = Identity(d, a.dtype) if count == 1 else repeat
     return maps
 
 
 @parameter_maps.register(Convolution)
 def _(layer: Convolution, a: Array) -> dict[str, LinearMap]:
-    positions = prod(layer.windows.positions)
-    return {"K": correlated_kernel(layer, a), "b": _for_channels(layer, positions, a)}
+    return {"K": correlated_kernel(layer, a), **_bias_of_channels(layer, a)}
 
 
 @parameter_maps.register(TransposedConvolution)
 def _(layer: TransposedConvolution, a: Array) -> dict[str, LinearMap]:
-    size = prod(layer.windows.grid)
-    return {"K": spread_kernel(layer, a), "b": _for_channels(layer, size, a)}
+    return {"K": spread_kernel(layer, a), **_bias_of_channels(layer, a)}
 
 
 def correlated_kernel(layer: Any, a: Array) -> LinearMap:
@@ -342,9 +342,13 @@ def _group_by_group(each: LinearMap, layer: Any, a: Array) -> LinearMap:
     return Product([blocks, Selection(order, layer.K.size, a.dtype)])
 
 
-def _for_channels(layer: Any, entries: int, a: Array) -> LinearMap:
-    """Return the map of a bias that all entries of its channel share."""
-    return Selection(np.repeat(np.arange(len(layer.b)), entries), len(layer.b), a.dtype)
+def _bias_of_channels(layer: Any, a: Array) -> dict[str, LinearMap]:
+    """Return the map of the bias, if there is one, that all entries of its channel share."""
+    if layer.b is None:
+        return {}
+    windows, channels = layer.windows, len(layer.b)
+    entries = prod(windows.grid if layer.transposed else windows.positions)
+    return {"b": Selection(np.repeat(np.arange(channels), entries), channels, a.dtype)}
 
 
 def is_nearer(rule: Any, layer: Layer, map_rule: Any = layer_map) -> bool:

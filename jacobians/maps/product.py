@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from math import gcd
+from math import gcd, prod
 from typing import Any
 
 import numpy as np
@@ -133,7 +133,7 @@ class Product(LinearMap):
         return K
 
     def reach(self) -> float:
-        return float(np.prod([A.reach() for A in self.factors]))
+        return prod(float(A.reach()) for A in self.factors)
 
     def underflow(self) -> float:
         return sum(A.underflow() for A in self.factors) * self.reach()

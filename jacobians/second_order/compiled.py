@@ -120,8 +120,8 @@ def _tape_of(net: Network, of: int, wrt: int, rows: Indices) -> Tape:
 def _forward(tape: Tape, layer: Any, a: Value) -> tuple[Any, Value]:
     """Return ``dz/da``, a matrix or the entries of a diagonal, and z."""
     if type(layer) is Dense and layer.rows == 1:
-        z = tape.product(a, tape.constant(layer.W.T), add=tape.constant(layer.b))
-        return layer.W, z
+        b = None if layer.b is None else tape.constant(layer.b)
+        return layer.W, tape.product(a, tape.constant(layer.W.T), add=b)
     if type(layer) is Scale:
         shift = tape.constant(layer.shift)
         return layer.scale, tape.scaling(a, tape.constant(layer.scale), add=shift)

@@ -109,7 +109,7 @@ class Kernel(LinearMap):
         return Kernel(self.right, self.left)
 
     def _dense(self) -> Array:
-        # the sum over layers of (a_iᵀ a_j + 1) * (J_i J_jᵀ), a piece of the points at a time
+        # the sum over layers of (a_iᵀ a_j + 1) * (J_i J_jᵀ), the 1 for a bias, piece by piece
         dense, r, s = np.zeros(self.shape, self.dtype), self.left.root.rank, self.right.root.rank
         for i, above in self.left.by_layer():
             rows = dict(above)

@@ -247,12 +247,15 @@ def _add_weighted(total: Array, weights: Array, P: Array) -> None:
 
 def _pieces(net: Network, of: int, wrt: int, m: int, budget: int) -> tuple[int, int]:
     """Return how many points and how many outputs go together within a budget."""
-    widths, n, most = net.widths[wrt : of + 1], net.widths[wrt], budget // net.dtype.itemsize
+    widths, n = net.widths[wrt : of + 1], net.widths[wrt]
+    tables = (width * n * n for width in widths[1:] if width * n * n <= TABLE)
+    table = max(tables, default=0)
+    most = budget // net.dtype.itemsize - table
     # of a point: values and maps, P of every node; of an output: cotangents and what they scale
     shared = 8 * sum(net.widths) + n * (sum(widths) + 2 * max(widths))
     each = 2 * sum(widths) + max(widths) * n + 4 * n * n
     if shared + each > most:
-        needed = (shared + each) * net.dtype.itemsize
+        needed = (table + shared + each) * net.dtype.itemsize
         raise ValueError(
             f"hessian: max_bytes: one point needs {needed} bytes, but the budget is {budget}."
         )

@@ -148,8 +148,7 @@ def laplace(
     Parameters
     ----------
     net : Network
-        Trained: the gradient of the objective is taken to be zero.  Its parameters are those of
-        ``Network.parameters``, where every dense layer has a bias, also one that was left out.
+        Trained: the gradient of the objective is taken to be zero.
     X, Y : array, shapes (B, n) and as the loss takes targets
         The data that it was trained on; likelihoods are sums over all points.
     loss : Loss
@@ -175,7 +174,7 @@ def laplace(
         If the posterior of this structure does not fit.
 
     >>> import jacobians as jb
-    >>> net, x = jb.Network([jb.Dense([[2.0]])]), np.array([[-1.0], [1.0]])
+    >>> net, x = jb.Network([jb.Dense([[2.0]], [0.0])]), np.array([[-1.0], [1.0]])
     >>> posterior = laplace(net, x, 2 * x, jb.SquaredError(), prior_precision=2.0)
     >>> posterior.variance([3.0])     # of w x + b, with the precision 2 + 2 for each
     array([2.5])

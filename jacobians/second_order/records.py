@@ -86,7 +86,10 @@ class Curvature:
 
     @underflow_is_rounding
     def gradient_squares(self) -> Array:
-        """Return the squared norm of every point's gradient, (B,): ``(aᵀa + 1) deltaᵀdelta``."""
+        """Return the squared norm of every point's gradient, (B,).
+
+        Of a dense layer with a bias it is ``(aᵀa + 1) deltaᵀdelta``.
+        """
         rows = self._rows(self._root("cotangent"))
         return Kernel(rows, rows).diagonal()
 
@@ -123,8 +126,7 @@ def curvature(
 ) -> Curvature:
     """Describe the curvature of the mean loss in the parameters, by maps.
 
-    The parameters are those of ``Network.parameters``: a layer that was made, or imported, without
-    a bias has one of 0 among them, which adds to every matrix and to the tangent kernel.
+    The parameters are those of ``Network.parameters``.
 
     Parameters
     ----------
