@@ -113,6 +113,19 @@ def test_rows_of_a_network_without_biases():
     assert_equal(form.biases[0], np.zeros((1, 3)))
 
 
+def test_what_is_fitted_without_intercepts_has_none():
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    X = whole(20, 3) + np.eye(20, 3)
+    for fitted, count in (
+        (linear_model.Ridge(fit_intercept=False).fit(X, X @ np.ones((3, 2))), 6),
+        (linear_model.Ridge().fit(X, X @ np.ones((3, 2))), 8),
+        (linear_model.LogisticRegression(fit_intercept=False).fit(X, X[:, 0] > 0), 3),
+    ):
+        net = jb.from_sklearn(fitted)
+        assert net.layers[0].parameters().keys() <= {"W", "b"}
+        assert sum(p.size for p in net.layers[0].parameters().values()) == count
+
+
 def test_what_is_imported_without_a_bias_has_none():
     torch = pytest.importorskip("torch")
     nn = torch.nn
@@ -120,4 +133,6 @@ def test_what_is_imported_without_a_bias_has_none():
     module = nn.Sequential(*layers, nn.Linear(3, 2)).double().eval()
     net = jb.from_torch(module, inputs=(1, 4))
     assert net.parameter_count == sum(p.numel() for p in module.parameters())
-    assert jb.from_torch({"0.weight": np.ones((2, 3))}, activations=["identity"]).parameter_count == 6
+    assert (
+        jb.from_torch({"0.weight": np.ones((2, 3))}, activations=["identity"]).parameter_count == 6
+    )

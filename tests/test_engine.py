@@ -118,7 +118,12 @@ def test_a_sum_costs_its_terms_and_what_adds_them_up():
     matrix, one, product = (
         Factor("A", "matrix", (4, 4)),
         Factor("A", "identity", (4, 4)),
-        Factor("A", "product", (4, 4), parts=(Factor("A", "matrix", (4, 3)), Factor("A", "matrix", (3, 4)))),
+        Factor(
+            "A",
+            "product",
+            (4, 4),
+            parts=(Factor("A", "matrix", (4, 3)), Factor("A", "matrix", (3, 4))),
+        ),
     )
     for terms, cost in (
         ([matrix, matrix], 16),

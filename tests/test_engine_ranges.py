@@ -69,12 +69,22 @@ def test_parameters_move_what_an_activation_claims():
     for name, parameters, slope, value in (
         ("leaky_relu", {"slope": -3.0}, 3, np.inf),
         ("elu", {"alpha": 2.5}, 2.5, np.inf),
+        ("elu", {"alpha": -2.5}, 2.5, np.inf),
         ("celu", {"alpha": 2.5}, 1, np.inf),
         ("hard_sigmoid", {"low": -1.0, "high": 3.0}, 0.25, 1),
         ("hard_tanh", {"low": -5.0, "high": 2.0}, 1, 5),
     ):
         sigma = jb.activation(name, **parameters)
         assert (sigma.slope_bound, sigma.value_bound) == (slope, value)
+
+
+@pytest.mark.parametrize("name", [n for n in jb.activations.NAMES if "softmax" not in n])
+def test_flat_is_what_has_slope_zero_on_one_side_and_not_everywhere(name):
+    """Of it many units may be dead, which then are left out of products."""
+    sigma, z = jb.activation(name), np.array([-10.0, 0.5, 10.0])
+    with np.errstate(all="ignore"):  # of sqrt and log
+        dead = sigma.derivative(z) == 0
+    assert sigma.flat == (dead.any() and not dead.all())
 
 
 # --- partial products -----------------------------------------------------------------------------

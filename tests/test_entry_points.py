@@ -131,6 +131,54 @@ def test_layers_and_networks_are_immutable(layer):
 # --- layers and networks --------------------------------------------------------------------------
 
 
+ARRAYS = {
+    jb.Dense: {"W": np.ones((2, 3)), "b": np.ones(2)},
+    jb.Convolution: {"K": np.ones((4, 1, 2)), "b": np.ones(4)},
+    jb.TransposedConvolution: {"K": np.ones((2, 3, 2)), "b": np.ones(3)},
+    jb.Scale: {"scale": np.ones(3), "shift": np.ones(3)},
+    jb.LayerNorm: {"scale": np.ones(3), "shift": np.ones(3)},
+    jb.RMSNorm: {"scale": np.ones(3)},
+}
+SPOILT = {
+    "a number": (lambda a: a.ravel()[0], jb.ShapeError),
+    "an axis more": (
+        lambda a: a[..., None] if a.ndim < 3 else a[..., None, None, None],
+        jb.ShapeError,
+    ),
+    "nothing": (lambda a: a[:0], jb.ShapeError),
+    "not a number": (
+        lambda a: np.where(np.arange(a.size).reshape(a.shape), a, np.nan),
+        jb.NotFiniteError,
+    ),
+    "text": (lambda a: a.astype(str), TypeError),
+    "complex": (lambda a: a + 1j, TypeError),
+}
+EACH = [(kind, name) for kind, arrays in ARRAYS.items() for name in arrays]
+
+
+@pytest.mark.parametrize("spoilt", SPOILT)
+@pytest.mark.parametrize(("kind", "name"), EACH, ids=lambda v: getattr(v, "__name__", v))
+def test_every_array_of_a_layer_is_looked_at(kind, name, spoilt):
+    """And the error says which one it is."""
+    spoil, error = SPOILT[spoilt]
+    wrong = ARRAYS[kind] | {name: spoil(ARRAYS[kind][name])}
+    with pytest.raises(error, match=rf"^{kind.__name__}: {name}(: |\[)"):
+        kind(**wrong)
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, name in EACH if name in ("b", "shift")]
+)
+def test_what_is_added_has_an_entry_for_every_entry(kind, name, change):
+    good = ARRAYS[kind][name]
+    wrong = np.ones(len(good) + change)
+    with pytest.raises(
+        jb.ShapeError, match=rf"^{kind.__name__}: {name}: expected shape \({len(good)},\)"
+    ):
+        kind(**ARRAYS[kind] | {name: wrong})
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [

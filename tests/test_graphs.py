@@ -324,6 +324,24 @@ def test_a_softmax_of_tokens_is_along_their_last_axis():
     assert_within(net(x), by_token, 4 * np.finfo(float).eps)  # a sum of three, and a division
 
 
+@pytest.mark.parametrize("shape", [(1, 4), (2, 4), (3, 4), (2, 1, 4), (1, 1, 4)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_dense_layer_acts_on_every_row(shape, bias):
+    """However many there are, one and two among them."""
+    layer = jb.Dense(whole(3, 4), whole(3) if bias else None, "square")
+    net, one = jb.Network([layer], inputs=shape), jb.Network([layer])
+    X = whole(5, net.widths[0])
+    rows = X.reshape(-1, 4)
+    assert net.shapes[1] == (*shape[:-1], 3)
+    assert_equal(net(X), one(rows).reshape(5, -1))
+    J, each = jb.jacobian(net, X), jb.jacobian(one, rows).reshape(5, -1, 3, 4)
+    count = each.shape[1]
+    blocks = np.zeros((5, count, 3, count, 4))
+    blocks[:, range(count), :, range(count)] = each.swapaxes(0, 1)
+    assert_equal(J, blocks.reshape(J.shape))
+    assert_equal(jb.explicit.input_jacobian(jb.trace(net, X[0])), J[0])
+
+
 @pytest.mark.parametrize("axis", range(-3, 3))
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 def test_a_softmax_is_along_the_axis_that_is_named(name, axis):

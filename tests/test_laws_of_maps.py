@@ -1,5 +1,7 @@
 """Laws 1 and 2: every structured map is its dense matrix; the identities of vec and Kronecker."""
 
+import copy
+import dataclasses
 from itertools import pairwise
 
 import numpy as np
@@ -55,6 +57,13 @@ def test_further_axes_in_front_of_the_points_are_columns_apart(A, dense):
 
 
 @every_map
+def test_the_diagonal_and_the_trace_are_those_of_the_dense_form(A, dense):
+    assert_equal(A.diagonal(), np.diagonal(dense, axis1=-2, axis2=-1))
+    if A.shape[0] == A.shape[1]:
+        assert_equal(A.trace(), np.trace(dense, axis1=-2, axis2=-1))
+
+
+@every_map
 def test_blocks_along_the_diagonal_are_those_of_the_dense_form(A, dense):
     """And so are blocks of several of them; a map of all points is repeated for each."""
     points, stacked = (A.batch or (1,))[0], bool(A.batch)
@@ -86,23 +95,29 @@ def test_a_selection_copies_runs_of_rows_as_it_copies_rows(data, length):
         assert_equal(A @ x, A.to_dense() @ x)
 
 
+def in_float32(value):
+    """Return a map with all that it is made of in float32."""
+    if isinstance(value, jb.LinearMap):
+        twin = copy.copy(value)
+        vars(twin).clear()
+        for name in (f.name for f in dataclasses.fields(value)):
+            object.__setattr__(twin, name, in_float32(getattr(value, name)))
+        return twin
+    if isinstance(value, tuple):
+        return tuple(map(in_float32, value))
+    if isinstance(value, np.ndarray):
+        return np.float32(value) if value.dtype.kind == "f" else value
+    return np.dtype(np.float32) if value in (np.dtype(float), float) else value
+
+
 SINGLE = np.float32(whole(2, 3))
-FLOAT32 = [
-    jb.Identity(3, np.float32),
-    jb.Matrix(SINGLE),
-    jb.Diagonal(SINGLE),
-    jb.DiagonalPlusLowRank(SINGLE[0], SINGLE.T, SINGLE.T),
-    jb.Kronecker(SINGLE, jb.Identity(2, np.float32)),
-    jb.Product([SINGLE, jb.Diagonal(SINGLE[0])]),
-    jb.Blocks([[SINGLE, SINGLE], [SINGLE, SINGLE]]),
-    jb.Blocks([SINGLE, jb.Identity(2, np.float32)]),
-]
+FLOAT32 = [jb.Blocks([SINGLE, jb.Identity(2, np.float32)]), *(in_float32(m[1]) for m in MAPS)]
 
 
 @pytest.mark.parametrize("A", FLOAT32, ids=repr)
 def test_a_map_of_float32_stays_one(A):
     x, y = (np.ones((*A.batch, size), np.float32) for size in (A.shape[1], A.shape[0]))
-    results = [A, A.T, A.to_dense(), A.T.to_dense(), A @ x, A @ x[..., None], y @ A]
+    results = [A, A.T, A.to_dense(), A.T.to_dense(), A @ x, A @ x[..., None], y @ A, A.diagonal()]
     assert {result.dtype for result in results} == {np.dtype(np.float32)}
 
 
@@ -322,6 +337,8 @@ def test_duplication_restores_a_symmetric_matrix(n):
     S, D, L = M + M.T, jb.Duplication(n), jb.Elimination(n)
     assert_equal(D @ jb.vech(S), jb.vec(S))
     assert_equal(L @ jb.vec(M), jb.vech(M))
+    stack = whole(2, 3, n, n)
+    assert_equal(jb.vech(stack), [[jb.vech(M) for M in row] for row in stack])
     assert_equal((L @ D).to_dense(), np.eye(n * (n + 1) // 2))
 
 

@@ -203,6 +203,15 @@ def test_a_subclass_of_dense_with_a_map_of_its_own_is_obeyed_by_every_method():
         assert_equal(g.weights[1], np.outer(delta, lin.trace.activation(1)[::-1]))
 
 
+def test_a_kinked_layer_of_ones_own_may_move_wherever_its_input_does():
+    """Unless it says more: every entry, if any entry of any of its inputs moves, point by point."""
+    one, other = np.array([[False, True], [False, False]]), np.array([[False], [False]])
+    layer = Reversed(np.ones((3, 2)), np.ones(3))
+    assert_equal(layer.may_move(one), [[True], [False]])
+    assert_equal(layer.may_move(one, other), [[True], [False]])
+    assert_equal(layer.may_move(other, other), [[False], [False]])
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e-150, 1e150])
 def test_a_wrong_rule_for_parameters_is_told_though_all_methods_obey_it(scale):
     """It is in every method's gradients, so differences of the layer's values alone can tell."""

@@ -110,7 +110,7 @@ def test_the_tests_that_call_the_changed_function_run_and_the_nearest_first(runn
         "a::test_of_g": (1.0, ["toy: g", "toy: A.h"]),
         "a::test_quick": (0.1, ["toy: f", "toy: g"]),
         "a::test_toy": (9.0, ["toy: f"]),
-        "a::test_all_day": (90.0, ["toy: f"]),
+        "a::test_all_day": (80.0, ["toy: f"]),
         "a::test_others": (0.1, ["toyota: f"]),
     }
     mutant = next(iter(runner["mutants"]("toy")))
@@ -121,7 +121,10 @@ def test_the_tests_that_call_the_changed_function_run_and_the_nearest_first(runn
         "toy: never": ["a::test_toy", "a::test_quick", "a::test_of_g", "a::test_of_f"],
     }
     for mutant.where, order in expected.items():
-        assert runner["chosen_tests"](mutant, notes) == order
+        assert runner["chosen_tests"](mutant, notes, 60) == order
+    mutant.where = "toy: f"
+    for seconds, last in ((9.05, 1), (9.2, 2), (12.1, 3), (92.1, 4)):
+        assert len(runner["chosen_tests"](mutant, notes, seconds)) == last
 
 
 def test_the_calls_of_a_test_are_noted(runner, tmp_path):

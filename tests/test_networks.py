@@ -52,6 +52,33 @@ def test_trace_holds_every_step(net):
     assert_equal(trace.point(1).output, trace.output[1])
 
 
+@pytest.mark.parametrize(("depth", "rest"), [(11, ""), (12, ", ...")])
+def test_an_unknown_node_is_told_the_names_of_twelve(depth, rest):
+    net = jb.Network([jb.Elementwise("tanh")] * depth, inputs=2)
+    shown = ", ".join(net.names[:12])
+    with pytest.raises(ValueError, match="no node is called") as refused:
+        net.number("unheard of", "here")
+    assert str(refused.value) == (f"here: no node is called 'unheard of'; there are {shown}{rest}.")
+
+
+@pytest.mark.parametrize("name", ["log", "reciprocal", "exp", "square", "sqrt"])
+@pytest.mark.parametrize("x", [0.0, -1.0, 1e300, 1e-300])
+def test_a_value_that_is_none_is_told_and_nothing_else_is_raised(name, x):
+    """Division by zero, overflow, invalid operations, and what is none to the next layer."""
+    net = jb.Network([jb.Dense([[x]]), jb.Elementwise(name)])
+    with np.errstate(all="ignore"):
+        exists = bool(np.isfinite(jb.activation(name)(np.array([x]))).all())
+    with np.errstate(all="raise"):
+        if exists:
+            assert np.isfinite(jb.trace(net, [1.0]).output).all()
+            assert np.isfinite(net([1.0])).all()
+        else:
+            with pytest.raises(jb.NotFiniteError, match=f"{name} leaves the range of float64"):
+                jb.trace(net, [1.0])
+            with pytest.raises(jb.NotFiniteError):
+                jb.jacobian(net, [1.0])
+
+
 def test_mixed_dtypes_are_settled_at_construction():
     first = jb.Dense(np.ones((2, 3), np.float32))
     assert first.dtype == np.float32

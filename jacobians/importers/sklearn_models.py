@@ -29,14 +29,16 @@ def linear(r: Reading) -> Value:
     return r.dense(r.of, *_coefficients(r.model))
 
 
-def _coefficients(model: Any) -> tuple[Array, Array]:
-    """Return W (n_out, n_in) and b (n_out,), where scikit-learn may keep a vector or a number."""
+def _coefficients(model: Any) -> tuple[Array, Array | None]:
+    """Return W (n_out, n_in) and b (n_out,), where scikit-learn may keep a vector or a number.
+
+    Without intercepts, for which it keeps 0.0 in one form or another, there is no b.
+    """
     W = model.coef_
     W = np.atleast_2d(W.toarray() if hasattr(W, "toarray") else W)  # after sparsify()
     b = model.intercept_
-    if type(b) is float:  # 0.0, where there are no intercepts
-        b = W.dtype.type(b)
-    return W, np.broadcast_to(b, W.shape[:1])
+    without = type(b) is float or not getattr(model, "fit_intercept", True)
+    return W, None if without else np.broadcast_to(b, W.shape[:1])
 
 
 @predicts("SVR", "NuSVR")
@@ -83,7 +85,8 @@ def _logistic(r: Reading) -> Value:
     automatic = chosen in ("auto", "deprecated")
     separate = chosen == "ovr" or (automatic and r.model.solver == "liblinear")
     if classes == 2 and chosen == "multinomial":
-        W, b = 2 * W, 2 * b  # the softmax of (-s, s) is the logistic function of 2 s
+        # the softmax of (-s, s) is the logistic function of 2 s
+        W, b = 2 * W, None if b is None else 2 * b
     of = r.dense(r.of, W, b)
     return one_against_the_rest(r, of) if classes == 2 or separate else r.activate("softmax", of)
 

@@ -4,7 +4,8 @@
 ``paper_notes/mutants.md`` does not list as equivalent; the exit status is 1 if fewer than 97 % of
 the others were killed.  ``--seed``, ``--mutants`` and ``--minutes`` choose others, and modules
 may be named; evidence, conventions and statistics only if they are.  ``--only`` tries those whose
-printed line contains one of some texts: survivors again, after a new law.
+printed line contains one of some texts: survivors again, after a new law.  ``--seconds 10`` asks
+fewer tests, for a first look at many: what survives them is asked again with ``--only``.
 
 A mutant is one change of the syntax tree: another operator, comparison or number, the sides of a
 product or of ``where`` exchanged, a condition negated, a minimum for a maximum, a transpose, sign,
@@ -407,7 +408,7 @@ class Only:
         items.sort(key=lambda item: self.order[item.nodeid])
 
 
-def chosen_tests(mutant, notes):
+def chosen_tests(mutant, notes, most):
     """Name the tests that call the changed function: by the words they share, quick ones first.
 
     A change outside of every function, or in one that no test calls by itself, asks those that
@@ -429,7 +430,7 @@ def chosen_tests(mutant, notes):
 
     chosen, seconds = [], 0.0
     for test in sorted(covering, key=order):
-        if seconds + notes[test][0] <= SECONDS:
+        if seconds + notes[test][0] <= most:
             chosen, seconds = [*chosen, test], seconds + notes[test][0]
     return chosen
 
@@ -523,9 +524,9 @@ def noted():
     return notes
 
 
-def survives(mutant, notes):
+def survives(mutant, notes, seconds):
     """Tell whether the tests that call the changed function pass all the same."""
-    chosen = chosen_tests(mutant, notes)
+    chosen = chosen_tests(mutant, notes, seconds)
     near, far = chosen[:NEAREST], chosen[NEAREST:]  # whose files are few, and soon collected
     return passes(mutant, notes, near) and (not far or passes(mutant, notes, far))
 
@@ -577,13 +578,13 @@ def in_parallel(work, count, end=float("inf")):
         process.join()
 
 
-def judge(taken, minutes):
+def judge(taken, minutes, seconds):
     """Try mutants until the time is over: how many were tried and killed, and the survivors."""
     for name in LIBRARIES:
         importlib.import_module(name)
     notes, end = noted(), time.monotonic() + 60 * minutes
     listed, tried, killed, survivors = listed_as_equivalent(), Counter(), Counter(), []
-    for k, alive in in_parallel(lambda k: survives(taken[k], notes), len(taken), end):
+    for k, alive in in_parallel(lambda k: survives(taken[k], notes, seconds), len(taken), end):
         mutant = taken[k]
         tried[mutant.module] += 1
         killed[mutant.module] += not alive
@@ -603,6 +604,7 @@ def main():
     parser.add_argument("modules", nargs="*", default=[r for r in MODULES if not ASIDE.match(r)])
     parser.add_argument("--mutants", type=int, default=200, help="how many are tried")
     parser.add_argument("--minutes", type=float, default=60, help="and for how long at most")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of tests for a mutant")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="+", metavar="TEXT", help="those whose line contains it")
     arguments = parser.parse_args()
@@ -614,7 +616,7 @@ def main():
         made = [m for m in made if any(text in str(m) for text in arguments.only)]
     taken = sampled(made, arguments.mutants, arguments.seed)
     print(f"{len(made):,} mutants of {len(arguments.modules)} modules", flush=True)
-    tried, killed, survivors = judge(taken, arguments.minutes)
+    tried, killed, survivors = judge(taken, arguments.minutes, arguments.seconds)
     equivalent, minutes = tried - killed - len(survivors), (time.monotonic() - start) / 60
     share = killed / max(tried - equivalent, 1)
     processor = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) / 60
