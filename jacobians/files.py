@@ -259,8 +259,8 @@ def _rebuild(description: Mapping[str, Any], l: int, arrays: dict[str, Array]) -
     for field in named & {member.partition(".")[2] for member in arrays if _owner(member) == l}:
         settings[field] = arrays.pop(f"{l}.{field}")
     layer: Layer = kind(**{key: _as_tuple(value) for key, value in settings.items()})
-    for field in layer.arrays():
-        if field not in settings:  # what has a default is in the file nevertheless
+    for field in (*layer.arrays(), *layer.trained):
+        if field not in settings:  # what has a default, or is none, is in the file nevertheless
             raise KeyError(f"{l}.{field}")
     return layer
 

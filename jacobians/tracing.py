@@ -14,7 +14,7 @@ import numpy as np
 
 from jacobians._checks import Array, Frozen, NotFiniteError, as_count, flags_end_with_it, freeze
 from jacobians._notebook import Displayed, Table
-from jacobians._tables import PointsLike, as_inputs
+from jacobians._tables import PointsLike, as_inputs, column_names
 from jacobians.activations import IDENTITY, Activation
 from jacobians.network import Network, as_network
 
@@ -37,6 +37,7 @@ class Trace(Frozen, Displayed):
     network: Network
     preactivations: tuple[Array, ...]
     activations: tuple[Array, ...]
+    input_names: tuple[str, ...] | None = None  # of a table's columns, if the network has none
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -68,14 +69,14 @@ class Trace(Frozen, Displayed):
         if i >= self.batch[0]:
             raise ValueError(f"Trace.point: i: the trace holds {self.batch[0]} points, got {i}.")
         z = tuple(z[i] for z in self.preactivations)
-        return Trace(self.network, z, tuple(a[i] for a in self.activations))
+        return Trace(self.network, z, tuple(a[i] for a in self.activations), self.input_names)
 
     def stacked(self) -> Trace:
         """Return the trace of one point as the trace of a batch of one, the same numbers."""
         if self.batch:
             raise ValueError("Trace.stacked: this is the trace of a batch already.")
         z = tuple(z[None] for z in self.preactivations)
-        return Trace(self.network, z, tuple(a[None] for a in self.activations))
+        return Trace(self.network, z, tuple(a[None] for a in self.activations), self.input_names)
 
     def kinks(self, within: float = 0.0) -> tuple[Kink, ...]:
         """Return the units whose preactivation is at a kink, or ``within`` a distance of one.
@@ -170,7 +171,8 @@ def trace(net: Network, X: PointsLike) -> Trace:
             preactivations.append(freeze(z))
             same = net.layers[l - 1].activation == IDENTITY
             activations.append(preactivations[-1] if same else freeze(a))
-    return Trace(net, tuple(preactivations), tuple(activations))
+    names = None if net.input_names else column_names(X)
+    return Trace(net, tuple(preactivations), tuple(activations), names)
 
 
 def _require_in_range(values: Array, name: str, layer: object) -> None:

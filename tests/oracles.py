@@ -70,7 +70,7 @@ def as_fractions(net):
     return [
         (
             [[Fraction(float(w)) for w in row] for row in layer.W],
-            [Fraction(float(b)) for b in layer.b],
+            [Fraction(float(b)) for b in (np.zeros(len(layer.W)) if layer.b is None else layer.b)],
             layer.activation.name,
             dict(layer.activation.parameters),
         )
@@ -145,7 +145,7 @@ def textbook(net):
         a = np.asarray(x, dtype=complex)
         for layer in net.layers:
             if hasattr(layer, "W"):
-                a = layer.W.astype(float) @ a + layer.b
+                a = layer.W.astype(float) @ a + (0 if layer.b is None else layer.b)
             elif hasattr(layer, "scale"):
                 a = layer.scale.astype(float) * a + layer.shift
             a = TEXTBOOK[layer.activation.name](a)

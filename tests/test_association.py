@@ -69,6 +69,8 @@ def test_a_product_costs_what_its_definition_says():
     each = Operand(2, 3)  # unless said, one for each point
     assert join(each, B)[1] == join(each, B, 4)[1] == 60
     assert [join(left, B)[0].stacked for left in (each, A)] == [True, False]
+    assert join(D, E)[0] == Operand(3, 3, "diagonal", stacked=False)
+    assert join(D, Operand(3, 3, "diagonal"))[0] == Operand(3, 3, "diagonal", stacked=True)
 
 
 def test_sizes_beyond_the_integers_of_the_machine_are_counted():

@@ -547,7 +547,12 @@ def arrays_of(thing):
 
 # --- what does not fit ----------------------------------------------------------------------------
 
-wide = jb.Network([jb.Dense(np.zeros((12_000, 300))), jb.Dense(np.zeros((50, 12_000)))])
+wide = jb.Network(
+    [
+        jb.Dense(np.zeros((12_000, 300)), np.zeros(12_000)),
+        jb.Dense(np.zeros((50, 12_000)), np.zeros(50)),
+    ]
+)
 at = jb.linearize(wide, np.zeros(300))
 weight, parameter = at.weight_jacobian(1), at.parameter_jacobian()
 inner = jb.Product([np.ones((12_000, 1)), np.ones((1, 12_000)), np.ones((12_000, 1))])

@@ -93,8 +93,13 @@ def test_it_is_certified_derived_and_diagnosed(net, twin, lacking):
     assert ("∂C/∂b¹" in str(derivation)) is False
     g = jb.backprop.gradients(net, X, Y, jb.SquaredError())
     assert jb.diagnose(g, net, X, Y, jb.SquaredError()).right
+    loss = jb.SquaredError()
     with pytest.raises(ValueError, match="has none"):
-        jb.diagnose({"biases": [np.zeros(1), g.biases[1]]}, net, X, Y, jb.SquaredError())
+        jb.diagnose({"biases": [np.zeros(1), g.biases[1]]}, net, X, Y, loss)
+    alone = jb.Network([net.layers[0]], inputs=net.shapes[0])
+    for name in ("biases", "db"):
+        with pytest.raises(ValueError, match=f"{name}: no layer of the network has any"):
+            jb.diagnose({name: [np.zeros(1)]}, alone, X, alone(X), loss)
 
 
 def test_rows_of_a_network_without_biases():

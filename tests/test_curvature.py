@@ -180,7 +180,7 @@ def test_tangent_kernel_is_JJt(net):
 def test_tangent_kernel_of_dense_layers_is_their_formula(rng):
     """The sum over layers of ``(a_iᵀ a_j + 1) J_i J_jᵀ``, in whole numbers bit for bit."""
     W, V, X = whole(4, 3), whole(2, 4), whole(2, 3)
-    net = jb.Network([jb.Dense(W, whole(4)), jb.Dense(V)])
+    net = jb.Network([jb.Dense(W, whole(4)), jb.Dense(V, np.zeros(2))])
     hidden = X @ W.T + net.layers[0].b
     expected = np.kron(X @ X.T + 1, V @ V.T) + np.kron(hidden @ hidden.T + 1, np.eye(2))
     assert_equal(jb.curvature(net, X).ntk().to_dense(), expected)
@@ -352,7 +352,7 @@ def test_hessian_of_a_product_of_two_numbers():
 
     Parameters are (w, b, v, c); u = w x + b = 6, residual r = v u + c - y = 29.
     """
-    net = jb.Network([jb.Dense([[3.0]]), jb.Dense([[5.0]])])
+    net = jb.Network([jb.Dense([[3.0]], [0.0]), jb.Dense([[5.0]], [0.0])])
     x, u, v, r = 2, 6, 5, 29
     J = np.array([v * x, v, u, 1])
     bend = np.zeros((4, 4))
@@ -393,7 +393,7 @@ def torch_case(kind):
 
     else:
         K, V = rng.normal(size=(2, 1, 3)), rng.normal(size=(2, 8))
-        layers = [jb.Convolution(K, activation="silu"), jb.Dense(V)]
+        layers = [jb.Convolution(K, np.zeros(2), "silu"), jb.Dense(V, np.zeros(2))]
         net = jb.Network(layers, inputs=(1, 6))
 
         def value(K, b, V, c, x):

@@ -191,7 +191,7 @@ def test_a_loss_that_refuses_what_is_beyond_its_domain_accuses_nobody():
 @pytest.mark.parametrize("off", [0.0, 2.0**-53, 2.0**-50, 6e-8, 1e-6, 0.25])
 def test_targets_that_nearly_add_up_to_1_accuse_nobody(last, off):
     """``p sum(y) - y``, however far the sum of y is from 1; ``p - y`` only within a rounding."""
-    net = jb.Network([jb.Dense(np.random.default_rng(5).normal(size=(5, 3)), None, last)])
+    net = jb.Network([jb.Dense(np.random.default_rng(5).normal(size=(5, 3)), np.zeros(5), last)])
     X = data(net, 6)[0]
     Y = np.full((4, 5), 0.125)
     Y[:, 0] = 0.5 - off

@@ -23,7 +23,7 @@ h_prev, a, h = (np.array(v, dtype=float) for v in (P.h[0], P.z[1], P.h[1]))
 W, y = NET_P.layers[0].W, np.array([0.0, 2.0])
 slopes, D_h, D_a = (np.array(v, dtype=float) for v in ([2, 4], P.D_h(1), P.D_a(1)))
 J = np.diag(slopes)
-TWO = jb.Network([jb.Dense([[1]]), jb.Dense([[2]])])
+TWO = jb.Network([jb.Dense([[1]], [0]), jb.Dense([[2]], [0])])
 tensor = np.einsum("mi,j->mij", np.eye(2), h_prev)  # da_m/dW_ij
 
 

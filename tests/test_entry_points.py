@@ -8,6 +8,7 @@ import scipy.sparse
 from zoo import NETWORKS, points
 
 import jacobians as jb
+from jacobians.maps import Substitution, Sum
 
 net = jb.Network.random([3, 5, 2], seed=0)
 good = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
@@ -396,6 +397,23 @@ stack = jb.Matrix(np.ones((4, 2, 3)))
             "same length, but got 4 and 5",
         ),
         (lambda: jb.Kronecker(stack, np.ones((5, 3, 2))), jb.ShapeError, "same length"),
+        (lambda: jb.Blocks([stack, np.ones((5, 2, 3))]), jb.ShapeError, "same length"),
+        (lambda: jb.Blocks([[stack], [np.ones((5, 2, 3))]]), jb.ShapeError, "same length"),
+        (lambda: Sum([stack, np.ones((5, 2, 3))]), jb.ShapeError, "same length"),
+        (
+            lambda: Substitution([[(0, stack)], [(1, np.ones((5, 3, 2)))]]),
+            jb.ShapeError,
+            "same length",
+        ),
+        (lambda: Substitution([]), ValueError, "at least one edge into every node"),
+        (lambda: Substitution([[(0, A)], []]), ValueError, "at least one edge into every node"),
+        (lambda: Substitution([[(1, A)]]), jb.ShapeError, "from node 1 to node 1 does not fit"),
+        (lambda: Substitution([[(-1, A)]]), ValueError, "expected at least 0, but got -1"),
+        (
+            lambda: Substitution([[(0, A)], [(1, A)]]),
+            jb.ShapeError,
+            "from node 1 to node 2 does not fit",
+        ),
         (lambda: jb.Blocks([]), ValueError, "at least one map"),
         (lambda: jb.Blocks([[A, A], [A]]), jb.ShapeError, "row 1 has 1 maps, row 0 has 2"),
         (lambda: jb.Blocks([A, np.ones((3, 3))]), jb.ShapeError, r"block \(0, 1\) must be 2x3"),

@@ -146,7 +146,7 @@ def test_a_small_output_is_not_lost_beside_a_large_one():
 def test_deviations_by_uncertain_parameters_are_not_lost_in_their_squares():
     """float32 outputs ``1e-25 (w x + b)`` at x = 1, whose data say nothing: 1e-25 sqrt(2 / 4)."""
     tiny = jb.Activation("tiny", lambda z: z * 1e-25, lambda z: np.full_like(z, 1e-25))
-    net = jb.Network([jb.Dense(np.float32([[1]]), None, tiny)])
+    net = jb.Network([jb.Dense(np.float32([[1]]), np.zeros(1, np.float32), tiny)])
     X = np.ones((3, 1), np.float32)
     for structure in ("full", "diagonal"):
         posterior = jb.laplace(net, X, net(X), jb.SquaredError(), structure, prior_precision=4.0)

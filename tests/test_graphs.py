@@ -277,6 +277,22 @@ def test_every_row_of_a_norm_adds_to_the_derivative_by_its_scale_and_shift(rows)
     assert np.abs(J - expected).max() < 1e-14  # of the same formula
 
 
+@pytest.mark.parametrize("kind", [jb.LayerNorm, jb.RMSNorm])
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (3, 4), (2, 3, 4)])
+def test_a_norm_acts_on_every_row(kind, shape):
+    """Whatever axes the value has; and a row of zeros stays one, also without epsilon."""
+    norm = kind(np.array([1.0, 2.0, -3.0, 0.5]), epsilon=0.0)
+    net, one = jb.Network([norm], inputs=shape), jb.Network([norm], inputs=4)
+    x = points(net, 1)[0]
+    x[:4] = 0
+    rows = [one(row) for row in x.reshape(-1, 4)]
+    assert_equal(net(x), np.concatenate(rows))
+    assert_equal(rows[0], np.zeros(4))
+    if len(rows) > 1:
+        J = jb.jacobian(one, x[4:8])
+        assert_within(jb.jacobian(net, x)[4:8, 4:8], J, 1e-14 * np.abs(J).max())  # one formula
+
+
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 def test_the_softmax_of_a_dense_layer_acts_on_every_row(name):
     """The layer is its affine part, and then that function of each row, whatever axes it has."""

@@ -194,6 +194,7 @@ def test_sparse_form_is_the_dense_form_or_a_refusal(A, dense):
         with pytest.raises(TypeError, match=r"to_scipy|not a stack"):
             A.to_sparse()
     else:
+        assert A.to_sparse().format == "csr"
         assert_equal(A.to_sparse().toarray(), dense)
 
 

@@ -172,6 +172,32 @@ def test_a_kind_without_a_rule_gets_an_infinite_bound():
         assert bound.overflow.all()
 
 
+def test_no_map_made_of_a_kind_without_a_rule_has_a_magnitude():
+    """On whichever side of another, or at whichever place among others, it stands."""
+
+    class Bare(jb.Matrix):
+        def magnitude(self):
+            return None
+
+        def transpose(self):
+            return Bare(super().transpose().array)
+
+    bare, known, several = Bare([[1.0]]), jb.Matrix([[2.0]]), Bare(np.ones((2, 1, 1)))
+    for left, right in ((bare, known), (known, bare), (bare, bare)):
+        for A in (
+            jb.Product([left, right]),
+            jb.maps.Sum([left, right]),
+            jb.Kronecker(left, right),
+            jb.Blocks([left, right]),
+            jb.Blocks([[left], [right]]),
+            jb.maps.Substitution([[(0, left)], [(0, right), (1, known)]]),
+            jb.BlockDiagonal(several, 2, False),
+        ):
+            assert A.magnitude() is None, A
+            assert A.reach() == np.inf
+            assert chain_bound([known, A] if A.shape[0] == 1 else [A], np.float64).overflow.all()
+
+
 @given(st.data())
 def test_drawn_maps_are_within_the_bound_of_the_exact_product(data):
     """Kronecker products, sums, blocks, selections, nested, applied from both sides."""

@@ -260,11 +260,19 @@ def test_two_tables_of_an_unnamed_network_go_by_the_names_of_the_points():
         assert_equal(jb.hvp(UNNAMED, given_as, beside, u), hvp)
         jvp = jb.jvp(UNNAMED, given_as, forward.to_numpy())
         assert_equal(jb.jvp(UNNAMED, given_as, beside), jvp)
+        lin = jb.linearize(UNNAMED, given_as)
+        assert_equal(lin.jvp(beside), lin.jvp(forward.to_numpy()))
         bars = jb.error_bars(UNNAMED, given_as, std=std.to_numpy()[::-1].copy())
         assert_equal(jb.error_bars(UNNAMED, given_as, std=std).covariance, bars.covariance)
         bars = jb.error_bars(UNNAMED, given_as, covariance=covariance.to_numpy()[::-1, ::-1].copy())
         assert_equal(
             jb.error_bars(UNNAMED, given_as, covariance=covariance).covariance, bars.covariance
         )
+    first = jb.linearize(UNNAMED, jb.trace(UNNAMED, swapped).point(0))
+    assert_equal(first.jvp(std), first.jvp(std.to_numpy()[::-1].copy()))
+    alone = jb.linearize(UNNAMED, jb.trace(UNNAMED, swapped.iloc[0]).stacked())
+    assert_equal(alone.jvp(std.to_frame().T), alone.jvp(std.to_numpy()[None, ::-1].copy()))
+    with pytest.raises(ValueError, match="missing 'bp'"):
+        first.jvp(std.rename({"bp": "other"}))
     with pytest.raises(ValueError, match="missing 'bp'"):
         jb.error_bars(UNNAMED, FRAME, std=std.rename({"bp": "other"}))

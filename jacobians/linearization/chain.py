@@ -146,13 +146,15 @@ class Linearization(Frozen):
 
         Parameters
         ----------
-        tangent : array, shape (n_0,) or, at a batch, (B, n_0)
+        tangent : array or data frame, shape (n_0,) or, at a batch, (B, n_0)
+            Columns of a table are matched with those of the points, by name.
 
         Returns
         -------
         array, shape (n_L,) or (B, n_L)
         """
-        v = in_order(tangent, self.trace.network, "jvp: tangent")
+        net, names = self.trace.network, self.trace.input_names
+        v = in_order(tangent, net if names is None else net.with_names(names), "jvp: tangent")
         return self._apply(self.chain, v, "jvp: tangent")
 
     @underflow_is_rounding
