@@ -112,7 +112,7 @@ def _set_kernel(layer: _Convolving, K: Any, b: Any, axis: int, **settings: Any) 
     set_field(layer, "activation", as_activation(settings["activation"]))
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, init=False)
 class Convolution(_Convolving):
     """``a_next = sigma(K * a + b)``, the cross-correlation with a kernel.
 
@@ -136,6 +136,7 @@ class Convolution(_Convolving):
     ShapeError
         If kernel, bias and groups do not fit each other, or the value.
 
+    >>> import numpy as np
     >>> layer = Convolution([[[1.0, 10.0]]], stride=2, padding=1).on((1, 4))
     >>> layer.output_shape((1, 4)), layer(np.array([1.0, 2.0, 3.0, 4.0]))
     ((1, 3), array([10., 32.,  4.]))
@@ -144,11 +145,11 @@ class Convolution(_Convolving):
     K: Array
     b: Array | None
     activation: AnyActivation | Along
-    stride: Any = 1
-    padding: Any = 0
-    dilation: Any = 1
-    groups: int = 1
-    grid: Shape = ()
+    stride: Any
+    padding: Any
+    dilation: Any
+    groups: int
+    grid: Shape
 
     def __init__(
         self,
@@ -183,7 +184,7 @@ class Convolution(_Convolving):
         return self._shifted(z[..., 0])
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, init=False)
 class TransposedConvolution(_Convolving):
     """``a_next = sigma(K^T a + b)``: every entry spreads the kernel over a finer grid.
 
@@ -196,6 +197,7 @@ class TransposedConvolution(_Convolving):
     output_padding : int or sequence of int
         Rows and columns more at the end, fewer than the stride.
 
+    >>> import numpy as np
     >>> layer = TransposedConvolution([[[1.0, 10.0]]], stride=2).on((1, 2))
     >>> layer(np.array([1.0, 2.0]))
     array([ 1., 10.,  2., 20.])
@@ -204,12 +206,12 @@ class TransposedConvolution(_Convolving):
     K: Array
     b: Array | None
     activation: AnyActivation | Along
-    stride: Any = 1
-    padding: Any = 0
-    dilation: Any = 1
-    groups: int = 1
-    output_padding: Any = 0
-    grid: Shape = ()
+    stride: Any
+    padding: Any
+    dilation: Any
+    groups: int
+    output_padding: Any
+    grid: Shape
 
     transposed: ClassVar[bool] = True
 

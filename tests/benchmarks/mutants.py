@@ -196,9 +196,15 @@ def places(node, module, statement=None, function=""):
             inner = child if isinstance(child, ast.stmt) else statement
             path = function
             if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
-                path = f"{function}.{child.name}".lstrip(".")
+                path = f"{function}.{named(child)}".lstrip(".")
             yield node, field, k if isinstance(value, list) else None, inner, path
             yield from places(child, module, inner, path)
+
+
+def named(node):
+    """Return the name of a function or class; of a rule called ``_``, what it is registered for."""
+    kinds = [ast.unparse(d.args[0]) for d in node.decorator_list if getattr(d, "args", ())]
+    return kinds[0] if node.name == "_" and kinds else node.name
 
 
 def is_left_alone(node, module, function):
@@ -370,7 +376,7 @@ def note_calls(node, module, function=""):
     for child in ast.iter_child_nodes(node):
         path = function
         if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
-            path = f"{function}.{child.name}".lstrip(".")
+            path = f"{function}.{named(child)}".lstrip(".")
         note_calls(child, module, path)
     if isinstance(node, ast.FunctionDef):
         note = ast.parse(f"__called__.add({f'{module}: {function}'!r})").body
