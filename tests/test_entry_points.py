@@ -335,6 +335,43 @@ def test_a_partial_product_larger_than_its_factors_is_refused():
         assert jb.explicit.input_jacobian(seen).shape == (2, 300)
 
 
+GROWING = jb.trace(jb.Network.random([2, 3, 4, 9], "tanh", seed=0), [0.1, 0.2])
+OF_ITS_OWN_SIZE = {  # of all matrices that are written for it the result is the largest
+    "activation_jacobian": lambda: jb.explicit.activation_jacobian(GROWING, 3),
+    "layer_jacobian": lambda: jb.explicit.layer_jacobian(GROWING, 2),
+    "block_matrix": lambda: jb.explicit.block_matrix(GROWING),
+    "preactivation_jacobian": lambda: jb.explicit.preactivation_jacobian(GROWING, 3),
+    "preactivation_weight_jacobian": lambda: jb.explicit.preactivation_weight_jacobian(GROWING, 3),
+    "preactivation_parameter_jacobian": lambda: jb.explicit.preactivation_parameter_jacobian(
+        GROWING, 3, "W"
+    ),
+    "weight_jacobian": lambda: jb.explicit.weight_jacobian(GROWING, 2),
+    "weight_jacobian of the last": lambda: jb.explicit.weight_jacobian(GROWING, 3),
+    "parameter_jacobian": lambda: jb.explicit.parameter_jacobian(GROWING),
+}
+
+
+@pytest.mark.parametrize("name", OF_ITS_OWN_SIZE)
+def test_an_explicit_matrix_that_fits_to_the_last_byte_is_written_and_no_larger_one(name):
+    write = OF_ITS_OWN_SIZE[name]
+    size = write().nbytes
+    with jb.dense_limit(size):
+        assert write().nbytes == size
+    with jb.dense_limit(size - 1), refuse(jb.TooLargeError, "explicit: "):
+        write()
+
+
+@pytest.mark.parametrize(("widths", "size"), [([2, 3, 9], 9 * 27), ([9, 3, 2], 3 * 27)])
+def test_explicit_gradients_are_refused_by_the_largest_matrix_of_a_weight(widths, size):
+    """dz^2/dvec(W^2) of the last layer, or dz^1/dvec(W^1) of the first."""
+    net = jb.Network.random(widths, "tanh", seed=0)
+    ask = (net, np.full(widths[0], 0.1), np.zeros(widths[-1]), jb.SquaredError())
+    with jb.dense_limit(8 * size):
+        jb.explicit.gradients(*ask)
+    with jb.dense_limit(8 * size - 1), refuse(jb.TooLargeError, r"explicit: d[zH]"):
+        jb.explicit.gradients(*ask)
+
+
 @pytest.mark.parametrize("l", [1, 2, 3])
 def test_an_explicit_matrix_of_any_layer_is_refused_before_others_are_written(l):
     """Wherever the wide layer is: D^l, da^l/da^0, and what belongs to its weights."""

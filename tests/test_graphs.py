@@ -291,6 +291,8 @@ def test_a_norm_acts_on_every_row(kind, shape):
     if len(rows) > 1:
         J = jb.jacobian(one, x[4:8])
         several = jb.jacobian(net, np.stack([x[::-1].copy(), x]))[1]
+        with np.errstate(all="raise"):  # the second derivative of a row of zeros is left at 0
+            assert not jb.hessian(net, x)[:4].any()
         for computed in (jb.jacobian(net, x), several):
             assert_within(computed[4:8, 4:8], J, 1e-14 * np.abs(J).max())  # one formula
 
@@ -373,6 +375,10 @@ def test_a_softmax_is_along_the_axis_that_is_named(name, axis):
         value[line], J[np.ix_(line, line)] = jb.value_and_jacobian(one, x[line])
     bound = 16 * np.finfo(float).eps  # entries below 4 are sums of four exponentials, divided
     assert_within(net(x), value, bound)
+    H = np.zeros((24, 24, 24))
+    for line in numbers:
+        H[np.ix_(line, line, line)] = jb.hessian(one, x[line])
+    assert_within(jb.hessian(net, x), H, bound)
     for computed in (
         jb.jacobian(net, x),
         jb.jacobian(net, x[None])[0],

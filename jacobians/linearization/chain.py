@@ -252,6 +252,7 @@ class Linearization(Frozen):
 
     # --- second order -----------------------------------------------------------------------------
 
+    @underflow_is_rounding
     def hessian(self, cotangent: Any, of: int | str | None = None, wrt: int | str = 0) -> LinearMap:
         """Return the Hessian of ``cᵀ a^of`` by ``a^wrt`` as a map: a ``Sum`` of congruences.
 
@@ -280,6 +281,7 @@ class Linearization(Frozen):
         of, wrt = self._ends(of, wrt, "hessian")
         return hessian_map(self, self._cotangent(cotangent, of, "hessian: cotangent"), of, wrt)
 
+    @underflow_is_rounding
     def mixed_hessian(
         self, cotangent: Any, l: int | str, name: str, of: int | str | None = None
     ) -> LinearMap:
