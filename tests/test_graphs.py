@@ -293,6 +293,14 @@ def test_a_norm_acts_on_every_row(kind, shape):
         several = jb.jacobian(net, np.stack([x[::-1].copy(), x]))[1]
         with np.errstate(all="raise"):  # the second derivative of a row of zeros is left at 0
             assert not jb.hessian(net, x)[:4].any()
+            seen = jb.trace(net, x)
+            for written in (
+                jb.jacobian(net, x),
+                jb.explicit.input_jacobian(seen),
+                jb.backprop.jacobian(seen),
+                jb.linearize(net, seen).jacobian(),
+            ):
+                assert not written[:4].any()  # and so is the first
         for computed in (jb.jacobian(net, x), several):
             assert_within(computed[4:8, 4:8], J, 1e-14 * np.abs(J).max())  # one formula
 
