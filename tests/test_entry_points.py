@@ -442,6 +442,8 @@ stack = jb.Matrix(np.ones((4, 2, 3)))
             jb.ShapeError,
             "same length",
         ),
+        (lambda: jb.BlockDiagonal(stack, 2, "yes"), TypeError, "BlockDiagonal: stacked"),
+        (lambda: jb.BlockDiagonal(stack, 0, True), ValueError, "BlockDiagonal: count"),
         (lambda: Substitution([]), ValueError, "at least one edge into every node"),
         (lambda: Substitution([[(0, A)], []]), ValueError, "at least one edge into every node"),
         (lambda: Substitution([[(1, A)]]), jb.ShapeError, "from node 1 to node 1 does not fit"),

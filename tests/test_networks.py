@@ -81,6 +81,16 @@ def test_a_value_that_is_none_is_told_and_nothing_else_is_raised(name, x):
                     verb(net, [1.0])
 
 
+def test_a_path_reads_one_input_and_gives_its_last_layer():
+    net = jb.Network.random([3, 5, 2], seed=0)
+    assert net.inputs == {"x": slice(0, 3)}
+    assert net.names[0] == "x"
+    assert net.widths == (3, 5, 2)
+    assert net.shapes == ((3,), (5,), (2,))
+    assert net.sources == ((0,), (1,))
+    assert net.is_path
+
+
 def test_mixed_dtypes_are_settled_at_construction():
     first = jb.Dense(np.ones((2, 3), np.float32))
     assert first.dtype == np.float32

@@ -351,6 +351,16 @@ def test_every_kind_counts_the_roundings_of_the_note(A, count):
         assert A.T.roundings() == A.roundings()
 
 
+def test_only_norms_form_their_entries():
+    """x̂ (a difference, a quotient), x̂ x̂ᵀ, over d, minus 1/d, minus, over s, times scale: 8."""
+    formed = {kind: kind.formed for kind in vars(jb).values() if is_a_layer(kind) and kind.formed}
+    assert formed == {jb.LayerNorm: 8, jb.RMSNorm: 8}
+
+
+def is_a_layer(kind):
+    return isinstance(kind, type) and issubclass(kind, jb.Layer)
+
+
 def test_k_is_counted_per_point_of_a_batch():
     net = jb.Network([jb.Dense(np.eye(3), [0, 0, 0], "relu"), jb.Dense(np.ones((2, 3)))])
     K = jb.linearize(net, [[1, 1, 1], [1, -1, -1], [-1, -1, -1]]).chain.roundings()

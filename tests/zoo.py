@@ -91,6 +91,19 @@ MAPS = [
     ("kronecker with identity", jb.Kronecker(_A, jb.Identity(4)), np.kron(_A, np.eye(4))),
     ("identity first", jb.Kronecker(jb.Identity(2), _C), np.kron(np.eye(2), _C)),
     ("row ⊗ identity", jb.Kronecker(_A[:1], jb.Identity(3)), np.kron(_A[:1], np.eye(3))),
+    ("matrix ⊗ row", jb.Kronecker(_A, _B[:1]), np.kron(_A, _B[:1])),
+    ("matrix ⊗ column", jb.Kronecker(_A, _B[:, :1]), np.kron(_A, _B[:, :1])),
+    ("column ⊗ matrix", jb.Kronecker(_A[:, :1], _B), np.kron(_A[:, :1], _B)),
+    (
+        "stack ⊗ row",
+        jb.Kronecker(jb.Matrix(_stack), _B[:1]),
+        np.stack([np.kron(M, _B[:1]) for M in _stack]),
+    ),
+    (
+        "row ⊗ stack",
+        jb.Kronecker(_B[:1], jb.Matrix(_stack)),
+        np.stack([np.kron(_B[:1], M) for M in _stack]),
+    ),
     (
         "kronecker of kroneckers",
         jb.Kronecker(jb.Kronecker(_A, jb.Identity(2)), jb.Diagonal(_d)),
