@@ -155,11 +155,9 @@ class Rules:
         if isinstance(l, str):
             return True
         layer, maps = self.net.layers[l - 1], self.maps[l - 1]
-        parameters = layer.parameters()
         own = [W for W in (getattr(A, "array", None) for A in maps) if W is not None]
-        if len(maps) != 1 or len(own) != 1 or own[0] is not parameters.get("W"):
-            return False
-        return "b" in parameters or type(layer).preactivation is Dense.preactivation
+        is_affine = self.has_bias(l) or type(layer).preactivation is Dense.preactivation
+        return is_affine and len(maps) == len(own) == 1 and own[0] is layer.parameters().get("W")
 
     def has_bias(self, l: Any) -> bool:
         """Tell whether a dense layer adds a bias (of a letter it does)."""
@@ -395,8 +393,7 @@ class Rules:
             lines["dx", self.wrt] = self.dx(self.wrt)
         for l in layers:
             if self.is_dense(l):
-                own = ["JW"] + ["dW"] * (self.loss is not None)
-                own += ["db"] * (self.loss is not None and self.has_bias(l))
+                own = ["JW", "dW", "db"][: 1 if self.loss is None else 2 + self.has_bias(l)]
                 lines |= {(role, l): getattr(self, role)(l) for role in own}
             elif self.loss is not None:
                 lines.update({left.key: term for left, term in self.other_parameters(l).values()})
