@@ -15,7 +15,7 @@ from jacobians.along import Along
 from jacobians.layers.base import Layer, Shape, set_arrays, set_field
 
 
-@dataclass(frozen=True, eq=False, repr=False, init=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dense(Layer):
     """``a_next = sigma(W a + b)``.
 
@@ -45,7 +45,7 @@ class Dense(Layer):
     W: Array
     b: Array | None
     activation: AnyActivation
-    rows: int  # of the value it acts on; 1 for a vector
+    rows: int = 1  # of the value it acts on; 1 for a vector
 
     trained: ClassVar[tuple[str, ...]] = ("W", "b")
     piecewise_linear: ClassVar[bool] = True

@@ -112,7 +112,7 @@ def _set_kernel(layer: _Convolving, K: Any, b: Any, axis: int, **settings: Any) 
     set_field(layer, "activation", as_activation(settings["activation"]))
 
 
-@dataclass(frozen=True, eq=False, repr=False, init=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Convolution(_Convolving):
     """``a_next = sigma(K * a + b)``, the cross-correlation with a kernel.
 
@@ -145,11 +145,11 @@ class Convolution(_Convolving):
     K: Array
     b: Array | None
     activation: AnyActivation | Along
-    stride: Any
-    padding: Any
-    dilation: Any
-    groups: int
-    grid: Shape
+    stride: Any = 1
+    padding: Any = 0
+    dilation: Any = 1
+    groups: int = 1
+    grid: Shape = ()
 
     def __init__(
         self,
@@ -184,7 +184,7 @@ class Convolution(_Convolving):
         return self._shifted(z[..., 0])
 
 
-@dataclass(frozen=True, eq=False, repr=False, init=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TransposedConvolution(_Convolving):
     """``a_next = sigma(K^T a + b)``: every entry spreads the kernel over a finer grid.
 
@@ -206,12 +206,12 @@ class TransposedConvolution(_Convolving):
     K: Array
     b: Array | None
     activation: AnyActivation | Along
-    stride: Any
-    padding: Any
-    dilation: Any
-    groups: int
-    output_padding: Any
-    grid: Shape
+    stride: Any = 1
+    padding: Any = 0
+    dilation: Any = 1
+    groups: int = 1
+    output_padding: Any = 0
+    grid: Shape = ()
 
     transposed: ClassVar[bool] = True
 
