@@ -74,7 +74,7 @@ class Network(Displayed):
     >>> from jacobians.layers import Dense
     >>> net = Network([Dense([[1, 2], [3, 4], [5, 6]], activation="tanh"), Dense([[1, 0, -1]])])
     >>> net
-    Network 2-3-1 float64, 13 parameters: tanh, identity
+    Network 2-3-1 float64, 9 parameters: tanh, identity
     >>> net.widths, net.depth
     ((2, 3, 1), 2)
     >>> net([0.0, 0.0])

@@ -244,7 +244,7 @@ def test_a_layer_with_two_inputs_and_parameters_of_its_own_works_everywhere(m, n
         assert_equal(J, expected)
     P = lin.parameter_jacobian().to_dense()
     assert_equal(P, jb.explicit.parameter_jacobian(lin.trace))
-    assert P.shape == (m, net.parameter_count) == (m, 2 * m * n + m)
+    assert P.shape == (m, net.parameter_count) == (m, 2 * m * n)
     twice = net.with_parameters(net.parameters)
     assert_equal(twice(x), net(x))
     y = np.ones(m)

@@ -15,7 +15,7 @@ NET = jb.Network(
 )
 X = np.random.default_rng(0).normal(size=(30, 2))
 SHOWN = {
-    "network": (NET, ["Dense 2 -&gt; 3 tanh", ">9<"]),
+    "network": (NET, ["Dense 2 -&gt; 3 tanh", ">6<"]),
     "plan": (jb.plan(NET, 10), ["W1", "3x2", "shared"]),
     "trace": (jb.trace(NET, [0.1, 0.2]), ["0.1 to 0.2", "Dense 3 -&gt; 1 identity"]),
     "certificate": (jb.certify(NET, [0.1, 0.2]), ["rows are backprop sweeps", "exact", "evidence"]),

@@ -152,7 +152,7 @@ def test_variances_keep_their_digits_whatever_the_prior(count, size):
     """``lambda / tau`` from 1e14 to 1e21: by elimination in fractions, on rows that are exact."""
     rng = np.random.default_rng(4)
     X = rng.integers(-9, 10, (count, 4)) * size
-    net = jb.Network([jb.Dense(rng.integers(-3, 4, (1, 4)))])
+    net = jb.Network([jb.Dense(rng.integers(-3, 4, (1, 4)), [0.0])])
     posterior = jb.laplace(net, X, net(X), SQUARED, prior_precision=2.0**-10, noise=0.5)
     other = np.vstack([X[:2], rng.integers(-9, 10, (2, 4)) * size])
     rows, asked = (np.hstack([A, np.ones((len(A), 1))]) for A in (X, other))
