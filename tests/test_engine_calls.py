@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from claims import assert_equal
+from claims import assert_equal, assert_within
 from hypothesis import given
 from hypothesis import strategies as st
 from zoo import points
@@ -232,6 +232,35 @@ def test_values_out_of_range_are_named():
     net = jb.Network([jb.Dense([[1e200]]), jb.Dense([[1e200]], activation="tanh")])
     with pytest.raises(jb.NotFiniteError, match=r"z\^2 of Dense 1 -> 1 tanh leaves the range"):
         jb.jacobian(net, [[1e-200], [1.0]])
+
+
+def test_what_was_asked_before_answers_the_same_question_alone():
+    """At a point that fits every node: other ends and outputs, into memory of one's own."""
+    net = jb.Network.random([3, 3, 3, 3], "tanh", seed=0)
+    x = np.array([0.3, -0.2, 0.1])
+    lin = jb.linearize(net, x)
+    bound = 1e3 * np.finfo(float).eps  # products of three matrices of entries below 2
+    for _ in range(3):
+        assert_within(jb.jacobian(net, x), lin.jacobian(), bound)
+        value, J = jb.value_and_jacobian(net, x)
+        assert_within(value, net(x), bound)
+        assert_within(J, lin.jacobian(), bound)
+        for of, wrt in ((3, 1), (3, 2), (2, 0), (2, 1), (1, 0), (3, 3)):
+            expected = lin.jacobian(of, wrt)
+            assert_within(jb.jacobian(net, x, of=of, wrt=wrt), expected, bound)
+            assert_within(jb.jacobian(net, x, of=net.names[of], wrt=wrt), expected, bound)
+            value, J = jb.value_and_jacobian(net, x, of=of, wrt=wrt)
+            assert_within(value, lin.trace.activation(of), bound)
+            assert_within(J, expected, bound)
+        assert_within(jb.jacobian(net, x, wrt=2), lin.jacobian(3, 2), bound)
+        assert_within(jb.jacobian(net, x, of=1), lin.jacobian(1, 0), bound)
+        assert_within(jb.jacobian(net, x, rows=[2]), lin.jacobian()[[2]], bound)
+        assert_within(jb.jacobian(net, x, columns=[1, 0]), lin.jacobian()[:, [1, 0]], bound)
+        out = np.full((3, 3), np.nan)
+        assert jb.jacobian(net, x, out=out) is out
+        assert_within(out, lin.jacobian(), bound)
+        again = jb.Network(net.layers[:2])
+        assert_within(jb.jacobian(again, x), lin.jacobian(2, 0), bound)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.float16])

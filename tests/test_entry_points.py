@@ -489,6 +489,16 @@ softmax = jb.Network.random([3, 4, 2], "tanh", "softmax", seed=0)
         ),
         (net, np.ones((2, 2)), "squared", TypeError, r"expected SquaredError\(\)"),
         (net, np.ones((2, 2)), jb.BinaryCrossEntropy(), jb.DomainError, "strictly between 0 and 1"),
+        *(
+            (
+                jb.Network([jb.Dense(np.zeros((1, 3)), [value])]),
+                np.ones((2, 1)),
+                jb.BinaryCrossEntropy(),
+                jb.DomainError,
+                f"strictly between 0 and 1, but got {value}",
+            )
+            for value in (0.0, 1.0, -0.5, 1.5)
+        ),
         (
             sigmoid,
             2 * np.ones((2, 2)),

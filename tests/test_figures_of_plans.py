@@ -50,6 +50,9 @@ CASES = {  # activations of their own differ in nothing that is counted
     "tokens": _tokens(),
     "rectangular tokens": _rectangular_tokens(),
     "wide softmax": _wide(),
+    "slopes beside slopes": jb.Network(
+        [jb.Dense(whole(4, 3), whole(4), "tanh"), jb.Elementwise("sigmoid")]
+    ),
 }
 every_network = pytest.mark.parametrize("net", CASES.values(), ids=list(CASES))
 SMALL = Limits(rows=1, table=0, live=0, written_out=1)  # which takes other steps

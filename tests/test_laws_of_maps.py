@@ -95,6 +95,25 @@ def test_a_selection_copies_runs_of_rows_as_it_copies_rows(data, length):
         assert_equal(A @ x, A.to_dense() @ x)
 
 
+def test_a_graph_leaves_out_the_nodes_that_its_end_does_not_read():
+    """Also in the transposed map, where nothing leads to them; one that is read twice stays."""
+    A, B, C, D = whole(2, 3), whole(4, 2), whole(5, 3), whole(4, 3)
+    graph = Substitution(
+        [[(0, A)], [(0, C)], [(2, whole(6, 5)), (1, whole(6, 2))], [(1, B), (0, D)]]
+    )
+    assert graph.nodes[-1][0][0] == 1
+    assert len(graph.nodes) == 2
+    assert_equal(graph.to_dense(), B @ A + D)
+    assert_equal(graph.T.to_dense(), (B @ A + D).T)
+    x, y = whole(3), whole(4)
+    assert_equal(graph @ x, (B @ A + D) @ x)
+    assert_equal(y @ graph, y @ (B @ A + D))
+    alone = Substitution([[(0, C)], [(0, A)]])
+    assert_equal(alone.T.to_dense(), A.T)
+    with pytest.raises(jb.ShapeError, match="from node 1 to node 2 does not fit"):
+        Substitution([[(0, C)], [(1, A)], [(0, A)]])  # all are looked at
+
+
 def in_float32(value):
     """Return a map with all that it is made of in float32."""
     if isinstance(value, jb.LinearMap):

@@ -475,6 +475,15 @@ def test_a_layer_that_bends_and_does_not_say_how_is_refused():
     H = jb.curvature(net, X, Y, jb.SquaredError()).hessian
     with pytest.raises(NotImplementedError, match=r"Bent.*parameter_second has no block of two"):
         H @ np.ones(net.parameter_count)
+    for sign in (1, -1):  # it bends upwards everywhere, or downwards
+        layer = Bent(np.array([0.3, 0.1]), sign * np.ones(2), "nothing")
+        alone = jb.curvature(
+            jb.Network([layer], inputs=2), [[1.0, 2.0]], np.zeros((1, 2)), jb.SquaredError()
+        )
+        with pytest.raises(
+            NotImplementedError, match=r"Bent.*parameter_second has no block of two"
+        ):
+            alone.hessian @ np.ones(4)
     # what does not take the second derivatives of the layer still works
     assert jb.curvature(net, X, Y, jb.SquaredError()).gauss_newton.trace() > 0
 

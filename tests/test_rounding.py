@@ -272,6 +272,16 @@ def test_nothing_is_claimed_where_what_a_map_computes_inside_may_leave_the_range
         assert np.isinf(chain_bound(chain, np.float64).single()).all()
 
 
+def test_a_map_made_of_others_is_met_by_the_largest_of_what_comes_from_its_right():
+    """2^500 meets 2^700 inside, in some order, though their sum over paths is 2^500."""
+    A = jb.maps.Sum([jb.Matrix([[2.0**500, 2.0**-300]]), jb.Matrix([[1.0, 1.0]])])
+    for factors in ([A, jb.Diagonal([1.0, 2.0**700])], [A, jb.Diagonal([2.0**700, 1.0])]):
+        assert chain_bound(factors, np.float64).overflow
+        turned = [factor.T for factor in reversed(factors)]
+        assert chain_bound(turned, np.float64).overflow
+    assert not chain_bound([A, jb.Diagonal([1.0, 2.0**400])], np.float64).overflow
+
+
 def test_bound_is_sharp_within_a_factor_of_five():
     """Over a thousand small networks (K <= 10) the largest ratio exceeds 0.2."""
     rng = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from jacobians._checks import Array, ShapeError, as_count, as_flag, as_items
 from jacobians._windows import merged
 from jacobians.maps.base import LinearMap, common_batch
 from jacobians.maps.elementary import as_map
+
+Nodes: TypeAlias = tuple[tuple[tuple[int, LinearMap], ...], ...]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,7 +30,8 @@ class Substitution(LinearMap):
     ----------
     nodes : sequence of sequences of (int, map)
         For node 1, 2, ...: the edges that enter it, each the number of the node it comes from,
-        which is smaller, and its map.  Node 0 is where ``x`` goes in, the last one comes out.
+        which is smaller, and its map.  Node 0 is where ``x`` goes in, the last one comes out;
+        those that it does not read, in one step or in several, are left out.
 
     Raises
     ------
@@ -42,7 +45,7 @@ class Substitution(LinearMap):
     array([9.])
     """
 
-    nodes: tuple[tuple[tuple[int, LinearMap], ...], ...]
+    nodes: Nodes
 
     composite = True
 
@@ -63,6 +66,7 @@ class Substitution(LinearMap):
                     )
         object.__setattr__(self, "nodes", built)
         common_batch(self._parts(), "Substitution")
+        object.__setattr__(self, "nodes", _read_by_the_last(built))
 
     def _parts(self) -> list[LinearMap]:
         return [A for edges in self.nodes for _, A in edges]
@@ -153,23 +157,28 @@ class Substitution(LinearMap):
         return met[-1]
 
     def reach(self) -> float:
-        return max(self._restarted(), self.transpose()._restarted())
-
-    def _restarted(self) -> float:
-        """Bound the row sums of all paths that end in a node, wherever they begin."""
-        through, most = [1.0], 1.0
+        # every map's is at least 1, so that paths from end to end reach as far as any part of them
+        through = [1.0]
         for edges in self.nodes:
-            inside = max(A.reach() for _, A in edges)
-            total = sum(A.reach() * through[source] for source, A in edges)
-            through.append(max(1.0, total))
-            most = max(most, inside, total)
-        return most
+            through.append(sum(A.reach() * through[source] for source, A in edges))
+        return through[-1]
 
     def underflow(self) -> float:
         return sum(A.underflow() for A in self._parts()) * self.reach()
 
     def __repr__(self) -> str:
         return f"{super().__repr__()}: {len(self._parts())} edges into {len(self.nodes)} nodes"
+
+
+def _read_by_the_last(nodes: Nodes) -> Nodes:
+    """Leave out the nodes that the last one does not read, in one step or in several."""
+    read = {0, len(nodes)}
+    for l in range(len(nodes), 0, -1):
+        if l in read:
+            read.update(source for source, _ in nodes[l - 1])
+    number = {l: k for k, l in enumerate(sorted(read))}
+    kept = (nodes[l - 1] for l in sorted(read - {0}))
+    return tuple(tuple((number[source], A) for source, A in edges) for edges in kept)
 
 
 def _edge(edge: Any) -> tuple[int, LinearMap]:
