@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import jacobians as jb
 from jacobians.engine import jacobian_at
 from jacobians.linearization import (
+    activation_map,
     layer_map,
     layer_second,
     parameter_maps,
@@ -396,6 +397,36 @@ def test_scipy_takes_a_map_as_it_is():
     largest = svds(A, k=1, return_singular_vectors=False)[0]
     # an iterative solver: good to about 1e-10 of the norm
     assert_within(largest, np.linalg.norm(A.to_dense(), 2), 1e-6 * largest)
+
+
+class Twofold(jb.activations.VectorActivation):
+    """2 z where z is positive, else z: known by its parts, and by a map that is their diagonal."""
+
+
+def steps_of(z):
+    return np.where(z > 0, 2.0, 1.0)
+
+
+TWOFOLD = Twofold(
+    "twofold",
+    lambda z: steps_of(z) * z,
+    lambda z: (steps_of(z), np.zeros((*z.shape, 1)), np.zeros((*z.shape, 1))),
+)
+activation_map.register(Twofold, lambda sigma, z: jb.Diagonal(steps_of(z)))
+
+
+def test_an_activation_of_vectors_may_have_a_diagonal_map():
+    rng = np.random.default_rng(3)
+    W, V = (rng.integers(-3, 4, shape).astype(float) for shape in ((4, 3), (2, 4)))
+    net = jb.Network([jb.Dense(W, activation=TWOFOLD), jb.Dense(V)])
+    X = rng.integers(-3, 4, (5, 3)).astype(float)
+    D = steps_of(X @ W.T)
+    assert_equal(net(X), (D * (X @ W.T)) @ V.T)
+    assert_equal(jb.jacobian(net, X), V @ (D[:, :, None] * W))
+    assert_equal(jb.jacobian(net, X[0]), V @ (D[0, :, None] * W))
+    for J in methods(jb.linearize(net, X[0])).values():
+        assert_equal(J, V @ (D[0, :, None] * W))
+    assert jb.certify(net, X[0]).holds
 
 
 # --- layers that bend in their parameters ---------------------------------------------------------

@@ -19,6 +19,7 @@ import numpy as np
 from jacobians._checks import Array, read_only
 from jacobians._machine import times_in_slabs
 from jacobians._workers import share
+from jacobians.activations import VectorActivation
 from jacobians.factors import Factor, parts_of
 from jacobians.linearization import activation_map, layer_map
 from jacobians.maps import (
@@ -108,10 +109,12 @@ class Kernels:
         return maps if isinstance(maps, tuple) else (maps,)
 
     def _activation_map(self, step: Step, out: None, z: Array) -> Any:
-        matrix = getattr(step.data, "matrix", None)  # where writing out is simpler than the parts
-        if matrix is not None and z.shape[-1] <= self.limits.written_out:
-            return matrix(read_only(z))
-        return (activation_map(step.data, read_only(z)),)
+        sigma: Any = step.data
+        rule = activation_map.dispatch(type(sigma))
+        by_parts = rule is activation_map.dispatch(VectorActivation)  # and no rule of a subclass
+        if by_parts and z.shape[-1] <= self.limits.written_out:
+            return sigma.matrix(read_only(z))  # which is simpler than the parts
+        return (rule(sigma, read_only(z)),)
 
     def _leaf(self, step: Step, out: None, maps: Any) -> Any:
         """Take the wanted part out of a map, as the array that its kind is multiplied as."""
