@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from claims import assert_within
+from claims import assert_equal, assert_within
 from hypothesis import given
 from hypothesis import strategies as st
 from zoo import NETWORKS, points
@@ -260,6 +260,25 @@ def test_the_bounds_of_factors_hold_for_their_product(net):
     bound = np.prod([max(1.0, factor.bound) for factor in factors_of(net, net.depth, 0)])
     for J in jb.jacobian(net, 3 * points(net, 5)):
         assert np.abs(J).sum(axis=1).max(initial=0) <= bound * (1 + 1e-5)  # J itself is rounded
+
+
+def test_the_bound_of_a_graph_is_that_of_all_its_paths():
+    """Of whole numbers of one sign nothing cancels: the bound is the Jacobian itself."""
+    two, five, three, seven = (jb.Dense([[w]], activation="relu") for w in (2.0, 5.0, 3.0, 7.0))
+    nodes = {
+        "a": (two, "x"),
+        "b": (five, "x"),
+        "c": (jb.Add(), "a", "b"),
+        "d": (three, "a"),
+        "e": (jb.Add(), "d", "c"),
+        "f": (seven, "b"),
+        "y": (jb.Add(), "e", "f"),
+    }
+    net = jb.Network.graph(nodes, inputs={"x": 1})
+    (factor,) = factors_of(net, net.depth, 0)
+    assert factor.kind == "graph"
+    assert factor.bound == 2 + 5 + 3 * 2 + 7 * 5
+    assert_equal(jb.jacobian(net, [1.0]), [[factor.bound]])
 
 
 def test_bounded_networks_need_no_look_at_their_results():

@@ -247,6 +247,23 @@ D = jb.Dense(np.eye(2))
         ({"a": (jb.LayerNorm(np.ones(3)), "x")}, jb.ShapeError, "takes rows of 3 entries"),
         ({"a": (jb.Gather([5]), "x")}, jb.ShapeError, "does not fit a value of shape"),
         ({"a": (jb.Concatenate(axis=1), "x", "x")}, jb.ShapeError, "Concatenate"),
+        (
+            {
+                "a": (jb.Reshape((1, 2)), "x"),
+                "b": (jb.Concatenate(axis=0), "a", "a", "x"),
+            },
+            jb.ShapeError,
+            r"Concatenate\(axis=0\): got",
+        ),
+        (
+            {
+                "a": (jb.Reshape((1, 2)), "x"),
+                "c": (jb.Reshape((2, 1)), "x"),
+                "b": (jb.Concatenate(axis=0), "a", "c"),
+            },
+            jb.ShapeError,
+            "may differ along axis 0 alone",
+        ),
         ({"a": (jb.MatrixProduct(), "x", "x")}, jb.ShapeError, "inputs do not fit"),
         ({"a": (jb.Elementwise("softmax", axis=1), "x")}, jb.ShapeError, "has no axis 1"),
     ],

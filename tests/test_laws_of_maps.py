@@ -138,6 +138,8 @@ def test_a_map_of_float32_stays_one(A):
     x, y = (np.ones((*A.batch, size), np.float32) for size in (A.shape[1], A.shape[0]))
     results = [A, A.T, A.to_dense(), A.T.to_dense(), A @ x, A @ x[..., None], y @ A, A.diagonal()]
     assert {result.dtype for result in results} == {np.dtype(np.float32)}
+    if not A.batch:
+        assert A.to_scipy().dtype == np.float32
 
 
 @every_map
