@@ -138,10 +138,9 @@ def set_field(layer: Layer, name: str, value: Any) -> None:
     object.__setattr__(layer, name, value)
 
 
-def last_axis(shape: Shape, width: int, layer: Layer) -> int:
-    """Return how many rows of this width a value has along its last axis."""
+def require_rows(shape: Shape, width: int, layer: Layer) -> None:
+    """Refuse a value that does not have rows of this width along its last axis."""
     if shape[-1] != width:
         raise ShapeError(
             f"{layer}: takes rows of {width} entries, but the value has shape {shape}."
         )
-    return prod(shape[:-1])

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from jacobians._checks import Array, as_floats, as_nonnegative, require_ndim, require_shape
-from jacobians.layers.base import Layer, Shape, last_axis, set_arrays, set_field
+from jacobians.layers.base import Layer, Shape, require_rows, set_arrays, set_field
 
 
 class _Norm(Layer):
@@ -29,7 +29,7 @@ class _Norm(Layer):
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """Return the shape that comes in."""
-        last_axis(shapes[0], len(self.scale), self)
+        require_rows(shapes[0], len(self.scale), self)
         return shapes[0]
 
     def normalised(self, a: Array) -> tuple[Array, Array]:
