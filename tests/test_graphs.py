@@ -294,6 +294,24 @@ def test_every_row_of_a_norm_adds_to_the_derivative_by_its_scale_and_shift(rows)
     assert np.abs(J - expected).max() < 1e-14  # of the same formula
 
 
+@pytest.mark.parametrize("lead", [(), (2,), (3, 2)])
+def test_matrices_of_any_number_of_axes_are_multiplied(lead):
+    """One product, or one for each of several matrices."""
+    A, B = whole(*lead, 4, 3), whole(*lead, 3, 5)
+    parts = {"A": A.size, "B": B.size}
+    nodes = {
+        "a": (jb.Reshape(A.shape), "A"),
+        "b": (jb.Reshape(B.shape), "B"),
+        "y": (jb.MatrixProduct(), "a", "b"),
+        "t": (jb.Reshape((*lead, 5, 3)), "B"),
+        "z": (jb.MatrixProduct(transpose_second=True), "a", "t"),
+    }
+    net = jb.Network.graph(nodes, inputs=parts, outputs=["y", "z"])
+    value = net(np.concatenate([A.ravel(), B.ravel()]))
+    other = A @ np.swapaxes(B.reshape(*lead, 5, 3), -2, -1)
+    assert_equal(value, np.concatenate([(A @ B).ravel(), other.ravel()]))
+
+
 @pytest.mark.parametrize("kind", [jb.LayerNorm, jb.RMSNorm])
 @pytest.mark.parametrize("shape", [(4,), (1, 4), (3, 4), (2, 3, 4)])
 def test_a_norm_acts_on_every_row(kind, shape):

@@ -207,6 +207,10 @@ def test_scipy_operator_multiplies_like_the_map(A, dense):
     assert_equal(operator @ x, dense @ x)
     assert_equal(operator.T @ y, dense.T @ y)
     assert_equal(operator @ X, dense @ X)
+    Y = whole(A.shape[0], 3)
+    assert_equal(operator.T @ Y, dense.T @ Y)
+    assert_equal(A.rmatmat(Y), dense.T @ Y)
+    assert_equal(A.rmatvec(y), dense.T @ y)
 
 
 @every_map

@@ -211,6 +211,8 @@ def test_a_kinked_layer_of_ones_own_may_move_wherever_its_input_does():
     assert_equal(layer.may_move(one), [[True], [False]])
     assert_equal(layer.may_move(one, other), [[True], [False]])
     assert_equal(layer.may_move(other, other), [[False], [False]])
+    assert_equal(layer.may_move(one[0]), [True])
+    assert_equal(layer.may_move(np.stack([one, one & False])), [[[True], [False]], [[False]] * 2])
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-150, 1e150])
