@@ -14,6 +14,7 @@ from zoo import points
 
 import jacobians as jb
 from jacobians import strategies as jst
+from jacobians.engine.running import all_finite
 from jacobians.linearization import activation_map, layer_map
 from jacobians.rounding import chain_bound
 
@@ -284,3 +285,16 @@ def test_a_point_that_was_asked_before_raises_no_flag(ask, size):
         for bad in (np.inf, -np.inf, np.nan):
             with pytest.raises(jb.NotFiniteError):
                 ask(net, np.array([1.0, bad, -bad]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("mode", ["ignore", "raise"])
+def test_the_quick_look_for_numbers_that_are_not_finite(dtype, mode):
+    """However NumPy is told to treat infinity times 0."""
+    with np.errstate(all=mode):
+        assert all_finite(np.array([1.0, -2.0, 0.0, np.finfo(dtype).max], dtype))
+        for wrong in (np.inf, -np.inf, np.nan):
+            for at in range(3):
+                row = np.ones(3, dtype)
+                row[at] = wrong
+                assert not all_finite(row)

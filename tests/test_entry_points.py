@@ -132,6 +132,18 @@ def test_layers_and_networks_are_immutable(layer):
 # --- layers and networks --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("chosen", [[-1], [0, -1], [-1, 0], [2], [0, 2], [1.0], [[0]], [], [True]])
+@pytest.mark.parametrize("name", ["rows", "columns"])
+def test_what_is_no_row_or_column_is_refused(chosen, name):
+    """Negative numbers too, wherever in the list they stand: they are not counted from the end."""
+    other = jb.Network.random([2, 3, 2], "tanh", seed=0)
+    verbs = [jb.jacobian, jb.value_and_jacobian] + [jb.hessian] * (name == "rows")
+    for verb in verbs:
+        for x in ([0.1, 0.2], [[0.1, 0.2]]):
+            with pytest.raises(ValueError, match=rf": {name}: expected "):
+                verb(other, x, **{name: chosen})
+
+
 ARRAYS = {
     jb.Dense: {"W": np.ones((2, 3)), "b": np.ones(2)},
     jb.Convolution: {"K": np.ones((4, 1, 2)), "b": np.ones(4)},

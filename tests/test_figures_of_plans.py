@@ -172,6 +172,12 @@ def test_a_leaf_holds_the_numbers_of_its_map_at_one_point(net):
         for step in program.steps:
             if step.op in (Op.LAYER_MAPS, Op.ACTIVATION_MAP):
                 assert counted(step) == max(1, 2 * sum(A.numbers for A in read[step.out]))
+        for step in program.steps:
+            if step.op == Op.LEAF:
+                m, n = step.data.shape
+                each = {"diagonal": m, "matrix": m * n}.get(step.data.kind, 1)
+                assert counted(step) == each
+                assert counted(step, 5) == 5 * each
         for A in (A for leaves in read.values() for A in leaves):
             first, *path = A.source.path
             l = A.source.node
@@ -215,6 +221,8 @@ def test_a_plan_keeps_within_its_budget(net, kernels):
         return
     with pytest.raises(ValueError, match=f"one point needs {point} bytes, but the budget is"):
         jb.plan(net, max_bytes=point - 1, **ask)
+    few = jb.plan(net, **ask | {"batch": 7})
+    assert 1 <= few.piece <= -(-7 // few.threads)  # no thread waits for others
     for most in (2 * point, 3 * point, 5 * point, 50 * point):
         made = jb.plan(net, max_bytes=most, **ask)
         left = most - min(made.fixed_bytes, most // 2)

@@ -280,6 +280,10 @@ def test_a_map_made_of_others_is_met_by_the_largest_of_what_comes_from_its_right
         turned = [factor.T for factor in reversed(factors)]
         assert chain_bound(turned, np.float64).overflow
     assert not chain_bound([A, jb.Diagonal([1.0, 2.0**400])], np.float64).overflow
+    square = jb.maps.Sum([jb.Matrix([[2.0**500, 2.0**-300], [0.0, 0.0]]), jb.Identity(2)])
+    for slopes in ([1.0, 2.0**700], [2.0**700, 1.0]):
+        assert chain_bound([square, jb.Diagonal(slopes)], np.float64).overflow
+        assert chain_bound([jb.Diagonal(slopes), square.T], np.float64).overflow
 
 
 def test_bound_is_sharp_within_a_factor_of_five():
