@@ -236,3 +236,15 @@ def test_bundled_networks_are_trained_and_their_data_is_real():
     assert diabetes.network.input_names[2] == "bmi"
     with pytest.raises(ValueError, match="expected one of digits, diabetes"):
         data.bundle("cats")
+
+
+def test_inputs_and_outputs_keep_their_names_and_places(tmp_path):
+    net = NETWORKS["several inputs and outputs"]
+    jb.save(net, tmp_path / "net.npz")
+    again = jb.load(tmp_path / "net.npz")
+    assert again.inputs == net.inputs
+    assert len(again.inputs) > 1
+    assert again.outputs == net.outputs
+    assert again.names == net.names
+    assert again.sources == net.sources
+    assert again.shapes == net.shapes
