@@ -227,3 +227,11 @@ def test_differences_of_a_smooth_gradient_say_something(sign):
         assert np.isfinite(allowed).all()
         assert allowed.max() < 1e-3
         assert np.abs(H).max() < 20
+
+
+@pytest.mark.parametrize("depth", [3, 40, 400])
+def test_of_a_deep_network_the_first_and_the_last_parameters_are_checked(depth):
+    net = jb.Network([jb.Dense([[0.5]], [0.1], "tanh")] * depth)
+    layers = [l for l, _ in module._with_parameters(jb.linearize(net, [0.3]))]
+    assert (layers[0], layers[-1]) == (1, depth)
+    assert len(set(layers)) == len(layers) >= 2

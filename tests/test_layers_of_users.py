@@ -401,6 +401,25 @@ def test_scipy_takes_a_map_as_it_is():
     assert_within(largest, np.linalg.norm(A.to_dense(), 2), 1e-6 * largest)
 
 
+class Partly(jb.Dense):
+    """A dense layer whose rule for b is wrong in its last entry alone."""
+
+
+@parameter_maps.register
+def _(layer: Partly, a):
+    right = parameter_maps.dispatch(jb.Dense)(layer, a)
+    slopes = np.ones(len(layer.b))
+    slopes[-1] = 2
+    return right | {"b": jb.Diagonal(slopes)}
+
+
+def test_a_rule_that_is_wrong_in_one_entry_is_told():
+    layer = Partly([[1.0, 2.0], [3.0, -1.0], [0.5, 0.25]], [0.1, 0.2, 0.3])
+    certificate = jb.certify(jb.Network([layer]), [0.3, 0.4])
+    assert not certificate.holds
+    assert f"the rule of {layer} for its parameters disagrees" in str(certificate)
+
+
 class Twofold(jb.activations.VectorActivation):
     """2 z where z is positive, else z: known by its parts, and by a map that is their diagonal."""
 

@@ -90,6 +90,7 @@ ENTRY_POINTS = {
     "curvature": lambda: jb.curvature(NET, BATCH, TARGETS, SQUARED).gauss_newton.to_dense(),
     "ntk": lambda: jb.curvature(NET, BATCH).ntk().to_dense(),
     "laplace": lambda: jb.laplace(NET, BATCH, TARGETS, SQUARED, "diagonal").variance(BATCH),
+    "covariance": lambda: jb.laplace(NET, BATCH, TARGETS, SQUARED, "full").covariance(BATCH),
     "error_bars": lambda: jb.error_bars(NET, BATCH, std=np.abs(SMALL)).std,
     "interactions": lambda: jb.interactions(NET, np.vstack([BATCH, -BATCH])).standardised,
     "explain": lambda: jb.explain(NET, SMALL, -SMALL).contributions,

@@ -404,3 +404,11 @@ def test_dense_forms_are_refused_before_they_are_made():
         with pytest.raises(jb.TooLargeError, match=f"{size}, over the limit .* Use backprop"):
             form()
     assert at.backprop(np.ones(N)).deltas.tolist() == [1.0] * N
+
+
+def test_a_value_may_leave_the_range_behind_a_finite_preactivation():
+    """e^800 is none, and 800 is a number."""
+    graph = UnitGraph.from_edges([("x", "u", 800.0)], inputs=["x"], activations={"u": "exp"})
+    with pytest.raises(jb.NotFiniteError, match="the value of unit u leaves the range"):
+        graph([1.0])
+    assert graph([0.0]) == [1.0]
