@@ -120,8 +120,8 @@ class Emitter:
             return
         if type(layer).preactivation is Dense.preactivation and layer.rows == 1:  # type: ignore[attr-defined]
             W, b = self.constant(layer.W.T), layer.b  # type: ignore[attr-defined]
-            zeros = np.zeros(n, self.net.dtype)
-            shift = self.constant(zeros, made=True) if b is None else self.constant(b)
+            made = b is None
+            shift = self.constant(np.zeros(n, self.net.dtype) if made else b, made)
             z = self.emit(Op.AFFINE, (entering[0], W.register, shift.register), (0, n), node=l)
         else:
             z = self.emit(Op.CALL, entering, (0, n), layer, l)

@@ -118,9 +118,10 @@ def _of_name(key: Any, value: Any, rules: Rules) -> list[tuple[str, int, Any]]:
     name, at = (numbered[1], int(numbered[2])) if numbered else (str(key), None)
     if at is None and _ROLES.get(name) in ("dx", "J"):
         return [(name, 0, value)]
-    if isinstance(value, (list, tuple)) and all(array is None for array in value):
-        return []  # as the biases of gradients where no layer has any
     if name in (*_PARAMETERS, "db") and not _layers_with(name, rules):
+        every = value if isinstance(value, (list, tuple)) else ()
+        if len(every) == rules.net.depth and all(array is None for array in every):
+            return []  # as the biases of gradients are where no layer has any
         raise ValueError(f"diagnose: mine: {name}: no layer of the network has any; leave it out.")
     if not _layers_with(name, rules) or _ROLES.get(name) in ("dx", "J"):
         raise ValueError(
