@@ -61,15 +61,17 @@ MODULES = [
     for path in sorted(PACKAGE.glob(f"{pattern}.py"))
     if path.stem != "__init__"
 ]
-# Tests of importers, pictures, pages and of the tests themselves: slow, and never the nearest.
+# Tests of importers, pictures, names and of the tests themselves: slow, and never the nearest.
 APART = re.compile(
-    "import|onnx|sweep_|slips|examples|notebook|plotting|reports|markdown|fuzzers|claims_map|"
-    "structure|names|mutants|strategies|cli|outside|shown|scale|comparisons|document|deriv|diagnosis"
+    "import|onnx|sweep_|examples|notebook|plotting|markdown|claims_map|structure|names|mutants"
 )
 ASIDE = re.compile("witness|conventions|sensitivities")  # tried when they are named
 # Constants of these modules are sizes and speeds: which of two equal products is the faster.
 MEASURED = re.compile("planning|engine/(?!scaling)")
 PIECES = re.compile("(PIECE|BLOCK|SUMS|WARM|KEPT|DEFAULT)_BYTES|limits")  # sizes of pieces
+# sizes and counts up to which one of two equal ways is the faster, or that go together
+SIZES = ["TABLE", "SHARED", "TOGETHER", "PIECE", "SMALL", "SHORT", "FEW_PRODUCTS", "_KEPT"]
+SIZES += ["PIECE_BYTES", "PRODUCTS_AT_ONCE"]
 
 
 def both_ways(pairs):
@@ -140,7 +142,7 @@ def asks_a_limit(test):
 
     Or asks how columns lie in memory, for which there are two equal ways too.
     """
-    return not named_in(test).isdisjoint(["limits", "are_rows", "strides"])
+    return not named_in(test).isdisjoint(["limits", "are_rows", "strides", *SIZES])
 
 
 def named_in(node):
@@ -215,6 +217,8 @@ def is_left_alone(node, module, function):
         case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
             return name in TEXT
         case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+            return True
+        case ast.Assign(targets=[ast.Name(id=name)]) if name in SIZES:
             return True
         case ast.Assign(value=value):
             types = isinstance(value, ast.Call) and ast.unparse(value.func) == "TypeVar"
