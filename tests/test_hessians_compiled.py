@@ -218,3 +218,22 @@ def test_values_that_leave_the_range_are_told_where_the_hessian_stays():
         for asked in (X, X[k]):
             with pytest.raises(jb.NotFiniteError):
                 jb.hessian(net, asked)
+
+
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_a_hessian_that_leaves_the_range_is_told_at_one_of_several_points(k):
+    """Value and slope are fine in float32, the second derivative 1e9 exp(1000 x) is not."""
+    W = np.full((1, 1), 1e3, np.float32)
+    net = jb.Network([jb.Dense(W, activation="exp"), jb.Dense(W)])
+    X = np.zeros((3, 1), np.float32)
+    assert filled(net, X)[0]
+    X[k] = 0.07
+    assert np.isfinite(net(X)).all()
+    assert np.isfinite(jb.jacobian(net, X)).all()
+    served, H = filled(net, X)
+    assert not served
+    assert np.isfinite(H).sum() == 2
+    jb.hessian(net, np.zeros(1, np.float32))
+    for asked in (X, X[k]):  # at a point as it was asked before
+        with pytest.raises(jb.NotFiniteError, match="hessian: a product leaves the range of float"):
+            jb.hessian(net, asked)
