@@ -210,11 +210,11 @@ def _sweep(
     deltas: list[Any] = [None] * net.depth
     for l in range(net.depth, 0, -1):
         layer = net.layers[l - 1]
-        if collected[l] is None and l < net.depth:  # an input that nothing reads
-            collected[l] = np.zeros_like(trace.activations[l])
         if delta is None or l < net.depth:
-            z = trace.preactivations[l - 1]
-            delta = pull_back_activation(layer.activation, z, collected[l])
+            c, z = collected[l], trace.preactivations[l - 1]
+            if c is None:  # an input that nothing reads
+                c = np.zeros_like(z)
+            delta = pull_back_activation(layer.activation, z, c)
         deltas[l - 1], collected[l] = delta, None
         pulled = _pull(layer, delta, trace.entering(l))
         for source, c in zip(net.sources[l - 1], pulled, strict=True):
@@ -269,7 +269,7 @@ def jacobian(trace: Trace) -> Array:
     -------
     array, shape (n_L, n_0) or (B, n_L, n_0)
     """
-    seeds = np.eye(trace.output.shape[-1], dtype=trace.output.dtype)
+    seeds = np.eye(trace.output.shape[-1])
     rows = [vjp(trace, np.broadcast_to(seed, trace.output.shape)) for seed in seeds]
     return np.stack(rows, axis=-2)
 

@@ -125,7 +125,6 @@ class SquaredError(Loss):
         result: Array = (residual * residual).sum(axis=-1) / 2
         return result
 
-    @underflow_is_rounding
     def cotangent(self, output: Array, target: Array) -> Array:
         """Return ``a - y``."""
         return output - target
@@ -164,7 +163,6 @@ class BinaryCrossEntropy(Loss):
         result: Array = -(target * np.log(output) + (1 - target) * np.log1p(-output)).sum(axis=-1)
         return result
 
-    @underflow_is_rounding
     def cotangent(self, output: Array, target: Array) -> Array:
         """Return ``(a - y) / (a (1 - a))``."""
         self._require_open_interval(output)
@@ -173,11 +171,10 @@ class BinaryCrossEntropy(Loss):
 
     @underflow_is_rounding
     def root(self, output: Array, target: Array) -> LinearMap:
-        """Return the root of ``y / a² + (1 - y) / (1 - a)²``."""
+        """Return the root of ``y / a² + (1 - y) / (1 - a)²``, also where a squared is nothing."""
         self._require_open_interval(output)
-        return Diagonal(np.sqrt(target / output**2 + (1 - target) / (1 - output) ** 2))
+        return Diagonal(np.hypot(np.sqrt(target) / output, np.sqrt(1 - target) / (1 - output)))
 
-    @underflow_is_rounding
     def fisher_root(self, output: Array) -> LinearMap:
         """Return the root of ``1 / (a (1 - a))``."""
         self._require_open_interval(output)
@@ -260,7 +257,6 @@ class CrossEntropy(Loss):
         self._require_positive(output, target)
         return Diagonal(np.sqrt(target) / np.where(target > 0, output, 1))
 
-    @underflow_is_rounding
     def fisher_root(self, output: Array) -> LinearMap:
         """Return the root of ``1 / a``: the target is class i with probability ``a_i``."""
         self._require_positive(output, np.ones_like(output))

@@ -44,7 +44,7 @@ def fill_in(
     budget -= own + sum(program.constant_bytes for program in ready)
     apart = len(groups) > 1  # they are computed beside, and copied
     beside = threads * H[:1, groups[0]].nbytes if apart else 0
-    if budget <= beside:
+    if budget < beside:
         return False
     piece = min(PIECE, budget // beside) if apart else PIECE
     finite: list[bool] = []
@@ -92,7 +92,7 @@ class _NotOfTheKernel(Exception):
 def _tape_of(net: Network, of: int, wrt: int, rows: Indices) -> Tape:
     tape, n = Tape(net.dtype), net.widths[wrt]
     a, before = tape.read(1, net.widths[0]), None
-    P: Any = np.eye(n, dtype=net.dtype)
+    P: Any = np.eye(n)
     passed: list[tuple[Any, Value | None, Value | None, Any]] = []  # matrix, sigma', sigma'', P
     for l, layer in enumerate(net.layers[:of], start=1):
         if net.sources[l - 1] != (l - 1,):
@@ -104,7 +104,7 @@ def _tape_of(net: Network, of: int, wrt: int, rows: Indices) -> Tape:
             passed.append((matrix, slopes, second, P))
     if not any(second for _, _, second, _ in passed):
         raise _NotOfTheKernel  # all are 0: nothing to compute
-    c = tape.constant(np.eye(net.widths[of], dtype=net.dtype)[rows])
+    c = tape.constant(np.eye(net.widths[of])[rows])
     H, added = tape.written(len(rows) * n, n), False
     for matrix, slopes, second, P in reversed(passed):
         if second is not None:
@@ -126,7 +126,7 @@ def _forward(tape: Tape, layer: Any, a: Value) -> tuple[Any, Value]:
         shift = tape.constant(layer.shift)
         return layer.scale, tape.scaling(a, tape.constant(layer.scale), add=shift)
     if type(layer) is Elementwise:
-        return np.ones(a.columns, tape.dtype), tape.scaling(a)
+        return np.ones(a.columns), tape.scaling(a)
     raise _NotOfTheKernel
 
 

@@ -210,9 +210,8 @@ def hessians_at(lin: Linearization, C: Array, of: int, wrt: int) -> Array:
     sigmas = {l: net.layers[l - 1].activation for l in edges}
     curved = {l for l, sigma in sigmas.items() if getattr(sigma, "curved", True)}
     by: Vectors = {("a", wrt): np.eye(n, dtype=C.dtype)[None]}  # a row for every entry of a^wrt
-    for l in range(wrt + 1, max(joins | curved, default=wrt) + 1):
-        if l not in edges:
-            continue
+    last = max(joins | curved, default=wrt)
+    for l in sorted(node for node in edges if node <= last):
         carried = [carry(lin.input_maps(l)[j], by["a", s]) for s, j in edges[l]]
         P = by["z", l] = sum(carried[1:], carried[0])
         many = [of_joins] * (l in joins)
@@ -229,7 +228,7 @@ def hessians_at(lin: Linearization, C: Array, of: int, wrt: int) -> Array:
         for s, _ in edges[l]:
             if net.last_reader[s] == l:
                 by.pop(("a", s), None)
-    total += total.swapaxes(-2, -1).copy()  # the two sides of the diagonal are one sum
+    total += total.swapaxes(2, 3).copy()  # the two sides of the diagonal are one sum
     total *= 0.5
     return total
 
@@ -265,7 +264,7 @@ def _pieces(net: Network, of: int, wrt: int, m: int, budget: int) -> tuple[int, 
 
 
 def _slices(count: int, piece: int) -> list[slice]:
-    return [slice(start, min(start + piece, count)) for start in range(0, count, piece)]
+    return [slice(start, start + piece) for start in range(0, count, piece)]
 
 
 def _require_range(result: Array, where: str) -> None:

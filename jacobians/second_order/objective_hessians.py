@@ -53,7 +53,7 @@ class ObjectiveHessian(OverPoints):
         return total
 
     def _dense(self) -> Array:
-        dense = self.apply(np.eye(self.shape[0], dtype=self.dtype))
+        dense = self.apply(np.eye(*self.shape, dtype=self.dtype))
         return (dense + dense.T) / 2
 
     def block(self, l: int | str) -> ObjectiveHessian:
@@ -64,9 +64,8 @@ class ObjectiveHessian(OverPoints):
 def _product(sweeps: Sweeps, c: Array, S: LinearMap, V: Array) -> Array:
     """Return the sum over points of ``H V``, for cotangents c of shape (B, m, 1)."""
     trace, t, total = sweeps.lin.trace, sweeps.tangents(V), np.zeros_like(V)
-    dots: dict[int, Any] = {trace.network.depth: 0}
-    if trace.network.depth in t:
-        dots[trace.network.depth] = S.apply(S.T.apply(t[trace.network.depth][1]))
+    end = trace.network.depth
+    dots: dict[int, Any] = {end: S.apply(S.T.apply(t[end][1]))}
     for l, at_a, at_z in sweeps.deltas(c):
         layer, values = trace.network.layers[l - 1], trace.entering(l)
         sources, delta = trace.network.sources[l - 1], at_z[..., 0]
@@ -123,12 +122,12 @@ def _require_curved(layer: Any, values: Any, maps: dict[str, LinearMap], mixed: 
     theta = stacked_parameters([layer], double)
     shares = 1 / np.sqrt(np.arange(5, len(theta) + 5))  # no two are alike
     step = np.where(theta == 0, shares, theta * shares)
-    reach, ends = np.abs(theta) + np.abs(step), np.cumsum([P.shape[1] for P in maps.values()])
+    reach, ends = np.abs(theta + step), np.cumsum([P.shape[1] for P in maps.values()])
     with np.errstate(all="ignore"):
         moved = [layers_with([layer], theta + k * step, double)[0] for k in (1, 0, -1)]
         inputs = [value.astype(double) for value in values]
         up, here, down = (each.preactivation(*inputs) for each in moved)
-        size = np.abs(up) + np.abs(here) + np.abs(down)
+        size = np.abs(here)  # and what is added to the terms is at most this and all of them
         for P, columns in zip(maps.values(), np.split(reach, ends[:-1]), strict=True):
             terms = P.magnitude() or Matrix(np.abs(P.to_dense()))
             size = size + applied(terms, columns[:, None])[..., 0]

@@ -39,7 +39,7 @@ from jacobians.second_order.records import MAX_BYTES, curvature
 from jacobians.second_order.rows import PointRows, outputs
 
 STRUCTURES = ("full", "last_layer", "diagonal", "kronecker")
-# U, V (or None) and lambda, (n, m), of the block of each layer; of all together as of a layer 0
+# U, V (or None) and the n m lambdas of the block of each layer; of all together as of a layer 0
 Bases = dict[int, tuple[Any, Any, Array]]
 
 
@@ -86,7 +86,7 @@ class Posterior:
         x = as_inputs(X, self.network, "Posterior: X")
         points, m = np.atleast_2d(x), self.network.widths[-1]
         shape = (len(points),) + (m,) * axes
-        refuse_if_too_large(shape, self.network.dtype, "Posterior", "Ask for .variance")
+        refuse_if_too_large(shape, np.dtype(float), "Posterior", "Ask for .variance")
         # in float64, as the bases are: what the data do not see is divided by tau alone
         net = self.network.astype(np.float64)
         total, tau = np.zeros(shape), self.prior_precision
@@ -209,8 +209,7 @@ def _bases(precision: Gram, structure: str) -> Bases:
         return {l: factors.eigen for l, factors in precision.kronecker().items()}
     if structure == "diagonal":
         entries, rows = precision.diagonal().astype(np.float64), precision.rows
-        blocks = {l: entries[rows.span(l)].reshape(n or 1, -1) for l, n in rows.lefts.items()}
-        return {l: (None, None, block) for l, block in blocks.items()}
+        return {l: (None, None, entries[rows.span(l)]) for l in rows.blocks}
     return {0: _of_all_parameters(precision)}
 
 
@@ -222,7 +221,7 @@ def _of_all_parameters(precision: Gram) -> tuple[None, Array, Array]:
     rows, (count, p) = precision.rows, precision.rows.shape
     way_out = "Keep less of it (structure=)"
     refuse_if_too_large((min(count, p), p), np.dtype(float), "laplace", way_out)
-    exact = replace(rows, network=rows.network.astype(np.float64), X=rows.X.astype(np.float64))
+    exact = replace(rows, network=rows.network.astype(np.float64))
     R = np.empty((0, p))
     for _, [(_, K)] in exact.joined():
         R = np.concatenate([R, K.to_dense()])

@@ -126,7 +126,7 @@ class PointRows(LinearMap):
         return Transposed(self)
 
     def _dense(self) -> Array:
-        none = np.zeros((0, self.shape[1]), self.dtype)  # of no points
+        none = np.empty((0, self.shape[1]), self.dtype)  # of no points
         return np.concatenate([none, *(K.to_dense() for _, [(_, K)] in self.joined())])
 
     def pieces(self, columns: int) -> Iterator[tuple[slice, Sweeps, LinearMap]]:
@@ -167,12 +167,11 @@ class PointRows(LinearMap):
     @cached_property
     def lefts(self) -> dict[int, int]:
         """For every layer the width of ``(a, 1)``; 0 where rows are no Kronecker products."""
-        sweeps = self._at(slice(0, 1))[1]
-        shapes = {
-            l: (1, 0, 0) if (pair := sweeps.outer(l)) is None else pair[0].shape
-            for l in self.blocks
-        }
-        return {l: n if t == 1 else 0 for l, (_, t, n) in shapes.items()}
+        sweeps, widths = self._at(slice(0, 1))[1], dict.fromkeys(self.blocks, 0)
+        for l in self.blocks:
+            if (pair := sweeps.outer(l)) and pair[0].shape[1] == 1:
+                widths[l] = pair[0].shape[2]
+        return widths
 
     def _cut(self, numbers: int) -> Iterator[tuple[slice, Sweeps, LinearMap]]:
         B = len(self.X)

@@ -88,18 +88,13 @@ class Sweeps:
 
     def push(self, V: Array) -> Array:
         """Return ``J V`` at every point, (B, m, k)."""
-        net = self.lin.trace.network
-        shape = (*self.lin.trace.batch, net.widths[-1], V.shape[1])
-        none = np.zeros((), V.dtype)  # where no parameter moves the output
-        return np.broadcast_to(self.tangents(V).get(net.depth, (none, none))[1], shape)
+        return self.tangents(V)[self.lin.trace.network.depth][1]  # which every parameter moves
 
     def deltas(self, U: Array) -> Iterator[tuple[int, Array, Array]]:
         """Go back from ``U``, (B, m, k): yield l and the cotangents at ``a^l`` and ``z^l``."""
         net = self.lin.trace.network
         at: dict[int, Any] = {net.depth: U}
         for l in sorted(self.moved, reverse=True):
-            if l not in at:
-                continue
             c = at.pop(l)
             D = self.activation_map(l)
             delta = D.T.apply(c) if D else c
