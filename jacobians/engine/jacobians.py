@@ -72,7 +72,7 @@ def jacobian(
     if distributed.is_collection(X):
         if out is not None or plan is not None:
             raise TypeError("jacobian: out and plan belong to arrays; leave them out with dask.")
-        shape = _planned(net, 2**10, choice, None, "jacobian").shape
+        shape = _planned(net, 1, choice, None, "jacobian").shape
 
         def chunk(x: Array) -> Array:
             return _run("jacobian", net, x, choice, None, None, False)[1]
