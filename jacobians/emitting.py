@@ -96,8 +96,8 @@ class Emitter:
         out = len(self.registers) - 1
         self.sizes[out] = int(np.prod([n or 1 for n in shape]))
         checked = op in (Op.AFFINE, Op.CALL)
-        if op == Op.VALUE:  # of a bounded one, what comes next leaves the range too
-            checked = min(data.slope_bound, data.value_bound) == np.inf
+        if op == Op.VALUE:  # of a bounded slope, what comes next leaves the range too
+            checked = data.value_bound == np.inf and (data.slope_bound == np.inf or node == self.of)
         self.steps.append(Step(op, out, args, data, node, shape, checked=checked))
         return out
 
