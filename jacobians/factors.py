@@ -49,6 +49,7 @@ class Source(NamedTuple):
     rule: Literal["activation", "layer"]
     node: int
     path: tuple[int, ...]  # the first number is the input of the node
+    inside: tuple[Any, ...] = ()  # how the maps on the way are put together
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,13 +211,22 @@ def _sources(lin: Linearization, of: int) -> Iterator[tuple[int, Source]]:
 
 def _inside(A: LinearMap, source: Source) -> Iterator[tuple[int, Source]]:
     yield id(A), source
+    inside = (*source.inside, put_together(A))
     for k, part in enumerate(parts_of(A)):
-        yield from _inside(part, source._replace(path=(*source.path, k)))
+        yield from _inside(part, source._replace(path=(*source.path, k), inside=inside))
 
 
 def parts_of(A: LinearMap) -> Sequence[LinearMap]:
     """Return the maps that a map is made of, if it is of a kind that is looked into."""
     return tuple(A._parts()) if isinstance(A, (Product, Sum, Substitution)) else ()
+
+
+def put_together(A: LinearMap) -> tuple[Any, ...]:
+    """Say how a map is put together: its kind, its nodes, and which parts points share."""
+    nodes = A.nodes if isinstance(A, Substitution) else ()
+    sources = [[source for source, _ in edges] for edges in nodes]
+    parts = [None if isinstance(part, Identity) else bool(part.batch) for part in parts_of(A)]
+    return type(A), str(sources), *parts
 
 
 def _describe(

@@ -261,7 +261,7 @@ def test_a_piece_holds_the_points_that_its_limit_lets_in(net, kernels):
 @pytest.mark.parametrize("kernels", [False, True])
 def test_the_least_budget_that_does_is_taken_and_one_byte_less_is_refused(net, kernels):
     """A point and what is fixed, or twice the point: half of a budget is for points anyway."""
-    ask = {"batch": 50, "threads": 2, "kernels": kernels}
+    ask = {"batch": 50, "threads": 2, "kernels": kernels, "limits": Limits(**EAGER)}
     fixed = jb.plan(net, **ask | {"kernels": False}).fixed_bytes
     point = jb.plan(net, **ask).point_bytes
     least = min(point + fixed, 2 * point - 1)
