@@ -273,7 +273,12 @@ def test_the_least_budget_that_does_is_taken_and_one_byte_less_is_refused(net, k
         f"plan: max_bytes: one point needs {point} bytes, but the budget is {least - 1}; "
         "twice as much as it needs is always enough."
     )
-    assert jb.plan(net, max_bytes=2 * point, **ask).piece >= 1
+    for many in (2, 5, 9):
+        most = max(fixed + many * point, 2 * fixed)
+        made = jb.plan(net, max_bytes=most, **ask)
+        left = most - min(made.fixed_bytes, most // 2)
+        assert made.threads == min(2, left // point)
+        assert made.piece == min(-(-50 // made.threads), left // made.threads // point)
 
 
 # --- the kernel -----------------------------------------------------------------------------------
