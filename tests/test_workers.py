@@ -1,7 +1,9 @@
 """Threads that share jobs: all at work at once, each its own number, and none left behind."""
 
+import os
 import threading
 import time
+import warnings
 
 import pytest
 
@@ -27,10 +29,13 @@ def test_as_many_jobs_are_worked_on_at_once_as_there_are_threads(jobs, threads):
 
 
 @pytest.mark.parametrize(("jobs", "threads"), [(5, 1), (1, 4), (0, 3), (0, 1)])
-def test_one_thread_or_one_job_stays_with_the_caller(jobs, threads):
+def test_one_thread_or_one_job_stays_with_the_caller(jobs, threads, monkeypatch):
+    """And starts none."""
+    monkeypatch.setattr(_workers, "_waiting", [])
     done = []
     share(lambda *call: done.append((*call, threading.current_thread())), range(jobs), threads)
     assert done == [(job, 0, threading.current_thread()) for job in range(jobs)]
+    assert not _workers._waiting
 
 
 @pytest.mark.parametrize("threads", [2, 3, 4])
@@ -81,6 +86,28 @@ def test_threads_wait_for_the_next_call_and_the_largest_one_decides_how_many(mon
     assert held[0] is held[1]
     assert held[1] is not held[2]
     assert held[2] is held[3] is held[4]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process is forked here")
+def test_a_forked_process_starts_threads_of_its_own():
+    """Those of its parent are none of its."""
+    both_at_once(PATIENCE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            both_at_once(5)
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def both_at_once(seconds):
+    together = threading.Barrier(2)
+    share(lambda job, worker: together.wait(seconds), range(2), 2)
 
 
 def test_a_batch_is_cut_into_pieces_of_one_size_as_many_for_each_thread():
