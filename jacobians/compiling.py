@@ -33,7 +33,6 @@ def compile_jacobian(
     of: int,
     factors: tuple[Factor, ...],
     order: Order | None,
-    shape: tuple[int, int],
     valued: bool,
     limits: Limits,
 ) -> Program:
@@ -42,7 +41,7 @@ def compile_jacobian(
         compiler = _Compiler(net, of, factors, valued, limits)
         compiler.forward(compiler.last)
         if order is None:
-            result = compiler.constant(np.ones(shape[0], net.dtype))
+            result = compiler.constant(np.ones(net.widths[of], net.dtype))
         else:
             result = fold(order, lambda k: compiler.leaf(factors[k]), compiler.multiply)
         return compiler.finish(compiler.write(result), _is_bounded(factors, net))
@@ -61,6 +60,7 @@ def compile_sweep(
         if not forward:
             compiler.forward(compiler.last)
         width = net.widths[0 if forward else -1]
+        compiler.sizes[1] = width  # which a map may copy
         row = Node(1, "stack", 1, width)
         for A in chain:
             row = compiler.apply(A, row, False)
@@ -83,9 +83,9 @@ class _Compiler(Emitter):
         """Return the node of a factor."""
         m, n = A.shape
         if A.kind == "identity":
-            return Node(-1, "identity", m, n)
+            return Node(None, "identity", m, n)
         if A.kind not in ("diagonal", "matrix"):
-            return Node(-1, "factor", m, n, factor=A)
+            return Node(None, "factor", m, n, factor=A)
         if A.value is not None:
             return self.constant(A.value)
         kind: Any = "slopes" if A.kind == "diagonal" else "stack"
@@ -93,7 +93,8 @@ class _Compiler(Emitter):
 
     def _register(self, A: Factor) -> int:
         if A.value is not None:
-            return self.constant(A.value).register
+            known: int = self.constant(A.value).register
+            return known
         if A.source is not None:
             self.forward(A.source.node)
         elif A not in self.loaded:
@@ -121,7 +122,7 @@ class _Compiler(Emitter):
         if A.kind != "slopes":
             return self.apply(A.factor, X, way == "left")
         left, right = (A, X) if way == "left" else (X, A)
-        waiting = Node(-1, "scaled", left.rows, right.columns, waiting=(left, right))
+        waiting = Node(None, "scaled", left.rows, right.columns, waiting=(left, right))
         return waiting if A.value is None or X.value is None else self.write(waiting)
 
     def _through(self, left: Node, right: Node) -> Node | None:
@@ -133,7 +134,7 @@ class _Compiler(Emitter):
         else:
             return None
         size = P.rows * d.rows * Q.columns
-        if P.kind == Q.kind == "matrix" and d.value is None and size <= self.limits.table:
+        if P.kind == Q.kind == "matrix" and size <= self.limits.table:
             table = table_of(P.value, Q.value)
             if table is None:
                 return None
@@ -184,7 +185,7 @@ class _Compiler(Emitter):
         if A.kind == "sum":
             return self._joined([self.leaf(part) for part in A.parts])
         if A.kind == "graph":
-            return self.write(self.apply(A, Node(-1, "identity", n, n), True))
+            return self.write(self.apply(A, Node(None, "identity", n, n), True))
         if A.value is not None:
             return self.constant(A.value.to_dense(), made=True)
         return self.stack(Op.WRITE, (self._register(A),), m, n, "map")

@@ -21,7 +21,7 @@ class Node(NamedTuple):
     next product.
     """
 
-    register: int
+    register: Any  # None if it is in none
     kind: Literal["identity", "slopes", "matrix", "stack", "factor", "scaled"]
     rows: int
     columns: int
@@ -32,11 +32,10 @@ class Node(NamedTuple):
 
     @property
     def operand(self) -> Operand:
-        """How the planner sees it."""
+        """What it is to the one that it is multiplied by."""
         if self.factor is not None:
             return self.factor.operand
-        kind: Any = {"slopes": "diagonal", "identity": "identity"}.get(self.kind, "dense")
-        return Operand(self.rows, self.columns, kind, self.value is None)
+        return Operand(self.rows, self.columns, "diagonal" if self.kind == "slopes" else "dense")
 
 
 class Emitter:
@@ -47,7 +46,7 @@ class Emitter:
     ) -> None:
         self.net, self.of, self.limits = net, of, limits
         self.registers: list[Any] = [None, None]  # the points, and vectors of a sweep
-        self.sizes: list[int] = [0, 0]  # numbers of a point
+        self.sizes: dict[int, int] = {}  # numbers of a point, by register
         self.steps: list[Step] = []
         self.constant_bytes = 0
         self.a: dict[int, int] = {0: 0}
@@ -60,7 +59,7 @@ class Emitter:
         self.valued = valued
         self.values, self.preactivations = self._needed()
         asked = {node for _, node in self.wanted}
-        self.last = max(self.values | self.preactivations | asked, default=0)
+        self.last = max(self.preactivations | asked, default=0)
 
     def _needed(self) -> tuple[set[int], set[int]]:
         """Return the nodes whose values, and whose preactivations, something reads."""
@@ -78,7 +77,6 @@ class Emitter:
     def constant(self, value: Any, made: bool = False) -> Node:
         """Keep what is known now, perhaps because it was ``made`` beforehand."""
         self.registers.append(value)
-        self.sizes.append(0)
         self.constant_bytes += value.nbytes if made else 0
         kind: Any = "slopes" if len(value.shape) == 1 else "matrix"
         rows, columns = value.shape[0], value.shape[-1]
@@ -95,11 +93,11 @@ class Emitter:
     ) -> int:
         """Add a step, and return the register of its result."""
         self.registers.append(None)
-        self.sizes.append(int(np.prod([n or 1 for n in shape])))
         out = len(self.registers) - 1
+        self.sizes[out] = int(np.prod([n or 1 for n in shape]))
         checked = op in (Op.AFFINE, Op.CALL)
-        if op == Op.VALUE:  # of a bounded one, what comes next leaves the range too
-            checked = min(data.slope_bound, data.value_bound) == np.inf
+        if op == Op.VALUE:  # of a bounded slope, what comes next leaves the range too
+            checked = data.value_bound == np.inf and (data.slope_bound == np.inf or node == self.of)
         self.steps.append(Step(op, out, args, data, node, shape, checked=checked))
         return out
 
@@ -113,7 +111,9 @@ class Emitter:
 
     def _node(self, l: int) -> None:
         layer, n = self.net.layers[l - 1], self.net.widths[l]
-        entering = tuple(self.a.get(s, -1) for s in self.net.sources[l - 1])
+        if l not in self.preactivations and ("layer", l) not in self.wanted:
+            return
+        entering = tuple(self.a[s] for s in self.net.sources[l - 1])
         if ("layer", l) in self.wanted:
             self._load(Op.LAYER_MAPS, entering, layer, self.wanted["layer", l])
         if l not in self.preactivations:
@@ -154,7 +154,7 @@ class Emitter:
     def finish(self, result: Node, bounded: bool) -> Program:
         """Put the result where the caller wants it, and say where every register ends."""
         steps, slots, others = self.ending_with(result)
-        widest = max((self.net.widths[l] for l in range(self.last + 1)), default=0)
+        widest = max(self.net.widths[l] for l in range(self.last + 1))
         return Program(
             registers=tuple(self.registers),
             steps=steps,
@@ -212,7 +212,7 @@ class Emitter:
         """Count the numbers of a point that a step may copy, or needs for one row on its way."""
         size = self.sizes[step.out]
         if step.op in (Op.LEFT, Op.RIGHT):
-            return 2 * size + self.sizes[step.args[0]]
+            return 2 * size + self.sizes.get(step.args[0], 0)  # 0 of what all points share
         if step.op == Op.ROWS:
             return size + int(step.data.numbers // step.shape[2 if step.data.left else 0])
         one = any(getattr(self.registers[k], "ndim", 0) == 2 for k in step.args)

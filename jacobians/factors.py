@@ -32,6 +32,7 @@ from jacobians.maps import (
 )
 from jacobians.maps.association import Operand, associate
 from jacobians.network import Network
+from jacobians.program import Limits
 
 Kind: TypeAlias = Literal[
     "identity", "diagonal", "matrix", "map", "product", "sum", "graph", "blocks"
@@ -48,6 +49,7 @@ class Source(NamedTuple):
     rule: Literal["activation", "layer"]
     node: int
     path: tuple[int, ...]  # the first number is the input of the node
+    inside: tuple[Any, ...] = ()  # how the maps on the way are put together
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,7 @@ class Factor:
     name: str  # a label: ``D3``, ``W2``, or ``E`` for rows or columns of the identity
     kind: Kind
     shape: tuple[int, int]
-    flops: float = 0.0  # to apply it to a column
+    flops: float  # to apply it to a column
     value: Any = None  # an array or a map, if all points share it
     source: Source | None = None  # if every point has its own
     numbers: int = 0  # that one point's own parts hold
@@ -140,7 +142,7 @@ class Factor:
                 for source, A in entering:
                     edges[last - source - 1].append((last - l, A.T))
             turned["parts"] = tuple(map(tuple, edges))
-        elif self.value is not None and self.kind != "diagonal":
+        elif self.value is not None:
             turned["value"] = self.value.T
         else:
             turned["turned"] = not self.turned
@@ -153,7 +155,7 @@ def factors_of(
     wrt: int,
     rows: Indices | None = None,
     columns: Indices | None = None,
-    written_out: int = 64,
+    written_out: int = Limits.written_out,
     near: Any = None,
 ) -> tuple[Factor, ...]:
     """Describe the factors of ``da^of/da^wrt``, left to right, without those that are the identity.
@@ -209,13 +211,22 @@ def _sources(lin: Linearization, of: int) -> Iterator[tuple[int, Source]]:
 
 def _inside(A: LinearMap, source: Source) -> Iterator[tuple[int, Source]]:
     yield id(A), source
+    inside = (*source.inside, put_together(A))
     for k, part in enumerate(parts_of(A)):
-        yield from _inside(part, source._replace(path=(*source.path, k)))
+        yield from _inside(part, source._replace(path=(*source.path, k), inside=inside))
 
 
 def parts_of(A: LinearMap) -> Sequence[LinearMap]:
     """Return the maps that a map is made of, if it is of a kind that is looked into."""
     return tuple(A._parts()) if isinstance(A, (Product, Sum, Substitution)) else ()
+
+
+def put_together(A: LinearMap) -> tuple[Any, ...]:
+    """Say how a map is put together: its kind, its nodes, and which parts points share."""
+    nodes = A.nodes if isinstance(A, Substitution) else ()
+    sources = [[source for source, _ in edges] for edges in nodes]
+    parts = [None if isinstance(part, Identity) else bool(part.batch) for part in parts_of(A)]
+    return type(A), str(sources), *parts
 
 
 def _describe(
@@ -235,8 +246,8 @@ def _describe(
         return Factor(kind=kind, parts=members, bound=_bound_of(kind, members), **facts)
     if not A.batch:
         value = A.diagonal() if kind == "diagonal" else A.to_dense() if kind == "matrix" else A
-        sums, ones = A.magnitude(), np.ones((A.shape[1], 1))
-        bound = np.inf if sums is None else float(sums.apply(ones).max(initial=0.0))
+        sums = A.magnitude()
+        bound = np.inf if sums is None else float((sums @ np.ones(A.shape[1])).max())
         return Factor(kind=kind, value=value, bound=bound, **facts)
     if kind == "map" and max(A.shape) <= written_out:
         kind = "matrix"
@@ -295,7 +306,7 @@ def _restricted(A: Factor, index: Indices, side: Literal["rows", "columns"]) -> 
     count, value = len(index), A.value
     if A.kind == "diagonal":
         value = None if value is None else value[index]
-        return replace(A, shape=(count, count), value=value, rows=index)
+        return replace(A, shape=(count, count), flops=float(count), value=value, rows=index)
     m, n = shape = (count, A.shape[1]) if side == "rows" else (A.shape[0], count)
     if value is not None:
         value = np.ascontiguousarray(value[index] if side == "rows" else value[:, index])

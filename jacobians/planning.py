@@ -6,7 +6,7 @@ The order comes from ``maps.association``; the piece is as many points as fit th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -68,7 +68,7 @@ class Plan(Displayed):
     limits: Limits
     kernels: bool
     # what it compiles to, for each network that it was used for
-    runners: WeakKeyDictionary[Network, dict[Any, Any]] = field(repr=False)
+    runners: WeakKeyDictionary[Network, dict[Any, Any]]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "runners": None}  # compiled again where it is used
@@ -99,7 +99,7 @@ class Plan(Displayed):
         """Compile the plan for a network that it fits."""
         factors = self.runners.get(net, {}).get("factors") or self._factors(net)
         order = self.association.order if self.association else None
-        return compile_jacobian(net, self.of, factors, order, self.shape, valued, self.limits)
+        return compile_jacobian(net, self.of, factors, order, valued, self.limits)
 
     def tape(self, net: Network, program: Program, valued: bool) -> _kernels.Tape | None:
         """Translate a program for the compiled kernel; None if that is not to run it."""
@@ -304,9 +304,8 @@ def _in_pieces(made: Plan, net: Network, batch: int) -> Plan:
     threads = 1
     if made.association:
         most = min(made.allowed, budget // point_bytes)
-        work = made.association.flops
         threads = threads_that_pay(
-            net, made.of, batch, work, 0 if made.kernels else largest, most, limits, made.kernels
+            net, made.of, batch, made.flops, largest, most, limits, made.kernels
         )
     small = threads > 1 or largest <= limits.small_matrix
     most = limits.small_piece_bytes if small else limits.piece_bytes

@@ -116,13 +116,14 @@ def test_cost_model_knows_every_kind():
 def test_a_sum_costs_its_terms_and_what_adds_them_up():
     """m n additions for every matrix but the first, n for what lies on the diagonal alone."""
     matrix, one, product = (
-        Factor("A", "matrix", (4, 4)),
-        Factor("A", "identity", (4, 4)),
+        Factor("A", "matrix", (4, 4), 32.0),
+        Factor("A", "identity", (4, 4), 0.0),
         Factor(
             "A",
             "product",
             (4, 4),
-            parts=(Factor("A", "matrix", (4, 3)), Factor("A", "matrix", (3, 4))),
+            48.0,
+            parts=(Factor("A", "matrix", (4, 3), 24.0), Factor("A", "matrix", (3, 4), 24.0)),
         ),
     )
     for terms, cost in (
@@ -133,7 +134,7 @@ def test_a_sum_costs_its_terms_and_what_adds_them_up():
         ([one, product], 4 + 2 * 4 * 3 * 4),
         ([product, product], 16 + 2 * (2 * 4 * 3 * 4)),
     ):
-        assert Factor("A", "sum", (4, 4), parts=tuple(terms)).operand.alone == cost
+        assert Factor("A", "sum", (4, 4), 0.0, parts=tuple(terms)).operand.alone == cost
 
 
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=9))

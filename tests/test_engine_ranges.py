@@ -169,6 +169,26 @@ def test_nothing_is_known_of_what_others_wrote():
     assert not products_stay_in_range(jb.Network([Large()], inputs=1), 1, 0)
 
 
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize(
+    ("name", "z"),
+    [("leaky_relu", [1.0, -1e308]), ("selu", [1.75e308, 1.0]), ("elu", [-800.0, 1e308])],
+)
+def test_a_value_that_leaves_the_range_at_the_end_is_named(name, z, kernels):
+    """Of slopes above 1, where the preactivation stays in range and nothing comes after it."""
+    sigma = jb.activation(name, slope=3.0) if name == "leaky_relu" else jb.activation(name)
+    net = jb.Network([jb.Dense(np.eye(2), activation=sigma)])
+    for X in (np.array(z), np.array([[1.0, 2.0], z, [0.5, 1.0]])):
+        plan = jb.plan(net, len(X), kernels=kernels)
+        if name == "elu":  # of slope 1
+            assert np.isfinite(jb.value_and_jacobian(net, X, plan=plan)[0]).all()
+            continue
+        for ask in ({}, {"plan": plan}, {}):
+            with pytest.raises(jb.NotFiniteError, match=f"of Dense 2 -> 2 {name}.* leaves the ra"):
+                jb.value_and_jacobian(net, X, **ask)
+        assert np.isfinite(jb.jacobian(net, X, plan=plan)).all()  # its slopes are in range
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_values_stay_within_what_is_said_of_them(name):
     sigma = FIXED[name]

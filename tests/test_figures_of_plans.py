@@ -1,5 +1,6 @@
 """What a plan says in numbers: the memory of its steps, counted again from what they fill."""
 
+from itertools import product
 from math import prod
 
 import numpy as np
@@ -8,8 +9,11 @@ from zoo import NETWORKS, points, whole
 
 import jacobians as jb
 from jacobians import _kernels
+from jacobians.activations import IDENTITY
+from jacobians.compiling import compile_sweep
 from jacobians.engine.kernels import FILLING, Kernels
 from jacobians.engine.running import Runner
+from jacobians.factors import factors_of
 from jacobians.linearization import activation_map, layer_map
 from jacobians.maps import LinearMap
 from jacobians.maps.association import forward_order, reverse_order
@@ -63,6 +67,22 @@ def programs(net):
         yield jb.plan(net, 3, limits=limits, kernels=False).program(net, True)
 
 
+def all_programs(net):
+    """Of the Jacobian, with and without the value, of a block inside, of JVPs and VJPs.
+
+    With each, the sizes of what it is given beside the points: a vector for each of them.
+    """
+    depth = net.depth
+    for limits in (Limits(), SMALL):
+        for of, wrt in {(depth, 0), (depth - 1, depth // 2), (depth // 2, depth // 2)}:
+            made = jb.plan(net, 3, of=of, wrt=wrt, limits=limits, kernels=False)
+            for valued in (True, False):
+                yield made.program(net, valued), of if valued else None, {}
+        factors = factors_of(net, depth, 0, written_out=limits.written_out)
+        for forward, width in ((True, net.widths[0]), (False, net.widths[-1])):
+            yield compile_sweep(net, factors, forward, limits), None, {1: width}
+
+
 def numbers_of(value):
     if isinstance(value, np.ndarray):
         return value.size
@@ -78,9 +98,9 @@ def counted(step, points=1):
 @every_network
 def test_the_memory_of_a_point_is_what_the_steps_fill_at_once(net):
     """Slots as large as what goes in, the most that has memory of its own, space of formulas."""
-    for program in programs(net):
-        slots, others = memory_of(program.steps, program.registers)
-        nodes = [step.node for step in program.steps]
+    for program, _, given in all_programs(net):
+        slots, others = memory_of(program.steps, program.registers, given)
+        nodes = [0, *(step.node for step in program.steps)]
         nodes += [net.layers.index(s.data) + 1 for s in program.steps if s.op == Op.LAYER_MAPS]
         widest = max(net.widths[: max(nodes) + 1])
         assert program.slots == slots
@@ -105,6 +125,117 @@ def memory_of(steps, registers, outside=()):
     sizes = {**dict(outside), **{step.out: counted(step) for step in steps}}
     copied = max(copied_by(step, registers, sizes) for step in steps)
     return tuple(slots[k] for k in range(len(slots))), most + copied
+
+
+def numbered(program):
+    """Walk over all steps, those of rows too, each with what is there before it."""
+    there = {k for k, A in enumerate(program.registers) if A is not None} | {0, 1}
+    for step in program.steps:
+        yield step, there
+        inside = set(there)
+        for inner in step.data.steps if step.op == Op.ROWS else ():
+            yield inner, inside
+            inside.add(inner.out)
+        there.add(step.out)
+
+
+@every_network
+def test_nothing_is_made_in_vain_or_read_before_it_is_there(net):
+    """A program makes what its later steps read, once for every node, and lets it go then."""
+    for program, of, given in all_programs(net):
+        for step, there in numbered(program):
+            assert there.issuperset(step.args)
+            assert 1 not in step.args or given
+            made_of_nodes = step.op in (Op.AFFINE, Op.CALL, Op.VALUE)
+            assert (step.node > 0) == made_of_nodes
+        of_nodes = [(step.op == Op.VALUE, step.node) for step in program.steps if step.node]
+        assert len(set(of_nodes)) == len(of_nodes)
+        if of is None:
+            assert program.value == -1
+        elif of == 0:
+            assert program.value == 0
+        else:
+            (value,) = (step for step in program.steps if step.out == program.value)
+            assert value.node == of
+            assert value.op == Op.VALUE or net.layers[of - 1].activation == IDENTITY
+        require_all_is_read_and_let_go(program.steps, program.value)
+        for step in program.steps:
+            if step.op == Op.ROWS:
+                require_all_is_read_and_let_go(step.data.steps)
+                assert min(inner.op for inner in step.data.steps) >= Op.MULTIPLY_SLOPES
+                inside = {inner.out for inner in step.data.steps}
+                read = {k for inner in step.data.steps for k in inner.args} - inside
+                assert step.args == (step.args[0], *sorted(read - {step.args[0]}))
+
+
+def require_all_is_read_and_let_go(steps, kept=-1):
+    last = {k: i for i, step in enumerate(steps) for k in step.args}
+    made = {step.out for step in steps}
+    assert made - set(last) - {kept} <= {steps[-1].out}
+    for i, step in enumerate(steps):
+        assert set(step.frees) == {k for k in step.args if last[k] == i and k in made} - {kept}
+
+
+@every_network
+def test_values_are_looked_at_where_nothing_after_them_would_show_it(net):
+    """A value that is bounded never, one of a bounded slope with what comes next, if anything."""
+    for program, of, _ in all_programs(net):
+        for step in program.steps:
+            unbounded = False
+            if step.op == Op.VALUE:
+                steep = step.data.slope_bound == np.inf or step.node == of
+                unbounded = step.data.value_bound == np.inf and steep
+            assert step.checked == (step.op in (Op.AFFINE, Op.CALL) or unbounded)
+
+
+IN_PLACE = {  # which operands the result of a step may be put over: those of its own shape
+    Op.MULTIPLY_SLOPES: (0, 1),
+    Op.SCALE_ROWS: (1,),
+    Op.SCALE_COLUMNS: (0,),
+    Op.ADD: (0,),  # never what all points share, unless a diagonal is added to it
+}
+
+
+@every_network
+def test_products_take_the_memory_that_fits_best(net):
+    """Over an operand that nobody reads any more, else what is free: the least that is large
+    enough, else the largest; and new memory only where none is free."""
+    for program, *_ in all_programs(net):
+        for some in (program.steps, *(s.data.steps for s in program.steps if s.op == Op.ROWS)):
+            require_the_best_memory(some)
+        for step in program.steps:
+            if step.op == Op.ADD and step.data != "slopes":
+                assert program.registers[step.args[0]] is None
+
+
+def require_the_best_memory(steps):
+    sizes, holds, slot_of = [], {}, {}
+    for step in steps:
+        size = counted(step)
+        over = {step.args[k] for k in IN_PLACE.get(step.op, ()) if step.args[k] in step.frees}
+        over = {slot_of[k][0] for k in over if k in slot_of and slot_of[k][1] == size}
+        free = {k for k in range(len(sizes)) if k not in holds}
+        if step is steps[-1]:
+            assert step.slot == -2
+        elif step.op < Op.MULTIPLY_SLOPES:
+            assert step.slot == -1
+        elif over:
+            assert step.slot in over
+        elif free:
+            fitting = [sizes[k] for k in free if sizes[k] >= size]
+            best = min(fitting) if fitting else max(sizes[k] for k in free)
+            assert step.slot in free
+            assert sizes[step.slot] == best
+        else:
+            assert step.slot == len(sizes)
+            sizes.append(size)
+        for k in step.frees:
+            if k in slot_of:
+                del holds[slot_of[k][0]]
+        if step.slot >= 0:
+            sizes[step.slot] = max(sizes[step.slot], size)
+            holds[step.slot] = step.out
+            slot_of[step.out] = step.slot, size
 
 
 def copied_by(step, registers, sizes):
@@ -195,19 +326,22 @@ def test_a_leaf_holds_the_numbers_of_its_map_at_one_point(net):
 @pytest.mark.parametrize("kernels", [False, True])
 def test_the_bytes_of_a_plan_are_those_of_its_program(net, kernels):
     """Of one point; and beside the points: products made before, rows on their way, the kernel."""
-    made = jb.plan(net, 7, threads=2, kernels=kernels)
-    program, size = made.program(net, True), net.dtype.itemsize
-    sizes = {step.out: counted(step) for step in program.steps}
-    rows = (step for step in program.steps if step.op == Op.ROWS)
-    passing = max((passing_rows(step, program.registers, sizes) for step in rows), default=0)
-    fixed = program.constant_bytes + 2 * min(2**23, size * 7 * passing)
-    more = 0
-    if kernels and _kernels.PROCESSORS and (tape := made.tape(net, program, True)):
-        more = tape.nbytes + 2 * BLOCK_BYTES
-    assert made.point_bytes == size * program.point_numbers
-    assert made.fixed_bytes == fixed + (more if made.kernels else 0)
-    assert made.max_bytes >= DEFAULT_BYTES
-    assert made.working_bytes == made.threads * made.piece * made.point_bytes + made.fixed_bytes
+    for batch, limits in product((0, 1, 7), (Limits(), SMALL)):
+        made = jb.plan(net, batch, threads=2, kernels=kernels, limits=limits)
+        program, size = made.program(net, True), net.dtype.itemsize
+        sizes = {step.out: counted(step) for step in program.steps}
+        rows = (step for step in program.steps if step.op == Op.ROWS)
+        passing = max((passing_rows(step, program.registers, sizes) for step in rows), default=0)
+        fixed = program.constant_bytes + 2 * min(2**23, size * max(1, batch) * passing)
+        more = 0
+        if made.kernels:
+            more = made.tape(net, program, True).nbytes + 2 * BLOCK_BYTES
+        assert made.kernels <= (kernels and bool(_kernels.PROCESSORS))
+        assert made.point_bytes == size * program.point_numbers
+        assert made.fixed_bytes == fixed + more
+        assert made.max_bytes == DEFAULT_BYTES + more
+        points_at_once = made.threads * made.piece
+        assert made.working_bytes == points_at_once * made.point_bytes + made.fixed_bytes
 
 
 @every_network

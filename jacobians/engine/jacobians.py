@@ -72,7 +72,7 @@ def jacobian(
     if distributed.is_collection(X):
         if out is not None or plan is not None:
             raise TypeError("jacobian: out and plan belong to arrays; leave them out with dask.")
-        shape = _planned(net, 2**10, choice, None, "jacobian").shape
+        shape = _planned(net, 1, choice, None, "jacobian").shape
 
         def chunk(x: Array) -> Array:
             return _run("jacobian", net, x, choice, None, None, False)[1]
@@ -170,9 +170,9 @@ def _with_checks(
 ) -> tuple[Array | None, Array]:
     net = as_network(net, where)
     given = as_array(in_order(X, net, f"{where}: X"), f"{where}: X")
-    lead = given.shape[:-1] if given.ndim == 2 else ()
+    lead = (len(given),) if given.ndim == 2 else ()
     usual = chosen is None and not lead and _is_usual(choice)
-    batch, near = given.shape[0] if lead else 1, _one_of(given, net)
+    batch, near = len(given) if lead else 1, _one_of(given, net)
     chosen = _planned(net, batch, choice, chosen, where, near)
     shape = (*lead, *chosen.shape)
     if out is None:
@@ -279,4 +279,4 @@ def _overlaps_itself(out: Array) -> bool:
     """
     axes = sorted((abs(step), n) for n, step in zip(out.shape, out.strides, strict=True) if n > 1)
     spans = accumulate((step * (n - 1) for step, n in axes), initial=out.itemsize)
-    return out.size > 0 and any(step < span for (step, _), span in zip(axes, spans, strict=False))
+    return bool(out.size) and any(step < span for (step, _), span in zip(axes, spans, strict=False))

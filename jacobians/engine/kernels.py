@@ -20,7 +20,7 @@ from jacobians._checks import Array, read_only
 from jacobians._machine import times_in_slabs
 from jacobians._workers import share
 from jacobians.activations import VectorActivation
-from jacobians.factors import Factor, parts_of
+from jacobians.factors import Factor, parts_of, put_together
 from jacobians.linearization import activation_map, layer_map
 from jacobians.maps import (
     BlockDiagonal,
@@ -127,11 +127,10 @@ class Kernels:
             assert leaf.source is not None
             first, *path = leaf.source.path
             A = maps[first]
-            for k in path:
-                parts = parts_of(A)
-                if k >= len(parts):
+            for k, inside in zip(path, leaf.source.inside, strict=True):
+                if put_together(A) != inside:
                     raise OtherStructure
-                A = parts[k]
+                A = parts_of(A)[k]
             if leaf.kind == "map":
                 return A.T if leaf.turned else A
             if not A.batch or (leaf.kind == "diagonal" and not isinstance(A, Diagonal)):

@@ -93,10 +93,11 @@ class Runner:
         try:
             a, finite = self.run(x, J, v, slots)
         except OtherStructure:
-            a, finite = trace(net, x).activations[self.of], True
+            a = trace(net, x).activations[self.of]
             J[...] = repair(x, v)
-        if not finite:
-            trace(net, x)  # says which layer leaves the range
+        else:
+            if not finite:
+                trace(net, x)  # says which layer leaves the range
         if value is not None:
             value[...] = a
 

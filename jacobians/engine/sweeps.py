@@ -94,7 +94,7 @@ def _sweep(net: Network, X: PointsLike, vectors: Any, where: str, forward: bool)
     result = np.empty((*points.shape[:-1], leaving), net.dtype)
     _fill(net, points, V, result, forward)
     if not np.isfinite(result).all():  # tell it the way NumPy is set to tell it
-        np.multiply(np.finfo(result.dtype).max, result.dtype.type(2))
+        np.square(np.finfo(result.dtype).max)
     return result
 
 
