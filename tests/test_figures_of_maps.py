@@ -187,6 +187,8 @@ def assert_figures(A):
         assert np.all(B.roundings() == met(B))
         assert B.block_count == blocks_of_one_shape(B)
         assert B.monomial == is_monomial(B)
+        # what is made of others computes something in between, and so does U (Vᵀ x)
+        assert B.composite == (bool(parts(B)) or isinstance(B, jb.DiagonalPlusLowRank))
 
 
 @pytest.mark.parametrize("A", [m[1] for m in MAPS], ids=[m[0] for m in MAPS])

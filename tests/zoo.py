@@ -109,6 +109,17 @@ MAPS = [
         jb.Kronecker(jb.Kronecker(_A, jb.Identity(2)), jb.Diagonal(_d)),
         np.kron(np.kron(_A, np.eye(2)), np.diag(_d)),
     ),
+    (
+        "square ⊗ square",
+        jb.Kronecker(_B[:3, :3], jb.Diagonal(_d)),
+        np.kron(_B[:3, :3], np.diag(_d)),
+    ),
+    ("square, of a wide and a tall", jb.Kronecker(_A, _A.T), np.kron(_A, _A.T)),
+    (
+        "stack of squares ⊗ square",
+        jb.Kronecker(jb.Matrix(_stack[..., 1:]), _B[:3, 1:]),
+        np.stack([np.kron(M, _B[:3, 1:]) for M in _stack[..., 1:]]),
+    ),
     ("commutation", jb.Commutation(2, 3), _commutation(2, 3)),
     ("commutation of a row", jb.Commutation(1, 4), np.eye(4)),
     ("duplication", jb.Duplication(3), _duplication(3)),

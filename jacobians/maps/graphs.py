@@ -14,7 +14,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from jacobians._checks import Array, ShapeError, as_count, as_flag, as_items
+from jacobians._checks import (
+    Array,
+    ShapeError,
+    as_count,
+    as_flag,
+    as_items,
+    refuse_if_too_large,
+)
 from jacobians._windows import merged
 from jacobians.maps.base import LinearMap, common_batch
 from jacobians.maps.elementary import as_map
@@ -70,6 +77,12 @@ class Substitution(LinearMap):
 
     def _parts(self) -> list[LinearMap]:
         return [A for edges in self.nodes for _, A in edges]
+
+    def _refuse_too_large(self) -> None:
+        super()._refuse_too_large()
+        widest = max(A.shape[0] for A in self._parts())  # the paths into a node are added up there
+        shape = (*self.batch, widest, self.shape[1])
+        refuse_if_too_large(shape, self.dtype, self, "Keep the map: @ multiplies without it")
 
     @property
     def shape(self) -> tuple[int, int]:
