@@ -377,6 +377,15 @@ def test_a_norm_does_not_mind_the_size_of_its_row(kind, power):
     assert_equal(net(a * 2.0**power), net(a))
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_norm_takes_a_row_whose_largest_entry_is_all_of_it(sign):
+    """The others squared would leave the range; the root mean square of four is half of it."""
+    net = jb.Network([jb.RMSNorm(np.ones(4), epsilon=0.0)], inputs=4)
+    a = sign * np.array([-(2.0**-100), 2.0**900, 2.0**-50, 2.0**-900])
+    assert_equal(net(a), a / 2.0**899)
+    assert_equal(net(np.stack([a, a[::-1]]))[1], net(a)[::-1])
+
+
 def test_a_softmax_of_tokens_is_along_their_last_axis():
     """However many axes there are before it."""
     W = np.arange(12.0).reshape(3, 4) / 10
