@@ -83,3 +83,34 @@ def test_the_rules_of_a_node_are_the_formulas_written_out(net):
         assert {what for what in maps if what[0] != "mixed"} >= written.keys()
         for what, J in written.items():
             assert_within(maps[what].to_dense(), J, rounding_of(J))
+
+
+# --- what a layer computes ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("epsilon", [1e-5, 0.0, 0.25])
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 3, 4)])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_norm_is_its_definition(epsilon, shape, dtype):
+    """Small rows, where epsilon counts, in twice as many digits; 1e-5 unless said."""
+    rng = np.random.default_rng(3)
+    scale, shift = (rng.uniform(0.5, 2.0, 4).astype(dtype) for _ in range(2))
+    said = {} if epsilon == 1e-5 else {"epsilon": epsilon}
+    a = (rng.normal(size=(5, *shape)) / 100).astype(dtype)
+    exact = a.astype(np.longdouble)
+    centred = exact - exact.mean(axis=-1, keepdims=True)
+    for layer, rows, moved in (
+        (jb.LayerNorm(scale, shift, **said), centred, shift),
+        (jb.LayerNorm(scale, **said), centred, 0),
+        (jb.RMSNorm(scale, **said), exact, 0),
+    ):
+        size = np.sqrt(np.square(rows).mean(axis=-1, keepdims=True) + np.longdouble(epsilon))
+        z = scale * rows / size + moved
+        computed = layer(a.reshape(5, -1))
+        assert computed.dtype == dtype
+        # some ten operations on each entry; of small differences from the mean, ten times as many
+        assert np.abs(computed - z.reshape(5, -1)).max() <= 100 * np.finfo(dtype).eps
+        with np.errstate(all="raise"):  # nothing is divided by the size of a row of zeros
+            normal, none = layer.normalised(np.zeros(4, dtype))
+        assert not normal.any()
+        assert none == (0 if epsilon == 0 else np.sqrt(dtype(epsilon)))
