@@ -178,6 +178,23 @@ def test_thirty_residual_blocks_cost_thirty_blocks():
     assert jb.jacobian(net(30), np.ones(3)).shape == (3, 3)
 
 
+def test_branches_are_a_sum_and_those_that_share_nodes_a_graph():
+    """A sum follows each branch; where they share a node, it would be followed once for each."""
+    W = jb.Dense(whole(2, 2), activation="tanh")
+    nodes = {"a": (W, "x"), "b": (W, "a")}
+    apart = nodes | {"c": (W, "a"), "y": (jb.Add(), "b", "c")}
+    shared = nodes | {"y": (jb.Add(), "b", "a", "x")}
+    chains = [
+        jb.linearize(jb.Network.graph(some, inputs={"x": 2}), [1.0, 2.0]).factors
+        for some in (apart, shared)
+    ]
+    kinds = [[type(A) for A in chain] for chain in chains]
+    assert kinds == [
+        [jb.Identity, jb.Sum, jb.Diagonal, jb.Matrix],
+        [jb.Identity, jb.Substitution],
+    ]
+
+
 def test_diamonds_that_share_nodes_cost_their_edges():
     """Each node reads the two before it, so paths grow like Fibonacci numbers; edges do not."""
     W = jb.Dense(np.array([[0.5]]))

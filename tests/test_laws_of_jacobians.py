@@ -220,6 +220,20 @@ def test_linear_networks_collapse_to_one_matrix():
         assert_within(jb.jacobian(net, x), product, bound)
 
 
+@pytest.mark.parametrize("count", [None, 3])
+def test_a_jacobian_of_maps_is_refused_by_its_size(count):
+    """Of all points, to the last byte; the way out is to keep the chain."""
+    net = NETWORKS["square"].astype(np.float32)
+    X = points(net, 3)
+    lin = jb.linearize(net, X if count else X[0])
+    size = 4 * (count or 1) * 4 * 4
+    with jb.dense_limit(size):
+        assert lin.jacobian().nbytes == size
+    said = rf"Linearization.jacobian of a\^1 with respect to a\^0: .*{size} bytes.*Keep \.chain"
+    with jb.dense_limit(size - 1), pytest.raises(jb.TooLargeError, match=said):
+        lin.jacobian(of=1)
+
+
 @every_network
 def test_dtype_and_shape_are_kept(net):
     X = points(net, 4)
