@@ -130,6 +130,14 @@ def test_parameter_jacobian_is_exact_on_exact_networks(data):
     assert_equal(J.T @ u, u @ J.to_dense())
 
 
+def test_the_input_does_not_depend_on_the_parameters():
+    net = NETWORKS["one layer"]
+    for X in (points(net, 1)[0], points(net, 2)):
+        J = jb.linearize(net, X).parameter_jacobian(of=0)
+        assert J.shape == (net.widths[0], net.parameter_count)
+        assert not J.to_dense().any()
+
+
 @given(st.data())
 def test_weight_derivative_applied_to_the_weights_gives_the_preactivation(data):
     """(aᵀ ⊗ I) vec(W) = W a, exactly on whole numbers."""

@@ -209,7 +209,7 @@ class Linearization(Frozen):
         The columns stand in the order of ``Network.parameters``.
         """
         net = self.trace.network
-        end, _ = self._ends(of, 0, "parameter_jacobian")
+        end = self._end(of, "parameter_jacobian")
         blocks: list[LinearMap] = []
         for l, layer in enumerate(net.layers, start=1):
             for name, p in layer.parameters().items():
@@ -291,7 +291,7 @@ class Linearization(Frozen):
         -------
         LinearMap, shape (n_0, number of entries)
         """
-        end, _ = self._ends(of, 0, "mixed_hessian")
+        end = self._end(of, "mixed_hessian")
         c = self._cotangent(cotangent, end, "mixed_hessian: cotangent")
         l = self.trace.network.number(l, "mixed_hessian: l", 1, end)
         return mixed_map(self, c, l, name, end)
@@ -309,9 +309,12 @@ class Linearization(Frozen):
         return self.trace.network.widths[l]
 
     def _ends(self, of: int | str | None, wrt: int | str, verb: str) -> tuple[int, int]:
+        end = self._end(of, verb)
+        return end, self.trace.network.number(wrt, f"{verb}: wrt", 0, end)
+
+    def _end(self, of: int | str | None, verb: str) -> int:
         net = self.trace.network
-        of = net.depth if of is None else net.number(of, f"{verb}: of")
-        return of, net.number(wrt, f"{verb}: wrt", 0, of)
+        return net.depth if of is None else net.number(of, f"{verb}: of")
 
     def _apply(self, chain: LinearMap, vector: Any, where: str) -> Array:
         v = as_floats(vector, where, dtype=self.trace.network.dtype)

@@ -127,7 +127,7 @@ class Substitution(LinearMap):
     def _sparse(self) -> Any:
         from scipy.sparse import eye_array
 
-        values: list[Any] = [eye_array(self.shape[1], dtype=self.dtype, format="csr")]
+        values: list[Any] = [eye_array(self.shape[1], dtype=self.dtype)]
         for edges in self.nodes:
             values.append(sum(A.to_sparse() @ values[source] for source, A in edges))
         return values[-1].tocsr()
