@@ -89,6 +89,21 @@ def test_blocks_along_the_diagonal_are_those_of_the_dense_form(A, dense):
             assert_equal(repeated, np.broadcast_to(dense, repeated.shape))
 
 
+def test_blocks_along_the_diagonal_keep_their_structure():
+    """All of them cost together what the map costs; also several in one, or parts of one."""
+    six, U = whole(6, 4), whole(6, 4, 1)
+    stacks = [jb.Diagonal(six), jb.DiagonalPlusLowRank(six, U, U), jb.Matrix(whole(6, 2, 3))]
+    stacks += [jb.Kronecker(jb.Identity(2), jb.DiagonalPlusLowRank(six, U, U)), jb.Diagonal(six)]
+    for blocks in stacks:
+        for each, stacked in ((2, True), (3, True), (6, True), (6, False)):
+            A = jb.BlockDiagonal(blocks, each, stacked)
+            counts = [d for d in range(1, each + 1) if each % d == 0]
+            if isinstance(blocks, jb.Diagonal):
+                counts += [2 * each, 4 * each]
+            for count in counts:
+                assert count * A.block_stack(count, 6 // each).flops == A.flops
+
+
 @given(st.data(), st.integers(1, 4))
 def test_a_selection_copies_runs_of_rows_as_it_copies_rows(data, length):
     n = data.draw(st.integers(1, 5))

@@ -179,6 +179,11 @@ MAPS = [
         sum(np.kron(np.diag(np.eye(6)[i]), M) for i, M in enumerate(_stack)),
     ),
     (
+        "diagonals along the diagonal, one of powers of two",
+        jb.BlockDiagonal(jb.Diagonal([[1.0, 2.0], [3.0, 0.0]]), 2, stacked=False),
+        np.diag([1.0, 2.0, 3.0, 0.0]),
+    ),
+    (
         "each block several times along the diagonal",
         jb.BlockDiagonal(jb.Kronecker(jb.Identity(2), jb.Matrix(_stack)), 3, stacked=True),
         np.stack(

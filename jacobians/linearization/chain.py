@@ -29,7 +29,7 @@ from jacobians._checks import (
     underflow_is_rounding,
 )
 from jacobians._tables import PointsLike, in_order, outputs_in_order
-from jacobians.linearization.hessian_maps import hessian_map, mixed_map
+from jacobians.linearization.hessian_maps import hessian_map, mixed_map, nothing
 from jacobians.linearization.paths import Edges, ancestors, cuts_and_edges
 from jacobians.linearization.rules import activation_map, layer_map, parameter_maps
 from jacobians.maps import Blocks, Identity, Kronecker, LinearMap, Product, Substitution, Sum
@@ -92,7 +92,7 @@ class Linearization(Frozen):
         of, wrt = self._ends(of, wrt, "between")
         cuts, edges = cuts_and_edges(self.trace.network, of, wrt)
         if not cuts:
-            return (_zero(self._width(of), self._width(wrt), self.trace.network.dtype),)
+            return (nothing(self._width(of), self._width(wrt), self.trace.network.dtype),)
         factors: list[LinearMap] = []
         for u, v in zip(cuts[-2::-1], cuts[:0:-1], strict=True):
             factors += [self.activation_map(v), self._segment(u, v, edges)]
@@ -213,7 +213,7 @@ class Linearization(Frozen):
         blocks: list[LinearMap] = []
         for l, layer in enumerate(net.layers, start=1):
             for name, p in layer.parameters().items():
-                zero = _zero(self._width(end), p.size, net.dtype) if l > end else None
+                zero = nothing(self._width(end), p.size, net.dtype) if l > end else None
                 blocks.append(zero or self.parameter_map(l, name, end))
         if not blocks:
             raise TypeError(f"parameter_jacobian: {net} has no parameters.")
@@ -367,10 +367,6 @@ def _product(factors: Sequence[LinearMap]) -> LinearMap:
     """Compose maps, leaving out identities."""
     kept = [A for A in factors if not isinstance(A, Identity)] or [factors[0]]
     return kept[0] if len(kept) == 1 else Product(kept)
-
-
-def _zero(m: int, n: int, dtype: Any) -> LinearMap:
-    return Product([np.zeros((m, 1), dtype), np.zeros((1, n), dtype)])
 
 
 def _require_shapes(maps: tuple[LinearMap, ...], net: Network, l: int) -> None:

@@ -285,7 +285,7 @@ class BlockDiagonal(LinearMap):
         m, n = self.blocks.shape
         if m != n:
             return super().diagonal()
-        return self.blocks.diagonal().reshape(*self.batch, self.shape[0])
+        return self.blocks.diagonal().reshape(*self.batch, self.count * m)
 
     @property
     def flops(self) -> float:
