@@ -134,3 +134,6 @@ def test_a_map_is_described_by_what_it_is(batch):
         "low rank": Operand(3, 3, "structured", stacked, maps["low rank"].flops),
         "sum": Operand(3, 3, "structured", stacked, maps["sum"].flops),
     }
+    assert {kind: operand(A).single for kind, A in maps.items()} == {
+        kind: A.flops for kind, A in maps.items()
+    }

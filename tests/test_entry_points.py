@@ -459,6 +459,11 @@ stack = jb.Matrix(np.ones((4, 2, 3)))
         (lambda: Substitution([]), ValueError, "at least one edge into every node"),
         (lambda: Substitution([[(0, A)], []]), ValueError, "at least one edge into every node"),
         (lambda: Substitution([[(1, A)]]), jb.ShapeError, "from node 1 to node 1 does not fit"),
+        (
+            lambda: Substitution([[(0, np.eye(2)), (1, np.eye(2))]]),
+            jb.ShapeError,
+            "from node 1 to node 1 does not fit",
+        ),
         (lambda: Substitution([[(-1, A)]]), ValueError, "expected at least 0, but got -1"),
         (
             lambda: Substitution([[(0, A)], [(1, A)]]),

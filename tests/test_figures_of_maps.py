@@ -187,6 +187,8 @@ def assert_figures(A):
         assert np.all(B.roundings() == met(B))
         assert B.block_count == blocks_of_one_shape(B)
         assert B.monomial == is_monomial(B)
+        # what is made of others computes something in between, and so does U (Vᵀ x)
+        assert B.composite == (bool(parts(B)) or isinstance(B, jb.DiagonalPlusLowRank))
 
 
 @pytest.mark.parametrize("A", [m[1] for m in MAPS], ids=[m[0] for m in MAPS])
@@ -197,3 +199,29 @@ def test_the_figures_of_a_map_are_those_of_the_definitions(A):
 @given(st.data(), st.sampled_from([None, 3]))
 def test_the_figures_of_drawn_maps_are_those_of_the_definitions(data, batch):
     assert_figures(data.draw(jst.linear_maps(batch=batch, whole=True)))
+
+
+@pytest.mark.parametrize("k", range(3))
+def test_the_roundings_of_a_graph_are_those_of_its_longest_path(k):
+    """Whichever of three edges into the last node it takes; added up forwards and backwards.
+
+    Forwards three edges enter the last node, backwards two leave the first, on the wide way.
+    """
+    widths = [30 if i == k else 2 for i in range(3)]
+    first = [np.ones((width, 3)) for width in widths]
+    last = [np.ones((2, width)) for width in widths]
+    branches = [[(0, A)] for A in first]
+    A = Substitution([*branches, [(i + 1, B) for i, B in enumerate(last)]])
+    assert A.roundings() == 30 + 2
+    assert_figures(A)
+    wide, narrow = (np.ones((30, 3)), np.ones((2, 30))), (np.ones((2, 3)), np.ones((2, 2)))
+    uneven = Substitution(
+        [
+            [(0, wide[0])],
+            [(0, narrow[0])],
+            [(2, narrow[1])],
+            [(1, wide[1]), (2, narrow[1]), (3, narrow[1])],
+        ]
+    )
+    assert uneven.roundings() == uneven.T.roundings() == 30 + 2
+    assert_figures(uneven)

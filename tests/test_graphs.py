@@ -178,6 +178,23 @@ def test_thirty_residual_blocks_cost_thirty_blocks():
     assert jb.jacobian(net(30), np.ones(3)).shape == (3, 3)
 
 
+def test_branches_are_a_sum_and_those_that_share_nodes_a_graph():
+    """A sum follows each branch; where they share a node, it would be followed once for each."""
+    W = jb.Dense(whole(2, 2), activation="tanh")
+    nodes = {"a": (W, "x"), "b": (W, "a")}
+    apart = nodes | {"c": (W, "a"), "y": (jb.Add(), "b", "c")}
+    shared = nodes | {"y": (jb.Add(), "b", "a", "x")}
+    chains = [
+        jb.linearize(jb.Network.graph(some, inputs={"x": 2}), [1.0, 2.0]).factors
+        for some in (apart, shared)
+    ]
+    kinds = [[type(A) for A in chain] for chain in chains]
+    assert kinds == [
+        [jb.Identity, jb.Sum, jb.Diagonal, jb.Matrix],
+        [jb.Identity, jb.Substitution],
+    ]
+
+
 def test_diamonds_that_share_nodes_cost_their_edges():
     """Each node reads the two before it, so paths grow like Fibonacci numbers; edges do not."""
     W = jb.Dense(np.array([[0.5]]))
@@ -375,6 +392,15 @@ def test_a_norm_does_not_mind_the_size_of_its_row(kind, power):
     net = jb.Network([kind(np.array([1.0, 2.0, 3.0, 4.0]), epsilon=0.0)], inputs=4)
     a = np.array([1.0, -2.0, 4.0, 5.0])
     assert_equal(net(a * 2.0**power), net(a))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_norm_takes_a_row_whose_largest_entry_is_all_of_it(sign):
+    """The others squared would leave the range; the root mean square of four is half of it."""
+    net = jb.Network([jb.RMSNorm(np.ones(4), epsilon=0.0)], inputs=4)
+    a = sign * np.array([-(2.0**-100), 2.0**900, 2.0**-50, 2.0**-900])
+    assert_equal(net(a), a / 2.0**899)
+    assert_equal(net(np.stack([a, a[::-1]]))[1], net(a)[::-1])
 
 
 def test_a_softmax_of_tokens_is_along_their_last_axis():

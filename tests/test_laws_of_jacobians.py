@@ -130,6 +130,14 @@ def test_parameter_jacobian_is_exact_on_exact_networks(data):
     assert_equal(J.T @ u, u @ J.to_dense())
 
 
+def test_the_input_does_not_depend_on_the_parameters():
+    net = NETWORKS["one layer"]
+    for X in (points(net, 1)[0], points(net, 2)):
+        J = jb.linearize(net, X).parameter_jacobian(of=0)
+        assert J.shape == (net.widths[0], net.parameter_count)
+        assert not J.to_dense().any()
+
+
 @given(st.data())
 def test_weight_derivative_applied_to_the_weights_gives_the_preactivation(data):
     """(aᵀ ⊗ I) vec(W) = W a, exactly on whole numbers."""
@@ -218,6 +226,20 @@ def test_linear_networks_collapse_to_one_matrix():
     bound = product_bound(net.layers[1].W, net.layers[0].W)
     for x in points(net, 3):
         assert_within(jb.jacobian(net, x), product, bound)
+
+
+@pytest.mark.parametrize("count", [None, 3])
+def test_a_jacobian_of_maps_is_refused_by_its_size(count):
+    """Of all points, to the last byte; the way out is to keep the chain."""
+    net = NETWORKS["square"].astype(np.float32)
+    X = points(net, 3)
+    lin = jb.linearize(net, X if count else X[0])
+    size = 4 * (count or 1) * 4 * 4
+    with jb.dense_limit(size):
+        assert lin.jacobian().nbytes == size
+    said = rf"Linearization.jacobian of a\^1 with respect to a\^0: .*{size} bytes.*Keep \.chain"
+    with jb.dense_limit(size - 1), pytest.raises(jb.TooLargeError, match=said):
+        lin.jacobian(of=1)
 
 
 @every_network

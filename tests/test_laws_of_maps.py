@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import math
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +15,7 @@ from zoo import MAPS, whole
 
 import jacobians as jb
 from jacobians import strategies as jst
-from jacobians.maps import Substitution, blocks_of
+from jacobians.maps import Substitution, blocks_of, elementary
 
 every_map = pytest.mark.parametrize(("A", "dense"), [m[1:] for m in MAPS], ids=[m[0] for m in MAPS])
 
@@ -48,6 +50,14 @@ def test_columns_may_lie_in_memory_as_rows(A, dense):
 
 
 @every_map
+def test_a_large_matrix_multiplies_as_a_small_one_does(A, dense, monkeypatch):
+    """Which is cut into slabs; a bound of 0 entries makes every matrix a large one."""
+    monkeypatch.setattr(elementary, "SMALL", 0)
+    X = whole(2, 5, A.shape[1]).swapaxes(-2, -1) if not A.batch else columns_for(A, A.shape[1], 1)
+    assert_equal(A.apply(X), dense @ X)
+
+
+@every_map
 def test_further_axes_in_front_of_the_points_are_columns_apart(A, dense):
     """And what has no axis for the points is for all of them."""
     columns = whole(2, *(A.batch or (3,)), A.shape[1], 4)
@@ -77,6 +87,21 @@ def test_blocks_along_the_diagonal_are_those_of_the_dense_form(A, dense):
             blocks = jb.Matrix(np.broadcast_to(block.to_dense(), shape))
             repeated = jb.BlockDiagonal(blocks, count, True).to_dense()
             assert_equal(repeated, np.broadcast_to(dense, repeated.shape))
+
+
+def test_blocks_along_the_diagonal_keep_their_structure():
+    """All of them cost together what the map costs; also several in one, or parts of one."""
+    six, U = whole(6, 4), whole(6, 4, 1)
+    stacks = [jb.Diagonal(six), jb.DiagonalPlusLowRank(six, U, U), jb.Matrix(whole(6, 2, 3))]
+    stacks += [jb.Kronecker(jb.Identity(2), jb.DiagonalPlusLowRank(six, U, U)), jb.Diagonal(six)]
+    for blocks in stacks:
+        for each, stacked in ((2, True), (3, True), (6, True), (6, False)):
+            A = jb.BlockDiagonal(blocks, each, stacked)
+            counts = [d for d in range(1, each + 1) if each % d == 0]
+            if isinstance(blocks, jb.Diagonal):
+                counts += [2 * each, 4 * each]
+            for count in counts:
+                assert count * A.block_stack(count, 6 // each).flops == A.flops
 
 
 @given(st.data(), st.integers(1, 4))
@@ -140,6 +165,8 @@ def test_a_map_of_float32_stays_one(A):
     assert {result.dtype for result in results} == {np.dtype(np.float32)}
     if not A.batch:
         assert A.to_scipy().dtype == np.float32
+        if "LowRank" not in repr(A):
+            assert A.to_sparse().dtype == np.float32
 
 
 @every_map
@@ -460,12 +487,61 @@ def test_a_low_rank_part_says_its_rank_in_a_stack_too():
     )
 
 
-def test_a_product_is_refused_for_what_is_wide_between_its_factors():
-    wide = jb.Product([np.ones((20, 1)), np.ones((1, 100)), np.ones((100, 1)), np.ones((1, 20))])
-    with jb.dense_limit(8 * 20 * 50), pytest.raises(jb.TooLargeError):
-        wide.to_dense()
-    with jb.dense_limit(8 * 20 * 100):
-        assert wide.to_dense().shape == (20, 20)
+def written_on_the_way(A):
+    """The shapes of all arrays that are made for the dense form of a map."""
+    m, n = A.shape
+    made = [(m, n)]
+    if isinstance(A, jb.Product):  # from the left
+        made += [(m, B.shape[1]) for B in A.factors]
+    if isinstance(A, Substitution):  # node after node
+        made += [(B.shape[0], n) for edges in A.nodes for _, B in edges]
+    parts = A._parts()
+    return [(*A.batch, *shape) for shape in made] + [
+        s for B in parts for s in written_on_the_way(B)
+    ]
+
+
+WIDE = [  # where something on the way is larger than the map
+    jb.Product([np.ones((20, 1)), np.ones((1, 100)), np.ones((100, 1)), np.ones((1, 30))]),
+    jb.Product([np.ones((30, 1)), np.ones((1, 100)), np.ones((100, 1)), np.ones((1, 20))]),
+    Substitution([[(0, np.ones((1, 30)))], [(1, np.ones((40, 1)))], [(2, np.ones((2, 40)))]]),
+    jb.Substitution([[(0, np.ones((5, 1)))], [(1, np.ones((5, 2, 5)))]]),
+]
+
+
+@pytest.mark.parametrize("A", [*WIDE, *(m[1] for m in MAPS)], ids=repr)
+def test_a_dense_form_is_refused_by_the_largest_array_on_its_way(A):
+    """With as many bytes it is written, and with one less nothing is."""
+    most = max(8 * math.prod(shape) for shape in written_on_the_way(A))
+    with jb.dense_limit(most):
+        A.to_dense()
+    with (
+        jb.dense_limit(most - 1),
+        pytest.raises(jb.TooLargeError, match=f"dense_limit\\({most}\\)"),
+    ):
+        A.to_dense()
+
+
+@pytest.mark.parametrize("k", range(3))
+def test_whichever_of_several_maps_does_not_fit_is_refused(k):
+    """In a sum, a row or a column of blocks; and one that is alone fits itself."""
+    for wrong in (np.ones((2, 4)), np.ones((3, 3)), np.ones((3, 2))):
+        maps = [np.full((2, 3), i) for i in range(3)]
+        assert_equal(jb.Sum(maps[k : k + 1]).to_dense(), maps[k])
+        for count in (2, 3):
+            some = maps[:count]
+            some[k % count] = wrong
+            first, other = (jb.Matrix(M) for M in (some[0], some[max(1, k % count)]))
+            said = re.escape(f"Sum: {first} and {other} differ in shape.")
+            with pytest.raises(jb.ShapeError, match=said):
+                jb.Sum(some)
+        maps[k] = wrong
+        if len(wrong) != 2:
+            with pytest.raises(jb.ShapeError, match="Blocks: block"):
+                jb.Blocks(maps)
+        if wrong.shape[1] != 3:
+            with pytest.raises(jb.ShapeError, match="Blocks: block"):
+                jb.Blocks([[A] for A in maps])
 
 
 def test_a_selection_selects_what_is_there():

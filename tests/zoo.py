@@ -109,6 +109,17 @@ MAPS = [
         jb.Kronecker(jb.Kronecker(_A, jb.Identity(2)), jb.Diagonal(_d)),
         np.kron(np.kron(_A, np.eye(2)), np.diag(_d)),
     ),
+    (
+        "square ⊗ square",
+        jb.Kronecker(_B[:3, :3], jb.Diagonal(_d)),
+        np.kron(_B[:3, :3], np.diag(_d)),
+    ),
+    ("square, of a wide and a tall", jb.Kronecker(_A, _A.T), np.kron(_A, _A.T)),
+    (
+        "stack of squares ⊗ square",
+        jb.Kronecker(jb.Matrix(_stack[..., 1:]), _B[:3, 1:]),
+        np.stack([np.kron(M, _B[:3, 1:]) for M in _stack[..., 1:]]),
+    ),
     ("commutation", jb.Commutation(2, 3), _commutation(2, 3)),
     ("commutation of a row", jb.Commutation(1, 4), np.eye(4)),
     ("duplication", jb.Duplication(3), _duplication(3)),
@@ -166,6 +177,11 @@ MAPS = [
         "blocks along the diagonal",
         jb.BlockDiagonal(jb.Matrix(_stack), 6, stacked=False),
         sum(np.kron(np.diag(np.eye(6)[i]), M) for i, M in enumerate(_stack)),
+    ),
+    (
+        "diagonals along the diagonal, one of powers of two",
+        jb.BlockDiagonal(jb.Diagonal([[1.0, 2.0], [3.0, 0.0]]), 2, stacked=False),
+        np.diag([1.0, 2.0, 3.0, 0.0]),
     ),
     (
         "each block several times along the diagonal",

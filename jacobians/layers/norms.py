@@ -42,7 +42,7 @@ class _Norm(Layer):
         largest = np.maximum(np.abs(rows).max(axis=-1, keepdims=True), least)
         largest = np.where(largest > 0, largest, 1).astype(a.dtype)
         square = np.square(rows / largest).mean(axis=-1, keepdims=True)
-        size = largest * np.sqrt(square + np.square(least / largest, dtype=np.float64))
+        size = largest * np.sqrt(square + np.square(least / largest))
         size = size.astype(a.dtype)
         return rows / np.where(size > 0, size, 1), size
 

@@ -29,7 +29,7 @@ from jacobians._checks import (
     underflow_is_rounding,
 )
 from jacobians._tables import PointsLike, in_order, outputs_in_order
-from jacobians.linearization.hessian_maps import hessian_map, mixed_map
+from jacobians.linearization.hessian_maps import hessian_map, mixed_map, nothing
 from jacobians.linearization.paths import Edges, ancestors, cuts_and_edges
 from jacobians.linearization.rules import activation_map, layer_map, parameter_maps
 from jacobians.maps import Blocks, Identity, Kronecker, LinearMap, Product, Substitution, Sum
@@ -92,7 +92,7 @@ class Linearization(Frozen):
         of, wrt = self._ends(of, wrt, "between")
         cuts, edges = cuts_and_edges(self.trace.network, of, wrt)
         if not cuts:
-            return (_zero(self._width(of), self._width(wrt), self.trace.network.dtype),)
+            return (nothing(self._width(of), self._width(wrt), self.trace.network.dtype),)
         factors: list[LinearMap] = []
         for u, v in zip(cuts[-2::-1], cuts[:0:-1], strict=True):
             factors += [self.activation_map(v), self._segment(u, v, edges)]
@@ -209,11 +209,11 @@ class Linearization(Frozen):
         The columns stand in the order of ``Network.parameters``.
         """
         net = self.trace.network
-        end, _ = self._ends(of, 0, "parameter_jacobian")
+        end = self._end(of, "parameter_jacobian")
         blocks: list[LinearMap] = []
         for l, layer in enumerate(net.layers, start=1):
             for name, p in layer.parameters().items():
-                zero = _zero(self._width(end), p.size, net.dtype) if l > end else None
+                zero = nothing(self._width(end), p.size, net.dtype) if l > end else None
                 blocks.append(zero or self.parameter_map(l, name, end))
         if not blocks:
             raise TypeError(f"parameter_jacobian: {net} has no parameters.")
@@ -291,7 +291,7 @@ class Linearization(Frozen):
         -------
         LinearMap, shape (n_0, number of entries)
         """
-        end, _ = self._ends(of, 0, "mixed_hessian")
+        end = self._end(of, "mixed_hessian")
         c = self._cotangent(cotangent, end, "mixed_hessian: cotangent")
         l = self.trace.network.number(l, "mixed_hessian: l", 1, end)
         return mixed_map(self, c, l, name, end)
@@ -309,9 +309,12 @@ class Linearization(Frozen):
         return self.trace.network.widths[l]
 
     def _ends(self, of: int | str | None, wrt: int | str, verb: str) -> tuple[int, int]:
+        end = self._end(of, verb)
+        return end, self.trace.network.number(wrt, f"{verb}: wrt", 0, end)
+
+    def _end(self, of: int | str | None, verb: str) -> int:
         net = self.trace.network
-        of = net.depth if of is None else net.number(of, f"{verb}: of")
-        return of, net.number(wrt, f"{verb}: wrt", 0, of)
+        return net.depth if of is None else net.number(of, f"{verb}: of")
 
     def _apply(self, chain: LinearMap, vector: Any, where: str) -> Array:
         v = as_floats(vector, where, dtype=self.trace.network.dtype)
@@ -364,10 +367,6 @@ def _product(factors: Sequence[LinearMap]) -> LinearMap:
     """Compose maps, leaving out identities."""
     kept = [A for A in factors if not isinstance(A, Identity)] or [factors[0]]
     return kept[0] if len(kept) == 1 else Product(kept)
-
-
-def _zero(m: int, n: int, dtype: Any) -> LinearMap:
-    return Product([np.zeros((m, 1), dtype), np.zeros((1, n), dtype)])
 
 
 def _require_shapes(maps: tuple[LinearMap, ...], net: Network, l: int) -> None:

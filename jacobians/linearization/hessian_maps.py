@@ -90,7 +90,7 @@ def hessian_map(lin: Any, cotangent: Array, of: int, wrt: int) -> LinearMap:
         for left, S, right in (*of_joins(lin, l, at, edges), *of_activation(lin, l, at, edges)):
             terms.append(Product([*_to(lin, left, wrt, True), S, *_to(lin, right, wrt)]))
     n = lin.trace.network.widths[wrt]
-    return Sum(terms) if terms else _nothing(n, n, cotangent.dtype)
+    return Sum(terms) if terms else nothing(n, n, cotangent.dtype)
 
 
 def mixed_map(lin: Any, cotangent: Array, node: int, name: str, of: int) -> LinearMap:
@@ -119,7 +119,7 @@ def mixed_map(lin: Any, cotangent: Array, node: int, name: str, of: int) -> Line
         for (j, own), M in blocks.items():
             if own == name and j in reads:
                 terms.append(Product([*_to(lin, ("a", reads[j]), 0, True), M]))
-    return Sum(terms) if terms else _nothing(net.widths[0], theta.shape[1], cotangent.dtype)
+    return Sum(terms) if terms else nothing(net.widths[0], theta.shape[1], cotangent.dtype)
 
 
 def hessian_times(lin: Any, cotangent: Array, vectors: Array, of: int, wrt: int) -> Array:
@@ -158,5 +158,6 @@ def _to(lin: Any, end: End, wrt: int, transposed: bool = False) -> list[LinearMa
     return [A.T for A in reversed(factors)] if transposed else factors
 
 
-def _nothing(m: int, n: int, dtype: Any) -> LinearMap:
+def nothing(m: int, n: int, dtype: Any) -> LinearMap:
+    """Return the map of zeros, which keeps m + n of them."""
     return Product([np.zeros((m, 1), dtype), np.zeros((1, n), dtype)])

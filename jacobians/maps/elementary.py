@@ -183,7 +183,7 @@ class Diagonal(LinearMap):
         return self
 
     def _dense(self) -> Array:
-        n = self.shape[0]
+        n = self.entries.shape[-1]
         dense = np.zeros((*self.batch, n, n), self.dtype)
         dense[..., np.arange(n), np.arange(n)] = self.entries
         return dense
@@ -198,7 +198,7 @@ class Diagonal(LinearMap):
 
     @property
     def flops(self) -> float:
-        return float(self.shape[0])
+        return float(self.entries.shape[-1])
 
     @property
     def monomial(self) -> bool:

@@ -14,7 +14,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from jacobians._checks import Array, ShapeError, as_count, as_flag, as_items
+from jacobians._checks import (
+    Array,
+    ShapeError,
+    as_count,
+    as_flag,
+    as_items,
+    refuse_if_too_large,
+)
 from jacobians._windows import merged
 from jacobians.maps.base import LinearMap, common_batch
 from jacobians.maps.elementary import as_map
@@ -71,6 +78,12 @@ class Substitution(LinearMap):
     def _parts(self) -> list[LinearMap]:
         return [A for edges in self.nodes for _, A in edges]
 
+    def _refuse_too_large(self) -> None:
+        super()._refuse_too_large()
+        widest = max(A.shape[0] for A in self._parts())  # the paths into a node are added up there
+        shape = (*self.batch, widest, self.shape[1])
+        refuse_if_too_large(shape, self.dtype, self, "Keep the map: @ multiplies without it")
+
     @property
     def shape(self) -> tuple[int, int]:
         return self.nodes[-1][0][1].shape[0], self.nodes[0][0][1].shape[1]
@@ -114,7 +127,7 @@ class Substitution(LinearMap):
     def _sparse(self) -> Any:
         from scipy.sparse import eye_array
 
-        values: list[Any] = [eye_array(self.shape[1], dtype=self.dtype, format="csr")]
+        values: list[Any] = [eye_array(self.shape[1], dtype=self.dtype)]
         for edges in self.nodes:
             values.append(sum(A.to_sparse() @ values[source] for source, A in edges))
         return values[-1].tocsr()
@@ -272,7 +285,7 @@ class BlockDiagonal(LinearMap):
         m, n = self.blocks.shape
         if m != n:
             return super().diagonal()
-        return self.blocks.diagonal().reshape(*self.batch, self.shape[0])
+        return self.blocks.diagonal().reshape(*self.batch, self.count * m)
 
     @property
     def flops(self) -> float:

@@ -76,15 +76,14 @@ class Kronecker(LinearMap):
             V = moved(self.right.apply(moved(V, -3, 0)), 0, -3)
         elif not isinstance(self.right, Identity):
             V = self.right.apply(V)
-        if not isinstance(self.left, Identity):
-            if are_rows(V) and p > 1:  # A meets the columns of X, row by row
-                V = moved(self.left.apply(moved(V, -1, 0)), 0, -1)
-            elif are_rows(V):  # l stands in front, so that rows stay rows
-                V = moved(self.left.apply(moved(V, -2, 0)), 0, -2)
-            else:
-                AV = self.left.apply(V.reshape(*V.shape[:-2], p * V.shape[-1]))
-                V = AV.reshape(*AV.shape[:-1], p, V.shape[-1])
-        return merged(V)
+        if isinstance(self.left, Identity):
+            return merged(V)
+        if p == 1:
+            return self.left.apply(V[..., 0, :])
+        if are_rows(V):  # A meets the columns of X, row by row
+            return merged(moved(self.left.apply(moved(V, -1, 0)), 0, -1))
+        AV = self.left.apply(V.reshape(*V.shape[:-2], p * V.shape[-1]))
+        return merged(AV.reshape(*AV.shape[:-1], p, V.shape[-1]))
 
     def transpose(self) -> Kronecker:
         return Kronecker(self.left.T, self.right.T)

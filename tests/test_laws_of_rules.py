@@ -1,0 +1,116 @@
+"""The rules of layers and activations, one node at a time: maps, second differentials, parts."""
+
+import numpy as np
+import pytest
+from claims import assert_within
+from test_figures_of_maps import parts
+from zoo import NETWORKS, points
+
+import jacobians as jb
+from jacobians._written_out import written_activation, written_layer, written_parameters
+from jacobians._written_seconds import written_curvature, written_second
+from jacobians.linearization import (
+    activation_second,
+    second_of_layer,
+    second_of_parameters,
+)
+
+KINDS = {name: net for name, net in NETWORKS.items() if not name.endswith(" hidden")}
+every_network = pytest.mark.parametrize("net", KINDS.values(), ids=list(KINDS))
+
+
+def rules_of(lin, l, c):
+    """All maps that the rules of a node give, by what they are, with a cotangent of ones."""
+    net, z = lin.trace.network, lin.trace.preactivations[l - 1]
+    layer, entering = net.layers[l - 1], lin.trace.entering(l)
+    ones = np.broadcast_to(c, z.shape)
+    maps = {("activation",): lin.activation_map(l)}
+    maps |= {("layer", k): A for k, A in enumerate(lin.input_maps(l))}
+    maps |= {("own", name): lin.own_parameter_map(l, name) for name in layer.parameters()}
+    maps |= {("second", *k): S for k, S in second_of_layer(layer, ones, *entering).items()}
+    maps |= {("mixed", *k): S for k, S in second_of_parameters(layer, ones, *entering).items()}
+    bent = activation_second(layer.activation, ones, z)
+    return maps | ({} if bent is None else {("curvature",): bent})
+
+
+def all_parts(A):
+    """A map, what it is made of, and so on."""
+    return [A, *(C for B in parts(A) for C in all_parts(B))]
+
+
+def rounding_of(A):
+    """Of formulas of some dozen operations, and sums along a row; a wrong one is off by more."""
+    return (50 + A.shape[-1]) * np.finfo(A.dtype).eps * np.abs(A).max(initial=1.0)
+
+
+@every_network
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_rules_of_a_batch_are_those_of_its_points(net, dtype):
+    """In the dtype of the network, and so are all parts of every map; one point among them."""
+    net = net.astype(dtype)
+    for count in (1, 3):
+        X = points(net, count)
+        whole, each = jb.linearize(net, X), [jb.linearize(net, x) for x in X]
+        for l, n in enumerate(net.widths[1:], start=1):
+            c = np.linspace(-1, 2, n).astype(dtype)
+            single = [rules_of(lin, l, c) for lin in each]
+            for what, A in rules_of(whole, l, c).items():
+                dense = np.broadcast_to(A.to_dense(), (count, *A.shape))
+                assert {B.dtype for B in all_parts(A)} == {np.dtype(dtype)}, what
+                assert A.batch in {(), (count,)}
+                for i, maps in enumerate(single):
+                    assert maps.keys() == rules_of(whole, l, c).keys()
+                    assert maps[what].batch == ()
+                    assert {B.dtype for B in all_parts(maps[what])} == {np.dtype(dtype)}
+                    expected = maps[what].to_dense()
+                    assert_within(dense[i], expected, rounding_of(expected))
+
+
+@every_network
+def test_the_rules_of_a_node_are_the_formulas_written_out(net):
+    """Loops and ``np.kron``, which read no map; by each value that comes in and each parameter."""
+    lin = jb.linearize(net, points(net, 1)[0])
+    for l, layer in enumerate(net.layers, start=1):
+        entering, z = lin.trace.entering(l), lin.trace.preactivations[l - 1]
+        c = np.linspace(-1, 2, len(z)).astype(net.dtype)
+        written = {("activation",): written_activation(layer.activation, z)}
+        written |= {("layer", k): J for k, J in enumerate(written_layer(layer, *entering))}
+        written |= {("own", k): J for k, J in written_parameters(layer, *entering).items()}
+        written |= {("second", *k): S for k, S in written_second(layer, c, *entering).items()}
+        if written_curvature(layer.activation, c, z).any():
+            written["curvature",] = written_curvature(layer.activation, c, z)
+        maps = rules_of(lin, l, c)
+        assert {what for what in maps if what[0] != "mixed"} >= written.keys()
+        for what, J in written.items():
+            assert_within(maps[what].to_dense(), J, rounding_of(J))
+
+
+# --- what a layer computes ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("epsilon", [1e-5, 0.0, 0.25])
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 3, 4)])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_norm_is_its_definition(epsilon, shape, dtype):
+    """Small rows, where epsilon counts, in twice as many digits; 1e-5 unless said."""
+    rng = np.random.default_rng(3)
+    scale, shift = (rng.uniform(0.5, 2.0, 4).astype(dtype) for _ in range(2))
+    said = {} if epsilon == 1e-5 else {"epsilon": epsilon}
+    a = (rng.normal(size=(5, *shape)) / 100).astype(dtype)
+    exact = a.astype(np.longdouble)
+    centred = exact - exact.mean(axis=-1, keepdims=True)
+    for layer, rows, moved in (
+        (jb.LayerNorm(scale, shift, **said), centred, shift),
+        (jb.LayerNorm(scale, **said), centred, 0),
+        (jb.RMSNorm(scale, **said), exact, 0),
+    ):
+        size = np.sqrt(np.square(rows).mean(axis=-1, keepdims=True) + np.longdouble(epsilon))
+        z = scale * rows / size + moved
+        computed = layer(a.reshape(5, -1))
+        assert computed.dtype == dtype
+        # some ten operations on each entry; of small differences from the mean, ten times as many
+        assert np.abs(computed - z.reshape(5, -1)).max() <= 100 * np.finfo(dtype).eps
+        with np.errstate(all="raise"):  # nothing is divided by the size of a row of zeros
+            normal, none = layer.normalised(np.zeros(4, dtype))
+        assert not normal.any()
+        assert none == (0 if epsilon == 0 else np.sqrt(dtype(epsilon)))
