@@ -65,7 +65,7 @@ def read_npz(path: str) -> dict[str, Numbers]:
 def read_npy(path: str) -> Numbers:
     """Read the array of an npy file, with the same care."""
     with opened(path, "npy file") as (file, size):
-        return _read_array(file, os.path.basename(path), size)
+        return _read_array(file, "its array", size)
 
 
 class Brief:
@@ -114,9 +114,9 @@ def _read_array(file: Any, name: str, size: int) -> Numbers:
     if version != (1, 0):
         raise ModelFormatError(f"{name} has npy format version {version}, expected (1, 0).")
     shape, fortran, dtype = npy.read_array_header_1_0(file)
-    if dtype.hasobject or dtype.kind not in "fiuU":
+    if dtype.kind not in "fiuU":
         raise ModelFormatError(f"{name} has dtype {dtype}, expected plain numbers or text.")
     claimed = prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or claimed != size - file.tell():
+    if claimed != size - file.tell():
         raise ModelFormatError(f"{name} claims shape {shape}, which is not what the file holds.")
     return np.ndarray(shape, dtype, file.read(claimed), order="F" if fortran else "C")

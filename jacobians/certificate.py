@@ -91,7 +91,7 @@ def certify(
     left_out: list[tuple[str, str]] = []
     identities = (*_IDENTITIES, *second)
     shown = progress_of("certify", progress, len(identities), "identities")
-    with dense_limit(EXPLICIT_BYTES), np.errstate(over="ignore", invalid="ignore"), shown as show:
+    with dense_limit(EXPLICIT_BYTES), np.errstate(all="ignore"), shown as show:
         for identity, notes, check in identities:
             try:
                 pairs = check(lin)
@@ -147,8 +147,7 @@ def _compare(identity: str, notes: str, pairs: list[Sides], evidence: bool) -> C
         said = np.isfinite(bound)
         claimed = claimed or bool(said.any()) or not said.size
         difference, bound = difference[said], bound[said]
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            ratio = np.where(difference == 0, 0.0, difference / bound)
+        ratio = np.where(difference == 0, 0.0, difference / bound)
         differences.append(difference.max(initial=0.0))
         bounds.append(bound.max(initial=0.0))
         ratios.append(ratio.max(initial=0.0))
@@ -282,12 +281,12 @@ def _cheapest(lin: Linearization) -> Array:
 
 def _jvp_columns(lin: Linearization) -> Array:
     n = lin.trace.network.widths[0]
-    return np.stack([lin.jvp(e) for e in np.eye(n, dtype=lin.trace.network.dtype)], axis=1)
+    return np.stack([lin.jvp(e) for e in np.eye(n)], axis=1)
 
 
 def _vjp_rows(lin: Linearization) -> Array:
     m = lin.trace.network.widths[-1]
-    return np.stack([lin.vjp(e) for e in np.eye(m, dtype=lin.trace.network.dtype)])
+    return np.stack([lin.vjp(e) for e in np.eye(m)])
 
 
 def _backprop_rows(lin: Linearization) -> Array:

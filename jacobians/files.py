@@ -252,22 +252,17 @@ def _rebuild(description: Mapping[str, Any], l: int, arrays: dict[str, Array]) -
     kind = _KINDS.get(name) or _KINDS.get(name.capitalize()) if isinstance(name, str) else None
     if kind is None:
         raise ValueError(f"layer {l}: kind {name!r:.40} is not known")
-    named = {field.name for field in fields(kind)}
     if "activation" in settings:
         given = settings["activation"]
         settings["activation"] = activation(given["name"], **given["parameters"])
-    for field in named & {member.partition(".")[2] for member in arrays if _owner(member) == l}:
-        settings[field] = arrays.pop(f"{l}.{field}")
+    for field in fields(kind):
+        if (member := f"{l}.{field.name}") in arrays:
+            settings[field.name] = arrays.pop(member)
     layer: Layer = kind(**{key: _as_tuple(value) for key, value in settings.items()})
-    for field in (*layer.arrays(), *layer.trained):
-        if field not in settings:  # what has a default, or is none, is in the file nevertheless
-            raise KeyError(f"{l}.{field}")
+    for needed in (*layer.arrays(), *layer.trained):
+        if needed not in settings:  # what has a default, or is none, is in the file nevertheless
+            raise KeyError(f"{l}.{needed}")
     return layer
-
-
-def _owner(member: str) -> int:
-    number = member.partition(".")[0]
-    return int(number) if number.isdecimal() else 0
 
 
 def _as_tuple(value: Any) -> Any:

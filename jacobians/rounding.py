@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ class Bound:
             Further roundings that a path meets.
         """
         K = (np.asarray(self.roundings) + extra)[..., None, None]
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             bound: Array = np.expm1(K * self.unit) * self.paths + self.underflow
         # nothing is claimed where a product may overflow, or of a kind without a rule
         return np.where(np.asarray(self.overflow)[..., None, None], np.inf, bound)
@@ -106,9 +107,10 @@ def chain_bound(factors: Sequence[LinearMap], dtype: Any) -> Bound:
     3
     """
     product = Product(factors)
-    if product.shape[0] < product.shape[1]:  # sweep over the side with fewer columns
-        return _swept(product.transpose(), dtype).transposed()
-    return _swept(product, dtype)
+    with np.errstate(all="ignore"):  # of what leaves the range nothing is claimed
+        if product.shape[0] < product.shape[1]:  # sweep over the side with fewer columns
+            return _swept(product.transpose(), dtype).transposed()
+        return _swept(product, dtype)
 
 
 def _swept(product: Product, dtype: Any) -> Bound:
@@ -122,43 +124,40 @@ def _swept(product: Product, dtype: Any) -> Bound:
     # Several roundings of a subnormal can meet in one entry: the products of a contraction, and
     # what a structured map computes inside.
     width = max(max(A.shape) for A in product.factors)
-    with np.errstate(over="ignore"):
-        inside = max(A.underflow() for A in product.factors)
+    inside = max(A.underflow() for A in product.factors)
     s = (2 * (width + 2) + inside) * float(info.smallest_subnormal)
     P: Array = np.eye(n)
     N: Array = np.zeros((n, n))
     through: Array = np.zeros((1, n))
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        for A in reversed(magnitude.factors):
-            through = through + (P + N).sum(axis=-2, keepdims=True)
-            N = A.apply(N) + s * through
-            P = A.apply(P)
-        # P was rounded itself, by at most so many roundings in double precision
-        depth = sum(A.shape[1] for A in product.factors) + np.max(K, initial=0)
-        P = P * np.exp(1.01 * depth * 2.0**-53) * (1 + 2.0**-40)
-        N = 2 * N * np.exp(K * u)[..., None, None]
+    for A in reversed(magnitude.factors):
+        through = through + (P + N).sum(axis=-2, keepdims=True)
+        N = A.apply(N) + s * through
+        P = A.apply(P)
+    # P was rounded itself, K times and a few more here and in ``single``, in double precision
+    P = P * np.exp((K + 8) * 2.0**-53)[..., None, None]
+    N = 2 * N * np.exp(K * u)[..., None, None]
     shape = (*product.batch, *product.shape)
     P, N = np.broadcast_to(P, shape), np.broadcast_to(N, shape)
     overflow = _may_overflow(magnitude.factors, float(info.max) / 4)
-    return Bound(P, N, K, u, overflow | ~np.isfinite(P).all(axis=(-2, -1)))
+    return Bound(P, N, K, u, np.broadcast_to(overflow, product.batch))
 
 
 def _may_overflow(magnitudes: Sequence[LinearMap], limit: float) -> Any:
     """Tell where a partial product of some order could exceed ``limit``, by its row sums."""
-    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
-        # the product of all reaches is the quick answer for ordinary networks
-        reaches = [A.reach() for A in magnitudes]
-        if sum(np.log2(reaches)) <= np.log2(limit):
-            return np.asarray(False)
-        # Else go from the right with the largest row sums over all starts: max(1, .) begins anew.
-        # What a structured map computes inside is within its reach, whatever comes from the right.
-        worst: Any = np.asarray(0.0)
-        through: Any = np.ones((magnitudes[-1].shape[1], 1))
-        largest = np.finfo(np.float64).max
-        for A, reach in zip(reversed(magnitudes), reversed(reaches), strict=True):
-            if A.composite:
-                worst = np.maximum(worst, reach * through.max(axis=(-2, -1)))
-            through = np.minimum(A.apply(through), largest)
-            worst = np.maximum(worst, through.max(axis=(-2, -1)))
-            through = np.maximum(through, min(reach, largest) if A.composite else 1.0)
-    return worst > limit
+    # the product of all reaches is the quick answer for ordinary networks
+    reaches = [A.reach() for A in magnitudes]
+    if prod(reaches) <= limit:
+        return np.asarray(False)
+    # Else go from the right with the largest row sums over all starts: max(1, .) begins anew.
+    # What a structured map computes inside is within its reach, whatever comes from the right.
+    # NaN, of infinity times 0 inside one, is not within the limit.
+    within: Any = np.asarray(True)
+    through: Any = np.ones(magnitudes[-1].shape[1])[:, None]
+    largest = np.finfo(np.float64).max
+    for A, reach in zip(reversed(magnitudes), reversed(reaches), strict=True):
+        if A.composite:
+            within = within & (reach * through.max(axis=(-2, -1)) <= limit)
+        through = np.minimum(A.apply(through), largest)
+        within = within & (through.max(axis=(-2, -1)) <= limit)
+        through = np.maximum(through, min(reach, largest) if A.composite else 1.0)
+    return ~within

@@ -120,7 +120,7 @@ HOSTILE = {
     ),
     "a negative shape": (
         written([GOOD[0], ("1.W.npy", relabelled((-3, -2), bytes(48)))]),
-        "claims shape (-3, -2)",
+        "negative dimensions",
     ),
     "a shape of 0 times everything": (
         written([GOOD[0], ("1.W.npy", relabelled((0, 2**62))), GOOD[2]]),

@@ -1,5 +1,10 @@
 """The rounding theorem: it holds against exact fractions, it is not vacuous, and it finds bugs."""
 
+import tracemalloc
+from fractions import Fraction
+from itertools import product
+from math import prod
+
 import numpy as np
 import pytest
 from claims import assert_equal, assert_within
@@ -138,6 +143,31 @@ def test_the_bound_is_the_formula_of_the_note(dtype):
     assert_within(bound.pair(extra=3), 2 * more, 1e-14 * more)
 
 
+def test_what_underflow_adds_grows_with_the_factors_on_its_left():
+    """A large factor, one that brings it back, and a column in which there is nothing else."""
+    factors = [np.diag([2.0**-120] * 2), np.diag([2.0**120] * 2), np.array([[1.0, 0], [1, 0]])]
+    info = np.finfo(np.float32)
+    s = 2 * 2 * (2 + 2) * float(info.smallest_subnormal)  # a contraction of 2, beside and inside
+    _, *others = ways(factors, s, 2)
+    underflow = 2 * np.exp(4 * info.eps / 2) * sum(others)
+    bound = chain_bound([jb.Matrix(F) for F in factors], np.float32)
+    assert int(bound.roundings) == 4
+    assert_within(bound.underflow, underflow, 1e-11 * underflow)
+
+
+def test_paths_are_rounded_upwards_however_unluckily_their_products_round():
+    """Of 500 factors, each product loses all but half a unit in the last place of 1."""
+    factors, P = [1 + 2.0**-26], 1 + 2.0**-26
+    for _ in range(499):
+        above = int((P - 1) * 2**52)
+        factors.append(1 + int(0.499 * 2**52 / above) * 2.0**-52)
+        P *= factors[-1]
+    exact = prod(map(Fraction, factors))
+    assert exact * (1 - 497 * Fraction(2) ** -53) > P
+    bound = chain_bound([jb.Matrix([[f]]) for f in reversed(factors)], np.float64)
+    assert exact <= Fraction(bound.paths.item()) <= exact * (1 + 1000 * Fraction(2) ** -53)
+
+
 @pytest.mark.parametrize(("name", "A", "dense"), MAPS, ids=[name for name, *_ in MAPS])
 def test_the_magnitude_of_a_map_dominates_its_entries(name, A, dense):
     """|A| >= |dense|, equal where nothing cancels inside: it is that of the computation."""
@@ -169,7 +199,7 @@ def test_a_kind_without_a_rule_gets_an_infinite_bound():
     for factors in ([Bare([[1.0]])], [jb.Identity(1) + Bare([[2.0]]), jb.Matrix([[3.0]])]):
         bound = chain_bound(factors, np.float64)
         assert np.isinf(bound.single()).all()
-        assert bound.overflow.all()
+        assert (bound.overflow.dtype, bound.overflow.all()) == (bool, True)
 
 
 def test_no_map_made_of_a_kind_without_a_rule_has_a_magnitude():
@@ -211,8 +241,18 @@ def test_drawn_maps_are_within_the_bound_of_the_exact_product(data):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_nothing_is_claimed_from_a_quarter_of_the_largest_number_on(dtype):
+def test_nothing_is_claimed_beyond_a_quarter_of_the_largest_number(dtype):
     """Of any partial product, whatever the order: 2^top is max / 8, 2^(top + 2) is max / 2."""
+    quarter = float(np.finfo(dtype).max) / 4
+    for largest, leaves in ((quarter, False), (np.nextafter(quarter, np.inf), True)):
+        factors = [
+            jb.Diagonal([1.0, largest]),
+            jb.Diagonal([0, 2.0**-90]),
+            jb.Diagonal([1, 2.0**89]),
+        ]
+        assert bool(chain_bound(factors, dtype).overflow) is leaves
+        within = jb.Kronecker(jb.Diagonal([1.0, largest]), jb.Matrix([[1.0]]))
+        assert bool(chain_bound([within, *factors[1:]], dtype).overflow) is leaves
     top = int(np.finfo(dtype).maxexp) - 3
     for powers, leaves in (
         ([top - 1, 1], False),
@@ -239,6 +279,36 @@ def test_overflow_is_told_point_by_point():
     assert bound.overflow.tolist() == [False, True, False, False]
     assert np.isinf(bound.single()).ravel().tolist() == [False, True, False, False]
     assert np.isinf(bound.pair()).ravel().tolist() == [False, True, False, False]
+    # and of a sum, where only what it computes inside may: its terms meet all that arrives
+    large = jb.Matrix([[2.0**500, 2.0**-300], [0.0, 0.0]])
+    slopes = jb.Diagonal([[2.0**500, 1.0], [2.0**700, 0.0], [0.0, 2.0**700], [0.0, 0.0]])
+    for A in (large, jb.Sum([large, jb.Identity(2)])):
+        bound = chain_bound([A, slopes, jb.Diagonal([2.0**-90, 2.0**-90])], np.float64)
+        assert bound.overflow.tolist() == [False, True, A.composite, False]
+
+
+def infinite_ends():
+    """Low ranks that lose infinity times 0 inside where others multiply them first, or say so."""
+    for left, right in ((0.0, 1e308), (1e308, 0.0), (0.0, 1e200), (1e200, 1e200)):
+        ends = np.full((2, 1), left), np.full((2, 1), right)
+        yield jb.DiagonalPlusLowRank(np.ones(2), *ends)
+
+
+def test_a_bound_is_never_nan_and_computed_whatever_numpy_is_told_to_raise():
+    """Infinity where something may overflow, also where it meets a 0; nothing else where not."""
+    ends = [jb.Matrix(c * np.eye(2)) for c in (1e-200, 1e-100, 0.01, 10.0, 1e200)]
+    with np.errstate(all="raise"):
+        for A in [*infinite_ends(), *ends]:
+            for first, last in product(ends, repeat=2):
+                for factors in ([A, first, last], [first, A, last], [first, last, A]):
+                    bound = chain_bound(factors, np.float64)
+                    assert not np.isnan(bound.pair()).any()
+                    assert np.isinf(bound.single()).all() or not bound.overflow
+        unlucky = [next(infinite_ends()), jb.Matrix(10 * np.eye(2)), jb.Matrix(0.01 * np.eye(2))]
+        assert chain_bound(unlucky, np.float64).overflow
+    with np.errstate(all="ignore"):
+        assert np.isnan(multiply_out(unlucky, ((0, 1), 2))).any()
+        assert np.isfinite(multiply_out(unlucky, (0, (1, 2)))).all()
 
 
 # --- it is not vacuous ----------------------------------------------------------------------------
@@ -446,3 +516,45 @@ def test_identity_networks_have_bound_zero():
     assert J.tolist() == [[1.5, 2.5]]
     # nothing is multiplied, so only the allowance for underflow is left
     assert bound.max() < 1e-300
+
+
+@pytest.mark.parametrize("widths", [[5, 40, 3], [3, 40, 5], [40, 3, 5], [3, 5, 40]], ids=str)
+def test_what_a_bound_takes_is_asked_before_it_is_made(widths):
+    """All entries, and three numbers for every unit of the widest layer and column of the sweep."""
+    net, (m, n) = jb.Network.random(widths, "tanh", seed=0), (widths[-1], widths[0])
+    sweep = 8 * 3 * 40 * min(m, n)
+    for count, least, words in (
+        (1, sweep, r"jacobian_with_bound: the sweep: .*\. Use jb.jacobian, or raise the limit"),
+        (1000, 8 * 1000 * m * n, r"jacobian_with_bound: the .*\. Take fewer points at a time, or"),
+    ):
+        X = np.zeros((count, n))
+        with jb.dense_limit(least):
+            assert jb.jacobian_with_bound(net, X)[1].shape == (count, m, n)
+        with jb.dense_limit(least - 1), pytest.raises(jb.TooLargeError, match=words):
+            jb.jacobian_with_bound(net, X)
+
+
+@pytest.mark.parametrize("shape", [(2, 3000), (3000, 2)])
+def test_a_bound_is_swept_from_the_side_with_fewer_columns(shape):
+    """Never with a square of the larger one."""
+    factors = [jb.Matrix(np.ones((shape[0], 2))), jb.Matrix(np.ones((2, shape[1])))]
+    tracemalloc.start()
+    try:
+        bound = chain_bound(factors, np.float64)
+        assert tracemalloc.get_traced_memory()[1] < 8 * 3000**2 / 10
+    finally:
+        tracemalloc.stop()
+    assert bound.paths.shape == bound.underflow.shape == shape
+
+
+def test_a_network_without_a_value_elsewhere_is_asked_near_its_points():
+    """``exp((1000 (x - 5))²)`` is in range near 5 alone."""
+    first = jb.Dense(1000 * np.eye(2), [-5000.0, -5000.0], "square")
+    net, x = jb.Network([first, jb.Dense([[1.0, 1.0]], activation="exp")]), [5.0, 5 + 2.0**-10]
+    with pytest.raises(jb.NotFiniteError, match="leaves the range"):
+        jb.plan(net)
+    J, bound = jb.jacobian_with_bound(net, [x, x])
+    assert_within(J, [jb.jacobian(net, x)] * 2, 2 * bound)
+    line = next(check for check in jb.certify(net, x) if check.identity == "chain, cheapest order")
+    assert line.claimed
+    assert line.holds

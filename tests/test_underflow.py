@@ -129,6 +129,8 @@ ENTRY_POINTS = {
     "BinaryCrossEntropy.value": lambda: BINARY.value(np.array([1 - 1e-16]), np.array([1e-300])),
     "CrossEntropy.value": lambda: CROSS.value(np.array([1 - 1e-16]), np.array([1e-300])),
     "CrossEntropy.cotangent": lambda: CROSS.cotangent(np.array([0.7]), np.array([1e-310])),
+    "units: values": lambda: UNITS([1.0]),
+    "units: linearize": lambda: UNITS.linearize([1.0]).slopes,
     "total_derivative": lambda: AT.total_derivative(),
     "total_preactivation_derivative": lambda: AT.total_preactivation_derivative(),
     "input_jacobian": lambda: AT.input_jacobian(),

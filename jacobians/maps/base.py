@@ -142,7 +142,8 @@ class LinearMap(Frozen, Displayed, ABC):
         A = self.magnitude()
         if A is None:
             return np.inf
-        rows, columns = (M.apply(np.ones((M.shape[1], 1))) for M in (A, A.T))
+        with np.errstate(all="ignore"):  # sums that leave the range are infinite
+            rows, columns = (M.apply(np.ones((M.shape[1], 1))) for M in (A, A.T))
         return float(max(1.0, rows.max(initial=0.0), columns.max(initial=0.0)))
 
     def underflow(self) -> float:

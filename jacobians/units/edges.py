@@ -78,15 +78,15 @@ def as_kinds(
     each = [activation(sigma) for sigma in as_items(activations, where)]
     if len(each) != N:
         raise ShapeError(f"{where}: expected one, or one for each of {N}, got {len(each)}.")
-    distinct, kinds = dict[Activation, int](), np.zeros(N, np.intp)
+    distinct, kinds = dict[Activation, int](), list[int]()
     for i, sigma in enumerate(each):
         if not isinstance(sigma, Activation):
             raise TypeError(
                 f"{where}: unit {i} has one preactivation, but {sigma} mixes those of a whole "
                 "layer. Leave it out and apply it to the values."
             )
-        kinds[i] = distinct.setdefault(sigma, len(distinct))
-    return kinds, tuple(distinct)
+        kinds.append(distinct.setdefault(sigma, len(distinct)))
+    return np.array(kinds, np.intp), tuple(distinct)
 
 
 # --- from names -----------------------------------------------------------------------------------

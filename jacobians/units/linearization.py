@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, count
+from itertools import accumulate, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,7 +100,7 @@ class UnitLinearization(Frozen):
         S = self._solve("total_preactivation_derivative")
         points = S.reshape(-1, *S.shape[-2:])
         products = np.reshape([self.graph.A @ point for point in points], S.shape)
-        T_z: Array = np.eye(S.shape[-1], dtype=S.dtype) + products.astype(S.dtype)
+        T_z: Array = np.eye(len(self.graph.biases), dtype=S.dtype) + products.astype(S.dtype)
         return T_z
 
     @underflow_is_rounding
@@ -134,9 +134,9 @@ class UnitLinearization(Frozen):
         A = self.graph.A
         DA = with_weights(A, self.slopes[targets_of(A)] * A.data)
         longest = self.graph._walk.level.max()
-        powers = range(1, longest) if longest else count(1)
-        first = eye_array(A.shape[0], dtype=A.dtype, format="csr")
-        return accumulate(powers, lambda term, _: DA @ term, initial=first)
+        steps = repeat(DA, longest - 1) if longest else repeat(DA)
+        first = eye_array(len(self.graph.biases), dtype=A.dtype, format="csr")
+        return accumulate(steps, lambda term, DA: DA @ term, initial=first)
 
     # --- paths ------------------------------------------------------------------------------------
 
