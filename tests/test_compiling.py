@@ -155,3 +155,18 @@ def test_a_jacobian_that_nothing_changes_is_made_beforehand():
             ones = made.program(net, False).registers[write.args[0]]
             assert_equal(ones, np.ones(net.widths[of], dtype))
             assert ones.dtype == dtype
+
+
+@pytest.mark.parametrize("power", [600, -600])
+@pytest.mark.parametrize("between", ["identity", "tanh", "log"])
+def test_planning_raises_no_flag(power, between):
+    """Where products made beforehand leave the range, sums of a row, or the values at zeros."""
+    W = np.full((2, 2), 2.0**power)
+    net = jb.Network([jb.Dense(W, activation=between), jb.Dense(W)])
+    largest = jb.Network([jb.Dense(np.full((2, 2), 2.0**1023))])
+    with np.errstate(all="raise"):
+        assert jb.plan(largest).names == ("W1",)
+        for ask in ({}, {"kernels": False}, {"limits": Limits(table=0)}):
+            assert jb.plan(net, 3, near=[1.0, 1.0], **ask).flops > 0
+        for verb in (jb.jvp, jb.vjp):
+            assert_equal(verb(net, np.ones((3, 2)), np.zeros((3, 2))), np.zeros((3, 2)))
