@@ -1,7 +1,7 @@
 """Running a program: where a step writes, how many rows go at a time, and what is asked again."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
@@ -106,6 +106,31 @@ def test_rows_are_shared_by_the_threads_that_pieces_leave_alone():
             Kernels(Limits(), threads, allowed)._share(print, [0, 1])
         assert share.call_args.args[1:] == ([0, 1], taken)
         assert Kernels(Limits(), threads, allowed).slabs == (threads > 1)
+
+
+def test_a_batch_that_fits_into_a_piece_stays_on_one_thread():
+    """A larger one goes to all of them, in pieces of one size; and memory for the largest piece."""
+    net = NETWORKS["deep"]
+    plan = replace(jb.plan(net, 9, kernels=False), piece=4, threads=2, runners=WeakKeyDictionary())
+    for count, pieces, threads in (
+        (1, 1, 1),
+        (3, 1, 1),
+        (4, 1, 1),
+        (5, 2, 2),
+        (8, 2, 2),
+        (9, 4, 2),
+    ):
+        X, longest = points(net, count), []
+        with (
+            patch.object(running, "share", wraps=running.share) as share,
+            patch.object(running, "WARM_BYTES", 0),
+            patch.object(Runner, "_slots", lambda self, n, seen=longest: seen.append(n) or []),
+        ):
+            J = jb.jacobian(net, X, plan=plan)
+        _, jobs, taken = share.call_args.args
+        assert (len(jobs), taken) == (pieces, threads)
+        assert longest == [-(-count // pieces)] * threads
+        assert np.abs(J - jb.linearize(net, X).jacobian()).max() <= 1e-13  # of numbers near 1
 
 
 @pytest.mark.parametrize("left", [False, True])
