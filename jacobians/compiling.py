@@ -54,17 +54,16 @@ def compile_sweep(
 
     Forward, a layer's slopes are used as soon as they are there, so that none are kept.
     """
-    with np.errstate(all="ignore"):
-        chain = tuple(A.T for A in reversed(factors)) if forward else factors
-        compiler = _Compiler(net, net.depth, chain, False, limits)
-        if not forward:
-            compiler.forward(compiler.last)
-        width = net.widths[0 if forward else -1]
-        compiler.sizes[1] = width  # which a map may copy
-        row = Node(1, "stack", 1, width)
-        for A in chain:
-            row = compiler.apply(A, row, False)
-        return compiler.finish(compiler.write(row), _is_bounded(factors, net))
+    chain = tuple(A.T for A in reversed(factors)) if forward else factors
+    compiler = _Compiler(net, net.depth, chain, False, limits)
+    if not forward:
+        compiler.forward(compiler.last)
+    width = net.widths[0 if forward else -1]
+    compiler.sizes[1] = width  # which a map may copy
+    row = Node(1, "stack", 1, width)
+    for A in chain:
+        row = compiler.apply(A, row, False)
+    return compiler.finish(compiler.write(row), _is_bounded(factors, net))
 
 
 def _is_bounded(factors: Iterable[Factor], net: Network) -> bool:

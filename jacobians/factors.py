@@ -119,7 +119,7 @@ class Factor:
         if self.kind == "sum":
             light = sum(part.kind in ("identity", "diagonal") for part in self.parts)
             additions = (len(self.parts) - light - 1) * m * n + light * n
-            return float(sum(part.operand.alone for part in self.parts) + max(additions, 0))
+            return float(sum(part.operand.alone for part in self.parts) + additions)
         return self.flops * n if self.kind == "graph" else None
 
     def chosen(self, M: Array) -> Array:

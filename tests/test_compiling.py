@@ -155,3 +155,33 @@ def test_a_jacobian_that_nothing_changes_is_made_beforehand():
             ones = made.program(net, False).registers[write.args[0]]
             assert_equal(ones, np.ones(net.widths[of], dtype))
             assert ones.dtype == dtype
+
+
+@pytest.mark.parametrize("power", [600, -600])
+@pytest.mark.parametrize("between", ["identity", "tanh", "log"])
+def test_planning_raises_no_flag(power, between):
+    """Where products made beforehand leave the range, sums of a row, or the values at zeros."""
+    W = np.full((2, 2), 2.0**power)
+    net = jb.Network([jb.Dense(W, activation=between), jb.Dense(W)])
+    largest = jb.Network([jb.Dense(np.full((2, 2), 2.0**1023))])
+    with np.errstate(all="raise"):
+        assert jb.plan(largest).names == ("W1",)
+        for ask in ({}, {"kernels": False}, {"limits": Limits(table=0)}):
+            assert jb.plan(net, 3, near=[1.0, 1.0], **ask).flops > 0
+        for verb in (jb.jvp, jb.vjp):
+            assert_equal(verb(net, np.ones((3, 2)), np.zeros((3, 2))), np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_what_acts_on_tokens_is_written_block_by_block_where_many_rows_would_pass(count):
+    """From two tokens on, and as many rows as the smaller side has."""
+    layers = [jb.Dense(whole(m, n), whole(m), "relu") for m, n in ((6, 8), (12, 6), (12, 8))]
+    nodes = {"a": (layers[0], "x"), "b": (layers[1], "a"), "c": (layers[2], "x")}
+    net = jb.Network.graph({**nodes, "y": (jb.Add(), "b", "c")}, inputs={"x": (count, 8)})
+    X = np.round(3 * points(net, 2))
+    for rows, many in ((8 * count, True), (8 * count + 1, False)):
+        made = jb.plan(net, 2, limits=Limits(rows=rows, written_out=1), kernels=False)
+        steps = made.program(net, False).steps
+        in_blocks = any(step.op == Op.WRITE and step.data == "blocks" for step in steps)
+        assert in_blocks == (many and count > 1)
+        assert_equal(jb.jacobian(net, X, plan=made), jb.linearize(net, X).chain.to_dense())

@@ -148,6 +148,7 @@ def test_nothing_is_made_in_vain_or_read_before_it_is_there(net):
             assert 1 not in step.args or given
             made_of_nodes = step.op in (Op.AFFINE, Op.CALL, Op.VALUE)
             assert (step.node > 0) == made_of_nodes
+            assert step.op != Op.BLOCKS or step.data.blocks > 1
         of_nodes = [(step.op == Op.VALUE, step.node) for step in program.steps if step.node]
         assert len(set(of_nodes)) == len(of_nodes)
         if of is None:

@@ -1,7 +1,7 @@
 """Running a program: where a step writes, how many rows go at a time, and what is asked again."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
@@ -18,6 +18,7 @@ from jacobians.engine import jacobians as entry_points
 from jacobians.engine.kernels import FILLING, Kernels, is_finite
 from jacobians.engine.running import Runner
 from jacobians.linearization import layer_map
+from jacobians.maps.association import forward_order
 from jacobians.program import Limits, Op
 
 every_network = pytest.mark.parametrize("net", CASES.values(), ids=list(CASES))
@@ -106,6 +107,31 @@ def test_rows_are_shared_by_the_threads_that_pieces_leave_alone():
             Kernels(Limits(), threads, allowed)._share(print, [0, 1])
         assert share.call_args.args[1:] == ([0, 1], taken)
         assert Kernels(Limits(), threads, allowed).slabs == (threads > 1)
+
+
+def test_a_batch_that_fits_into_a_piece_stays_on_one_thread():
+    """A larger one goes to all of them, in pieces of one size; and memory for the largest piece."""
+    net = NETWORKS["deep"]
+    plan = replace(jb.plan(net, 9, kernels=False), piece=4, threads=2, runners=WeakKeyDictionary())
+    for count, pieces, threads in (
+        (1, 1, 1),
+        (3, 1, 1),
+        (4, 1, 1),
+        (5, 2, 2),
+        (8, 2, 2),
+        (9, 3, 2),
+    ):
+        X, longest = points(net, count), []
+        with (
+            patch.object(running, "share", wraps=running.share) as share,
+            patch.object(running, "WARM_BYTES", 0),
+            patch.object(Runner, "_slots", lambda self, n, seen=longest: seen.append(n) or []),
+        ):
+            J = jb.jacobian(net, X, plan=plan)
+        _, jobs, taken = share.call_args.args
+        assert (len(jobs), taken) == (pieces, threads)
+        assert longest == [-(-count // pieces)] * threads
+        assert np.abs(J - jb.linearize(net, X).jacobian()).max() <= 1e-13  # of numbers near 1
 
 
 @pytest.mark.parametrize("left", [False, True])
@@ -221,7 +247,7 @@ def test_jacobians_of_lost_points_are_made_again_and_the_others_left(
     kernels, threads, rows, columns
 ):
     """Of several points, each in its own place, with the chosen rows and columns; in silence."""
-    W = [2.0**600 * whole(4, 3), 2.0**-900 * whole(2, 4), 2.0**400 * whole(5, 2)]
+    W = [2.0**600 * whole(4, 3), 2.0**600 * whole(2, 4), 2.0**-1000 * whole(5, 2)]
     slopes = jb.Dense(W[0], activation="exp")  # 1 at 0, and 2^600 e^-z elsewhere
     net = jb.Network([slopes, jb.Dense(W[1]), jb.Dense(W[2])])
     X = np.zeros((7, 3))
@@ -229,16 +255,15 @@ def test_jacobians_of_lost_points_are_made_again_and_the_others_left(
     eager = Limits(long_call=0, thread_seconds=0, table=0, small_matrix=10**9)
     ask = {"rows": rows, "columns": columns}
     plan = jb.plan(net, 7, **ask, threads=threads, limits=eager, kernels=kernels)
-    plan = plan.in_order((((0, 1), 2), (3, 4)) if len(plan.names) == 5 else plan.association.order)
+    plan = plan.in_order(forward_order(len(plan.names)))  # which begins with 2^1200
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         J = jb.jacobian(net, X, plan=plan)
     lin = jb.linearize(net, X)
     for x, mine, D in zip(X, J, lin.activation_map(1).entries, strict=True):
         # the scales are powers of two, so they may be left out of a product in range
-        exact = 2.0**100 * (
-            (W[2] / 2.0**400) @ (W[1] * 2.0**900) @ (D[:, None] * (W[0] / 2.0**600))
-        )
+        W3, W2, W1 = W[2] * 2.0**1000, W[1] / 2.0**600, W[0] / 2.0**600
+        exact = 2.0**200 * (W3 @ W2 @ (D[:, None] * W1))
         exact = exact[slice(None) if rows is None else rows]
         exact = exact[:, slice(None) if columns is None else columns]
         scale = np.abs(exact).max()

@@ -73,6 +73,37 @@ def test_the_failure_of_any_worker_is_raised_once_all_have_stopped(fails):
     assert len(done) == count
 
 
+def test_an_exception_of_the_caller_is_raised_once_the_others_have_stopped(monkeypatch):
+    """Where no thread can be started, and of an interrupt that comes while it waits for them."""
+    done, waits = [], []
+
+    class Future:
+        def cancel(self):
+            return False
+
+        def result(self):
+            waits.append(len(done))
+            if len(waits) == 1:
+                raise KeyboardInterrupt
+
+    class Executor:
+        def submit(self, *_):
+            if refuses:
+                raise RuntimeError("can't start new thread")
+            return Future()
+
+    monkeypatch.setattr(_workers, "_executor", lambda threads: Executor())
+    refuses = True
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        share(lambda job, worker: done.append(job), range(4), 2)
+    assert not done
+    refuses = False
+    with pytest.raises(KeyboardInterrupt):
+        share(lambda job, worker: done.append(job), range(4), 2)
+    assert done == [0, 1, 2, 3]
+    assert waits == [4, 4]  # again, until the other has stopped
+
+
 def test_threads_wait_for_the_next_call_and_the_largest_one_decides_how_many(monkeypatch):
     monkeypatch.setattr(_workers, "_waiting", [])
     held = []
