@@ -139,6 +139,26 @@ def test_a_layer_that_bends_out_of_the_range_is_refused_without_a_flag():
         nowhere(layer)
 
 
+class Said(First):
+    """Affine, and its rule says so: a block of zeros, the same at every point or not."""
+
+
+@parameter_second.register
+def _(layer: Said, c, a):
+    zeros = jb.Diagonal(np.zeros(3) if layer.bare else 0 * c)
+    return {(0, "p"): jb.Diagonal(c * layer.powers), ("p", "p"): zeros}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_block_of_zeros_says_that_a_layer_is_affine(shared):
+    """At one point and at several; the Hessian is what the outputs say, ``diag(a²)``."""
+    layer = Said(np.array([1.0, -2.0, 3.0]), np.zeros(3), np.zeros(3), np.ones(3), 0.0, shared)
+    for X in (np.array([[1.0, 2.0, -3.0]]), np.array([[1.0, 2.0, -3.0], [0.0, 4.0, 1.0]])):
+        net = jb.Network([layer], inputs=3)
+        H = jb.curvature(net, X, np.zeros(X.shape), SQUARED).hessian
+        assert_equal(H @ np.eye(3), np.diag((X**2).mean(axis=0)))
+
+
 # --- what two parameters bend together ------------------------------------------------------------
 
 T = np.random.default_rng(0).integers(-3, 4, (3, 4, 2)).astype(float)

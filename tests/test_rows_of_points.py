@@ -110,8 +110,13 @@ def test_a_loss_meets_its_activation_at_any_depth(widths, last):
     J = jacobians_of(end, X)
     expected = np.einsum("bmp,bmn,bnq->pq", J, H, J) / 3
     c = jb.curvature(net, X, Y, loss, max_bytes=1)
-    close(net, c.gauss_newton.to_dense(), expected)
-    close(net, c.fisher.to_dense(), expected)
+    V, U = (np.random.default_rng(m).normal(size=(n, 2)) for n in (len(expected), 3 * m))
+    for matrix in (c.gauss_newton, c.fisher):
+        R = matrix.rows.to_dense()
+        close(net, matrix.to_dense(), expected)
+        close(net, matrix @ V, expected @ V, np.abs(expected).sum(axis=1).max())
+        close(net, matrix.rows @ V, R @ V)
+        close(net, matrix.rows.T @ U, R.T @ U)
     close(net, c.gradients().to_dense(), gradients_of(net, X, Y, loss))
     close(
         net,
