@@ -219,3 +219,27 @@ def test_a_block_of_two_parameters_stands_on_both_sides_of_the_diagonal(both):
     V = np.arange(12.0).reshape(6, 2) % 5 - 2
     assert_equal(H @ V, expected @ V)
     assert_equal(H.to_dense(), expected)
+
+
+def test_values_that_are_multiplied_bend_together_on_both_sides():
+    """``Z = A B`` with A of 2 x 3 and B of 3 x 4, and both of all parameters before them.
+
+    Symmetric, and the derivative of the gradient along a direction: differences are good to 1e-9.
+    """
+    rng = np.random.default_rng(5)
+    nodes = {
+        "a": (jb.Dense(rng.normal(size=(3, 2)), rng.normal(size=3)), "x"),
+        "b": (jb.Dense(rng.normal(size=(4, 2)), rng.normal(size=4), "tanh"), "u"),
+        "z": (jb.MatrixProduct(), "a", "b"),
+        "turned": (jb.MatrixProduct(transpose_second=True), "z", "z"),
+    }
+    net = jb.Network.graph(nodes, inputs={"x": (2, 2), "u": (3, 2)})
+    X, Y = rng.normal(size=(2, 10)), rng.normal(size=(2, 4))
+    H = jb.curvature(net, X, Y, SQUARED).hessian @ np.eye(net.parameter_count)
+    assert np.abs(H - H.T).max() < 1e-12 * np.abs(H).max()
+    v, h = rng.normal(size=len(H)), 1e-5
+    up, down = (
+        jb.backprop.gradients(net.with_parameters(net.parameters + k * h * v), X, Y, SQUARED).vector
+        for k in (1, -1)
+    )
+    assert np.abs(H @ v - (up - down) / (2 * h)).max() < 1e-7 * np.abs(H @ v).max()

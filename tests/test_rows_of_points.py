@@ -48,7 +48,6 @@ def ways(net):
         yield lambda rows, k=k: rows.pieces(k), 4 * units * max(k, 1)
     yield lambda rows: rows.by_layer(), m * (4 * units + 2 * explicit_parameters(net))
     yield lambda rows: rows.joined(), m * (4 * units + 4 * p)
-    yield lambda rows: rows._root_pieces(0), 4 * units * m
 
 
 @some_networks
@@ -65,6 +64,10 @@ def test_as_many_points_go_together_as_the_budget_holds(net):
         ):
             cuts = [piece[0] for piece in ask(rows_of(net, 5, budget))]
             assert cuts == [slice(k, min(k + count, 5)) for k in range(0, 5, count)]
+    size = 4 * sum(net.widths) * net.widths[-1] * net.dtype.itemsize  # nothing is written out
+    for budget, counts in ((3 * size, [3, 2]), (3 * size - 1, [2, 2, 1])):
+        pieces = rows_of(net, 5, budget).outer_products()
+        assert [len(next(iter(pairs))[1]) for pairs in pieces] == counts
 
 
 @some_networks
