@@ -121,6 +121,17 @@ def test_products_with_vectors_that_leave_the_range_are_told():
     assert_equal(jb.hvp(net, X[::2], X[::2], [1]), np.zeros((2, 1)))
 
 
+def test_one_output_needs_no_cotangent():
+    """Its weight is 1: the product with its Hessian, at a point and at several."""
+    net = dense([3, 4, 1], "tanh")
+    X, V = points(net, 3), points(net, 3, seed=2)
+    products = np.einsum("bjk,bk->bj", jb.hessian(net, X)[:, 0], V)
+    # sums of a dozen terms of this size
+    assert np.abs(jb.hvp(net, X, V) - products).max() <= 1e-14 * np.abs(products).max()
+    assert_equal(jb.hvp(net, X, V), jb.hvp(net, X, V, [1]))
+    assert_equal(jb.hvp(net, X[0], V[0]), jb.hvp(net, X[0], V[0], [1]))
+
+
 ONE, SEVERAL = np.ones(3), np.ones((4, 3))
 REFUSED = [
     (ONE, SEVERAL, [1, 1], r"hvp: V: expected shape \(3,\), but got \(4, 3\)"),
