@@ -122,6 +122,10 @@ def test_an_input_that_nothing_reads_has_no_slope():
 # --- what comes in --------------------------------------------------------------------------------
 
 
+class Tagged(np.ndarray):
+    """An array of somebody's own class, which shares its memory with a plain one."""
+
+
 @pytest.mark.parametrize("shape", [(3,), (4, 3)], ids=str)
 def test_what_is_asked_for_later_is_of_the_points_as_they_were(shape):
     """Whoever owns the memory: arrays, views of larger ones, points that were converted."""
@@ -132,6 +136,7 @@ def test_what_is_asked_for_later_is_of_the_points_as_they_were(shape):
         plain = np.random.default_rng(len(of)).normal(size=of)
         yield plain.copy(), plain
         yield np.stack([plain, plain])[1], plain
+        yield plain.copy().view(Tagged), plain
         yield plain.astype(np.float32), plain.astype(np.float32)
 
     for X, x in arrays(shape):

@@ -130,6 +130,9 @@ def test_one_output_needs_no_cotangent():
     assert np.abs(jb.hvp(net, X, V) - products).max() <= 1e-14 * np.abs(products).max()
     assert_equal(jb.hvp(net, X, V), jb.hvp(net, X, V, [1]))
     assert_equal(jb.hvp(net, X[0], V[0]), jb.hvp(net, X[0], V[0], [1]))
+    assert jb.hvp(net, X, V).shape == (3, 3)
+    assert jb.hvp(net, X[0], V[0]).shape == (3,)
+    assert jb.hvp(net, X[:1], V[:1]).shape == (1, 3)
 
 
 ONE, SEVERAL = np.ones(3), np.ones((4, 3))
