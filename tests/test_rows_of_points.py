@@ -132,6 +132,21 @@ def test_a_loss_meets_its_activation_at_any_depth(widths, last):
     assert likelihood == pytest.approx(-total - normal, rel=1e-13)
 
 
+@pytest.mark.parametrize("tokens", [1, 2, 3])
+def test_rows_are_kronecker_products_where_a_layer_has_one_position(tokens):
+    """And sums of them over the positions, written out, where it has more."""
+    rng = np.random.default_rng(tokens)
+    layers = [jb.Dense(rng.normal(size=(4, 3)), rng.normal(size=4)), jb.Elementwise("tanh")]
+    net = jb.Network([*layers, jb.Dense(rng.normal(size=(2, 4)))], inputs=(tokens, 3))
+    rows = rows_of(net, 3, 2**27)
+    J = jacobians_of(net, points(net, 3)).reshape(-1, net.parameter_count)
+    close(net, rows.to_dense(), J)
+    widths = {1: 4, 3: 4} if tokens == 1 else {1: 0, 3: 0}
+    assert rows.lefts == widths
+    for _, pieces in rows.by_layer():
+        assert {l: K.left.shape for l, K in pieces} == {l: (3, n or 1) for l, n in widths.items()}
+
+
 def test_rows_of_no_points_are_none():
     net = NETWORKS["norms"]
     left = jb.curvature(net, np.ones((1, 4))).ntk(np.empty((0, 4)))
