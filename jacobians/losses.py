@@ -241,26 +241,22 @@ class CrossEntropy(Loss):
     @underflow_is_rounding
     def value(self, output: Array, target: Array) -> Array:
         """Return the loss of every point."""
-        self._require_positive(output, target)
-        result: Array = -(target * np.log(np.where(target > 0, output, 1))).sum(axis=-1)
+        result: Array = -(target * np.log(self._positive(output, target))).sum(axis=-1)
         return result
 
     @underflow_is_rounding
     def cotangent(self, output: Array, target: Array) -> Array:
         """Return ``-y / a``."""
-        self._require_positive(output, target)
-        return -target / np.where(target > 0, output, 1)
+        return -target / self._positive(output, target)
 
     @underflow_is_rounding
     def root(self, output: Array, target: Array) -> LinearMap:
         """Return the root of ``y / a²``."""
-        self._require_positive(output, target)
-        return Diagonal(np.sqrt(target) / np.where(target > 0, output, 1))
+        return Diagonal(np.sqrt(target) / self._positive(output, target))
 
     def fisher_root(self, output: Array) -> LinearMap:
         """Return the root of ``1 / a``: the target is class i with probability ``a_i``."""
-        self._require_positive(output, np.ones_like(output))
-        return Diagonal(1 / np.sqrt(output))
+        return Diagonal(1 / np.sqrt(self._positive(output, np.ones_like(output))))
 
     def fused(self, activation: AnyActivation) -> Fused | None:
         """Return ``-sum y log softmax(z)`` and ``p sum(y) - y`` for softmax and log_softmax."""
@@ -282,13 +278,15 @@ class CrossEntropy(Loss):
         _require_unit_interval(y, f"{self}: target")
         return y
 
-    def _require_positive(self, output: Array, target: Array) -> None:
+    def _positive(self, output: Array, target: Array) -> Array:
+        """Return the outputs whose targets are positive, and 1 for the others."""
         outside = (target > 0) & ~(output > 0)
         if outside.any():
             raise DomainError(
                 f"{self}: needs a positive probability where the target is positive, but got "
                 f"{output[outside][0]}. End the network in softmax, and keep fuse=True."
             )
+        return np.where(target > 0, output, 1)
 
 
 def _indicators(labels: Any, output: Array, where: str) -> Array:

@@ -122,6 +122,10 @@ def test_an_input_that_nothing_reads_has_no_slope():
 # --- what comes in --------------------------------------------------------------------------------
 
 
+class Tagged(np.ndarray):
+    """An array of somebody's own class, which shares its memory with a plain one."""
+
+
 @pytest.mark.parametrize("shape", [(3,), (4, 3)], ids=str)
 def test_what_is_asked_for_later_is_of_the_points_as_they_were(shape):
     """Whoever owns the memory: arrays, views of larger ones, points that were converted."""
@@ -132,6 +136,7 @@ def test_what_is_asked_for_later_is_of_the_points_as_they_were(shape):
         plain = np.random.default_rng(len(of)).normal(size=of)
         yield plain.copy(), plain
         yield np.stack([plain, plain])[1], plain
+        yield plain.copy().view(Tagged), plain
         yield plain.astype(np.float32), plain.astype(np.float32)
 
     for X, x in arrays(shape):
@@ -146,7 +151,9 @@ def test_what_is_asked_for_later_is_of_the_points_as_they_were(shape):
             X[...], Y[...] = kept
 
 
-@pytest.mark.parametrize("bad", [-1.0, -1, np.nan, np.inf, "0.1", None, [0.0], np.float64(-0.5)])
+@pytest.mark.parametrize(
+    "bad", [-1.0, -1, np.nan, np.inf, "0.1", None, [0.0], np.zeros(1), np.float64(-0.5)], ids=str
+)
 def test_a_penalty_is_a_number_from_0_on(bad):
     net, x, y = dense([3, 2], "tanh"), np.ones((2, 3)), np.ones((2, 2))
     with pytest.raises((ValueError, TypeError), match=r"^backprop\.gradients: l2(:| is) "):
@@ -191,3 +198,21 @@ def test_the_kernel_sweeps_unless_it_is_told_not_to(monkeypatch):
     backprop.gradients(net, X, Y, SQUARED)
     with pytest.raises(Swept):
         backprop.gradients(net, X, Y, SQUARED, kernels=False)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_layer_acts_on_every_row_whatever_their_number(rows):
+    """Dense layers and norms of rows: swept back as one point and as several."""
+    rng = np.random.default_rng(rows)
+    layers_of_rows = [
+        jb.Dense(rng.normal(size=(4, 3)), rng.normal(size=4), "tanh"),
+        jb.LayerNorm(rng.normal(size=4)),
+        jb.Dense(rng.normal(size=(2, 4))),
+        jb.RMSNorm(rng.normal(size=2)),
+    ]
+    net = jb.Network(layers_of_rows, inputs=(rows, 3))
+    X = points(net, 3)
+    J = backprop.jacobian(jb.trace(net, X))
+    for k, x in enumerate(X):
+        close(net, J[k], jb.linearize(net, x).jacobian())
+        close(net, backprop.jacobian(jb.trace(net, x)), J[k])

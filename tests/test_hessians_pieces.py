@@ -121,6 +121,31 @@ def test_products_with_vectors_that_leave_the_range_are_told():
     assert_equal(jb.hvp(net, X[::2], X[::2], [1]), np.zeros((2, 1)))
 
 
+def test_hessians_at_one_point_are_a_stack_of_one():
+    net = dense([3, 4, 2], "tanh")
+    X, C = points(net, 2), np.array([[[1.0, 0.0], [0.0, 1.0], [2.0, -1.0]]])
+    several = hessians.hessians_at(jb.linearize(net, X), C, 2, 0)
+    one = hessians.hessians_at(jb.linearize(net, X[0]), C, 2, 0)
+    assert several.shape == (2, 3, 3, 3)
+    assert one.shape == (1, 3, 3, 3)
+    # another order of some sums of four terms
+    assert np.abs(one[0] - several[0]).max() <= 1e-14 * np.abs(several).max()
+
+
+def test_one_output_needs_no_cotangent():
+    """Its weight is 1: the product with its Hessian, at a point and at several."""
+    net = dense([3, 4, 1], "tanh")
+    X, V = points(net, 3), points(net, 3, seed=2)
+    products = np.einsum("bjk,bk->bj", jb.hessian(net, X)[:, 0], V)
+    # sums of a dozen terms of this size
+    assert np.abs(jb.hvp(net, X, V) - products).max() <= 1e-14 * np.abs(products).max()
+    assert_equal(jb.hvp(net, X, V), jb.hvp(net, X, V, [1]))
+    assert_equal(jb.hvp(net, X[0], V[0]), jb.hvp(net, X[0], V[0], [1]))
+    assert jb.hvp(net, X, V).shape == (3, 3)
+    assert jb.hvp(net, X[0], V[0]).shape == (3,)
+    assert jb.hvp(net, X[:1], V[:1]).shape == (1, 3)
+
+
 ONE, SEVERAL = np.ones(3), np.ones((4, 3))
 REFUSED = [
     (ONE, SEVERAL, [1, 1], r"hvp: V: expected shape \(3,\), but got \(4, 3\)"),

@@ -139,6 +139,26 @@ def test_a_layer_that_bends_out_of_the_range_is_refused_without_a_flag():
         nowhere(layer)
 
 
+class Said(First):
+    """Affine, and its rule says so: a block of zeros, the same at every point or not."""
+
+
+@parameter_second.register
+def _(layer: Said, c, a):
+    zeros = jb.Diagonal(np.zeros(3) if layer.bare else 0 * c)
+    return {(0, "p"): jb.Diagonal(c * layer.powers), ("p", "p"): zeros}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_block_of_zeros_says_that_a_layer_is_affine(shared):
+    """At one point and at several; the Hessian is what the outputs say, ``diag(a²)``."""
+    layer = Said(np.array([1.0, -2.0, 3.0]), np.zeros(3), np.zeros(3), np.ones(3), 0.0, shared)
+    for X in (np.array([[1.0, 2.0, -3.0]]), np.array([[1.0, 2.0, -3.0], [0.0, 4.0, 1.0]])):
+        net = jb.Network([layer], inputs=3)
+        H = jb.curvature(net, X, np.zeros(X.shape), SQUARED).hessian
+        assert_equal(H @ np.eye(3), np.diag((X**2).mean(axis=0)))
+
+
 # --- what two parameters bend together ------------------------------------------------------------
 
 T = np.random.default_rng(0).integers(-3, 4, (3, 4, 2)).astype(float)
@@ -199,3 +219,27 @@ def test_a_block_of_two_parameters_stands_on_both_sides_of_the_diagonal(both):
     V = np.arange(12.0).reshape(6, 2) % 5 - 2
     assert_equal(H @ V, expected @ V)
     assert_equal(H.to_dense(), expected)
+
+
+def test_values_that_are_multiplied_bend_together_on_both_sides():
+    """``Z = A B`` with A of 2 x 3 and B of 3 x 4, and both of all parameters before them.
+
+    Symmetric, and the derivative of the gradient along a direction: differences are good to 1e-9.
+    """
+    rng = np.random.default_rng(5)
+    nodes = {
+        "a": (jb.Dense(rng.normal(size=(3, 2)), rng.normal(size=3)), "x"),
+        "b": (jb.Dense(rng.normal(size=(4, 2)), rng.normal(size=4), "tanh"), "u"),
+        "z": (jb.MatrixProduct(), "a", "b"),
+        "turned": (jb.MatrixProduct(transpose_second=True), "z", "z"),
+    }
+    net = jb.Network.graph(nodes, inputs={"x": (2, 2), "u": (3, 2)})
+    X, Y = rng.normal(size=(2, 10)), rng.normal(size=(2, 4))
+    H = jb.curvature(net, X, Y, SQUARED).hessian @ np.eye(net.parameter_count)
+    assert np.abs(H - H.T).max() < 1e-12 * np.abs(H).max()
+    v, h = rng.normal(size=len(H)), 1e-5
+    up, down = (
+        jb.backprop.gradients(net.with_parameters(net.parameters + k * h * v), X, Y, SQUARED).vector
+        for k in (1, -1)
+    )
+    assert np.abs(H @ v - (up - down) / (2 * h)).max() < 1e-7 * np.abs(H @ v).max()

@@ -48,7 +48,6 @@ def ways(net):
         yield lambda rows, k=k: rows.pieces(k), 4 * units * max(k, 1)
     yield lambda rows: rows.by_layer(), m * (4 * units + 2 * explicit_parameters(net))
     yield lambda rows: rows.joined(), m * (4 * units + 4 * p)
-    yield lambda rows: rows._root_pieces(0), 4 * units * m
 
 
 @some_networks
@@ -65,6 +64,10 @@ def test_as_many_points_go_together_as_the_budget_holds(net):
         ):
             cuts = [piece[0] for piece in ask(rows_of(net, 5, budget))]
             assert cuts == [slice(k, min(k + count, 5)) for k in range(0, 5, count)]
+    size = 4 * sum(net.widths) * net.widths[-1] * net.dtype.itemsize  # nothing is written out
+    for budget, counts in ((3 * size, [3, 2]), (3 * size - 1, [2, 2, 1])):
+        pieces = rows_of(net, 5, budget).outer_products()
+        assert [len(next(iter(pairs))[1]) for pairs in pieces] == counts
 
 
 @some_networks
@@ -110,8 +113,13 @@ def test_a_loss_meets_its_activation_at_any_depth(widths, last):
     J = jacobians_of(end, X)
     expected = np.einsum("bmp,bmn,bnq->pq", J, H, J) / 3
     c = jb.curvature(net, X, Y, loss, max_bytes=1)
-    close(net, c.gauss_newton.to_dense(), expected)
-    close(net, c.fisher.to_dense(), expected)
+    V, U = (np.random.default_rng(m).normal(size=(n, 2)) for n in (len(expected), 3 * m))
+    for matrix in (c.gauss_newton, c.fisher):
+        R = matrix.rows.to_dense()
+        close(net, matrix.to_dense(), expected)
+        close(net, matrix @ V, expected @ V, np.abs(expected).sum(axis=1).max())
+        close(net, matrix.rows @ V, R @ V)
+        close(net, matrix.rows.T @ U, R.T @ U)
     close(net, c.gradients().to_dense(), gradients_of(net, X, Y, loss))
     close(
         net,
@@ -122,6 +130,21 @@ def test_a_loss_meets_its_activation_at_any_depth(widths, last):
     normal = np.log(2 * np.pi) / 2 * Y.size if loss == SQUARED else 0
     total = 3 * jb.backprop.gradients(net, X, Y, loss).loss
     assert likelihood == pytest.approx(-total - normal, rel=1e-13)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 3])
+def test_rows_are_kronecker_products_where_a_layer_has_one_position(tokens):
+    """And sums of them over the positions, written out, where it has more."""
+    rng = np.random.default_rng(tokens)
+    layers = [jb.Dense(rng.normal(size=(4, 3)), rng.normal(size=4)), jb.Elementwise("tanh")]
+    net = jb.Network([*layers, jb.Dense(rng.normal(size=(2, 4)))], inputs=(tokens, 3))
+    rows = rows_of(net, 3, 2**27)
+    J = jacobians_of(net, points(net, 3)).reshape(-1, net.parameter_count)
+    close(net, rows.to_dense(), J)
+    widths = {1: 4, 3: 4} if tokens == 1 else {1: 0, 3: 0}
+    assert rows.lefts == widths
+    for _, pieces in rows.by_layer():
+        assert {l: K.left.shape for l, K in pieces} == {l: (3, n or 1) for l, n in widths.items()}
 
 
 def test_rows_of_no_points_are_none():

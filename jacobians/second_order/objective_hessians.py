@@ -103,7 +103,7 @@ def _product(sweeps: Sweeps, c: Array, S: LinearMap, V: Array) -> Array:
 
 def _over_points(each: Array, B: int) -> Array:
     """Return the sum over points of columns (B, p, k), or of those that all points share."""
-    total: Array = each.sum(axis=0) if each.ndim > 2 else B * each
+    total: Array = np.broadcast_to(each, (B, *each.shape[-2:])).sum(axis=0)
     return total
 
 

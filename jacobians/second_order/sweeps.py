@@ -106,7 +106,7 @@ class Sweeps:
     def pull(self, U: Array) -> Array:
         """Return the sum over points of ``Jᵀ U``, (p, k), for ``U`` of shape (B, m, k)."""
         size = max(span.stop for spans in self.blocks.values() for span in spans.values())
-        pulled = np.zeros((size, U.shape[2]), U.dtype)
+        pulled = np.empty((size, U.shape[2]), U.dtype)
         for l, _, delta in self.deltas(U):
             for name, span in self.blocks.get(l, {}).items():
                 pulled[span] = summed(self.maps[l][name], delta)
