@@ -15,7 +15,48 @@ from jacobians.linearization import (
     second_of_parameters,
 )
 
-KINDS = {name: net for name, net in NETWORKS.items() if not name.endswith(" hidden")}
+
+def _products(transposed, heads):
+    """Two values of several matrices each, and the product of their entries."""
+    lead = (heads,) * (heads > 1)
+    nodes = {
+        "a": (jb.Reshape((*lead, 2, 3)), "A"),
+        "b": (jb.Reshape((*lead, *((4, 3) if transposed else (3, 4)))), "B"),
+        "y": (jb.MatrixProduct(transpose_second=transposed), "a", "b"),
+        "c": (jb.Reshape((*lead, 2, 4)), "C"),
+        "z": (jb.Multiply(), "y", "c", "y"),
+    }
+    return jb.Network.graph(nodes, inputs={"A": heads * 6, "B": heads * 12, "C": heads * 8})
+
+
+def _tokens():
+    """Whatever acts on every row, on rows of a value with two and with three axes."""
+    rng = np.random.default_rng(4)
+    scale, shift = rng.normal(size=(2, 4))
+    return jb.Network(
+        [
+            jb.LayerNorm(scale, shift),
+            jb.Dense(rng.normal(size=(5, 4)), rng.normal(size=5), "softmax"),
+            jb.RMSNorm(rng.normal(size=5)),
+            jb.Reshape((2, 3, 5)),
+            jb.Elementwise("log_softmax", axis=1),
+            jb.LayerNorm(rng.normal(size=5)),
+            jb.Elementwise("softmax", axis=0),
+            jb.Elementwise("softmax", axis=-2),
+        ],
+        inputs=(6, 4),
+    )
+
+
+KINDS = {
+    **{name: net for name, net in NETWORKS.items() if not name.endswith(" hidden")},
+    **{
+        f"{heads} matrix products, {transposed=}": _products(transposed, heads)
+        for heads in (1, 2, 3)
+        for transposed in (False, True)
+    },
+    "tokens": _tokens(),
+}
 every_network = pytest.mark.parametrize("net", KINDS.values(), ids=list(KINDS))
 
 
