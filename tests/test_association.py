@@ -65,6 +65,20 @@ def test_the_cheapest_order_is_the_least_whatever_points_share(batch):
             assert best.forward == flops(chain, (0, (1, (2, 3))), batch)
 
 
+@pytest.mark.parametrize("k", range(4))
+def test_the_cheapest_order_is_the_least_with_one_factor_of_another_kind(k):
+    """At every place: one that scales, or one that costs little or much to apply."""
+    orders = list(bracketings(0, 4))
+    for widths in product((2, 7), repeat=5):
+        m, n = widths[k : k + 2]
+        others = [Operand(m, n, "structured", own=own) for own in (1.0, 500.0)]
+        for other in [*others, *([Operand(m, m, "diagonal")] if m == n else [])]:
+            chain = [Operand(*size) for size in pairwise(widths)]
+            chain[k] = other
+            least = min(flops(chain, order) for order in orders)
+            assert associate(chain).flops <= least * (1 + 1e-12)
+
+
 def test_one_factor_costs_what_it_takes_to_write_it_out():
     for A in (Operand(3, 5), Operand(3, 3, "diagonal"), Operand(3, 5, "structured", own=7.0)):
         best = associate([A])

@@ -311,6 +311,34 @@ def test_every_row_of_a_norm_adds_to_the_derivative_by_its_scale_and_shift(rows)
     assert np.abs(J - expected).max() < 1e-14  # of the same formula
 
 
+@pytest.mark.parametrize("axis", [None, *range(-3, 3)])
+def test_values_are_concatenated_along_the_axis_that_is_named(axis):
+    """Three of them, of different sizes along it and alike along the others; None flattens them."""
+    shapes = [[2, 3, 4] for _ in range(3)]
+    for size, shape in zip((1, 2, 5), shapes, strict=True):
+        shape[0 if axis is None else axis] = size
+    values = [whole(2, *shape) for shape in shapes]
+    expected = np.concatenate([v.reshape(2, -1) for v in values], axis=-1)
+    if axis is not None:
+        expected = np.concatenate(values, axis=axis + 1 if axis >= 0 else axis)
+    inputs = {name: tuple(shape) for name, shape in zip("abc", shapes, strict=True)}
+    sizes = {name: int(np.prod(shape)) for name, shape in inputs.items()}
+    nodes = {f"{name}0": (jb.Reshape(shape), name) for name, shape in inputs.items()}
+    net = jb.Network.graph(nodes | {"y": (jb.Concatenate(axis), "a0", "b0", "c0")}, inputs=sizes)
+    assert net.shapes[-1] == expected.shape[1:]
+    assert_equal(net(np.hstack([v.reshape(2, -1) for v in values])), expected.reshape(2, -1))
+
+
+@pytest.mark.parametrize("kind", [jb.Concatenate, lambda axis: jb.Elementwise("softmax", axis)])
+def test_an_axis_is_a_whole_number_from_minus_8(kind):
+    for axis in (-8, 0, 7):
+        assert kind(axis).axis == axis
+    with pytest.raises(ValueError, match="axis: expected at least -8, but got -9"):
+        kind(-9)
+    with pytest.raises(TypeError, match=r"axis: expected a whole number, but got 0\.5"):
+        kind(0.5)
+
+
 @pytest.mark.parametrize("lead", [(), (2,), (3, 2)])
 def test_matrices_of_any_number_of_axes_are_multiplied(lead):
     """One product, or one for each of several matrices."""
