@@ -352,6 +352,7 @@ def test_matrices_of_any_number_of_axes_are_multiplied(lead):
         "z": (jb.MatrixProduct(transpose_second=True), "a", "t"),
     }
     net = jb.Network.graph(nodes, inputs=parts, outputs=["y", "z"])
+    assert [net.shapes[net.names.index(name)] for name in "yz"] == [(*lead, 4, 5)] * 2
     value = net(np.concatenate([A.ravel(), B.ravel()]))
     other = A @ np.swapaxes(B.reshape(*lead, 5, 3), -2, -1)
     assert_equal(value, np.concatenate([(A @ B).ravel(), other.ravel()]))
