@@ -342,7 +342,7 @@ class Network(Displayed):
                 f"Network: the output leaves the range of {self.dtype}; trace(net, X) names the "
                 "layer. Rescale the inputs or weights."
             )
-        return a if a.flags.writeable else a.copy()
+        return a.copy()
 
     # --- parameters as one vector -----------------------------------------------------------------
 

@@ -339,6 +339,23 @@ def test_an_axis_is_a_whole_number_from_minus_8(kind):
         kind(0.5)
 
 
+@pytest.mark.parametrize("wrt", ["a", "b"])
+def test_what_does_not_depend_on_a_node_is_a_constant_in_its_hessian(wrt):
+    """Of (a b)² by one factor, entry by entry: twice the square of the other."""
+    nodes = {
+        "a": (jb.Dense(whole(3, 2)), "x"),
+        "b": (jb.Dense(whole(3, 2)), "x"),
+        "c": (jb.Multiply(), "a", "b"),
+        "y": (jb.Elementwise("square"), "c"),
+    }
+    net = jb.Network.graph(nodes, inputs={"x": 2})
+    for X in (whole(2), whole(4, 2)):
+        lin = jb.linearize(net, X)
+        u, other = np.ones_like(lin.value), lin.trace.activation("b" if wrt == "a" else "a")
+        H = lin.hessian(u, wrt=wrt).to_dense()
+        assert_equal(H, (2 * other**2)[..., None] * np.eye(3))
+
+
 @pytest.mark.parametrize("lead", [(), (2,), (3, 2)])
 def test_matrices_of_any_number_of_axes_are_multiplied(lead):
     """One product, or one for each of several matrices."""

@@ -87,8 +87,10 @@ def test_a_path_reads_one_input_and_gives_its_last_layer():
     assert net.names[0] == "x"
     assert net.widths == (3, 5, 2)
     assert net.shapes == ((3,), (5,), (2,))
+    assert net.outputs == {net.names[-1]: slice(0, 2)}
     assert net.sources == ((0,), (1,))
     assert net.is_path
+    assert not jb.Network([jb.Elementwise("tanh"), jb.Residual([jb.Scale([2.0])])]).is_path
 
 
 def test_mixed_dtypes_are_settled_at_construction():
@@ -126,6 +128,41 @@ def test_names_travel_with_the_network():
     net = jb.Network([jb.Dense(np.ones((1, 2)))], input_names=["a", "b"], output_names=["c"])
     for other in (net.astype(np.float32), net.with_parameters(net.parameters)):
         assert (other.input_names, other.output_names) == (("a", "b"), ("c",))
+
+
+def test_names_are_given_anew_one_side_or_both():
+    """What is not given is kept; as many as there are entries."""
+    net = jb.Network.random([2, 4, 3], seed=0).with_names(["a", "b"], ["p", "q", "r"])
+    for changed, names in (
+        ({}, (("a", "b"), ("p", "q", "r"))),
+        ({"inputs": ["c", "d"]}, (("c", "d"), ("p", "q", "r"))),
+        ({"outputs": ["s", "t", "u"]}, (("a", "b"), ("s", "t", "u"))),
+    ):
+        other = net.with_names(**changed)
+        assert (other.input_names, other.output_names) == names
+        assert_equal(other.parameters, net.parameters)
+    for wrong in ({"inputs": ["c", "d", "e"]}, {"outputs": ["s", "t"]}):
+        with pytest.raises(jb.ShapeError, match=f"with_names: {next(iter(wrong))}"):
+            net.with_names(**wrong)
+
+
+def test_values_are_new_arrays_that_may_be_written():
+    net = NETWORKS["linear"]
+    X = points(net, 2)
+    for x in (X, X[0], X[:0]):
+        value = net(x)
+        before = value.copy()
+        value += 1
+        assert_equal(net(x), before)
+
+
+def test_sums_that_leave_the_range_on_the_way_are_told_and_nothing_else_is_raised():
+    net = jb.Network([jb.Dense([[1e300, -1e300]]), jb.Dense([[1e300]])])
+    with np.errstate(all="raise"):
+        for verb in (jb.Network.__call__, jb.trace):
+            for x in ([1.0, 2.0], [[0.0, 0.0], [1e300, -1e300]]):
+                with pytest.raises(jb.NotFiniteError, match="leaves the range of float64"):
+                    verb(net, x)
 
 
 @given(jst.networks())
