@@ -238,6 +238,36 @@ def test_kinks_name_layer_unit_and_point():
     ]
 
 
+def test_the_kink_of_a_max_pool_is_where_its_second_largest_entry_is():
+    net = jb.Network([jb.MaxPool(2)], inputs=(1, 6))
+    trace = jb.trace(net, [5.0, 3.0, 1.0, 1.5, 2.0, 2.0])
+    assert [(k.unit, k.at, k.preactivation) for k in trace.kinks()] == [(2, 2.0, 2.0)]
+    near = [(k.unit, k.at, k.preactivation) for k in trace.kinks(within=0.5)]
+    assert near == [(1, 1.0, 1.5), (2, 2.0, 2.0)]
+
+
+def test_a_trace_has_the_points_that_it_holds_and_tells_their_range():
+    net = jb.Network([jb.Dense([[1.0, -1.0]], activation="relu"), jb.Dense([[5.0]])])
+    trace = jb.trace(net, [[1.0, 2.0], [3.0, 1.0]])
+    assert_equal(trace.point(1).stacked().output, trace.output[1:])
+    for i in (2, 3):
+        with pytest.raises(ValueError, match=f"the trace holds 2 points, got {i}"):
+            trace.point(i)
+    for call, words in ((trace.stacked, "a batch"), (lambda: trace.point(0).point(0), "one point")):
+        with pytest.raises(ValueError, match=f"the trace of {words} already"):
+            call()
+    heads, rows = trace._table()
+    assert [row[:2] for row in rows] == [
+        [net.names[0], "input"],
+        [net.names[1], "Dense 2 -> 1 relu"],
+        [net.names[2], "Dense 1 -> 1 identity"],
+    ]
+    assert [row[2:] for row in rows] == [["", "1 to 3"], ["-1 to 2", "0 to 2"], ["0 to 10"] * 2]
+    assert len(heads) == 4
+    _, rows = jb.trace(net, np.zeros((0, 2)))._table()
+    assert {words for row in rows for words in row[2:]} == {""}
+
+
 def test_smooth_networks_have_no_kinks():
     net = NETWORKS["gelu hidden"]
     assert jb.trace(net, np.zeros(4)).kinks(within=10.0) == ()
