@@ -160,7 +160,7 @@ def test_sums_that_leave_the_range_on_the_way_are_told_and_nothing_else_is_raise
     net = jb.Network([jb.Dense([[1e300, -1e300]]), jb.Dense([[1e300]])])
     with np.errstate(all="raise"):
         for verb in (jb.Network.__call__, jb.trace):
-            for x in ([1.0, 2.0], [[0.0, 0.0], [1e300, -1e300]]):
+            for x in ([1.0, 2.0], [1e300, 1e300], [[0.0, 0.0], [1e300, -1e300]]):
                 with pytest.raises(jb.NotFiniteError, match="leaves the range of float64"):
                     verb(net, x)
 
