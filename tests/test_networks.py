@@ -165,6 +165,21 @@ def test_sums_that_leave_the_range_on_the_way_are_told_and_nothing_else_is_raise
                     verb(net, x)
 
 
+def test_a_preactivation_out_of_range_is_told_though_its_activation_is_in_range():
+    """And with it the node, the layer and the unit; one of several units, of one of two points."""
+    net = jb.Network([jb.Dense([[1.0], [1e300]], activation="tanh"), jb.Dense([[1.0, 1.0]])])
+    for x in ([1e300], [[0.0], [1e300]]):
+        said = r"trace: z\^1 of Dense 1 -> 2 tanh leaves the range of float64 at unit 1"
+        with pytest.raises(jb.NotFiniteError, match=said):
+            jb.trace(net, x)
+
+
+def test_what_a_layer_reads_moves_all_of_it_point_by_point():
+    first, second = np.zeros((3, 4), bool), np.zeros((3, 2), bool)
+    first[0, 2] = second[2, 1] = True
+    assert_equal(jb.Add().may_move(first, second), [[True], [False], [True]])
+
+
 @given(jst.networks())
 def test_parameters_go_out_and_come_back(net):
     theta = net.parameters
