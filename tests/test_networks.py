@@ -96,6 +96,8 @@ def test_a_path_reads_one_input_and_gives_its_last_layer():
 def test_mixed_dtypes_are_settled_at_construction():
     first = jb.Dense(np.ones((2, 3), np.float32))
     assert first.dtype == np.float32
+    for layer in (first, jb.Elementwise("tanh")):
+        assert layer.astype(np.dtype(np.float32)) is layer
     assert jb.Network([first]).dtype == np.float32
     both = jb.Network([first, jb.Scale([1.0, 2.0])])
     assert both.dtype == np.float64
