@@ -356,6 +356,22 @@ def test_what_does_not_depend_on_a_node_is_a_constant_in_its_hessian(wrt):
         assert_equal(H, (2 * other**2)[..., None] * np.eye(3))
 
 
+def test_a_rearrangement_is_that_of_numpy_with_zeros_where_nothing_comes():
+    x = whole(2, 3, 4) + 5  # no zero among them
+    cases = {
+        jb.Pad(((1, 2), (0, 3), (1, 0))): lambda v: np.pad(v, ((1, 2), (0, 3), (1, 0))),
+        jb.Gather([[23, -1], [0, 0]]): lambda v: np.append(v, 0)[[[23, -1], [0, 0]]],
+        jb.Permute((2, 0, 1)): lambda v: v.transpose(2, 0, 1),
+        jb.Slice(1, None, 2, axis=2): lambda v: v[:, :, 1::2],
+        jb.Reshape((-1, 6)): lambda v: v.reshape(4, 6),
+    }
+    for layer, rearranged in cases.items():
+        net = jb.Network([layer], inputs=x.shape)
+        assert net.shapes[1] == rearranged(x).shape
+        assert_equal(net(x.ravel()), rearranged(x).ravel())
+        assert_equal(net([x.ravel(), 2 * x.ravel()])[1], 2 * rearranged(x).ravel())
+
+
 @pytest.mark.parametrize("lead", [(), (2,), (3, 2)])
 def test_matrices_of_any_number_of_axes_are_multiplied(lead):
     """One product, or one for each of several matrices."""
