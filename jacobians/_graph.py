@@ -255,9 +255,7 @@ def input_shape(layers: Sequence[Layer], inputs: int | Shape | None) -> Shape:
     return tuple(as_count(n, "Network: inputs") for n in sizes)
 
 
-def require_fit(
-    layer: Layer, name: str, l: int, sources: Sequence[int], shapes: Sequence[Shape]
-) -> None:
+def require_fit(layer: Layer, name: str, sources: Sequence[int], shapes: Sequence[Shape]) -> None:
     """Refuse a layer that reads too few or too many values, or one of the wrong width."""
     arity = layer.arity
     if len(sources) != arity if arity is not None else len(sources) < 2:

@@ -159,9 +159,9 @@ class Network(Displayed):
         dtype = np.result_type(*dtypes) if dtypes else np.dtype(np.float64)
         shapes = [input_shape(layers, inputs)]
         bound = []
-        for l, (name, layer, sources) in enumerate(edges, start=1):
+        for name, layer, sources in edges:
             entering = [shapes[s] for s in sources]
-            require_fit(layer, name, l, sources, entering)
+            require_fit(layer, name, sources, entering)
             try:
                 fitted = layer.astype(dtype).on(*entering)
                 shapes.append(fitted.output_shape(*entering))
@@ -342,7 +342,7 @@ class Network(Displayed):
                 f"Network: the output leaves the range of {self.dtype}; trace(net, X) names the "
                 "layer. Rescale the inputs or weights."
             )
-        return a if a.flags.writeable else a.copy()
+        return a.copy()
 
     # --- parameters as one vector -----------------------------------------------------------------
 

@@ -1,15 +1,17 @@
 """Laws of the order in which factors are multiplied: its cost, the cheapest one, the product."""
 
 from functools import reduce
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
+from claims import assert_equal
 from hypothesis import given
 from hypothesis import strategies as st
 
 import jacobians as jb
-from jacobians.maps import multiply_out
-from jacobians.maps.association import Operand, associate, flops, join, operand
+from jacobians.maps import association, multiply_out
+from jacobians.maps.association import Operand, associate, flops, fold, join, operand
 
 LIGHT = ("diagonal", "identity")
 
@@ -45,6 +47,63 @@ def test_the_cheapest_order_is_the_least_of_all_bracketings(chain, batch):
     best = associate(chain, batch)
     assert best.flops == flops(chain, best.order, batch)
     assert best.flops <= min(every) * (1 + 1e-12)  # sums of a few floats in two orders
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_cheapest_order_is_the_least_whatever_points_share(batch):
+    """Every chain of four matrices of two sizes, and every choice of those that points share."""
+    orders = list(bracketings(0, 4))
+    for widths in product((2, 7), repeat=5):
+        for stacked in product((True, False), repeat=4):
+            chain = [
+                Operand(*size, stacked=s) for size, s in zip(pairwise(widths), stacked, strict=True)
+            ]
+            costs = [flops(chain, order, batch) for order in orders]
+            best = associate(chain, batch)
+            assert best.flops <= min(costs) * (1 + 1e-12)
+            assert best.reverse == flops(chain, (((0, 1), 2), 3), batch)
+            assert best.forward == flops(chain, (0, (1, (2, 3))), batch)
+
+
+@pytest.mark.parametrize("k", range(4))
+def test_the_cheapest_order_is_the_least_with_one_factor_of_another_kind(k):
+    """At every place: one that scales, or one that costs little or much to apply."""
+    orders = list(bracketings(0, 4))
+    for widths in product((2, 7), repeat=5):
+        m, n = widths[k : k + 2]
+        others = [Operand(m, n, "structured", own=own) for own in (1.0, 500.0)]
+        for other in [*others, *([Operand(m, m, "diagonal")] if m == n else [])]:
+            chain = [Operand(*size) for size in pairwise(widths)]
+            chain[k] = other
+            least = min(flops(chain, order) for order in orders)
+            assert associate(chain).flops <= least * (1 + 1e-12)
+
+
+def test_one_factor_costs_what_it_takes_to_write_it_out():
+    for A in (Operand(3, 5), Operand(3, 3, "diagonal"), Operand(3, 5, "structured", own=7.0)):
+        best = associate([A])
+        assert best.order == 0
+        assert best.flops == best.forward == best.reverse == (7.0 * 3 if A.own else 0.0)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+def test_a_long_chain_is_multiplied_out_from_its_least_width(k, monkeypatch):
+    """Every factor then meets a product of this width; in order, and each of them once."""
+    monkeypatch.setattr(association, "LONG_CHAIN", 4)
+    widths = [9, 8, 7, 6, 5, 9]
+    widths[k] = 2
+    chain = [Operand(m, n) for m, n in pairwise(widths)]
+    best = associate(chain)
+    before = sum(m * n for m, n in pairwise(widths[:k]))
+    after = sum(m * n for m, n in pairwise(widths[k + 1 :]))
+    assert best.flops == 2 * 2 * (before + after + 9 * 9)
+    names = fold(best.order, lambda i: [i], lambda left, right: left + right)
+    assert names == list(range(5))
+    rng = np.random.default_rng(0)
+    matrices = [whole(rng, m, n) for m, n in pairwise(widths)]
+    assert_equal(
+        multiply_out(list(map(jb.Matrix, matrices)), best.order), reduce(np.matmul, matrices)
+    )
 
 
 def test_a_product_costs_what_its_definition_says():

@@ -311,6 +311,67 @@ def test_every_row_of_a_norm_adds_to_the_derivative_by_its_scale_and_shift(rows)
     assert np.abs(J - expected).max() < 1e-14  # of the same formula
 
 
+@pytest.mark.parametrize("axis", [None, *range(-3, 3)])
+def test_values_are_concatenated_along_the_axis_that_is_named(axis):
+    """Three of them, of different sizes along it and alike along the others; None flattens them."""
+    shapes = [[2, 3, 4] for _ in range(3)]
+    for size, shape in zip((1, 2, 5), shapes, strict=True):
+        shape[0 if axis is None else axis] = size
+    values = [whole(2, *shape) for shape in shapes]
+    expected = np.concatenate([v.reshape(2, -1) for v in values], axis=-1)
+    if axis is not None:
+        expected = np.concatenate(values, axis=axis + 1 if axis >= 0 else axis)
+    inputs = {name: tuple(shape) for name, shape in zip("abc", shapes, strict=True)}
+    sizes = {name: int(np.prod(shape)) for name, shape in inputs.items()}
+    nodes = {f"{name}0": (jb.Reshape(shape), name) for name, shape in inputs.items()}
+    net = jb.Network.graph(nodes | {"y": (jb.Concatenate(axis), "a0", "b0", "c0")}, inputs=sizes)
+    assert net.shapes[-1] == expected.shape[1:]
+    assert_equal(net(np.hstack([v.reshape(2, -1) for v in values])), expected.reshape(2, -1))
+
+
+@pytest.mark.parametrize("kind", [jb.Concatenate, lambda axis: jb.Elementwise("softmax", axis)])
+def test_an_axis_is_a_whole_number_from_minus_8(kind):
+    for axis in (-8, 0, 7):
+        assert kind(axis).axis == axis
+    with pytest.raises(ValueError, match="axis: expected at least -8, but got -9"):
+        kind(-9)
+    with pytest.raises(TypeError, match=r"axis: expected a whole number, but got 0\.5"):
+        kind(0.5)
+
+
+@pytest.mark.parametrize("wrt", ["a", "b"])
+def test_what_does_not_depend_on_a_node_is_a_constant_in_its_hessian(wrt):
+    """Of (a b)² by one factor, entry by entry: twice the square of the other."""
+    nodes = {
+        "a": (jb.Dense(whole(3, 2)), "x"),
+        "b": (jb.Dense(whole(3, 2)), "x"),
+        "c": (jb.Multiply(), "a", "b"),
+        "y": (jb.Elementwise("square"), "c"),
+    }
+    net = jb.Network.graph(nodes, inputs={"x": 2})
+    for X in (whole(2), whole(4, 2)):
+        lin = jb.linearize(net, X)
+        u, other = np.ones_like(lin.value), lin.trace.activation("b" if wrt == "a" else "a")
+        H = lin.hessian(u, wrt=wrt).to_dense()
+        assert_equal(H, (2 * other**2)[..., None] * np.eye(3))
+
+
+def test_a_rearrangement_is_that_of_numpy_with_zeros_where_nothing_comes():
+    x = whole(2, 3, 4) + 5  # no zero among them
+    cases = {
+        jb.Pad(((1, 2), (0, 3), (1, 0))): lambda v: np.pad(v, ((1, 2), (0, 3), (1, 0))),
+        jb.Gather([[23, -1], [0, 0]]): lambda v: np.append(v, 0)[[[23, -1], [0, 0]]],
+        jb.Permute((2, 0, 1)): lambda v: v.transpose(2, 0, 1),
+        jb.Slice(1, None, 2, axis=2): lambda v: v[:, :, 1::2],
+        jb.Reshape((-1, 6)): lambda v: v.reshape(4, 6),
+    }
+    for layer, rearranged in cases.items():
+        net = jb.Network([layer], inputs=x.shape)
+        assert net.shapes[1] == rearranged(x).shape
+        assert_equal(net(x.ravel()), rearranged(x).ravel())
+        assert_equal(net([x.ravel(), 2 * x.ravel()])[1], 2 * rearranged(x).ravel())
+
+
 @pytest.mark.parametrize("lead", [(), (2,), (3, 2)])
 def test_matrices_of_any_number_of_axes_are_multiplied(lead):
     """One product, or one for each of several matrices."""
@@ -324,6 +385,7 @@ def test_matrices_of_any_number_of_axes_are_multiplied(lead):
         "z": (jb.MatrixProduct(transpose_second=True), "a", "t"),
     }
     net = jb.Network.graph(nodes, inputs=parts, outputs=["y", "z"])
+    assert [net.shapes[net.names.index(name)] for name in "yz"] == [(*lead, 4, 5)] * 2
     value = net(np.concatenate([A.ravel(), B.ravel()]))
     other = A @ np.swapaxes(B.reshape(*lead, 5, 3), -2, -1)
     assert_equal(value, np.concatenate([(A @ B).ravel(), other.ravel()]))

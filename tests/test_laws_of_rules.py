@@ -1,5 +1,7 @@
 """The rules of layers and activations, one node at a time: maps, second differentials, parts."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from claims import assert_within
@@ -9,13 +11,57 @@ from zoo import NETWORKS, points
 import jacobians as jb
 from jacobians._written_out import written_activation, written_layer, written_parameters
 from jacobians._written_seconds import written_curvature, written_second
+from jacobians.along import Along
 from jacobians.linearization import (
+    activation_map,
     activation_second,
+    layer_map,
     second_of_layer,
     second_of_parameters,
 )
 
-KINDS = {name: net for name, net in NETWORKS.items() if not name.endswith(" hidden")}
+
+def _products(transposed, heads):
+    """Two values of several matrices each, and the product of their entries."""
+    lead = (heads,) * (heads > 1)
+    nodes = {
+        "a": (jb.Reshape((*lead, 2, 3)), "A"),
+        "b": (jb.Reshape((*lead, *((4, 3) if transposed else (3, 4)))), "B"),
+        "y": (jb.MatrixProduct(transpose_second=transposed), "a", "b"),
+        "c": (jb.Reshape((*lead, 2, 4)), "C"),
+        "z": (jb.Multiply(), "y", "c", "y"),
+    }
+    return jb.Network.graph(nodes, inputs={"A": heads * 6, "B": heads * 12, "C": heads * 8})
+
+
+def _tokens():
+    """Whatever acts on every row, on rows of a value with two and with three axes."""
+    rng = np.random.default_rng(4)
+    scale, shift = rng.normal(size=(2, 4))
+    return jb.Network(
+        [
+            jb.LayerNorm(scale, shift),
+            jb.Dense(rng.normal(size=(5, 4)), rng.normal(size=5), "softmax"),
+            jb.RMSNorm(rng.normal(size=5)),
+            jb.Reshape((2, 3, 5)),
+            jb.Elementwise("log_softmax", axis=1),
+            jb.LayerNorm(rng.normal(size=5)),
+            jb.Elementwise("softmax", axis=0),
+            jb.Elementwise("softmax", axis=-2),
+        ],
+        inputs=(6, 4),
+    )
+
+
+KINDS = {
+    **{name: net for name, net in NETWORKS.items() if not name.endswith(" hidden")},
+    **{
+        f"{heads} matrix products, {transposed=}": _products(transposed, heads)
+        for heads in (1, 2, 3)
+        for transposed in (False, True)
+    },
+    "tokens": _tokens(),
+}
 every_network = pytest.mark.parametrize("net", KINDS.values(), ids=list(KINDS))
 
 
@@ -83,6 +129,55 @@ def test_the_rules_of_a_node_are_the_formulas_written_out(net):
         assert {what for what in maps if what[0] != "mixed"} >= written.keys()
         for what, J in written.items():
             assert_within(maps[what].to_dense(), J, rounding_of(J))
+
+
+@every_network
+def test_mixed_second_differentials_are_the_maps_of_unit_parameters(net):
+    """z is linear in each parameter, so its derivative by one entry is that of a layer of ones."""
+    lin = jb.linearize(net, points(net, 1)[0])
+    for l, layer in enumerate(net.layers, start=1):
+        entering = lin.trace.entering(l)
+        c = np.linspace(-1, 2, net.widths[l]).astype(net.dtype)
+        blocks = second_of_parameters(layer, c, *entering)
+        for name, p in layer.parameters().items():
+            expected = []
+            for unit in np.eye(p.size, dtype=net.dtype):
+                entry = jb.unvec(unit, (len(p), p.size // len(p))).reshape(p.shape)
+                changed = layer_map(layer.with_arrays({name: entry}), *entering)
+                expected.append(changed.T @ c)
+            if name in ("b", "shift"):  # which the derivative does not hold
+                assert (0, name) not in blocks
+            else:
+                J = np.stack(expected, axis=-1)
+                assert_within(blocks.pop((0, name)).to_dense(), J, rounding_of(J))
+        assert not blocks
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("count", [(), (1,), (3,)])
+def test_a_vector_activation_without_parts_has_the_same_curvature(name, count):
+    """Its second derivative has three indices, and the cotangent takes the first of them."""
+    known = jb.activation(name)
+    plain = dataclasses.replace(known, second_parts_of=None)
+    rng = np.random.default_rng(0)
+    z, c = rng.normal(size=(*count, 4)), rng.normal(size=(*count, 4))
+    parts, written = activation_second(known, c, z), activation_second(plain, c, z)
+    assert (type(parts), type(written)) == (jb.DiagonalPlusLowRank, jb.Matrix)
+    assert written.batch == parts.batch == count
+    assert_within(written.to_dense(), parts.to_dense(), rounding_of(parts.to_dense()))
+
+
+@pytest.mark.parametrize("rule", ["slope", "curvature"])
+def test_nothing_is_moved_for_a_softmax_along_the_last_axis(rule):
+    """Counted from either end; along another axis the lines are brought together and back."""
+    rng = np.random.default_rng(0)
+    z, c = rng.normal(size=(2, 12)), rng.normal(size=(2, 12))
+    for shape in ((3, 4), (2, 3, 2), (1, 1, 12)):
+        for axis in range(-len(shape), len(shape)):
+            sigma = Along(jb.activation("softmax"), shape, axis)
+            A = activation_map(sigma, z) if rule == "slope" else activation_second(sigma, c, z)
+            last = axis in (-1, len(shape) - 1)
+            assert isinstance(A, jb.Product) != last
 
 
 # --- what a layer computes ------------------------------------------------------------------------

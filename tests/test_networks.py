@@ -87,13 +87,17 @@ def test_a_path_reads_one_input_and_gives_its_last_layer():
     assert net.names[0] == "x"
     assert net.widths == (3, 5, 2)
     assert net.shapes == ((3,), (5,), (2,))
+    assert net.outputs == {net.names[-1]: slice(0, 2)}
     assert net.sources == ((0,), (1,))
     assert net.is_path
+    assert not jb.Network([jb.Elementwise("tanh"), jb.Residual([jb.Scale([2.0])])]).is_path
 
 
 def test_mixed_dtypes_are_settled_at_construction():
     first = jb.Dense(np.ones((2, 3), np.float32))
     assert first.dtype == np.float32
+    for layer in (first, jb.Elementwise("tanh")):
+        assert layer.astype(np.dtype(np.float32)) is layer
     assert jb.Network([first]).dtype == np.float32
     both = jb.Network([first, jb.Scale([1.0, 2.0])])
     assert both.dtype == np.float64
@@ -126,6 +130,56 @@ def test_names_travel_with_the_network():
     net = jb.Network([jb.Dense(np.ones((1, 2)))], input_names=["a", "b"], output_names=["c"])
     for other in (net.astype(np.float32), net.with_parameters(net.parameters)):
         assert (other.input_names, other.output_names) == (("a", "b"), ("c",))
+
+
+def test_names_are_given_anew_one_side_or_both():
+    """What is not given is kept; as many as there are entries."""
+    net = jb.Network.random([2, 4, 3], seed=0).with_names(["a", "b"], ["p", "q", "r"])
+    for changed, names in (
+        ({}, (("a", "b"), ("p", "q", "r"))),
+        ({"inputs": ["c", "d"]}, (("c", "d"), ("p", "q", "r"))),
+        ({"outputs": ["s", "t", "u"]}, (("a", "b"), ("s", "t", "u"))),
+    ):
+        other = net.with_names(**changed)
+        assert (other.input_names, other.output_names) == names
+        assert_equal(other.parameters, net.parameters)
+    for wrong in ({"inputs": ["c", "d", "e"]}, {"outputs": ["s", "t"]}):
+        with pytest.raises(jb.ShapeError, match=f"with_names: {next(iter(wrong))}"):
+            net.with_names(**wrong)
+
+
+def test_values_are_new_arrays_that_may_be_written():
+    net = NETWORKS["linear"]
+    X = points(net, 2)
+    for x in (X, X[0], X[:0]):
+        value = net(x)
+        before = value.copy()
+        value += 1
+        assert_equal(net(x), before)
+
+
+def test_sums_that_leave_the_range_on_the_way_are_told_and_nothing_else_is_raised():
+    net = jb.Network([jb.Dense([[1e300, -1e300]]), jb.Dense([[1e300]])])
+    with np.errstate(all="raise"):
+        for verb in (jb.Network.__call__, jb.trace):
+            for x in ([1.0, 2.0], [1e300, 1e300], [[0.0, 0.0], [1e300, -1e300]]):
+                with pytest.raises(jb.NotFiniteError, match="leaves the range of float64"):
+                    verb(net, x)
+
+
+def test_a_preactivation_out_of_range_is_told_though_its_activation_is_in_range():
+    """And with it the node, the layer and the unit; one of several units, of one of two points."""
+    net = jb.Network([jb.Dense([[1.0], [1e300]], activation="tanh"), jb.Dense([[1.0, 1.0]])])
+    for x in ([1e300], [[0.0], [1e300]]):
+        said = r"trace: z\^1 of Dense 1 -> 2 tanh leaves the range of float64 at unit 1"
+        with pytest.raises(jb.NotFiniteError, match=said):
+            jb.trace(net, x)
+
+
+def test_what_a_layer_reads_moves_all_of_it_point_by_point():
+    first, second = np.zeros((3, 4), bool), np.zeros((3, 2), bool)
+    first[0, 2] = second[2, 1] = True
+    assert_equal(jb.Add().may_move(first, second), [[True], [False], [True]])
 
 
 @given(jst.networks())
@@ -199,6 +253,36 @@ def test_kinks_name_layer_unit_and_point():
         (None, 1, 0, -0.25),
         (None, 2, 0, 6.25),
     ]
+
+
+def test_the_kink_of_a_max_pool_is_where_its_second_largest_entry_is():
+    net = jb.Network([jb.MaxPool(2)], inputs=(1, 6))
+    trace = jb.trace(net, [5.0, 3.0, 1.0, 1.5, 2.0, 2.0])
+    assert [(k.unit, k.at, k.preactivation) for k in trace.kinks()] == [(2, 2.0, 2.0)]
+    near = [(k.unit, k.at, k.preactivation) for k in trace.kinks(within=0.5)]
+    assert near == [(1, 1.0, 1.5), (2, 2.0, 2.0)]
+
+
+def test_a_trace_has_the_points_that_it_holds_and_tells_their_range():
+    net = jb.Network([jb.Dense([[1.0, -1.0]], activation="relu"), jb.Dense([[5.0]])])
+    trace = jb.trace(net, [[1.0, 2.0], [3.0, 1.0]])
+    assert_equal(trace.point(1).stacked().output, trace.output[1:])
+    for i in (2, 3):
+        with pytest.raises(ValueError, match=f"the trace holds 2 points, got {i}"):
+            trace.point(i)
+    for call, words in ((trace.stacked, "a batch"), (lambda: trace.point(0).point(0), "one point")):
+        with pytest.raises(ValueError, match=f"the trace of {words} already"):
+            call()
+    heads, rows = trace._table()
+    assert [row[:2] for row in rows] == [
+        [net.names[0], "input"],
+        [net.names[1], "Dense 2 -> 1 relu"],
+        [net.names[2], "Dense 1 -> 1 identity"],
+    ]
+    assert [row[2:] for row in rows] == [["", "1 to 3"], ["-1 to 2", "0 to 2"], ["0 to 10"] * 2]
+    assert len(heads) == 4
+    _, rows = jb.trace(net, np.zeros((0, 2)))._table()
+    assert {words for row in rows for words in row[2:]} == {""}
 
 
 def test_smooth_networks_have_no_kinks():

@@ -269,7 +269,7 @@ def _search(operands: Sequence[Operand], batch: int) -> Order:
     single = np.array([A.single for A in operands])
     alone = np.array([A.alone for A in operands])
     cost = np.zeros((count, count))
-    split = np.zeros((count, count), dtype=int)
+    split = np.zeros((count, count))
     for i, (left, right) in enumerate(pairwise(operands)):
         cost[i, i + 1], split[i, i + 1] = join(left, right, batch)[1], i
     for length in range(2, count):
