@@ -47,7 +47,7 @@ def reduce(
         raise missing_extra("dask", "dask", "A dask collection") from err
     chunks, lengths = _chunks(X)
     first = np.concatenate([[0], np.cumsum(lengths)])
-    of_chunk, of_two = delayed(function, pure=False), delayed(merge, pure=False)
+    of_chunk, of_two = delayed(function), delayed(merge)
     records = [
         of_chunk(chunk, int(start))
         for chunk, start, length in zip(chunks, first[:-1], lengths, strict=True)
@@ -87,7 +87,7 @@ def _chunks(X: Any) -> tuple[list[Any], list[int]]:
 
 def _rows(X: Any) -> Any:
     """Join chunks of columns, so that every chunk holds whole points."""
-    if getattr(X, "ndim", 0) != 2 or not hasattr(X, "rechunk"):
+    if getattr(X, "ndim", None) != 2 or not hasattr(X, "rechunk"):
         raise ShapeError(
             f"expected a dask array of points (B, n), but got {X!r:.80}. Of a data frame, take "
             "to_dask_array(lengths=True)."
