@@ -69,7 +69,7 @@ def map_chunks(
     rows = _rows(X)
     sizes = [(size,) for size in shape]
     added = list(range(1, 1 + len(shape)))
-    meta = np.empty((0,) * (1 + len(shape)), dtype)
+    meta = np.array([], dtype)  # of which dask reads kind and dtype; it knows the axes
     return rows.map_blocks(
         function, chunks=(rows.chunks[0], *sizes), drop_axis=1, new_axis=added, meta=meta
     )
