@@ -47,7 +47,7 @@ def reduce(
         raise missing_extra("dask", "dask", "A dask collection") from err
     chunks, lengths = _chunks(X)
     first = np.concatenate([[0], np.cumsum(lengths)])
-    of_chunk, of_two = delayed(function, pure=False), delayed(merge, pure=False)
+    of_chunk, of_two = delayed(function), delayed(merge)
     records = [
         of_chunk(chunk, int(start))
         for chunk, start, length in zip(chunks, first[:-1], lengths, strict=True)
@@ -69,7 +69,7 @@ def map_chunks(
     rows = _rows(X)
     sizes = [(size,) for size in shape]
     added = list(range(1, 1 + len(shape)))
-    meta = np.empty((0,) * (1 + len(shape)), dtype)
+    meta = np.array([], dtype)  # of which dask reads kind and dtype; it knows the axes
     return rows.map_blocks(
         function, chunks=(rows.chunks[0], *sizes), drop_axis=1, new_axis=added, meta=meta
     )
@@ -87,7 +87,7 @@ def _chunks(X: Any) -> tuple[list[Any], list[int]]:
 
 def _rows(X: Any) -> Any:
     """Join chunks of columns, so that every chunk holds whole points."""
-    if getattr(X, "ndim", 0) != 2 or not hasattr(X, "rechunk"):
+    if getattr(X, "ndim", None) != 2 or not hasattr(X, "rechunk"):
         raise ShapeError(
             f"expected a dask array of points (B, n), but got {X!r:.80}. Of a data frame, take "
             "to_dask_array(lengths=True)."

@@ -258,6 +258,19 @@ def test_rules_of_users_for_one_input_are_judged_only_where_an_identity_fails(mo
         assert hints == ((f"{words} values",) if told else ())
 
 
+class OwnDense(jb.Dense):
+    """A class of a user with parameters."""
+
+
+def test_parameters_of_users_are_compared_with_differences_layer_by_layer():
+    W = np.array([[1.0, -2.0], [0.5, 3.0]])
+    net = jb.Network([jb.Elementwise("tanh"), OwnDense(W, [0.1, 0.2]), jb.Dense(W), OwnDense(W)])
+    sides = dict(module._by_own_parameters(jb.linearize(net, [0.3, 0.4])))
+    assert sides.keys() == {2, 4}
+    for claim, nearest, allowed in sides.values():
+        assert_within(claim, nearest, allowed)
+
+
 # --- the bounds, counted again --------------------------------------------------------------------
 
 
@@ -287,6 +300,12 @@ def test_bounds_count_what_the_ways_form_and_multiply_differently(normed):
     _, value, bound = module._weight_derivative(lin)[0]
     assert_equal(value, W @ a)
     assert_equal(bound, theorem([jb.Matrix(W), jb.Matrix(a[:, None])], 0)[:, 0])
+    for bit_for_bit in (module._diagonal_scaling, module._mixed_product):
+        pairs = bit_for_bit(lin)
+        assert len(pairs) == 2
+        for left, right, bound in pairs:
+            assert_equal(left, right)
+            assert bound == 0
     assert_equal(module._chain(lin)[1], theorem(lin.factors, 8))
     ((left, right, bound),) = module._dot_test(lin)
     assert_within(left, right, bound)

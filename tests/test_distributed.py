@@ -107,6 +107,71 @@ def test_an_array_is_no_collection():
     assert distributed.is_collection(da.from_array(X))
 
 
+@pytest.mark.parametrize(
+    "lengths", [(3,), (1, 2), (2, 0, 1), (1,) * 5, (0, 4, 0, 0, 1, 2), (1,) * 9]
+)
+def test_distributed_results_are_reduced_as_a_tree_of_neighbours(lengths):
+    """Every chunk that has rows once, with the number of its first one; as flat as can be."""
+
+    def merge(left, right):
+        assert left[1] == right[0]
+        return left[0], right[1], 1 + max(left[2], right[2])
+
+    points = da.from_array(X[: sum(lengths)], chunks=(lengths, (3, 1)))
+    first, last, depth = distributed.reduce(
+        lambda chunk, start: (start, start + len(chunk), 0 * chunk.sum()), merge, points
+    )
+    filled = np.count_nonzero(lengths)
+    assert (first, last, depth) == (0, sum(lengths), np.ceil(np.log2(filled)))
+
+
+def test_distributed_chunks_of_partly_unknown_size_are_counted_too():
+    known, unknown = da.from_array(X[:5], chunks=(2, 4)), da.from_array(X, chunks=(500, 4))
+    mixed = da.concatenate([known, unknown[unknown[:, 0] > 2]])
+    rows, chosen = [], np.concatenate([X[:5], X[X[:, 0] > 2]])
+    distributed.reduce(lambda chunk, start: rows.append((start, chunk)), lambda *_: None, mixed)
+    for start, chunk in rows:
+        assert_equal(chunk, chosen[start : start + len(chunk)])
+    assert sum(len(chunk) for _, chunk in rows) == len(chosen)
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (2, 3)], ids=str)
+def test_distributed_maps_of_chunks_have_their_shape_before_they_are_computed(shape):
+    """The function is asked of chunks of whole points, once they are wanted, and of no other."""
+    asked = []
+
+    def function(chunk):
+        asked.append(chunk.shape)
+        return np.full((len(chunk), *shape), chunk[0, 0], np.float32)
+
+    points = da.from_array(X[:5], chunks=((2, 3), (3, 1)))
+    lazy = distributed.map_chunks(function, points, shape, np.dtype(np.float32))
+    assert (lazy.shape, lazy.dtype) == ((5, *shape), np.float32)
+    assert lazy.chunks == ((2, 3), *((size,) for size in shape))
+    assert not asked
+    computed = lazy.compute()
+    assert sorted(asked) == [(2, 4), (3, 4)]
+    assert (computed.shape, computed.dtype) == ((5, *shape), np.float32)
+    assert_equal(computed[2:], np.full((3, *shape), np.float32(X[2, 0])))
+
+
+def test_distributed_collections_of_other_kinds_are_refused():
+    """More axes or fewer, and what has two but no chunks of columns to join."""
+
+    class Frame:
+        ndim = 2
+
+    lazy = da.from_array(X, chunks=(500, 4))
+    way_out = r"Of a data frame, take to_dask_array\(lengths=True\)\."
+    for other in (lazy[None], lazy[0], Frame(), object()):
+        for use in (
+            lambda other: distributed.map_chunks(len, other, (), X.dtype),
+            lambda other: distributed.reduce(len, max, other),
+        ):
+            with pytest.raises(jb.ShapeError, match=rf"expected a dask array of .*{way_out}"):
+                use(other)
+
+
 def _die_once(block, flag):
     """Kill the worker that computes the block, the first time."""
     if not os.path.exists(flag):
