@@ -23,7 +23,7 @@ def differences_of_values(lin: Linearization) -> tuple[Array, Array, Array]:
     that leaves the range raises ``NotFiniteError``.
     """
     net, x, J = lin.trace.network, lin.trace.activation(0), lin.jacobian()
-    sizes = _scale(lin), _error_of_values(lin)
+    sizes = scale_of_steps(lin), _error_of_values(lin)
     seen = witness.finite_difference(net, x, *sizes, batched=True)
     allowed = witness.allowance(seen, J, lin.value, x)
     met = _kinks_met(lin)  # several chose a side each; of one, both sides must have been seen
@@ -80,7 +80,7 @@ def _reached(A: LinearMap, moves: Array) -> Array:
     return reached
 
 
-def _scale(lin: Linearization) -> Array:
+def scale_of_steps(lin: Linearization) -> Array:
     """Return how far each input may move before the network bends.
 
     No preactivation moves by more than 1, the scale of every activation, and none over a kink (at a

@@ -24,15 +24,25 @@ SIZES = pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("weight", [1e-3, 1.0, 1e3])
 def test_at_a_kink_differences_say_nothing_whatever_the_sizes(size, sign, weight):
-    """Beside it too: a step of the differences goes over it.  One input is small, one is not."""
+    """One input is small, one is not."""
     kinked = jb.Dense(weight * np.array([[1.0, -1.0], [2.0, 1.0]]), activation="relu")
     for x in ([1.0, 1.0], [1.0, 1.0 + 1e-13], [0.0, 0.0]):
-        for last in ([[1.0, 2.7]], [[-1.0, -2.7]], [[0.0, 1.0]]):
+        for last in ([[1.0, 3.0]], [[-1.0, -2.7]], [[0.0, 1.0]]):
             net = jb.Network([kinked, jb.Dense(last)])
             assert not missed(net, sign * size * np.array(x))
     turned = jb.Dense([[0.0, 1.0, -1.0]], activation="abs")
     assert not missed(jb.Network([turned]), sign * np.array([1e-6, size, size]))
     assert not missed(jb.Network([turned]), sign * np.array([1e6, size, size]))
+
+
+@pytest.mark.parametrize("distance", [1e-2, 1e-4, 1e-9])
+def test_a_step_of_the_differences_goes_over_no_kink(distance):
+    """Jumps of the gradient that are in proportion to the steps would look like a slope of it."""
+    kinked = jb.Dense([[1.0, -1.0], [2.0, 1.0]], activation="relu")
+    for last in ([[1.0, 3.0]], [[1.0, 4.0]], [[4.0, 1.0]]):
+        net = jb.Network([kinked, jb.Dense(last)])
+        for x in ([1.0, 1.0], [1.0, 2.0], [-1.0, 1.0]):
+            assert not missed(net, distance * np.array(x))
 
 
 @SIZES

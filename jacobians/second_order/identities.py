@@ -13,6 +13,7 @@ import numpy as np
 
 from jacobians import explicit, witness
 from jacobians._checks import Array
+from jacobians._evidence import scale_of_steps
 from jacobians.linearization import Linearization, linearize
 from jacobians.linearization.hessian_maps import hessian_times, in_rows, of_points, pulled_back
 from jacobians.linearization.paths import cuts_and_edges
@@ -82,14 +83,15 @@ def _columns(lin: Linearization) -> list[Sides]:
 
 
 def _differences(lin: Linearization) -> list[Sides]:
-    """Compare with differences of the gradient, in float64 and away from kinks."""
+    """Compare with differences of the gradient, in float64 and over no kink."""
     net, c = lin.trace.network.astype(np.float64), _weights(lin).astype(np.float64)
     x = lin.trace.activation(0).astype(np.float64)
     exact = linearize(net, x)
     H, gradient = exact.hessian(c).to_dense(), exact.vjp(c)
     noise = chain_bound([Matrix(c[None, :]), *exact.factors], np.float64).single()[0]
     noise = np.where(np.isfinite(noise), noise, 0.0)
-    seen = witness.finite_difference(lambda p: linearize(net, p).vjp(c), x, None, noise)
+    scale = scale_of_steps(exact)
+    seen = witness.finite_difference(lambda p: linearize(net, p).vjp(c), x, scale, noise)
     low, high = np.minimum(seen.left, seen.right), np.maximum(seen.left, seen.right)
     allowed = witness.allowance(seen, H, gradient, x)
     # where the gradient jumps, its differences are as large as one over the step, and say nothing
