@@ -63,7 +63,8 @@ MODULES = [
 ]
 # Tests of importers, pictures, names and of the tests themselves: slow, and never the nearest.
 APART = re.compile(
-    "import|onnx|sweep_|examples|notebook|plotting|markdown|claims_map|structure|names|mutants"
+    "import|onnx|sweep_|slips|examples|notebook|plotting|reports|markdown|fuzzers|claims_map|"
+    "structure|names|mutants|strategies|outside|shown|scale|deriv|diagnosis"
 )
 ASIDE = re.compile("witness|conventions|sensitivities")  # tried when they are named
 # Constants of these modules are sizes and speeds: which of two equal products is the faster.
