@@ -30,7 +30,7 @@ _common = {
 }
 # The same cases on every machine: this profile says whether a change is right, and the larger ones
 # roll new dice each time.
-settings.register_profile("ci", max_examples=40, derandomize=True, **_common)
+settings.register_profile("ci", max_examples=30, derandomize=True, **_common)
 settings.register_profile("quick", max_examples=20, **_common)
 settings.register_profile("large", max_examples=10_000, **_common)
 settings.register_profile("long", max_examples=200_000, **_common)

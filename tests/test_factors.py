@@ -200,7 +200,7 @@ def test_the_maps_are_asked_at_zeros_and_ones_before_other_points(center):
         assert len(factors_of(elsewhere, 2, 0, near=near)) == 4
 
 
-WRONG = [
+REFUSED = [
     ([3], "expected numbers from 0 to 2, a mask or a slice, but got [3]."),
     ([-1], "expected numbers from 0 to 2, a mask or a slice, but got [-1]."),
     ([0, 1.0], "expected numbers from 0 to 2, a mask or a slice, but got [0, 1.0]."),
@@ -215,7 +215,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("value", "message"), WRONG, ids=str)
+@pytest.mark.parametrize(("value", "message"), REFUSED, ids=str)
 def test_a_choice_that_is_none_is_refused_in_these_words(value, message):
     with pytest.raises(ValueError, match="here: rows") as refused:
         as_index(value, 3, "here: rows")

@@ -109,7 +109,7 @@ def with_parameters(graph, theta):
     return UnitGraph(A, B, biases, graph.activations)
 
 
-@settings(max_examples=20)  # two dozen graphs each
+@settings(max_examples=10)  # two dozen graphs each
 @given(st.data(), float_cases([*BETWEEN, jb.activation("tanh")], scale=0.4), st.booleans())
 def test_cross_entropy_at_any_output_into_the_unit_interval(data, case, several):
     """C = sum over outputs of -y log h - (1 - y) log(1 - h); outputs may feed other units."""
@@ -262,7 +262,7 @@ def test_an_iteration_whose_steps_grow_now_and_then_goes_on():
     assert abs(b - 1.1 / 1.4) < 1e-12
 
 
-@settings(max_examples=20)  # two dozen fixed points each
+@settings(max_examples=10)  # two dozen fixed points each
 @given(contracting_cases())
 def test_differences_witness_the_derivatives_at_a_fixed_point(case):
     """dh/dx = (I - D A)^{-1} D B, and delta hᵀ for every pair of units, joined or not"""

@@ -124,7 +124,7 @@ def test_a_forked_process_starts_threads_of_its_own():
     """Those of its parent are none of its."""
     both_at_once(PATIENCE)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
+        warnings.simplefilter("ignore")  # of a fork beside threads: Python's, and JAX's where it is
         child = os.fork()
     if child == 0:
         status = 1
