@@ -117,6 +117,20 @@ def test_however_a_batch_is_divided_each_point_gets_its_own_vector(data, divisio
                 assert np.all(np.abs(got - want) <= 1e3 * eps * paths.ravel() + least)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [None, 1, 3])
+def test_a_product_that_fits_is_found_whatever_the_size_of_the_vector(dtype, count):
+    """Products of the matrices stay in the range; with the vector they leave it on the way."""
+    large = dtype(2.0) ** (90 if dtype == np.float32 else 700)
+    layers = [jb.Dense(np.array([[w]], dtype)) for w in (large, 1 / large, 2)]
+    for net in (jb.Network(layers), jb.Network([jb.Scale(layer.W[0]) for layer in layers])):
+        shape = (1,) if count is None else (count, 1)
+        X, V = np.zeros(shape, dtype), np.full(shape, large)
+        assert_equal(jb.jvp(net, X, V), 2 * V)
+        turned = jb.Network(net.layers[1::-1] + net.layers[2:])
+        assert_equal(jb.vjp(turned, X, V), 2 * V)
+
+
 @every_network
 def test_the_dot_test_holds_in_every_network_of_the_zoo(net):
     """<c, J v> == <Jᵀ c, v>, both within the bound of the product of all factors with c and v."""
