@@ -60,7 +60,7 @@ def test_the_cheapest_order_is_the_least_whatever_points_share(batch):
             ]
             costs = [flops(chain, order, batch) for order in orders]
             best = associate(chain, batch)
-            assert best.flops <= min(costs) * (1 + 1e-12)
+            assert best.flops <= min(costs) * (1 + 1e-12)  # sums of a few floats
             assert best.reverse == flops(chain, (((0, 1), 2), 3), batch)
             assert best.forward == flops(chain, (0, (1, (2, 3))), batch)
 
@@ -76,7 +76,7 @@ def test_the_cheapest_order_is_the_least_with_one_factor_of_another_kind(k):
             chain = [Operand(*size) for size in pairwise(widths)]
             chain[k] = other
             least = min(flops(chain, order) for order in orders)
-            assert associate(chain).flops <= least * (1 + 1e-12)
+            assert associate(chain).flops <= least * (1 + 1e-12)  # sums of a few floats
 
 
 def test_one_factor_costs_what_it_takes_to_write_it_out():

@@ -68,6 +68,7 @@ def test_gradients_are_means_over_the_points_in_pieces_of_any_size(name, monkeyp
             found = vector_of(net, g.parameters)
             assert found.dtype == net.dtype
             close(net, found, expected + l2 * theta)
+            # losses of float32, added up in another order
             assert g.loss == pytest.approx(np.mean(losses) + l2 / 2 * theta @ theta, rel=1e-5)
             close(net, vector_of(net, backprop.gradients(net, X, Y, SQUARED, l2).parameters), found)
     one, alone = (backprop.gradients(net, x, y, SQUARED) for x, y in ((X[0], Y[0]), (X[:1], Y[:1])))

@@ -67,7 +67,7 @@ def test_no_row_of_a_factor_adds_up_to_more_than_its_bound(net):
         sums = np.abs(A.to_dense()).sum(axis=-1)
         assert sums.max() <= factor.bound * (1 + 1e-5)  # of float32, rounded
         if factor.value is not None and np.isfinite(factor.bound):
-            assert sums.max() == pytest.approx(factor.bound, rel=1e-6)
+            assert sums.max() == pytest.approx(factor.bound, rel=1e-6)  # of float32
 
 
 def relu(*rows):

@@ -76,6 +76,7 @@ def test_a_fused_loss_is_that_of_the_activation_of_every_point(loss, sigma, shap
     assert apart.fused(sigma) is None
     assert loss.fused(jb.activation("tanh")) is None
     assert fused.value(z, Y).shape == shape[:-1]
+    # here and below: some roundings of numbers near 1
     assert np.abs(fused.value(z, Y) - apart.value(p, Y)).max() < 1e-14
     if loss == BINARY:
         expected = p - Y

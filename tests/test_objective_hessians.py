@@ -236,6 +236,7 @@ def test_values_that_are_multiplied_bend_together_on_both_sides():
     net = jb.Network.graph(nodes, inputs={"x": (2, 2), "u": (3, 2)})
     X, Y = rng.normal(size=(2, 10)), rng.normal(size=(2, 4))
     H = jb.curvature(net, X, Y, SQUARED).hessian @ np.eye(net.parameter_count)
+    # the two sides are sums of the same terms in other orders
     assert np.abs(H - H.T).max() < 1e-12 * np.abs(H).max()
     v, h = rng.normal(size=len(H)), 1e-5
     up, down = (

@@ -129,6 +129,7 @@ def test_a_loss_meets_its_activation_at_any_depth(widths, last):
     likelihood = jb.laplace(net, X, Y, loss).log_likelihood
     normal = np.log(2 * np.pi) / 2 * Y.size if loss == SQUARED else 0
     total = 3 * jb.backprop.gradients(net, X, Y, loss).loss
+    # the same few sums in another order
     assert likelihood == pytest.approx(-total - normal, rel=1e-13)
 
 

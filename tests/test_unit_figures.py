@@ -42,6 +42,7 @@ def test_every_edge_is_found_by_the_names_of_its_ends():
     assert len(expected) == len(set(expected.values())) == 6
     assert g.tied({edge: edge for edge in expected}) == expected
     for source, target in expected:
+        # a quotient and a product: two roundings
         assert g.ratio_form(source, target) == pytest.approx(expected[source, target], rel=1e-15)
     for source, target in (("a", "d"), ("x", "d"), ("d", "c"), ("d", "d")):
         words = f"there is no edge {source} -> {target}."
